@@ -1,0 +1,83 @@
+"""Where engines come from. `namespaces` (this machine) is the embedded default; each cloud has a no-op twin."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from shoal.errors import ShoalError
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine that can carry engines. In the namespaces cloud hosts are labels, so that the loss of one can be tried."""
+
+    name: str
+    engines_max: int = 1000
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine proves itself with: PEM of its key, its certificate (URI-SAN ``shoal://engine/<id>``) and the CA."""
+
+    key_pem: bytes
+    certificate_pem: bytes
+    ca_pem: bytes
+
+
+class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What to create. ``rank`` is unique for ever in this Shoal and orders claims; ``host`` "" lets the cloud choose."""
+
+    id: str
+    name: str
+    rank: int
+    group: str
+    host: str = ""
+    vcpus: int = 1
+    memory_mb: int = 2048
+    identity: Identity
+
+
+class EngineHandle(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine as the cloud sees it. ``running`` is False when its agent process is gone."""
+
+    id: str
+    name: str
+    host: str
+    address: str
+    prefix_length: int
+    mac: str
+    running: bool
+
+
+class CloudError(ShoalError):
+    """The infrastructure said no; the message says what was tried."""
+
+
+class Cloud(Protocol):
+    async def start(self) -> None:
+        """Bring up the fabric; adopt what a former controller left running; remove orphans (no record, half made)."""
+        ...
+
+    async def create(self, spec: EngineSpec) -> EngineHandle:
+        """Make and start an engine. All or nothing: on `CloudError` nothing is left behind."""
+        ...
+
+    async def restart(self, engine_id: str) -> EngineHandle:
+        """Reboot: end every process of the engine, then start its agent again on the same identity and address."""
+        ...
+
+    async def delete(self, engine_id: str) -> None:
+        """Remove the engine and all it had. No error if it is gone already."""
+        ...
+
+    async def list(self) -> list[EngineHandle]: ...
+
+    async def hosts(self) -> list[Host]: ...
+
+    async def stop(self) -> None:
+        """Let go; engines keep serving."""
+        ...
+
+    async def destroy(self) -> None:
+        """Remove every engine, namespace, process, link and route this cloud made."""
+        ...

@@ -1,0 +1,251 @@
+"""What placement reads and what it answers: frozen values, nothing else. Times are seconds since the epoch.
+
+The unit of placement is the VIP: all virtual services that share one live on the same engines
+(reference: elastic-ha 3.4). A VIP takes one slot per enabled virtual service on each engine it is placed on.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class EngineState(StrEnum):
+    CREATING = "creating"
+    UP = "up"
+    DOWN = "down"
+
+
+class Role(StrEnum):
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+
+
+class PlacementState(StrEnum):
+    WAITING = "waiting"  # for an engine that is being created
+    ASSIGNED = "assigned"  # the engine was told and has not acknowledged yet
+    READY = "ready"  # the engine serves it
+    DRAINING = "draining"  # leaving: keeps its connections until `vs_scalein_timeout`
+
+
+class Frozen(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every value here."""
+
+
+class Group(Frozen):
+    """The fields of a ServiceEngineGroup that placement acts on, under their own names."""
+
+    id: str
+    name: str
+    ha_mode: str = "HA_MODE_SHARED"
+    algo: str = "PLACEMENT_ALGO_PACKED"
+    buffer_se: int = 1
+    max_se: int = 10
+    min_se: int = 1
+    max_vs_per_se: int = 10
+    min_scaleout_per_vs: int = 1
+    max_scaleout_per_vs: int = 4
+    vs_host_redundancy: bool = True
+    se_deprovision_delay_s: float = 7200.0
+    """0 = never delete an idle engine."""
+    vs_scalein_timeout_s: float = 30.0
+    can_create: bool = True
+    """The cloud has write access."""
+    create_retry_at: float = 0.0
+    """No creation before this time (back-off after a failed one)."""
+    ever_used: bool = False
+    """A VIP was placed here once (an unused group has no engines)."""
+
+
+class Engine(Frozen):
+    id: str
+    name: str
+    rank: int
+    """Order of creation, unique for ever."""
+    host: str
+    state: EngineState
+    enable_state: str = "SE_STATE_ENABLED"
+    idle_since: float | None = None
+    """Since when it has held no placement; None while it holds one."""
+    down_since: float | None = None
+
+
+class Placement(Frozen):
+    """One VIP on one engine."""
+
+    engine: str
+    role: Role
+    state: PlacementState
+    since: float
+    """When it entered ``state``."""
+    request: str = ""
+    """The operator's request that brought it, if any."""
+    drained: bool = False
+    """For DRAINING: the engine says no connection is left."""
+
+
+class Vip(Frozen):
+    id: str
+    """``<vsvip uuid>/<vip_id>``"""
+    name: str
+    slots: int
+    created: float
+    enabled: bool = True
+    user_factor: int = 0
+    """+1 per manual scale out, -1 per manual scale in."""
+    placements: tuple[Placement, ...] = ()
+    generation: int = 0
+    """Grows with each change of owner."""
+    succession: tuple[str, ...] = ()
+    list_version: int = 0
+    """Grows with each change of ``succession`` or of the members."""
+    claimant: str = ""
+    """The engine that reported to own it last, if it still does: an unplanned takeover is adopted, not undone."""
+    awaiting_since: float | None = None
+
+
+class RequestKind(StrEnum):
+    SCALE_OUT = "scaleout"
+    SCALE_IN = "scalein"
+    MIGRATE = "migrate"
+    RETRY = "retryplacement"
+
+
+class Request(Frozen):
+    """An operator's operation on a VIP. It stays until a plan reports it done or failed."""
+
+    id: str
+    kind: RequestKind
+    vip: str
+    at: float
+    to_engine: str = ""
+    to_new: bool = False
+    to_host: str = ""
+    from_engine: str = ""
+    scalein_primary: bool = False
+
+
+class Snapshot(Frozen):
+    """One group, whole, as of store revision ``revision``. Tuples are in stable order (engines by rank, VIPs by
+    creation then id); `plan` does not depend on it."""
+
+    revision: int
+    group: Group
+    engines: tuple[Engine, ...] = ()
+    vips: tuple[Vip, ...] = ()
+    requests: tuple[Request, ...] = ()
+
+
+# --- the answer -----------------------------------------------------------------------------------------------------
+
+
+class Rejection(Frozen):
+    """``rule`` is a stable word (no_room, host_in_use, disabled, down, holds_vip, draining ...), ``detail`` has the numbers."""
+
+    engine: str
+    rule: str
+    detail: str
+
+
+class Candidate(Frozen):
+    """An eligible engine and what it was ranked by: (idle first, slots used, rank)."""
+
+    engine: str
+    load: int
+    capacity: int
+    idle: bool
+
+
+class Decision(Frozen):
+    """Why one thing was done (or could not be). The shell, API, console and event log print this same record."""
+
+    vip: str
+    what: str
+    """place, wait, unplace, promote, drain, create_engine, retire_engine, none ..."""
+    engine: str = ""
+    why: str
+    """One human sentence."""
+    candidates: tuple[Candidate, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+    hint: str = ""
+    """The cheapest change that would help, when nothing could be done."""
+
+
+class NewEngine(Frozen):
+    """An engine to create. ``id`` is a placeholder (``new-1``...) that `VipPlan` placements refer to; the controller
+    replaces it by the real id in the same commit."""
+
+    id: str
+    host: str = ""
+    why: str
+
+
+class Event(Frozen):
+    """An event to raise, by its standard name (``VS_AWAITING_SE``, ``VS_SE_HA_COMPROMISED`` ...)."""
+
+    name: str
+    vip: str = ""
+    engine: str = ""
+    detail: str = ""
+
+
+class VipPlan(Frozen):
+    """How a VIP stands after the plan (all of it, not a difference)."""
+
+    id: str
+    placements: tuple[Placement, ...]
+    generation: int
+    succession: tuple[str, ...]
+    list_version: int
+    user_factor: int
+    requested: int
+    """How many engines it should have: min_scaleout_per_vs + user factor, bounded."""
+    scale_state: str
+    """``SCALEOUT_SUCCESS``, ``SCALEOUT_AWAITING_SE_ASSIGNMENT``, ``SCALEOUT_CREATING_SE``, ``SCALEOUT_RESOURCES`` ..."""
+    scale_reason: str = ""
+    awaiting_since: float | None = None
+
+
+class RequestResult(Frozen):
+    request: str
+    ok: bool
+    message: str
+
+
+class Buffer(Frozen):
+    """The N+M arithmetic in slots: ``free >= needed`` is the promise."""
+
+    slots: int
+    used: int
+    free: int
+    needed: int
+
+    @property
+    def kept(self) -> bool:
+        return self.free >= self.needed
+
+
+class Plan(Frozen):
+    """What to do, with reasons. Deterministic: the same snapshot and now give the same plan byte for byte."""
+
+    group: str
+    revision: int
+    vips: tuple[VipPlan, ...]
+    """Only the VIPs whose state changes, in the snapshot's order."""
+    new_engines: tuple[NewEngine, ...] = ()
+    retire_engines: tuple[str, ...] = ()
+    engines_disabled: tuple[tuple[str, str], ...] = ()
+    """(engine, migrate state) of engines whose disabling progressed: STARTED, FINISHED, FINISHED_WITH_FAILURE."""
+    decisions: tuple[Decision, ...] = ()
+    events: tuple[Event, ...] = ()
+    results: tuple[RequestResult, ...] = ()
+    buffer: Buffer
+    wake_at: float | None = None
+    """When to plan again even if nothing changes (drain ends, retry, deprovision)."""
+    sentence: str = ""
+    """What this plan does and why, for a person."""
+
+    @property
+    def empty(self) -> bool:
+        return not (self.vips or self.new_engines or self.retire_engines or self.results or self.engines_disabled)

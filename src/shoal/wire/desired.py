@@ -1,0 +1,180 @@
+"""The desired state of one engine: what the controller wants it to serve.
+
+It is cut into **parts**, each with an id and a content hash; the sorted (id, hash) list is the **manifest** and its hash
+the **root**. An engine fetches only the parts it lacks and acknowledges the root it runs.
+
+Part ids: ``settings``, ``vip/<vip id>``, ``service/<virtual service uuid>``, ``certificate/<uuid>``.
+Values are plain and complete: an engine needs nothing else to serve, nor to fail over, with the controller gone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """Another engine of the group on the data network. ``slots`` is how many more services it may take over."""
+
+    id: str
+    name: str
+    rank: int
+    address: str
+    mac: str
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """Failure detection, in force (not the vendor's defaults; see docs/architecture.md)."""
+
+    heartbeat_interval_ms: int = 100
+    heartbeat_misses: int = 3
+    lease_ms: int = 200
+    """The kernel lease's life. Must stay below ``heartbeat_interval_ms * heartbeat_misses``: the dead fall silent
+    before a peer may claim."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, tag="settings"):
+    """Engine-wide. ``peers`` are all engines that share a VIP with this one (owner, member or successor)."""
+
+    group: str
+    group_name: str
+    peers: tuple[Peer, ...]
+    timing: Timing
+    slots_max: int
+    """``max_vs_per_se``: an engine declines to take over beyond it and the next successor takes."""
+    gateway: str = ""
+
+
+class Vip(msgspec.Struct, frozen=True, kw_only=True, tag="vip"):
+    """Who answers for an address, now and next.
+
+    ``owner`` is the primary's engine id, ``members`` every engine that serves (owner first), ``succession`` who takes
+    over, in order, when the owner dies (members other than the owner first). ``generation`` grows with each change of
+    owner the controller decides. A succession list with ``armed`` False is not to be acted upon yet: the list armed
+    before it rules (it is armed once every engine in it has acknowledged it).
+    ``draining`` engines keep their established connections and get no new ones.
+    """
+
+    id: str
+    addresses: tuple[str, ...]
+    generation: int
+    owner: str
+    members: tuple[str, ...]
+    succession: tuple[str, ...]
+    list_version: int
+    armed: bool
+    draining: tuple[str, ...] = ()
+    slots: int = 1
+
+
+class Listener(msgspec.Struct, frozen=True, kw_only=True):
+    port: int
+    port_end: int
+    tls: bool = False
+    http2: bool = False
+
+
+class Monitor(msgspec.Struct, frozen=True, kw_only=True):
+    """One health monitor. ``kind``: TCP, HTTP or HTTPS."""
+
+    name: str
+    kind: str
+    interval_s: int = 10
+    timeout_s: int = 4
+    rise: int = 2
+    fall: int = 2
+    port: int = 0
+    """0 = the server's own port."""
+    request: str = ""
+    """HTTP request line and headers as configured, e.g. ``HEAD / HTTP/1.0``."""
+    codes: tuple[str, ...] = ()
+    """``HTTP_2XX``, ``HTTP_3XX``, ... that count as up; empty = 2xx."""
+    response: str = ""
+    """Text that must occur in the body (HTTP) or the banner (TCP)."""
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    address: str
+    port: int
+    ratio: int = 1
+    enabled: bool = True
+    hostname: str = ""
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    algorithm: str = "LB_ALGORITHM_LEAST_CONNECTIONS"
+    hash: str = ""
+    """For consistent hash: ``LB_ALGORITHM_CONSISTENT_HASH_SOURCE_IP_ADDRESS`` and its siblings."""
+    hash_header: str = ""
+    servers: tuple[Server, ...] = ()
+    monitors: tuple[Monitor, ...] = ()
+    tls: bool = False
+    graceful_disable_s: int = 60
+    """How long a disabled server keeps its connections; -1 = until they end by themselves."""
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
+    """One virtual service as an engine serves it. ``mode``: ``http`` or ``tcp``."""
+
+    id: str
+    name: str
+    vip: str
+    addresses: tuple[str, ...]
+    enabled: bool
+    mode: str
+    listeners: tuple[Listener, ...]
+    pool: Pool | None = None
+    certificates: tuple[str, ...] = ()
+    x_forwarded_for: bool = True
+    client_idle_s: int = 60
+    connections_max: int = 0
+    """0 = no limit but the engine's."""
+
+
+class Certificate(msgspec.Struct, frozen=True, kw_only=True, tag="certificate"):
+    id: str
+    name: str
+    pem: str
+    """Certificate, chain and private key, in that order."""
+
+
+Part = Settings | Vip | Service | Certificate
+
+
+class PartReference(msgspec.Struct, frozen=True, order=True):
+    id: str
+    hash: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """``root`` names the whole; equal roots mean equal desired states."""
+
+    root: str
+    parts: tuple[PartReference, ...]
+
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_decoder = msgspec.msgpack.Decoder(Part)
+
+
+def encode_part(part: Part) -> bytes:
+    return _encoder.encode(part)
+
+
+def decode_part(data: bytes) -> Part:
+    """Raises `msgspec.ValidationError` (a ValueError) on anything that is not a well-formed part."""
+    return _decoder.decode(data)
+
+
+def digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=12).hexdigest()
+
+
+def manifest(references: Iterable[PartReference]) -> Manifest:
+    parts = tuple(sorted(references))
+    return Manifest(root=digest(_encoder.encode([[p.id, p.hash] for p in parts])), parts=parts)

@@ -1,0 +1,25 @@
+"""What a cloud writes for an engine it makes: ``engine.json`` in the engine's own directory."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the agent (``python -m shoal.engine engine.json``) needs to find its controller.
+
+    ``directory`` is the engine's own; beside this file stand ``key.pem``, ``certificate.pem`` and ``ca.pem``; the
+    agent keeps there its haproxy.cfg, sockets, pid files, logs and the last desired state.
+    """
+
+    id: str
+    name: str
+    rank: int
+    directory: str
+    controllers: tuple[str, ...]
+    """``host:port`` of the controllers' wire listeners."""
+    interface: str = "eth0"
+    address: str = ""
+    prefix_length: int = 0
+    mac: str = ""
+    memory_mb: int = 2048

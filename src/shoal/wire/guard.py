@@ -1,0 +1,62 @@
+"""The messages between an engine's agent and its guard (the small process that owns the VIPs), on a Unix socket.
+
+One msgspec JSON message a line. The guard is the server; it goes on when the agent dies.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from shoal.wire.desired import Peer, Timing, Vip
+from shoal.wire.messages import Owned, Ownership, PeerState
+
+
+class GuardStart(msgspec.Struct, frozen=True, kw_only=True):
+    """The guard's configuration file (``guard.json``), written by the agent before it starts the guard."""
+
+    engine: str
+    rank: int
+    directory: str
+    """Claims and the socket live here: ``claims.json``, ``guard.sock``."""
+    interface: str
+    address: str
+    haproxy_socket: str
+    """Unix socket of an HAProxy listener that answers any HTTP request with 200 while HAProxy works."""
+
+
+class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
+    """Agent to guard: all that matters for ownership. Sent only after HAProxy serves the VIPs named here."""
+
+    timing: Timing
+    peers: tuple[Peer, ...]
+    vips: tuple[Vip, ...]
+    slots_max: int
+    gateway: str = ""
+    idle_s: int = 600
+    """How long a spread flow lives without a packet."""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
+    """Guard to agent: after each `Desired`, on each change and once a second."""
+
+    owned: tuple[Owned, ...]
+    peers: tuple[PeerState, ...]
+    link: bool
+    haproxy: bool
+    isolated: bool = False
+    alive_members: dict[str, tuple[str, ...]] = {}
+    """VIP id -> the engines it spreads over now (for the VIPs it owns)."""
+
+
+class Changed(msgspec.Struct, frozen=True, kw_only=True, tag="changed"):
+    """Guard to agent, at once: a VIP was taken or given up."""
+
+    ownership: Ownership
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """Agent to guard: resign every VIP (peers take over without waiting), then end."""
+
+
+FromGuard = Report | Changed
+ToGuard = Desired | Stop

@@ -1,0 +1,174 @@
+"""The messages between controller and engine, over mutual TLS: 4-byte big-endian length, then one msgpack message.
+
+The engine connects outward to any controller node and says `Hello`; the controller answers `Welcome`, then a `State`
+whenever the desired state changes. `shoal.wire.channel` carries them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from shoal.wire.desired import Manifest
+
+WIRE_VERSION = 1
+FRAME_BYTES_MAX = 64 * 1024 * 1024
+
+
+class Claim(msgspec.Struct, frozen=True, order=True):
+    """An assertion to own a VIP. Claims compare lexicographically; the higher one wins. ``rank`` makes them unequal."""
+
+    generation: int
+    count: int
+    rank: int
+
+
+class Owned(msgspec.Struct, frozen=True, kw_only=True):
+    """A VIP this engine answers for, and by which claim."""
+
+    vip: str
+    claim: Claim
+
+
+# --- engine to controller -------------------------------------------------------------------------------------------
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
+    """First message. ``root`` is the desired state the engine runs ("" if none); ``incarnation`` changes at each start."""
+
+    wire_version: int
+    engine: str
+    software: str
+    incarnation: str
+    address: str
+    mac: str
+    root: str
+    parts: tuple[tuple[str, str], ...] = ()
+    """(id, hash) of the parts it has, so that only the others are sent."""
+    owned: tuple[Owned, ...] = ()
+
+
+class Fetch(msgspec.Struct, frozen=True, tag="fetch"):
+    """Send me these parts."""
+
+    ids: tuple[str, ...]
+
+
+class PartProblem(msgspec.Struct, frozen=True):
+    """A part the engine could not put into effect; the others are served all the same."""
+
+    part: str
+    why: str
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True, tag="applied"):
+    """The engine runs ``root``. ``how``: the dearest way that was needed (none, runtime, reload, start)."""
+
+    root: str
+    how: str
+    took_ms: float
+    problems: tuple[PartProblem, ...] = ()
+
+
+class Ownership(msgspec.Struct, frozen=True, kw_only=True, tag="ownership"):
+    """This engine took or gave up a VIP. ``from_engine`` is who had it before, as far as known.
+
+    ``detected_ms``: from the last sign of life of the former owner to the decision (0 for a planned move).
+    """
+
+    vip: str
+    owner: bool
+    claim: Claim
+    why: str
+    from_engine: str = ""
+    detected_ms: float = 0.0
+    at: float = 0.0
+    """Seconds since the epoch."""
+
+
+class ServerState(msgspec.Struct, frozen=True, kw_only=True):
+    """One pool server as the engine's HAProxy sees it. ``state``: up, down, drain, maint, unknown."""
+
+    service: str
+    pool: str
+    server: str
+    state: str
+    check: str = ""
+    """The last check's result, e.g. ``L4CON Connection refused``."""
+    connections: int = 0
+    sessions_total: int = 0
+    errors_total: int = 0
+
+
+class ServiceStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters of one virtual service on this engine, since its HAProxy started."""
+
+    service: str
+    connections: int = 0
+    connections_total: int = 0
+    requests_total: int = 0
+    errors_total: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class PeerState(msgspec.Struct, frozen=True, kw_only=True):
+    engine: str
+    alive: bool
+    heard_ms_ago: float
+    session: bool
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
+    """Sent at least every `STATUS_INTERVAL_S`, and at once when a server's state changes. Doubles as heartbeat."""
+
+    root: str
+    haproxy: bool
+    link: bool
+    owned: tuple[Owned, ...] = ()
+    servers: tuple[ServerState, ...] = ()
+    services: tuple[ServiceStats, ...] = ()
+    peers: tuple[PeerState, ...] = ()
+    cpu_percent: float = 0.0
+    memory_mb: float = 0.0
+    drained: tuple[str, ...] = ()
+    """VIP ids this engine drains and has no connection left for."""
+
+
+STATUS_INTERVAL_S = 1.0
+
+
+class Leaving(msgspec.Struct, frozen=True, tag="leaving"):
+    """A clean goodbye: the agent stops on purpose."""
+
+    why: str
+
+
+# --- controller to engine -------------------------------------------------------------------------------------------
+
+
+class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
+    wire_version: int
+    controller: str
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
+    """The desired state. ``inline`` carries the encoded parts the controller knows the engine lacks: (id, bytes)."""
+
+    manifest: Manifest
+    inline: tuple[tuple[str, bytes], ...] = ()
+
+
+class Parts(msgspec.Struct, frozen=True, tag="parts"):
+    """The answer to `Fetch`. A part that is gone meanwhile is left out; a newer `State` is on its way."""
+
+    parts: tuple[tuple[str, bytes], ...]
+
+
+class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
+    """The controller won't talk (unknown engine, wire version). The engine keeps serving and tries again later."""
+
+    why: str
+
+
+FromEngine = Hello | Fetch | Applied | Ownership | Status | Leaving
+FromController = Welcome | State | Parts | Rejected
