@@ -29,11 +29,7 @@ class PlacementState(StrEnum):
     DRAINING = "draining"  # leaving: keeps its connections until `vs_scalein_timeout`
 
 
-class Frozen(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of every value here."""
-
-
-class Group(Frozen):
+class Group(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of a ServiceEngineGroup that placement acts on, under their own names."""
 
     id: str
@@ -58,7 +54,7 @@ class Group(Frozen):
     """A VIP was placed here once (an unused group has no engines)."""
 
 
-class Engine(Frozen):
+class Engine(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
     rank: int
@@ -71,7 +67,7 @@ class Engine(Frozen):
     down_since: float | None = None
 
 
-class Placement(Frozen):
+class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """One VIP on one engine."""
 
     engine: str
@@ -85,7 +81,7 @@ class Placement(Frozen):
     """For DRAINING: the engine says no connection is left."""
 
 
-class Vip(Frozen):
+class Vip(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     """``<vsvip uuid>/<vip_id>``"""
     name: str
@@ -112,7 +108,7 @@ class RequestKind(StrEnum):
     RETRY = "retryplacement"
 
 
-class Request(Frozen):
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """An operator's operation on a VIP. It stays until a plan reports it done or failed."""
 
     id: str
@@ -126,7 +122,7 @@ class Request(Frozen):
     scalein_primary: bool = False
 
 
-class Snapshot(Frozen):
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One group, whole, as of store revision ``revision``. Tuples are in stable order (engines by rank, VIPs by
     creation then id); `plan` does not depend on it."""
 
@@ -137,10 +133,10 @@ class Snapshot(Frozen):
     requests: tuple[Request, ...] = ()
 
 
-# --- the answer -----------------------------------------------------------------------------------------------------
+# --- the answer ---
 
 
-class Rejection(Frozen):
+class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     """``rule`` is a stable word (no_room, host_in_use, disabled, down, holds_vip, draining ...), ``detail`` has the numbers."""
 
     engine: str
@@ -148,7 +144,7 @@ class Rejection(Frozen):
     detail: str
 
 
-class Candidate(Frozen):
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """An eligible engine and what it was ranked by: (idle first, slots used, rank)."""
 
     engine: str
@@ -157,7 +153,7 @@ class Candidate(Frozen):
     idle: bool
 
 
-class Decision(Frozen):
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Why one thing was done (or could not be). The shell, API, console and event log print this same record."""
 
     vip: str
@@ -172,7 +168,7 @@ class Decision(Frozen):
     """The cheapest change that would help, when nothing could be done."""
 
 
-class NewEngine(Frozen):
+class NewEngine(msgspec.Struct, frozen=True, kw_only=True):
     """An engine to create. ``id`` is a placeholder (``new-1``...) that `VipPlan` placements refer to; the controller
     replaces it by the real id in the same commit."""
 
@@ -181,7 +177,7 @@ class NewEngine(Frozen):
     why: str
 
 
-class Event(Frozen):
+class Event(msgspec.Struct, frozen=True, kw_only=True):
     """An event to raise, by its standard name (``VS_AWAITING_SE``, ``VS_SE_HA_COMPROMISED`` ...)."""
 
     name: str
@@ -190,7 +186,7 @@ class Event(Frozen):
     detail: str = ""
 
 
-class VipPlan(Frozen):
+class VipPlan(msgspec.Struct, frozen=True, kw_only=True):
     """How a VIP stands after the plan (all of it, not a difference)."""
 
     id: str
@@ -207,13 +203,13 @@ class VipPlan(Frozen):
     awaiting_since: float | None = None
 
 
-class RequestResult(Frozen):
+class RequestResult(msgspec.Struct, frozen=True, kw_only=True):
     request: str
     ok: bool
     message: str
 
 
-class Buffer(Frozen):
+class Buffer(msgspec.Struct, frozen=True, kw_only=True):
     """The N+M arithmetic in slots: ``free >= needed`` is the promise."""
 
     slots: int
@@ -226,7 +222,7 @@ class Buffer(Frozen):
         return self.free >= self.needed
 
 
-class Plan(Frozen):
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to do, with reasons. Deterministic: the same snapshot and now give the same plan byte for byte."""
 
     group: str

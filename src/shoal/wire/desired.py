@@ -159,7 +159,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
-_decoder = msgspec.msgpack.Decoder(Part)
+_decoder: msgspec.msgpack.Decoder[Part] = msgspec.msgpack.Decoder(Part)
 
 
 def encode_part(part: Part) -> bytes:

@@ -29,7 +29,7 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
     claim: Claim
 
 
-# --- engine to controller -------------------------------------------------------------------------------------------
+# --- engine to controller ---
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
@@ -143,7 +143,7 @@ class Leaving(msgspec.Struct, frozen=True, tag="leaving"):
     why: str
 
 
-# --- controller to engine -------------------------------------------------------------------------------------------
+# --- controller to engine ---
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
