@@ -1,0 +1,183 @@
+"""From intent and placement to what each engine should serve: the parts of :mod:`shoal.wire.desired`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from shoal.objects import views
+from shoal.objects.views import uuid_of, view
+from shoal.placement.model import PlacementState
+from shoal.wire import desired as wire
+
+from .records import VipRecord
+
+Document = Mapping[str, Any]
+SECONDS_PER_MINUTE = 60
+KEEPALIVE_MS_PER_S = 1000
+
+
+class Documents(Protocol):
+    """The part of the view that compiling needs."""
+
+    def get(self, type: str, uuid: str) -> dict[str, Any] | None: ...
+
+
+class Encoded(msgspec.Struct, frozen=True):
+    hash: str
+    data: bytes
+
+
+EngineParts = dict[str, Encoded]
+
+
+def encoded(part: wire.Part) -> Encoded:
+    data = wire.encode_part(part)
+    return Encoded(wire.digest(data), data)
+
+
+class VipIntent(msgspec.Struct, frozen=True, kw_only=True):
+    """One VIP of one group: its address and the virtual services that share it."""
+
+    id: str
+    name: str
+    address: str
+    services: tuple[views.VirtualService, ...]
+    created: float
+
+    @property
+    def enabled(self) -> tuple[views.VirtualService, ...]:
+        return tuple(service for service in self.services if service.enabled)
+
+
+# --- services ---
+
+
+def service_part(documents: Documents, service: views.VirtualService, vip: VipIntent) -> wire.Service:
+    """How an engine serves a virtual service. References were checked at write time; one that is gone meanwhile
+    (its deletion is on the way) is passed over."""
+    profile = _fetch(documents, "applicationprofile", service.application_profile_ref, views.ApplicationProfile)
+    http = profile is None or profile.type == "APPLICATION_PROFILE_TYPE_HTTP"
+    http_profile = profile.http_profile if profile and profile.http_profile else views.HttpProfile()
+    pool = _fetch(documents, "pool", service.pool_ref, views.Pool)
+    return wire.Service(
+        id=service.uuid,
+        name=service.name,
+        vip=vip.id,
+        addresses=(vip.address,),
+        enabled=service.enabled,
+        mode="http" if http else "tcp",
+        listeners=tuple(
+            wire.Listener(
+                port=port.port,
+                port_end=port.port_range_end or port.port,
+                tls=port.enable_ssl,
+                http2=port.enable_http2,
+            )
+            for port in service.services
+        ),
+        pool=pool_part(documents, pool) if pool else None,
+        certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
+        x_forwarded_for=http and http_profile.xff_enabled,
+        client_idle_s=max(1, http_profile.keepalive_timeout // KEEPALIVE_MS_PER_S) if http else 600,
+    )
+
+
+def pool_part(documents: Documents, pool: views.Pool) -> wire.Pool:
+    monitors = (_fetch(documents, "healthmonitor", ref, views.HealthMonitor) for ref in pool.health_monitor_refs)
+    graceful = pool.graceful_disable_timeout
+    return wire.Pool(
+        id=pool.uuid,
+        name=pool.name,
+        algorithm=pool.lb_algorithm,
+        hash=pool.lb_algorithm_hash,
+        hash_header=pool.lb_algorithm_consistent_hash_hdr,
+        servers=tuple(_server(pool, server) for server in pool.servers),
+        monitors=tuple(monitor_part(monitor) for monitor in monitors if monitor),
+        tls=bool(pool.ssl_profile_ref),
+        graceful_disable_s=graceful if graceful < 0 else graceful * SECONDS_PER_MINUTE,
+    )
+
+
+def _server(pool: views.Pool, server: views.PoolServer) -> wire.Server:
+    port = server.port or pool.default_server_port
+    return wire.Server(
+        name=f"{server.ip.addr}:{port}",
+        address=server.ip.addr,
+        port=port,
+        ratio=server.ratio,
+        enabled=server.enabled and pool.enabled,
+        hostname=server.hostname,
+    )
+
+
+def monitor_part(monitor: views.HealthMonitor) -> wire.Monitor:
+    kind = monitor.type.removeprefix("HEALTH_MONITOR_")
+    http = monitor.https_monitor if kind == "HTTPS" else monitor.http_monitor
+    tcp = monitor.tcp_monitor
+    return wire.Monitor(
+        name=monitor.name,
+        kind=kind,
+        interval_s=monitor.send_interval,
+        timeout_s=monitor.receive_timeout,
+        rise=monitor.successful_checks,
+        fall=monitor.failed_checks,
+        port=monitor.monitor_port,
+        request=http.http_request if http else (tcp.tcp_request if tcp else ""),
+        codes=http.http_response_code if http else (),
+        response=http.http_response if http else (tcp.tcp_response if tcp else ""),
+    )
+
+
+def certificate_part(documents: Documents, uuid: str, unseal: Callable[[str, str], str]) -> wire.Certificate | None:
+    """Certificate, chain and private key in one PEM. ``unseal`` opens what is encrypted at rest."""
+    found = _fetch(documents, "sslkeyandcertificate", f"/api/sslkeyandcertificate/{uuid}", views.SslKeyAndCertificate)
+    if found is None or found.certificate is None:
+        return None
+    chain = [found.certificate.certificate, *(ca.certificate for ca in found.ca_certs)]
+    key = unseal(found.key, f"sslkeyandcertificate/{uuid}/key") if found.key else ""
+    pem = "\n".join(text.strip() for text in [*chain, key] if text.strip())
+    return wire.Certificate(id=uuid, name=found.name, pem=pem + "\n")
+
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+
+def _fetch(documents: Documents, type: str, reference: str, kind: type[_T]) -> _T | None:
+    document = documents.get(type, uuid_of(reference)) if reference else None
+    return view(document, kind) if document is not None else None
+
+
+# --- vips ---
+
+
+def vip_part(intent: VipIntent, record: VipRecord, *, armed: bool) -> wire.Vip | None:
+    """None while no engine can own it yet (its only engines are still being created)."""
+    if not record.succession:
+        return None
+    serving = [p.engine for p in record.placements if p.state in (PlacementState.ASSIGNED, PlacementState.READY)]
+    owner = record.succession[0]
+    return wire.Vip(
+        id=intent.id,
+        addresses=(intent.address,),
+        generation=record.generation,
+        owner=owner,
+        members=tuple(sorted(serving, key=lambda engine: engine != owner)),
+        succession=record.succession,
+        list_version=record.list_version,
+        armed=armed,
+        draining=tuple(p.engine for p in record.placements if p.state is PlacementState.DRAINING),
+        slots=max(1, len(intent.enabled)),
+    )
+
+
+def engines_of(record: VipRecord) -> frozenset[str]:
+    """Every engine that must have the VIP's configuration: who serves, who drains, who may take over."""
+    placed = (p.engine for p in record.placements if p.state is not PlacementState.WAITING)
+    return frozenset([*placed, *record.succession])
+
+
+def references(parts: Mapping[str, Encoded]) -> Iterable[wire.PartReference]:
+    return (wire.PartReference(id, part.hash) for id, part in parts.items())

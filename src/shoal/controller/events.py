@@ -1,0 +1,114 @@
+"""What happened, in order: kept in the store (bounded) and in memory for reading.
+
+Event names are the field's (reference: elastic-ha 7.4): ``SE_DOWN``, ``VS_ADD_SE``, ``CONFIG_UPDATE`` ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from shoal.errors import ShoalError
+from shoal.store.protocol import Store, Transaction
+
+from .clock import Clock
+
+log = logging.getLogger("shoal.events")
+
+EVENTS = "/event/"
+EVENTS_KEPT_MAX = 10_000
+WRITE_BATCH_MAX = 50
+PRUNE_BATCH_MAX = 50
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """``at`` in seconds since the epoch; ``objects`` maps roles to uuids (``virtualservice``, ``serviceengine`` ...)."""
+
+    id: str
+    at: float
+    name: str
+    detail: str
+    objects: dict[str, str] = {}
+    level: str = "info"
+
+
+def matches(event: Event, filters: Mapping[str, Any]) -> bool:
+    """``filters``: ``name`` (one or a list), ``object`` (a uuid), ``since``, ``until`` (seconds)."""
+    names = filters.get("name")
+    if names and event.name not in ([names] if isinstance(names, str) else names):
+        return False
+    wanted = filters.get("object")
+    if wanted and wanted not in event.objects.values():
+        return False
+    return float(filters.get("since", 0)) <= event.at <= float(filters.get("until", float("inf")))
+
+
+class EventLog:
+    """Raising never waits and never fails; a writer task makes events durable in batches."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT_MAX)
+        self._pending: deque[Event] = deque(maxlen=EVENTS_KEPT_MAX)
+        self._wanted = asyncio.Event()
+        self._sequence = 0
+
+    async def load(self) -> None:
+        """Read what earlier controllers wrote."""
+        for record in (await self._store.list(EVENTS)).records:
+            self._events.append(msgspec.json.decode(record.value, type=Event))
+
+    def add(self, name: str, detail: str, *, level: str = "info", **objects: str) -> Event:
+        """Raise an event. ``objects``: role -> uuid; empty ones are left out."""
+        self._sequence += 1
+        at = self._clock.now()
+        event = Event(
+            id=f"{int(at * 1e6):017d}-{self._sequence:06d}",
+            at=at,
+            name=name,
+            detail=detail,
+            objects={role: uuid for role, uuid in objects.items() if uuid},
+            level=level,
+        )
+        self._events.append(event)
+        self._pending.append(event)
+        self._wanted.set()
+        log.info("%s %s", name, detail)
+        return event
+
+    def read(self, filters: Mapping[str, Any]) -> list[Event]:
+        """Newest first."""
+        return [event for event in reversed(self._events) if matches(event, filters)]
+
+    async def run(self) -> None:
+        """Write events until cancelled; a store that refuses (disk full) costs durability, not service."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while self._pending:
+                batch = [self._pending[i] for i in range(min(WRITE_BATCH_MAX, len(self._pending)))]
+                try:
+                    await self._write(batch)
+                except ShoalError as error:
+                    log.warning("events are not durable for now: %s", error)
+                    break
+                for _ in batch:
+                    self._pending.popleft()
+
+    async def _write(self, batch: list[Event]) -> None:
+        puts = tuple((EVENTS + event.id, msgspec.json.encode(event)) for event in batch)
+        await self._store.commit(Transaction(puts=puts))
+        if self._sequence % WRITE_BATCH_MAX < len(batch):
+            await self._prune()
+
+    async def _prune(self) -> None:
+        records = (await self._store.list(EVENTS)).records
+        surplus = [record.key for record in records[: max(0, len(records) - EVENTS_KEPT_MAX)]]
+        for start in range(0, len(surplus), PRUNE_BATCH_MAX):
+            await self._store.commit(Transaction(deletes=tuple(surplus[start : start + PRUNE_BATCH_MAX])))

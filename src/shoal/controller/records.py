@@ -1,0 +1,93 @@
+"""What the controller keeps in the store beside intent: engines, placements, requests. One key each.
+
+``/engine/<uuid>``, ``/placement/<group uuid>/<vip id>``, ``/request/<group uuid>/<request id>``.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from shoal.placement.model import Decision, Placement, Request
+
+ENGINES = "/engine/"
+PLACEMENTS = "/placement/"
+REQUESTS = "/request/"
+RANK = "/rank"
+DECISIONS_MAX = 8
+"""Decisions kept per VIP: enough for one failover and its repair."""
+
+
+class EngineRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine's life as far as it must survive a controller: made, first seen."""
+
+    id: str
+    name: str
+    rank: int
+    group: str
+    host: str = ""
+    address: str = ""
+    mac: str = ""
+    created: bool = False
+    """The cloud made it."""
+    seen: bool = False
+    """It has connected once."""
+    created_at: float = 0.0
+    idle_since: float | None = None
+    why: str = ""
+    migrate_state: str = ""
+
+
+class Noted(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision and when it was made."""
+
+    at: float
+    decision: Decision
+
+
+class VipRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A VIP's placement as last planned, with why."""
+
+    id: str
+    group: str
+    placements: tuple[Placement, ...] = ()
+    generation: int = 0
+    succession: tuple[str, ...] = ()
+    list_version: int = 0
+    user_factor: int = 0
+    requested: int = 0
+    scale_state: str = "SCALEOUT_AWAITING_SE_ASSIGNMENT"
+    scale_reason: str = ""
+    awaiting_since: float | None = None
+    changed_at: float = 0.0
+    decisions: tuple[Noted, ...] = ()
+    """Newest last, at most `DECISIONS_MAX`."""
+
+
+class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
+    request: Request
+    user: str
+
+
+_Record = TypeVar("_Record", bound=msgspec.Struct)
+
+
+def encode(record: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(record)
+
+
+def decode(data: bytes, kind: type[_Record]) -> _Record:
+    return msgspec.json.decode(data, type=kind)
+
+
+def engine_key(engine: str) -> str:
+    return f"{ENGINES}{engine}"
+
+
+def placement_key(group: str, vip: str) -> str:
+    return f"{PLACEMENTS}{group}/{vip}"
+
+
+def request_key(group: str, request: str) -> str:
+    return f"{REQUESTS}{group}/{request}"

@@ -1,0 +1,167 @@
+"""Typed views of the fields the product acts on. A stored document is complete and valid, so a view never fails on it.
+
+Fields not named here are kept and echoed by the API, and have no effect; `docs/` says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+
+class IpAddr(msgspec.Struct, frozen=True):
+    addr: str
+    type: str = "V4"
+
+
+class ServiceEngineGroup(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    cloud_ref: str = ""
+    ha_mode: str = "HA_MODE_SHARED"
+    algo: str = "PLACEMENT_ALGO_PACKED"
+    buffer_se: int = 1
+    max_se: int = 10
+    min_se: int = 1
+    max_vs_per_se: int = 10
+    per_app: bool = False
+    min_scaleout_per_vs: int = 1
+    max_scaleout_per_vs: int = 4
+    vs_host_redundancy: bool = True
+    se_deprovision_delay: int = 120
+    vs_scalein_timeout: int = 30
+    se_name_prefix: str = "Avi"
+    vcpus_per_se: int = 1
+    memory_per_se: int = 2048
+    aggressive_failure_detection: bool = False
+
+
+class ServiceEngine(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    se_group_ref: str = ""
+    enable_state: str = "SE_STATE_ENABLED"
+
+
+class VipAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of ``VsVip.vip``."""
+
+    vip_id: str
+    ip_address: IpAddr | None = None
+    enabled: bool = True
+
+
+class VsVip(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    vip: tuple[VipAddress, ...] = ()
+    vrf_context_ref: str = ""
+
+
+class Port(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of ``VirtualService.services``."""
+
+    port: int
+    port_range_end: int = 0
+    enable_ssl: bool = False
+    enable_http2: bool = False
+
+
+class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    enabled: bool = True
+    services: tuple[Port, ...] = ()
+    pool_ref: str = ""
+    vsvip_ref: str = ""
+    se_group_ref: str = ""
+    tenant_ref: str = ""
+    application_profile_ref: str = ""
+    network_profile_ref: str = ""
+    ssl_key_and_certificate_refs: tuple[str, ...] = ()
+
+
+class PoolServer(msgspec.Struct, frozen=True, kw_only=True):
+    ip: IpAddr
+    port: int = 0
+    ratio: int = 1
+    enabled: bool = True
+    hostname: str = ""
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    enabled: bool = True
+    default_server_port: int = 80
+    lb_algorithm: str = "LB_ALGORITHM_LEAST_CONNECTIONS"
+    lb_algorithm_hash: str = "LB_ALGORITHM_CONSISTENT_HASH_SOURCE_IP_ADDRESS"
+    lb_algorithm_consistent_hash_hdr: str = ""
+    graceful_disable_timeout: int = 1
+    health_monitor_refs: tuple[str, ...] = ()
+    servers: tuple[PoolServer, ...] = ()
+    ssl_profile_ref: str = ""
+
+
+class MonitorHttp(msgspec.Struct, frozen=True, kw_only=True):
+    http_request: str = "GET / HTTP/1.0"
+    http_response: str = ""
+    http_response_code: tuple[str, ...] = ()
+
+
+class MonitorTcp(msgspec.Struct, frozen=True, kw_only=True):
+    tcp_request: str = ""
+    tcp_response: str = ""
+
+
+class HealthMonitor(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    type: str
+    send_interval: int = 10
+    receive_timeout: int = 4
+    successful_checks: int = 2
+    failed_checks: int = 2
+    monitor_port: int = 0
+    http_monitor: MonitorHttp | None = None
+    https_monitor: MonitorHttp | None = None
+    tcp_monitor: MonitorTcp | None = None
+
+
+class HttpProfile(msgspec.Struct, frozen=True, kw_only=True):
+    xff_enabled: bool = True
+    keepalive_timeout: int = 30000
+
+
+class ApplicationProfile(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    type: str
+    http_profile: HttpProfile | None = None
+
+
+class CertificateBody(msgspec.Struct, frozen=True, kw_only=True):
+    certificate: str = ""
+
+
+class SslKeyAndCertificate(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    key: str = ""
+    certificate: CertificateBody | None = None
+    ca_certs: tuple[CertificateBody, ...] = ()
+
+
+_View = TypeVar("_View", bound=msgspec.Struct)
+
+
+def view(document: Mapping[str, Any], kind: type[_View]) -> _View:
+    """The typed view ``kind`` of a stored document. Unknown members are passed over."""
+    return msgspec.convert(document, kind)
+
+
+def uuid_of(reference: str) -> str:
+    """``/api/pool/pool-1a2b#web`` -> ``pool-1a2b``; "" for no reference."""
+    return reference.rsplit("/", 1)[-1].split("#", 1)[0]
