@@ -1,0 +1,138 @@
+"""Keeps, per engine, the parts it should run. Fed after each plan; asked by the engines' sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from shoal.objects import views
+from shoal.wire import desired as wire
+
+from .desired import (
+    Documents,
+    Encoded,
+    EngineParts,
+    VipIntent,
+    certificate_part,
+    encoded,
+    engines_of,
+    service_part,
+    vip_part,
+)
+from .fleet import Fleet
+from .ledger import Ledger
+from .records import EngineRecord, VipRecord
+
+STANDARD = wire.Timing()
+AGGRESSIVE = wire.Timing(heartbeat_interval_ms=50, heartbeat_misses=3, lease_ms=100)
+
+
+class GroupState(msgspec.Struct, kw_only=True):
+    """One group as last compiled."""
+
+    group: views.ServiceEngineGroup
+    intents: dict[str, VipIntent]
+
+
+class Compiler:
+    """``unseal(text, context)`` opens private keys; ``gateway`` is the data network's, a witness for engines."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        ledger: Ledger,
+        fleet: Fleet,
+        *,
+        unseal: Callable[[str, str], str],
+        gateway: str = "",
+    ) -> None:
+        self._documents = documents
+        self._ledger = ledger
+        self._fleet = fleet
+        self._unseal = unseal
+        self._gateway = gateway
+        self._groups: dict[str, GroupState] = {}
+        self._services: dict[str, Encoded] = {}
+        self._certificates: dict[str, Encoded | None] = {}
+
+    def changed(self, type: str, uuid: str) -> None:
+        """A document changed: forget what was compiled from it."""
+        if type == "virtualservice":
+            self._services.pop(uuid, None)
+        elif type == "sslkeyandcertificate":
+            self._certificates.pop(uuid, None)
+        elif type in ("pool", "healthmonitor", "applicationprofile", "networkprofile", "vsvip", "sslprofile"):
+            self._services.clear()
+
+    def update(self, group: views.ServiceEngineGroup, intents: Iterable[VipIntent]) -> None:
+        self._groups[group.uuid] = GroupState(group=group, intents={intent.id: intent for intent in intents})
+
+    def forget(self, group: str) -> None:
+        self._groups.pop(group, None)
+
+    def intent(self, group: str, vip: str) -> VipIntent | None:
+        state = self._groups.get(group)
+        return state.intents.get(vip) if state else None
+
+    def parts(self, engine: str) -> EngineParts:
+        """All parts the engine should run, by id. An engine without placements gets its settings only."""
+        record = self._ledger.engines.get(engine)
+        state = self._groups.get(record.group) if record else None
+        if record is None or state is None:
+            return {}
+        mine = [vip for vip in self._ledger.vips.get(record.group, {}).values() if engine in engines_of(vip)]
+        parts: EngineParts = {}
+        for vip in mine:
+            intent = state.intents.get(vip.id)
+            if intent is not None:
+                self._add_vip(parts, intent, vip)
+        parts["settings"] = encoded(self._settings(record, state.group, mine))
+        return parts
+
+    def armed(self, record: VipRecord) -> bool:
+        """Every engine of the succession runs this list."""
+        return all(self._fleet.acknowledged(e, record.id) >= record.list_version for e in record.succession)
+
+    def _add_vip(self, parts: EngineParts, intent: VipIntent, record: VipRecord) -> None:
+        part = vip_part(intent, record, armed=self.armed(record))
+        if part is None:
+            return
+        parts[f"vip/{intent.id}"] = encoded(part)
+        for service in intent.enabled:
+            parts[f"service/{service.uuid}"] = self._service(service, intent)
+            for reference in service.ssl_key_and_certificate_refs:
+                uuid = views.uuid_of(reference)
+                certificate = self._certificate(uuid)
+                if certificate is not None:
+                    parts[f"certificate/{uuid}"] = certificate
+
+    def _service(self, service: views.VirtualService, intent: VipIntent) -> Encoded:
+        known = self._services.get(service.uuid)
+        if known is None:
+            known = self._services[service.uuid] = encoded(service_part(self._documents, service, intent))
+        return known
+
+    def _certificate(self, uuid: str) -> Encoded | None:
+        if uuid not in self._certificates:
+            part = certificate_part(self._documents, uuid, self._unseal)
+            self._certificates[uuid] = encoded(part) if part else None
+        return self._certificates[uuid]
+
+    def _settings(
+        self, engine: EngineRecord, group: views.ServiceEngineGroup, vips: Iterable[VipRecord]
+    ) -> wire.Settings:
+        others = {id for vip in vips for id in engines_of(vip)} - {engine.id}
+        records = [self._ledger.engines[id] for id in others if id in self._ledger.engines]
+        return wire.Settings(
+            group=group.uuid,
+            group_name=group.name,
+            peers=tuple(
+                wire.Peer(id=peer.id, name=peer.name, rank=peer.rank, address=peer.address, mac=peer.mac)
+                for peer in sorted(records, key=lambda peer: peer.rank)
+                if peer.address
+            ),
+            timing=AGGRESSIVE if group.aggressive_failure_detection else STANDARD,
+            slots_max=2 if group.per_app else group.max_vs_per_se,
+            gateway=self._gateway,
+        )

@@ -1,0 +1,332 @@
+"""The engines as they are now: who is connected, what each runs, owns and reports. Nothing here is durable.
+
+One `Session` per connection; the newest connection of an engine wins. The fleet tells the reconciler through
+``on_change`` and asks it what an engine should run through ``desired``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from shoal.placement.model import EngineState
+from shoal.wire import desired as wire
+from shoal.wire import messages
+
+from .clock import Clock
+from .desired import EngineParts, references
+from .records import EngineRecord
+
+log = logging.getLogger("shoal.fleet")
+
+SILENCE_MAX_S = 3.0
+"""An engine sends a status each second; after three are missing it is asked about."""
+SUSPECT_SILENCE_MAX_S = 1.3
+"""The same, when a peer has claimed a VIP from it."""
+WARM_START_S = 6.0
+"""After the controller's start engines get this long to connect before they are judged."""
+LOST_UNCONFIRMED_S = 10.0
+"""Without session, without a peer's claim and with its processes alive: this long until it counts as down."""
+ROOTS_KEPT_MAX = 16
+
+
+class Link(Protocol):
+    """One connection, as `shoal.wire.channel.Channel` makes it."""
+
+    async def send(self, message: messages.FromController) -> None: ...
+
+    async def receive(self) -> messages.FromEngine: ...
+
+    async def close(self) -> None: ...
+
+
+class LinkClosed(Exception):
+    """The link ended (the transport's own error is its cause)."""
+
+
+class Live(msgspec.Struct, kw_only=True):
+    """What is known of one engine at this moment."""
+
+    id: str
+    hello: messages.Hello | None = None
+    session: Session | None = None
+    heard_at: float = 0.0
+    """Monotonic time of the last message; 0 = never since this controller started."""
+    suspected_at: float = 0.0
+    """Monotonic time of the last unplanned claim a peer made on one of its VIPs."""
+    gone: bool = False
+    """The cloud says that no process of it runs."""
+    up_since: float = 0.0
+    """Wall clock."""
+    down_since: float | None = None
+    status: messages.Status | None = None
+    applied: str = ""
+    how: str = ""
+    took_ms: float = 0.0
+    problems: dict[str, str] = {}
+    acknowledged: dict[str, int] = {}
+    """VIP id -> the list version the engine runs."""
+    pushed: dict[str, str] = {}
+    """Part id -> hash, as last sent."""
+
+
+class Ownership(msgspec.Struct, frozen=True):
+    engine: str
+    claim: messages.Claim
+    at: float
+
+
+def verdict(live: Live, record: EngineRecord, now: float, started_at: float) -> EngineState:
+    """Whether an engine counts as up. ``now`` and ``started_at`` (of this controller) are monotonic seconds.
+
+    A lost session alone is not death: the agent may have died with HAProxy serving on. It takes a second sign: a
+    peer's claim, the cloud's word that nothing runs there, or time.
+    """
+    if not record.created or not record.seen:
+        return EngineState.CREATING
+    silent_s = now - max(live.heard_at, started_at)
+    if live.session is not None:
+        limit = SUSPECT_SILENCE_MAX_S if live.suspected_at > live.heard_at else SILENCE_MAX_S
+        return EngineState.UP if silent_s < limit else EngineState.DOWN
+    if live.heard_at == 0.0 and now - started_at < WARM_START_S and not live.gone:
+        return EngineState.UP
+    if live.gone or live.suspected_at > live.heard_at or silent_s > LOST_UNCONFIRMED_S:
+        return EngineState.DOWN
+    return EngineState.UP
+
+
+class Session:
+    """Sends one engine its desired state, the newest only, and reads what it says."""
+
+    def __init__(self, fleet: Fleet, live: Live, link: Link) -> None:
+        self._fleet = fleet
+        self._live = live
+        self._link = link
+        self._wanted = asyncio.Event()
+        self._roots: OrderedDict[str, dict[str, int]] = OrderedDict()
+        self._sent_root = ""
+        self._cache: dict[str, bytes] = {}
+
+    def push(self) -> None:
+        """The desired state may have changed."""
+        self._wanted.set()
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    async def run(self) -> None:
+        """Until the link ends."""
+        sender = asyncio.create_task(self._send())
+        try:
+            while True:
+                self._receive(await self._link.receive())
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+
+    async def _send(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            parts = self._fleet.desired(self._live.id)
+            manifest = wire.manifest(references(parts))
+            if manifest.root == self._sent_root:
+                continue
+            known = self._live.pushed
+            inline = tuple((id, part.data) for id, part in parts.items() if known.get(id) != part.hash)
+            self._live.pushed = {id: part.hash for id, part in parts.items()}
+            self._cache = {id: part.data for id, part in parts.items()}
+            self._remember(manifest.root, parts)
+            self._sent_root = manifest.root
+            await self._link.send(messages.State(manifest=manifest, inline=inline))
+
+    def _remember(self, root: str, parts: EngineParts) -> None:
+        self._roots[root] = list_versions(parts)
+        while len(self._roots) > ROOTS_KEPT_MAX:
+            self._roots.popitem(last=False)
+
+    def _receive(self, message: messages.FromEngine) -> None:
+        live = self._live
+        live.heard_at = self._fleet.clock.monotonic()
+        match message:
+            case messages.Applied():
+                live.applied, live.how, live.took_ms = message.root, message.how, message.took_ms
+                live.problems = {problem.part: problem.why for problem in message.problems}
+                if message.root in self._roots:
+                    live.acknowledged = dict(self._roots[message.root])
+                self._fleet.changed(live.id)
+            case messages.Status():
+                self._fleet.reported(live, message)
+            case messages.Ownership():
+                self._fleet.ownership(live, message)
+            case messages.Fetch():
+                parts = tuple((id, self._cache[id]) for id in message.ids if id in self._cache)
+                asyncio.get_running_loop().create_task(self._answer(messages.Parts(parts)))
+            case messages.Leaving():
+                live.gone = True
+                self._fleet.changed(live.id)
+            case messages.Hello():
+                pass
+
+    async def _answer(self, parts: messages.Parts) -> None:
+        try:
+            await self._link.send(parts)
+        except (OSError, LinkClosed) as error:
+            log.info("engine %s went away: %s", self._live.id, error)
+
+
+def list_versions(parts: EngineParts) -> dict[str, int]:
+    """VIP id -> list version, of the VIPs among ``parts``."""
+    vips = (wire.decode_part(part.data) for id, part in parts.items() if id.startswith("vip/"))
+    return {vip.id: vip.list_version for vip in vips if isinstance(vip, wire.Vip)}
+
+
+class Fleet:
+    """All engines this controller knows."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        record: Callable[[str], EngineRecord | None],
+        desired: Callable[[str], EngineParts],
+        on_change: Callable[[str], None],
+        on_ownership: Callable[[str, messages.Ownership], None],
+        name: str = "controller",
+    ) -> None:
+        self.clock = clock
+        self.desired = desired
+        self.changed = on_change
+        self._record = record
+        self._on_ownership = on_ownership
+        self._name = name
+        self._started_at = clock.monotonic()
+        self._live: dict[str, Live] = {}
+        self._owners: dict[str, Ownership] = {}
+
+    # --- reading ---
+
+    def live(self, engine: str) -> Live:
+        """What is known of an engine (an empty value for one never heard of)."""
+        if engine not in self._live:
+            self._live[engine] = Live(id=engine)
+        return self._live[engine]
+
+    def state(self, engine: str) -> EngineState:
+        record = self._record(engine)
+        if record is None:
+            return EngineState.DOWN
+        return verdict(self.live(engine), record, self.clock.monotonic(), self._started_at)
+
+    def owner(self, vip: str) -> Ownership | None:
+        """Who said last, by the highest claim, that it answers for the VIP."""
+        return self._owners.get(vip)
+
+    def acknowledged(self, engine: str, vip: str) -> int:
+        """The list version of the VIP that the engine runs; 0 = none."""
+        return self.live(engine).acknowledged.get(vip, 0)
+
+    # --- the engines speak ---
+
+    async def attend(self, link: Link, identity: str) -> None:
+        """Serve one connection until it ends. ``identity`` is the peer certificate's URI (``shoal://engine/<id>``)."""
+        hello = await link.receive()
+        refusal = self._refusal(hello, identity)
+        if refusal or not isinstance(hello, messages.Hello):
+            await link.send(messages.Rejected(refusal))
+            return
+        live = self.live(hello.engine)
+        if live.session is not None:
+            await live.session.close()
+        session = Session(self, live, link)
+        self._greet(live, hello, session)
+        await link.send(messages.Welcome(wire_version=messages.WIRE_VERSION, controller=self._name))
+        session.push()
+        try:
+            await session.run()
+        finally:
+            if live.session is session:
+                live.session = None
+                self.changed(live.id)
+
+    def _refusal(self, hello: messages.FromEngine, identity: str) -> str:
+        if not isinstance(hello, messages.Hello):
+            return "the first message must be hello"
+        if hello.wire_version != messages.WIRE_VERSION:
+            return f"wire version {hello.wire_version} is not spoken here ({messages.WIRE_VERSION} is)"
+        if identity != f"shoal://engine/{hello.engine}":
+            return f"the certificate is {identity or 'missing'}, not that of engine {hello.engine}"
+        if self._record(hello.engine) is None:
+            return f"engine {hello.engine} is not known here"
+        return ""
+
+    def _greet(self, live: Live, hello: messages.Hello, session: Session) -> None:
+        live.hello, live.session = hello, session
+        live.heard_at = self.clock.monotonic()
+        live.gone = False
+        live.applied = hello.root
+        live.pushed = dict(hello.parts)
+        parts = self.desired(live.id)
+        same = {id: part for id, part in parts.items() if live.pushed.get(id) == part.hash}
+        live.acknowledged = list_versions(same)
+        self.note_owned(live.id, hello.owned)
+        self.changed(live.id)
+
+    def reported(self, live: Live, status: messages.Status) -> None:
+        before, live.status = live.status, status
+        self.note_owned(live.id, status.owned)
+        if before is None or _weight(before) != _weight(status) or live.down_since is not None:
+            self.changed(live.id)
+
+    def ownership(self, live: Live, message: messages.Ownership) -> None:
+        if message.owner:
+            self.note_owned(live.id, (messages.Owned(vip=message.vip, claim=message.claim),))
+            if message.from_engine and message.detected_ms > 0:
+                self.live(message.from_engine).suspected_at = self.clock.monotonic()
+        else:
+            self._forget(message.vip, live.id)
+        self._on_ownership(live.id, message)
+
+    def note_owned(self, engine: str, owned: tuple[messages.Owned, ...]) -> None:
+        for item in owned:
+            known = self._owners.get(item.vip)
+            outranked = known is not None and known.engine != engine and known.claim >= item.claim
+            if not outranked and (known is None or (known.engine, known.claim) != (engine, item.claim)):
+                self._owners[item.vip] = Ownership(engine, item.claim, self.clock.now())
+
+    def _forget(self, vip: str, engine: str) -> None:
+        known = self._owners.get(vip)
+        if known is not None and known.engine == engine:
+            del self._owners[vip]
+
+    def forget_vip(self, vip: str) -> None:
+        self._owners.pop(vip, None)
+
+    def forget_engine(self, engine: str) -> None:
+        """The engine was deleted."""
+        self._live.pop(engine, None)
+        for vip in [vip for vip, owner in self._owners.items() if owner.engine == engine]:
+            del self._owners[vip]
+
+    # --- to the engines ---
+
+    def push(self, engine: str) -> None:
+        session = self.live(engine).session
+        if session is not None:
+            session.push()
+
+    def push_all(self) -> None:
+        for live in self._live.values():
+            if live.session is not None:
+                live.session.push()
+
+
+def _weight(status: messages.Status) -> tuple[object, ...]:
+    """What in a status can change a plan or a runtime state (counters can't)."""
+    servers = tuple((s.service, s.server, s.state) for s in status.servers)
+    return status.haproxy, status.link, status.owned, status.drained, servers

@@ -1,0 +1,151 @@
+"""The controller's own durable records, held in memory and written through. One writer: the leading controller."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from typing import Any
+
+import msgspec
+
+from shoal.store.protocol import TRANSACTION_OPERATIONS_MAX, Condition, Store, Transaction
+
+from . import records
+from .records import EngineRecord, RequestRecord, VipRecord
+
+NAME_LETTERS = 5
+OPERATIONS_A_TRANSACTION = TRANSACTION_OPERATIONS_MAX // 2
+"""Each put brings its condition along."""
+
+
+class Changes(msgspec.Struct):
+    """What to write together. A value of None deletes."""
+
+    engines: dict[str, EngineRecord | None] = {}
+    engine_fields: dict[str, dict[str, Any]] = {}
+    """Engine id -> fields to change in its record as it is at the time of writing (two tasks may touch one engine)."""
+    vips: dict[tuple[str, str], VipRecord | None] = {}
+    requests: dict[tuple[str, str], RequestRecord | None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.engines or self.engine_fields or self.vips or self.requests)
+
+
+def engine_name(prefix: str, id: str) -> str:
+    """``<prefix>-se-<five letters>``, the letters from the engine's id."""
+    number = int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest(), "big")
+    letters = ""
+    for _ in range(NAME_LETTERS):
+        number, letter = divmod(number, 26)
+        letters += chr(ord("a") + letter)
+    return f"{prefix}-se-{letters}" if prefix else f"se-{letters}"
+
+
+class Ledger:
+    """Engines, placements and requests by id. Read freely; write through `write`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._versions: dict[str, int] = {}
+        self._rank = 0
+        self._writing = asyncio.Lock()
+        self.engines: dict[str, EngineRecord] = {}
+        self.vips: dict[str, dict[str, VipRecord]] = {}
+        self.requests: dict[str, dict[str, RequestRecord]] = {}
+
+    async def load(self) -> None:
+        """Read everything afresh (at start, and after a conflict)."""
+        self._versions.clear()
+        self.engines = {}
+        self.vips = {}
+        self.requests = {}
+        for record in (await self._store.list(records.ENGINES)).records:
+            engine = records.decode(record.value, EngineRecord)
+            self.engines[engine.id] = engine
+            self._versions[record.key] = record.version
+        for record in (await self._store.list(records.PLACEMENTS)).records:
+            vip = records.decode(record.value, VipRecord)
+            self.vips.setdefault(vip.group, {})[vip.id] = vip
+            self._versions[record.key] = record.version
+        for record in (await self._store.list(records.REQUESTS)).records:
+            request = records.decode(record.value, RequestRecord)
+            group = record.key.removeprefix(records.REQUESTS).split("/", 1)[0]
+            self.requests.setdefault(group, {})[request.request.id] = request
+            self._versions[record.key] = record.version
+        stored = await self._store.get(records.RANK)
+        self._rank = int(stored.value) if stored else 0
+
+    def engines_of(self, group: str) -> list[EngineRecord]:
+        return sorted((e for e in self.engines.values() if e.group == group), key=lambda e: e.rank)
+
+    def new_engine(self, group: str, prefix: str, now: float, *, host: str, why: str) -> EngineRecord:
+        """A record with an id, name and rank never used before (written by the next `write`)."""
+        self._rank += 1
+        id = f"se-{uuid.uuid4()}"
+        return EngineRecord(
+            id=id,
+            name=engine_name(prefix, id),
+            rank=self._rank,
+            group=group,
+            host=host,
+            created_at=now,
+            why=why,
+        )
+
+    async def write(self, changes: Changes) -> None:
+        """Write all of ``changes``; all or nothing up to `OPERATIONS_A_TRANSACTION` keys, beyond that in pieces that
+        are each whole (a VIP's placement is one key). Raises `Conflict` if another controller wrote meanwhile.
+        """
+        async with self._writing:
+            for engine, fields in changes.engine_fields.items():
+                if engine in self.engines and engine not in changes.engines:
+                    changes.engines[engine] = msgspec.structs.replace(self.engines[engine], **fields)
+            wanted = self._keyed(changes)
+            keys = list(wanted)
+            for start in range(0, len(keys), OPERATIONS_A_TRANSACTION):
+                await self._commit({key: wanted[key] for key in keys[start : start + OPERATIONS_A_TRANSACTION]})
+            self._remember(changes)
+
+    def _keyed(self, changes: Changes) -> dict[str, msgspec.Struct | None]:
+        wanted: dict[str, msgspec.Struct | None] = {}
+        for engine, record in changes.engines.items():
+            wanted[records.engine_key(engine)] = record
+        for (group, vip), placement in changes.vips.items():
+            wanted[records.placement_key(group, vip)] = placement
+        for (group, id), request in changes.requests.items():
+            wanted[records.request_key(group, id)] = request
+        return wanted
+
+    async def _commit(self, wanted: dict[str, msgspec.Struct | None]) -> None:
+        puts = [(key, records.encode(record)) for key, record in wanted.items() if record is not None]
+        puts.append((records.RANK, str(self._rank).encode()))
+        revision = await self._store.commit(
+            Transaction(
+                conditions=tuple(Condition(key, self._versions.get(key, 0)) for key in wanted),
+                puts=tuple(puts),
+                deletes=tuple(key for key, record in wanted.items() if record is None),
+            )
+        )
+        for key, record in wanted.items():
+            if record is None:
+                self._versions.pop(key, None)
+            else:
+                self._versions[key] = revision
+
+    def _remember(self, changes: Changes) -> None:
+        for engine, record in changes.engines.items():
+            if record is None:
+                self.engines.pop(engine, None)
+            else:
+                self.engines[engine] = record
+        for (group, vip), placement in changes.vips.items():
+            if placement is None:
+                self.vips.get(group, {}).pop(vip, None)
+            else:
+                self.vips.setdefault(group, {})[vip] = placement
+        for (group, id), request in changes.requests.items():
+            if request is None:
+                self.requests.get(group, {}).pop(id, None)
+            else:
+                self.requests.setdefault(group, {})[id] = request

@@ -1,0 +1,357 @@
+"""Level-triggered: on any change, snapshot -> plan -> commit -> carry out, one group at a time.
+
+Losing a notification costs latency, never correctness: every group is planned again at least each
+`REVIEW_INTERVAL_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+import msgspec
+
+from shoal.objects import views
+from shoal.objects.views import view
+from shoal.placement import plan
+from shoal.placement.model import (
+    Decision,
+    Placement,
+    Plan,
+    RequestResult,
+    Snapshot,
+    VipPlan,
+)
+from shoal.placement.model import Event as PlanEvent
+from shoal.store.protocol import Conflict
+
+from . import snapshot as snapshots
+from .clock import Clock
+from .compiler import Compiler
+from .desired import VipIntent
+from .events import EventLog
+from .fleet import Fleet
+from .ledger import Changes, Ledger
+from .lifecycle import Lifecycle
+from .records import DECISIONS_MAX, Noted, RequestRecord, VipRecord
+from .view import View
+
+log = logging.getLogger("shoal.reconciler")
+
+REVIEW_INTERVAL_S = 10.0
+ROUNDS_MAX = 8
+"""Plans in a row for one group before others get their turn (a plan can make the next one necessary)."""
+INTENT_TYPES = (
+    "serviceenginegroup",
+    "serviceengine",
+    "virtualservice",
+    "vsvip",
+    "pool",
+    "healthmonitor",
+    "applicationprofile",
+    "networkprofile",
+    "sslkeyandcertificate",
+    "sslprofile",
+)
+"""What placement or an engine's configuration is made from."""
+
+
+class Reconciler:
+    """One task owns all plans (`run`)."""
+
+    def __init__(
+        self,
+        view: View,
+        ledger: Ledger,
+        fleet: Fleet,
+        compiler: Compiler,
+        events: EventLog,
+        clock: Clock,
+    ) -> None:
+        self._view = view
+        self._ledger = ledger
+        self._fleet = fleet
+        self._compiler = compiler
+        self._events = events
+        self._clock = clock
+        self.lifecycle: Lifecycle | None = None
+        self.plans: dict[str, Plan] = {}
+        """The last plan of each group, for reading."""
+        self.snapshots: dict[str, Snapshot] = {}
+        """The snapshot it was made from."""
+        self._dirty: dict[str, None] = {}
+        self._wake: dict[str, float] = {}
+        self._wanted = asyncio.Event()
+        self._raised: dict[str, frozenset[PlanEvent]] = {}
+        self._waiting: dict[str, asyncio.Future[RequestResult | None]] = {}
+
+    # --- what makes a plan necessary ---
+
+    def mark(self, group: str) -> None:
+        """Something changed in the group: plan it soon."""
+        self._dirty[group] = None
+        self._wanted.set()
+
+    def mark_all(self) -> None:
+        for document in self._view.all("serviceenginegroup"):
+            self.mark(document["uuid"])
+        for group in self._ledger.vips:
+            self.mark(group)
+
+    def on_document(self, type: str, uuid: str, document: Mapping[str, object] | None) -> None:
+        """A change of intent (the view's callback)."""
+        if type not in INTENT_TYPES:
+            return
+        self._compiler.changed(type, uuid)
+        self.mark_all()
+
+    def on_engine(self, engine: str) -> None:
+        record = self._ledger.engines.get(engine)
+        if record is not None:
+            self.mark(record.group)
+
+    async def request(self, group: str, record: RequestRecord) -> RequestResult | None:
+        """Store an operator's request and wait for the first plan that has seen it.
+
+        None = accepted and in progress; a result with ``ok`` False = refused, with the reason.
+        """
+        future: asyncio.Future[RequestResult | None] = asyncio.get_running_loop().create_future()
+        self._waiting[record.request.id] = future
+        await self._ledger.write(Changes(requests={(group, record.request.id): record}))
+        self.mark(group)
+        return await future
+
+    # --- the loop ---
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self.mark_all()
+        while True:
+            await self._wait()
+            groups, self._dirty = list(self._dirty), {}
+            for group in groups:
+                await self._settle(group)
+
+    async def _wait(self) -> None:
+        now = self._clock.now()
+        wake_at = min([now + REVIEW_INTERVAL_S, *self._wake.values()])
+        if not self._dirty:
+            try:
+                async with asyncio.timeout(max(0.0, wake_at - now)):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+        self._wanted.clear()
+        now = self._clock.now()
+        due = [group for group, at in self._wake.items() if at <= now]
+        for group in due:
+            del self._wake[group]
+            self._dirty[group] = None
+        if wake_at <= now and not due:
+            self.mark_all()
+
+    async def _settle(self, group: str) -> None:
+        for _ in range(ROUNDS_MAX):
+            try:
+                if not await self.reconcile(group):
+                    return
+            except Conflict as conflict:
+                log.warning("group %s: %s", group, conflict)
+                await self._ledger.load()
+        self.mark(group)
+
+    async def reconcile(self, group: str) -> bool:
+        """Plan the group once and carry the plan out. True if anything was written (plan again)."""
+        intents = self._intents()
+        document = self._view.get("serviceenginegroup", group)
+        if document is None:
+            return await self._group_gone(group)
+        typed = view(document, views.ServiceEngineGroup)
+        mine = intents.get(group, [])
+        now = self._clock.now()
+        snapshot = self._snapshot(typed, mine, now)
+        self._compiler.update(typed, mine)
+        result = plan(snapshot, now)
+        self.plans[group], self.snapshots[group] = result, snapshot
+        changes = self._changes(typed, snapshot, result, mine, now)
+        retired = [self._ledger.engines[id] for id in result.retire_engines]
+        if changes:
+            await self._ledger.write(changes)
+        self._raise(group, result)
+        self._answer(snapshot, result)
+        self._schedule(group, result)
+        if self.lifecycle is not None and (retired or result.new_engines):
+            for engine in retired:
+                self.lifecycle.retire(engine)
+            self.lifecycle.kick()
+        for engine in self._ledger.engines_of(group):
+            self._fleet.push(engine.id)
+        if changes and result.sentence:
+            log.info("%s: %s", typed.name, result.sentence)
+        return bool(changes)
+
+    def _intents(self) -> dict[str, list[VipIntent]]:
+        vsvips = {document["uuid"]: document for document in self._view.all("vsvip")}
+        return snapshots.vips_by_group(self._view.all("virtualservice"), vsvips)
+
+    def _snapshot(self, group: views.ServiceEngineGroup, intents: list[VipIntent], now: float) -> Snapshot:
+        engines = (self._view.get("serviceengine", engine.id) for engine in self._ledger.engines_of(group.uuid))
+        return snapshots.build(
+            self._view.revision,
+            group,
+            intents,
+            {e["uuid"]: e.get("enable_state", "SE_STATE_ENABLED") for e in engines if e is not None},
+            self._ledger,
+            self._fleet,
+            now,
+            self.lifecycle.retry_at(group.uuid) if self.lifecycle else 0.0,
+        )
+
+    # --- from a plan to records ---
+
+    def _changes(
+        self, group: views.ServiceEngineGroup, snapshot: Snapshot, result: Plan, intents: list[VipIntent], now: float
+    ) -> Changes:
+        changes = Changes()
+        real: dict[str, str] = {}
+        for wanted in result.new_engines:
+            record = self._ledger.new_engine(group.uuid, group.se_name_prefix, now, host=wanted.host, why=wanted.why)
+            real[wanted.id] = record.id
+            changes.engines[record.id] = record
+        for engine in result.retire_engines:
+            changes.engines[engine] = None
+        for engine, state in result.engines_disabled:
+            changes.engine_fields.setdefault(engine, {})["migrate_state"] = state
+        decisions: dict[str, list[Noted]] = {}
+        for decision in result.decisions:
+            if decision.vip:
+                named = _renamed_decision(decision, real)
+                decisions.setdefault(decision.vip, []).append(Noted(at=now, decision=named))
+        planned = {vip.id: vip for vip in result.vips}
+        for vip in snapshot.vips:
+            before = self._ledger.vips.get(group.uuid, {}).get(vip.id)
+            after = _record(group.uuid, vip.placements, planned.get(vip.id), before, real, now)
+            if after is not None:
+                noted = (*(before.decisions if before else ()), *decisions.get(vip.id, ()))
+                after = msgspec.structs.replace(after, decisions=noted[-DECISIONS_MAX:])
+                changes.vips[group.uuid, vip.id] = after
+        wanted_ids = {intent.id for intent in intents}
+        for gone in set(self._ledger.vips.get(group.uuid, {})) - wanted_ids:
+            changes.vips[group.uuid, gone] = None
+            self._fleet.forget_vip(gone)
+        for request in result.results:
+            changes.requests[group.uuid, request.request] = None
+        self._note_idle(group.uuid, changes, now)
+        return changes
+
+    def _note_idle(self, group: str, changes: Changes, now: float) -> None:
+        """Since when each engine has held nothing."""
+        records = dict(self._ledger.vips.get(group, {}))
+        for (_, vip), record in changes.vips.items():
+            if record is None:
+                records.pop(vip, None)
+            else:
+                records[vip] = record
+        holding = {p.engine for record in records.values() for p in record.placements}
+        for engine in self._ledger.engines_of(group):
+            if engine.id in changes.engines:
+                continue
+            if engine.id in holding and engine.idle_since is not None:
+                changes.engine_fields.setdefault(engine.id, {})["idle_since"] = None
+            elif engine.id not in holding and engine.idle_since is None and engine.seen:
+                changes.engine_fields.setdefault(engine.id, {})["idle_since"] = now
+
+    async def _group_gone(self, group: str) -> bool:
+        """The group was deleted: so are its engines."""
+        changes = Changes(
+            engines={engine.id: None for engine in self._ledger.engines_of(group)},
+            vips={(group, vip): None for vip in self._ledger.vips.get(group, {})},
+            requests={(group, id): None for id in self._ledger.requests.get(group, {})},
+        )
+        engines = self._ledger.engines_of(group)
+        self._compiler.forget(group)
+        self.plans.pop(group, None)
+        self.snapshots.pop(group, None)
+        self._wake.pop(group, None)
+        if changes:
+            await self._ledger.write(changes)
+        if self.lifecycle is not None:
+            for engine in engines:
+                self.lifecycle.retire(engine)
+        return False
+
+    # --- telling ---
+
+    def _raise(self, group: str, result: Plan) -> None:
+        """Events that the previous plan of this group had not raised already."""
+        before = self._raised.get(group, frozenset())
+        for event in result.events:
+            if event not in before:
+                self._events.add(
+                    event.name,
+                    event.detail,
+                    vip=event.vip,
+                    serviceengine=event.engine,
+                    serviceenginegroup=group,
+                )
+        self._raised[group] = frozenset(result.events)
+
+    def _answer(self, snapshot: Snapshot, result: Plan) -> None:
+        results = {answer.request: answer for answer in result.results}
+        for request in snapshot.requests:
+            future = self._waiting.pop(request.id, None)
+            if future is not None and not future.done():
+                future.set_result(results.get(request.id))
+        for answer in result.results:
+            level = "info" if answer.ok else "error"
+            self._events.add("CONFIG_ACTION", answer.message, level=level, serviceenginegroup=snapshot.group.id)
+
+    def _schedule(self, group: str, result: Plan) -> None:
+        if result.wake_at is None:
+            self._wake.pop(group, None)
+        else:
+            self._wake[group] = result.wake_at
+
+
+def _renamed(placements: tuple[Placement, ...], real: Mapping[str, str]) -> tuple[Placement, ...]:
+    return tuple(msgspec.structs.replace(p, engine=real.get(p.engine, p.engine)) for p in placements)
+
+
+def _renamed_decision(decision: Decision, real: Mapping[str, str]) -> Decision:
+    return msgspec.structs.replace(decision, engine=real.get(decision.engine, decision.engine))
+
+
+def _record(
+    group: str,
+    present: tuple[Placement, ...],
+    planned: VipPlan | None,
+    before: VipRecord | None,
+    real: Mapping[str, str],
+    now: float,
+) -> VipRecord | None:
+    """The record to write for a VIP, or None if it stands as it is. ``present`` are the placements with what the
+    engines reported since."""
+    if planned is None:
+        if before is None or before.placements == present:
+            return None
+        return msgspec.structs.replace(before, placements=present)
+    record = VipRecord(
+        id=planned.id,
+        group=group,
+        placements=_renamed(planned.placements, real),
+        generation=planned.generation,
+        succession=tuple(real.get(engine, engine) for engine in planned.succession),
+        list_version=planned.list_version,
+        user_factor=planned.user_factor,
+        requested=planned.requested,
+        scale_state=planned.scale_state,
+        scale_reason=planned.scale_reason,
+        awaiting_since=planned.awaiting_since,
+        changed_at=now,
+    )
+    if before is not None and msgspec.structs.replace(
+        record, changed_at=before.changed_at, decisions=before.decisions
+    ) == before:  # fmt: skip
+        return None
+    return record

@@ -1,0 +1,172 @@
+"""The frozen state a plan is made from: intent (view), durable records (ledger) and the present (fleet) in one value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from shoal.objects import views
+from shoal.objects.views import uuid_of, view
+from shoal.placement.model import (
+    Engine,
+    EngineState,
+    Group,
+    Placement,
+    PlacementState,
+    Snapshot,
+    Vip,
+)
+
+from .desired import VipIntent
+from .fleet import Fleet
+from .ledger import Ledger
+from .records import EngineRecord, VipRecord
+
+SECONDS_PER_MINUTE = 60.0
+
+
+def vip_id(vsvip: str, vip: str) -> str:
+    """The placement's name of one VIP: ``<vsvip uuid>/<vip_id>``."""
+    return f"{vsvip}/{vip}"
+
+
+def vips_by_group(
+    services: Iterable[Mapping[str, Any]], vsvips: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[VipIntent]]:
+    """All VIPs in use, by group uuid, each with the virtual services that share it, in order of creation."""
+    found: dict[tuple[str, str], list[views.VirtualService]] = {}
+    for document in services:
+        service = view(document, views.VirtualService)
+        found.setdefault((uuid_of(service.se_group_ref), uuid_of(service.vsvip_ref)), []).append(service)
+    groups: dict[str, list[VipIntent]] = {}
+    for order, ((group, vsvip), sharing) in enumerate(found.items()):
+        if vsvip not in vsvips:
+            continue
+        for vip in view(vsvips[vsvip], views.VsVip).vip:
+            if vip.ip_address is None:
+                continue
+            intent = VipIntent(
+                id=vip_id(vsvip, vip.vip_id),
+                name=sharing[0].name,
+                address=vip.ip_address.addr,
+                services=tuple(sharing) if vip.enabled else (),
+                created=float(order),
+            )
+            groups.setdefault(group, []).append(intent)
+    return groups
+
+
+def group_value(group: views.ServiceEngineGroup, *, retry_at: float, ever_used: bool) -> Group:
+    return Group(
+        id=group.uuid,
+        name=group.name,
+        ha_mode=group.ha_mode,
+        algo=group.algo,
+        buffer_se=group.buffer_se,
+        max_se=group.max_se,
+        min_se=group.min_se,
+        max_vs_per_se=2 if group.per_app else group.max_vs_per_se,
+        min_scaleout_per_vs=group.min_scaleout_per_vs,
+        max_scaleout_per_vs=group.max_scaleout_per_vs,
+        vs_host_redundancy=group.vs_host_redundancy,
+        se_deprovision_delay_s=group.se_deprovision_delay * SECONDS_PER_MINUTE,
+        vs_scalein_timeout_s=float(group.vs_scalein_timeout),
+        create_retry_at=retry_at,
+        ever_used=ever_used,
+    )
+
+
+def build(
+    revision: int,
+    group: views.ServiceEngineGroup,
+    intents: Iterable[VipIntent],
+    enable_states: Mapping[str, str],
+    ledger: Ledger,
+    fleet: Fleet,
+    now: float,
+    retry_at: float = 0.0,
+) -> Snapshot:
+    """The snapshot of one group. ``enable_states``: engine id -> the administrator's wish."""
+    engines = ledger.engines_of(group.uuid)
+    states = {engine.id: fleet.state(engine.id) for engine in engines}
+    known = ledger.vips.get(group.uuid, {})
+    return Snapshot(
+        revision=revision,
+        group=group_value(group, retry_at=retry_at, ever_used=bool(engines or known)),
+        engines=tuple(_engine(engine, states[engine.id], enable_states, fleet) for engine in engines),
+        vips=tuple(_vip(intent, known.get(intent.id), group.uuid, states, fleet, now) for intent in intents),
+        requests=tuple(
+            record.request
+            for record in sorted(ledger.requests.get(group.uuid, {}).values(), key=lambda r: r.request.at)
+        ),
+    )
+
+
+def _engine(record: EngineRecord, state: EngineState, enable_states: Mapping[str, str], fleet: Fleet) -> Engine:
+    return Engine(
+        id=record.id,
+        name=record.name,
+        rank=record.rank,
+        host=record.host,
+        state=state,
+        enable_state=enable_states.get(record.id, "SE_STATE_ENABLED"),
+        idle_since=record.idle_since,
+        down_since=fleet.live(record.id).down_since,
+    )
+
+
+def _vip(
+    intent: VipIntent,
+    record: VipRecord | None,
+    group: str,
+    states: Mapping[str, EngineState],
+    fleet: Fleet,
+    now: float,
+) -> Vip:
+    record = record or VipRecord(id=intent.id, group=group)
+    enabled = intent.enabled
+    return Vip(
+        id=intent.id,
+        name=intent.name,
+        slots=max(1, len(enabled)),
+        created=intent.created,
+        enabled=bool(enabled),
+        user_factor=record.user_factor,
+        placements=tuple(_progress(p, record, fleet, now) for p in record.placements),
+        generation=record.generation,
+        succession=record.succession,
+        list_version=record.list_version,
+        claimant=_claimant(record, states, fleet),
+        awaiting_since=record.awaiting_since,
+    )
+
+
+def _progress(placement: Placement, record: VipRecord, fleet: Fleet, now: float) -> Placement:
+    """What the engine has reported since: it serves now, or has no connection left."""
+    if placement.state is PlacementState.ASSIGNED:
+        if fleet.acknowledged(placement.engine, record.id) >= record.list_version > 0:
+            return msgspec.structs.replace(placement, state=PlacementState.READY, since=now)
+    elif placement.state is PlacementState.READY:
+        live = fleet.live(placement.engine)
+        restarted_empty = live.session is not None and record.id not in live.acknowledged and live.applied == ""
+        if restarted_empty:
+            return msgspec.structs.replace(placement, state=PlacementState.ASSIGNED, since=now)
+    elif placement.state is PlacementState.DRAINING and not placement.drained:
+        status = fleet.live(placement.engine).status
+        if status is not None and record.id in status.drained:
+            return msgspec.structs.replace(placement, drained=True)
+    return placement
+
+
+def _claimant(record: VipRecord, states: Mapping[str, EngineState], fleet: Fleet) -> str:
+    """The engine that took the VIP over by itself, if it did. The report of an engine that was already replaced by a
+    newer generation is no takeover, unless the planned owner is dead."""
+    owner = fleet.owner(record.id)
+    if owner is None or states.get(owner.engine) is not EngineState.UP:
+        return ""
+    planned = record.succession[0] if record.succession else ""
+    if owner.claim.generation < record.generation and states.get(planned) is EngineState.UP:
+        return ""
+    return owner.engine
