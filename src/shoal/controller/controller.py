@@ -1,0 +1,150 @@
+"""The controller, assembled: everything between intent in the store and engines that serve it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from shoal.clouds.protocol import Cloud, Identity
+from shoal.objects.views import ServiceEngineGroup, view
+from shoal.store.protocol import Store
+from shoal.wire import messages
+
+from .clock import Clock, SystemClock
+from .compiler import Compiler
+from .events import EventLog
+from .fleet import Fleet, Link
+from .ledger import Ledger
+from .lifecycle import Documents, Lifecycle
+from .operations import CallerLike, Operations
+from .reconciler import Reconciler
+from .runtime import Runtime
+from .view import View
+
+
+class Controller:
+    """Owns no socket: the API calls `read`, `operate` and `events`; the wire server calls `attend` for each engine.
+
+    ``identity(engine id, name)`` issues an engine's certificate; ``unseal(text, context)`` opens private keys;
+    ``gateway`` is the data network's.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        view: View,
+        cloud: Cloud,
+        documents: Documents,
+        *,
+        identity: Callable[[str, str], Identity],
+        unseal: Callable[[str, str], str],
+        gateway: str = "",
+        clock: Clock | None = None,
+    ) -> None:
+        clock = clock or SystemClock()
+        self._view = view
+        self.events_log = EventLog(store, clock)
+        self.ledger = Ledger(store)
+        self.fleet = Fleet(
+            clock,
+            record=lambda engine: self.ledger.engines.get(engine),
+            desired=lambda engine: self.compiler.parts(engine),
+            on_change=self._engine_changed,
+            on_ownership=self._ownership,
+        )
+        self.compiler = Compiler(view, self.ledger, self.fleet, unseal=unseal, gateway=gateway)
+        self.reconciler = Reconciler(view, self.ledger, self.fleet, self.compiler, self.events_log, clock)
+        self.lifecycle = Lifecycle(
+            cloud,
+            self.ledger,
+            self.fleet,
+            self.events_log,
+            clock,
+            documents,
+            identity=identity,
+            group=self._group,
+            mark=self.reconciler.mark,
+        )
+        self.reconciler.lifecycle = self.lifecycle
+        self._runtime = Runtime(view, self.ledger, self.fleet, self.compiler, self.reconciler, clock)
+        self._operations = Operations(view, self.ledger, self.reconciler, cloud, self.events_log, clock)
+
+    async def load(self) -> None:
+        """Pick up where the last controller was. Call once, before `run`."""
+        await self.ledger.load()
+        await self.events_log.load()
+
+    async def run(self) -> None:
+        """Plan, carry out, watch: until cancelled."""
+        unsubscribe = self._view.subscribe(self.reconciler.on_document)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.reconciler.run(), name="reconciler")
+                tasks.create_task(self.lifecycle.run(), name="lifecycle")
+                tasks.create_task(self.events_log.run(), name="events")
+        finally:
+            unsubscribe()
+
+    async def attend(self, link: Link, identity: str) -> None:
+        """Serve one engine's connection until it ends."""
+        await self.fleet.attend(link, identity)
+
+    # --- the API's side ---
+
+    def read(self, type: str, uuid: str, what: str) -> Any:
+        return self._runtime.read(type, uuid, what)
+
+    def summary(self, type: str, uuid: str) -> dict[str, Any]:
+        return self._runtime.summary(type, uuid)
+
+    def cluster_runtime(self) -> dict[str, Any]:
+        return self._runtime.cluster_runtime()
+
+    def cluster_status(self) -> dict[str, Any]:
+        return self._runtime.cluster_status()
+
+    async def operate(
+        self, type: str, uuid: str, operation: str, body: Mapping[str, Any], caller: CallerLike
+    ) -> dict[str, Any]:
+        return await self._operations.operate(type, uuid, operation, body, caller)
+
+    def events(self, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Newest first, as plain documents."""
+        return [
+            {
+                "report_timestamp": event.at,
+                "event_id": event.name,
+                "event_description": event.detail,
+                "level": event.level,
+                "objects": event.objects,
+            }
+            for event in self.events_log.read(filters)
+        ]
+
+    # --- the engines' side ---
+
+    def _group(self, uuid: str) -> ServiceEngineGroup | None:
+        document = self._view.get("serviceenginegroup", uuid)
+        return view(document, ServiceEngineGroup) if document else None
+
+    def _engine_changed(self, engine: str) -> None:
+        self.lifecycle.kick()
+        self.reconciler.on_engine(engine)
+
+    def _ownership(self, engine: str, message: messages.Ownership) -> None:
+        record = self.ledger.engines.get(engine)
+        if record is None:
+            return
+        if message.owner and message.detected_ms > 0:
+            former = self.ledger.engines.get(message.from_engine)
+            self.events_log.add(
+                "VS_ADD_SE",
+                f"{record.name} took over {message.vip} from {former.name if former else 'an unknown engine'}: "
+                f"{message.why} ({message.detected_ms:.0f} ms after its last sign of life)",
+                level="warning",
+                vip=message.vip,
+                serviceengine=engine,
+                from_serviceengine=message.from_engine,
+            )
+        self._engine_changed(engine)

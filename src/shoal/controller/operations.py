@@ -1,0 +1,155 @@
+"""What an operator does to a running system: scale out and in, migrate, retry, reboot, force delete.
+
+Bodies are those of the API (reference: api.md 7). An operation on a VIP becomes a `Request` that the next plan
+accepts or refuses; the answer comes after that plan, the progress is in the runtime.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from shoal.clouds.protocol import Cloud
+from shoal.errors import Invalid, NotFound, NotReady, Problem, Refused
+from shoal.objects.views import uuid_of
+from shoal.placement.model import Request, RequestKind
+
+from .clock import Clock
+from .events import EventLog
+from .ledger import Changes, Ledger
+from .reconciler import Reconciler
+from .records import EngineRecord, RequestRecord
+from .snapshot import vip_id
+from .view import View
+
+Body = Mapping[str, Any]
+ANSWER_WITHIN_S = 5.0
+
+MEMBERS = {
+    RequestKind.SCALE_OUT: {"vip_id", "uuid", "to_se_ref", "to_new_se", "to_host_ref", "new_vcpus", "admin_up"},
+    RequestKind.SCALE_IN: {"vip_id", "uuid", "from_se_ref", "scalein_primary", "admin_down"},
+    RequestKind.MIGRATE: {"vip_id", "uuid", "from_se_ref", "to_se_ref", "to_new_se", "to_host_ref", "new_vcpus"},
+    RequestKind.RETRY: {"vip_id", "uuid", "all_east_west"},
+}
+
+
+class CallerLike(Protocol):
+    @property
+    def user(self) -> str: ...
+
+
+class Operations:
+    def __init__(
+        self,
+        view: View,
+        ledger: Ledger,
+        reconciler: Reconciler,
+        cloud: Cloud,
+        events: EventLog,
+        clock: Clock,
+    ) -> None:
+        self._view = view
+        self._ledger = ledger
+        self._reconciler = reconciler
+        self._cloud = cloud
+        self._events = events
+        self._clock = clock
+
+    async def operate(self, type: str, uuid: str, operation: str, body: Body, caller: CallerLike) -> dict[str, Any]:
+        """Run one operation. Raises NotFound, Invalid, Refused (with the reason and what would help)."""
+        if type == "virtualservice" and operation in [kind.value for kind in RequestKind]:
+            return await self._on_vip(uuid, RequestKind(operation), body, caller)
+        if type == "virtualservice" and operation == "switchover":
+            raise Refused(
+                "Switchover is for legacy active/standby groups, which are not available yet.",
+                hint="Use migrate in an elastic group.",
+            )
+        if type == "serviceengine" and operation in ("reboot", "forcedelete"):
+            engine = self._ledger.engines.get(uuid)
+            if engine is None:
+                raise NotFound(f"There is no service engine {uuid}.")
+            return await (self._reboot(engine) if operation == "reboot" else self._force_delete(engine))
+        raise NotFound(f"There is no operation {operation} on {type}.")
+
+    async def _on_vip(self, service: str, kind: RequestKind, body: Body, caller: CallerLike) -> dict[str, Any]:
+        document = self._view.get("virtualservice", service)
+        if document is None:
+            raise NotFound(f"There is no virtual service {service}.")
+        group = uuid_of(document["se_group_ref"])
+        request = self._request(document, kind, body)
+        if kind is RequestKind.RETRY and self._reconciler.lifecycle is not None:
+            self._reconciler.lifecycle.retry_now(group)
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                result = await self._reconciler.request(group, RequestRecord(request=request, user=caller.user))
+        except TimeoutError:
+            raise NotReady(
+                "The operation was accepted, but no plan was made within 5 s.", hint="See the runtime for its progress."
+            ) from None
+        if result is not None and not result.ok:
+            raise Refused(result.message)
+        return {"status": result.message if result else "in progress", "request": request.id}
+
+    def _request(self, document: Body, kind: RequestKind, body: Body) -> Request:
+        problems = [
+            Problem(path=name, why=f"unknown member of a {kind.value} request", hint=f"Known: {_list(MEMBERS[kind])}.")
+            for name in body
+            if name not in MEMBERS[kind]
+        ]
+        vip = str(body.get("vip_id", ""))
+        vsvip = self._view.get("vsvip", uuid_of(document.get("vsvip_ref", "")))
+        known = [entry["vip_id"] for entry in vsvip["vip"]] if vsvip else []
+        if vip not in known:
+            why = "required" if not vip else "this virtual service has no such VIP"
+            problems.append(Problem(path="vip_id", value=vip, why=why, hint=f"It has: {_list(known)}."))
+        to_engine = self._engine(body, "to_se_ref", problems)
+        from_engine = self._engine(body, "from_se_ref", problems)
+        if problems:
+            raise Invalid(problems)
+        return Request(
+            id=str(uuid.uuid4()),
+            kind=kind,
+            vip=vip_id(uuid_of(document["vsvip_ref"]), vip),
+            at=self._clock.now(),
+            to_engine=to_engine,
+            to_new=bool(body.get("to_new_se", False)),
+            to_host=str(body.get("to_host_ref", "")).rsplit("/", 1)[-1].removeprefix("?name="),
+            from_engine=from_engine,
+            scalein_primary=bool(body.get("scalein_primary", False)),
+        )
+
+    def _engine(self, body: Body, member: str, problems: list[Problem]) -> str:
+        """An engine by uuid, reference or name; "" when the member is absent."""
+        given = body.get(member, "")
+        if not given:
+            return ""
+        if not isinstance(given, str):
+            problems.append(Problem(path=member, value=str(given)[:80], why="must be a reference to a service engine"))
+            return ""
+        wanted = given.rsplit("name=", 1)[-1] if "name=" in given else uuid_of(given)
+        for engine in self._ledger.engines.values():
+            if wanted in (engine.id, engine.name):
+                return engine.id
+        names = _list(engine.name for engine in self._ledger.engines.values())
+        problems.append(Problem(path=member, value=given, why="no such service engine", hint=f"There are: {names}."))
+        return ""
+
+    async def _reboot(self, engine: EngineRecord) -> dict[str, Any]:
+        self._events.add("REBOOT_SE", f"{engine.name}: asked for by an operator", serviceengine=engine.id)
+        await self._cloud.restart(engine.id)
+        return {"status": f"{engine.name} is being rebooted"}
+
+    async def _force_delete(self, engine: EngineRecord) -> dict[str, Any]:
+        """The engine goes at once; what it served moves as if it had died."""
+        await self._ledger.write(Changes(engines={engine.id: None}))
+        self._events.add("DELETING_SE", f"{engine.name}: force deleted by an operator", serviceengine=engine.id)
+        if self._reconciler.lifecycle is not None:
+            self._reconciler.lifecycle.retire(engine)
+        self._reconciler.mark(engine.group)
+        return {"status": f"{engine.name} is being deleted"}
+
+
+def _list(names: Any) -> str:
+    return ", ".join(sorted(names)) or "none"
