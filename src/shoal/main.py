@@ -1,0 +1,134 @@
+"""The ``shoal`` command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from shoal import __version__
+from shoal.errors import ShoalError
+
+DATA_DIR = "/var/lib/shoal"
+LISTEN = "127.0.0.1:9443"
+EXIT_REFUSED = 1
+EXIT_USAGE = 2
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DATA_DIR,
+    show_default=True,
+    envvar="SHOAL_DATA_DIR",
+    help="Where this Shoal keeps everything.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="shoal")
+def cli() -> None:
+    """Shoal: a software-defined load balancer with elastic high availability.
+
+    Start with `shoal up`, talk to it with `shoal shell`, stop it with `shoal down`.
+    """
+
+
+@cli.command()
+@data_dir_option
+@click.option("--listen", default=LISTEN, show_default=True, metavar="HOST:PORT", help="Where the API answers (HTTPS).")
+@click.option("--vip-network", metavar="CIDR", help="Addresses for virtual services (default: derived from the data directory).")
+@click.option("--detach", is_flag=True, help="Return when ready and go on in the background.")
+def up(data_dir: Path, listen: str, vip_network: str | None, detach: bool) -> None:
+    """Run the controller and its engines on this machine (as root).
+
+    SHOAL_ADMIN_PASSWORD sets the first admin password; without it one is made and printed once.
+    """
+    from shoal.system import Options, launch, run
+
+    _needs_root("up")
+    options = Options.parse(data_dir, listen, vip_network, os.environ.get("SHOAL_ADMIN_PASSWORD"))
+    console = Console(stderr=True, highlight=False)
+    if detach:
+        launch(options, console)
+    else:
+        run(options, console)
+
+
+@cli.command()
+@data_dir_option
+@click.option("--purge", is_flag=True, help="Remove the data directory too: configuration, events, certificates.")
+def down(data_dir: Path, purge: bool) -> None:
+    """Stop it and remove every namespace, process and rule it made. The configuration stays."""
+    from shoal.system import stop
+
+    _needs_root("down")
+    stop(data_dir, Console(stderr=True, highlight=False), purge=purge)
+
+
+@cli.command()
+@data_dir_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def status(data_dir: Path, as_json: bool) -> None:
+    """Whether it runs, and what its engines do. Exit status 0 = ready, 1 = not."""
+    from shoal.system import status_of
+
+    found = status_of(data_dir)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        for key, value in found.items():
+            click.echo(f"{key:<12} {value if not isinstance(value, list) else ', '.join(map(str, value)) or '-'}")
+    sys.exit(0 if found["ready"] else EXIT_REFUSED)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def shell(arguments: tuple[str, ...]) -> None:
+    """The operator's shell: show, configure, scaleout ... (`shoal shell --help`)."""
+    from shoal.shell.main import main as shell_main
+
+    sys.exit(shell_main(list(arguments)))
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="Stop after the failover and clean up; the exit status tells.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object, as the last line.")
+@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Default: a directory of its own.")
+def demo(once: bool, as_json: bool, data_dir: Path | None) -> None:
+    """The main job on real traffic: two virtual services, their engines killed, the outage measured."""
+    from shoal.lab.demo import main as demo_main
+
+    _needs_root("demo")
+    sys.exit(demo_main(once=once, as_json=as_json, data_dir=data_dir))
+
+
+def _needs_root(command: str) -> None:
+    if os.geteuid() != 0:
+        raise click.ClickException(f"`shoal {command}` makes network namespaces and needs root. Try: sudo shoal {command}")
+
+
+def main() -> None:
+    """Entry point. Errors are told in words, never as a traceback."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except ShoalError as error:
+        click.echo(f"shoal: {error}", err=True)
+        sys.exit(EXIT_REFUSED)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except asyncio.CancelledError:
+        sys.exit(130)

@@ -1,0 +1,499 @@
+"""The ownership state machine: `step(state, event, now) -> (state, effects)`.
+
+Every event first changes what is known (`_Turn.on_...`), then `settle` draws all conclusions from it. Conclusions
+depend on the state and the time only, so a lost or repeated event costs time, never correctness.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from shoal.ownership import state as known
+from shoal.ownership.events import (
+    AcquireLease,
+    Announce,
+    ArpAnswered,
+    ArpProbe,
+    DropLease,
+    Effect,
+    Entry,
+    Event,
+    Haproxy,
+    Heard,
+    Heartbeat,
+    LeaseLost,
+    Link,
+    Mode,
+    PersistClaim,
+    ReleaseVip,
+    RenewLease,
+    Resign,
+    Send,
+    Session,
+    Spread,
+    Started,
+    Stopping,
+    TakeVip,
+    Tell,
+    Tick,
+    Told,
+)
+from shoal.ownership.state import NEVER, PeerView, State, VipView
+from shoal.wire.desired import Vip
+from shoal.wire.messages import Claim, Ownership
+
+
+def step(state: State, event: Event, now: float) -> tuple[State, list[Effect]]:
+    """The next state, and what to do, in order. ``now``: monotonic seconds, never going back."""
+    turn = _Turn(state, now)
+    turn.thaw()
+    turn.take_in(event)
+    turn.settle()
+    return turn.state, turn.effects
+
+
+class _Turn:
+    """One step in the making. ``say`` asks for a heartbeat at the end of it."""
+
+    def __init__(self, state: State, now: float) -> None:
+        self.before = state
+        self.state = replace(state, peers=dict(state.peers), vips=dict(state.vips), stepped_at=now)
+        self.now = now
+        self.effects: list[Effect] = []
+        self.say = False
+
+    # --- small hands ---
+
+    def set(self, **changes: object) -> None:
+        self.state = replace(self.state, **changes)
+
+    def put(self, view: VipView, **changes: object) -> VipView:
+        view = replace(view, **changes)
+        self.state.vips[view.vip.id] = view
+        return view
+
+    def do(self, *effects: Effect) -> None:
+        self.effects.extend(effects)
+
+    def holds_any(self) -> bool:
+        return any(v.mode is Mode.HELD for v in self.state.vips.values())
+
+    def speaks_or_asks(self) -> bool:
+        return any(v.mode is not Mode.READY for v in self.state.vips.values())
+
+    # --- events ---
+
+    def take_in(self, event: Event) -> None:
+        match event:
+            case Tick():
+                pass
+            case Started():
+                self.set(engine=event.engine, rank=event.rank, incarnation=event.incarnation, floors=dict(event.claims))
+            case Told():
+                self.on_told(event)
+            case Heard(message=Heartbeat() as message):
+                self.on_heartbeat(message)
+            case Heard(message=Resign() as message):
+                self.on_resign(message)
+            case Session():
+                self.on_session(event)
+            case ArpAnswered():
+                self.on_answer(event.address)
+            case Haproxy():
+                self.say |= event.up != self.state.haproxy
+                self.set(haproxy=event.up)
+            case Link():
+                self.on_link(event.up)
+            case LeaseLost():
+                self.lapse("the lease had ended before it was renewed")
+            case Stopping():
+                self.set(stopping=True)
+                self.say = True
+            case _:
+                assert_never(event)
+
+    def thaw(self) -> None:
+        """A gap longer than the lease means this process was frozen: what it holds has lapsed, what it did not hear
+        in its sleep proves nothing."""
+        before, gap = self.before.stepped_at, self.now - self.before.stepped_at
+        if before == NEVER or gap <= known.lease_s(self.state):
+            return
+        for peer in self.before.peers.values():
+            if known.alive(self.before, peer.id, before):
+                self.state.peers[peer.id] = replace(peer, heard_at=peer.heard_at + gap)
+        self.lapse(f"frozen for {gap * 1000:.0f} ms")
+
+    def lapse(self, why: str) -> None:
+        """Fall silent, then ask before speaking again."""
+        for view in tuple(self.state.vips.values()):
+            if view.mode is Mode.HELD:
+                self.give_up(view, why, lapsed=True)
+            elif view.mode is Mode.WANT:
+                self.put(view, mode=Mode.READY)
+        self.do(DropLease())
+        self.say = True
+
+    def on_told(self, event: Told) -> None:
+        desired = event.desired
+        first = not self.state.configured and not self.state.vips
+        self.set(timing=desired.timing, slots_max=desired.slots_max, gateway=desired.gateway, configured=desired.peers)
+        if first:
+            self.set(listen_until=self.now + known.detection_s(self.state))
+        old = self.state.peers
+        peers = {p.id: old.get(p.id, PeerView(id=p.id)) for p in desired.peers if p.id != self.state.engine}
+        self.set(peers=peers)
+        wanted = {v.id for v in desired.vips}
+        for view in tuple(self.state.vips.values()):
+            if view.vip.id not in wanted:
+                if view.mode is Mode.HELD:
+                    self.give_up(view, "not served here any more")
+                del self.state.vips[view.vip.id]
+        for vip in desired.vips:
+            self.tell_vip(vip)
+        if desired.gateway:
+            self.probe_gateway()
+        self.say = True
+
+    def tell_vip(self, vip: Vip) -> None:
+        view = self.state.vips.get(vip.id)
+        if view is None:
+            floor = self.state.floors.get(vip.id)
+            view = VipView(vip=vip, floor=floor, vacant_at=self.now + known.detection_s(self.state))
+            for peer in self.state.peers.values():  # a heartbeat may have come before the plan
+                entry = peer.entries.get(vip.id)
+                if entry is not None:
+                    view = self.learn(view, peer.id, entry)
+        if view.mode is Mode.HELD and view.vip.addresses != vip.addresses:
+            self.readdress(view, vip.addresses)
+        changes: dict[str, object] = {"vip": vip}
+        if vip.armed:
+            changes |= {"succession": vip.succession, "list_version": vip.list_version}
+        self.put(view, **changes)
+
+    def readdress(self, view: VipView, addresses: tuple[str, ...]) -> None:
+        gone = tuple(a for a in view.vip.addresses if a not in addresses)
+        new = tuple(a for a in addresses if a not in view.vip.addresses)
+        if gone:
+            self.do(ReleaseVip(view.vip.id, gone))
+        if new:
+            self.do(RenewLease(), TakeVip(view.vip.id, new), Announce(view.vip.id, new))
+
+    def on_session(self, event: Session) -> None:
+        peer = self.state.peers.get(event.peer)
+        if peer is None:
+            return
+        lost = peer.session and not event.up
+        peer = replace(peer, session=event.up, lost_at=self.now if lost else peer.lost_at)
+        self.state.peers[peer.id] = peer
+        self.say |= event.up
+
+    def on_answer(self, address: str) -> None:
+        if address == self.state.gateway:
+            self.set(gateway_answered_at=self.now)
+        for view in tuple(self.state.vips.values()):
+            if view.mode is Mode.WANT and address in view.vip.addresses:
+                self.put(view, answered_at=self.now)
+
+    def on_link(self, up: bool) -> None:
+        if up and not self.state.link:
+            self.set(link=True, listen_until=self.now + known.detection_s(self.state))
+            self.say = True
+        elif not up and self.state.link:
+            self.set(link=False)
+            self.fall_silent("no carrier")
+
+    def fall_silent(self, why: str) -> None:
+        for view in tuple(self.state.vips.values()):
+            if view.mode is Mode.HELD:
+                self.give_up(view, why)
+            elif view.mode is Mode.WANT:
+                self.put(view, mode=Mode.READY)
+        self.do(DropLease())
+
+    # --- what peers say ---
+
+    def on_heartbeat(self, message: Heartbeat) -> None:
+        peer = self.state.peers.get(message.engine)
+        if peer is None:
+            return
+        returned = not known.alive(self.state, peer.id, self.now)
+        restarted = peer.incarnation not in ("", message.incarnation)
+        entries = {e.vip: e for e in message.entries}
+        self.state.peers[peer.id] = replace(
+            peer, incarnation=message.incarnation, heard_at=self.now, able=message.able, entries=entries
+        )
+        for view in tuple(self.state.vips.values()):
+            if restarted and view.holder == peer.id:
+                ended = peer.heard_at + known.lease_s(self.state) + known.LEASE_MARGIN_S
+                view = self.put(view, holder="", vacant_at=max(self.now, ended))
+            entry = entries.get(view.vip.id)
+            if entry is None:
+                self.without(view, peer.id)
+                continue
+            self.learn(view, peer.id, entry)
+        if returned:
+            self.say = True
+            for view in self.state.vips.values():
+                if view.mode is Mode.HELD:  # neighbours may have learnt another answer on the other side
+                    self.do(Announce(view.vip.id, view.vip.addresses))
+
+    def without(self, view: VipView, peer: str) -> None:
+        """``peer`` does not speak of this VIP. If it held it, it let go without a word: give the plan time to come."""
+        if view.holder == peer:
+            self.put(view, holder="", vacant_at=self.now + known.detection_s(self.state))
+
+    def learn(self, view: VipView, peer: str, entry: Entry) -> VipView:
+        if entry.mode is not Mode.WANT and entry.claim is not None and (view.floor is None or entry.claim > view.floor):
+            outbid = view.outbid_at if view.outbid_at != NEVER else self.now
+            view = self.put(view, floor=entry.claim, outbid_at=outbid)
+        if entry.mode is Mode.HELD and entry.claim is not None:
+            return self.learn_held(view, peer, entry.claim)
+        self.without(view, peer)
+        view = self.state.vips.get(view.vip.id, view)
+        if entry.mode is Mode.WANT and entry.claim is not None and self.state.peers[peer].able:
+            return self.learn_wanted(view, peer, entry.claim)
+        return view
+
+    def learn_held(self, view: VipView, peer: str, claim: Claim) -> VipView:
+        if view.mode is Mode.HELD and view.claim is not None:
+            if claim < view.claim:  # it yields on hearing this
+                self.do(Announce(view.vip.id, view.vip.addresses))
+                self.say = True
+                return view
+            view = self.give_up(view, f"{peer} holds it by a higher claim")
+        elif view.mode is Mode.WANT and not (
+            known.fresh(self.state, view) and claim < known.wanted_claim(self.state, view)
+        ):
+            view = self.put(view, mode=Mode.READY)
+        rival = view.holder and view.holder != peer and known.alive(self.state, view.holder, self.now)
+        if rival and claim < self.state.peers[view.holder].entries[view.vip.id].claim:
+            return view
+        return self.put(view, holder=peer, lapsed=False)
+
+    def learn_wanted(self, view: VipView, peer: str, claim: Claim) -> VipView:
+        if view.mode is Mode.HELD and view.claim is not None:
+            if claim.generation > view.claim.generation:
+                self.resign(view, peer, f"planned change of owner to {peer}")
+            else:
+                self.say = True
+            return self.state.vips[view.vip.id]
+        if claim > known.wanted_claim(self.state, view):
+            return self.put(view, mode=Mode.READY, blocked_until=self.now + 1.5 * known.interval_s(self.state))
+        return view
+
+    def on_resign(self, message: Resign) -> None:
+        view = self.state.vips.get(message.vip)
+        if view is None or view.mode is Mode.HELD or (view.floor is not None and message.claim < view.floor):
+            return
+        vacant = self.now if message.to == self.state.engine else self.now + known.interval_s(self.state)
+        view = self.put(view, floor=message.claim, holder="", vacant_at=vacant)
+        mine = message.to == self.state.engine and known.has_slots(self.state, view)
+        if known.able(self.state) and (mine or known.fresh(self.state, view)):
+            self.want(view)
+            self.claim(self.state.vips[message.vip], f"{message.engine} resigned", former=message.engine)
+
+    # --- conclusions ---
+
+    def settle(self) -> None:
+        self.judge_isolation()
+        for view in tuple(self.state.vips.values()):
+            if view.mode is Mode.HELD:
+                self.keep_or_resign(view)
+            else:
+                self.want_or_claim(view)
+        for view in tuple(self.state.vips.values()):
+            self.share(view)
+        if self.speaks_or_asks():
+            pass
+        elif any(v.mode is not Mode.READY for v in self.before.vips.values()) and DropLease() not in self.effects:
+            self.do(DropLease())
+        if self.state.engine and (self.say or self.now >= self.state.beat_at + known.interval_s(self.state)):
+            self.beat()
+
+    def judge_isolation(self) -> None:
+        """Silent peers alone convict nobody: the last survivor of a group hears none. The gateway is the witness."""
+        state = self.state
+        if not state.gateway or not state.peers:
+            self.set(isolated=False, alone_since=math.inf)
+            return
+        if any(known.alive(state, p, self.now) for p in state.peers):
+            self.set(isolated=False, alone_since=math.inf)
+            return
+        alone_since = min(state.alone_since, self.now)
+        if self.now >= state.gateway_probed_at + known.GATEWAY_PROBE_S:
+            self.probe_gateway()
+        deaf = (
+            state.gateway_answered_at != NEVER
+            and self.now - max(state.gateway_answered_at, alone_since) > known.GATEWAY_SILENT_S
+        )
+        if deaf and not state.isolated:
+            self.fall_silent("isolated: neither a peer nor the gateway answers")
+        elif state.isolated and not deaf:
+            self.set(listen_until=self.now + known.detection_s(state))
+        self.set(isolated=deaf, alone_since=alone_since)
+
+    def probe_gateway(self) -> None:
+        self.set(gateway_probed_at=self.now)
+        self.do(ArpProbe((self.state.gateway,)))
+
+    def keep_or_resign(self, view: VipView) -> None:
+        claim = view.claim
+        assert claim is not None
+        if not self.state.haproxy or self.state.stopping:
+            why = "stopping" if self.state.stopping else "HAProxy does not answer"
+            heirs = [e for e in known.candidates(self.state, view, self.now) if e != self.state.engine]
+            if heirs:
+                self.resign(view, heirs[0], f"{why}; resigned to {heirs[0]}")
+            elif self.state.stopping:
+                self.give_up(view, f"{why}; no successor lives")
+            return
+        adopted = view.vip.owner == self.state.engine and view.vip.generation > claim.generation
+        outbid = view.floor is not None and view.floor > claim
+        stale = outbid and self.now >= view.outbid_at + known.detection_s(self.state)
+        if adopted or stale:  # go on under a claim above all that was ever heard
+            claim = known.wanted_claim(self.state, view)
+            self.put(view, claim=claim, floor=claim, persisted=claim, outbid_at=NEVER)
+            self.do(PersistClaim(view.vip.id, claim))
+            self.say = True
+
+    def want_or_claim(self, view: VipView) -> None:
+        due = known.wanting_from(self.state, view, self.now) <= self.now
+        if view.mode is Mode.READY:
+            if not due:
+                return
+            self.want(view)
+        elif not due and not self.waits_for_answer(view):
+            self.put(view, mode=Mode.READY)
+            return
+        view = self.state.vips[view.vip.id]
+        if known.claimable_at(self.state, view, self.now) <= self.now and known.silent_at(view) <= self.now:
+            self.claim(view, self.why_vacant(view))
+        elif known.probe_due(view) <= self.now:
+            self.put(view, probed_at=self.now)
+            self.do(ArpProbe(view.vip.addresses))
+
+    def waits_for_answer(self, view: VipView) -> bool:
+        """A later candidate came alive while this engine was asking: go on only if its turn is still near."""
+        return known.claimable_at(self.state, view, self.now) <= self.now + known.PROBE_S + known.PROBE_GAP_S
+
+    def want(self, view: VipView) -> None:
+        """Begin to ask: a lease (harmless: this engine has no address yet), the claim on disk, a probe."""
+        if view.mode is Mode.WANT:
+            return
+        if not self.holds_any():
+            self.do(AcquireLease())
+        claim = known.wanted_claim(self.state, view)
+        view = self.persist(view, claim)
+        self.put(view, mode=Mode.WANT, asked_at=self.now, probed_at=NEVER, answered_at=NEVER)
+        self.say = True
+
+    def persist(self, view: VipView, claim: Claim) -> VipView:
+        if view.persisted == claim:
+            return view
+        self.do(PersistClaim(view.vip.id, claim))
+        return self.put(view, persisted=claim)
+
+    def why_vacant(self, view: VipView) -> str:
+        if known.fresh(self.state, view):
+            return f"planned owner of generation {view.vip.generation}"
+        if view.lapsed:
+            return "resumed: the lease had lapsed and nobody took over"
+        peer = self.state.peers.get(view.holder)
+        if peer is None:
+            return "nobody holds it"
+        ms = (self.now - peer.heard_at) * 1000
+        if peer.lost_at >= peer.heard_at:
+            return f"{peer.id} died: its process ended, last heard {ms:.0f} ms ago"
+        return f"{peer.id} is silent: last heard {ms:.0f} ms ago"
+
+    def claim(self, view: VipView, why: str, former: str = "") -> None:
+        claim = known.wanted_claim(self.state, view)
+        view = self.persist(view, claim)
+        peer = self.state.peers.get(view.holder)
+        detected = 0.0 if peer is None else (self.now - peer.heard_at) * 1000
+        self.do(RenewLease(), TakeVip(view.vip.id, view.vip.addresses), Announce(view.vip.id, view.vip.addresses))
+        self.tell(view, True, claim, why, former or view.holder, detected)
+        self.put(
+            view, mode=Mode.HELD, claim=claim, floor=claim, holder="", lapsed=False, former=former, outbid_at=NEVER
+        )
+        self.say = True
+
+    def resign(self, view: VipView, to: str, why: str) -> None:
+        """Silent first, then say so: at no moment do two engines speak."""
+        claim = view.claim
+        assert claim is not None
+        self.give_up(view, why)
+        self.do(Send(Resign(self.state.engine, view.vip.id, claim, to)))
+
+    def give_up(self, view: VipView, why: str, *, lapsed: bool = False) -> VipView:
+        claim = view.claim
+        assert claim is not None
+        self.do(ReleaseVip(view.vip.id, view.vip.addresses))
+        self.tell(view, False, claim, why, self.state.engine, 0.0)
+        self.say = True
+        wait = 0.0 if lapsed else known.detection_s(self.state)
+        return self.put(
+            view,
+            mode=Mode.READY,
+            lapsed=lapsed,
+            claim=None,
+            spread=None,
+            former="",
+            vacant_at=self.now + wait,
+            blocked_until=self.now + wait,
+        )
+
+    def tell(self, view: VipView, owner: bool, claim: Claim, why: str, was: str, detected_ms: float) -> None:
+        self.do(
+            Tell(
+                Ownership(
+                    vip=view.vip.id,
+                    owner=owner,
+                    claim=claim,
+                    why=why,
+                    from_engine=was,
+                    detected_ms=round(detected_ms, 1),
+                )
+            )
+        )
+
+    def share(self, view: VipView) -> None:
+        """Spread new flows of a held VIP over its living members."""
+        if view.mode is not Mode.HELD:
+            return
+        state, vip = self.state, view.vip
+
+        def ready(engine: str) -> bool:
+            return known.alive_and_able(state, engine, self.now) and vip.id in state.peers[engine].entries
+
+        others = [m for m in vip.members if m != state.engine and m not in vip.draining and ready(m)]
+        here = state.engine not in vip.draining or not others
+        leaving = tuple(d for d in vip.draining if d != state.engine and known.alive(state, d, self.now))
+        former = view.former if view.former in leaving or view.former in others else ""
+        members = (state.engine, *others) if here else tuple(others)
+        spread = Spread(vip.id, vip.addresses, members, leaving, former)
+        if spread != view.spread:
+            self.put(view, spread=spread)
+            self.do(spread)
+
+    def beat(self) -> None:
+        """The lease first, then the word: a lease never outlives the last heartbeat by more than its length."""
+        self.set(beat_at=self.now)
+        if self.speaks_or_asks():
+            self.do(RenewLease())
+        self.do(Send(self.heartbeat()))
+
+    def heartbeat(self) -> Heartbeat:
+        entries = tuple(self.entry(v) for v in self.state.vips.values())
+        return Heartbeat(self.state.engine, self.state.incarnation, known.able(self.state), entries)
+
+    def entry(self, view: VipView) -> Entry:
+        claim = view.floor
+        if view.mode is Mode.HELD:
+            claim = view.claim
+        elif view.mode is Mode.WANT:
+            claim = known.wanted_claim(self.state, view)
+        return Entry(view.vip.id, view.mode, claim, view.list_version)

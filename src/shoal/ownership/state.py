@@ -1,0 +1,240 @@
+"""What one engine knows about its VIPs and peers, and the questions asked of that knowledge."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from shoal.ownership.events import Entry, Mode, Spread
+from shoal.wire.desired import Peer, Timing, Vip
+from shoal.wire.guard import Report
+from shoal.wire.messages import Claim, Owned, PeerState
+
+PROBE_S = 0.020
+"""How long an ARP probe may stay unanswered before the address counts as silent. Answers on one segment take < 1 ms."""
+PROBE_GAP_S = 0.010
+"""Between repeated probes, so that one lost frame is not taken for silence."""
+PROBE_SLOW_S = 0.100
+"""Between probes of an address that goes on answering."""
+LEASE_MARGIN_S = 0.010
+"""Added to a dead peer's lease: timers of the kernel are as coarse as 4 ms, and a heartbeat takes a moment to arrive."""
+GATEWAY_PROBE_S = 0.250
+GATEWAY_SILENT_S = 1.0
+"""The gateway counts as silent when no probe was answered for that long."""
+
+NEVER = -math.inf
+
+
+class PeerView(msgspec.Struct, frozen=True, kw_only=True):
+    """``heard_at``: last heartbeat. ``lost_at``: the end of the last TCP session."""
+
+    id: str
+    incarnation: str = ""
+    heard_at: float = NEVER
+    lost_at: float = NEVER
+    session: bool = False
+    able: bool = False
+    entries: dict[str, Entry] = {}
+
+
+class VipView(msgspec.Struct, frozen=True, kw_only=True):
+    """One VIP as this engine sees it.
+
+    ``succession`` is the last *armed* list. ``floor`` is the highest claim known of anyone, ``holder`` the peer that
+    was last heard to hold it; without a holder, ``vacant_at`` is the time from which the first candidate may claim.
+    While wanting, ``asked_at`` is the start of the probing and ``answered_at`` the last answer of another MAC.
+    """
+
+    vip: Vip
+    mode: Mode = Mode.READY
+    succession: tuple[str, ...] = ()
+    list_version: int = 0
+    claim: Claim | None = None
+    floor: Claim | None = None
+    holder: str = ""
+    vacant_at: float = math.inf
+    blocked_until: float = NEVER
+    lapsed: bool = False
+    former: str = ""
+    persisted: Claim | None = None
+    outbid_at: float = NEVER
+    """Since when a higher claim than the one held is rumoured, with nobody seen to hold it."""
+    asked_at: float = NEVER
+    probed_at: float = NEVER
+    answered_at: float = NEVER
+    spread: Spread | None = None
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    engine: str = ""
+    rank: int = 0
+    incarnation: str = ""
+    timing: Timing = Timing()
+    slots_max: int = 0
+    gateway: str = ""
+    haproxy: bool = False
+    link: bool = True
+    isolated: bool = False
+    stopping: bool = False
+    stepped_at: float = NEVER
+    beat_at: float = NEVER
+    listen_until: float = NEVER
+    gateway_probed_at: float = NEVER
+    gateway_answered_at: float = NEVER
+    alone_since: float = math.inf
+    configured: tuple[Peer, ...] = ()
+    floors: dict[str, Claim] = {}
+    peers: dict[str, PeerView] = {}
+    vips: dict[str, VipView] = {}
+
+
+def initial() -> State:
+    return State()
+
+
+def interval_s(state: State) -> float:
+    return state.timing.heartbeat_interval_ms / 1000
+
+
+def lease_s(state: State) -> float:
+    return state.timing.lease_ms / 1000
+
+
+def detection_s(state: State) -> float:
+    """Silence that means death; never shorter than the lease, whatever the settings say."""
+    return max(interval_s(state) * state.timing.heartbeat_misses, lease_s(state) + LEASE_MARGIN_S)
+
+
+def able(state: State) -> bool:
+    """May this engine take VIPs over?"""
+    return state.haproxy and state.link and not state.isolated and not state.stopping
+
+
+def dead_at(state: State, peer: PeerView) -> float:
+    """When the peer's silence, so far, means that it is dead and its lease has ended."""
+    if peer.lost_at >= peer.heard_at:
+        return max(peer.lost_at, peer.heard_at + lease_s(state) + LEASE_MARGIN_S)
+    return peer.heard_at + detection_s(state)
+
+
+def alive(state: State, peer: str, now: float) -> bool:
+    """Its guard speaks: heard in time, and no session of it has ended since."""
+    view = state.peers.get(peer)
+    return view is not None and view.lost_at < view.heard_at and now < view.heard_at + detection_s(state)
+
+
+def alive_and_able(state: State, engine: str, now: float) -> bool:
+    if engine == state.engine:
+        return able(state)
+    return alive(state, engine, now) and state.peers[engine].able
+
+
+def candidates(state: State, view: VipView, now: float) -> tuple[str, ...]:
+    """Who may claim a vacant VIP, in order: the planned owner, then the armed succession; the living only."""
+    order = dict.fromkeys((view.vip.owner, *view.succession))
+    return tuple(e for e in order if e != view.holder and alive_and_able(state, e, now))
+
+
+def wanted_claim(state: State, view: VipView) -> Claim:
+    """The claim this engine would make next: above everything it knows of."""
+    generation = view.vip.generation
+    floor = view.floor
+    if floor is not None and floor.generation >= generation:
+        return Claim(floor.generation, floor.count + 1, state.rank)
+    return Claim(generation, 0 if view.vip.owner == state.engine else 1, state.rank)
+
+
+def fresh(state: State, view: VipView) -> bool:
+    """The controller made this engine the owner in a generation nobody has claimed yet."""
+    known = -1 if view.floor is None else view.floor.generation
+    return view.vip.owner == state.engine and view.vip.generation > known
+
+
+def slots_used(state: State) -> int:
+    """Slots taken by VIPs this engine serves: as a member by plan, or by having taken them over."""
+    return sum(v.vip.slots for v in state.vips.values() if v.mode is Mode.HELD or state.engine in v.vip.members)
+
+
+def has_slots(state: State, view: VipView) -> bool:
+    if state.engine in view.vip.members:
+        return True
+    return slots_used(state) + view.vip.slots <= state.slots_max
+
+
+def claimable_at(state: State, view: VipView, now: float) -> float:
+    """When this engine may claim ``view`` if nothing else is heard; infinity if it may not."""
+    if view.mode is Mode.HELD or not able(state):
+        return math.inf
+    if fresh(state, view):
+        if view.holder and alive(state, view.holder, now):
+            return math.inf  # it wants, and waits for the holder to resign
+        if view.holder:
+            return dead_at(state, state.peers[view.holder])
+        return max(now, view.blocked_until)
+    if view.lapsed:
+        return max(now, view.blocked_until)
+    if not has_slots(state, view):
+        return math.inf
+    order = candidates(state, view, now)
+    if state.engine not in order:
+        return math.inf
+    base = dead_at(state, state.peers[view.holder]) if view.holder else view.vacant_at
+    turn = base + order.index(state.engine) * interval_s(state)
+    return max(turn, state.listen_until, view.blocked_until)
+
+
+def wanting_from(state: State, view: VipView, now: float) -> float:
+    """When to begin to ask, so that the probe adds no time to the takeover."""
+    if able(state) and fresh(state, view):
+        return now
+    return claimable_at(state, view, now) - PROBE_S
+
+
+def silent_at(view: VipView) -> float:
+    """When the address counts as silent, if no more answers come."""
+    return max(view.asked_at, view.answered_at) + PROBE_S
+
+
+def probe_due(view: VipView) -> float:
+    """Quickly while waiting for silence, slowly once an answer shows that the owner lives on."""
+    if view.probed_at == NEVER:
+        return view.asked_at
+    slow = view.answered_at > view.asked_at + 5 * PROBE_S and view.answered_at >= view.probed_at
+    return view.probed_at + (PROBE_SLOW_S if slow else PROBE_GAP_S)
+
+
+def wake_at(state: State, now: float) -> float:
+    """The latest time for the next `Tick`."""
+    wake = state.beat_at + interval_s(state) if state.beat_at != NEVER else now
+    for view in state.vips.values():
+        if view.mode is Mode.WANT:
+            ready = max(claimable_at(state, view, now), silent_at(view))
+            wake = min(wake, probe_due(view), ready)
+        elif view.mode is Mode.READY:
+            wake = min(wake, wanting_from(state, view, now))
+    for peer in state.peers.values():
+        if alive(state, peer.id, now):
+            wake = min(wake, peer.heard_at + detection_s(state))
+    return max(wake, now)
+
+
+def report(state: State, now: float) -> Report:
+    """What the guard tells its agent."""
+    held = [(k, v) for k, v in state.vips.items() if v.mode is Mode.HELD]
+    return Report(
+        owned=tuple(Owned(vip=k, claim=v.claim) for k, v in held if v.claim is not None),
+        peers=tuple(
+            PeerState(
+                engine=p.id,
+                alive=alive(state, p.id, now),
+                heard_ms_ago=-1.0 if p.heard_at == NEVER else round((now - p.heard_at) * 1000, 1),
+                session=p.session,
+            )
+            for p in state.peers.values()
+        ),
+        link=state.link,
+        haproxy=state.haproxy,
+        isolated=state.isolated,
+        alive_members={k: v.spread.members for k, v in held if v.spread is not None},
+    )
