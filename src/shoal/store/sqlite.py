@@ -57,7 +57,9 @@ class SqliteStore:
             history_revisions_max=history[0],
             history_bytes_max=history[1],
         )
-        self._history = History(self._writer.revision, revisions_max=RECENT_REVISIONS_MAX, bytes_max=RECENT_BYTES_MAX)
+        self._history = History(
+            self._writer.revision, revisions_max=min(RECENT_REVISIONS_MAX, history[0]), bytes_max=RECENT_BYTES_MAX
+        )
         self._leases = Leases(now)
         self._room = asyncio.Semaphore(WAITING_TRANSACTIONS_MAX)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
