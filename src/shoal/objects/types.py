@@ -1,0 +1,306 @@
+"""Field, message and object types, as the schema data describes them (format: ``docs/schema.md``)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from shoal import API_VERSION
+from shoal.errors import Invalid, Problem
+
+from . import check, structs
+
+Document = dict[str, Any]
+SENSITIVE_MASK = "<sensitive>"
+IDENTITY = frozenset({"uuid", "name", "url", "tenant_ref", "cloud_ref", "_last_modified"})
+SERVER_MADE = frozenset({"url", "_last_modified", "vs_refs", "vip_runtime", "version", "runtime"})
+"""Members that the controller puts into answers; accepted back and dropped."""
+UNIT_SUFFIX = {
+    "SEC": "sec",
+    "MIN": "min",
+    "PERCENT": "percent",
+    "GB": "gb",
+    "MB": "mb",
+    "KB": "kb",
+    "BYTES": "bytes",
+    "MILLISECONDS": "milliseconds",
+    "MICROSECONDS": "microseconds",
+    "PER_SECOND": "per_second",
+}
+BARE = frozenset({"memory_per_se", "_last_modified"})
+"""Listings print these without a unit (seed; reference: elastic-ha 8.3)."""
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """``22.1.3`` -> (22, 1, 3). Raises Invalid on anything that is not dotted numbers."""
+    try:
+        parts = tuple(int(part) for part in version.replace("_", ".").split("."))
+    except ValueError:
+        parts = ()
+    if not 1 <= len(parts) <= 5:
+        raise Invalid([Problem(path="X-Avi-Version", value=version[:40], why="Invalid version: must look like 22.1.3")])
+    return parts
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    """One field. ``kind`` is string, integer, number, boolean, array or message; ``item`` describes array elements."""
+
+    name: str
+    kind: str
+    format: str = ""
+    message: MessageType | None = None
+    item: Field | None = None
+    ref: str = ""
+    enum: tuple[str, ...] = ()
+    range: tuple[float, float] | None = None
+    allowed: tuple[Any, ...] = ()
+    special: dict[str, str] = {}
+    unit: str = ""
+    default: Any = None
+    has_default: bool = False
+    required: bool = False
+    read_only: bool = False
+    sensitive: bool = False
+    introduced: tuple[str, ...] = ()
+    deprecated: str = ""
+    post_22_1: bool = False
+    min_items: int | None = None
+    max_items: int | None = None
+
+    @property
+    def unit_suffix(self) -> str:
+        """What listings print behind the value; "" for none."""
+        return "" if self.name in BARE else UNIT_SUFFIX.get(self.unit, "")
+
+    @property
+    def nested(self) -> MessageType | None:
+        """The message of this field or of its elements."""
+        return self.item.message if self.item else self.message
+
+    def since(self) -> tuple[int, ...]:
+        """The earliest release that has the field; () = always."""
+        return min((version_key(v) for v in self.introduced), default=())
+
+    def choices(self) -> str:
+        """What is allowed, for a person: ``0..1000, or -1 (infinite)``."""
+        if self.enum:
+            return "one of " + ", ".join(self.enum)
+        if self.allowed:
+            return "one of " + ", ".join(map(str, self.allowed))
+        text = ""
+        if self.range:
+            low, high = self.range
+            unit = f" {UNIT_SUFFIX.get(self.unit, self.unit.lower())}" if self.unit else ""
+            text = f"{low:g}..{high:g}{unit}" if max(abs(low), abs(high)) < 1e6 else f"{int(low)}..{int(high)}{unit}"
+        extra = ", ".join(f"{value} ({label})" for value, label in self.special.items())
+        return ", or ".join(part for part in (text, extra) if part)
+
+
+class MessageType(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A message: its fields in listing order."""
+
+    name: str
+    fields: dict[str, Field]
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """One reference inside a document: where, to what type, and the value as it stands."""
+
+    path: str
+    type_name: str
+    value: str
+
+
+class ObjectType:
+    """One REST object type. Documents are plain dicts; a stored one is complete (defaults filled) and valid."""
+
+    def __init__(self, message: MessageType, description: Mapping[str, Any], flags: frozenset[str]) -> None:
+        self.name = message.name
+        self.message = message
+        self.fields = message.fields
+        self.endpoint = str(description.get("endpoint") or "").removeprefix("/api/")
+        self.operations: dict[str, Any] = description.get("operations") or {}
+        self.singleton = "singleton" in flags
+        self.read_only = "read_only" in flags
+        self.tenant_scoped = "tenant_ref" in self.fields and not self.singleton
+        self.cloud_scoped = "cloud_scoped" in flags
+
+    def __repr__(self) -> str:
+        return f"<ObjectType {self.name}>"
+
+    # --- reading and writing ---
+
+    def validate(self, document: Mapping[str, Any] | bytes, *, version: str = API_VERSION) -> Document:
+        """A complete document: defaults filled, read-only members dropped.
+
+        Raises `Invalid` with every problem found (path, value, what is allowed, what was meant).
+        """
+        plain = check.parse(document) if isinstance(document, bytes | bytearray) else dict(document)
+        plain = {name: value for name, value in plain.items() if name not in SERVER_MADE or name in self._own_names}
+        try:
+            return structs.complete(self.message, check.prepared(self.message, plain))
+        except (msgspec.ValidationError, TypeError, ValueError, OverflowError, RecursionError):
+            pass
+        mended, problems = check.inspect(self.message, plain)
+        if not problems:
+            try:
+                return structs.complete(self.message, mended)
+            except (msgspec.ValidationError, ValueError) as error:
+                problems = [Problem(path="", why=str(error))]
+        raise Invalid(problems)
+
+    @functools.cached_property
+    def _own_names(self) -> frozenset[str]:
+        return frozenset(name for name, field in self.fields.items() if not field.read_only and name != "url")
+
+    def encode(self, document: Mapping[str, Any]) -> bytes:
+        """The storage form: compact JSON."""
+        return msgspec.json.encode(document)
+
+    def decode(self, data: bytes) -> Document:
+        decoded: Document = msgspec.json.decode(data)
+        return decoded
+
+    def emit(self, document: Mapping[str, Any], *, version: str = API_VERSION, skip_default: bool = False) -> Document:
+        """What a client of that version sees: later fields hidden (identity fields never), secrets masked."""
+        return _emit(self.message, document, version_key(version), skip_default, top=True)
+
+    # --- references and secrets ---
+
+    def references(self, document: Mapping[str, Any]) -> list[Reference]:
+        """Every ``*_ref`` and ``*_refs`` value at any depth, in field order."""
+        found: list[Reference] = []
+
+        def note(path: str, type_name: str, value: str) -> str:
+            found.append(Reference(path, type_name, value))
+            return value
+
+        _map(self.message, document, "", _if_reference(note))
+        return found
+
+    def map_references(self, document: Mapping[str, Any], change: Callable[[str, str, str], str]) -> Document:
+        """A copy with every reference replaced by ``change(path, type name, value)``."""
+        return _map(self.message, document, "", _if_reference(change))
+
+    def map_sensitive(self, document: Mapping[str, Any], change: Callable[[str, str], str]) -> Document:
+        """A copy with every secret replaced by ``change(path, value)``. Paths carry no list positions, so that a
+        secret keeps its context when the list around it changes."""
+        return _map(self.message, document, "", _if_sensitive(change))
+
+    def merge_sensitive(self, new: Mapping[str, Any], old: Mapping[str, Any]) -> Document:
+        """A copy of ``new`` where each ``<sensitive>`` takes the value at the same place in ``old`` ("" if none)."""
+        kept: dict[str, str] = {}
+
+        def remember(path: str, value: str) -> str:
+            kept[path] = value
+            return value
+
+        self.map_sensitive(old, remember)
+        return self.map_sensitive(new, lambda path, value: kept.get(path, "") if value == SENSITIVE_MASK else value)
+
+    def entry_key(self, field: str, entry: Any) -> Any:
+        """What identifies a list entry for PATCH: address and port, else uuid, name, index ... else the whole."""
+        if not isinstance(entry, Mapping):
+            return entry
+        if isinstance(entry.get("ip"), Mapping):
+            return ("ip", entry["ip"].get("addr"), entry.get("port", 0))
+        for name in ("uuid", "vip_id", "name", "index", "port"):
+            if entry.get(name) is not None:
+                return (name, entry[name])
+        return msgspec.json.encode(entry, order="deterministic")
+
+
+_Change = Callable[[Field, str, str], str]
+
+
+def _if_reference(change: Callable[[str, str, str], str]) -> _Change:
+    return lambda field, path, value: change(path, field.ref, value) if field.ref else value
+
+
+def _if_sensitive(change: Callable[[str, str], str]) -> _Change:
+    return lambda field, path, value: change(path, value) if field.sensitive else value
+
+
+def _map(message: MessageType, document: Mapping[str, Any], prefix: str, change: _Change) -> Document:
+    result = dict(document)
+    for name in touched(message):
+        value = document.get(name)
+        if value is None:
+            continue
+        field = message.fields[name]
+        path = f"{prefix}{name}"
+        result[name] = _map_value(field, value, path, change)
+    return result
+
+
+def _map_value(field: Field, value: Any, path: str, change: _Change) -> Any:
+    nested = field.nested
+    if isinstance(value, list):
+        if nested is not None:
+            return [_map(nested, v, f"{path}.", change) if isinstance(v, Mapping) else v for v in value]
+        return [change(field, path, v) if isinstance(v, str) else v for v in value]
+    if nested is not None and isinstance(value, Mapping):
+        return _map(nested, value, f"{path}.", change)
+    return change(field, path, value) if isinstance(value, str) else value
+
+
+@functools.cache
+def touched(message: MessageType) -> tuple[str, ...]:
+    """The fields that hold a reference or a secret, or a message that does."""
+    return tuple(
+        name
+        for name, field in message.fields.items()
+        if field.ref or field.sensitive or (field.nested is not None and touched(field.nested))
+    )
+
+
+@functools.cache
+def _hidden(message: MessageType, version: tuple[int, ...]) -> frozenset[str]:
+    return frozenset(n for n, f in message.fields.items() if n not in IDENTITY and f.since() > version)
+
+
+def _emit(
+    message: MessageType,
+    document: Mapping[str, Any],
+    version: tuple[int, ...],
+    skip_default: bool,
+    *,
+    top: bool = False,
+) -> Document:
+    hidden = _hidden(message, version)
+    result: Document = {}
+    for name, field in message.fields.items():
+        value = document.get(name)
+        if value is None or name in hidden:
+            continue
+        if skip_default and field.has_default and value == field.default and name not in IDENTITY:
+            continue
+        result[name] = _emit_value(field, value, version, skip_default)
+    if top:
+        result.update({name: value for name, value in document.items() if name not in message.fields})
+    return result
+
+
+def _emit_value(field: Field, value: Any, version: tuple[int, ...], skip_default: bool) -> Any:
+    nested = field.nested
+    if nested is not None:
+        if isinstance(value, list):
+            return [_emit(nested, v, version, skip_default) if isinstance(v, Mapping) else v for v in value]
+        return _emit(nested, value, version, skip_default) if isinstance(value, Mapping) else value
+    if field.sensitive and isinstance(value, str):
+        return SENSITIVE_MASK if value else ""
+    return value
+
+
+def walk(message: MessageType, prefix: str = "") -> Iterator[tuple[str, Field]]:
+    """Every field at any depth with its dotted path."""
+    for name, field in message.fields.items():
+        yield f"{prefix}{name}", field
+        if field.nested is not None:
+            yield from walk(field.nested, f"{prefix}{name}.")
