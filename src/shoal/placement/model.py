@@ -65,6 +65,8 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     idle_since: float | None = None
     """Since when it has held no placement; None while it holds one."""
     down_since: float | None = None
+    migrate_state: str = ""
+    """Of disabling: STARTED, FINISHED, FINISHED_WITH_FAILURE."""
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +101,8 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True):
     claimant: str = ""
     """The engine that reported to own it last, if it still does: an unplanned takeover is adopted, not undone."""
     awaiting_since: float | None = None
+    requested: int = 0
+    """How many engines it was to have by the last plan; 0 = never planned."""
 
 
 class RequestKind(StrEnum):

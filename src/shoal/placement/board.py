@@ -1,0 +1,174 @@
+"""The working copy that the steps of a plan change: who holds what, what is left, what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from .model import (
+    Decision,
+    Engine,
+    EngineState,
+    Event,
+    NewEngine,
+    Placement,
+    PlacementState,
+    RequestResult,
+    Role,
+    Snapshot,
+    Vip,
+)
+
+ACTIVE = (PlacementState.WAITING, PlacementState.ASSIGNED, PlacementState.READY)
+SERVING = (PlacementState.ASSIGNED, PlacementState.READY)
+LEAVING_STATES = ("SE_STATE_DISABLED", "SE_STATE_DISABLED_FORCE")
+
+
+class Work(msgspec.Struct, kw_only=True):
+    """One VIP as it will stand."""
+
+    vip: Vip
+    placements: list[Placement]
+    generation: int
+    user_factor: int
+    requested: int
+    succession: tuple[str, ...] = ()
+    shortfall: str = ""
+    """Why it has fewer engines than requested."""
+
+    @property
+    def active(self) -> list[Placement]:
+        return [p for p in self.placements if p.state in ACTIVE]
+
+    @property
+    def serving(self) -> list[Placement]:
+        return [p for p in self.placements if p.state in SERVING]
+
+    @property
+    def ready(self) -> list[Placement]:
+        return [p for p in self.placements if p.state is PlacementState.READY]
+
+    @property
+    def primary(self) -> Placement | None:
+        return next((p for p in self.active if p.role is Role.PRIMARY), None)
+
+    def on(self, engine: str) -> Placement | None:
+        return next((p for p in self.placements if p.engine == engine), None)
+
+
+class Board:
+    """All of a snapshot, in stable order whatever order it came in."""
+
+    def __init__(self, snapshot: Snapshot, now: float) -> None:
+        self.snapshot = snapshot
+        self.group = snapshot.group
+        self.now = now
+        self.engines: dict[str, Engine] = {e.id: e for e in sorted(snapshot.engines, key=lambda e: (e.rank, e.id))}
+        self.works: dict[str, Work] = {
+            vip.id: Work(
+                vip=vip,
+                placements=list(vip.placements),
+                generation=vip.generation,
+                user_factor=vip.user_factor,
+                requested=vip.requested,
+            )
+            for vip in sorted(snapshot.vips, key=lambda v: (v.created, v.id))
+        }
+        self.load: dict[str, int] = dict.fromkeys(self.engines, 0)
+        for work in self.works.values():
+            for placement in work.placements:
+                self.load[placement.engine] = self.load.get(placement.engine, 0) + work.vip.slots
+        self.new: list[NewEngine] = []
+        self.decisions: list[Decision] = []
+        self.events: list[Event] = []
+        self.results: list[RequestResult] = []
+        self.migrate_states: list[tuple[str, str]] = []
+
+    # --- engines ---
+
+    def up(self) -> list[Engine]:
+        return [e for e in self.engines.values() if e.state is EngineState.UP]
+
+    def is_up(self, engine: str) -> bool:
+        found = self.engines.get(engine)
+        return found is not None and found.state is EngineState.UP
+
+    def creating(self) -> list[str]:
+        """Engines on their way: being made already, or wanted by this plan."""
+        made = [e.id for e in self.engines.values() if e.state is EngineState.CREATING]
+        return made + [engine.id for engine in self.new]
+
+    def name(self, engine: str) -> str:
+        found = self.engines.get(engine)
+        return found.name if found else "a new engine"
+
+    def host(self, engine: str) -> str:
+        found = self.engines.get(engine)
+        return found.host if found else ""
+
+    def leaving(self, engine: str) -> bool:
+        """The administrator wants everything off it."""
+        found = self.engines.get(engine)
+        return found is not None and found.enable_state in LEAVING_STATES
+
+    def free(self, engine: str) -> int:
+        return self.group.max_vs_per_se - self.load.get(engine, 0)
+
+    @property
+    def count(self) -> int:
+        """Engines that count against max_se: up (disabled too) and on their way; failed ones don't."""
+        return len(self.up()) + len(self.creating())
+
+    def create_refusal(self) -> str:
+        """Why no engine can be made; "" if one can."""
+        group = self.group
+        if not group.can_create:
+            return "the cloud gives no write access"
+        if self.count >= group.max_se:
+            return f"max_se {group.max_se} is reached"
+        if self.now < group.create_retry_at:
+            return f"the last creation failed; next try in {group.create_retry_at - self.now:.0f} s"
+        return ""
+
+    def create(self, why: str, host: str = "") -> str:
+        """Want an engine; returns its placeholder."""
+        id = f"new-{len(self.new) + 1}"
+        self.new.append(NewEngine(id=id, host=host, why=why))
+        self.load[id] = 0
+        self.decide("", "create_engine", why, engine=id)
+        return id
+
+    # --- placements ---
+
+    def put(self, work: Work, engine: str, *, request: str = "", state: PlacementState | None = None) -> None:
+        """Place the VIP on an engine; the first one is the primary."""
+        up = self.is_up(engine)
+        role = Role.SECONDARY if work.primary else Role.PRIMARY
+        state = state or (PlacementState.ASSIGNED if up else PlacementState.WAITING)
+        work.placements.append(Placement(engine=engine, role=role, state=state, since=self.now, request=request))
+        self.load[engine] = self.load.get(engine, 0) + work.vip.slots
+
+    def drop(self, work: Work, placement: Placement) -> None:
+        work.placements.remove(placement)
+        self.load[placement.engine] -= work.vip.slots
+
+    def drain(self, work: Work, placement: Placement) -> None:
+        index = work.placements.index(placement)
+        work.placements[index] = msgspec.structs.replace(
+            placement, state=PlacementState.DRAINING, role=Role.SECONDARY, since=self.now, drained=False
+        )
+
+    def promote(self, work: Work, engine: str) -> None:
+        """Make the VIP's placement on ``engine`` its primary (a new generation)."""
+        for index, placement in enumerate(work.placements):
+            role = Role.PRIMARY if placement.engine == engine else Role.SECONDARY
+            if placement.role is not role:
+                work.placements[index] = msgspec.structs.replace(placement, role=role)
+
+    def decide(self, vip: str, what: str, why: str, *, engine: str = "", **more: object) -> None:
+        self.decisions.append(Decision(vip=vip, what=what, why=why, engine=engine, **more))  # type: ignore[arg-type]
+
+    def hosts_of(self, work: Work, besides: Iterable[str] = ()) -> set[str]:
+        skip = set(besides)
+        return {host for p in work.active if p.engine not in skip and (host := self.host(p.engine))}
