@@ -114,6 +114,7 @@ def _engine(record: EngineRecord, state: EngineState, enable_states: Mapping[str
         enable_state=enable_states.get(record.id, "SE_STATE_ENABLED"),
         idle_since=record.idle_since,
         down_since=fleet.live(record.id).down_since,
+        migrate_state=record.migrate_state,
     )
 
 
@@ -140,6 +141,7 @@ def _vip(
         list_version=record.list_version,
         claimant=_claimant(record, states, fleet),
         awaiting_since=record.awaiting_since,
+        requested=record.requested,
     )
 
 

@@ -1,0 +1,149 @@
+"""`plan`: the steps in order, then the difference to what was.
+
+absorb -> elect -> targets -> requests -> disabled -> evacuate -> fill -> buffer -> retire -> roles -> succession
+"""
+
+from __future__ import annotations
+
+from . import requests, steps, succession
+from .board import Board, Work
+from .model import Buffer, Event, PlacementState, Plan, Snapshot, VipPlan
+from .presets import LEGACY
+
+
+def plan(snapshot: Snapshot, now: float) -> Plan:
+    """What to do next for one group, with reasons. ``now`` in seconds since the epoch.
+
+    Deterministic: the same snapshot and time give the same plan, in whatever order the snapshot's tuples come.
+    A fixpoint: applied, and with nothing else changed, the next plan is empty. Raises ValueError for legacy groups.
+    """
+    if snapshot.group.ha_mode == LEGACY:
+        raise ValueError("legacy active/standby groups are not planned here")
+    board = Board(snapshot, now)
+    steps.absorb(board)
+    steps.elect(board)
+    steps.targets(board)
+    requests.carry_out(board)
+    steps.stop_disabled(board)
+    steps.evacuate(board)
+    steps.fill(board)
+    buffer = steps.buffer(board)
+    retired, idle_wake = steps.retire(board)
+    _one_primary(board)
+    steps.settle_roles(board)
+    succession.arm(board)
+    vips = tuple(_vip_plan(board, work) for work in board.works.values())
+    changed = tuple(p for p, work in zip(vips, board.works.values(), strict=True) if _differs(p, work))
+    _awaiting_events(board)
+    return Plan(
+        group=snapshot.group.id,
+        revision=snapshot.revision,
+        vips=changed,
+        new_engines=tuple(board.new),
+        retire_engines=tuple(retired),
+        engines_disabled=tuple(board.migrate_states),
+        decisions=tuple(board.decisions),
+        events=tuple(board.events),
+        results=tuple(board.results),
+        buffer=buffer,
+        wake_at=_wake_at(board, idle_wake),
+        sentence=_sentence(board, buffer, retired),
+    )
+
+
+def _one_primary(board: Board) -> None:
+    """Placements that joined while none was there, or whose primary left, still need one."""
+    for work in board.works.values():
+        if work.active and work.primary is None:
+            board.promote(work, (work.ready or work.serving or work.active)[0].engine)
+
+
+def _vip_plan(board: Board, work: Work) -> VipPlan:
+    vip = work.vip
+    ready = bool(work.ready) or not vip.enabled
+    state, reason = _scale_state(board, work)
+    grown = work.succession != vip.succession or _shape(work.placements) != _shape(vip.placements)
+    return VipPlan(
+        id=vip.id,
+        placements=tuple(work.placements),
+        generation=work.generation,
+        succession=work.succession,
+        list_version=vip.list_version + 1 if grown or work.generation != vip.generation else vip.list_version,
+        user_factor=work.user_factor,
+        requested=work.requested,
+        scale_state=state,
+        scale_reason=reason,
+        awaiting_since=None if ready else vip.awaiting_since or board.now,
+    )
+
+
+def _shape(placements: object) -> list[tuple[str, str, bool]]:
+    """Who serves and who drains: what the engines of a VIP must agree on."""
+    return [
+        (p.engine, p.role.value, p.state is PlacementState.DRAINING)
+        for p in placements  # type: ignore[attr-defined]
+        if p.state is not PlacementState.WAITING
+    ]
+
+
+def _scale_state(board: Board, work: Work) -> tuple[str, str]:
+    if not work.vip.enabled:
+        return "SCALEOUT_ERROR_DISABLED", "the virtual service is disabled"
+    if len(work.ready) >= work.requested:
+        return "SCALEOUT_SUCCESS", ""
+    waiting = [p for p in work.active if p.state is PlacementState.WAITING]
+    if waiting:
+        return "SCALEOUT_CREATING_SE", f"waits for {board.name(waiting[0].engine)}"
+    if len(work.active) < work.requested:
+        return "SCALEOUT_RESOURCES", work.shortfall
+    return "SCALEOUT_AWAITING_SE_PROGRAMMING", ""
+
+
+def _differs(planned: VipPlan, work: Work) -> bool:
+    """Whether anything of substance differs from the snapshot (a reason's wording alone is none)."""
+    vip = work.vip
+    same = (
+        planned.placements == vip.placements
+        and planned.generation == vip.generation
+        and planned.succession == vip.succession
+        and planned.list_version == vip.list_version
+        and planned.user_factor == vip.user_factor
+        and planned.requested == vip.requested
+        and (planned.awaiting_since is None) == (vip.awaiting_since is None)
+    )
+    return not same
+
+
+def _awaiting_events(board: Board) -> None:
+    for work in board.works.values():
+        since = work.vip.awaiting_since
+        if work.vip.enabled and not work.ready and since and board.now - since >= steps.AWAITING_EVENT_AFTER_S:
+            detail = f"{work.vip.name} waits for an engine: {work.shortfall or 'being placed'}"
+            board.events.append(Event(name="VS_AWAITING_SE", vip=work.vip.id, detail=detail))
+
+
+def _wake_at(board: Board, idle: float | None) -> float | None:
+    times = [
+        p.since + board.group.vs_scalein_timeout_s
+        for work in board.works.values()
+        for p in work.placements
+        if p.state is PlacementState.DRAINING
+    ]
+    if idle is not None:
+        times.append(idle)
+    if board.group.create_retry_at > board.now:
+        times.append(board.group.create_retry_at)
+    return min(times, default=None)
+
+
+def _sentence(board: Board, buffer: Buffer, retired: list[str]) -> str:
+    """One line for the log: what and why."""
+    counts: dict[str, int] = {}
+    for decision in board.decisions:
+        counts[decision.what] = counts.get(decision.what, 0) + 1
+    parts = [f"{what.replace('_', ' ')} {count}" for what, count in counts.items()]
+    if not parts and not retired:
+        return ""
+    margin = f"buffer {max(0, buffer.free)}/{buffer.needed} slots" if buffer.needed else f"{buffer.free} slots free"
+    first = next((d.why for d in board.decisions if d.why), "")
+    return f"{', '.join(parts)} ({first}); {margin}"

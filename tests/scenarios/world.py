@@ -1,0 +1,192 @@
+"""A small world that does what plans say: makes engines a step later, acknowledges, and prints itself."""
+
+from __future__ import annotations
+
+import msgspec
+
+from shoal.placement import plan
+from shoal.placement.invariants import violations
+from shoal.placement.model import (
+    Engine,
+    EngineState,
+    Group,
+    Placement,
+    PlacementState,
+    Plan,
+    Request,
+    RequestKind,
+    RequestResult,
+    Snapshot,
+    Vip,
+)
+
+ROUNDS_MAX = 30
+
+
+class World:
+    def __init__(self, **group: object) -> None:
+        self.group = Group(id="g", name="g", **group)  # type: ignore[arg-type]
+        self.engines: dict[str, Engine] = {}
+        self.vips: dict[str, Vip] = {}
+        self.requests: dict[str, Request] = {}
+        self.results: list[RequestResult] = []
+        self.now = 1000.0
+        self.hosts: list[str] = []
+        self.serial = 0
+        self.last: Plan | None = None
+        self.events: list[str] = []
+
+    # --- what happens ---
+
+    def add(self, *names: str, slots: int = 1) -> None:
+        """Virtual services, one after another, each settled before the next."""
+        for name in names:
+            self.vips[name] = Vip(id=name, name=name, slots=slots, created=float(len(self.vips) + self.now))
+            self.settle()
+
+    def remove(self, name: str) -> None:
+        del self.vips[name]
+        self.settle()
+
+    def engine(self, name: str, host: str = "") -> None:
+        self.serial += 1
+        self.engines[name] = Engine(id=name, name=name, rank=self.serial, host=host, state=EngineState.UP)
+
+    def fail(self, *names: str, settle: bool = True) -> None:
+        for name in names:
+            self._change(name, state=EngineState.DOWN)
+        if settle:
+            self.settle()
+
+    def recover(self, name: str) -> None:
+        self._change(name, state=EngineState.UP)
+        self.settle()
+
+    def enable_state(self, name: str, state: str) -> None:
+        self._change(name, enable_state=state)
+        self.settle()
+
+    def edit(self, **fields: object) -> None:
+        self.group = msgspec.structs.replace(self.group, **fields)
+        self.settle()
+
+    def request(self, kind: str, vip: str, **more: object) -> RequestResult:
+        id = f"r{len(self.results) + len(self.requests) + 1}"
+        self.requests[id] = Request(id=id, kind=RequestKind(kind), vip=vip, at=self.now, **more)  # type: ignore[arg-type]
+        self.settle()
+        return next(result for result in self.results if result.request == id)
+
+    def claim(self, vip: str, engine: str) -> None:
+        self.vips[vip] = msgspec.structs.replace(self.vips[vip], claimant=engine)
+        self.settle()
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.settle()
+
+    # --- carrying out ---
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            revision=1,
+            group=msgspec.structs.replace(self.group, ever_used=bool(self.engines)),
+            engines=tuple(self.engines.values()),
+            vips=tuple(self.vips.values()),
+            requests=tuple(self.requests.values()),
+        )
+
+    def step(self) -> bool:
+        """One plan, applied. False when there was nothing to do."""
+        self.last = result = plan(self.snapshot(), self.now)
+        self.events += [event.name for event in result.events]
+        ids: dict[str, str] = {}
+        for wanted in result.new_engines:
+            self.serial += 1
+            name = f"SE{self.serial}"
+            ids[wanted.id] = name
+            host = self.hosts[self.serial % len(self.hosts)] if self.hosts else ""
+            self.engines[name] = Engine(id=name, name=name, rank=self.serial, host=host, state=EngineState.CREATING)
+        for planned in result.vips:
+            placements = tuple(_renamed(p, ids) for p in planned.placements)
+            self.vips[planned.id] = msgspec.structs.replace(
+                self.vips[planned.id],
+                placements=placements,
+                generation=planned.generation,
+                succession=planned.succession,
+                list_version=planned.list_version,
+                user_factor=planned.user_factor,
+                requested=planned.requested,
+                awaiting_since=planned.awaiting_since,
+            )
+        for answer in result.results:
+            self.results.append(answer)
+            del self.requests[answer.request]
+        for engine in result.retire_engines:
+            del self.engines[engine]
+        for engine, state in result.engines_disabled:
+            self._change(engine, migrate_state=state)
+        return not result.empty
+
+    def progress(self) -> bool:
+        """Engines come up, assigned placements become ready."""
+        moved = False
+        for engine in list(self.engines.values()):
+            if engine.state is EngineState.CREATING:
+                self._change(engine.id, state=EngineState.UP)
+                moved = True
+        for vip in self.vips.values():
+            placements = tuple(_ready(p) for p in vip.placements)
+            moved |= placements != vip.placements
+            self.vips[vip.id] = msgspec.structs.replace(vip, placements=placements)
+        self._note_idle()
+        return moved
+
+    def settle(self) -> None:
+        for _ in range(ROUNDS_MAX):
+            planned = self.step()
+            if not planned and not self.progress():
+                break
+        else:
+            raise AssertionError(f"no fixpoint after {ROUNDS_MAX} rounds: {self.last}")
+        assert violations(self.snapshot()) == []
+
+    def _note_idle(self) -> None:
+        held = {p.engine for vip in self.vips.values() for p in vip.placements}
+        for engine in self.engines.values():
+            idle = None if engine.id in held else engine.idle_since or self.now
+            self._change(engine.id, idle_since=idle)
+
+    def _change(self, name: str, **fields: object) -> None:
+        self.engines[name] = msgspec.structs.replace(self.engines[name], **fields)
+
+    # --- looking ---
+
+    def load(self) -> dict[str, int]:
+        """Slots used per engine that is up."""
+        used = {e.id: 0 for e in self.engines.values() if e.state is EngineState.UP}
+        for vip in self.vips.values():
+            for placement in vip.placements:
+                used[placement.engine] += vip.slots
+        return used
+
+    def count(self) -> int:
+        return len(self.load())
+
+    def free(self) -> int:
+        return self.count() * self.group.max_vs_per_se - sum(self.load().values())
+
+    def on(self, vip: str) -> list[str]:
+        return [p.engine for p in self.vips[vip].placements]
+
+    def primary(self, vip: str) -> str:
+        return next(p.engine for p in self.vips[vip].placements if p.role.value == "primary")
+
+
+def _renamed(placement: Placement, ids: dict[str, str]) -> Placement:
+    return msgspec.structs.replace(placement, engine=ids.get(placement.engine, placement.engine))
+
+
+def _ready(placement: Placement) -> Placement:
+    if placement.state is PlacementState.ASSIGNED:
+        return msgspec.structs.replace(placement, state=PlacementState.READY)
+    return placement
