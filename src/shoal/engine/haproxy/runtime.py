@@ -1,0 +1,91 @@
+"""Asyncio client of HAProxy's runtime socket: one command a connection, as the socket wants it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from shoal.errors import ShoalError
+
+ANSWER_WITHIN_S = 2.0
+ANSWER_BYTES_MAX = 16 * 1024 * 1024
+
+
+class RuntimeFailure(ShoalError):
+    """HAProxy did not answer, or answered with an error."""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """What is used of one row of ``show stat``. ``proxy`` and ``name`` as in the configuration."""
+
+    proxy: str
+    name: str
+    status: str
+    check: str
+    current: int
+    total: int
+    requests: int
+    bytes_in: int
+    bytes_out: int
+    errors: int
+
+
+async def command(path: str, text: str) -> str:
+    """Send one command and return the whole answer. Raises RuntimeFailure."""
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            reader, writer = await asyncio.open_unix_connection(path, limit=ANSWER_BYTES_MAX)
+            try:
+                writer.write(text.encode() + b"\n")
+                await writer.drain()
+                answer = await reader.read(-1)
+            finally:
+                writer.close()
+    except (OSError, TimeoutError) as error:
+        raise RuntimeFailure(f"HAProxy does not answer on its runtime socket: {error or 'time-out'}") from error
+    return answer.decode(errors="replace").strip()
+
+
+async def worker_pid(path: str) -> int:
+    """The pid of the worker that answers now."""
+    for line in (await command(path, "show info")).splitlines():
+        if line.startswith("Pid:"):
+            return int(line.split(":", 1)[1])
+    raise RuntimeFailure("HAProxy's `show info` names no pid.")
+
+
+async def rows(path: str) -> list[Row]:
+    """All frontends and servers."""
+    lines = (await command(path, "show stat")).splitlines()
+    if not lines:
+        return []
+    header = lines[0].lstrip("# ").split(",")
+    at = {name: index for index, name in enumerate(header)}
+    found = []
+    for line in lines[1:]:
+        cells = line.split(",")
+        if len(cells) < len(at) - 1:
+            continue
+
+        def number(name: str, cells: list[str] = cells) -> int:
+            text = cells[at[name]]
+            return int(text) if text.isdigit() else 0
+
+        found.append(
+            Row(
+                proxy=cells[at["pxname"]],
+                name=cells[at["svname"]],
+                status=cells[at["status"]],
+                check=" ".join(
+                    filter(None, [cells[at["check_status"]], cells[at["check_desc"]] if "check_desc" in at else ""])
+                ),
+                current=number("scur"),
+                total=number("stot"),
+                requests=number("req_tot"),
+                bytes_in=number("bin"),
+                bytes_out=number("bout"),
+                errors=number("econ") + number("eresp") + number("ereq"),
+            )
+        )
+    return found
