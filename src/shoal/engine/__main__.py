@@ -1,0 +1,40 @@
+"""``python -m shoal.engine engine.json``: run an engine's agent until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+
+from shoal.engine.agent import Agent
+from shoal.wire.engine_config import EngineConfig
+
+
+async def _run(config: EngineConfig) -> None:
+    agent = Agent(config)
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(agent.run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        await agent.leave()
+
+
+def main() -> int:
+    if len(sys.argv) != 2:
+        print("usage: python -m shoal.engine ENGINE.JSON", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    config = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=EngineConfig)
+    asyncio.run(_run(config))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""The agent's side of the guard: start or adopt it, tell it the desired ownership, hear what it took."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from shoal.wire.guard import Changed, Desired, FromGuard, GuardStart, Report, Stop, ToGuard
+
+log = logging.getLogger("shoal.guard_link")
+
+CONNECT_RETRY_S = 0.01
+RESTART_AFTER_S = 2.0
+LINE_BYTES_MAX = 4 * 1024 * 1024
+STOP_WITHIN_S = 2.0
+
+
+class GuardLink:
+    """``on_changed`` and ``on_report`` are called on the loop."""
+
+    def __init__(
+        self, start: GuardStart, on_changed: Callable[[Changed], None], on_report: Callable[[Report], None]
+    ) -> None:
+        self._start = start
+        self._directory = Path(start.directory)
+        self._on_changed = on_changed
+        self._on_report = on_report
+        self._desired: Desired | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._decoder = msgspec.json.Decoder(FromGuard)
+
+    def want(self, desired: Desired) -> None:
+        """Tell the guard now, and again whenever it is connected anew."""
+        self._desired = desired
+        self._tell(desired)
+
+    def _tell(self, message: ToGuard) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(msgspec.json.encode(message) + b"\n")
+
+    async def run(self) -> None:
+        """Keep the guard running and listen to it, until cancelled."""
+        while True:
+            try:
+                await self._session()
+            except (OSError, ValueError, asyncio.IncompleteReadError) as error:
+                log.info("the guard's socket: %s", error)
+            self._writer = None
+
+    async def _session(self) -> None:
+        reader, writer = await self._connect()
+        self._writer = writer
+        try:
+            if self._desired is not None:
+                self._tell(self._desired)
+            while line := await reader.readline():
+                message = self._decoder.decode(line)
+                if isinstance(message, Changed):
+                    self._on_changed(message)
+                else:
+                    self._on_report(message)
+        finally:
+            writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Adopt the guard that runs, or start one."""
+        loop = asyncio.get_running_loop()
+        started = 0.0
+        while True:
+            try:
+                return await asyncio.open_unix_connection(str(self._directory / "guard.sock"), limit=LINE_BYTES_MAX)
+            except OSError:
+                ended = self._child is not None and self._child.poll() is not None
+                if not started or (ended and loop.time() - started > RESTART_AFTER_S):
+                    self._launch()
+                    started = loop.time()
+                await asyncio.sleep(CONNECT_RETRY_S)
+
+    def _launch(self) -> None:
+        file = self._directory / "guard.json"
+        file.write_bytes(msgspec.json.encode(self._start))
+        with (self._directory / "guard.out").open("ab") as out:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "shoal.engine.guard", str(file)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+
+    async def stop(self) -> None:
+        """Have it resign every VIP and end."""
+        self._tell(Stop())
+        if self._writer is not None:
+            try:
+                async with asyncio.timeout(STOP_WITHIN_S):
+                    await self._writer.drain()
+                    while self._child is not None and self._child.poll() is None:
+                        await asyncio.sleep(CONNECT_RETRY_S)
+            except (TimeoutError, OSError) as error:
+                log.warning("the guard did not stop by itself: %s", error or "time-out")

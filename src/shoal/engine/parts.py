@@ -1,0 +1,88 @@
+"""The desired state on an engine: the parts, kept on disk so that a restarted agent serves without a controller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from shoal.wire import desired as wire
+from shoal.wire.desired import Certificate, Manifest, Part, Service, Settings, Vip
+
+
+class Kept(msgspec.Struct):
+    root: str
+    parts: dict[str, bytes]
+
+
+class Parts:
+    """What the engine should run. `lacking` -> fetch -> `accept` -> `desired`."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.root = ""
+        self._data: dict[str, bytes] = {}
+        self._hashes: dict[str, str] = {}
+        self._decoded: dict[str, Part] = {}
+        self._pool: dict[str, bytes] = {}
+
+    def restore(self) -> bool:
+        """The last state from disk; False when there is none (or it is unreadable, which counts as none)."""
+        try:
+            kept = msgspec.msgpack.decode(self._file.read_bytes(), type=Kept)
+            self._take(kept.root, kept.parts)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def offer(self, parts: Iterable[tuple[str, bytes]]) -> None:
+        """Parts that came from the controller."""
+        for id, data in parts:
+            self._pool[f"{id}@{wire.digest(data)}"] = data
+
+    def lacking(self, manifest: Manifest) -> tuple[str, ...]:
+        """Ids of the manifest's parts that are not here."""
+        return tuple(p.id for p in manifest.parts if self._find(p.id, p.hash) is None)
+
+    def accept(self, manifest: Manifest) -> None:
+        """Make the manifest the desired state. All its parts must be here. Raises ValueError on a malformed part."""
+        parts = {p.id: self._find(p.id, p.hash) for p in manifest.parts}
+        self._take(manifest.root, {id: data for id, data in parts.items() if data is not None})
+        self._pool.clear()
+        self._save()
+
+    def _find(self, id: str, digest: str) -> bytes | None:
+        if self._hashes.get(id) == digest:
+            return self._data[id]
+        return self._pool.get(f"{id}@{digest}")
+
+    def _take(self, root: str, parts: dict[str, bytes]) -> None:
+        decoded = {id: wire.decode_part(data) for id, data in parts.items()}
+        self.root, self._data, self._decoded = root, parts, decoded
+        self._hashes = {id: wire.digest(data) for id, data in parts.items()}
+
+    def _save(self) -> None:
+        fresh = self._file.with_suffix(".new")
+        fresh.touch(mode=0o600)
+        fresh.write_bytes(msgspec.msgpack.encode(Kept(self.root, self._data)))
+        fresh.replace(self._file)
+
+    # --- reading ---
+
+    @property
+    def hashes(self) -> tuple[tuple[str, str], ...]:
+        return tuple(sorted(self._hashes.items()))
+
+    def services(self) -> dict[str, Service]:
+        return {p.id: p for p in self._decoded.values() if isinstance(p, Service) and p.enabled}
+
+    def certificates(self) -> dict[str, Certificate]:
+        return {p.id: p for p in self._decoded.values() if isinstance(p, Certificate)}
+
+    def vips(self) -> tuple[Vip, ...]:
+        return tuple(p for _, p in sorted(self._decoded.items()) if isinstance(p, Vip))
+
+    def settings(self) -> Settings | None:
+        found = self._decoded.get("settings")
+        return found if isinstance(found, Settings) else None
