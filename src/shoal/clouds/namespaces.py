@@ -1,0 +1,204 @@
+"""The embedded cloud: engines are network namespaces on this machine; hosts are labels."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from shoal.wire.engine_config import EngineConfig
+
+from .fabric import NETNS, Fabric, end_all, processes_in
+from .protocol import CloudError, EngineHandle, EngineSpec, Host
+
+DEFAULT_HOSTS = ("host-1", "host-2", "host-3", "host-4")
+RECORD = "record.json"
+LAB = "lab-"
+"""Nodes with this prefix belong to trials, not to the cloud."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What a restarted controller needs to adopt an engine."""
+
+    id: str
+    name: str
+    host: str
+    index: int
+    address: str
+    mac: str
+
+
+class NamespacesCloud:
+    """``controllers``: host:port of the wire listeners that engines connect to."""
+
+    def __init__(
+        self, data_dir: Path, fabric: Fabric, controllers: Sequence[str], hosts: Sequence[str] = DEFAULT_HOSTS
+    ) -> None:
+        self._folder = data_dir / "engines"
+        self._fabric = fabric
+        self._controllers = tuple(controllers)
+        self._hosts = tuple(hosts)
+        self._records: dict[str, Record] = {}
+        self._reserved: set[int] = set()
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    async def start(self) -> None:
+        await self._fabric.start()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for folder in sorted(self._folder.iterdir()):
+            try:
+                record = msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
+            except (OSError, ValueError):
+                shutil.rmtree(folder)  # half made by a controller that died
+                continue
+            self._records[record.id] = record
+        known = {self._fabric.addressing.namespace(record.name) for record in self._records.values()}
+        for namespace in self._fabric.namespaces():
+            node = namespace.removeprefix(self._fabric.addressing.prefix)
+            if namespace not in known and namespace != self._fabric.addressing.fabric and not node.startswith(LAB):
+                await self._fabric.remove(node)
+        for record in self._records.values():
+            if not self._running(record):
+                await self._revive(record)
+
+    async def create(self, spec: EngineSpec) -> EngineHandle:
+        if spec.host and spec.host not in self._hosts:
+            raise CloudError(f"There is no host {spec.host}. There are: {', '.join(self._hosts)}.")
+        index = self._free_index()
+        self._reserved.add(index)
+        try:
+            address = self._fabric.addressing.node_address(index)
+            mac = self._fabric.addressing.mac(address)
+            record = Record(
+                id=spec.id, name=spec.name, host=spec.host or self._quietest(), index=index, address=address, mac=mac
+            )
+            self._records[spec.id] = record
+            try:
+                self._write(record, spec)
+                await self._fabric.add(spec.name, address)
+                self._launch(record)
+            except (OSError, CloudError) as error:
+                await self.delete(spec.id)
+                raise error if isinstance(error, CloudError) else CloudError(f"{spec.name}: {error}") from error
+        finally:
+            self._reserved.discard(index)
+        return self._handle(record)
+
+    async def restart(self, engine_id: str) -> EngineHandle:
+        record = self._found(engine_id)
+        await end_all(self._fabric.addressing.namespace(record.name))
+        await self._revive(record)
+        return self._handle(record)
+
+    async def delete(self, engine_id: str) -> None:
+        record = self._records.pop(engine_id, None)
+        if record is None:
+            return
+        await self._fabric.remove(record.name)
+        shutil.rmtree(self._folder / record.name, ignore_errors=True)
+        self._reap()
+
+    async def engines(self) -> list[EngineHandle]:
+        self._reap()
+        return [self._handle(record) for record in self._records.values()]
+
+    async def hosts(self) -> list[Host]:
+        return [Host(name=name) for name in self._hosts]
+
+    async def stop(self) -> None:
+        """Engines keep serving; nothing is held that needs letting go."""
+
+    async def destroy(self) -> None:
+        await self._fabric.destroy()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._records.clear()
+        self._reap()
+
+    # --- one engine ---
+
+    def _found(self, engine_id: str) -> Record:
+        record = self._records.get(engine_id)
+        if record is None:
+            raise CloudError(f"The cloud has no engine {engine_id}.")
+        return record
+
+    def _free_index(self) -> int:
+        used = {record.index for record in self._records.values()} | self._reserved
+        return next(index for index in range(len(used) + 1) if index not in used)
+
+    def _quietest(self) -> str:
+        """The host with the fewest engines, the first of them."""
+        counts = dict.fromkeys(self._hosts, 0)
+        for record in self._records.values():
+            if record.host in counts:
+                counts[record.host] += 1
+        return min(counts, key=lambda host: counts[host])
+
+    def _write(self, record: Record, spec: EngineSpec) -> None:
+        folder = self._folder / record.name
+        folder.mkdir(mode=0o700, parents=True)
+        config = EngineConfig(
+            id=record.id,
+            name=record.name,
+            rank=spec.rank,
+            directory=str(folder),
+            controllers=self._controllers,
+            address=record.address,
+            prefix_length=self._fabric.addressing.network.prefixlen,
+            mac=record.mac,
+            memory_mb=spec.memory_mb,
+        )
+        files = {
+            "engine.json": msgspec.json.encode(config),
+            "key.pem": spec.identity.key_pem,
+            "certificate.pem": spec.identity.certificate_pem,
+            "ca.pem": spec.identity.ca_pem,
+            RECORD: msgspec.json.encode(record),  # last: without it the folder counts as half made
+        }
+        for name, content in files.items():
+            path = folder / name
+            path.touch(mode=0o600)
+            path.write_bytes(content)
+
+    async def _revive(self, record: Record) -> None:
+        if not (NETNS / self._fabric.addressing.namespace(record.name)).exists():
+            await self._fabric.add(record.name, record.address)
+        self._launch(record)
+
+    def _launch(self, record: Record) -> None:
+        """Start the agent; it outlives this controller."""
+        folder = self._folder / record.name
+        command = [sys.executable, "-m", "shoal.engine", str(folder / "engine.json")]
+        with (folder / "agent.log").open("ab") as log:
+            child = subprocess.Popen(
+                self._fabric.enter(record.name, *command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        self._children.append(child)
+
+    def _running(self, record: Record) -> bool:
+        return bool(processes_in(self._fabric.addressing.namespace(record.name)))
+
+    def _reap(self) -> None:
+        self._children = [child for child in self._children if child.poll() is None]
+
+    def _handle(self, record: Record) -> EngineHandle:
+        return EngineHandle(
+            id=record.id,
+            name=record.name,
+            host=record.host,
+            address=record.address,
+            prefix_length=self._fabric.addressing.network.prefixlen,
+            mac=record.mac,
+            running=self._running(record),
+        )
