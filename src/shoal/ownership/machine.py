@@ -27,6 +27,7 @@ from shoal.ownership.events import (
     LeaseLost,
     Link,
     Mode,
+    PeerMessage,
     PersistClaim,
     ReleaseVip,
     RenewLease,
@@ -94,10 +95,8 @@ class _Turn:
                 self.set(engine=event.engine, rank=event.rank, incarnation=event.incarnation, floors=dict(event.claims))
             case Told():
                 self.on_told(event)
-            case Heard(message=Heartbeat() as message):
-                self.on_heartbeat(message)
-            case Heard(message=Resign() as message):
-                self.on_resign(message)
+            case Heard():
+                self.on_heard(event.message)
             case Session():
                 self.on_session(event)
             case ArpAnswered():
@@ -209,11 +208,17 @@ class _Turn:
         for view in tuple(self.state.vips.values()):
             if view.mode is Mode.HELD:
                 self.give_up(view, why)
-            elif view.mode is Mode.WANT:
-                self.put(view, mode=Mode.READY)
+            else:
+                self.put(view, mode=Mode.READY, lapsed=False)
         self.do(DropLease())
 
     # --- what peers say ---
+
+    def on_heard(self, message: PeerMessage) -> None:
+        if isinstance(message, Heartbeat):
+            self.on_heartbeat(message)
+        else:
+            self.on_resign(message)
 
     def on_heartbeat(self, message: Heartbeat) -> None:
         peer = self.state.peers.get(message.engine)
@@ -268,9 +273,10 @@ class _Turn:
             known.fresh(self.state, view) and claim < known.wanted_claim(self.state, view)
         ):
             view = self.put(view, mode=Mode.READY)
-        rival = view.holder and view.holder != peer and known.alive(self.state, view.holder, self.now)
-        if rival and claim < self.state.peers[view.holder].entries[view.vip.id].claim:
-            return view
+        if view.holder not in ("", peer) and known.alive(self.state, view.holder, self.now):
+            rival = self.state.peers[view.holder].entries.get(view.vip.id)
+            if rival is not None and rival.claim is not None and claim < rival.claim:
+                return view
         return self.put(view, holder=peer, lapsed=False)
 
     def learn_wanted(self, view: VipView, peer: str, claim: Claim) -> VipView:
@@ -306,9 +312,7 @@ class _Turn:
                 self.want_or_claim(view)
         for view in tuple(self.state.vips.values()):
             self.share(view)
-        if self.speaks_or_asks():
-            pass
-        elif any(v.mode is not Mode.READY for v in self.before.vips.values()) and DropLease() not in self.effects:
+        if not self.speaks_or_asks() and any(v.mode is not Mode.READY for v in self.before.vips.values()):
             self.do(DropLease())
         if self.state.engine and (self.say or self.now >= self.state.beat_at + known.interval_s(self.state)):
             self.beat()

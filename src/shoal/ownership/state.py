@@ -187,7 +187,7 @@ def claimable_at(state: State, view: VipView, now: float) -> float:
 def wanting_from(state: State, view: VipView, now: float) -> float:
     """When to begin to ask, so that the probe adds no time to the takeover."""
     if able(state) and fresh(state, view):
-        return now
+        return max(now, view.blocked_until)
     return claimable_at(state, view, now) - PROBE_S
 
 
