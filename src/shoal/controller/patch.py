@@ -1,0 +1,120 @@
+"""PATCH: ``add``, ``replace``, ``delete`` (``remove``) on first-level fields, and ``json_patch`` (api.md 5.3)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from shoal.errors import Invalid, Problem
+from shoal.objects import ObjectType
+from shoal.objects.check import kind_of, meant, shown
+
+OPERATORS = ("add", "replace", "delete", "remove", "json_patch", "update")
+JSON_PATCH_MAX = 500
+
+
+def patched(kind: ObjectType, document: Mapping[str, Any], body: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """(the document after the patch, the first-level fields it names). Raises Invalid."""
+    result: dict[str, Any] = copy.deepcopy(dict(document))
+    touched: set[str] = set()
+    known = [name for name in body if name in OPERATORS]
+    if not known or len(known) != len([n for n in body if not n.startswith("_") and n not in ("uuid", "url")]):
+        odd = next((name for name in body if name not in OPERATORS), "")
+        hint = meant(odd, OPERATORS) or f"Use {', '.join(OPERATORS[:5])}."
+        raise Invalid([Problem(path=shown(odd), why="a PATCH body holds operators, not fields", hint=hint)])
+    for operator in known:
+        value = body[operator]
+        if operator == "json_patch":
+            _json_patch(result, value, touched)
+        elif not isinstance(value, Mapping):
+            raise Invalid([Problem(path=operator, why=f"must be an object of fields, not {kind_of(value)}")])
+        else:
+            for field, change in value.items():
+                _one(kind, result, operator, field, change)
+                touched.add(field)
+    return result, touched
+
+
+def _one(kind: ObjectType, result: dict[str, Any], operator: str, field: str, change: Any) -> None:
+    if field not in kind.fields:
+        hint = meant(field, kind.fields)
+        raise Invalid([Problem(path=f"{operator}.{shown(field)}", why="unknown field", hint=hint)])
+    if operator in ("replace", "update"):
+        result[field] = change
+    elif operator == "add":
+        result[field] = _added(kind, field, result.get(field), change)
+    else:
+        _delete(kind, result, field, change)
+
+
+def _added(kind: ObjectType, field: str, present: Any, change: Any) -> Any:
+    if kind.fields[field].kind != "array":
+        return {**present, **change} if isinstance(present, dict) and isinstance(change, Mapping) else change
+    entries = list(present or [])
+    keys = [kind.entry_key(field, entry) for entry in entries]
+    for entry in change if isinstance(change, list) else [change]:
+        key = kind.entry_key(field, entry)
+        if key in keys:
+            old = entries[keys.index(key)]
+            entries[keys.index(key)] = (
+                {**old, **entry} if isinstance(old, dict) and isinstance(entry, Mapping) else entry
+            )
+        else:
+            entries.append(entry)
+            keys.append(key)
+    return entries
+
+
+def _delete(kind: ObjectType, result: dict[str, Any], field: str, change: Any) -> None:
+    if kind.fields[field].kind != "array" or change in (None, [], {}):
+        result.pop(field, None)
+        return
+    gone = [kind.entry_key(field, entry) for entry in (change if isinstance(change, list) else [change])]
+    left = [entry for entry in result.get(field, []) if kind.entry_key(field, entry) not in gone]
+    if left:
+        result[field] = left
+    else:
+        result.pop(field, None)
+
+
+def _json_patch(result: dict[str, Any], operations: Any, touched: set[str]) -> None:
+    """RFC 6902: add, remove, replace, test."""
+    if not isinstance(operations, list) or len(operations) > JSON_PATCH_MAX:
+        raise Invalid([Problem(path="json_patch", why=f"must be a list of at most {JSON_PATCH_MAX} operations")])
+    for index, operation in enumerate(operations):
+        where = f"json_patch[{index}]"
+        if not isinstance(operation, Mapping) or not isinstance(operation.get("path"), str):
+            raise Invalid([Problem(path=where, why="must be an object with op and path")])
+        steps = [step.replace("~1", "/").replace("~0", "~") for step in operation["path"].split("/")[1:]]
+        if not steps:
+            raise Invalid([Problem(path=f"{where}.path", why="must name a field, such as /servers/0/enabled")])
+        touched.add(steps[0])
+        try:
+            _step(result, steps, operation)
+        except (KeyError, IndexError, ValueError, TypeError):
+            problem = Problem(path=f"{where}.path", value=shown(operation["path"]), why="nothing is there")
+            raise Invalid([problem]) from None
+
+
+def _step(document: Any, steps: list[str], operation: Mapping[str, Any]) -> None:
+    for step in steps[:-1]:
+        document = document[int(step)] if isinstance(document, list) else document[step]
+    last, op = steps[-1], operation.get("op")
+    if op not in ("add", "remove", "replace", "test"):
+        raise Invalid([Problem(path="json_patch.op", value=shown(op), why="must be add, remove, replace or test")])
+    if op == "test":
+        present = document[int(last)] if isinstance(document, list) else document.get(last)
+        if present != operation.get("value"):
+            raise Invalid([Problem(path=operation["path"], why=f"the test failed: it is {shown(present)}")])
+    elif isinstance(document, list):
+        if op == "add":
+            document.insert(len(document) if last == "-" else int(last), operation["value"])
+        elif op == "remove":
+            del document[int(last)]
+        else:
+            document[int(last)] = operation["value"]
+    elif op == "remove":
+        del document[last]
+    else:
+        document[last] = operation["value"]

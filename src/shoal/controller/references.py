@@ -1,0 +1,92 @@
+"""Turns every form of reference a client may write into the stored one, ``/api/<type>/<uuid>`` (api.md, section 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from shoal.errors import NotFound, Problem
+from shoal.objects import ObjectType, Registry
+from shoal.objects.check import meant, shown
+
+from .view import View
+
+ADMIN = "admin"
+REFERENCE_CHARACTERS_MAX = 2_000
+
+
+class References:
+    def __init__(self, view: View, registry: Registry) -> None:
+        self._view = view
+        self._registry = registry
+
+    def resolve(
+        self, kind: ObjectType, document: dict[str, Any], tenant: str, cloud: str, own: str = ""
+    ) -> tuple[dict[str, Any], dict[tuple[str, str], int], list[Problem]]:
+        """(document with canonical references, versions of what they point at, problems). ``own`` is the object's uuid."""
+        problems: list[Problem] = []
+        versions: dict[tuple[str, str], int] = {}
+
+        def change(path: str, type_name: str, value: str) -> str:
+            endpoint = type_name.lower()
+            uuid, hint = self._find(endpoint, value, tenant, cloud)
+            if uuid is None:
+                why = f"no {type_name} is found by this reference"
+                problems.append(Problem(path=path, value=shown(value), why=why, hint=hint))
+                return value
+            if uuid != own:
+                versions[endpoint, uuid] = self._view.version(endpoint, uuid)
+            return f"/api/{endpoint}/{uuid}"
+
+        return kind.map_references(document, change), versions, problems
+
+    def _find(self, type: str, value: str, tenant: str, cloud: str) -> tuple[str | None, str]:
+        """(uuid or None, hint)."""
+        if len(value) > REFERENCE_CHARACTERS_MAX:
+            return None, f"At most {REFERENCE_CHARACTERS_MAX} characters are taken."
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            return None, "It is no URL."
+        query = dict(parse_qsl(parts.query))
+        path = parts.path.strip("/").split("/")
+        if path[0] == "api":
+            path = path[1:]
+            if path and path[0].lower() != type:
+                return None, f"It points at a {shown(path[0])}; a {type} is needed."
+            path = path[1:]
+        if "name" in query:
+            return self._by_name(type, query["name"], query.get("tenant", tenant), query.get("cloud", cloud))
+        uuid = path[-1] if path and path[-1] else ""
+        found = self._view.get(type, uuid)
+        if found is not None:
+            return uuid, ""
+        return self._by_name(type, uuid, tenant, cloud) if uuid else (None, "It names nothing.")
+
+    def _by_name(self, type: str, name: str, tenant: str, cloud: str) -> tuple[str | None, str]:
+        """Own tenant, then admin; within the cloud for cloud-scoped types."""
+        if type == "tenant":
+            candidates = [d for d in self._view.all("tenant") if name in (d["name"], d["uuid"])]
+            return (candidates[0]["uuid"], "") if candidates else (None, "")
+        try:
+            scoped = self._registry.type(type).cloud_scoped
+        except NotFound:
+            return None, ""
+        tenants = [self._uuid("tenant", tenant), ADMIN]
+        wanted_cloud = self._uuid("cloud", cloud) if scoped else ""
+        for owner in tenants:
+            for known_cloud in [wanted_cloud] if scoped else ["", wanted_cloud]:
+                found = self._view.named(type, name, owner, known_cloud)
+                if found is not None:
+                    return found["uuid"], ""
+        names = [d.get("name", "") for d in self._view.all(type)]
+        return None, meant(name, names) or (
+            f"There are: {', '.join(names[:8])}." if names else f"There is no {type} yet."
+        )
+
+    def _uuid(self, type: str, name_or_uuid: str) -> str:
+        """A tenant's or cloud's uuid, from it or from the name."""
+        if self._view.get(type, name_or_uuid) is not None:
+            return name_or_uuid
+        found = next((d["uuid"] for d in self._view.all(type) if d["name"] == name_or_uuid), None)
+        return found or name_or_uuid

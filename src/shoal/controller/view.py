@@ -1,0 +1,168 @@
+"""The in-memory, indexed copy of intent, fed by the store's watch. Reads of the API and the reconciler come from here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from shoal.objects import Registry
+from shoal.objects.views import uuid_of
+from shoal.store.protocol import Batch, Compacted, Store
+
+log = logging.getLogger("shoal.view")
+
+INTENT = "/intent/"
+Document = dict[str, Any]
+Callback = Callable[[str, str, Document | None], None]
+
+
+def intent_key(type: str, uuid: str) -> str:
+    return f"{INTENT}{type}/{uuid}"
+
+
+def scope_of(document: Document) -> tuple[str, str]:
+    """(tenant uuid, cloud uuid) of a document; "" where it has none."""
+    return uuid_of(document.get("tenant_ref", "")), uuid_of(document.get("cloud_ref", ""))
+
+
+class View:
+    """Documents are shared: do not mutate them."""
+
+    def __init__(self, store: Store, registry: Registry) -> None:
+        self._store = store
+        self._registry = registry
+        self.revision = 0
+        self._documents: dict[str, dict[str, Document]] = {}
+        self._versions: dict[tuple[str, str], int] = {}
+        self._named: dict[tuple[str, str, str, str], str] = {}
+        self._targets: dict[tuple[str, str], frozenset[str]] = {}
+        self._referrers: dict[str, dict[tuple[str, str], None]] = {}
+        self._callbacks: list[Callback] = []
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read everything, then follow."""
+        await self._read_all()
+        self._task = asyncio.create_task(self._follow(), name="view")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def seen(self, revision: int) -> None:
+        """Returns once that revision is applied."""
+        if self.revision < revision:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append((revision, future))
+            await future
+
+    # --- reading ---
+
+    def get(self, type: str, uuid: str) -> Document | None:
+        return self._documents.get(type, {}).get(uuid)
+
+    def named(self, type: str, name: str, tenant: str = "admin", cloud: str | None = None) -> Document | None:
+        """By exact name in a tenant (uuid) and, where given, a cloud (uuid)."""
+        if cloud is not None:
+            uuid = self._named.get((type, name, tenant, cloud))
+            return self.get(type, uuid) if uuid else None
+        for (kind, known, owner, _), uuid in self._named.items():
+            if kind == type and known == name and owner in (tenant, ""):
+                return self.get(type, uuid)
+        return None
+
+    def all(self, type: str, tenant: str | None = None) -> list[Document]:
+        """In order of creation."""
+        documents = self._documents.get(type, {}).values()
+        return [d for d in documents if tenant is None or uuid_of(d.get("tenant_ref", "")) in (tenant, "")]
+
+    def referrers(self, uuid: str) -> list[tuple[str, str, str]]:
+        """(type, uuid, name) of every object that refers to this one."""
+        found = []
+        for type, referrer in self._referrers.get(uuid, {}):
+            document = self.get(type, referrer)
+            if document is not None and referrer != uuid:
+                found.append((type, referrer, str(document.get("name", referrer))))
+        return found
+
+    def version(self, type: str, uuid: str) -> int:
+        """The store version of a document, for conditions; 0 if there is none."""
+        return self._versions.get((type, uuid), 0)
+
+    def subscribe(self, callback: Callback) -> Callable[[], None]:
+        """``callback(type, uuid, document or None)`` runs on the loop for each change; call the result to end."""
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
+
+    # --- following ---
+
+    async def _read_all(self) -> None:
+        listing = await self._store.list(INTENT)
+        records = sorted(listing.records, key=lambda record: record.created)
+        present = {record.key for record in records}
+        for type, documents in list(self._documents.items()):
+            for uuid in list(documents):
+                if intent_key(type, uuid) not in present:
+                    self._apply(intent_key(type, uuid), None, listing.revision)
+        for record in records:
+            self._apply(record.key, record.value, record.version)
+        self._reached(listing.revision)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async for batch in self._store.watch(INTENT, self.revision):
+                    self._take(batch)
+            except Compacted:
+                log.info("the store's history does not reach back to %d; reading all", self.revision)
+                await self._read_all()
+
+    def _take(self, batch: Batch) -> None:
+        for change in batch.changes:
+            self._apply(change.key, change.value, change.revision)
+        self._reached(batch.revision)
+
+    def _reached(self, revision: int) -> None:
+        self.revision = max(self.revision, revision)
+        waiting, self._waiters = self._waiters, []
+        for wanted, future in waiting:
+            if wanted > self.revision:
+                self._waiters.append((wanted, future))
+            elif not future.done():
+                future.set_result(None)
+
+    def _apply(self, key: str, value: bytes | None, version: int) -> None:
+        type, _, uuid = key.removeprefix(INTENT).partition("/")
+        self._unindex(type, uuid)
+        document: Document | None = None
+        if value is None:
+            self._documents.get(type, {}).pop(uuid, None)
+            self._versions.pop((type, uuid), None)
+        else:
+            document = self._registry.type(type).decode(value)
+            self._documents.setdefault(type, {})[uuid] = document
+            self._versions[type, uuid] = version
+            self._index(type, uuid, document)
+        for callback in list(self._callbacks):
+            callback(type, uuid, document)
+
+    def _index(self, type: str, uuid: str, document: Document) -> None:
+        tenant, cloud = scope_of(document)
+        self._named[type, str(document.get("name", "")), tenant, cloud] = uuid
+        targets = frozenset(uuid_of(r.value) for r in self._registry.type(type).references(document))
+        self._targets[type, uuid] = targets
+        for target in targets:
+            self._referrers.setdefault(target, {})[type, uuid] = None
+
+    def _unindex(self, type: str, uuid: str) -> None:
+        old = self.get(type, uuid)
+        if old is None:
+            return
+        tenant, cloud = scope_of(old)
+        self._named.pop((type, str(old.get("name", "")), tenant, cloud), None)
+        for target in self._targets.pop((type, uuid), frozenset()):
+            self._referrers.get(target, {}).pop((type, uuid), None)
