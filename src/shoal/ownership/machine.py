@@ -296,6 +296,9 @@ class _Turn:
             return
         vacant = self.now if message.to == self.state.engine else self.now + known.interval_s(self.state)
         view = self.put(view, floor=message.claim, holder="", vacant_at=vacant)
+        peer = self.state.peers.get(message.engine)
+        if peer is not None and not known.fresh(self.state, view):  # unplanned: it is unwell, until it says otherwise
+            self.state.peers[peer.id] = replace(peer, able=False)
         mine = message.to == self.state.engine and known.has_slots(self.state, view)
         if known.able(self.state) and (mine or known.fresh(self.state, view)):
             self.want(view)
@@ -473,7 +476,9 @@ class _Turn:
         def ready(engine: str) -> bool:
             return known.alive_and_able(state, engine, self.now) and vip.id in state.peers[engine].entries
 
-        others = [m for m in vip.members if m != state.engine and m not in vip.draining and ready(m)]
+        replaced = "" if state.engine in vip.members else vip.owner  # whose place this engine took, back or not
+        away = (state.engine, replaced, *vip.draining)
+        others = [m for m in vip.members if m not in away and ready(m)]
         here = state.engine not in vip.draining or not others
         leaving = tuple(d for d in vip.draining if d != state.engine and known.alive(state, d, self.now))
         former = view.former if view.former in leaving or view.former in others else ""

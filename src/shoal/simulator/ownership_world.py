@@ -1,0 +1,292 @@
+"""Ownership in virtual time: N real machines, a network that loses, delays and splits, kernels with leases.
+
+Everything random comes from one seed. Invariants are checked after every step; a failure names seed and time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+
+import msgspec
+
+from shoal.ownership import initial, step, wake_at
+from shoal.ownership.events import (
+    AcquireLease,
+    Announce,
+    ArpAnswered,
+    ArpProbe,
+    DropLease,
+    Effect,
+    Event,
+    Haproxy,
+    Heard,
+    Heartbeat,
+    LeaseLost,
+    Link,
+    PersistClaim,
+    ReleaseVip,
+    RenewLease,
+    Send,
+    Session,
+    Spread,
+    Started,
+    Stopping,
+    TakeVip,
+    Tell,
+    Tick,
+    Told,
+)
+from shoal.ownership.state import State
+from shoal.wire.guard import Desired
+from shoal.wire.messages import Claim
+
+OVERLAP_S_MAX = 0.020
+"""Two engines may both answer on one segment at most this long after a claim."""
+
+
+class Broken(AssertionError):
+    """An invariant does not hold. The text names the seed, the virtual time and the last events."""
+
+
+class Engine:
+    """A machine and the kernel under it. The kernel outlives the process: address and lease stay when it dies."""
+
+    def __init__(self, name: str, rank: int) -> None:
+        self.name = name
+        self.rank = rank
+        self.state: State = initial()
+        self.running = False
+        self.frozen = False
+        self.incarnation = 0
+        self.disk: dict[str, Claim] = {}
+        self.desired: Desired | None = None
+        self.haproxy = True
+        self.link = True
+        self.addresses: dict[str, str] = {}
+        self.lease_until = -1.0
+        self.spreads: dict[str, Spread] = {}
+        self.backlog: list[Event] = []
+        self.timer = 0
+
+    def speaks(self, address: str, now: float) -> bool:
+        return self.link and address in self.addresses and now < self.lease_until
+
+
+class World:
+    """``delay_s``: (least, most) of a message; ``loss``: share of heartbeats lost (sessions' messages are not)."""
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        *,
+        seed: int = 0,
+        loss: float = 0.0,
+        delay_s: tuple[float, float] = (0.0002, 0.0002),
+    ) -> None:
+        self.random = random.Random(seed)
+        self.seed, self.loss, self.delay_s = seed, loss, delay_s
+        self.now = 0.0
+        self.engines = {n: Engine(n, i + 1) for i, n in enumerate(names)}
+        self.cuts: set[frozenset[str]] = set()
+        self.log: list[str] = []
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = 0
+        self._overlap_since: dict[str, float] = {}
+
+    # --- time ---
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        self._order += 1
+        heapq.heappush(self._queue, (when, self._order, what))
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self._queue and self._queue[0][0] <= end:
+            when, _, what = heapq.heappop(self._queue)
+            self.now = max(self.now, when)
+            what()
+            self.check()
+        self.now = end
+
+    def note(self, text: str) -> None:
+        self.log.append(f"{self.now * 1000:8.1f} {text}")
+
+    # --- faults and orders ---
+
+    def start(self, name: str) -> None:
+        engine = self.engines[name]
+        engine.running, engine.frozen, engine.state = True, False, initial()
+        engine.incarnation += 1
+        engine.addresses.clear()  # a starting guard takes leftovers off the interface first
+        engine.lease_until = -1.0
+        engine.backlog.clear()
+        self.feed(engine, Started(name, engine.rank, f"{name}.{engine.incarnation}", dict(engine.disk)))
+        self.feed(engine, Link(engine.link))
+        self.feed(engine, Haproxy(engine.haproxy))
+        if engine.desired is not None:
+            self.feed(engine, Told(engine.desired))
+        for other in self.engines.values():
+            if other is not engine and other.running and self.connected(name, other.name):
+                self._sessions(engine, other, True)
+
+    def kill(self, name: str) -> None:
+        """kill -9: the kernel stays, and ends the sessions."""
+        engine = self.engines[name]
+        engine.running = False
+        for other in self.engines.values():
+            if other is not engine and self.connected(name, other.name):
+                self.at(self.now + 0.0003, lambda o=other: self.feed(o, Session(name, False)))  # type: ignore[misc]
+
+    def freeze(self, name: str) -> None:
+        self.engines[name].frozen = True
+
+    def thaw(self, name: str) -> None:
+        engine = self.engines[name]
+        engine.frozen = False
+        backlog, engine.backlog = engine.backlog, []
+        self.feed(engine, Tick())
+        for event in backlog:
+            self.feed(engine, event)
+
+    def link(self, name: str, up: bool) -> None:
+        engine = self.engines[name]
+        engine.link = up
+        self.feed(engine, Link(up))
+
+    def cut(self, one: str, other: str, cut: bool = True) -> None:
+        (self.cuts.add if cut else self.cuts.discard)(frozenset((one, other)))
+
+    def tell(self, name: str, desired: Desired) -> None:
+        engine = self.engines[name]
+        engine.desired = desired
+        self.feed(engine, Told(desired))
+
+    def set_haproxy(self, name: str, up: bool) -> None:
+        self.engines[name].haproxy = up
+        self.feed(self.engines[name], Haproxy(up))
+
+    def stop(self, name: str) -> None:
+        self.feed(self.engines[name], Stopping())
+        self.kill(name)
+
+    # --- the network ---
+
+    def connected(self, one: str, other: str) -> bool:
+        return self.engines[one].link and self.engines[other].link and frozenset((one, other)) not in self.cuts
+
+    def _sessions(self, one: Engine, other: Engine, up: bool) -> None:
+        for at, peer in ((one, other), (other, one)):
+            self.at(self.now + 0.0005, lambda a=at, p=peer: self.feed(a, Session(p.name, up)))  # type: ignore[misc]
+
+    def _send(self, engine: Engine, send: Send) -> None:
+        for other in self.engines.values():
+            if other is engine or (send.to and send.to != other.name) or not self.connected(engine.name, other.name):
+                continue
+            if isinstance(send.message, Heartbeat) and self.random.random() < self.loss:
+                continue
+            delay = self.random.uniform(*self.delay_s)
+            self.at(self.now + delay, lambda o=other: self._arrive(engine.name, o, Heard(send.message)))  # type: ignore[misc]
+
+    def _arrive(self, sender: str, engine: Engine, event: Event) -> None:
+        if self.connected(sender, engine.name):
+            self.feed(engine, event)
+
+    def _probe(self, engine: Engine, address: str) -> None:
+        for other in self.engines.values():
+            if other is engine or not self.connected(engine.name, other.name):
+                continue
+
+            def ask(o: Engine = other) -> None:
+                if o.speaks(address, self.now) and self.connected(engine.name, o.name):
+                    self.at(self.now + 0.0002, lambda: self.feed(engine, ArpAnswered(address, o.name)))
+
+            self.at(self.now + 0.0002, ask)
+
+    # --- one engine ---
+
+    def feed(self, engine: Engine, event: Event) -> None:
+        if not engine.running:
+            return
+        if engine.frozen:
+            engine.backlog.append(event)
+            return
+        engine.state, effects = step(engine.state, event, self.now)
+        self._carry_out(engine, effects)
+        engine.timer += 1
+        wake = wake_at(engine.state, self.now)
+        timer, life = engine.timer, engine.incarnation
+        self.at(max(wake, self.now + 1e-6), lambda: self._wake(engine, timer, life))
+
+    def _wake(self, engine: Engine, timer: int, life: int) -> None:
+        if engine.timer == timer and engine.incarnation == life and not engine.frozen:
+            self.feed(engine, Tick())
+
+    def _carry_out(self, engine: Engine, effects: list[Effect]) -> None:
+        lost = False
+        for effect in effects:
+            match effect:
+                case AcquireLease():
+                    if engine.addresses:
+                        raise Broken(self._why(f"{engine.name} acquires a lease blindly while it has addresses"))
+                    engine.lease_until = self.now + engine.state.timing.lease_ms / 1000
+                case RenewLease():
+                    if self.now >= engine.lease_until:
+                        lost = True
+                    else:
+                        engine.lease_until = self.now + engine.state.timing.lease_ms / 1000
+                case DropLease():
+                    engine.lease_until = -1.0
+                case PersistClaim():
+                    engine.disk[effect.vip] = effect.claim
+                case TakeVip() if not lost:
+                    engine.addresses.update(dict.fromkeys(effect.addresses, effect.vip))
+                case ReleaseVip():
+                    for address in effect.addresses:
+                        engine.addresses.pop(address, None)
+                    engine.spreads.pop(effect.vip, None)
+                case ArpProbe():
+                    for address in effect.addresses:
+                        self._probe(engine, address)
+                case Send():
+                    if not (lost and isinstance(effect.message, Heartbeat)):
+                        self._send(engine, effect)
+                case Spread():
+                    engine.spreads[effect.vip] = effect
+                    if len(effect.members) > 1:
+                        self.note(f"{engine.name} spreads {effect.vip} over {' '.join(effect.members)}")
+                case Tell():
+                    what = effect.ownership
+                    claim = f"({what.claim.generation},{what.claim.count},{what.claim.rank})"
+                    self.note(f"{engine.name} {'takes' if what.owner else 'gives up'} {what.vip} {claim}: {what.why}")
+                case TakeVip() | Announce():
+                    pass
+        if lost:
+            self.feed(engine, LeaseLost())
+
+    # --- invariants ---
+
+    def speakers(self, address: str) -> list[str]:
+        return [e.name for e in self.engines.values() if e.speaks(address, self.now)]
+
+    def addresses(self) -> list[str]:
+        return sorted({a for e in self.engines.values() for a in e.addresses})
+
+    def check(self) -> None:
+        """At most one engine speaks for an address on one segment; an overlap ends within `OVERLAP_S_MAX`."""
+        for address in self.addresses():
+            speakers = self.speakers(address)
+            pairs = [(a, b) for i, a in enumerate(speakers) for b in speakers[i + 1 :] if self.connected(a, b)]
+            if not pairs:
+                self._overlap_since.pop(address, None)
+            elif self.now - self._overlap_since.setdefault(address, self.now) > OVERLAP_S_MAX + self.delay_s[1]:
+                raise Broken(self._why(f"{pairs[0]} both answer for {address}"))
+
+    def _why(self, text: str) -> str:
+        return f"{text} at {self.now:.4f} s, seed {self.seed}\n" + "\n".join(self.log[-30:])
+
+
+def encoded(state: State) -> bytes:
+    """For comparing whole runs."""
+    return msgspec.json.encode(state)
