@@ -148,7 +148,7 @@ class Authority:
         )
 
     def _issue(
-        self, name: str, sans: list[x509.GeneralName], usages: list[x509.ObjectIdentifier]
+        self, name: str, sans: Iterable[x509.GeneralName], usages: list[x509.ObjectIdentifier]
     ) -> tuple[bytes, bytes]:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
@@ -220,7 +220,7 @@ def _usage(*, leaf: bool) -> x509.KeyUsage:
 
 
 def _server_sans(names: Sequence[str], addresses: Sequence[str]) -> list[x509.GeneralName]:
-    sans: list[x509.GeneralName] = [_uri(CONTROLLER_URI)]
+    sans: Iterable[x509.GeneralName] = [_uri(CONTROLLER_URI)]
     for name in dict.fromkeys(names):
         try:
             sans.append(x509.DNSName(name))

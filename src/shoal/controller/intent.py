@@ -1,0 +1,379 @@
+"""The one way in: validates, resolves, checks and writes a document in one transaction, with its audit record.
+
+Keys written together: ``/intent/<type>/<uuid>``, ``/name/<type>/<tenant>/<cloud>/<name>`` (create-only),
+``/vipuse/<vrf>/<address>`` (create-only), ``/portuse/<vsvip>`` (version-checked), ``/audit/<time>-<id>``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import urllib.parse
+import uuid as uuids
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from shoal import API_VERSION
+from shoal.errors import Duplicate, InUse, Invalid, NotAllowed, NotFound, NotReady, Problem, Stale
+from shoal.objects import ObjectType, Registry
+from shoal.objects.check import parse, shown
+from shoal.objects.views import uuid_of
+from shoal.store.protocol import Condition, Conflict, Store, Transaction
+
+from .patch import patched
+from .references import ADMIN, References
+from .rules import Change, Rules, addresses_of, overlap_between, ports_of
+from .secrets import Secrets
+from .view import View, intent_key, scope_of
+
+Document = dict[str, Any]
+ATTEMPTS_MAX = 5
+AUDITS_KEPT_MAX = 20_000
+AUDIT_PRUNE_EVERY = 500
+NAME_CHARACTERS_MAX = 256
+DEFAULT_CLOUD = "Default-Cloud"
+UNREFERRED = {("serviceenginegroup", "serviceengine")}
+"""(object, referrer) pairs that don't hold a deletion up: a group's engines go with it."""
+_SLUG = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who writes. ``tenant`` is a uuid; ``address`` where from."""
+
+    user: str
+    tenant: str = ADMIN
+    superuser: bool = True
+    address: str = ""
+    version: str = API_VERSION
+    system: bool = False
+
+
+SYSTEM = Caller(user="system", system=True)
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    doc: Document
+    warnings: tuple[str, ...] = ()
+    created: bool = False
+    changed: bool = True
+
+
+class Keys(msgspec.Struct, kw_only=True):
+    """The transaction being put together."""
+
+    conditions: list[Condition] = []
+    puts: list[tuple[str, bytes]] = []
+    deletes: list[str] = []
+
+
+class Intent:
+    """All writes go through here, one at a time (the embedded store has one writer)."""
+
+    def __init__(
+        self, store: Store, view: View, registry: Registry, secrets: Secrets, rules: Rules | None = None
+    ) -> None:
+        self._store = store
+        self._view = view
+        self._registry = registry
+        self._secrets = secrets
+        self._references = References(view, registry)
+        self.rules = rules or Rules(view)
+        self._writing = asyncio.Lock()
+        self._writes = 0
+        self._stamp = 0
+
+    # --- the four verbs ---
+
+    async def create(
+        self, type: str, body: Mapping[str, Any] | bytes, caller: Caller, *, slug: str | None = None
+    ) -> Written:
+        """POST. Raises Invalid, Duplicate, Refused, NotAllowed."""
+        kind = self._writable(type, "POST", caller)
+        if slug is not None and not _SLUG.fullmatch(slug):
+            raise Invalid([Problem(path="Slug", value=shown(slug), why="must be letters, digits, '.', '_' or '-'")])
+        raw = _raw(body)
+        uuid = slug or f"{kind.endpoint}-{uuids.uuid4()}"
+        async with self._writing:
+            if self._view.get(kind.endpoint, uuid) is not None:
+                raise Duplicate(f"There is a {kind.name} {uuid} already.")
+            change = Change(type=kind.endpoint, uuid=uuid, raw=raw, system=caller.system)
+            return await self._write(kind, change, caller)
+
+    async def replace(self, type: str, uuid: str, body: Mapping[str, Any] | bytes, caller: Caller) -> Written:
+        """PUT: omitted fields go back to their defaults; identity is kept."""
+        kind = self._writable(type, "PUT", caller)
+        raw = _raw(body)
+        async with self._writing:
+            before = self._stored(kind, uuid, caller)
+            _fresh(before, raw)
+            for field in ("uuid", "tenant_ref", "cloud_ref", "name"):
+                if not raw.get(field) and before.get(field):
+                    raw[field] = before[field]
+            if raw.get("uuid") != uuid:
+                raise Invalid([Problem(path="uuid", value=shown(raw.get("uuid")), why=f"must be {uuid} or left out")])
+            change = Change(type=kind.endpoint, uuid=uuid, raw=raw, before=before, system=caller.system)
+            return await self._write(kind, change, caller)
+
+    async def patch(self, type: str, uuid: str, body: Mapping[str, Any] | bytes, caller: Caller) -> Written:
+        """PATCH: see `shoal.controller.patch`."""
+        kind = self._writable(type, "PATCH", caller)
+        raw = _raw(body)
+        async with self._writing:
+            before = self._stored(kind, uuid, caller)
+            _fresh(before, raw)
+            document, touched = patched(kind, before, raw)
+            change = Change(
+                type=kind.endpoint, uuid=uuid, raw=document, before=before, touched=touched, system=caller.system
+            )
+            return await self._write(kind, change, caller)
+
+    async def delete(self, type: str, uuid: str, caller: Caller) -> Document:
+        """DELETE. Raises InUse with every referrer named, NotAllowed for what can't go."""
+        kind = self._writable(type, "DELETE", caller)
+        if kind.singleton:
+            raise NotAllowed("Method 'DELETE' not allowed.")
+        async with self._writing:
+            document = self._stored(kind, uuid, caller)
+            if not caller.system:
+                await self._deletable(kind, document)
+            keys = Keys(deletes=[intent_key(kind.endpoint, uuid), name_key(kind.endpoint, document)])
+            keys.conditions.append(Condition(intent_key(kind.endpoint, uuid), self._view.version(kind.endpoint, uuid)))
+            await self._side_keys(kind, keys, document, None)
+            self._audit(keys, caller, kind, document, "DELETE", ())
+            await self._commit(keys)
+            return document
+
+    # --- how a write goes ---
+
+    def _writable(self, type: str, method: str, caller: Caller) -> ObjectType:
+        kind = self._registry.type(type)
+        if kind.read_only or not kind.endpoint:
+            raise NotAllowed(f"Method '{method}' not allowed: {kind.name} is read-only.")
+        if kind.singleton and method == "POST" and not caller.system:
+            raise NotAllowed(f"Method 'POST' not allowed: there is one {kind.name}.", hint="PUT changes it.")
+        return kind
+
+    def _stored(self, kind: ObjectType, uuid: str, caller: Caller) -> Document:
+        document = self._view.get(kind.endpoint, uuid)
+        if document is None:
+            raise NotFound(f"There is no {kind.name} {uuid[:80]}.")
+        return document
+
+    async def _write(self, kind: ObjectType, change: Change, caller: Caller) -> Written:
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                return await self._try_write(kind, change, caller)
+            except Conflict as conflict:
+                name = next((key for key in conflict.keys if key.startswith("/name/")), None)
+                if name is not None and await self._store.get(name) is not None:
+                    raise _taken(kind, change.document) from None
+                await self._view.seen((await self._store.list("/intent/tenant/")).revision)
+        raise NotReady("The object's surroundings keep changing.", hint="Try again.")
+
+    async def _try_write(self, kind: ObjectType, change: Change, caller: Caller) -> Written:
+        before = change.before
+        change.raw = dict(change.raw)
+        change.warnings, change.problems = [], []
+        self._identify(kind, change, caller)
+        self.rules.fill(change)
+        document = kind.validate(change.raw, version=caller.version)
+        document = kind.merge_sensitive(document, before or {})
+        tenant, cloud = scope_of(document)
+        name = _name_of(kind, document)
+        document, versions, problems = self._references.resolve(
+            kind, document, tenant or caller.tenant, cloud or DEFAULT_CLOUD, change.uuid
+        )
+        if problems:
+            raise Invalid(problems)
+        if kind.endpoint == "tenant" and change.uuid == ADMIN:
+            document.pop("tenant_ref", None)
+        change.document = document
+        self.rules.check(change)
+        document = change.document
+        document["uuid"] = change.uuid
+        self._check_name(kind, document, name, change.uuid)
+        document["_last_modified"] = self._next_stamp()
+        sealed = kind.map_sensitive(document, lambda path, value: self._seal(kind, change.uuid, path, value))
+        keys = Keys()
+        key = intent_key(kind.endpoint, change.uuid)
+        keys.conditions.append(Condition(key, self._view.version(kind.endpoint, change.uuid)))
+        for (type, uuid), version in versions.items():
+            keys.conditions.append(Condition(intent_key(type, uuid), version))
+        keys.puts.append((key, kind.encode(sealed)))
+        self._name_keys(kind, keys, before, document)
+        await self._side_keys(kind, keys, before, document)
+        fields = tuple(f for f in document if before is None or before.get(f) != sealed.get(f))
+        self._audit(keys, caller, kind, document, "UPDATE" if before else "CREATE", fields)
+        await self._commit(keys)
+        stored = self._view.get(kind.endpoint, change.uuid) or sealed
+        return Written(
+            doc=stored,
+            warnings=tuple(change.warnings),
+            created=before is None,
+            changed=bool(set(fields) - {"_last_modified"}),
+        )
+
+    def _identify(self, kind: ObjectType, change: Change, caller: Caller) -> None:
+        raw = change.raw
+        if "tenant_ref" in kind.fields and not raw.get("tenant_ref"):
+            raw["tenant_ref"] = f"/api/tenant/{caller.tenant}"
+        if kind.endpoint == "tenant":
+            raw.pop("tenant_ref", None)
+        if kind.cloud_scoped and "cloud_ref" in kind.fields and not raw.get("cloud_ref"):
+            found = next((d for d in self._view.all("cloud") if d["name"] == DEFAULT_CLOUD), None)
+            if found is not None:
+                raw["cloud_ref"] = f"/api/cloud/{found['uuid']}"
+        raw.pop("uuid", None)
+        raw.pop("url", None)
+
+    def _check_name(self, kind: ObjectType, document: Document, name: str, uuid: str) -> None:
+        tenant, cloud = scope_of(document)
+        other = self._view.named(kind.endpoint, name, tenant, cloud) if name else None
+        if other is not None and other["uuid"] != uuid:
+            raise _taken(kind, document)
+
+    def _seal(self, kind: ObjectType, uuid: str, path: str, value: str) -> str:
+        if not value or self._secrets.is_sealed(value):
+            return value
+        return self._secrets.seal(value, f"{kind.endpoint}/{uuid}/{path}")
+
+    def _name_keys(self, kind: ObjectType, keys: Keys, before: Document | None, document: Document) -> None:
+        new = name_key(kind.endpoint, document)
+        old = name_key(kind.endpoint, before) if before else ""
+        if new != old:
+            keys.conditions.append(Condition(new, 0))
+            keys.puts.append((new, document["uuid"].encode()))
+            if old:
+                keys.deletes.append(old)
+
+    async def _side_keys(self, kind: ObjectType, keys: Keys, before: Document | None, after: Document | None) -> None:
+        """What makes addresses and ports unique, in the same transaction."""
+        if kind.endpoint == "vsvip":
+            old = {vip_key(before, a) for a in addresses_of(before)} if before else set()
+            new = {vip_key(after, a) for a in addresses_of(after)} if after else set()
+            for key in sorted(new - old):
+                keys.conditions.append(Condition(key, 0))
+                keys.puts.append((key, (after or {})["uuid"].encode()))
+            keys.deletes += sorted(old - new)
+        elif kind.endpoint == "virtualservice":
+            vsvips = {uuid_of(d["vsvip_ref"]) for d in (before, after) if d is not None}
+            for vsvip in sorted(vsvips):
+                await self._port_key(keys, vsvip, before, after)
+
+    async def _port_key(self, keys: Keys, vsvip: str, before: Document | None, after: Document | None) -> None:
+        key = f"/portuse/{vsvip}"
+        record = await self._store.get(key)
+        used: dict[str, list[tuple[int, int]]] = msgspec.json.decode(record.value) if record else {}
+        used.pop((before or after or {})["uuid"], None)
+        if after is not None and uuid_of(after["vsvip_ref"]) == vsvip:
+            mine = ports_of(after)
+            for other, ranges in used.items():
+                clash = overlap_between(mine, ranges)
+                if clash:
+                    name = (self._view.get("virtualservice", other) or {}).get("name", other)
+                    raise Duplicate(f"Port {clash} of this VIP is used by virtual service {name} already.")
+            used[after["uuid"]] = mine
+        keys.conditions.append(Condition(key, record.version if record else 0))
+        if used:
+            keys.puts.append((key, msgspec.json.encode(used)))
+        elif record:
+            keys.deletes.append(key)
+
+    async def _deletable(self, kind: ObjectType, document: Document) -> None:
+        uuid = document["uuid"]
+        if await self._store.get(system_key(kind.endpoint, uuid)) is not None:
+            raise NotAllowed(f"Cannot delete system default object: {document.get('name', uuid)}.")
+        if kind.endpoint == "serviceengine":
+            raise NotAllowed("Service engines are removed by the controller.", hint="Use forcedelete for one at once.")
+        names = [
+            f"{self._registry.type(type).name} {name}"
+            for type, _, name in self._view.referrers(uuid)
+            if (kind.endpoint, type) not in UNREFERRED
+        ]
+        if names:
+            raise InUse(f"Cannot delete, object is referred by: {names}")
+
+    def _next_stamp(self) -> str:
+        self._stamp = max(self._stamp + 1, int(time.time() * 1e6))
+        return str(self._stamp)
+
+    def _audit(
+        self, keys: Keys, caller: Caller, kind: ObjectType, document: Document, operation: str, fields: tuple[str, ...]
+    ) -> None:
+        record = {
+            "at": time.time(),
+            "user": caller.user,
+            "address": caller.address,
+            "tenant": caller.tenant,
+            "operation": operation,
+            "type": kind.name,
+            "uuid": document.get("uuid"),
+            "name": document.get("name"),
+            "fields": fields,
+        }
+        keys.puts.append((f"/audit/{self._next_stamp()}", msgspec.json.encode(record)))
+
+    async def _commit(self, keys: Keys) -> None:
+        revision = await self._store.commit(
+            Transaction(conditions=tuple(keys.conditions), puts=tuple(keys.puts), deletes=tuple(keys.deletes))
+        )
+        self._writes += 1
+        if self._writes % AUDIT_PRUNE_EVERY == 0:
+            await self._prune()
+        await self._view.seen(revision)
+
+    async def _prune(self) -> None:
+        records = (await self._store.list("/audit/")).records
+        surplus = [record.key for record in records[: max(0, len(records) - AUDITS_KEPT_MAX)]][:100]
+        if surplus:
+            await self._store.commit(Transaction(deletes=tuple(surplus)))
+
+    async def mark_system(self, type: str, uuid: str) -> None:
+        """The object is one of the system's own: it can be edited, never deleted."""
+        await self._store.commit(Transaction(puts=((system_key(type, uuid), b""),)))
+
+
+def _raw(body: Mapping[str, Any] | bytes) -> Document:
+    return parse(body) if isinstance(body, bytes | bytearray) else dict(body)
+
+
+def _fresh(before: Document, raw: Mapping[str, Any]) -> None:
+    given = raw.get("_last_modified")
+    if given is not None and str(given) != before.get("_last_modified"):
+        raise Stale(
+            "Concurrent update: the object changed since you read it.", hint="Read it again and redo the change."
+        )
+
+
+def _name_of(kind: ObjectType, document: Document) -> str:
+    name = document.get("name", "")
+    if "name" in kind.fields and not kind.singleton:
+        if not name.strip():
+            raise Invalid([Problem(path="name", why="required, and missing")])
+        if len(name) > NAME_CHARACTERS_MAX or any(not c.isprintable() for c in name):
+            why = f"must be at most {NAME_CHARACTERS_MAX} printable characters"
+            raise Invalid([Problem(path="name", value=shown(name), why=why)])
+    return str(name)
+
+
+def _taken(kind: ObjectType, document: Document) -> Duplicate:
+    return Duplicate(
+        f"{kind.name} with name {document.get('name')} already exists in this tenant{' and cloud' if kind.cloud_scoped else ''}."
+    )
+
+
+def name_key(type: str, document: Document) -> str:
+    tenant, cloud = scope_of(document)
+    name = urllib.parse.quote(str(document.get("name") or document.get("uuid")), safe="")
+    return f"/name/{type}/{tenant or '-'}/{cloud or '-'}/{name}"
+
+
+def vip_key(vsvip: Document | None, address: str) -> str:
+    return f"/vipuse/{uuid_of((vsvip or {}).get('vrf_context_ref', ''))}/{address}"
+
+
+def system_key(type: str, uuid: str) -> str:
+    return f"/system/{type}/{uuid}"
