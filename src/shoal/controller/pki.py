@@ -22,6 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shoal.clouds.protocol import Identity
 from shoal.errors import Invalid, NotReady
+from shoal.wire.tls import CONTROLLER_URI, ENGINE_URI
 
 CA_DAYS = 3650
 LEAF_DAYS = 365
@@ -30,8 +31,6 @@ RENEW_DAYS = 30
 """A file certificate with less life than this left is made anew at the next start."""
 BACKDATE = datetime.timedelta(minutes=5)
 """Clocks of engines may be behind."""
-CONTROLLER_URI = "shoal://controller"
-ENGINE_URI = "shoal://engine/"
 COMMON_NAME_CHARACTERS_MAX = 64  # RFC 5280, ub-common-name
 
 _CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
@@ -59,13 +58,12 @@ class Authority:
         key_file, certificate_file = where / "ca-key.pem", where / "ca.pem"
         try:
             where.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # The certificate is written last: a key without one is a start that was cut off.
-            if not certificate_file.exists():
-                key, certificate = _authority()
-                _write(key_file, _key_pem(key))
-                _write(certificate_file, _pem(certificate))
-                return cls(where, key, certificate)
+            if not key_file.exists() and not certificate_file.exists():
+                _write(key_file, _key_pem(ec.generate_private_key(ec.SECP256R1())))
             loaded = serialization.load_pem_private_key(key_file.read_bytes(), None)
+            if not certificate_file.exists() and isinstance(loaded, ec.EllipticCurvePrivateKey):
+                # The first start, or one that was cut off here. Never a new key: engines trust the one there is.
+                _write(certificate_file, _pem(_authority(loaded)))
             certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
         except OSError as error:
             raise NotReady(
@@ -89,7 +87,7 @@ class Authority:
 
     def issue_engine(self, engine_id: str, name: str) -> Identity:
         """A key and certificate for one engine (URI SAN ``shoal://engine/<id>``), valid `LEAF_DAYS`."""
-        sans = [_uri(f"{ENGINE_URI}{engine_id}")]
+        sans: list[x509.GeneralName] = [_uri(f"{ENGINE_URI}{engine_id}")]
         key, certificate = self._issue(name or engine_id, sans, [_CLIENT, _SERVER])
         return Identity(key_pem=key, certificate_pem=certificate, ca_pem=self.ca_pem)
 
@@ -132,7 +130,7 @@ class Authority:
             _write(certificate_file, certificate + self.ca_pem)
         return certificate_file, key_file
 
-    def _usable(self, certificate_file: Path, key_file: Path, sans: Iterable[x509.GeneralName]) -> bool:
+    def _usable(self, certificate_file: Path, key_file: Path, sans: list[x509.GeneralName]) -> bool:
         try:
             certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
             key = serialization.load_pem_private_key(key_file.read_bytes(), None)
@@ -148,7 +146,7 @@ class Authority:
         )
 
     def _issue(
-        self, name: str, sans: Iterable[x509.GeneralName], usages: list[x509.ObjectIdentifier]
+        self, name: str, sans: list[x509.GeneralName], usages: list[x509.ObjectIdentifier]
     ) -> tuple[bytes, bytes]:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
@@ -175,16 +173,16 @@ def self_signed_default(name: str) -> tuple[bytes, bytes]:
     return _key_pem(key), _pem(builder.sign(key, hashes.SHA256()))
 
 
-def _authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    # A name of its own: two Shoals on one machine must not look like the same issuer.
-    name = f"Shoal internal CA {os.urandom(4).hex()}"
+def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    # Named after its key: two Shoals on one machine must not look like the same issuer, and a certificate made anew
+    # for the same key must.
+    name = f"Shoal internal CA {x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest.hex()[:8]}"
     builder = (
         _builder(name, _subject(name), key, CA_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(leaf=False), critical=True)
     )
-    return key, builder.sign(key, hashes.SHA256())
+    return builder.sign(key, hashes.SHA256())
 
 
 def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
@@ -220,7 +218,7 @@ def _usage(*, leaf: bool) -> x509.KeyUsage:
 
 
 def _server_sans(names: Sequence[str], addresses: Sequence[str]) -> list[x509.GeneralName]:
-    sans: Iterable[x509.GeneralName] = [_uri(CONTROLLER_URI)]
+    sans: list[x509.GeneralName] = [_uri(CONTROLLER_URI)]
     for name in dict.fromkeys(names):
         try:
             sans.append(x509.DNSName(name))

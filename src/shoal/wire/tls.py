@@ -1,0 +1,56 @@
+"""TLS between engine and controller: 1.3, both sides prove themselves with certificates of the internal CA.
+
+Names are URI SANs (``shoal://controller``, ``shoal://engine/<id>``), not host names: an engine may reach its controller
+by any address.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from shoal.errors import Forbidden, NotReady
+
+CONTROLLER_URI = "shoal://controller"
+ENGINE_URI = "shoal://engine/"
+_SCHEME = "shoal://"
+
+
+def engine_context(directory: Path | str) -> ssl.SSLContext:
+    """The engine's side, from ``key.pem``, ``certificate.pem`` and ``ca.pem`` in its directory.
+
+    It verifies that the controller's certificate is of that CA; that it is a controller's is checked by
+    `shoal.wire.channel.connect` with `peer_identity`. Raises `NotReady`, naming the directory.
+    """
+    where = Path(directory)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_verify_locations(where / "ca.pem")
+        context.load_cert_chain(where / "certificate.pem", where / "key.pem")
+    except OSError as error:  # ssl.SSLError is one
+        raise NotReady(
+            f"The engine's identity in {where} can't be used: key.pem, certificate.pem and ca.pem must be there "
+            f"and belong together ({error}).",
+            hint="Make the engine anew.",
+        ) from error
+    return context
+
+
+def peer_identity(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> str:
+    """The one ``shoal://...`` URI SAN of the peer's verified certificate. Raises `Forbidden` without exactly one."""
+    certificate = ssl_object.getpeercert() or {}
+    names = certificate.get("subjectAltName", ())
+    found = [
+        entry[1]
+        for entry in names
+        if len(entry) == 2 and entry[0] == "URI" and isinstance(entry[1], str) and entry[1].startswith(_SCHEME)
+    ]
+    if len(found) != 1:
+        raise Forbidden(
+            f"The peer's certificate carries {len(found)} {_SCHEME} names instead of one.",
+            hint="It was not issued by this Shoal.",
+        )
+    return found[0]
