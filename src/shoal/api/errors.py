@@ -39,4 +39,6 @@ def unexpected(error: Exception, what: str) -> Response:
     """A fault of ours: logged with an id, answered with that id and without details."""
     id = secrets.token_hex(6)
     log.error("error %s while answering %s", id, what, exc_info=error)
-    return json_response({"error": f"Something went wrong inside the controller. Its log has the details under {id}."}, 500)
+    return json_response(
+        {"error": f"Something went wrong inside the controller. Its log has the details under {id}."}, 500
+    )

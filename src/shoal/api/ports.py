@@ -1,0 +1,26 @@
+"""What the REST face needs from the controller's running side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from shoal.controller.intent import Caller
+
+
+class Runtime(Protocol):
+    def read(self, type: str, uuid: str, what: str) -> Any:
+        """Raises NotFound. ``what``: ``runtime``, ``runtime/detail``, ``placement`` ..."""
+        ...
+
+    def summary(self, type: str, uuid: str) -> dict[str, Any]: ...
+
+    def cluster_runtime(self) -> dict[str, Any]: ...
+
+    def cluster_status(self) -> dict[str, Any]: ...
+
+    async def operate(
+        self, type: str, uuid: str, operation: str, body: Mapping[str, Any], caller: Caller
+    ) -> dict[str, Any]: ...
+
+    def events(self, filters: Mapping[str, Any]) -> list[dict[str, Any]]: ...

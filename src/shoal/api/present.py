@@ -1,0 +1,80 @@
+"""Documents as a client sees them: absolute URLs, ``#name`` on references, its version's fields, no secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from shoal.controller.view import View
+from shoal.objects import ObjectType, Registry
+from shoal.objects.types import SENSITIVE_MASK
+from shoal.objects.views import uuid_of
+
+Document = dict[str, Any]
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """``host`` is the name the client used. ``names``: put ``#name`` behind references (by presence, api.md 4)."""
+
+    host: str
+    version: str
+    names: bool = False
+    skip_default: bool = False
+    secrets: bool = True
+    """Show secrets as ``<sensitive>``; False leaves them out (POST replies)."""
+
+
+class Present:
+    def __init__(self, view: View, registry: Registry) -> None:
+        self._view = view
+        self._registry = registry
+
+    def url(self, type: str, uuid: str, look: Look, name: str = "") -> str:
+        singleton = self._registry.type(type).singleton
+        path = f"https://{look.host}/api/{type}" + ("" if singleton else f"/{uuid}")
+        return f"{path}#{name}" if look.names and name else path
+
+    def document(self, kind: ObjectType, stored: Document, look: Look) -> Document:
+        """One object."""
+        shown = kind.emit(stored, version=look.version, skip_default=look.skip_default)
+        if not look.secrets:
+            shown = _without_secrets(shown)
+        shown = kind.map_references(
+            shown, lambda path, type_name, value: self._reference(type_name.lower(), value, look)
+        )
+        shown["url"] = self.url(kind.endpoint, stored["uuid"], look, str(stored.get("name", "")))
+        if kind.endpoint == "vsvip":
+            users = self._view.referrers(stored["uuid"])
+            if users:
+                shown["vs_refs"] = [
+                    self._reference(t, f"/api/{t}/{u}", look) for t, u, _ in users if t == "virtualservice"
+                ]
+        return shown
+
+    def _reference(self, type: str, value: str, look: Look) -> str:
+        if not value.startswith("/api/"):
+            return value
+        name = ""
+        if look.names:
+            found = self._view.get(type, uuid_of(value))
+            name = f"#{found['name']}" if found and found.get("name") else ""
+        return f"https://{look.host}{value}{name}"
+
+    def runtime(self, value: Any, look: Look) -> Any:
+        """Runtime documents hold path references, with names; make them absolute."""
+        if isinstance(value, str):
+            return f"https://{look.host}{value}" if value.startswith("/api/") else value
+        if isinstance(value, list):
+            return [self.runtime(item, look) for item in value]
+        if isinstance(value, dict):
+            return {key: self.runtime(item, look) for key, item in value.items()}
+        return value
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_secrets(item) for key, item in value.items() if item != SENSITIVE_MASK}
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value if item != SENSITIVE_MASK]
+    return value

@@ -1,0 +1,78 @@
+"""The objects every Shoal starts with (api.md, section 4). Idempotent: makes only what is missing."""
+
+from __future__ import annotations
+
+import ipaddress
+import uuid as uuids
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from .intent import SYSTEM, Intent
+from .view import View
+
+Document = dict[str, Any]
+NAMESPACE = uuids.UUID("5b0a6d2e-5e0c-4f6e-9d55-0c3c2f6a3a11")
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """``certificates``: name -> (key PEM, certificate PEM) of the default certificates."""
+
+    vip_network: str
+    node_name: str = "Controller-1"
+    node_address: str = "127.0.0.1"
+    certificates: dict[str, tuple[str, str]] = {}
+
+
+def uuid_for(type: str, name: str) -> str:
+    """The same in every Shoal, so that a system object is known by its uuid."""
+    return "admin" if type == "tenant" else f"{type}-{uuids.uuid5(NAMESPACE, f'{type}/{name}')}"
+
+
+def system_objects(options: Options) -> Iterable[tuple[str, Document]]:
+    """(type, document) in an order in which references resolve."""
+    yield "tenant", {"name": "admin", "local": True}
+    yield "cloud", {"name": "Default-Cloud", "vtype": "CLOUD_NONE"}
+    yield "vrfcontext", {"name": "global", "system_default": True}
+    yield "vrfcontext", {"name": "management", "system_default": True}
+    yield "serviceenginegroup", {"name": "Default-Group"}
+    yield "analyticsprofile", {"name": "System-Analytics-Profile"}
+    http = {"http_request": "HEAD / HTTP/1.0", "http_response_code": ["HTTP_2XX", "HTTP_3XX"]}
+    yield "healthmonitor", {"name": "System-HTTP", "type": "HEALTH_MONITOR_HTTP", "http_monitor": http}
+    yield "healthmonitor", {"name": "System-HTTPS", "type": "HEALTH_MONITOR_HTTPS", "https_monitor": http}
+    yield "healthmonitor", {"name": "System-TCP", "type": "HEALTH_MONITOR_TCP", "tcp_monitor": {}}
+    for name, kind in (("System-HTTP", "HTTP"), ("System-Secure-HTTP", "HTTP"), ("System-L4-Application", "L4")):
+        body: Document = {"name": name, "type": f"APPLICATION_PROFILE_TYPE_{kind}"}
+        if kind == "HTTP":
+            body["http_profile"] = {}
+        yield "applicationprofile", body
+    for name, kind in (
+        ("System-TCP-Proxy", "TCP_PROXY"),
+        ("System-TCP-Fast-Path", "TCP_FAST_PATH"),
+        ("System-UDP-Fast-Path", "UDP_FAST_PATH"),
+    ):
+        yield "networkprofile", {"name": name, "profile": {"type": f"PROTOCOL_TYPE_{kind}"}}
+    yield "sslprofile", {"name": "System-Standard"}
+    for name, (key, certificate) in options.certificates.items():
+        yield "sslkeyandcertificate", {"name": name, "key": key, "certificate": {"certificate": certificate}}
+    net = ipaddress.ip_network(options.vip_network)
+    prefix = {"ip_addr": {"addr": str(net.network_address), "type": "V4"}, "mask": net.prefixlen}
+    yield "network", {"name": "vip-network", "configured_subnets": [{"prefix": prefix}]}
+    node = {"name": options.node_name, "ip": {"addr": options.node_address, "type": "V4"}}
+    yield "cluster", {"name": "cluster-0-1", "nodes": [node]}
+    yield "systemconfiguration", {}
+    yield "controllerproperties", {}
+    yield "seproperties", {}
+
+
+async def bootstrap(intent: Intent, view: View, options: Options) -> None:
+    """Make what is missing. Safe to repeat, and to be cut short anywhere."""
+    for type, document in system_objects(options):
+        name = document.get("name", "default")
+        uuid = uuid_for(type, name)
+        if type in ("systemconfiguration", "controllerproperties", "seproperties"):
+            uuid = "default" if type == "systemconfiguration" else f"{type}-default"
+        if view.get(type, uuid) is None:
+            await intent.create(type, document, SYSTEM, slug=uuid)
+            await intent.mark_system(type, uuid)
