@@ -42,7 +42,9 @@ def cli() -> None:
 @cli.command()
 @data_dir_option
 @click.option("--listen", default=LISTEN, show_default=True, metavar="HOST:PORT", help="Where the API answers (HTTPS).")
-@click.option("--vip-network", metavar="CIDR", help="Addresses for virtual services (default: derived from the data directory).")
+@click.option(
+    "--vip-network", metavar="CIDR", help="Addresses for virtual services (default: derived from the data directory)."
+)
 @click.option("--detach", is_flag=True, help="Return when ready and go on in the background.")
 def up(data_dir: Path, listen: str, vip_network: str | None, detach: bool) -> None:
     """Run the controller and its engines on this machine (as root).
@@ -110,7 +112,9 @@ def demo(once: bool, as_json: bool, data_dir: Path | None) -> None:
 
 def _needs_root(command: str) -> None:
     if os.geteuid() != 0:
-        raise click.ClickException(f"`shoal {command}` makes network namespaces and needs root. Try: sudo shoal {command}")
+        raise click.ClickException(
+            f"`shoal {command}` makes network namespaces and needs root. Try: sudo shoal {command}"
+        )
 
 
 def main() -> None:

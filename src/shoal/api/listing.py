@@ -18,7 +18,27 @@ from .limits import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 Document = dict[str, Any]
 Query = Mapping[str, str]
 SETTINGS = frozenset(
-    ["page", "page_size", "include_name", "include_refs", "skip_default", "fields", "sort", "limit_by", "exclude", "join_subresources", "search", "isearch", "refers_to", "referred_by", "cloud_uuid", "uuid", "cloud_ref.name", "cloud_ref.uuid", "keep-alive"]
+    [
+        "page",
+        "page_size",
+        "include_name",
+        "include_refs",
+        "skip_default",
+        "fields",
+        "sort",
+        "limit_by",
+        "exclude",
+        "join_subresources",
+        "search",
+        "isearch",
+        "refers_to",
+        "referred_by",
+        "cloud_uuid",
+        "uuid",
+        "cloud_ref.name",
+        "cloud_ref.uuid",
+        "keep-alive",
+    ]
 )
 OPERATORS: dict[str, Callable[[str, str], bool]] = {
     "contains": lambda have, want: want in have,
@@ -108,7 +128,7 @@ def _test(view: View, name: str, value: str) -> Callable[[Document], bool] | Non
     field, _, operator = name.partition(".")
     if operator and operator not in OPERATORS:
         return None
-    compare = OPERATORS.get(operator, lambda have, want: have == want)
+    compare: Callable[[str, str], bool] = OPERATORS.get(operator, str.__eq__)
     return lambda d: field in d and compare(_text(d[field]), value)
 
 

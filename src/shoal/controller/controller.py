@@ -43,7 +43,7 @@ class Controller:
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
-        self._view = view
+        self.view = view
         self.events_log = EventLog(store, clock)
         self.ledger = Ledger(store)
         self.fleet = Fleet(
@@ -77,7 +77,7 @@ class Controller:
 
     async def run(self) -> None:
         """Plan, carry out, watch: until cancelled."""
-        unsubscribe = self._view.subscribe(self.reconciler.on_document)
+        unsubscribe = self.view.subscribe(self.reconciler.on_document)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.reconciler.run(), name="reconciler")
@@ -125,7 +125,7 @@ class Controller:
     # --- the engines' side ---
 
     def _group(self, uuid: str) -> ServiceEngineGroup | None:
-        document = self._view.get("serviceenginegroup", uuid)
+        document = self.view.get("serviceenginegroup", uuid)
         return view(document, ServiceEngineGroup) if document else None
 
     def _engine_changed(self, engine: str) -> None:

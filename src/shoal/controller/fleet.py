@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from shoal.errors import ShoalError
 from shoal.placement.model import EngineState
 from shoal.wire import desired as wire
 from shoal.wire import messages
@@ -43,10 +44,6 @@ class Link(Protocol):
     async def receive(self) -> messages.FromEngine: ...
 
     async def close(self) -> None: ...
-
-
-class LinkClosed(Exception):
-    """The link ended (the transport's own error is its cause)."""
 
 
 class Live(msgspec.Struct, kw_only=True):
@@ -176,7 +173,7 @@ class Session:
     async def _answer(self, parts: messages.Parts) -> None:
         try:
             await self._link.send(parts)
-        except (OSError, LinkClosed) as error:
+        except (OSError, ShoalError) as error:
             log.info("engine %s went away: %s", self._live.id, error)
 
 

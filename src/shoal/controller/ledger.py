@@ -93,6 +93,10 @@ class Ledger:
             why=why,
         )
 
+    async def forget_engine(self, engine: str) -> None:
+        """Drop its record; placements that name it are dropped by the next plan."""
+        await self.write(Changes(engines={engine: None}))
+
     async def write(self, changes: Changes) -> None:
         """Write all of ``changes``; all or nothing up to `OPERATIONS_A_TRANSACTION` keys, beyond that in pieces that
         are each whole (a VIP's placement is one key). Raises `Conflict` if another controller wrote meanwhile.

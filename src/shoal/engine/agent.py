@@ -20,7 +20,7 @@ import msgspec
 
 from shoal import __version__
 from shoal.wire import messages
-from shoal.wire.channel import Channel, ChannelClosed, connect
+from shoal.wire.channel import Channel, ChannelClosed, ProtocolError, connect
 from shoal.wire.desired import Manifest
 from shoal.wire.engine_config import EngineConfig
 from shoal.wire.guard import Changed, Desired, GuardStart, Report
@@ -78,7 +78,7 @@ class Agent:
         self._manifest: Manifest | None = None
         self._status: messages.Status | None = None
         self._cost = Cost()
-        self._link: Channel | None = None
+        self._link: Channel[messages.FromController] | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -170,14 +170,14 @@ class Agent:
             for controller in self.config.controllers:
                 host, _, port = controller.rpartition(":")
                 try:
-                    link = await connect(host, int(port), context, messages.FromController)
-                except (OSError, ChannelClosed) as error:
+                    link = await connect(host, int(port), context)
+                except (OSError, ChannelClosed, ProtocolError) as error:
                     log.info("controller %s: %s", controller, error)
                     continue
                 began = time.monotonic()
                 try:
                     await self._session(link)
-                except* (OSError, ChannelClosed) as ended:
+                except* (OSError, ChannelClosed, ProtocolError) as ended:
                     log.info("controller %s: %s", controller, ended.exceptions[0])
                 finally:
                     self._link = None
@@ -187,7 +187,7 @@ class Agent:
             await asyncio.sleep(delay * (0.5 + random.random()))
             delay = min(delay * 2, RECONNECT_MAX_S)
 
-    async def _session(self, link: Channel) -> None:
+    async def _session(self, link: Channel[messages.FromController]) -> None:
         while not self._outbox.empty():
             self._outbox.get_nowait()
         await link.send(self._hello())
@@ -209,7 +209,7 @@ class Agent:
             owned=self._report.owned if self._report else (),
         )
 
-    async def _send(self, link: Channel) -> None:
+    async def _send(self, link: Channel[messages.FromController]) -> None:
         while True:
             try:
                 async with asyncio.timeout(messages.STATUS_INTERVAL_S):
@@ -218,7 +218,7 @@ class Agent:
                 message = self._status or messages.Status(root=self._applied, haproxy=False, link=True)
             await link.send(message)
 
-    async def _receive(self, link: Channel) -> None:
+    async def _receive(self, link: Channel[messages.FromController]) -> None:
         while True:
             message = await link.receive()
             match message:
@@ -234,7 +234,7 @@ class Agent:
                 case _:
                     pass
 
-    async def _advance(self, link: Channel) -> None:
+    async def _advance(self, link: Channel[messages.FromController]) -> None:
         """Take the newest manifest on as soon as all its parts are here."""
         if self._manifest is None:
             return

@@ -1,0 +1,357 @@
+"""One whole Shoal in one process: store, controller, namespaces cloud, API; and starting and stopping it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import logging
+import logging.handlers
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from shoal.api.accounts import Accounts
+from shoal.api.app import App, Dependencies
+from shoal.api.server import Served, serve
+from shoal.clouds.addressing import Addressing
+from shoal.clouds.fabric import Fabric, alive
+from shoal.clouds.namespaces import NamespacesCloud
+from shoal.controller import bootstrap, pki
+from shoal.controller.controller import Controller
+from shoal.controller.intent import SYSTEM, Intent
+from shoal.controller.records import EngineRecord
+from shoal.controller.rules import Rules
+from shoal.controller.secrets import Secrets
+from shoal.controller.view import View
+from shoal.errors import Invalid, NotFound, NotReady, Problem, ShoalError
+from shoal.objects import load
+from shoal.objects.views import ServiceEngineGroup
+from shoal.store.sqlite import SqliteStore
+from shoal.wire import messages
+from shoal.wire.channel import Channel
+from shoal.wire.channel import serve as serve_wire
+
+log = logging.getLogger("shoal.system")
+
+WIRE_PORT = 9444
+READY_WITHIN_S = 60.0
+STOP_WITHIN_S = 15.0
+POLL_S = 0.05
+LOG_BYTES_MAX = 10_000_000
+ENGINE_NAMES = ("localhost",)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    data_dir: Path
+    host: str
+    port: int
+    vip_network: str | None = None
+    admin_password: str | None = None
+
+    @classmethod
+    def parse(cls, data_dir: Path, listen: str, vip_network: str | None, admin_password: str | None) -> Options:
+        """Raises Invalid naming the option that is wrong."""
+        host, colon, port = listen.rpartition(":")
+        if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:
+            hint = "Give HOST:PORT, such as 127.0.0.1:9443."
+            raise Invalid([Problem(path="--listen", value=listen, why="is no address and port", hint=hint)])
+        Addressing.of(data_dir, vip_network)
+        return cls(
+            data_dir=data_dir.resolve(),
+            host=host.strip("[]"),
+            port=int(port),
+            vip_network=vip_network,
+            admin_password=admin_password,
+        )
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """``controller.pid``: what `down`, `status` and the shell need to find it."""
+
+    pid: int
+    url: str
+    started: float
+
+
+Progress = Callable[[str], None]
+
+
+class EngineDocuments:
+    """Keeps a ServiceEngine object in the API for each engine."""
+
+    def __init__(self, intent: Intent, view: View) -> None:
+        self._intent = intent
+        self._view = view
+
+    async def put(self, engine: EngineRecord, group: ServiceEngineGroup | None) -> None:
+        if group is None or self._view.get("serviceengine", engine.id) is not None:
+            return
+        body = {
+            "name": engine.name,
+            "se_group_ref": f"/api/serviceenginegroup/{group.uuid}",
+            "cloud_ref": group.cloud_ref,
+            "controller_created": True,
+        }
+        try:
+            await self._intent.create("serviceengine", body, SYSTEM, slug=engine.id)
+        except Invalid as error:  # the group was deleted meanwhile; so will be the engine
+            log.info("%s: %s", engine.name, error)
+
+    async def remove(self, engine: str) -> None:
+        try:
+            await self._intent.delete("serviceengine", engine, SYSTEM)
+        except NotFound:
+            log.debug("%s had no object", engine)
+
+
+@contextlib.asynccontextmanager
+async def running(options: Options, progress: Progress = lambda step: None) -> AsyncIterator[tuple[Served, str | None]]:
+    """A Shoal that serves, until the block ends (engines go on). Yields (the API, the admin password if new)."""
+    options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    progress("store")
+    store = await SqliteStore.open(options.data_dir / "shoal.db")
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(store.close)
+        secrets = Secrets.open(options.data_dir / "keys" / "secrets.key")
+        authority = pki.Authority.open(options.data_dir / "pki")
+        registry = load()
+        view = View(store, registry)
+        await view.start()
+        stack.push_async_callback(view.stop)
+        progress("network")
+        fabric = Fabric(options.data_dir, Addressing.of(options.data_dir, options.vip_network))
+        await fabric.start()
+        names = fabric.addressing
+        nodes, _ = list(names.network.subnets())
+        intent = Intent(store, view, registry, secrets, Rules(view, lambda a: ipaddress.ip_address(a) in nodes))
+        await _bootstrap(intent, view, names.vip_network)
+        new_password = await Accounts(store).ensure_admin(options.admin_password)
+        progress("engines")
+        cloud = NamespacesCloud(options.data_dir, fabric, [f"{names.gateway}:{WIRE_PORT}"])
+        await cloud.start()
+        controller = Controller(
+            store,
+            view,
+            cloud,
+            EngineDocuments(intent, view),
+            identity=authority.issue_engine,
+            unseal=secrets.unseal,
+            gateway=names.gateway,
+        )
+        await controller.load()
+        await _forget_missing_engines(controller, cloud, intent)
+        wire = await serve_wire(names.gateway, WIRE_PORT, authority.wire_server_context(), _attend(controller))
+        stack.push_async_callback(wire.close)
+        task = asyncio.create_task(controller.run(), name="controller")
+        stack.push_async_callback(_cancelled, task)
+        progress("API")
+        certificate, key = authority.api_server_files(
+            options.data_dir / "api", ["localhost", "shoal"], ["127.0.0.1", names.gateway, *_listed(options.host)]
+        )
+        deps = Dependencies(view=view, intent=intent, registry=registry, accounts=Accounts(store), runtime=controller)
+        served = await serve(App(deps), options.host, options.port, Path(certificate), Path(key))
+        stack.push_async_callback(served.stop)
+        yield served, new_password
+
+
+def _listed(host: str) -> list[str]:
+    try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        return []
+
+
+async def _bootstrap(intent: Intent, view: View, vip_network: str) -> None:
+    missing = not view.all("sslkeyandcertificate")
+    certificates = {
+        name: tuple(pem.decode() for pem in pki.self_signed_default(name))
+        for name in ("System-Default-Cert", "System-Default-Portal-Cert")
+        if missing
+    }
+    options = bootstrap.Options(vip_network=vip_network, certificates=certificates)  # type: ignore[arg-type]
+    await bootstrap.bootstrap(intent, view, options)
+
+
+async def _forget_missing_engines(controller: Controller, cloud: NamespacesCloud, intent: Intent) -> None:
+    """Engines that were made once and are no more (`shoal down` removed them): what they held is placed anew."""
+    present = {handle.id for handle in await cloud.engines()}
+    for engine in list(controller.ledger.engines.values()):
+        if engine.created and engine.id not in present:
+            await controller.ledger.forget_engine(engine.id)
+            await EngineDocuments(intent, controller.view).remove(engine.id)
+    for handle in await cloud.engines():
+        if handle.id not in controller.ledger.engines:
+            await cloud.delete(handle.id)
+
+
+def _attend(controller: Controller) -> Callable[[Channel[messages.FromEngine]], Awaitable[None]]:
+    async def attend(channel: Channel[messages.FromEngine]) -> None:
+        await controller.attend(channel, channel.identity)
+
+    return attend
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+# --- the commands ---
+
+
+def run(options: Options, console: Console) -> None:
+    """`shoal up` in the foreground."""
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        uvloop.install()
+    asyncio.run(_run(options, console))
+
+
+async def _run(options: Options, console: Console) -> None:
+    options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _log_to(options.data_dir / "controller.log")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    pid_file = options.data_dir / "controller.pid"
+    began = time.monotonic()
+    async with running(options, lambda step: console.print(f"  starting: {step}")) as (served, password):
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        url = f"https://{host}:{served.port}"
+        pid_file.write_bytes(msgspec.json.encode(Running(pid=os.getpid(), url=url, started=time.time())))
+        console.print(f"Shoal is up after {time.monotonic() - began:.1f} s: [bold]{url}[/bold]")
+        if password:
+            console.print(f"The password of user admin is [bold]{password}[/bold] (shown this once).")
+        console.print(f"Try: shoal shell --controller {url}")
+        try:
+            await stop.wait()
+        finally:
+            pid_file.unlink(missing_ok=True)
+        console.print("Stopping; engines keep serving.")
+
+
+def _log_to(file: Path) -> None:
+    handler = logging.handlers.RotatingFileHandler(file, maxBytes=LOG_BYTES_MAX, backupCount=2)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    root.addHandler(handler)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+def found(data_dir: Path) -> Running | None:
+    """The controller that runs on this data directory, if one does."""
+    try:
+        record = msgspec.json.decode((data_dir / "controller.pid").read_bytes(), type=Running)
+    except (OSError, ValueError):
+        return None
+    return record if alive(record.pid) else None
+
+
+def launch(options: Options, console: Console | None) -> Running:
+    """`shoal up --detach`: returns when ready. Raises NotReady with the end of its output when it fails."""
+    present = found(options.data_dir)
+    if present is not None:
+        raise NotReady(f"A Shoal runs on {options.data_dir} already: {present.url}.", hint="Stop it with shoal down.")
+    options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "shoal", "up", "--data-dir", str(options.data_dir)]
+    command += ["--listen", f"{options.host}:{options.port}"]
+    command += ["--vip-network", options.vip_network] if options.vip_network else []
+    environment = dict(os.environ)
+    if options.admin_password:
+        environment["SHOAL_ADMIN_PASSWORD"] = options.admin_password
+    output = options.data_dir / "up.out"
+    with output.open("wb") as out:
+        output.chmod(0o600)
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd="/", env=environment
+        )
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline:
+        present = found(options.data_dir)
+        if present is not None:
+            if console is not None:
+                console.print(output.read_text().strip())
+            return present
+        if child.poll() is not None:
+            break
+        time.sleep(POLL_S)
+    raise NotReady(f"It did not start: {output.read_text().strip()[-500:]}", hint=f"See {output}.")
+
+
+def stop(data_dir: Path, console: Console | None, *, purge: bool = False) -> None:
+    """`shoal down`. Safe to repeat; no error when nothing runs."""
+    data_dir = data_dir.resolve()
+    present = found(data_dir)
+    if present is not None:
+        os.kill(present.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_WITHIN_S
+        while alive(present.pid):
+            if time.monotonic() > deadline:
+                os.kill(present.pid, signal.SIGKILL)
+                deadline = time.monotonic() + STOP_WITHIN_S
+            time.sleep(POLL_S)
+    if data_dir.exists():
+        asyncio.run(_destroy(data_dir))
+    if purge:
+        shutil.rmtree(data_dir, ignore_errors=True)
+    if console is not None:
+        console.print("Shoal is down." if present else "No controller was running; what it had made is removed.")
+
+
+async def _destroy(data_dir: Path) -> None:
+    try:
+        fabric = Fabric.existing(data_dir)
+    except ShoalError:
+        return
+    cloud = NamespacesCloud(data_dir, fabric, [])
+    await cloud.destroy()
+
+
+def status_of(data_dir: Path) -> dict[str, Any]:
+    """What `shoal status` prints: ``ready``, ``state``, ``url``, ``pid``, ``engines``, ``namespaces``."""
+    import httpx
+
+    present = found(data_dir)
+    engines: list[str] = []
+    with contextlib.suppress(ShoalError):
+        names = Fabric.existing(data_dir.resolve())
+        prefix = names.addressing.prefix
+        engines = [n.removeprefix(prefix) for n in names.namespaces() if n != names.addressing.fabric]
+    state = "DOWN"
+    if present is not None:
+        try:
+            answer = httpx.get(f"{present.url}/api/cluster/runtime", verify=_unverified(), timeout=5.0)
+            state = json.loads(answer.text)["cluster_state"]["state"]
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            state = f"not answering: {error}"
+    return {
+        "ready": state == "CLUSTER_UP_NO_HA",
+        "state": state,
+        "url": present.url if present else "",
+        "pid": present.pid if present else 0,
+        "data_dir": str(data_dir),
+        "engines": engines,
+    }
+
+
+def _unverified() -> ssl.SSLContext:
+    """For the local status only: the certificate is our own CA's and nothing secret is sent."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
