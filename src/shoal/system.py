@@ -124,6 +124,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
     store = await SqliteStore.open(options.data_dir / "shoal.db")
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
+        (options.data_dir / "keys").mkdir(mode=0o700, exist_ok=True)
         secrets = Secrets.open(options.data_dir / "keys" / "secrets.key")
         authority = pki.Authority.open(options.data_dir / "pki")
         registry = load()

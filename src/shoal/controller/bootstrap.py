@@ -53,7 +53,8 @@ def system_objects(options: Options) -> Iterable[tuple[str, Document]]:
         ("System-UDP-Fast-Path", "UDP_FAST_PATH"),
     ):
         yield "networkprofile", {"name": name, "profile": {"type": f"PROTOCOL_TYPE_{kind}"}}
-    yield "sslprofile", {"name": "System-Standard"}
+    versions = [{"type": "SSL_VERSION_TLS1_2"}, {"type": "SSL_VERSION_TLS1_3"}]
+    yield "sslprofile", {"name": "System-Standard", "accepted_versions": versions}
     for name, (key, certificate) in options.certificates.items():
         yield "sslkeyandcertificate", {"name": name, "key": key, "certificate": {"certificate": certificate}}
     net = ipaddress.ip_network(options.vip_network)
