@@ -55,5 +55,5 @@ def _encoded(password: str) -> bytes:
 def _verify(password: bytes, hash: str) -> bool:
     try:
         return _hasher.verify(hash, password)
-    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError, UnicodeEncodeError):
         return False

@@ -59,6 +59,7 @@ class Channel(Generic[_Incoming]):
         self._decoder: msgspec.msgpack.Decoder[_Incoming] = msgspec.msgpack.Decoder(decode_type)
         self._sending = asyncio.Lock()
         self._length: int | None = None
+        self._heard = False
         self._closed = ""
         writer.transport.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
         self.peer = _address(writer)
@@ -100,11 +101,11 @@ class Channel(Generic[_Incoming]):
                 raise self._garbage(f"a frame of {self._length} bytes, over FRAME_BYTES_MAX ({FRAME_BYTES_MAX})")
             body = await self._reader.readexactly(self._length)
         except asyncio.IncompleteReadError as error:
-            middle = self._length is not None or error.partial
-            raise self._fail("the peer left in the middle of a message" if middle else "the peer closed it") from None
+            raise self._fail(self._goodbye(in_message=self._length is not None or bool(error.partial))) from None
         except OSError as error:
             raise self._fail(_reason(error)) from error
         self._length = None
+        self._heard = True
         try:
             return self._decoder.decode(body)
         except msgspec.DecodeError as error:  # a ValidationError is one
@@ -125,6 +126,12 @@ class Channel(Generic[_Incoming]):
     def _check_open(self) -> None:
         if self._closed:
             raise ChannelClosed(f"The connection with {self.identity or self.peer} is gone: {self._closed}.")
+
+    def _goodbye(self, *, in_message: bool) -> str:
+        if in_message:
+            return "the peer left in the middle of a message"
+        # asyncio's server closes without the TLS alert that would say so (Python 3.11).
+        return "the peer closed it" if self._heard else "the peer closed it at once, as if it refused our certificate"
 
     def _fail(self, why: str) -> ChannelClosed:
         self._closed = self._closed or why
@@ -256,4 +263,6 @@ def _reason(error: OSError) -> str:
         return f"its certificate is not of this Shoal's authority: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or error}"
-    return error.strerror or type(error).__name__
+    if isinstance(error, ConnectionResetError):
+        return "the peer broke the connection off"
+    return error.strerror or str(error) or type(error).__name__
