@@ -156,6 +156,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         wire = await serve_wire(names.gateway, WIRE_PORT, authority.wire_server_context(), _attend(controller))
         stack.push_async_callback(wire.close)
         task = asyncio.create_task(controller.run(), name="controller")
+        task.add_done_callback(_ended)
         stack.push_async_callback(_cancelled, task)
         progress("API")
         certificate, key = authority.api_server_files(
@@ -202,6 +203,14 @@ def _attend(controller: Controller) -> Callable[[Channel[messages.FromEngine]], 
         await controller.attend(channel, channel.identity)
 
     return attend
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """The controller's task ends by cancellation only; anything else is a fault of ours, and the process goes with it
+    (engines keep serving, and whoever supervises it starts it again)."""
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("the controller has failed", exc_info=task.exception())
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -30,18 +30,17 @@ DEATH_POLL_S = 0.005
 async def ip(*arguments: str, batch: Sequence[str] = ()) -> str:
     """Run ``ip`` (with ``batch`` lines on its input). Raises CloudError with its words."""
     command = ["ip", *arguments, *(["-batch", "-"] if batch else [])]
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, input="\n".join(batch), text=True, capture_output=True, timeout=COMMAND_WITHIN_S)
+
     try:
-        async with asyncio.timeout(COMMAND_WITHIN_S):
-            out, error = await process.communicate("\n".join(batch).encode())
-    except TimeoutError:
-        process.kill()
+        done = await asyncio.to_thread(run)
+    except subprocess.TimeoutExpired:
         raise CloudError(f"`{' '.join(command)}` did not end within {COMMAND_WITHIN_S:.0f} s.") from None
-    if process.returncode:
-        raise CloudError(f"`{' '.join(command)}` failed: {error.decode(errors='replace').strip()}")
-    return out.decode()
+    if done.returncode:
+        raise CloudError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+    return done.stdout
 
 
 def processes_in(namespace: str) -> list[int]:

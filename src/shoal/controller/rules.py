@@ -204,6 +204,12 @@ class Rules:
 
     def _vsvip_defaults(self, change: Change) -> None:
         self._default(change, "vrf_context_ref", "vrfcontext", "global")
+        vips = change.raw.get("vip")
+        if isinstance(vips, list):
+            change.raw["vip"] = [
+                {"vip_id": str(index), "prefix_length": HOST_BITS, **vip} if isinstance(vip, dict) else vip
+                for index, vip in enumerate(vips)
+            ]
 
     def _vsvip(self, change: Change) -> None:
         vips = change.document.get("vip", [])
@@ -211,8 +217,6 @@ class Rules:
             change.wrong("vip", "required, and missing", hint='Give one, such as [{"auto_allocate_ip": true}].')
         before = {v.get("vip_id"): v for v in (change.before or {}).get("vip", ())}
         for index, vip in enumerate(vips):
-            vip.setdefault("vip_id", str(index))
-            vip.setdefault("prefix_length", HOST_BITS)
             where = f"vip[{index}]"
             if "ip_address" not in vip:
                 old = before.get(vip["vip_id"], {}).get("ip_address")

@@ -1,0 +1,41 @@
+"""The highest claim this engine ever made for each VIP, on disk, so that a restart never reuses a lower count."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import msgspec
+
+from shoal.wire.messages import Claim
+
+log = logging.getLogger("shoal.guard.claims")
+
+
+class ClaimFile:
+    """Written whole, to a new file that replaces the old one: never half."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.claims: dict[str, Claim] = {}
+        try:
+            self.claims = msgspec.json.decode(path.read_bytes(), type=dict[str, Claim])
+        except FileNotFoundError:
+            pass
+        except (OSError, msgspec.MsgspecError) as error:  # go on: peers tell the claims they know
+            log.error("%s cannot be read (%s); starting without", path, error)
+
+    def put(self, vip: str, claim: Claim) -> None:
+        """On disk when it returns. Raises OSError."""
+        if vip in self.claims and self.claims[vip] >= claim:
+            return
+        self.claims[vip] = claim
+        new = self._path.with_suffix(".new")
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.write(file, msgspec.json.encode(self.claims))
+            os.fdatasync(file)
+        finally:
+            os.close(file)
+        new.replace(self._path)

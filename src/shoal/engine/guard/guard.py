@@ -1,0 +1,252 @@
+"""The guard's body: events in, effects out, in one thread."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from shoal.engine.guard import kernel
+from shoal.engine.guard.agent_socket import AgentSocket
+from shoal.engine.guard.arp import ArpSocket
+from shoal.engine.guard.claims import ClaimFile
+from shoal.engine.guard.haproxy import HaproxyCheck
+from shoal.engine.guard.loop import Loop, Timer
+from shoal.engine.guard.netlink import Addresses, LinkMonitor
+from shoal.engine.guard.nft import Lease, Nft, NftError, ruleset, set_batch
+from shoal.engine.guard.peers import PeerNetwork
+from shoal.engine.guard.spread import Spreader
+from shoal.ownership import initial, report, step, wake_at
+from shoal.ownership import events as on
+from shoal.wire.guard import Changed, Desired, GuardStart, Stop, ToGuard
+
+log = logging.getLogger("shoal.guard")
+
+ANNOUNCE_AFTER_S = (0.0, 0.05, 0.2, 1.0)
+"""One lost announcement costs a neighbour tens of seconds."""
+REPORT_S = 1.0
+SPEAKING = (on.TakeVip, on.Announce)
+
+
+class Guard:
+    """Owns every socket and the state. Raises OSError from the constructor if the engine's network is not there."""
+
+    def __init__(self, start: GuardStart) -> None:
+        self._start = start
+        directory = Path(start.directory)
+        self.loop = Loop()
+        self._state = initial()
+        self._timer: Timer | None = None
+        self._held: dict[str, tuple[str, ...]] = {}
+        self._rounds: dict[str, int] = {}
+        self._vips: set[str] = set()
+        self._idle_s = 600
+        self._stopping = False
+        self._claims = ClaimFile(directory / "claims.json")
+        kernel.set_sysctls()
+        self._addresses = Addresses()
+        for address in self._addresses.ours(start.interface):  # left by a guard that was killed
+            self._addresses.remove(start.interface, address)
+        self._arp = ArpSocket(start.interface)
+        mac = self._arp.mac.hex(":")
+        self._nft = Nft()
+        self._nft.run(ruleset(start.interface, mac, self._idle_s).encode())
+        self._lease = Lease(self._nft, start.interface)
+        self._spreader = Spreader(self._nft, start.engine, mac)
+        self._link = LinkMonitor(start.interface)
+        self._peers = PeerNetwork(
+            self.loop,
+            start.engine,
+            start.address,
+            lambda message: self.feed(on.Heard(message)),
+            lambda peer, up: self.feed(on.Session(peer, up)),
+        )
+        self._haproxy = HaproxyCheck(self.loop, start.haproxy_socket, self._on_haproxy)
+        self._agent = AgentSocket(self.loop, directory / "guard.sock", self._on_agent, self._report)
+        self.loop.on_readable(self._arp, self._on_arp)
+        self.loop.on_readable(self._link, self._on_link)
+
+    def run(self) -> None:
+        """Until told to stop."""
+        start = self._start
+        incarnation = f"{time.time_ns():x}"
+        self.feed(on.Started(start.engine, start.rank, incarnation, dict(self._claims.claims)))
+        self._on_link()
+        self._haproxy.start()
+        self._report_on()
+        kernel.prefer()
+        log.info("guards %s as %s (%s)", start.interface, start.engine, start.address)
+        self.loop.run()
+
+    def stop(self) -> None:
+        """Resign everything, then end."""
+        if not self._stopping:
+            self._stopping = True
+            self.feed(on.Stopping())
+            self._report()
+            log.info("stopped")
+        self.loop.running = False
+
+    # --- events ---
+
+    def feed(self, event: on.Event) -> None:
+        now = self.loop.now()
+        self._state, effects = step(self._state, event, now)
+        lost = self._carry_out(effects)
+        if lost:
+            self.feed(on.LeaseLost())
+            return
+        wake = wake_at(self._state, now)
+        if self._timer is None or self._timer.call is None or abs(self._timer.when - wake) > 1e-4:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.loop.at(wake, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.feed(on.Tick())
+
+    def _on_haproxy(self, up: bool, why: str) -> None:
+        log.info("HAProxy %s", "answers" if up else f"does not answer: {why}")
+        self.feed(on.Haproxy(up, why))
+        self._report()
+
+    def _on_arp(self) -> None:
+        for address, mac in self._arp.answers():
+            self.feed(on.ArpAnswered(address, mac.hex(":")))
+
+    def _on_link(self) -> None:
+        for up in self._link.news():
+            if up != self._state.link:
+                log.info("link %s", "up" if up else "down")
+                self.feed(on.Link(up))
+                self._report()
+
+    def _on_agent(self, message: ToGuard) -> None:
+        if isinstance(message, Stop):
+            self.stop()
+            return
+        self._prepare(message)
+        self.feed(on.Told(message))
+        self._report()
+
+    def _prepare(self, desired: Desired) -> None:
+        """What must be in the kernel before the machine may speak of it: fence, addresses on ``lo``, who peers are."""
+        vips = {a for v in desired.vips for a in v.addresses if _is_ipv4(a)}
+        if desired.idle_s != self._idle_s:
+            self._idle_s = desired.idle_s
+            log.info("flows idle time %d s: in force from the guard's next start", desired.idle_s)
+        self._lease.set_length(desired.timing.lease_ms)
+        self._nft.run((set_batch("vips", self._vips, self._vips | vips) or " ").encode())
+        on_lo = set(self._addresses.ours("lo"))
+        for address in sorted(vips - on_lo):
+            self._addresses.add("lo", address)
+        gone = on_lo - vips
+        for address in sorted(gone):
+            self._addresses.remove("lo", address)
+        self._vips |= vips
+        self._spreader.know({p.id: p.mac for p in desired.peers})
+        self._peers.know(desired.peers)
+
+    # --- effects ---
+
+    def _carry_out(self, effects: Iterable[on.Effect]) -> bool:
+        """Was the lease lost on the way? Then nothing that speaks for a VIP was done after it."""
+        lost = False
+        for effect in effects:
+            speaks = isinstance(effect, SPEAKING) or (
+                isinstance(effect, on.Send) and isinstance(effect.message, on.Heartbeat)
+            )
+            if lost and speaks:
+                continue
+            try:
+                lost |= not self._do(effect)
+            except (NftError, OSError) as error:
+                log.error("%s failed: %s", type(effect).__name__, error)
+        return lost
+
+    def _do(self, effect: on.Effect) -> bool:
+        match effect:
+            case on.RenewLease():
+                return self._lease.renew()
+            case on.AcquireLease():
+                self._lease.acquire()
+            case on.DropLease():
+                self._lease.drop()
+            case on.Send():
+                self._peers.send(effect.message, effect.to)
+            case on.ArpProbe():
+                for address in effect.addresses:
+                    self._arp.probe(address)
+            case on.PersistClaim():
+                self._claims.put(effect.vip, effect.claim)
+            case on.TakeVip():
+                self._take(effect)
+            case on.ReleaseVip():
+                self._release(effect)
+            case on.Announce():
+                self._announce(effect.vip, effect.addresses)
+            case on.Spread():
+                self._spreader.set(effect)
+                self._report()
+            case on.Tell():
+                self._tell(effect)
+        return True
+
+    def _take(self, effect: on.TakeVip) -> None:
+        for address in effect.addresses:
+            self._addresses.add(self._start.interface, address)
+        held = self._held.get(effect.vip, ())
+        self._held[effect.vip] = tuple(dict.fromkeys((*held, *effect.addresses)))
+
+    def _release(self, effect: on.ReleaseVip) -> None:
+        for address in effect.addresses:
+            self._addresses.remove(self._start.interface, address)
+        left = tuple(a for a in self._held.get(effect.vip, ()) if a not in effect.addresses)
+        if left:
+            self._held[effect.vip] = left
+        else:
+            self._held.pop(effect.vip, None)
+            self._spreader.drop(effect.vip)
+
+    def _announce(self, vip: str, addresses: tuple[str, ...]) -> None:
+        """A new announcement replaces the rest of an older one."""
+        turn = self._rounds[vip] = self._rounds.get(vip, 0) + 1
+
+        def speak() -> None:
+            if self._rounds[vip] == turn:
+                for address in addresses:
+                    if address in self._held.get(vip, ()):
+                        self._arp.announce(address)
+
+        now = self.loop.now()
+        for after in ANNOUNCE_AFTER_S:
+            if after:
+                self.loop.at(now + after, speak)
+            else:
+                speak()
+
+    def _tell(self, effect: on.Tell) -> None:
+        what = replace(effect.ownership, at=time.time())
+        log.info("%s %s: %s", "took" if what.owner else "gave up", what.vip, what.why)
+        self._agent.send(Changed(ownership=what))
+
+    # --- reports ---
+
+    def _report(self) -> None:
+        self._agent.send(report(self._state, self.loop.now()))
+
+    def _report_on(self) -> None:
+        self._report()
+        self.loop.at(self.loop.now() + REPORT_S, self._report_on)
+
+
+def _is_ipv4(address: str) -> bool:
+    if ipaddress.ip_address(address).version == 4:
+        return True
+    log.error("VIP %s: only IPv4 is guarded yet", address)
+    return False

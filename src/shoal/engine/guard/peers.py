@@ -1,0 +1,212 @@
+"""The guards' own network: heartbeats by UDP, one TCP session per pair whose end is the kernel's notice of a death."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+from collections.abc import Callable
+
+import msgspec
+
+from shoal.engine.guard import ENGINE_PORT
+from shoal.engine.guard.loop import Loop
+from shoal.ownership.events import PeerMessage, Resign
+from shoal.wire.desired import Peer
+
+log = logging.getLogger("shoal.guard.peers")
+
+DATAGRAM_BYTES_MAX = 65000
+RECONNECT_S = 0.1
+ACCEPTED_MAX = 256
+KEEPALIVE_S = 5
+USER_TIMEOUT_MS = 10_000
+LENGTH = struct.Struct("!H")
+
+
+class PeerNetwork:
+    """``on_message(message)`` and ``on_session(peer id, up)`` are called on the loop. The lower id connects."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        engine: str,
+        address: str,
+        on_message: Callable[[PeerMessage], None],
+        on_session: Callable[[str, bool], None],
+    ) -> None:
+        self._loop, self._engine, self._address = loop, engine, address
+        self._on_message, self._on_session = on_message, on_session
+        self._peers: dict[str, Peer] = {}
+        self._by_address: dict[str, str] = {}
+        self._sessions: dict[str, socket.socket] = {}
+        self._connecting: dict[str, socket.socket] = {}
+        self._buffers: dict[socket.socket, bytes] = {}
+        self._accepted: dict[socket.socket, str] = {}
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder: msgspec.msgpack.Decoder[PeerMessage] = msgspec.msgpack.Decoder(PeerMessage)
+        self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._datagrams.setblocking(False)
+        self._datagrams.bind((address, ENGINE_PORT))
+        loop.on_readable(self._datagrams, self._receive)
+        self._listener = socket.create_server((address, ENGINE_PORT), backlog=64)
+        self._listener.setblocking(False)
+        loop.on_readable(self._listener, self._accept)
+
+    def know(self, peers: tuple[Peer, ...]) -> None:
+        """The peers in force; sessions with others end."""
+        self._peers = {p.id: p for p in peers if p.id != self._engine}
+        self._by_address = {p.address: p.id for p in self._peers.values()}
+        for peer in tuple(self._sessions):
+            if peer not in self._peers:
+                self._end(self._sessions[peer])
+        for connection, address in tuple(self._accepted.items()):  # it may have called before the plan named it
+            if address in self._by_address and connection not in self._sessions.values():
+                self._begin(self._by_address[address], connection)
+        self.connect()
+
+    def send(self, message: PeerMessage, to: str = "") -> None:
+        data = self._encoder.encode(message)
+        if len(data) > DATAGRAM_BYTES_MAX:
+            log.error("a message of %d bytes is too long for a datagram", len(data))
+            return
+        for peer in self._peers.values():
+            if to and peer.id != to:
+                continue
+            try:
+                self._datagrams.sendto(data, (peer.address, ENGINE_PORT))
+            except OSError as error:  # unreachable for now; silence is noticed by the peer
+                log.debug("to %s: %s", peer.id, error)
+            session = self._sessions.get(peer.id)
+            if session is not None and isinstance(message, Resign):
+                try:
+                    session.send(LENGTH.pack(len(data)) + data)
+                except OSError as error:
+                    log.info("session with %s: %s", peer.id, error)
+
+    # --- datagrams ---
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                data, (address, _) = self._datagrams.recvfrom(DATAGRAM_BYTES_MAX)
+            except BlockingIOError:
+                return
+            except OSError as error:  # an ICMP answer to something sent
+                log.debug("datagrams: %s", error)
+                continue
+            self._take(data, address)
+
+    def _take(self, data: bytes, address: str) -> None:
+        try:
+            message = self._decoder.decode(data)
+        except msgspec.MsgspecError as error:
+            log.warning("nonsense from %s: %s", address, error)
+            return
+        if self._by_address.get(address) == message.engine:
+            self._on_message(message)
+
+    # --- sessions ---
+
+    def connect(self) -> None:
+        """Call those that this engine has to call and that are not there. Repeated by `connect_later`."""
+        for peer in self._peers.values():
+            if self._engine < peer.id and peer.id not in self._sessions and peer.id not in self._connecting:
+                self._call(peer)
+
+    def _call(self, peer: Peer) -> None:
+        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        connection.setblocking(False)
+        try:
+            connection.bind((self._address, 0))
+            connection.connect_ex((peer.address, ENGINE_PORT))
+        except OSError as error:
+            log.info("cannot call %s: %s", peer.id, error)
+            connection.close()
+            self._call_later()
+            return
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2000)
+        self._connecting[peer.id] = connection
+        self._loop.on_readable(connection, lambda: None)
+        self._loop.on_writable(connection, lambda: self._called(peer.id, connection))
+
+    def _called(self, peer: str, connection: socket.socket) -> None:
+        self._connecting.pop(peer, None)
+        self._loop.forget(connection)
+        if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or peer not in self._peers:
+            connection.close()
+            self._call_later()
+            return
+        self._watch(connection)
+        self._begin(peer, connection)
+
+    def _call_later(self) -> None:
+        self._loop.at(self._loop.now() + RECONNECT_S, self.connect)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, (address, _) = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                log.info("accept: %s", error)
+                return
+            if len(self._accepted) >= ACCEPTED_MAX:
+                connection.close()
+                continue
+            connection.setblocking(False)
+            self._accepted[connection] = address
+            self._watch(connection)
+            if address in self._by_address:
+                self._begin(self._by_address[address], connection)
+
+    def _watch(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        self._buffers[connection] = b""
+        self._loop.on_readable(connection, lambda: self._read(connection))
+
+    def _begin(self, peer: str, connection: socket.socket) -> None:
+        old = self._sessions.get(peer)
+        self._sessions[peer] = connection
+        if old is not None and old is not connection:
+            self._close(old)
+        self._on_session(peer, True)
+
+    def _read(self, connection: socket.socket) -> None:
+        try:
+            data = connection.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._end(connection)
+            return
+        data = self._buffers[connection] + data
+        address = connection.getpeername()[0]
+        while len(data) >= LENGTH.size:
+            (size,) = LENGTH.unpack_from(data)
+            if len(data) < LENGTH.size + size:
+                break
+            self._take(data[LENGTH.size : LENGTH.size + size], address)
+            data = data[LENGTH.size + size :]
+        if connection in self._buffers:
+            self._buffers[connection] = data
+
+    def _end(self, connection: socket.socket) -> None:
+        self._close(connection)
+        for peer, session in tuple(self._sessions.items()):
+            if session is connection:
+                del self._sessions[peer]
+                self._on_session(peer, False)
+                self._call_later()
+
+    def _close(self, connection: socket.socket) -> None:
+        if self._buffers.pop(connection, None) is not None:
+            self._loop.forget(connection)
+        self._accepted.pop(connection, None)
+        connection.close()
