@@ -1,0 +1,113 @@
+"""Backends and clients as nodes of a running Shoal's fabric; and the faults one can do to its engines."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from shoal.clouds.fabric import Fabric, signal_all
+from shoal.clouds.namespaces import LAB
+from shoal.errors import NotReady
+
+from .probe import Probed
+
+FIRST_INDEX = 1500
+"""Lab nodes take addresses well behind the engines'."""
+READY_WITHIN_S = 5.0
+POLL_S = 0.02
+
+
+class Backend(msgspec.Struct, frozen=True):
+    name: str
+    address: str
+    port: int
+
+
+class Lab:
+    """Use as ``async with Lab(data_dir) as lab``: everything it made is removed at the end."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.fabric = Fabric.existing(data_dir.resolve())
+        self._nodes: list[str] = []
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    async def __aenter__(self) -> Lab:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        for node in self._nodes:
+            await self.fabric.remove(node)
+        self._nodes.clear()
+        for child in self._children:
+            child.kill()
+            child.wait()
+        self._children.clear()
+
+    async def node(self, name: str) -> str:
+        """A bare node; returns its address."""
+        address = self.fabric.addressing.node_address(FIRST_INDEX + len(self._nodes))
+        await self.fabric.remove(LAB + name)
+        await self.fabric.add(LAB + name, address)
+        self._nodes.append(LAB + name)
+        return address
+
+    async def backend(self, name: str, port: int = 80) -> Backend:
+        """A node with an HTTP server that answers its own name (and TCP echo on the next port)."""
+        address = await self.node(name)
+        self.start(name, "shoal.lab.backend", address, str(port), name)
+        deadline = asyncio.get_running_loop().time() + READY_WITHIN_S
+        while not await self._listens(name, address, port):
+            if asyncio.get_running_loop().time() > deadline:
+                raise NotReady(f"Backend {name} does not listen after {READY_WITHIN_S:.0f} s.")
+            await asyncio.sleep(POLL_S)
+        return Backend(name, address, port)
+
+    async def _listens(self, name: str, address: str, port: int) -> bool:
+        try:
+            _, writer = await asyncio.open_connection(address, port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    def start(
+        self, node: str, module: str, *arguments: str, output: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
+        """Run a module of the lab inside one of its nodes."""
+        command = self.fabric.enter(LAB + node, sys.executable, "-m", module, *arguments)
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, start_new_session=True)
+        self._children.append(child)
+        return child
+
+    async def probe(self, node: str, address: str, port: int, seconds: float) -> Probed:
+        """The outage probe, from a client node."""
+        child = self.start(node, "shoal.lab.probe", address, str(port), str(seconds), output=subprocess.PIPE)
+        out, _ = await asyncio.to_thread(child.communicate)
+        self._children.remove(child)
+        return msgspec.json.decode(out, type=Probed)
+
+    # --- faults ---
+
+    def kill(self, engine: str) -> None:
+        """kill -9 of every process of an engine."""
+        signal_all(self.fabric.addressing.namespace(engine), signal.SIGKILL)
+
+    def freeze(self, engine: str) -> None:
+        signal_all(self.fabric.addressing.namespace(engine), signal.SIGSTOP)
+
+    def thaw(self, engine: str) -> None:
+        signal_all(self.fabric.addressing.namespace(engine), signal.SIGCONT)
+
+    async def cut(self, engine: str) -> None:
+        await self.fabric.cut(engine)
+
+    async def heal(self, engine: str) -> None:
+        await self.fabric.heal(engine)

@@ -1,0 +1,127 @@
+"""The outage probe: ``python -m shoal.lab.probe ADDRESS PORT SECONDS``; starts a request every 5 ms, JSON out.
+
+A start fails when the connection is not made within 50 ms or no answer with status 200 comes within `ANSWER_WITHIN_S`.
+Outage = first failed start to last failed start. Beside it, every ARP message that says who has the address is noted
+with its MAC (needs root).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import sys
+import time
+
+import msgspec
+
+START_EVERY_S = 0.005
+CONNECT_WITHIN_S = 0.05
+ANSWER_WITHIN_S = 0.5
+ETH_P_ARP = 0x0806
+
+
+class Start(msgspec.Struct, frozen=True, array_like=True):
+    """``at`` monotonic seconds; ``took`` seconds."""
+
+    at: float
+    ok: bool
+    took: float
+    why: str = ""
+
+
+class Heard(msgspec.Struct, frozen=True, array_like=True):
+    """An ARP message from ``mac`` that claims the address (a reply or a gratuitous request)."""
+
+    at: float
+    mac: str
+
+
+class Probed(msgspec.Struct, frozen=True):
+    starts: list[Start]
+    arp: list[Heard]
+
+    def failed(self) -> list[Start]:
+        return [start for start in self.starts if not start.ok]
+
+    def outage_ms(self, after: float = 0.0) -> float:
+        """First failed start to last failed start, of those from ``after`` on; 0 when none failed."""
+        failed = [start.at for start in self.failed() if start.at >= after]
+        return (failed[-1] - failed[0]) * 1000 + START_EVERY_S * 1000 if failed else 0.0
+
+    def late_answers_ms(self) -> float:
+        """How long after another MAC's first claim the former one still answered (the worst case); 0 if never."""
+        worst = 0.0
+        for index, heard in enumerate(self.arp[1:], 1):
+            former = self.arp[index - 1].mac
+            if heard.mac != former:
+                again = [later.at for later in self.arp[index:] if later.mac == former]
+                worst = max([worst, *((at - heard.at) * 1000 for at in again)])
+        return worst
+
+
+async def one(address: str, port: int, starts: list[Start]) -> None:
+    at = time.monotonic()
+    why = ""
+    writer = None
+    try:
+        async with asyncio.timeout(CONNECT_WITHIN_S):
+            reader, writer = await asyncio.open_connection(address, port)
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            writer.write(b"GET / HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")
+            line = await reader.readline()
+        if b" 200 " not in line:
+            why = line.decode(errors="replace").strip() or "closed without an answer"
+    except (OSError, TimeoutError) as error:
+        why = type(error).__name__ if not writer else f"answer: {type(error).__name__}"
+    finally:
+        if writer is not None:
+            writer.transport.abort()
+    starts.append(Start(at, not why, time.monotonic() - at, why))
+
+
+def arp_socket() -> socket.socket:
+    listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ARP))
+    listener.setblocking(False)
+    return listener
+
+
+def note_arp(listener: socket.socket, address: bytes, heard: list[Heard]) -> None:
+    while True:
+        try:
+            frame = listener.recv(2048)
+        except BlockingIOError:
+            return
+        if len(frame) >= 42 and frame[28:32] == address:
+            operation = struct.unpack("!H", frame[20:22])[0]
+            if operation == 2 or frame[38:42] == address:
+                heard.append(Heard(time.monotonic(), frame[22:28].hex(":")))
+
+
+async def probe(address: str, port: int, seconds: float) -> Probed:
+    """Run for ``seconds``."""
+    starts: list[Start] = []
+    heard: list[Heard] = []
+    loop = asyncio.get_running_loop()
+    listener = arp_socket()
+    loop.add_reader(listener, note_arp, listener, socket.inet_aton(address), heard)
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as tasks:
+        count = 0
+        while (now := time.monotonic()) < began + seconds:
+            due = began + count * START_EVERY_S
+            if now < due:
+                await asyncio.sleep(due - now)
+                continue
+            tasks.create_task(one(address, port, starts))
+            count += 1
+    loop.remove_reader(listener)
+    listener.close()
+    starts.sort()
+    return Probed(starts, heard)
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(probe(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))))
