@@ -25,7 +25,7 @@ def secrets(tmp_path: Path) -> Secrets:
 def test_what_is_sealed_opens_again(secrets: Secrets, text: str) -> None:
     sealed = secrets.seal(text, CONTEXT)
     assert secrets.is_sealed(sealed)
-    assert text == "" or text not in sealed
+    assert len(text) < 8 or text not in sealed  # a short one may occur by chance
     assert secrets.unseal(sealed, CONTEXT) == text
 
 
