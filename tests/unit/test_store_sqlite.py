@@ -87,6 +87,14 @@ async def test_kill_9_amid_1000_writes_loses_nothing_acknowledged_and_leaves_not
         await store.close()
 
 
+async def test_every_commit_is_flushed_to_the_disk(tmp_path: Path) -> None:
+    """kill -9 leaves the kernel's cache alone; what a power cut needs is this setting (2 = FULL)."""
+    store = await SqliteStore.open(tmp_path / "shoal.db")
+    settings = [store._writer._connection.execute(f"PRAGMA {p}").fetchone()[0] for p in ("journal_mode", "synchronous")]
+    assert settings == ["wal", 2]
+    await store.close()
+
+
 async def put(store: SqliteStore, key: str, value: bytes = b"x") -> int:
     return await store.commit(Transaction(puts=((key, value),)))
 
