@@ -80,7 +80,7 @@ class ArpSocket:
 
     def answers(self) -> list[tuple[str, bytes]]:
         """What other MACs have said since the last call."""
-        found = []
+        found: list[tuple[str, bytes]] = []
         while True:
             try:
                 data = self._socket.recv(128)

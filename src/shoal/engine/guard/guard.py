@@ -20,8 +20,8 @@ from shoal.engine.guard.netlink import Addresses, LinkMonitor
 from shoal.engine.guard.nft import Lease, Nft, NftError, ruleset, set_batch
 from shoal.engine.guard.peers import PeerNetwork
 from shoal.engine.guard.spread import Spreader
-from shoal.ownership import initial, report, step, wake_at
 from shoal.ownership import events as on
+from shoal.ownership import initial, report, step, wake_at
 from shoal.wire.guard import Changed, Desired, GuardStart, Stop, ToGuard
 
 log = logging.getLogger("shoal.guard")
@@ -132,6 +132,7 @@ class Guard:
             return
         self._prepare(message)
         self.feed(on.Told(message))
+        self._peers.meet()
         self._report()
 
     def _prepare(self, desired: Desired) -> None:
@@ -234,6 +235,7 @@ class Guard:
         what = replace(effect.ownership, at=time.time())
         log.info("%s %s: %s", "took" if what.owner else "gave up", what.vip, what.why)
         self._agent.send(Changed(ownership=what))
+        self._report()
 
     # --- reports ---
 

@@ -63,7 +63,10 @@ class Loop:
             while self._timers and self._timers[0][2].call is None:
                 heapq.heappop(self._timers)
             wait = max(0.0, self._timers[0][0] - self.now()) if self._timers else None
+            files = self._selector.get_map()
             for key, mask in self._selector.select(wait):
+                if files.get(key.fd) is not key:  # closed, or changed, by what came before it
+                    continue
                 on_read, on_write = key.data
                 call = on_read if mask & selectors.EVENT_READ else on_write
                 if call is not None:

@@ -118,7 +118,7 @@ class LinkMonitor:
 
     def news(self) -> list[bool]:
         """Up or down, in the order it happened; the first news is the state at the start."""
-        found = []
+        found: list[bool] = []
         while True:
             try:
                 data = self._socket.recv(BYTES_MAX)

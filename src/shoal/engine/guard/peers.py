@@ -60,6 +60,9 @@ class PeerNetwork:
         for peer in tuple(self._sessions):
             if peer not in self._peers:
                 self._end(self._sessions[peer])
+
+    def meet(self) -> None:
+        """Sessions with the peers that are known now. Apart from `know`: the machine must know them first."""
         for connection, address in tuple(self._accepted.items()):  # it may have called before the plan named it
             if address in self._by_address and connection not in self._sessions.values():
                 self._begin(self._by_address[address], connection)
