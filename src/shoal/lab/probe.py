@@ -117,7 +117,7 @@ async def probe(address: str, port: int, seconds: float) -> Probed:
             count += 1
     loop.remove_reader(listener)
     listener.close()
-    starts.sort()
+    starts.sort(key=lambda start: start.at)
     return Probed(starts, heard)
 
 

@@ -1,0 +1,144 @@
+"""The REST face on the real intent, view and in-memory store, with a runtime that only remembers what it was asked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from shoal.api.accounts import Accounts
+from shoal.api.app import App, Dependencies
+from shoal.controller.bootstrap import Options, bootstrap
+from shoal.controller.intent import Caller, Intent
+from shoal.controller.secrets import Secrets
+from shoal.controller.view import View
+from shoal.errors import NotFound, Refused
+from shoal.objects import load
+from shoal.store.memory import MemoryStore
+
+Document = dict[str, Any]
+PASSWORD = "a shoal of fish"
+HOST = "ctl.example:9443"
+
+
+class FakeRuntime:
+    """``calls`` is what operators asked for; a VIP ``nowhere`` is refused."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self.calls: list[tuple[str, str, str, Mapping[str, Any]]] = []
+        self.fault: Exception | None = None
+        self.scale = 1
+
+    def read(self, type: str, uuid: str, what: str) -> Any:
+        if what.strip("/") not in ("runtime", "runtime/detail", "placement"):
+            raise NotFound(f"There is no {what} of a {type}.")
+        return self.summary(type, uuid)
+
+    def summary(self, type: str, uuid: str) -> Document:
+        if self.fault is not None:
+            raise self.fault
+        if type != "virtualservice":
+            return {"oper_status": {"state": "OPER_UP"}}
+        engines = [{"uuid": f"se-{n}", "url": f"/api/serviceengine/se-{n}#Avi-se-{n}"} for n in range(self.scale)]
+        return {
+            "oper_status": {"state": "OPER_UP"},
+            "percent_ses_up": 100,
+            "vip_summary": [{"vip_id": "0", "num_se_assigned": self.scale, "service_engine": engines}],
+        }
+
+    def cluster_runtime(self) -> Document:
+        return {"cluster_state": {"state": "CLUSTER_UP_NO_HA"}}
+
+    def cluster_status(self) -> Document:
+        return {"state": "CLUSTER_UP_NO_HA"}
+
+    async def operate(self, type: str, uuid: str, operation: str, body: Mapping[str, Any], caller: Caller) -> Document:
+        if body.get("vip_id") == "nowhere":
+            raise Refused("There is no such VIP.")
+        self.calls.append((type, uuid, operation, body))
+        self.scale += {"scaleout": 1, "scalein": -1}.get(operation, 0)
+        return {"status": "in progress"}
+
+    def events(self, filters: Mapping[str, Any]) -> list[Document]:
+        names = filters.get("name")
+        known = [{"event_id": "SE_DOWN"}, {"event_id": "VS_UP"}, {"event_id": "SE_UP"}]
+        return [event for event in known if not names or event["event_id"] in names]
+
+
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    def __init__(self) -> None:
+        self.s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
+class World:
+    def __init__(self, app: App, store: MemoryStore, view: View, runtime: FakeRuntime, clock: Clock) -> None:
+        self.app, self.store, self.view, self.runtime, self.clock = app, store, view, runtime, clock
+        self.client = self.stranger()
+
+    def stranger(self) -> httpx.AsyncClient:
+        """A client that is not logged in."""
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=f"https://{HOST}")
+
+    async def login(self) -> None:
+        reply = await self.client.post("/login", data={"username": "admin", "password": PASSWORD})
+        assert reply.status_code == 200, reply.text
+        self.client.headers["X-CSRFToken"] = reply.cookies["csrftoken"]
+        self.client.headers["X-Avi-Version"] = "22.1.3"
+
+    async def call(self, method: str, path: str, status: int, **more: Any) -> Any:
+        """The reply's document; fails the test on another status."""
+        reply = await self.client.request(method, path, **more)
+        assert reply.status_code == status, f"{method} {path}: {reply.status_code} {reply.text}"
+        return reply.json() if reply.content else None
+
+    async def get(self, path: str, status: int = 200, **params: Any) -> Any:
+        return await self.call("GET", path, status, params=params)
+
+    async def post(self, path: str, body: Document, status: int = 201, **more: Any) -> Any:
+        return await self.call("POST", path, status, json=body, **more)
+
+    async def service(self, name: str = "web", address: str = "10.9.0.5") -> Document:
+        """A pool, its VIP and the virtual service, by name references."""
+        server = {"ip": {"addr": "10.0.0.1", "type": "V4"}, "port": 80}
+        await self.post("/api/pool", {"name": f"{name}-pool", "servers": [server]})
+        vip = {"vip_id": "0", "ip_address": {"addr": address, "type": "V4"}}
+        await self.post("/api/vsvip", {"name": f"{name}-vip", "vip": [vip]})
+        body = {
+            "name": name,
+            "services": [{"port": 80}],
+            "pool_ref": f"/api/pool?name={name}-pool",
+            "vsvip_ref": f"/api/vsvip?name={name}-vip",
+        }
+        made: Document = await self.post("/api/virtualservice", body)
+        return made
+
+
+@asynccontextmanager
+async def api_world(directory: Path) -> AsyncIterator[World]:
+    """Bootstrapped and logged in as admin. ``directory`` takes the key that seals secrets."""
+    registry, store = load(), MemoryStore()
+    view = View(store, registry)
+    await view.start()
+    intent = Intent(store, view, registry, Secrets.open(directory / "key"))
+    await bootstrap(intent, view, Options(vip_network="10.9.0.0/24"))
+    accounts = Accounts(store)
+    await accounts.ensure_admin(PASSWORD)
+    runtime, clock = FakeRuntime(view), Clock()
+    deps = Dependencies(view=view, intent=intent, registry=registry, accounts=accounts, runtime=runtime)
+    world = World(App(deps, clock), store, view, runtime, clock)
+    try:
+        await world.login()
+        yield world
+    finally:
+        await world.client.aclose()
+        await view.stop()
+        await store.close()
