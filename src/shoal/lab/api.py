@@ -87,8 +87,9 @@ class Api:
         return found
 
     async def placement(self, service: str) -> Document:
-        found: Document = (await self.get(f"virtualservice/{service}/placement"))["vips"][0]
-        return found
+        """Of its first VIP; an empty document before the first plan."""
+        vips: list[Document] = (await self.get(f"virtualservice/{service}/placement"))["vips"]
+        return vips[0] if vips else {"placements": [], "armed": False, "answers": "", "succession": [], "decisions": []}
 
     async def until(self, what: str, check: Callable[[], Any], seconds: float = 15.0) -> Any:
         """Poll ``check`` (an async function) until it returns something true. Raises NotReady, naming ``what``."""
