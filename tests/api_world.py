@@ -101,7 +101,7 @@ class World:
         return reply.json() if reply.content else None
 
     async def get(self, path: str, status: int = 200, **params: Any) -> Any:
-        return await self.call("GET", path, status, params=params)
+        return await self.call("GET", path, status, **({"params": params} if params else {}))
 
     async def post(self, path: str, body: Document, status: int = 201, **more: Any) -> Any:
         return await self.call("POST", path, status, json=body, **more)

@@ -193,6 +193,19 @@ def test_a_takeover_that_happened_is_adopted() -> None:
     assert world.primary("VS1") == heir, "there is no fail-back"
 
 
+def test_the_controller_picks_an_owner_only_when_no_successor_has_claimed_in_time() -> None:
+    world = World()
+    world.add("VS1", "VS2")
+    owner, heir = world.vips["VS1"].succession[:2]
+    world.guards = False
+    world.fail(owner, settle=False)
+    world.step()
+    assert world.primary("VS1") == owner, "the armed successor gets its time"
+    assert world.last is not None and world.last.wake_at == world.now + 1.5
+    world.wait(1.5)
+    assert world.primary("VS1") == heir
+
+
 def test_succession_spreads_what_one_engine_owns() -> None:
     world = World(max_vs_per_se=4, buffer_se=1, max_se=4)
     world.add(*names(9))

@@ -35,6 +35,8 @@ class World:
         self.serial = 0
         self.last: Plan | None = None
         self.events: list[str] = []
+        self.guards = True
+        """Successors take over by themselves; False = none does (their lists were never armed, say)."""
 
     # --- what happens ---
 
@@ -54,12 +56,21 @@ class World:
 
     def fail(self, *names: str, settle: bool = True) -> None:
         for name in names:
-            self._change(name, state=EngineState.DOWN)
+            self._change(name, state=EngineState.DOWN, down_since=self.now)
+        self._take_over()
         if settle:
             self.settle()
 
+    def _take_over(self) -> None:
+        """What the engines do by themselves: the first successor alive claims a dead owner's VIP."""
+        for vip in self.vips.values():
+            owner, *heirs = vip.succession or ("",)
+            alive = [e for e in heirs if e in self.engines and self.engines[e].state is EngineState.UP]
+            if owner and self.engines[owner].state is EngineState.DOWN and alive and self.guards:
+                self.vips[vip.id] = msgspec.structs.replace(vip, claimant=alive[0])
+
     def recover(self, name: str) -> None:
-        self._change(name, state=EngineState.UP)
+        self._change(name, state=EngineState.UP, down_since=None)
         self.settle()
 
     def enable_state(self, name: str, state: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from shoal.controller import passwords
-from shoal.errors import Invalid, Problem, Unauthenticated
+from shoal.errors import Forbidden, Invalid, Problem, Unauthenticated
 from shoal.store.protocol import Condition, Store, Transaction
 
 ACCOUNTS = "/account/"
@@ -46,8 +46,12 @@ class Accounts:
         return account
 
     async def change(self, name: str, old: str, new: str) -> None:
-        """Raises Unauthenticated for a wrong old password, Invalid for a new one that is too short or long."""
-        await self.verify(name, old)
+        """Raises Forbidden for a wrong old password, Invalid for a new one that is too short or long."""
+        try:
+            await self.verify(name, old)
+        except Unauthenticated:
+            # Not 401: clients would take the session for ended, log in and repeat the call.
+            raise Forbidden("The old password is wrong.") from None
         if not PASSWORD_CHARACTERS_MIN <= len(new) <= PASSWORD_CHARACTERS_MAX:
             why = f"must have {PASSWORD_CHARACTERS_MIN}..{PASSWORD_CHARACTERS_MAX} characters"
             raise Invalid([Problem(path="password", why=why)])

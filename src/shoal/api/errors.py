@@ -7,13 +7,17 @@ import secrets
 from collections.abc import Mapping
 
 import msgspec
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
-from shoal.errors import Invalid, NotAllowed, ShoalError
+from shoal.errors import Invalid, NotAllowed, ShoalError, Unauthenticated
 
 log = logging.getLogger("shoal.api")
 
 JSON = "application/json"
+
+
+class CsrfFailed(Unauthenticated):
+    """Answered in plain text, as clients know it; 401 (not 403) makes them log in again (reference: api.md 2.2)."""
 
 
 def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -24,6 +28,8 @@ def refusal(error: ShoalError) -> Response:
     """The answer to a request that was refused. Field errors come as ``problems`` too, one entry each."""
     if error.status >= 500:
         log.warning("answered %d: %s", error.status, error)
+    if isinstance(error, CsrfFailed):
+        return PlainTextResponse(str(error), error.status)
     body: dict[str, object] = {"error": str(error)}
     if isinstance(error, Invalid):
         body["problems"] = error.problems

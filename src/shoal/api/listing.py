@@ -1,8 +1,8 @@
-"""Collections: filters, search, order, pages (api.md 5.1)."""
+"""Collections: filters, search, order, pages (reference: api.md 5.1)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,36 +10,20 @@ import msgspec
 
 from shoal.controller.view import View
 from shoal.errors import Invalid, Problem
-from shoal.objects.check import shown
+from shoal.objects import Field, ObjectType, Registry
+from shoal.objects.check import meant, shown
 from shoal.objects.views import uuid_of
 
 from .limits import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 
 Document = dict[str, Any]
 Query = Mapping[str, str]
+Test = Callable[[Document], bool]
 SETTINGS = frozenset(
-    [
-        "page",
-        "page_size",
-        "include_name",
-        "include_refs",
-        "skip_default",
-        "fields",
-        "sort",
-        "limit_by",
-        "exclude",
-        "join_subresources",
-        "search",
-        "isearch",
-        "refers_to",
-        "referred_by",
-        "cloud_uuid",
-        "uuid",
-        "cloud_ref.name",
-        "cloud_ref.uuid",
-        "keep-alive",
-    ]
+    ["page", "page_size", "include_name", "include_refs", "skip_default", "fields", "sort", "limit_by", "exclude"]
+    + ["join_subresources", "keep-alive", "timeout"]
 )
+ALWAYS_SHOWN = frozenset(["url", "uuid", "name"])
 OPERATORS: dict[str, Callable[[str, str], bool]] = {
     "contains": lambda have, want: want in have,
     "icontains": lambda have, want: want.lower() in have.lower(),
@@ -56,33 +40,111 @@ class Page(msgspec.Struct, frozen=True):
     next: str
 
 
-def select(view: View, documents: Sequence[Document], query: Query) -> list[Document]:
-    """The documents that match every filter of the query. Raises Invalid for a filter that makes no sense."""
-    excluded = set(query.get("exclude", "").split(",")) - {""}
-    found = list(documents)
-    for name, value in query.items():
-        test = _test(view, name, value)
-        if test is not None:
-            wanted = name not in excluded
+class Selection:
+    """The filters of one query on objects of one type. Secrets match nothing: a filter must not tell what they are.
+
+    ``unknown`` names the parameters that are no field of the type and were passed over.
+    """
+
+    def __init__(self, view: View, registry: Registry, kind: ObjectType, query: Query) -> None:
+        self._view = view
+        self._registry = registry
+        self._kind = kind
+        self.unknown: list[str] = []
+        self._excluded = frozenset(query.get("exclude", "").split(","))
+        # An empty value filters nothing, except that an empty name must not find the first object there is.
+        given = [(n, v) for n, v in query.items() if n not in SETTINGS and (v or n in ("name", "uuid"))]
+        self._tests = [(test, name not in self._excluded) for name, value in given if (test := self._test(name, value))]
+        self._order = query.get("sort", "")
+
+    def apply(self, documents: Sequence[Document]) -> list[Document]:
+        """Those that match every filter, in the order asked for."""
+        found = list(documents)
+        for test, wanted in self._tests:
             found = [document for document in found if test(document) is wanted]
-    return found
+        return self._sorted(found) if self._order else found
+
+    def warnings(self) -> list[str]:
+        hints = (meant(name.partition(".")[0], self._kind.fields) for name in self.unknown)
+        return [
+            f"The filter {shown(name)} was passed over: {self._kind.name} has no such field. {hint}".rstrip()
+            for name, hint in zip(self.unknown, hints, strict=True)
+        ]
+
+    def _test(self, name: str, value: str) -> Test | None:
+        match name:
+            case "search" | "isearch":
+                return self._search(value, ignore_case=name == "isearch")
+            case "refers_to":
+                sources = {uuid for _, uuid, _ in self._view.referrers(value.rpartition(":")[2])}
+                return lambda d: d["uuid"] in sources
+            case "referred_by":
+                source = value.rpartition(":")[2]
+                return lambda d: any(uuid == source for _, uuid, _ in self._view.referrers(d["uuid"]))
+        steps = name.split(".")
+        operator = steps.pop() if len(steps) > 1 and steps[-1] in OPERATORS else ""
+        reference = steps[0].removesuffix("_uuid") + "_ref"
+        if steps[0] not in self._kind.fields and reference in self._kind.fields:
+            steps = [reference, "uuid"]
+        if steps[0] not in self._kind.fields:
+            self.unknown.append(name)
+            return None
+        compare = OPERATORS.get(operator, _equal)
+        return lambda d: any(compare(have, value) for have in self._texts(d, steps))
+
+    def _search(self, value: str, *, ignore_case: bool) -> Test:
+        """Any field, or ``(field,value)`` for one."""
+        field, text = "", value
+        if value.startswith("(") and value.endswith(")") and "," in value:
+            field, _, text = value[1:-1].partition(",")
+        contains = OPERATORS["icontains" if ignore_case else "contains"]
+        if field:
+            return lambda d: any(contains(have, text) for have in self._texts(d, field.split(".")))
+        return lambda d: contains(msgspec.json.encode(list(_scalars(self._kind.emit(d)))).decode(), text)
+
+    def _texts(self, document: Document, steps: list[str]) -> Iterator[str]:
+        return (_text(value) for value in self._values(self._kind.fields, document, steps))
+
+    def _values(self, fields: Mapping[str, Field], document: Any, steps: list[str]) -> Iterator[Any]:
+        """The scalars at a dotted path: through lists, messages and references (``cloud_ref.name``)."""
+        field = fields.get(steps[0])
+        if field is None or field.sensitive or not isinstance(document, Mapping):
+            return
+        value, rest = document.get(field.name), steps[1:]
+        reference = field.ref or (field.item.ref if field.item else "")
+        for item in value if isinstance(value, list) else [value]:
+            if item is None:
+                continue
+            if field.nested is not None:
+                yield from self._values(field.nested.fields, item, rest) if rest else ()
+            elif reference and rest and rest != ["uuid"]:
+                type = reference.lower()
+                found = self._view.get(type, uuid_of(item))
+                yield from self._values(self._registry.type(type).fields, found, rest)
+            elif reference:
+                yield uuid_of(item)
+            elif not rest:
+                yield item
+
+    def _sorted(self, documents: list[Document]) -> list[Document]:
+        """Numbers by size, texts by character; those without the field come last."""
+        steps = self._order.lstrip("-").split(".")
+        keyed = [(next(self._values(self._kind.fields, d, steps), None), d) for d in documents]
+        present = [(value, d) for value, d in keyed if value is not None]
+        present.sort(key=lambda pair: _rank(pair[0]), reverse=self._order.startswith("-"))
+        return [d for _, d in present] + [d for value, d in keyed if value is None]
 
 
-def page(documents: list[Document], query: Query) -> Page:
-    order = query.get("sort", "")
-    if order:
-        field = order.lstrip("-")
-        documents = sorted(documents, key=lambda d: str(d.get(field, "")), reverse=order.startswith("-"))
-    limit = _number(query, "limit_by", len(documents), 0)
-    documents = documents[:limit]
-    size = min(_number(query, "page_size", PAGE_SIZE_DEFAULT, 1), PAGE_SIZE_MAX)
+def page(documents: list[Document], query: Query, *, size_max: int = PAGE_SIZE_MAX) -> Page:
+    """One page of them. Raises Invalid for a page or size that is no number."""
+    documents = documents[: _number(query, "limit_by", len(documents), 0)]
+    size = min(_number(query, "page_size", PAGE_SIZE_DEFAULT, 1), size_max)
     number = _number(query, "page", 1, 1)
     start = (number - 1) * size
     more = start + size < len(documents)
     rest = {name: value for name, value in query.items() if name != "page"}
-    return Page(
-        len(documents), documents[start : start + size], urlencode({**rest, "page": number + 1}) if more else ""
-    )
+    following = urlencode({**rest, "page": number + 1}) if more else ""
+    return Page(len(documents), documents[start : start + size], following)
 
 
 def fields(document: Document, query: Query) -> Document:
@@ -90,77 +152,41 @@ def fields(document: Document, query: Query) -> Document:
     wanted = set(query.get("fields", "").split(",")) - {""}
     if not wanted:
         return document
-    return {name: value for name, value in document.items() if name in wanted | {"url", "uuid", "name"}}
+    return {name: value for name, value in document.items() if name in wanted or name in ALWAYS_SHOWN}
 
 
 def _number(query: Query, name: str, default: int, least: int) -> int:
     text = query.get(name, "")
     if not text:
         return default
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least or len(text) > 9:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else least - 1
+    if number < least:
         raise Invalid([Problem(path=name, value=shown(text), why=f"must be a whole number from {least} on")])
     return number
 
 
-def _test(view: View, name: str, value: str) -> Callable[[Document], bool] | None:
-    match name:
-        case "uuid":
-            return lambda d: d.get("uuid") == value
-        case "search" | "isearch":
-            return _search(value, ignore_case=name == "isearch")
-        case "refers_to":
-            target = value.rpartition(":")[2]
-            return lambda d: any(uuid == d["uuid"] for _, uuid, _ in view.referrers(target))
-        case "referred_by":
-            source = value.rpartition(":")[2]
-            return lambda d: any(uuid == source for _, uuid, _ in view.referrers(d["uuid"]))
-        case "cloud_uuid" | "cloud_ref.uuid":
-            return lambda d: uuid_of(d.get("cloud_ref", "")) == value
-    if "_ref." in name:
-        field, _, part = name.partition(".")
-        return _by_reference(view, field, part, value)
-    if name in SETTINGS or name.startswith("_"):
-        return None
-    field, _, operator = name.partition(".")
-    if operator and operator not in OPERATORS:
-        return None
-    compare: Callable[[str, str], bool] = OPERATORS.get(operator, str.__eq__)
-    return lambda d: field in d and compare(_text(d[field]), value)
-
-
-def _by_reference(view: View, field: str, part: str, value: str) -> Callable[[Document], bool]:
-    def matches(document: Document) -> bool:
-        reference = str(document.get(field, ""))
-        if not reference:
-            return False
-        if part == "uuid":
-            return uuid_of(reference) == value
-        type = reference.split("/")[2] if reference.count("/") >= 3 else ""
-        found = view.get(type, uuid_of(reference))
-        return found is not None and found.get("name") == value
-
-    return matches
-
-
-def _search(value: str, *, ignore_case: bool) -> Callable[[Document], bool]:
-    """Any field, or ``(field,value)`` for one."""
-    field, text = "", value
-    if value.startswith("(") and value.endswith(")") and "," in value:
-        field, _, text = value[1:-1].partition(",")
-    wanted = text.lower() if ignore_case else text
-
-    def matches(document: Document) -> bool:
-        have = _text(document.get(field, "")) if field else msgspec.json.encode(document).decode()
-        return wanted in (have.lower() if ignore_case else have)
-
-    return matches
+def _equal(have: str, want: str) -> bool:
+    if have in ("true", "false"):
+        return have == want.lower()
+    return have == want or (want.count("/") > 0 and have == uuid_of(want))
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return value if isinstance(value, str) else str(value)
+    return str(value)
+
+
+def _rank(value: Any) -> tuple[int, float, str]:
+    return (0, float(value), "") if isinstance(value, int | float) else (1, 0.0, str(value))
+
+
+def _scalars(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _scalars(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _scalars(item)
+    else:
+        yield _text(value)

@@ -24,6 +24,10 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     secrets: bool = True
     """Show secrets as ``<sensitive>``; False leaves them out (POST replies)."""
 
+    def plain(self) -> Look:
+        """Without ``#name``."""
+        return msgspec.structs.replace(self, names=False)
+
 
 class Present:
     def __init__(self, view: View, registry: Registry) -> None:

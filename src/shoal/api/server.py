@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,19 @@ from .limits import CONNECTIONS_MAX
 
 STARTED_WITHIN_S = 10.0
 STOP_WITHIN_S = 5
-POLL_S = 0.01
 
 
 class _Server(uvicorn.Server):
+    """Tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.listening.set()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are the program's, not the server's."""
@@ -64,20 +74,22 @@ async def serve(app: ASGIApp, host: str, port: int, certificate: Path, key: Path
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
     server = _Server(config)
     task = asyncio.create_task(_run(server, host, port), name="api")
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + STARTED_WITHIN_S
-    while not server.started:
-        if task.done():
-            task.result()
-        if task.done() or loop.time() > deadline:
-            raise NotReady(f"The API can't listen on {host}:{port}.", hint="Is another program using it? Try --listen.")
-        await asyncio.sleep(POLL_S)
+    listening = asyncio.create_task(server.listening.wait(), name="api listening")
+    await asyncio.wait({task, listening}, timeout=STARTED_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+    if not listening.done():
+        for waiting in (listening, task):
+            waiting.cancel()
+        outcome, _ = await asyncio.gather(task, listening, return_exceptions=True)
+        raise outcome if isinstance(outcome, NotReady) else _cannot_listen(host, port)
     return Served(server, task, server.servers[0].sockets[0].getsockname()[1])
 
 
 async def _run(server: uvicorn.Server, host: str, port: int) -> None:
     try:
         await server.serve()
-    except SystemExit:
-        message = f"The API can't listen on {host}:{port}."
-        raise NotReady(message, hint="Is another program using it? Try --listen.") from None
+    except SystemExit:  # uvicorn's way of saying that the address is taken
+        raise _cannot_listen(host, port) from None
+
+
+def _cannot_listen(host: str, port: int) -> NotReady:
+    return NotReady(f"The API can't listen on {host}:{port}.", hint="Is another program using it? Try --listen.")

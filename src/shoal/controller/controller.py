@@ -141,10 +141,16 @@ class Controller:
             self.events_log.add(
                 "VS_ADD_SE",
                 f"{record.name} took over {message.vip} from {former.name if former else 'an unknown engine'}: "
-                f"{message.why} ({message.detected_ms:.0f} ms after its last sign of life)",
+                f"{self._named(message.why)} ({message.detected_ms:.0f} ms after its last sign of life)",
                 level="warning",
                 vip=message.vip,
                 serviceengine=engine,
                 from_serviceengine=message.from_engine,
             )
         self._engine_changed(engine)
+
+    def _named(self, text: str) -> str:
+        """Engine ids in a guard's words replaced by names."""
+        for engine in self.ledger.engines.values():
+            text = text.replace(engine.id, engine.name)
+        return text

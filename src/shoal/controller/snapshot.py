@@ -142,6 +142,7 @@ def _vip(
         claimant=_claimant(record, states, fleet),
         awaiting_since=record.awaiting_since,
         requested=record.requested,
+        armed=all(fleet.acknowledged(e, record.id) >= record.list_version for e in record.succession),
     )
 
 

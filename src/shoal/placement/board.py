@@ -34,6 +34,8 @@ class Work(msgspec.Struct, kw_only=True):
     user_factor: int
     requested: int
     succession: tuple[str, ...] = ()
+    takeover: bool = False
+    """Its owner has just died and an armed successor lives: it takes over by itself, and is adopted then."""
     shortfall: str = ""
     """Why it has fewer engines than requested."""
 

@@ -101,6 +101,8 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True):
     claimant: str = ""
     """The engine that reported to own it last, if it still does: an unplanned takeover is adopted, not undone."""
     awaiting_since: float | None = None
+    armed: bool = True
+    """Every engine of ``succession`` runs the present list, so that they take over by themselves."""
     requested: int = 0
     """How many engines it was to have by the last plan; 0 = never planned."""
 

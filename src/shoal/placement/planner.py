@@ -129,6 +129,11 @@ def _wake_at(board: Board, idle: float | None) -> float | None:
         for p in work.placements
         if p.state is PlacementState.DRAINING
     ]
+    times += [
+        (board.engines[work.primary.engine].down_since or board.now) + steps.TAKEOVER_WITHIN_S
+        for work in board.works.values()
+        if work.takeover and work.primary is not None
+    ]
     if idle is not None:
         times.append(idle)
     if board.group.create_retry_at > board.now:

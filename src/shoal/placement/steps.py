@@ -11,6 +11,8 @@ from .board import Board, Work
 from .model import Buffer, EngineState, Event, Placement, PlacementState, Role
 
 AWAITING_EVENT_AFTER_S = 60.0
+TAKEOVER_WITHIN_S = 1.5
+"""After an owner's death its armed successors get this long to claim before the controller picks an owner itself."""
 
 
 # --- what happened since ---
@@ -19,8 +21,11 @@ AWAITING_EVENT_AFTER_S = 60.0
 def absorb(board: Board) -> None:
     """Drop what is on dead engines, start what waited for an engine that is up now, end drains."""
     for work in board.works.values():
+        work.takeover = _takeover_pending(board, work)
         for placement in list(work.placements):
             engine = board.engines.get(placement.engine)
+            if work.takeover and placement.role is Role.PRIMARY:
+                continue
             if engine is None or engine.state is EngineState.DOWN:
                 board.drop(work, placement)
                 gone = "is gone" if engine is None else "is down"
@@ -29,6 +34,17 @@ def absorb(board: Board) -> None:
                 _replace(work, placement, state=PlacementState.ASSIGNED, since=board.now)
             elif placement.state is PlacementState.DRAINING and _drained(board, placement):
                 board.drop(work, placement)
+
+
+def _takeover_pending(board: Board, work: Work) -> bool:
+    primary, vip = work.primary, work.vip
+    engine = board.engines.get(primary.engine) if primary else None
+    if engine is None or engine.state is not EngineState.DOWN or engine.down_since is None:
+        return False
+    heirs = any(board.is_up(heir) for heir in vip.succession if heir != engine.id)
+    claimed = bool(vip.claimant) and board.is_up(vip.claimant)
+    recent = board.now - engine.down_since < TAKEOVER_WITHIN_S
+    return vip.enabled and vip.armed and heirs and recent and not claimed
 
 
 def _drained(board: Board, placement: Placement) -> bool:
@@ -44,7 +60,7 @@ def elect(board: Board) -> None:
     """Give every VIP its primary: adopt a takeover that happened, else the first successor alive, else any member."""
     for work in board.works.values():
         vip = work.vip
-        if not vip.enabled:
+        if not vip.enabled or work.takeover:
             continue
         primary = work.primary
         known = {p.engine for p in work.active} | set(vip.succession)
@@ -185,7 +201,7 @@ def _tell_migration(board: Board, engine: str, state: str, before: str, stuck: l
 
 def fill(board: Board) -> None:
     """VIPs without any engine first, then those below their target, each in order of creation."""
-    works = [work for work in board.works.values() if work.vip.enabled]
+    works = [work for work in board.works.values() if work.vip.enabled and not work.takeover]
     for work in sorted(works, key=lambda w: bool(w.active)):
         while _wanting(board, work) > 0:
             lost = work.vip.generation > 0 and not work.serving

@@ -19,6 +19,9 @@ def arm(board: Board) -> None:
     promised: dict[tuple[str, str], int] = {}
     for work in board.works.values():
         primary = work.primary
+        if work.takeover:
+            work.succession = work.vip.succession
+            continue
         if primary is None or primary.state is PlacementState.WAITING:
             work.succession = ()
             continue

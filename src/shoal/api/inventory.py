@@ -1,0 +1,124 @@
+"""Dashboards' view: configuration, runtime and what belongs together in one entry; and the event log (api.md 7)."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+
+from shoal.controller.view import View
+from shoal.errors import Invalid, Problem
+from shoal.objects import ObjectType, Registry
+from shoal.objects.check import shown
+from shoal.objects.views import uuid_of
+
+from .ports import Runtime
+from .present import Look, Present
+
+Document = dict[str, Any]
+CONFIGS = {
+    "virtualservice": "VsInventoryConfig",
+    "pool": "PoolConfig",
+    "poolgroup": "PoolGroupConfig",
+    "serviceengine": "ServiceEngineConfig",
+    "serviceenginegroup": "ServiceEngineGroup",
+    "vsvip": "VsvipConfig",
+    "network": "NetworkConfig",
+    "cloud": "CloudConfig",
+}
+"""Type -> the message whose fields an entry's ``config`` has."""
+IDENTITY = frozenset(["uuid", "url", "name", "tenant_ref", "cloud_ref"])
+LINKS = {
+    "pool": {"virtualservices": "virtualservice"},
+    "serviceenginegroup": {"serviceengins": "serviceengine", "virtualservices": "virtualservice"},
+}
+"""Type -> member (spelled as clients expect) -> type of the objects that refer to it."""
+EVENT_LOG = "2"
+
+
+class Inventory:
+    def __init__(self, view: View, registry: Registry, runtime: Runtime, present: Present) -> None:
+        self._view = view
+        self._registry = registry
+        self._runtime = runtime
+        self._present = present
+
+    def entry(self, kind: ObjectType, stored: Document, look: Look) -> Document:
+        """References carry no ``#name`` here: clients split ``tenant_ref`` on ``/tenant/`` and take the rest."""
+        whole = self._present.document(kind, stored, look.plain())
+        shown_fields = self._registry.messages[CONFIGS[kind.endpoint]].fields
+        config = {name: value for name, value in whole.items() if name in IDENTITY or name in shown_fields}
+        runtime = self._runtime.summary(kind.endpoint, stored["uuid"])
+        score = 100 if runtime.get("oper_status", {}).get("state") == "OPER_UP" else 0
+        entry: Document = {
+            "uuid": stored["uuid"],
+            "url": self._present.url(kind.endpoint, stored["uuid"], look, str(stored.get("name", ""))),
+            "config": config,
+            "runtime": self._present.runtime(runtime, look),
+            "health_score": {
+                "health_score": score,
+                "performance_score": score,
+                "resources_penalty": 0,
+                "anomaly_penalty": 0,
+                "security_penalty": 0,
+            },
+            "alert": {"level": "ALERT_LOW"},
+        }
+        if kind.endpoint == "virtualservice":
+            self._service(entry, stored, whole, look)
+        for member, type in LINKS.get(kind.endpoint, {}).items():
+            referrers = (uuid for t, uuid, _ in self._view.referrers(stored["uuid"]) if t == type)
+            entry[member] = [{"ref": self._present.url(type, uuid, look.plain())} for uuid in referrers]
+        return entry
+
+    def _service(self, entry: Document, stored: Document, whole: Document, look: Look) -> None:
+        entry["pools"] = [{"ref": whole["pool_ref"]}] if "pool_ref" in whole else []
+        entry["poolgroups"] = [{"ref": whole["pool_group_ref"]}] if "pool_group_ref" in whole else []
+        vsvip = self._view.get("vsvip", uuid_of(stored.get("vsvip_ref", "")))
+        if vsvip is not None:
+            shown_vip = self._present.document(self._registry.type("vsvip"), vsvip, look.plain())
+            entry["config"]["vip"] = shown_vip.get("vip", [])
+
+
+def log_filters(request: Request, query: Mapping[str, str]) -> Document | None:
+    """What of the event log is asked for, for `Runtime.events`; None for another log, which Shoal does not keep.
+
+    Filters are ``op(field,value)``, repeated; times are seconds since the epoch or ISO 8601. Raises Invalid.
+    """
+    if query.get("type", EVENT_LOG) not in ("", EVENT_LOG):
+        return None
+    filters: Document = {}
+    for item in request.query_params.getlist("filter"):
+        _, _, inner = item.partition("(")
+        field, comma, value = inner.removesuffix(")").partition(",")
+        if not comma:
+            raise Invalid([Problem(path="filter", value=shown(item), why="must look like eq(event_id,SE_DOWN)")])
+        if field == "event_id":
+            filters["name"] = [name.strip() for name in value.strip("[]").upper().split(",")]
+        else:
+            filters["object"] = value
+    for name, member in (("start", "since"), ("end", "until")):
+        if query.get(name):
+            filters[member] = _moment(name, query[name])
+    if query.get("duration"):
+        filters.setdefault("since", time.time() - _seconds("duration", query["duration"]))
+    return filters
+
+
+def _moment(name: str, text: str) -> float:
+    try:
+        # A "+" before the zone arrives as a space when it was not quoted.
+        moment = datetime.datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+    except ValueError:
+        return _seconds(name, text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+
+
+def _seconds(name: str, text: str) -> float:
+    digits = text.removesuffix("Z").replace(".", "", 1)
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
+        raise Invalid([Problem(path=name, value=shown(text), why="must be seconds since the epoch, or ISO 8601")])
+    return float(text.removesuffix("Z"))

@@ -1,0 +1,139 @@
+"""Objects of every type: create, list, read, replace, patch, delete (reference: api.md 4, 5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import Response
+
+from shoal.controller.intent import Intent, Written
+from shoal.controller.view import View
+from shoal.errors import Forbidden, NotFound
+from shoal.objects import ObjectType, Registry
+from shoal.objects.views import uuid_of
+
+from . import listing
+from .context import Context, ascii_text
+from .errors import json_response, method_not_allowed
+from .limits import decode_object, read_body
+from .ports import Runtime
+from .present import Present
+
+Document = dict[str, Any]
+ADMIN = "admin"
+OWN_ONLY = frozenset(["virtualservice", "pool", "poolgroup", "vsvip"])
+"""Types whose admin objects other tenants don't see; of the rest they see and use admin's (the system's profiles)."""
+ALL_VERSIONS = "9999"
+
+
+class Objects:
+    def __init__(self, view: View, registry: Registry, intent: Intent, runtime: Runtime, present: Present) -> None:
+        self._view = view
+        self._registry = registry
+        self._intent = intent
+        self._runtime = runtime
+        self._present = present
+
+    # --- what a caller sees ---
+
+    def found(self, context: Context, kind: ObjectType, uuid: str) -> Document:
+        """The stored object. Raises NotFound, also for what belongs to another tenant."""
+        document = self._view.get(kind.endpoint, uuid)
+        if document is None or not self._visible(context, kind, document):
+            raise NotFound(f"There is no {kind.name} {uuid[:80]!r}.")
+        return document
+
+    def page(self, context: Context, kind: ObjectType) -> listing.Page:
+        """The page of stored objects that the query asks for."""
+        selection = listing.Selection(self._view, self._registry, kind, context.query)
+        context.warnings += selection.warnings()
+        visible = [d for d in self._view.all(kind.endpoint) if self._visible(context, kind, d)]
+        selected = selection.apply(visible)
+        if "name" in context.query and not context.all_tenants:
+            # A tenant's own object hides admin's of the same name: clients demand at most one.
+            own = [d for d in selected if uuid_of(d.get("tenant_ref", "")) == context.caller.tenant]
+            selected = own or selected
+        return listing.page(selected, context.query)
+
+    def envelope(self, context: Context, page: listing.Page, results: list[Document]) -> Response:
+        body: Document = {"count": page.count, "results": results}
+        if page.next:
+            body["next"] = f"https://{context.look.host}{context.path}?{page.next}"
+        return json_response(body)
+
+    def _visible(self, context: Context, kind: ObjectType, document: Document) -> bool:
+        if context.all_tenants or not kind.tenant_scoped:
+            return True
+        owner, mine = uuid_of(document.get("tenant_ref", "")), context.caller.tenant
+        return owner in (mine, "") or (owner == ADMIN and kind.endpoint not in OWN_ONLY)
+
+    def _shown(self, context: Context, kind: ObjectType, stored: Document) -> Document:
+        shown = listing.fields(self._present.document(kind, stored, context.look), context.query)
+        if "runtime" in context.query.get("join_subresources", "").replace(" ", "").split(","):
+            summary = self._runtime.summary(kind.endpoint, stored["uuid"])
+            shown["runtime"] = self._present.runtime(summary, context.look)
+        return shown
+
+    # --- the routes ---
+
+    async def collection(self, context: Context, kind: ObjectType) -> Response:
+        if context.method == "POST":
+            slug, body = context.request.headers.get("slug"), await read_body(context.request)
+            written = await self._intent.create(kind.endpoint, body, context.caller, slug=slug)
+            return self._written(context, kind, written, 201)
+        if not context.reads:
+            raise method_not_allowed(context.method, f"the collection {kind.endpoint}", "GET, POST")
+        page = self.page(context, kind)
+        return self.envelope(context, page, [self._shown(context, kind, stored) for stored in page.documents])
+
+    async def one(self, context: Context, kind: ObjectType, uuid: str) -> Response:
+        stored = self.found(context, kind, uuid)
+        if context.reads:
+            return json_response(self._shown(context, kind, stored))
+        if context.method == "DELETE":
+            self._writable(context, kind, stored)
+            await self._intent.delete(kind.endpoint, uuid, context.caller)
+            return Response(None, 204, headers={"Content-Length": "0"}, media_type="application/json")
+        return await self._change(context, kind, stored, "GET, PUT, PATCH, DELETE")
+
+    async def singleton(self, context: Context, kind: ObjectType, uuid: str = "") -> Response:
+        stored = next(iter(self._view.all(kind.endpoint)), None)
+        if stored is None or uuid not in ("", stored["uuid"]):
+            raise NotFound(f"There is nothing at {context.path[:120]!r}.")
+        if context.reads:
+            return json_response(self._shown(context, kind, stored))
+        return await self._change(context, kind, stored, "GET, PUT, PATCH")
+
+    async def _change(self, context: Context, kind: ObjectType, stored: Document, allowed: str) -> Response:
+        if context.method not in ("PUT", "PATCH"):
+            raise method_not_allowed(context.method, kind.endpoint, allowed)
+        self._writable(context, kind, stored)
+        body = decode_object(await read_body(context.request))
+        if context.method == "PUT":
+            _keep_unseen(kind, stored, body, context.look.version)
+            written = await self._intent.replace(kind.endpoint, stored["uuid"], body, context.caller)
+        else:
+            written = await self._intent.patch(kind.endpoint, stored["uuid"], body, context.caller)
+        return self._written(context, kind, written, 200)
+
+    def _writable(self, context: Context, kind: ObjectType, stored: Document) -> None:
+        owner = uuid_of(stored.get("tenant_ref", ""))
+        if kind.tenant_scoped and not context.all_tenants and owner not in (context.caller.tenant, ""):
+            name = (self._view.get("tenant", owner) or {}).get("name", owner)
+            raise Forbidden(f"This {kind.name} belongs to tenant {name}.", hint=f"Send X-Avi-Tenant: {name}.")
+
+    def _written(self, context: Context, kind: ObjectType, written: Written, status: int) -> Response:
+        context.warnings += written.warnings
+        body = self._present.document(kind, written.doc, context.look)
+        response = json_response(body, status)
+        if status == 201:
+            response.headers["Location"] = ascii_text(body["url"])
+        return response
+
+
+def _keep_unseen(kind: ObjectType, stored: Document, body: Document, version: str) -> None:
+    """A client that can't see a field (it is newer than the client's version) does not mean to reset it."""
+    everything = kind.emit(stored, version=ALL_VERSIONS)
+    for name in everything.keys() - kind.emit(stored, version=version).keys() - body.keys():
+        if name.removesuffix("_ref") + "_name" not in body:
+            body[name] = everything[name]
