@@ -20,9 +20,9 @@ Document = dict[str, Any]
 Query = Mapping[str, str]
 Test = Callable[[Document], bool]
 SETTINGS = frozenset(
-    ["page", "page_size", "include_name", "include_refs", "skip_default", "fields", "sort", "limit_by", "exclude"]
-    + ["join_subresources", "keep-alive", "timeout"]
+    "page page_size include_name include_refs skip_default fields sort limit_by exclude join_subresources timeout".split()
 )
+"""Parameters that are no filters."""
 ALWAYS_SHOWN = frozenset(["url", "uuid", "name"])
 OPERATORS: dict[str, Callable[[str, str], bool]] = {
     "contains": lambda have, want: want in have,

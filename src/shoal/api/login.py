@@ -141,7 +141,7 @@ class Login:
 
     def _idle_s(self) -> float:
         properties: Document = next(iter(self._view.all("controllerproperties")), {})
-        return 60.0 * properties.get("api_idle_timeout", DEFAULT_IDLE_MIN)
+        return 60.0 * float(properties.get("api_idle_timeout", DEFAULT_IDLE_MIN))
 
     def _system(self) -> Document:
         return next(iter(self._view.all("systemconfiguration")), {})
