@@ -86,6 +86,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Progress = Callable[[str], None]
+_detached: list[subprocess.Popen[bytes]] = []
+"""Controllers started by `launch`: held so that they can be collected when they end."""
 
 
 class EngineDocuments:
@@ -290,6 +292,7 @@ def launch(options: Options, console: Console | None) -> Running:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd="/", env=environment
         )
+    _detached.append(child)
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
         present = found(options.data_dir)
@@ -311,6 +314,7 @@ def stop(data_dir: Path, console: Console | None, *, purge: bool = False) -> Non
         os.kill(present.pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_WITHIN_S
         while alive(present.pid):
+            _collect()
             if time.monotonic() > deadline:
                 os.kill(present.pid, signal.SIGKILL)
                 deadline = time.monotonic() + STOP_WITHIN_S
@@ -321,6 +325,10 @@ def stop(data_dir: Path, console: Console | None, *, purge: bool = False) -> Non
         shutil.rmtree(data_dir, ignore_errors=True)
     if console is not None:
         console.print("Shoal is down." if present else "No controller was running; what it had made is removed.")
+
+
+def _collect() -> None:
+    _detached[:] = [child for child in _detached if child.poll() is None]
 
 
 async def _destroy(data_dir: Path) -> None:

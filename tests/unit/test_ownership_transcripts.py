@@ -7,6 +7,7 @@ the difference before you commit it.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
@@ -122,7 +123,7 @@ class Player:
 def blocks(text: str) -> list[tuple[list[str], str]]:
     """(commands, expected output) of each block; blocks are parted by a blank line, ``#`` begins a remark."""
     found = []
-    for block in text.strip().split("\n\n"):
+    for block in re.split(r"\n{2,}", text.strip()):
         commands, _, expected = block.partition("\n----")
         found.append((commands.splitlines(), expected.strip("\n")))
     return found

@@ -45,6 +45,7 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def _main(address: str, port: int, name: str) -> None:
     http = await asyncio.start_server(lambda r, w: _http(name, r, w), address, port, backlog=1024)
     echo = await asyncio.start_server(_echo, address, port + 1, backlog=1024)
+    print("ready", flush=True)
     async with http, echo:
         await asyncio.gather(http.serve_forever(), echo.serve_forever())
 

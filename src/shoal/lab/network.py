@@ -18,8 +18,6 @@ from .probe import Probed
 
 FIRST_INDEX = 1500
 """Lab nodes take addresses well behind the engines'."""
-READY_WITHIN_S = 5.0
-POLL_S = 0.02
 
 
 class Backend(msgspec.Struct, frozen=True):
@@ -49,6 +47,8 @@ class Lab:
         for child in self._children:
             child.kill()
             child.wait()
+            if child.stdout is not None:
+                child.stdout.close()
         self._children.clear()
 
     async def node(self, name: str) -> str:
@@ -62,21 +62,11 @@ class Lab:
     async def backend(self, name: str, port: int = 80) -> Backend:
         """A node with an HTTP server that answers its own name (and TCP echo on the next port)."""
         address = await self.node(name)
-        self.start(name, "shoal.lab.backend", address, str(port), name)
-        deadline = asyncio.get_running_loop().time() + READY_WITHIN_S
-        while not await self._listens(name, address, port):
-            if asyncio.get_running_loop().time() > deadline:
-                raise NotReady(f"Backend {name} does not listen after {READY_WITHIN_S:.0f} s.")
-            await asyncio.sleep(POLL_S)
+        child = self.start(name, "shoal.lab.backend", address, str(port), name, output=subprocess.PIPE)
+        assert child.stdout is not None
+        if await asyncio.to_thread(child.stdout.readline) != b"ready\n":
+            raise NotReady(f"Backend {name} did not start.", hint=f"It ended with status {child.wait()}.")
         return Backend(name, address, port)
-
-    async def _listens(self, name: str, address: str, port: int) -> bool:
-        try:
-            _, writer = await asyncio.open_connection(address, port)
-        except OSError:
-            return False
-        writer.close()
-        return True
 
     def start(
         self, node: str, module: str, *arguments: str, output: int = subprocess.DEVNULL

@@ -24,12 +24,16 @@ class Mode(IntEnum):
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """One VIP in a heartbeat. ``claim`` is the one held or wanted, or the highest the engine has heard of."""
+    """One VIP in a heartbeat. ``claim`` is the one held or wanted, or the highest the engine has heard of.
+
+    ``holder``: the living engine it hears hold it, so that two that do not hear each other learn of it from a third.
+    """
 
     vip: str
     mode: Mode
     claim: Claim | None
     list_version: int
+    holder: str = ""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="h"):

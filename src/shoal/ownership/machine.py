@@ -258,6 +258,8 @@ class _Turn:
             return self.learn_held(view, peer, entry.claim)
         self.without(view, peer)
         view = self.state.vips.get(view.vip.id, view)
+        if entry.mode is Mode.READY and entry.holder not in ("", self.state.engine, view.holder):
+            view = self.learn_hearsay(view, peer, entry)
         if entry.mode is Mode.WANT and entry.claim is not None and self.state.peers[peer].able:
             return self.learn_wanted(view, peer, entry.claim)
         return view
@@ -278,6 +280,21 @@ class _Turn:
             if rival is not None and rival.claim is not None and claim < rival.claim:
                 return view
         return self.put(view, holder=peer, lapsed=False)
+
+    def learn_hearsay(self, view: VipView, peer: str, entry: Entry) -> VipView:
+        """``peer`` hears an engine hold it that this one does not hear: leave it to the higher claim all the same.
+
+        A holder whose death this engine saw itself is no hearsay (it is ``view.holder``): a peer that notices the death
+        a moment later must not delay the takeover.
+        """
+        if entry.claim is None or (view.floor is not None and entry.claim < view.floor):
+            return view
+        if view.mode is Mode.HELD and view.claim is not None and entry.claim > view.claim:
+            view = self.give_up(view, f"{peer} hears {entry.holder} hold it by a higher claim")
+        if view.mode is not Mode.HELD:
+            until = self.now + 1.5 * known.interval_s(self.state)
+            view = self.put(view, blocked_until=max(view.blocked_until, until), lapsed=False)
+        return view
 
     def learn_wanted(self, view: VipView, peer: str, claim: Claim) -> VipView:
         if view.mode is Mode.HELD and view.claim is not None:
@@ -505,4 +522,5 @@ class _Turn:
             claim = view.claim
         elif view.mode is Mode.WANT:
             claim = known.wanted_claim(self.state, view)
-        return Entry(view.vip.id, view.mode, claim, view.list_version)
+        living = view.mode is Mode.READY and view.holder and known.alive(self.state, view.holder, self.now)
+        return Entry(view.vip.id, view.mode, claim, view.list_version, view.holder if living else "")

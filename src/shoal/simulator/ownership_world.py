@@ -44,6 +44,8 @@ from shoal.wire.messages import Claim
 
 OVERLAP_S_MAX = 0.020
 """Two engines may both answer on one segment at most this long after a claim."""
+HEAL_S_MAX = 0.100 + OVERLAP_S_MAX
+"""... and this long after two sides of a partition meet again: one heartbeat."""
 
 
 class Broken(AssertionError):
@@ -94,6 +96,7 @@ class World:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._overlap_since: dict[str, float] = {}
+        self._met_at = 0.0
 
     # --- time ---
 
@@ -153,10 +156,12 @@ class World:
     def link(self, name: str, up: bool) -> None:
         engine = self.engines[name]
         engine.link = up
+        self._met_at = self.now
         self.feed(engine, Link(up))
 
     def cut(self, one: str, other: str, cut: bool = True) -> None:
         (self.cuts.add if cut else self.cuts.discard)(frozenset((one, other)))
+        self._met_at = self.now
 
     def tell(self, name: str, desired: Desired) -> None:
         engine = self.engines[name]
@@ -229,7 +234,7 @@ class World:
             match effect:
                 case AcquireLease():
                     if engine.addresses:
-                        raise Broken(self._why(f"{engine.name} acquires a lease blindly while it has addresses"))
+                        raise Broken(self.explain(f"{engine.name} acquires a lease blindly while it has addresses"))
                     engine.lease_until = self.now + engine.state.timing.lease_ms / 1000
                 case RenewLease():
                     if self.now >= engine.lease_until:
@@ -280,10 +285,13 @@ class World:
             pairs = [(a, b) for i, a in enumerate(speakers) for b in speakers[i + 1 :] if self.connected(a, b)]
             if not pairs:
                 self._overlap_since.pop(address, None)
-            elif self.now - self._overlap_since.setdefault(address, self.now) > OVERLAP_S_MAX + self.delay_s[1]:
-                raise Broken(self._why(f"{pairs[0]} both answer for {address}"))
+                continue
+            since = self._overlap_since.setdefault(address, self.now)
+            until = max(since + OVERLAP_S_MAX, self._met_at + HEAL_S_MAX) + self.delay_s[1]
+            if self.now > until:
+                raise Broken(self.explain(f"{pairs[0]} both answer for {address}"))
 
-    def _why(self, text: str) -> str:
+    def explain(self, text: str) -> str:
         return f"{text} at {self.now:.4f} s, seed {self.seed}\n" + "\n".join(self.log[-30:])
 
 

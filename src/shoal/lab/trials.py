@@ -1,0 +1,119 @@
+"""Fault trials: what the bench measures and CI checks. One fault on the engine that answers, under the outage probe."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from shoal import system
+from shoal.errors import NotReady
+
+from .api import Api
+from .network import Lab
+
+KINDS = ("kill", "freeze", "cut")
+MODES = {"HA_MODE_SHARED": 1, "HA_MODE_SHARED_PAIR": 2}
+"""Mode -> engines of a virtual service."""
+PROBE_S = 2.5
+FAULT_AFTER_S = 0.8
+PASSWORD = "trials-only"
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    mode: str
+    kind: str
+    controller: bool
+    former: str
+    outage_ms: float
+    failed: int
+    starts: int
+    late_answer_ms: float
+
+
+class Bench:
+    """A running Shoal with three backends, a client, and one service per mode."""
+
+    def __init__(self, data_dir: Path, listen: str = "127.0.0.1:9443") -> None:
+        self.options = system.Options.parse(data_dir, listen, None, PASSWORD)
+        self.url = ""
+        self.services: dict[str, dict[str, Any]] = {}
+
+    def launch(self) -> None:
+        self.url = system.launch(self.options, None).url
+
+    def kill_controller(self) -> None:
+        running = system.found(self.options.data_dir)
+        if running is None:
+            raise NotReady("No controller runs.")
+        os.kill(running.pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        system.stop(self.options.data_dir, None, purge=True)
+
+    async def prepare(self, lab: Lab, api: Api) -> None:
+        backends = [await lab.backend(f"web{n}") for n in (1, 2, 3)]
+        servers = [(backend.address, backend.port) for backend in backends]
+        await lab.node("client")
+        for mode, engines in MODES.items():
+            name = mode.lower().replace("_", "-")
+            await api.post("serviceenginegroup", {"name": name, "ha_mode": mode, "max_se": 100})
+            service = await api.service(f"vs-{name}", servers, se_group_ref=f"/api/serviceenginegroup?name={name}")
+            self.services[mode] = service
+            await api.placed(service["uuid"], engines)
+
+    async def trial(self, lab: Lab, mode: str, kind: str, *, controller: bool) -> Trial:
+        """One fault. Everything is whole again, and armed, before it returns."""
+        service, engines = self.services[mode], MODES[mode]
+        async with Api(self.url, PASSWORD) as api:
+            owner = (await api.placed(service["uuid"], engines))["answers"]
+        if not controller:
+            self.kill_controller()
+        probing = asyncio.create_task(lab.probe("client", service["address"], 80, PROBE_S))
+        await asyncio.sleep(FAULT_AFTER_S)
+        mend = await self._fault(lab, kind, owner)
+        probed = await probing
+        await mend()
+        if not controller:
+            await asyncio.to_thread(self.launch)
+        async with Api(self.url, PASSWORD) as api:
+
+            async def whole() -> bool:
+                found = await api.placement(service["uuid"])
+                ready = [p for p in found["placements"] if p["state"] == "ready"]
+                settled = found["armed"] and found["answers"] not in ("", owner)
+                return bool(
+                    settled and len(ready) == engines == len(found["placements"]) and len(found["succession"]) > 1
+                )
+
+            await api.until(f"{mode} is whole again after {kind} of {owner}", whole, 30.0)
+        return Trial(
+            mode=mode,
+            kind=kind,
+            controller=controller,
+            former=owner,
+            outage_ms=round(probed.outage_ms(), 1),
+            failed=len(probed.failed()),
+            starts=len(probed.starts),
+            late_answer_ms=round(probed.late_answers_ms(), 1),
+        )
+
+    async def _fault(self, lab: Lab, kind: str, engine: str) -> Callable[[], Any]:
+        async def nothing() -> None: ...
+
+        async def thaw() -> None:
+            lab.thaw(engine)
+
+        if kind == "kill":
+            lab.kill(engine)
+            return nothing
+        if kind == "freeze":
+            lab.freeze(engine)
+            return thaw
+        await lab.cut(engine)
+        return lambda: lab.heal(engine)

@@ -1,0 +1,60 @@
+"""Outages of real engines with real HAProxy: every kind of fault, both elastic modes, controller up and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shoal.lab.api import Api
+from shoal.lab.network import Lab
+from shoal.lab.trials import KINDS, MODES, PASSWORD, Bench
+from tests.integration.private_host import NETNS, private_host
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+
+FAULTS = 3
+OUTAGE_MS_MAX = 500.0
+LATE_ANSWER_MS_MAX = 20.0
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    before = set(NETNS.iterdir()) if NETNS.exists() else set()
+    with private_host() as host:
+        bench = Bench(Path(tmp_path_factory.mktemp("failover")) / "data")
+        bench.launch()
+        lab = Lab(bench.options.data_dir)
+        try:
+
+            async def prepare() -> None:
+                async with Api(bench.url, PASSWORD) as api:
+                    await bench.prepare(lab, api)
+
+            asyncio.run(prepare())
+            yield bench
+        finally:
+            asyncio.run(lab.close())
+            bench.stop()
+        left = {path.name for path in set(NETNS.iterdir()) - before} - {host}
+        assert not left, f"namespaces left behind: {left}"
+
+
+@pytest.mark.parametrize("controller", [True, False], ids=["controller up", "controller dead"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mode", list(MODES))
+def test_outage_is_short_and_nobody_else_answers(bench: Bench, mode: str, kind: str, controller: bool) -> None:
+    async def trials() -> list[float]:
+        lab = Lab(bench.options.data_dir)
+        found = [await bench.trial(lab, mode, kind, controller=controller) for _ in range(FAULTS)]
+        await lab.close()
+        for trial in found:
+            assert trial.late_answer_ms <= LATE_ANSWER_MS_MAX, trial
+            assert trial.starts > 400, trial
+        return [trial.outage_ms for trial in found]
+
+    outages = asyncio.run(trials())
+    assert statistics.median(outages) <= OUTAGE_MS_MAX, outages

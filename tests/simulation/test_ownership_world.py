@@ -1,0 +1,175 @@
+"""Random faults against real machines in virtual time. A failure prints its seed; run that one alone to see it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from msgspec.structs import replace
+
+from shoal.simulator.ownership_world import World, encoded
+from shoal.wire.desired import Peer, Timing, Vip
+from shoal.wire.guard import Desired
+
+ADDRESS = "10.0.0.100"
+NAMES = ("A", "B", "C", "D")
+TAKEOVER_S_MAX = 0.3 + 3 * 0.1 + 0.1
+"""Detection, two dead or declining successors in front, an interval of luck, and a margin for loss-free probing."""
+
+
+def desired(**changes: object) -> Desired:
+    vip = Vip(
+        id="v",
+        addresses=(ADDRESS,),
+        generation=1,
+        owner="A",
+        members=("A",),
+        succession=("B", "C", "D"),
+        list_version=1,
+        armed=True,
+    )
+    peers = tuple(Peer(id=n, name=n, rank=i + 1, address=n, mac="") for i, n in enumerate(NAMES))
+    return Desired(timing=Timing(), peers=peers, vips=(replace(vip, **changes),), slots_max=10)
+
+
+def build(seed: int, loss: float) -> World:
+    world = World(NAMES, seed=seed, loss=loss, delay_s=(0.0001, 0.003))
+    for name in NAMES:
+        world.start(name)
+        world.tell(name, desired())
+    world.run(0.5)
+    assert world.speakers(ADDRESS) == ["A"]
+    return world
+
+
+class Chaos:
+    """A seeded sequence of faults and repairs; at least one engine stays well at any time."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.world, self.random = world, random.Random(seed)
+        self.generation = 1
+        self.plan = desired()
+
+    def well(self) -> list[str]:
+        engines = self.world.engines.values()
+        return [e.name for e in engines if e.running and not e.frozen and e.link and e.haproxy]
+
+    def once(self) -> None:
+        name = self.random.choice(NAMES)
+        engine = self.world.engines[name]
+        if name in self.well() and len(self.well()) == 1:
+            return
+        action = self.random.choice(("kill", "freeze", "link", "haproxy", "cut", "plan"))
+        if action == "kill":
+            if engine.running:
+                engine.frozen = False
+                self.world.kill(name)
+            else:
+                self.world.start(name)
+        elif action == "freeze" and engine.running:
+            if engine.frozen:
+                self.world.thaw(name)
+            else:
+                self.world.freeze(name)
+        elif action == "link":
+            self.world.link(name, not engine.link)
+        elif action == "haproxy":
+            self.world.set_haproxy(name, not engine.haproxy)
+        elif action == "cut":
+            other = self.random.choice([n for n in NAMES if n != name])
+            self.world.cut(name, other, frozenset((name, other)) not in self.world.cuts)
+        elif action == "plan":
+            self.replan()
+
+    def replan(self) -> None:
+        self.generation += 1
+        order = self.random.sample(NAMES, len(NAMES))
+        self.plan = desired(
+            generation=self.generation,
+            owner=order[0],
+            members=tuple(order[:2]),
+            succession=tuple(order[1:]),
+            list_version=self.generation,
+        )
+        for name in self.random.sample(NAMES, len(NAMES)):
+            self.world.tell(name, self.plan)
+            self.world.run(self.random.uniform(0, 0.03))
+
+    def heal(self) -> None:
+        world = self.world
+        for pair in tuple(world.cuts):
+            world.cut(*pair, cut=False)
+        for name, engine in world.engines.items():
+            if engine.frozen:
+                world.thaw(name)
+            if not engine.link:
+                world.link(name, True)
+            if not engine.haproxy:
+                world.set_haproxy(name, True)
+            if not engine.running:
+                world.start(name)
+            world.tell(name, self.plan)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_one_owner_through_chaos_and_after_the_heal(seed: int) -> None:
+    world = build(seed, loss=0.02 if seed % 2 else 0.0)
+    chaos = Chaos(world, seed)
+    for _ in range(25):
+        chaos.once()
+        world.run(chaos.random.choice((0.01, 0.1, 0.25, 0.4, 1.0)))
+    chaos.heal()
+    world.run(2.0)
+    assert len(world.speakers(ADDRESS)) == 1, world.explain("not one owner after the heal")
+    (owner,) = world.speakers(ADDRESS)
+    holders = {e.name: e.state.vips["v"].holder for e in world.engines.values() if e.name != owner}
+    assert set(holders.values()) == {owner}, world.explain(f"not all know that {owner} holds it: {holders}")
+
+
+@pytest.mark.parametrize("fault", ["kill", "freeze", "link"])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_living_successor_takes_over_within_the_bound(fault: str, seed: int) -> None:
+    world = build(seed, loss=0.0)
+    chance = random.Random(seed)
+    dead = chance.sample(("B", "C", "D"), chance.randint(0, 2))
+    for name in dead:
+        world.kill(name)
+    world.run(chance.uniform(0.4, 0.6))
+    if fault == "link":
+        world.link("A", False)
+    else:
+        getattr(world, fault)("A")
+    world.run(TAKEOVER_S_MAX)
+    first = next(n for n in ("B", "C", "D") if n not in dead)
+    assert world.speakers(ADDRESS) == [first], world.explain(f"{first} did not take over")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_false_takeover_with_a_twentieth_of_heartbeats_lost(seed: int) -> None:
+    """Three in a row are lost rarely, and then ARP shows that the owner lives."""
+    world = build(seed, loss=0.05)
+    world.run(20.0)
+    assert world.speakers(ADDRESS) == ["A"], world.explain("moved without a reason")
+
+
+def test_a_run_is_repeated_by_its_seed() -> None:
+    def play() -> list[bytes]:
+        world = build(7, loss=0.05)
+        chaos = Chaos(world, 7)
+        for _ in range(10):
+            chaos.once()
+            world.run(0.3)
+        return [encoded(e.state) for e in world.engines.values()]
+
+    assert play() == play()
+
+
+def test_an_unfenced_world_is_noticed() -> None:
+    """The invariant itself: two that answer on one segment do not pass."""
+    world = build(1, loss=0.0)
+    world.run(0.1)
+    rogue = world.engines["D"]
+    rogue.addresses[ADDRESS] = "v"
+    rogue.lease_until = world.now + 10
+    with pytest.raises(AssertionError, match="both answer"):
+        world.run(1.0)
