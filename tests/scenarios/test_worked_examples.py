@@ -193,6 +193,16 @@ def test_a_takeover_that_happened_is_adopted() -> None:
     assert world.primary("VS1") == heir, "there is no fail-back"
 
 
+def test_a_takeover_from_an_engine_that_lives_on_replaces_it() -> None:
+    world = World()
+    world.add("VS1")
+    owner, heir = world.vips["VS1"].succession[:2]
+    world.claim("VS1", heir)
+    world.wait(31)
+    assert world.on("VS1") == [heir]
+    assert world.load()[owner] == 0
+
+
 def test_the_controller_picks_an_owner_only_when_no_successor_has_claimed_in_time() -> None:
     world = World()
     world.add("VS1", "VS2")

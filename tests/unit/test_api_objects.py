@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.api_world import HOST, World, api_world
 
 from shoal.objects import load
+from tests.api_world import HOST, World, api_world
 
 SERVER = {"ip": {"addr": "10.0.0.1", "type": "V4"}, "port": 80}
 

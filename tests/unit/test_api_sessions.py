@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from tests.api_world import HOST, PASSWORD, World, api_world
 
 

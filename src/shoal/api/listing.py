@@ -20,7 +20,19 @@ Document = dict[str, Any]
 Query = Mapping[str, str]
 Test = Callable[[Document], bool]
 SETTINGS = frozenset(
-    "page page_size include_name include_refs skip_default fields sort limit_by exclude join_subresources timeout".split()
+    [
+        "page",
+        "page_size",
+        "include_name",
+        "include_refs",
+        "skip_default",
+        "fields",
+        "sort",
+        "limit_by",
+        "exclude",
+        "join_subresources",
+        "timeout",
+    ]
 )
 """Parameters that are no filters."""
 ALWAYS_SHOWN = frozenset(["url", "uuid", "name"])

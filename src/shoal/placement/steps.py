@@ -81,8 +81,11 @@ def _adopt(board: Board, work: Work, engine: str) -> None:
         _replace(work, held, state=PlacementState.READY, since=board.now)
     elif held is None:
         board.put(work, engine, state=PlacementState.READY)
+    former = work.primary
     board.promote(work, engine)
     board.decide(work.vip.id, "promote", f"{board.name(engine)} has taken over by itself; adopted", engine=engine)
+    if former is not None and former.engine != engine and len(work.active) > max(1, work.vip.requested):
+        board.drain(work, work.on(former.engine) or former)  # the taker replaces it; there is no fail-back
 
 
 def _succeed(board: Board, work: Work) -> None:

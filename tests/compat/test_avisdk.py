@@ -1,0 +1,189 @@
+"""The unmodified avisdk against the real HTTPS server: the whole life of a virtual service, by names."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shoal.api.server import serve
+from shoal.controller.pki import Authority
+from tests.api_world import PASSWORD, World, api_world
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from avi.sdk.avi_api import APIError, ApiSession, ObjectNotFound
+
+pytestmark = [
+    # The SDK's own: it warns about verify=False, and uses datetime.utcnow.
+    pytest.mark.filterwarnings("ignore:[\\s\\S]*Strong Recommendation:UserWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Unverified HTTPS request"),
+]
+READY_WITHIN_S = 20.0
+
+
+class Controller:
+    """A served API in a thread of its own, as the SDK blocks."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="controller")
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: asyncio.Event
+        self.world: World
+        self.port = 0
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        authority = Authority.open(self._directory / "pki")
+        certificate, key = authority.api_server_files(self._directory / "api", ["localhost"], ["127.0.0.1"])
+        async with api_world(self._directory) as self.world:
+            served = await serve(self.world.app, "127.0.0.1", 0, certificate, key)
+            self.port = served.port
+            self._ready.set()
+            await self._stop.wait()
+            await served.stop()
+
+    def __enter__(self) -> Controller:
+        self._thread.start()
+        assert self._ready.wait(READY_WITHIN_S)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(READY_WITHIN_S)
+        assert not self._thread.is_alive()
+
+    def pass_time(self, seconds: float) -> None:
+        self._loop.call_soon_threadsafe(lambda: setattr(self.world.clock, "s", self.world.clock.s + seconds))
+
+    def session(self, **more: Any) -> Any:
+        ApiSession.clear_cached_sessions()
+        given = {"controller_ip": "127.0.0.1", "port": self.port, "username": "admin", "password": PASSWORD}
+        return ApiSession(**{**given, **more})
+
+
+@pytest.fixture
+def controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Controller]:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # they make the SDK verify all calls but the login
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Controller(tmp_path) as controller:
+        yield controller
+
+
+@pytest.mark.parametrize("version", ["22.1.3", "20.1.1", None])
+def test_the_whole_life_of_a_virtual_service(controller: Controller, version: str | None) -> None:
+    api = controller.session(api_version=version)
+    assert api.remote_api_version["Version"] == "22.1.3"
+
+    group = _made(api, "serviceenginegroup", {"name": "g1", "ha_mode": "HA_MODE_SHARED_PAIR", "max_se": 4})
+    assert group["min_scaleout_per_vs"] == 2
+    server = {"ip": {"addr": "10.0.0.1", "type": "V4"}, "port": 80}
+    _made(api, "pool", {"name": "p1", "servers": [server]})
+    vip = {"vip_id": "0", "ip_address": {"addr": "10.9.0.7", "type": "V4"}}
+    _made(api, "vsvip", {"name": "v1", "vip": [vip]})
+    service = _made(
+        api,
+        "virtualservice",
+        {
+            "name": "web",
+            "services": [{"port": 80}],
+            "pool_ref": "/api/pool?name=p1",
+            "vsvip_ref": "/api/vsvip/?name=v1",
+            "se_group_ref": "/api/serviceenginegroup?name=g1",
+        },
+    )
+    assert service["se_group_ref"].endswith("#g1")
+
+    found = api.get_object_by_name("virtualservice", "web")
+    assert found["uuid"] == api.get_obj_uuid(found) == service["uuid"]
+    assert api.get_obj_ref(found) == service["url"].partition("#")[0]
+    assert api.get_object_by_name("virtualservice", "none") is None
+
+    inventory = api.get("virtualservice-inventory", params={"name": "web"}).json()["results"][0]["runtime"]
+    assert inventory["percent_ses_up"] == 100
+    path = f"virtualservice/{service['uuid']}"
+    for operation, engines in (("scaleout", 2), ("scalein", 1)):
+        assert api.post(f"{path}/{operation}", data={"vip_id": "0"}).status_code == 200
+        assert api.get(f"{path}/runtime").json()["vip_summary"][0]["num_se_assigned"] == engines
+
+    added = {"add": {"servers": [{"ip": {"addr": "10.0.0.2", "type": "V4"}, "port": 80}]}}
+    pool = api.get_object_by_name("pool", "p1")
+    assert len(api.patch(f"pool/{pool['uuid']}", data=added).json()["servers"]) == 2
+    whole = api.get_object_by_name("virtualservice", "web")
+    whole["enabled"] = False
+    assert api.put_by_name("virtualservice", "web", data=whole).json()["enabled"] is False
+    services = api.get("virtualservice", params={"refers_to": f"pool:{pool['uuid']}"}).json()
+    assert [s["name"] for s in services["results"]] == ["web"]
+
+    refused = api.delete_by_name("pool", "p1")
+    assert refused.status_code == 400 and "referred by" in refused.text
+    for type, name in (("virtualservice", "web"), ("vsvip", "v1"), ("pool", "p1"), ("serviceenginegroup", "g1")):
+        assert api.delete_by_name(type, name).status_code == 204
+        with pytest.raises(ObjectNotFound):
+            api.delete_by_name(type, name)
+
+
+def test_iterating_over_pages(controller: Controller) -> None:
+    api = controller.session(api_version="22.1.3")
+    for number in range(5):
+        _made(api, "pool", {"name": f"p{number}"})
+    for size in (1, 2, 5, 100):
+        names = [pool["name"] for pool in api.get_objects_iter("pool", params={"page_size": size})]
+        assert names == [f"p{n}" for n in range(5)]
+
+
+def test_an_ended_session_is_renewed_without_the_caller_noticing(controller: Controller) -> None:
+    api = controller.session(api_version="22.1.3")
+    before = api.session_id
+    controller.pass_time(16 * 60)
+    _made(api, "pool", {"name": "p1"})
+    assert api.session_id != before
+
+
+def test_two_sessions_of_one_process_and_a_reused_one(controller: Controller) -> None:
+    first = controller.session(api_version="22.1.3")
+    context = first.get_context()
+    second = controller.session(api_version="22.1.3", tenant="admin")
+    _made(first, "pool", {"name": "p1"})
+    _made(second, "pool", {"name": "p2"})
+    reused = controller.session(api_version="22.1.3", password=None, **context)
+    _made(reused, "pool", {"name": "p3"})
+
+
+def test_what_goes_wrong_is_raised_as_the_sdk_means_it(controller: Controller) -> None:
+    with pytest.raises(APIError):
+        controller.session(password="wrong")
+    api = controller.session(api_version="22.1.3")
+    with pytest.raises(ObjectNotFound):
+        api.get("pool/none").json()
+    with pytest.raises(APIError, match="lb_algorithm"):
+        api.post("pool", data={"name": "p", "lb_algorithm": "x"}).json()
+    late = controller.session(api_version="99.1.1")
+    with pytest.raises(APIError, match="Invalid version"):
+        late.get_object_by_name("pool", "p")
+
+
+def test_tenants_and_a_forced_uuid(controller: Controller) -> None:
+    api = controller.session(api_version="22.1.3")
+    _made(api, "tenant", {"name": "blue"})
+    made = api.post("pool", data={"name": "p"}, tenant="blue", force_uuid="pool-force-1").json()
+    assert made["uuid"] == "pool-force-1" and made["tenant_ref"].endswith("#blue")
+    assert api.get_object_by_name("pool", "p") is None
+    assert api.get_object_by_name("pool", "p", tenant="blue")["uuid"] == "pool-force-1"
+    assert api.get("pool", tenant="*").json()["count"] == 1
+
+
+def _made(api: Any, type: str, body: dict[str, Any]) -> dict[str, Any]:
+    reply = api.post(type, data=body)
+    assert reply.status_code == 201, reply.text
+    made: dict[str, Any] = reply.json()
+    return made
