@@ -198,7 +198,8 @@ class Lab:
         run("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
         run("ip", "-n", namespace, "link", "set", "eth0", "up")
 
-    def desired(self, timing: Timing | None = None, **vip: object) -> Desired:
+    def desired(self, **vip: object) -> Desired:
+        """The first engine owns the VIP, the others succeed in order, unless ``vip`` says otherwise."""
         names = tuple(self.engines)
         value: dict[str, object] = {
             "id": "vip",
@@ -214,7 +215,7 @@ class Lab:
         peers = tuple(
             Peer(id=e.name, name=e.name, rank=e.rank, address=e.address, mac=e.mac) for e in self.engines.values()
         )
-        return Desired(timing=timing or Timing(), peers=peers, vips=(msgspec.convert(value, Vip),), slots_max=10)
+        return Desired(timing=Timing(), peers=peers, vips=(msgspec.convert(value, Vip),), slots_max=10)
 
     def start(self, **vip: object) -> None:
         """All engines up, told, and the first one owns the VIP and hears all the others."""
@@ -241,7 +242,8 @@ class Lab:
         """Start asking for the VIP every 5 ms; the file gets a line for each answer."""
         path = self.directory / f"witness{len(self._others)}"
         command = ["ip", "netns", "exec", self.client, sys.executable, "-c", WITNESS, VIP]
-        self._others.append(subprocess.Popen(command, stdout=path.open("wb"), start_new_session=True))
+        with path.open("wb") as out:
+            self._others.append(subprocess.Popen(command, stdout=out, start_new_session=True))
         wait(lambda: path.stat().st_size > 0)
         return path
 
@@ -258,8 +260,6 @@ class Lab:
         for process in self._others:
             process.kill()
             process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
         for name in (self.client, *(e.namespace for e in self.engines.values()), self.bridge):
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 

@@ -97,8 +97,8 @@ class Chaos:
 
     def heal(self) -> None:
         world = self.world
-        for pair in tuple(world.cuts):
-            world.cut(*pair, cut=False)
+        for one, other in [sorted(pair) for pair in world.cuts]:
+            world.cut(one, other, False)
         for name, engine in world.engines.items():
             if engine.frozen:
                 world.thaw(name)

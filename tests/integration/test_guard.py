@@ -1,0 +1,228 @@
+"""Real guards in namespaces: killed, frozen, cut off, told to move; a raw socket watches who answers."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.guard_lab import VIP, Lab, LabEngine, lab, wait
+
+pytestmark = pytest.mark.root
+
+ANSWER_AFTER_CLAIM_S_MAX = 0.020
+
+NEW_CONNECTIONS = """
+import collections, socket, sys
+count = collections.Counter()
+for _ in range(int(sys.argv[2])):
+    with socket.create_connection((sys.argv[1], 80), timeout=2) as s:
+        count[s.recv(20).decode()] += 1
+print(*(f"{k}={v}" for k, v in sorted(count.items())))
+"""
+
+LONG_CONNECTIONS = """
+import socket, sys
+connections = []
+for _ in range(60):
+    s = socket.create_connection((sys.argv[1], 80), timeout=2); s.recv(20); connections.append(s)
+print(len(connections), flush=True)
+for line in sys.stdin:
+    alive = 0
+    for s in connections:
+        try:
+            s.sendall(b"x"); alive += bool(s.recv(20))
+        except OSError:
+            pass
+    print(alive, flush=True)
+"""
+
+
+@pytest.fixture
+def guards(tmp_path: Path) -> Iterator[Lab]:
+    with lab(tmp_path) as value:
+        yield value
+
+
+def answers(path: Path) -> list[tuple[float, str]]:
+    """(when, MAC) of all that was said about the VIP."""
+    complete = [line.split() for line in path.read_text().splitlines()]
+    return [(float(words[0]), words[1]) for words in complete if len(words) == 3]
+
+
+def spreads_over(engine: LabEngine) -> tuple[str, ...]:
+    engine.read()
+    return engine.report.alive_members.get("vip", ()) if engine.report else ()
+
+
+def wait_for_spread(engine: LabEngine, members: tuple[str, ...]) -> None:
+    wait(lambda: spreads_over(engine) == members)
+
+
+def shares(value: Lab, connections: int = 600) -> Counter[str]:
+    words = value.in_client(NEW_CONNECTIONS, VIP, str(connections)).split()
+    return Counter({w.split("=")[0]: int(w.split("=")[1]) for w in words})
+
+
+class LongConnections:
+    """60 connections of a client to the VIP; `alive` sends on each and counts the answers."""
+
+    def __init__(self, value: Lab) -> None:
+        command = ["ip", "netns", "exec", value.client, sys.executable, "-c", LONG_CONNECTIONS, VIP]
+        self._client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        assert self._line() == 60
+
+    def _line(self) -> int:
+        assert self._client.stdout is not None
+        return int(self._client.stdout.readline())
+
+    def alive(self) -> int:
+        assert self._client.stdin is not None
+        self._client.stdin.write("\n")
+        return self._line()
+
+    def close(self) -> None:
+        self._client.kill()
+        self._client.communicate()
+
+
+@pytest.mark.parametrize("fault", ["kill", "freeze", "cut"])
+def test_the_first_successor_takes_over_and_nobody_else_answers(guards: Lab, fault: str) -> None:
+    guards.start()
+    owner, successor = guards.engines["a"], guards.engines["b"]
+    witness = guards.witness()
+    wait(lambda: any(mac == owner.mac for _, mac in answers(witness)))
+    if fault == "kill":
+        owner.kill()
+    elif fault == "freeze":
+        owner.signal(signal.SIGSTOP)
+    else:
+        owner.carrier(False)
+    wait(lambda: successor.owns)
+    wait(lambda: any(mac == successor.mac for _, mac in answers(witness)))
+    claimed = successor.changes[-1][0]
+    if fault == "freeze":
+        owner.signal(signal.SIGCONT)
+    elif fault == "cut":
+        owner.carrier(True)
+    if fault != "kill":  # it is heard again, knows that it lost the VIP, and stays silent
+        wait(lambda: guards.hears_all(successor))
+        wait(lambda: not owner.owns)
+    count = len(answers(witness))
+    wait(lambda: len(answers(witness)) > count + 50)
+    late = [when - claimed for when, mac in answers(witness) if mac == owner.mac and when > claimed]
+    assert [s for s in late if s > ANSWER_AFTER_CLAIM_S_MAX] == []
+    what = successor.changes[-1][1].ownership
+    assert (what.from_engine, what.claim.count) == ("a", 1)
+    assert guards.engines["c"].owns is False
+
+
+def test_a_move_and_a_stop_lose_no_connection_attempt_and_wait_for_nothing(guards: Lab) -> None:
+    guards.start()
+    a, b = guards.engines["a"], guards.engines["b"]
+    held = LongConnections(guards)
+    try:
+        guards.tell(generation=2, owner="b", members=("b", "a"), draining=("a",), succession=("c",), list_version=2)
+        wait(lambda: b.owns and not a.owns)
+        assert b.changes[-1][1].ownership.why == "a resigned"
+        assert held.alive() == 60, "b sends what it does not know to the engine that had it"
+        assert shares(guards) == {"b": 600}
+    finally:
+        held.close()
+    b.processes["guard"].terminate()
+    wait(lambda: guards.engines["c"].owns)
+    assert guards.engines["c"].changes[-1][1].ownership.why == "b resigned"
+    assert b.processes["guard"].wait(timeout=5) == 0
+
+
+def test_haproxys_death_hands_the_vip_on_at_once(guards: Lab) -> None:
+    guards.start()
+    guards.engines["a"].processes["haproxy"].kill()
+    wait(lambda: guards.engines["b"].owns)
+    a = guards.engines["a"]
+    wait(lambda: not a.owns)
+    assert a.changes[-1][1].ownership.why == "HAProxy does not answer; resigned to b"
+    assert shares(guards, 50) == {"b": 50}
+
+
+def test_a_restarted_guard_listens_and_does_not_take_the_vip_back(guards: Lab) -> None:
+    guards.start()
+    a, b = guards.engines["a"], guards.engines["b"]
+    a.processes["guard"].kill()
+    a.processes["guard"].wait()
+    wait(lambda: b.owns)
+    a.start_guard()
+    guards.tell()
+    wait(lambda: guards.hears_all(a) and guards.hears_all(b))
+    first = time.monotonic()
+    wait(lambda: time.monotonic() > first + 0.5)  # longer than it listens
+    assert (a.owns, b.owns) == (False, True)
+
+
+def test_flows_are_spread_evenly_and_stay_where_they_are(guards: Lab) -> None:
+    guards.start()
+    a = guards.engines["a"]
+    held = LongConnections(guards)  # from before there was anything to spread over
+    try:
+        for version, members in enumerate((("a", "b"), ("a", "b", "c")), 2):
+            guards.tell(members=members, list_version=version)
+            wait_for_spread(a, members)
+            assert held.alive() == 60
+        count = shares(guards, 900)
+        assert set(count) == {"a", "b", "c"}
+        assert min(count.values()) > 200, count
+    finally:
+        held.close()
+    held = LongConnections(guards)
+    try:
+        guards.tell(members=("a", "b"), draining=("c",), list_version=4)
+        wait_for_spread(a, ("a", "b"))
+        assert held.alive() == 60, "a draining engine keeps its connections"
+        assert set(shares(guards)) == {"a", "b"}
+        guards.engines["b"].kill()
+        wait_for_spread(a, ("a",))
+        assert shares(guards) == {"a": 600}, "a dead member gets nothing any more"
+    finally:
+        held.close()
+
+
+def test_the_lease_fences_the_kernel_and_raw_sockets_alike(guards: Lab) -> None:
+    """Killed between two renewals, nothing of the engine says a word about the VIP, although the address is there."""
+    guards.start(succession=())
+    a = guards.engines["a"]
+    witness = guards.witness()
+    a.kill()
+    wait(lambda: bool(answers(witness)) and time.monotonic() - answers(witness)[-1][0] > 0.5)
+    script = (
+        "from shoal.engine.guard.arp import ArpSocket\n"
+        "import sys\n"
+        "for _ in range(5): ArpSocket('eth0').announce(sys.argv[1])\n"
+    )
+    count = len(answers(witness))
+    assert a.execute(sys.executable, "-c", script, VIP).wait(timeout=10) == 0
+    first = time.monotonic()
+    wait(lambda: time.monotonic() > first + 0.1)
+    assert len(answers(witness)) == count
+
+
+def test_a_lease_that_ended_cannot_be_renewed(guards: Lab) -> None:
+    """Compare and set in this kernel: what the whole fence rests on."""
+    script = (
+        "import time\n"
+        "from shoal.engine.guard.nft import Lease, Nft, ruleset\n"
+        "nft = Nft(); nft.run(ruleset('eth0', '02:00:00:00:00:01', 60).encode())\n"
+        "lease = Lease(nft, 'eth0'); lease.set_length(60)\n"
+        "said = [lease.renew()]\n"
+        "lease.acquire()\n"
+        "for _ in range(4): time.sleep(0.03); said.append(lease.renew())\n"
+        "time.sleep(0.1); said.append(lease.renew()); said.append(lease.renew())\n"
+        "lease.acquire(); lease.acquire(); said.append(lease.renew()); lease.drop(); said.append(lease.renew())\n"
+        "print(*map(int, said))\n"
+    )
+    assert guards.in_client(script).split() == ["0", "1", "1", "1", "1", "0", "0", "1", "0"]
