@@ -136,10 +136,8 @@ async def test_a_thousand_malformed_bodies_are_refused_with_a_reason_and_leave_n
         for number in range(BODIES):
             rng = random.Random(SEED + number)
             kind = kinds[number % len(kinds)]
-            body = next(wrong_bodies(rng, kind))
             method, path = rng.choice([("POST", f"/api/{kind.endpoint}")] * 4 + [("PUT", f"/api/pool/{pool['uuid']}")])
-            if method == "PUT":
-                body = next(wrong_bodies(rng, load().type("pool")))
+            body = next(wrong_bodies(rng, kind if method == "POST" else load().type("pool")))
             reply = await world.client.request(method, path, content=body)
             told = f"seed {SEED + number}: {method} {path} {body[:300]!r} -> {reply.status_code} {reply.text[:500]}"
             assert 400 <= reply.status_code < 500, told
@@ -154,12 +152,14 @@ async def test_malformed_patches_are_refused_too(tmp_path: Path) -> None:
         pool = await world.post("/api/pool", {"name": "kept"})
         before = (await world.store.list("/")).records
         step = {"op": "replace", "path": "/servers/0/port", "value": 1}
-        for body in (
+        bodies: list[dict[str, Any]] = [
             {"add": 5},
             {"add": {"servers": 5}},
             {"add": {"servers": [5]}},
             {"add": {"nothing": 1}},
             {"replace": {"servers": "x"}},
+            {"replace": {"vrf_ref": []}},
+            {"update": {"name": {}}},
             {"replace": {"uuid": "x"}, "name": "y"},
             {"delete": []},
             {"json_patch": {}},
@@ -174,7 +174,8 @@ async def test_malformed_patches_are_refused_too(tmp_path: Path) -> None:
             {"json_patch": [{**step, "path": "/servers/-9/port"}]},
             {"json_patch": [{**step, "path": "/servers/" + "9" * 5000}]},
             {},
-        ):
+        ]
+        for body in bodies:
             reply = await world.client.patch(f"/api/pool/{pool['uuid']}", json=body)
             assert reply.status_code == 400, f"{body} -> {reply.status_code} {reply.text}"
             assert len(reply.json()["error"]) > 10

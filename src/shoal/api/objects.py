@@ -8,8 +8,9 @@ from starlette.responses import Response
 
 from shoal.controller.intent import Intent, Written
 from shoal.controller.view import View
-from shoal.errors import Forbidden, NotFound
+from shoal.errors import Forbidden, Invalid, NotFound, Problem
 from shoal.objects import ObjectType, Registry
+from shoal.objects.check import kind_of, shown
 from shoal.objects.views import uuid_of
 
 from . import listing
@@ -24,6 +25,8 @@ ADMIN = "admin"
 OWN_ONLY = frozenset(["virtualservice", "pool", "poolgroup", "vsvip"])
 """Types whose admin objects other tenants don't see; of the rest they see and use admin's (the system's profiles)."""
 ALL_VERSIONS = "9999"
+SETTING_OPERATORS = ("add", "replace", "update")
+"""PATCH operators that give fields a value."""
 
 
 class Objects:
@@ -78,7 +81,8 @@ class Objects:
 
     async def collection(self, context: Context, kind: ObjectType) -> Response:
         if context.method == "POST":
-            slug, body = context.request.headers.get("slug"), await read_body(context.request)
+            slug, body = context.request.headers.get("slug"), decode_object(await read_body(context.request))
+            _check_identity(kind, body)
             written = await self._intent.create(kind.endpoint, body, context.caller, slug=slug)
             return self._written(context, kind, written, 201)
         if not context.reads:
@@ -110,9 +114,12 @@ class Objects:
         self._writable(context, kind, stored)
         body = decode_object(await read_body(context.request))
         if context.method == "PUT":
+            _check_identity(kind, body)
             _keep_unseen(kind, stored, body, context.look.version)
             written = await self._intent.replace(kind.endpoint, stored["uuid"], body, context.caller)
         else:
+            for operator in SETTING_OPERATORS:
+                _check_identity(kind, body.get(operator), f"{operator}.")
             written = await self._intent.patch(kind.endpoint, stored["uuid"], body, context.caller)
         return self._written(context, kind, written, 200)
 
@@ -129,6 +136,20 @@ class Objects:
         if status == 201:
             response.headers["Location"] = ascii_text(body["url"])
         return response
+
+
+def _check_identity(kind: ObjectType, body: object, where: str = "") -> None:
+    """Names and references are text. Raises Invalid: an empty list is a mistake, not a reference left out."""
+    if not isinstance(body, dict):
+        return
+    problems = [
+        Problem(path=f"{where}{name}", value=shown(value), why=f"must be a string, not {kind_of(value)}")
+        for name, value in body.items()
+        if value is not None and not isinstance(value, str) and (field := kind.fields.get(name)) is not None
+        if field.kind == "string" and (field.ref or name in ("name", "uuid"))
+    ]
+    if problems:
+        raise Invalid(problems)
 
 
 def _keep_unseen(kind: ObjectType, stored: Document, body: Document, version: str) -> None:

@@ -31,6 +31,21 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         self.listening.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Requests under way get `STOP_WITHIN_S`; connections that only idle are not waited for.
+
+        A TLS peer that keeps a connection open answers the closing alert when it uses it next, maybe never.
+        """
+        if self.server_state.tasks:
+            await asyncio.wait(set(self.server_state.tasks), timeout=STOP_WITHIN_S)
+        idle = list(self.server_state.connections)
+        self.force_exit = True
+        await super().shutdown(sockets=sockets)
+        for connection in idle:
+            transport = connection.transport
+            if isinstance(transport, asyncio.WriteTransport):
+                transport.abort()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are the program's, not the server's."""
