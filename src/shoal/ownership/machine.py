@@ -49,11 +49,28 @@ from shoal.wire.messages import Claim, Ownership
 
 def step(state: State, event: Event, now: float) -> tuple[State, list[Effect]]:
     """The next state, and what to do, in order. ``now``: monotonic seconds, never going back."""
+    if isinstance(event, Heard) and _is_old_news(state, event.message, now):
+        peer = replace(state.peers[event.message.engine], heard_at=now)
+        return replace(state, stepped_at=now, peers={**state.peers, peer.id: peer}), []
     turn = _Turn(state, now)
     turn.thaw()
     turn.take_in(event)
     turn.settle()
     return turn.state, turn.effects
+
+
+def _is_old_news(state: State, message: PeerMessage, now: float) -> bool:
+    """A living peer repeats what all conclusions were drawn from: nearly every heartbeat, so it must cost little."""
+    peer = state.peers.get(message.engine)
+    return (
+        isinstance(message, Heartbeat)
+        and peer is not None
+        and peer.settled_at == state.epoch
+        and now - state.stepped_at <= known.lease_s(state)
+        and now < state.beat_at + known.interval_s(state)
+        and known.alive(state, peer.id, now)
+        and (peer.incarnation, peer.able, peer.said) == (message.incarnation, message.able, message.entries)
+    )
 
 
 class _Turn:
@@ -72,6 +89,8 @@ class _Turn:
         self.state = replace(self.state, **changes)
 
     def put(self, view: VipView, **changes: object) -> VipView:
+        if any(changes[k] != getattr(view, k) for k in ("mode", "holder", "vip") if k in changes):
+            self.set(epoch=self.state.epoch + 1)
         view = replace(view, **changes)
         self.state.vips[view.vip.id] = view
         return view
@@ -228,7 +247,12 @@ class _Turn:
         restarted = peer.incarnation not in ("", message.incarnation)
         entries = {e.vip: e for e in message.entries}
         self.state.peers[peer.id] = replace(
-            peer, incarnation=message.incarnation, heard_at=self.now, able=message.able, entries=entries
+            peer,
+            incarnation=message.incarnation,
+            heard_at=self.now,
+            able=message.able,
+            said=message.entries,
+            entries=entries,
         )
         for view in tuple(self.state.vips.values()):
             if restarted and view.holder == peer.id:
@@ -244,6 +268,17 @@ class _Turn:
             for view in self.state.vips.values():
                 if view.mode is Mode.HELD:  # neighbours may have learnt another answer on the other side
                     self.do(Announce(view.vip.id, view.vip.addresses))
+
+        if not any(self.needs_repeating(e) for e in message.entries):
+            self.state.peers[peer.id] = replace(self.state.peers[peer.id], settled_at=self.state.epoch)
+
+    def needs_repeating(self, entry: Entry) -> bool:
+        view = self.state.vips.get(entry.vip)
+        if view is None:
+            return False
+        contested = entry.mode is Mode.HELD and view.mode is Mode.HELD
+        hearsay = entry.holder not in ("", self.state.engine, view.holder)
+        return entry.mode is Mode.WANT or contested or hearsay
 
     def without(self, view: VipView, peer: str) -> None:
         """``peer`` does not speak of this VIP. If it held it, it let go without a word: give the plan time to come."""

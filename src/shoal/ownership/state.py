@@ -35,7 +35,11 @@ class PeerView(msgspec.Struct, frozen=True, kw_only=True):
     lost_at: float = NEVER
     session: bool = False
     able: bool = False
+    said: tuple[Entry, ...] = ()
     entries: dict[str, Entry] = {}
+    """``said`` by VIP."""
+    settled_at: int = -1
+    """`State.epoch` when all conclusions were drawn from ``said``; -1 if saying it again has an effect again."""
 
 
 class VipView(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +81,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     link: bool = True
     isolated: bool = False
     stopping: bool = False
+    epoch: int = 0
+    """Grows with each change of what a VIP does or who holds it."""
     stepped_at: float = NEVER
     beat_at: float = NEVER
     listen_until: float = NEVER

@@ -95,7 +95,10 @@ class Guard:
 
     def feed(self, event: on.Event) -> None:
         now = self.loop.now()
+        vips = self._state.vips
         self._state, effects = step(self._state, event, now)
+        if self._state.vips is vips and self._timer is not None:
+            return  # nothing new: the machine wants to wake no earlier than it did
         lost = self._carry_out(effects)
         if lost:
             self.feed(on.LeaseLost())
