@@ -198,15 +198,20 @@ def wanting_from(state: State, view: VipView, now: float) -> float:
 
 
 def silent_at(view: VipView) -> float:
-    """When the address counts as silent, if no more answers come."""
-    return max(view.asked_at, view.answered_at) + PROBE_S
+    """When the address counts as silent, if no more answers come: never before a probe has gone unanswered."""
+    return max(view.asked_at, view.answered_at) + (PROBE_SLOW_S if probes_slowly(view) else 0.0) + PROBE_S
+
+
+def probes_slowly(view: VipView) -> bool:
+    """It has answered for long: the owner lives, though nothing else is heard of it."""
+    return view.answered_at > view.asked_at + 5 * PROBE_S
 
 
 def probe_due(view: VipView) -> float:
     """Quickly while waiting for silence, slowly once an answer shows that the owner lives on."""
     if view.probed_at == NEVER:
         return view.asked_at
-    slow = view.answered_at > view.asked_at + 5 * PROBE_S and view.answered_at >= view.probed_at
+    slow = probes_slowly(view) and view.answered_at >= view.probed_at
     return view.probed_at + (PROBE_SLOW_S if slow else PROBE_GAP_S)
 
 
