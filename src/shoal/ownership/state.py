@@ -15,7 +15,7 @@ PROBE_S = 0.020
 """How long an ARP probe may stay unanswered before the address counts as silent. Answers on one segment take < 1 ms."""
 PROBE_GAP_S = 0.010
 """Between repeated probes, so that one lost frame is not taken for silence."""
-PROBE_SLOW_S = 0.100
+PROBE_SLOW_S = 0.040
 """Between probes of an address that goes on answering."""
 LEASE_MARGIN_S = 0.010
 """Added to a dead peer's lease: timers of the kernel are as coarse as 4 ms, and a heartbeat takes a moment to arrive."""
