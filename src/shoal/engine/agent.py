@@ -39,7 +39,7 @@ APPLY_INTERVAL_S = 0.5
 """A burst's first change is applied at once, the others at least this far apart."""
 MEASURE_INTERVAL_S = 0.5
 RECONNECT_FIRST_S = 0.1
-RECONNECT_MAX_S = 3.0
+RECONNECT_MAX_S = 1.0
 OUTBOX_MAX = 1000
 WATCH_INTERVAL_S = 0.05
 SOCKET_PATH_MAX = 90

@@ -86,7 +86,8 @@ class Bench:
             async def whole() -> bool:
                 found = await api.placement(service["uuid"])
                 ready = [p for p in found["placements"] if p["state"] == "ready"]
-                settled = found["armed"] and found["answers"] not in ("", owner)
+                gone = owner if kind == "kill" else ""
+                settled = found["armed"] and found["answers"] not in ("", gone)
                 return bool(
                     settled and len(ready) == engines == len(found["placements"]) and len(found["succession"]) > 1
                 )
