@@ -1,0 +1,112 @@
+"""The shell's way to the controller: one session, errors in words."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from shoal import API_VERSION
+from shoal.errors import NotFound, NotReady, ShoalError, Unauthenticated
+
+TIMEOUT_S = 30.0
+PAGE_SIZE = 200
+Document = dict[str, Any]
+
+
+class Refusal(ShoalError):
+    """The controller said no; the words are its."""
+
+
+class Client:
+    """``url`` such as ``https://host:9443``; ``ca`` a PEM file to verify the controller by (None = unverified)."""
+
+    def __init__(self, url: str, user: str, password: str, *, tenant: str = "admin", ca: str | None = None) -> None:
+        if "://" not in url:
+            url = f"https://{url}"
+        self.url = url.rstrip("/")
+        self.tenant = tenant
+        self._credentials = {"username": user, "password": password}
+        self._http = httpx.Client(base_url=self.url, verify=_context(ca), timeout=TIMEOUT_S, trust_env=False)
+        self.warnings: list[str] = []
+
+    def login(self) -> None:
+        """Raises Unauthenticated, NotReady (with what to check)."""
+        answer = self._send("POST", "/login", data=self._credentials)
+        if answer.status_code != 200:
+            raise Unauthenticated(_words(answer))
+
+    def close(self) -> None:
+        self._http.close()
+
+    def call(self, method: str, path: str, body: Document | None = None) -> Any:
+        """Raises Refusal, NotFound, NotReady. A session that has ended is opened again, once."""
+        answer = self._api(method, path, body)
+        if answer.status_code == 401:
+            self.login()
+            answer = self._api(method, path, body)
+        self.warnings = answer.headers.get_list("x-shoal-warning")
+        if answer.status_code == 404:
+            raise NotFound(_words(answer))
+        if answer.status_code >= 300:
+            raise Refusal(_words(answer))
+        return answer.json() if answer.content else None
+
+    def _api(self, method: str, path: str, body: Document | None) -> httpx.Response:
+        headers = {
+            "X-CSRFToken": self._http.cookies.get("csrftoken", ""),
+            "X-Avi-Version": API_VERSION,
+            "X-Avi-Tenant": self.tenant,
+            "Referer": self.url,
+        }
+        return self._send(method, f"/api/{path}", json=body, headers=headers)
+
+    def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **more)
+        except httpx.HTTPError as error:
+            hint = "Is it running (shoal status), and is --controller right?"
+            raise NotReady(f"The controller at {self.url} does not answer: {error}.", hint=hint) from None
+
+    # --- objects ---
+
+    def named(self, type: str, name: str) -> Document | None:
+        found: list[Document] = self.call("GET", f"{type}?name={quote(name, safe='')}&include_name=")["results"]
+        return found[0] if found else None
+
+    def singleton(self, type: str) -> Document:
+        found: Document = self.call("GET", f"{type}?include_name=")
+        return found
+
+    def all(self, type: str, fields: str = "") -> list[Document]:
+        """Every object of a type, all pages."""
+        found: list[Document] = []
+        number = 1
+        while True:
+            page = self.call("GET", f"{type}?include_name=&page_size={PAGE_SIZE}&page={number}&fields={fields}")
+            found += page["results"]
+            if "next" not in page:
+                return found
+            number += 1
+
+    def node_name(self) -> str:
+        nodes = self.singleton("cluster").get("nodes") or [{"name": "controller"}]
+        return str(nodes[0]["name"]).replace(".", "-")
+
+
+def _context(ca: str | None) -> ssl.SSLContext:
+    if ca:
+        return ssl.create_default_context(cafile=ca)
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _words(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {answer.status_code}"
