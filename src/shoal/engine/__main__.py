@@ -16,14 +16,9 @@ from shoal.wire.engine_config import EngineConfig
 
 async def _run(config: EngineConfig) -> None:
     agent = Agent(config)
-    loop = asyncio.get_running_loop()
-    task = asyncio.create_task(agent.run())
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        await agent.leave()
+        asyncio.get_running_loop().add_signal_handler(number, agent.stop)
+    await agent.run()
 
 
 def main() -> int:

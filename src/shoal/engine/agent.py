@@ -1,7 +1,7 @@
 """The agent: keeps HAProxy and the guard in line with the desired state, and the controller informed.
 
-It needs no controller to go on serving. Three tasks: `_apply_loop` owns HAProxy, `_session_loop` the controller's
-link, `_measure_loop` the figures; the guard's link runs beside them.
+It needs no controller to go on serving. Its tasks: `_apply_loop` owns HAProxy, `_watch_loop` notices its end,
+`_measure_loop` makes the figures; the controller's session and the guard's link run beside them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import asyncio
 import hashlib
 import logging
 import os
-import random
 import resource
+import shutil
 import time
 import uuid
 from pathlib import Path
@@ -20,44 +20,45 @@ import msgspec
 
 from shoal import __version__
 from shoal.wire import messages
-from shoal.wire.channel import Channel, ChannelClosed, ProtocolError, connect
-from shoal.wire.desired import Manifest
 from shoal.wire.engine_config import EngineConfig
 from shoal.wire.guard import Changed, Desired, GuardStart, Report
-from shoal.wire.tls import engine_context
 
+from . import measure
 from .guard_link import GuardLink
 from .haproxy import render, runtime
 from .haproxy.control import Control
 from .haproxy.process import Broken
-from .measure import Cost, server_states, service_stats
 from .parts import Parts
+from .session import Session
 
 log = logging.getLogger("shoal.agent")
 
 APPLY_INTERVAL_S = 0.5
-"""A burst's first change is applied at once, the others at least this far apart."""
+"""A burst's first change is applied at once, the reloads after it at least this far apart."""
+FAILURE_RETRY_S = 1.0
 MEASURE_INTERVAL_S = 0.5
-RECONNECT_FIRST_S = 0.1
-RECONNECT_MAX_S = 1.0
-OUTBOX_MAX = 1000
-WATCH_INTERVAL_S = 0.05
-SOCKET_PATH_MAX = 90
-SYSCTLS = {"ipv4/ip_nonlocal_bind": "1", "ipv4/ip_local_port_range": "10000 65000", "core/somaxconn": "8192"}
+SOCKET_FOLDER_CHARACTERS_MAX = 90
+"""A Unix socket's path has room for 107 octets; ours add a file's name and HAProxy's suffix while it binds."""
+SYSCTLS = {
+    "ipv4/ip_nonlocal_bind": "1",
+    "ipv6/ip_nonlocal_bind": "1",
+    "ipv4/ip_local_port_range": "10000 65000",
+    "ipv4/tcp_tw_reuse": "1",
+    "core/somaxconn": "8192",
+}
 
 
 class Agent:
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
-        directory = Path(config.directory)
-        self._parts = Parts(directory / "desired.msgpack")
+        self._parts = Parts(Path(config.directory) / "desired.msgpack")
         self._facts = render.Facts(
             directory=config.directory,
-            sockets=_socket_folder(config),
+            sockets=_socket_folder(config.directory),
             descriptors_max=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+            memory_mb=config.memory_mb,
         )
         self._control = Control(self._facts)
-        self._incarnation = uuid.uuid4().hex
         self._guard = GuardLink(
             GuardStart(
                 engine=config.id,
@@ -70,66 +71,73 @@ class Agent:
             self._on_changed,
             self._on_report,
         )
+        self._session = Session(
+            config, self._parts, hello=self._hello, status=lambda: self._status, on_state=lambda: self._wanted.set()
+        )
+        self._incarnation = uuid.uuid4().hex
+        self._stopping = asyncio.Event()
         self._wanted = asyncio.Event()
         self._due_at = 0.0
-        self._applied = ""
+        self._applied: str | None = None
+        self._owned: dict[str, messages.Owned] = {}
         self._report: Report | None = None
-        self._outbox: asyncio.Queue[messages.FromEngine] = asyncio.Queue(OUTBOX_MAX)
-        self._manifest: Manifest | None = None
-        self._status: messages.Status | None = None
-        self._cost = Cost()
-        self._link: Channel[messages.FromController] | None = None
+        self._status = messages.Status(root="", haproxy=False, link=True)
+        self._cost = measure.Cost()
+
+    def stop(self) -> None:
+        """Have `run` resign the VIPs, stop HAProxy and end."""
+        self._stopping.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until `stop`. Killed instead, it leaves guard and HAProxy serving, and the next agent adopts both."""
         _set_sysctls()
         self._parts.restore()
         self._wanted.set()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._guard.run())
-            tasks.create_task(self._apply_loop())
-            tasks.create_task(self._session_loop())
-            tasks.create_task(self._measure_loop())
-
-    async def leave(self) -> None:
-        """A clean stop: peers take over before HAProxy closes."""
-        guard = asyncio.create_task(self._guard.run())
-        await self._guard.stop()
-        guard.cancel()
-        await asyncio.gather(guard, return_exceptions=True)
-        self._control.process.stop()
+        async with asyncio.TaskGroup() as group:
+            loops = (self._apply_loop(), self._watch_loop(), self._measure_loop(), self._session.run())
+            tasks = [group.create_task(loop) for loop in loops]
+            tasks.append(group.create_task(self._guard.run()))
+            await self._stopping.wait()
+            for task in tasks[:3]:
+                task.cancel()
+            await self._guard.stop()  # peers take over before HAProxy closes
+            await self._session.leave("the agent was told to stop")
+            for task in tasks:
+                task.cancel()
+            await self._control.process.stop()
+        if self._facts.sockets != self.config.directory:
+            shutil.rmtree(self._facts.sockets, ignore_errors=True)
 
     # --- HAProxy ---
 
     async def _apply_loop(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(WATCH_INTERVAL_S):
-                    await self._wanted.wait()
-            except TimeoutError:
-                if self._control.process.running() or not self._applied:
-                    continue
-                log.warning("HAProxy has ended; starting it again")
+            await self._wanted.wait()
             wait = self._due_at - time.monotonic()
             if wait > 0:
                 await asyncio.sleep(wait)
             self._wanted.clear()
-            await self._apply()
+            try:
+                await self._apply()
+            except (Broken, OSError) as error:
+                log.error("HAProxy can't be brought in line: %s", error)
+                self._due_at = time.monotonic() + FAILURE_RETRY_S
+                self._wanted.set()
+
+    async def _watch_loop(self) -> None:
+        while True:
+            await self._control.process.ended()
+            log.warning("HAProxy has ended; starting it again")
+            self._wanted.set()
 
     async def _apply(self) -> None:
+        """Raises Broken, OSError; then nothing of the new state was told to anyone."""
         root, began = self._parts.root, time.monotonic()
-        vips = self._parts.vips()
-        try:
-            result = await self._control.apply(self._parts.services(), self._parts.certificates())
-        except Broken as error:
-            log.error("HAProxy can't be brought in line: %s", error)
-            self._due_at = time.monotonic() + APPLY_INTERVAL_S
-            self._wanted.set()
-            return
-        if result.how in ("reload", "start"):
+        unreadable, vips, settings = self._parts.problems, self._parts.vips(), self._parts.settings()
+        result = await self._control.apply(self._parts.services(), self._parts.certificates())
+        if result.how == "reload":
             self._due_at = began + APPLY_INTERVAL_S
-        settings = self._parts.settings()
-        if settings is not None:
+        if settings is not None:  # only now: what the guard claims must be served
             self._guard.want(
                 Desired(
                     timing=settings.timing,
@@ -139,62 +147,39 @@ class Agent:
                     gateway=settings.gateway,
                 )
             )
-        self._applied = root or "none"
+        self._applied = root
         took_ms = (time.monotonic() - began) * 1000
-        problems = tuple(messages.PartProblem(f"service/{id}", why) for id, why in result.problems.items())
-        self._say(messages.Applied(root=root, how=result.how, took_ms=took_ms, problems=problems))
-        log.info("applied %s by %s in %.0f ms, %d services", root, result.how, took_ms, len(self._control.services))
+        problems = {**unreadable, **{f"service/{id}": why for id, why in result.problems.items()}}
+        if root:
+            self._session.say(
+                messages.Applied(
+                    root=root,
+                    how=result.how,
+                    took_ms=took_ms,
+                    problems=tuple(messages.PartProblem(part, why) for part, why in problems.items()),
+                    notes=tuple(messages.PartProblem(f"service/{id}", why) for id, why in result.notes.items()),
+                )
+            )
+        served = len(self._control.services)
+        log.info("applied %s by %s in %.0f ms: %d services", root or "nothing yet", result.how, took_ms, served)
+        for part, why in problems.items():
+            log.warning("%s is not served: %s", part, why)
 
     # --- the guard ---
 
     def _on_changed(self, message: Changed) -> None:
-        self._say(msgspec.structs.replace(message.ownership, at=time.time()))
+        what = message.ownership
+        if what.owner:
+            self._owned[what.vip] = messages.Owned(vip=what.vip, claim=what.claim)
+        else:
+            self._owned.pop(what.vip, None)
+        self._session.say(what if what.at else msgspec.structs.replace(what, at=time.time()))
 
     def _on_report(self, report: Report) -> None:
         self._report = report
+        self._owned = {owned.vip: owned for owned in report.owned}
 
     # --- the controller ---
-
-    def _say(self, message: messages.FromEngine) -> None:
-        """Queue for the controller; with none connected only the newest matter, and `Hello` carries those."""
-        if self._link is None:
-            return
-        if self._outbox.full():
-            self._outbox.get_nowait()
-        self._outbox.put_nowait(message)
-
-    async def _session_loop(self) -> None:
-        delay = RECONNECT_FIRST_S
-        context = engine_context(Path(self.config.directory))
-        while True:
-            for controller in self.config.controllers:
-                host, _, port = controller.rpartition(":")
-                try:
-                    link = await connect(host, int(port), context)
-                except (OSError, ChannelClosed, ProtocolError) as error:
-                    log.info("controller %s: %s", controller, error)
-                    continue
-                began = time.monotonic()
-                try:
-                    await self._session(link)
-                except* (OSError, ChannelClosed, ProtocolError) as ended:
-                    log.info("controller %s: %s", controller, ended.exceptions[0])
-                finally:
-                    self._link = None
-                    await link.close()
-                if time.monotonic() - began > RECONNECT_MAX_S:
-                    delay = RECONNECT_FIRST_S
-            await asyncio.sleep(delay * (0.5 + random.random()))
-            delay = min(delay * 2, RECONNECT_MAX_S)
-
-    async def _session(self, link: Channel[messages.FromController]) -> None:
-        while not self._outbox.empty():
-            self._outbox.get_nowait()
-        await link.send(self._hello())
-        self._link = link
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._send(link))
-            tasks.create_task(self._receive(link))
 
     def _hello(self) -> messages.Hello:
         return messages.Hello(
@@ -204,47 +189,10 @@ class Agent:
             incarnation=self._incarnation,
             address=self.config.address,
             mac=self.config.mac,
-            root=self._parts.root if self._applied == self._parts.root else "",
-            parts=self._parts.hashes if self._applied == self._parts.root else (),
-            owned=self._report.owned if self._report else (),
+            root=self._applied or "",
+            parts=self._parts.hashes,
+            owned=tuple(self._owned.values()),
         )
-
-    async def _send(self, link: Channel[messages.FromController]) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(messages.STATUS_INTERVAL_S):
-                    message = await self._outbox.get()
-            except TimeoutError:
-                message = self._status or messages.Status(root=self._applied, haproxy=False, link=True)
-            await link.send(message)
-
-    async def _receive(self, link: Channel[messages.FromController]) -> None:
-        while True:
-            message = await link.receive()
-            match message:
-                case messages.State():
-                    self._manifest = message.manifest
-                    self._parts.offer(message.inline)
-                    await self._advance(link)
-                case messages.Parts():
-                    self._parts.offer(message.parts)
-                    await self._advance(link)
-                case messages.Rejected():
-                    raise ChannelClosed(f"the controller rejects this engine: {message.why}")
-                case _:
-                    pass
-
-    async def _advance(self, link: Channel[messages.FromController]) -> None:
-        """Take the newest manifest on as soon as all its parts are here."""
-        if self._manifest is None:
-            return
-        lacking = self._parts.lacking(self._manifest)
-        if lacking:
-            await link.send(messages.Fetch(lacking))
-            return
-        self._parts.accept(self._manifest)
-        self._manifest = None
-        self._wanted.set()
 
     # --- figures ---
 
@@ -257,36 +205,33 @@ class Agent:
             except runtime.RuntimeFailure:
                 rows = []
             before, self._status = self._status, self._measured(rows)
-            changed = (
-                before is None or _health(before) != _health(self._status) or before.drained != self._status.drained
-            )
-            if changed or time.monotonic() >= due:
+            if _health(before) != _health(self._status) or time.monotonic() >= due:
                 due = time.monotonic() + messages.STATUS_INTERVAL_S
-                self._say(self._status)
+                self._session.say(self._status)
 
     def _measured(self, rows: list[runtime.Row]) -> messages.Status:
-        services = self._control.services
-        stats = service_stats(services, rows)
-        busy = {services[s.service].vip for s in stats if s.connections}
-        draining = [vip.id for vip in self._parts.vips() if self.config.id in vip.draining]
+        services, report = self._control.services, self._report
         cpu, memory = self._cost.read([os.getpid(), self._control.process.worker])
-        report = self._report
+        draining = [vip for vip in self._parts.vips() if self.config.id in vip.draining]
+        busy = measure.connected_addresses() if draining else frozenset()
         return messages.Status(
-            root=self._applied,
+            root=self._applied or "",
             haproxy=bool(rows),
             link=report.link if report else True,
-            owned=report.owned if report else (),
-            servers=server_states(services, rows),
-            services=stats,
+            owned=tuple(self._owned.values()),
+            servers=measure.server_states(services, rows),
+            services=measure.service_stats(services, rows),
             peers=report.peers if report else (),
             cpu_percent=round(cpu, 1),
             memory_mb=round(memory, 1),
-            drained=tuple(vip for vip in draining if vip not in busy),
+            drained=tuple(vip.id for vip in draining if busy.isdisjoint(map(measure.plain, vip.addresses))),
         )
 
 
 def _health(status: messages.Status) -> tuple[object, ...]:
-    return status.haproxy, status.link, status.owned, tuple((s.service, s.server, s.state) for s in status.servers)
+    """What the controller should hear of at once."""
+    servers = tuple((s.service, s.server, s.state) for s in status.servers)
+    return status.haproxy, status.link, status.owned, status.drained, servers
 
 
 def _set_sysctls() -> None:
@@ -298,11 +243,11 @@ def _set_sysctls() -> None:
             log.warning("sysctl net/%s: %s", name, error)
 
 
-def _socket_folder(config: EngineConfig) -> str:
+def _socket_folder(directory: str) -> str:
     """The engine's directory, or a short one in /run when paths there would be too long for a Unix socket."""
-    if len(config.directory) <= SOCKET_PATH_MAX:
-        return config.directory
-    short = hashlib.blake2b(config.directory.encode(), digest_size=6).hexdigest()
+    if len(directory.encode()) <= SOCKET_FOLDER_CHARACTERS_MAX:
+        return directory
+    short = hashlib.blake2b(directory.encode(), digest_size=6).hexdigest()
     folder = Path(f"/run/shoal-{short}")
     folder.mkdir(mode=0o700, exist_ok=True)
     return str(folder)

@@ -34,6 +34,8 @@ class GuardLink:
         self._desired: Desired | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._child: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+        self._ended = asyncio.Event()
         self._decoder = msgspec.json.Decoder(FromGuard)
 
     def want(self, desired: Desired) -> None:
@@ -46,13 +48,14 @@ class GuardLink:
             self._writer.write(msgspec.json.encode(message) + b"\n")
 
     async def run(self) -> None:
-        """Keep the guard running and listen to it, until cancelled."""
-        while True:
+        """Keep the guard running and listen to it, until cancelled or `stop`."""
+        while not self._stopping:
             try:
                 await self._session()
             except (OSError, ValueError, asyncio.IncompleteReadError) as error:
-                log.info("the guard's socket: %s", error)
-            self._writer = None
+                log.warning("the guard's socket: %s", error)
+                await asyncio.sleep(CONNECT_RETRY_S)
+        self._ended.set()
 
     async def _session(self) -> None:
         reader, writer = await self._connect()
@@ -67,6 +70,7 @@ class GuardLink:
                 else:
                     self._on_report(message)
         finally:
+            self._writer = None
             writer.close()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -96,13 +100,14 @@ class GuardLink:
             )
 
     async def stop(self) -> None:
-        """Have it resign every VIP and end."""
-        self._tell(Stop())
+        """Have it resign every VIP and end. A guard that does not is killed: its kernel leases end by themselves."""
+        self._stopping = True
         if self._writer is not None:
+            self._tell(Stop())
             try:
                 async with asyncio.timeout(STOP_WITHIN_S):
-                    await self._writer.drain()
-                    while self._child is not None and self._child.poll() is None:
-                        await asyncio.sleep(CONNECT_RETRY_S)
-            except (TimeoutError, OSError) as error:
-                log.warning("the guard did not stop by itself: %s", error or "time-out")
+                    await self._ended.wait()
+            except TimeoutError:
+                log.warning("the guard did not end within %g s", STOP_WITHIN_S)
+        if self._child is not None and self._child.poll() is None:
+            self._child.kill()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import socket
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +17,7 @@ from .haproxy import render, runtime
 from .haproxy.escape import word
 
 STATES = {"UP": "up", "DOWN": "down", "DRAIN": "drain", "MAINT": "maint", "NOLB": "drain", "no": "up"}
+"""HAProxy's words; ``no check`` counts as up."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -31,7 +35,7 @@ def server_states(services: Mapping[str, Service], rows: Iterable[runtime.Row]) 
                         pool=service.pool.id,
                         server=server.name,
                         state=STATES.get(row.status.split(" ", 1)[0], "unknown"),
-                        check=row.check.lstrip("* "),
+                        check=row.check,
                         connections=row.current,
                         sessions_total=row.total,
                         errors_total=row.errors,
@@ -55,6 +59,40 @@ def service_stats(services: Mapping[str, Service], rows: Iterable[runtime.Row]) 
         for id in services
         if (row := fronts.get(render.frontend_name(id))) is not None
     )
+
+
+CONNECTED = frozenset({"01", "03", "04", "05", "08", "09", "0B"})
+"""TCP states of /proc/net/tcp in which a client still has something of us: all but closed, waiting and listening."""
+
+
+def connected_addresses() -> frozenset[str]:
+    """Local addresses that have a TCP connection in this network namespace, old HAProxy workers' too (their
+    connections are in no statistics)."""
+    found: set[str] = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:  # a kernel without IPv6
+            continue
+        found |= {line.split(None, 2)[1].split(":")[0] for line in lines if line.split(None, 4)[3] in CONNECTED}
+    return frozenset(map(_address, found))
+
+
+def _address(digits: str) -> str:
+    """The kernel prints an address as 32-bit words of its own byte order (proc(5))."""
+    words = [bytes.fromhex(digits[at : at + 8]) for at in range(0, len(digits), 8)]
+    octets = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+    return plain(socket.inet_ntop(socket.AF_INET if len(octets) == 4 else socket.AF_INET6, octets))
+
+
+def plain(address: str) -> str:
+    """One spelling of each address; an IPv4 address in IPv6 clothes is IPv4. Text that is none stays as it is."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return str(mapped or parsed)
 
 
 class Cost:

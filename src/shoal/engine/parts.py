@@ -26,6 +26,8 @@ class Parts:
         self._hashes: dict[str, str] = {}
         self._decoded: dict[str, Part] = {}
         self._pool: dict[str, bytes] = {}
+        self.problems: dict[str, str] = {}
+        """Part id -> why it can't be read; the others count all the same."""
 
     def restore(self) -> bool:
         """The last state from disk; False when there is none (or it is unreadable, which counts as none)."""
@@ -46,7 +48,7 @@ class Parts:
         return tuple(p.id for p in manifest.parts if self._find(p.id, p.hash) is None)
 
     def accept(self, manifest: Manifest) -> None:
-        """Make the manifest the desired state. All its parts must be here. Raises ValueError on a malformed part."""
+        """Make the manifest the desired state. All its parts must be here."""
         parts = {p.id: self._find(p.id, p.hash) for p in manifest.parts}
         self._take(manifest.root, {id: data for id, data in parts.items() if data is not None})
         self._pool.clear()
@@ -58,11 +60,22 @@ class Parts:
         return self._pool.get(f"{id}@{digest}")
 
     def _take(self, root: str, parts: dict[str, bytes]) -> None:
-        decoded = {id: wire.decode_part(data) for id, data in parts.items()}
+        hashes = {id: wire.digest(data) for id, data in parts.items()}
+        decoded: dict[str, Part] = {}
+        problems: dict[str, str] = {}
+        for id, data in parts.items():
+            if id in self._decoded and self._hashes.get(id) == hashes[id]:
+                decoded[id] = self._decoded[id]  # the very object: what is unchanged is seen at a glance
+                continue
+            try:
+                decoded[id] = wire.decode_part(data)
+            except ValueError as error:
+                problems[id] = f"The part can't be read: {error}"
         self.root, self._data, self._decoded = root, parts, decoded
-        self._hashes = {id: wire.digest(data) for id, data in parts.items()}
+        self._hashes, self.problems = hashes, problems
 
     def _save(self) -> None:
+        """Certificates' keys are in it, so only root may read it."""
         fresh = self._file.with_suffix(".new")
         fresh.touch(mode=0o600)
         fresh.write_bytes(msgspec.msgpack.encode(Kept(self.root, self._data)))

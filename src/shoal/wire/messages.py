@@ -67,6 +67,8 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, tag="applied"):
     how: str
     took_ms: float
     problems: tuple[PartProblem, ...] = ()
+    notes: tuple[PartProblem, ...] = ()
+    """Parts that are served, but not quite as asked for."""
 
 
 class Ownership(msgspec.Struct, frozen=True, kw_only=True, tag="ownership"):

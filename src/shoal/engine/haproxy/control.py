@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from shoal.wire.desired import Certificate, Server, Service
+from shoal.wire.desired import Certificate, Service
 
-from . import render, runtime
+from . import carry, render, runtime, steer
 from .escape import Unrenderable, word
 from .process import Broken, Process
-from .render import Facts
+from .render import Facts, Fragment
 
 log = logging.getLogger("shoal.haproxy")
 
+REFUSED_BINDS_MAX = 8
+"""Services set aside one after another because their address can't be bound, before giving up."""
+_FRONTEND = re.compile(r"\bvs_(?P<service>[A-Za-z0-9_.:-]+)")
+
 
 class Result(msgspec.Struct, frozen=True):
-    """``how``: none, runtime, reload or start. ``problems``: service id -> why it is not served."""
+    """``how``: none, runtime, reload or start. ``problems``: service id -> why it is not served; ``notes``: service
+    id -> how it is served otherwise than asked for."""
 
     how: str
     problems: dict[str, str]
+    notes: dict[str, str] = {}
 
 
 class Control:
@@ -33,9 +40,11 @@ class Control:
         self.facts = facts
         self.process = Process(facts)
         self._services: dict[str, Service] = {}
-        self._problems: dict[str, str] = {}
         self._config = ""
-        self._drains: dict[tuple[str, str], asyncio.TimerHandle] = {}
+        self._drawn: dict[str, tuple[Service, Fragment]] = {}
+        self._refused: dict[str, str] = {}
+        self._drains: dict[tuple[str, str], asyncio.TimerHandle | None] = {}
+        self._ending: set[asyncio.Task[bool]] = set()
 
     @property
     def services(self) -> Mapping[str, Service]:
@@ -43,51 +52,171 @@ class Control:
         return self._services
 
     async def apply(self, services: Mapping[str, Service], certificates: Mapping[str, Certificate]) -> Result:
-        """Serve exactly these. One that can't be is set aside with its reason; the others are served."""
-        self._write_certificates(certificates)
+        """Serve exactly these. One that can't be is set aside with its reason; the others are served.
+
+        Raises Broken when HAProxy can't be brought to serve at all.
+        """
+        if self._write_certificates(certificates):
+            self._config = ""
+            self._refused.clear()
         fragments, problems = self._fragments(services)
         config = render.config(self.facts, fragments)
-        alive = self.process.running() or self.process.adopt()
+        alive = self.process.running() or await self._adopt(config)
         if alive and config == self._config:
-            return Result("none", problems)
-        commands = self._runtime_commands(services, problems) if alive and self._config else None
-        if commands is not None and await self._run(commands):
-            self.process.write(config)
+            how = "none"
+            if not self._services:
+                self._resume(services, problems)
+        elif alive and self._config and await self._steer(_without(services, problems), config):
             how = "runtime"
         else:
-            how, config, problems = await self._load(fragments, problems, alive)
-        self._config, self._problems = config, problems
-        self._services = {id: service for id, service in services.items() if id not in problems}
-        return Result(how, problems)
+            how, config, refused = await self._load(services, fragments, problems, alive)
+            problems = {**problems, **refused}
+        self._config = config
+        self._services = _without(services, problems)
+        self._forget_certificates(certificates)
+        notes = {id: " ".join(fragments[id].notes) for id in self._services if fragments[id].notes}
+        return Result(how, problems, notes)
 
-    def _fragments(self, services: Mapping[str, Service]) -> tuple[dict[str, str], dict[str, str]]:
-        fragments, problems = {}, {}
+    def _fragments(self, services: Mapping[str, Service]) -> tuple[dict[str, Fragment], dict[str, str]]:
+        drawn: dict[str, tuple[Service, Fragment]] = {}
+        serving_first = sorted(services.values(), key=lambda s: (s.id not in self._services, s.id))
+        problems = render.overlaps(serving_first)
         for id, service in services.items():
+            if id in problems:
+                continue
+            known = self._drawn.get(id)
             try:
-                fragments[id] = render.service_fragment(service, self.facts)
+                fragment = known[1] if known and known[0] is service else render.service_fragment(service, self.facts)
             except Unrenderable as error:
                 problems[id] = str(error)
-        return fragments, problems
+                continue
+            if fragment.text in self._refused:
+                problems[id] = self._refused[fragment.text]
+            else:
+                drawn[id] = service, fragment
+        self._drawn = drawn
+        return {id: fragment for id, (_, fragment) in drawn.items()}, problems
+
+    # --- adopting ---
+
+    async def _adopt(self, config: str) -> bool:
+        """Take over an HAProxy that an earlier agent left; if it runs this very file, nothing needs doing."""
+        if not await self.process.adopt():
+            return False
+        self._config = config if self.process.runs(config) else ""
+        return True
+
+    def _resume(self, services: Mapping[str, Service], problems: Mapping[str, str]) -> None:
+        """Drains that were under way when the earlier agent ended begin anew, with their whole time."""
+        for id, service in _without(services, problems).items():
+            for server in service.pool.servers if service.pool else ():
+                if not server.enabled and service.pool and service.pool.graceful_disable_s > 0:
+                    self._begin(steer.Drain(id, server.name, service.pool.graceful_disable_s))
+
+    # --- the runtime way ---
+
+    async def _steer(self, wanted: dict[str, Service], config: str) -> bool:
+        steering = steer.steer(self._services, wanted)
+        if steering is None or not await self._run(steering.commands):
+            return False
+        self.process.write(config)
+        self._account(steering.begin, steering.end)
+        return True
+
+    async def _run(self, commands: Iterable[steer.Command]) -> bool:
+        """False when HAProxy refused one (the caller then reloads)."""
+        for command in commands:
+            try:
+                answer = await runtime.command(render.admin_socket(self.facts), command.text)
+            except runtime.RuntimeFailure as error:
+                log.warning("%s: %s", command.text, error)
+                return False
+            if not answer.startswith(command.answer) if command.answer else answer:
+                log.info("%s: %s", command.text, answer)
+                return False
+        return True
+
+    def _account(self, begin: Iterable[steer.Drain], end: Iterable[tuple[str, str]]) -> None:
+        for key in end:
+            handle = self._drains.pop(key, None)
+            if handle is not None:
+                handle.cancel()
+        for drain in begin:
+            self._begin(drain)
+
+    def _begin(self, drain: steer.Drain) -> None:
+        loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            self._drains.pop((drain.service, drain.server), None)
+            task = loop.create_task(self._run(steer.cut(drain.service, drain.server)))
+            self._ending.add(task)  # the loop holds tasks only weakly
+            task.add_done_callback(self._ending.discard)
+
+        key = drain.service, drain.server
+        before = self._drains.pop(key, None)
+        if before is not None:
+            before.cancel()
+        self._drains[key] = loop.call_later(drain.seconds, end) if drain.seconds > 0 else None
+
+    # --- the way of a reload ---
 
     async def _load(
-        self, fragments: dict[str, str], problems: dict[str, str], alive: bool
+        self, services: Mapping[str, Service], fragments: dict[str, Fragment], problems: Mapping[str, str], alive: bool
     ) -> tuple[str, str, dict[str, str]]:
-        config = render.config(self.facts, fragments)
+        """(how, what now runs, service id -> HAProxy's words for those it refused)"""
+        refused = await self._refusals(fragments)
+        for _ in range(REFUSED_BINDS_MAX):
+            good = {id: text for id, text in fragments.items() if id not in refused}
+            config = render.config(self.facts, good)
+            begin, end = steer.drains(self._services, _without(services, {**problems, **refused}))
+            try:
+                if alive:
+                    self._account(begin, end)
+                    await self._carry_states(_without(services, {**problems, **refused}))
+                    await self.process.reload(config)
+                    return "reload", config, refused
+                await self.process.start(config)
+            except Broken as error:
+                culprits = self._culprits(good, str(error))
+                if not culprits:
+                    raise
+                refused.update(culprits)
+                alive = self.process.running()
+                continue
+            return "start", config, refused
+        raise Broken(f"More than {REFUSED_BINDS_MAX} virtual services can't be bound.")
+
+    async def _carry_states(self, wanted: Mapping[str, Service]) -> None:
         try:
-            await self.process.check(config)
+            state = await runtime.command(render.admin_socket(self.facts), "show servers state")
+        except runtime.RuntimeFailure as error:
+            log.warning("servers' states are not carried over: %s", error)
+            state = ""
+        text = carry.carried(state, self._services, wanted, self._drains.keys())
+        Path(render.state_file(self.facts)).write_text(text)
+
+    def _culprits(self, fragments: Mapping[str, Fragment], why: str) -> dict[str, str]:
+        """The services HAProxy names when it can't bind their address (``haproxy -c`` does not try)."""
+        by_name = {word(id): id for id in fragments}
+        named = [by_name[m["service"]] for m in _FRONTEND.finditer(why) if m["service"] in by_name]
+        return dict.fromkeys(named[:1], why)
+
+    async def _refusals(self, fragments: Mapping[str, Fragment]) -> dict[str, str]:
+        """Service id -> HAProxy's words; remembered, so that an unchanged bad one costs nothing the next time."""
+        if not fragments:
+            return {}
+        try:
+            await self.process.check(render.config(self.facts, fragments))
+            return {}
         except Broken as error:
             refused = await self._bisect(list(fragments), fragments, str(error))
-            problems = {**problems, **refused}
-            fragments = {id: text for id, text in fragments.items() if id not in refused}
-            config = render.config(self.facts, fragments)
-        if alive:
-            await self.process.reload(config)
-            return "reload", config, problems
-        await self.process.start(config)
-        return "start", config, problems
+        if not refused:
+            raise Broken("HAProxy refuses the virtual services together, but each half of them passes.")
+        self._refused.update({fragments[id].text: why for id, why in refused.items()})
+        return refused
 
-    async def _bisect(self, ids: list[str], fragments: Mapping[str, str], why: str) -> dict[str, str]:
-        """Which of these services HAProxy refuses, and its words for each."""
+    async def _bisect(self, ids: list[str], fragments: Mapping[str, Fragment], why: str) -> dict[str, str]:
         if len(ids) <= 1:
             return dict.fromkeys(ids, why)
         refused: dict[str, str] = {}
@@ -99,89 +228,29 @@ class Control:
                 refused.update(await self._bisect(half, fragments, str(error)))
         return refused
 
-    def _write_certificates(self, certificates: Mapping[str, Certificate]) -> None:
-        folder = Path(self.facts.directory) / "certificates"
-        folder.mkdir(mode=0o700, exist_ok=True)
+    # --- certificates ---
+
+    def _write_certificates(self, certificates: Mapping[str, Certificate]) -> bool:
+        """True when one is new or changed."""
+        changed = False
         for certificate in certificates.values():
             path = Path(render.certificate_path(self.facts, certificate.id))
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             if not path.exists() or path.read_text() != certificate.pem:
-                path.touch(mode=0o600)
-                path.write_text(certificate.pem)
-                self._config = ""
+                fresh = path.with_suffix(".new")
+                fresh.touch(mode=0o600)
+                fresh.write_text(certificate.pem)
+                fresh.replace(path)
+                changed = True
+        return changed
 
-    # --- the runtime way ---
-
-    def _runtime_commands(self, services: Mapping[str, Service], problems: Mapping[str, str]) -> list[str] | None:
-        """The commands that lead from what is served to ``services``; None when only a reload can."""
-        wanted = {id: service for id, service in services.items() if id not in problems}
-        if wanted.keys() != self._services.keys():
-            return None
-        commands: list[str] = []
-        for id, service in wanted.items():
-            before = self._services[id]
-            if service == before:
-                continue
-            if _without_servers(service) != _without_servers(before) or not service.pool or not before.pool:
-                return None
-            old = {server.name: server for server in before.pool.servers}
-            if [s.name for s in service.pool.servers] != list(old):
-                return None
-            for server in service.pool.servers:
-                commands += self._server_commands(service, old[server.name], server)
-        return commands
-
-    def _server_commands(self, service: Service, old: Server, new: Server) -> list[str]:
-        assert service.pool is not None
-        name = f"{render.backend_name(service.id)}/{word(new.name)}"
-        commands = []
-        if new.ratio != old.ratio:
-            commands.append(f"set server {name} weight {int(new.ratio)}")
-        if new.enabled and not old.enabled:
-            commands.append(f"set server {name} state ready")
-            self._cancel_drain(service.id, new.name)
-        if old.enabled and not new.enabled:
-            graceful = service.pool.graceful_disable_s
-            if graceful == 0:
-                commands += [f"set server {name} state maint", f"shutdown sessions server {name}"]
-            else:
-                commands.append(f"set server {name} state drain")
-                if graceful > 0:
-                    self._end_drain_later(service.id, new.name, name, graceful)
-        return commands
-
-    def _end_drain_later(self, service: str, server: str, name: str, seconds: int) -> None:
-        loop = asyncio.get_running_loop()
-
-        def end() -> None:
-            self._drains.pop((service, server), None)
-            commands = [f"set server {name} state maint", f"shutdown sessions server {name}"]
-            task = loop.create_task(self._run(commands))
-            task.add_done_callback(lambda done: done.exception())
-
-        self._cancel_drain(service, server)
-        self._drains[service, server] = loop.call_later(seconds, end)
-
-    def _cancel_drain(self, service: str, server: str) -> None:
-        handle = self._drains.pop((service, server), None)
-        if handle is not None:
-            handle.cancel()
-
-    async def _run(self, commands: list[str]) -> bool:
-        """False when HAProxy refused one (the caller then reloads)."""
-        for text in commands:
-            try:
-                answer = await runtime.command(render.admin_socket(self.facts), text)
-            except runtime.RuntimeFailure as error:
-                log.warning("%s: %s", text, error)
-                return False
-            if answer:
-                log.warning("%s: %s", text, answer)
-                return False
-        return True
+    def _forget_certificates(self, certificates: Mapping[str, Certificate]) -> None:
+        """No key stays that no one asks for."""
+        wanted = {Path(render.certificate_path(self.facts, id)).name for id in certificates}
+        for path in (Path(self.facts.directory) / "certificates").glob("*.pem"):
+            if path.name not in wanted:
+                path.unlink()
 
 
-def _without_servers(service: Service) -> Service:
-    if service.pool is None:
-        return service
-    bare = tuple(msgspec.structs.replace(server, ratio=1, enabled=True) for server in service.pool.servers)
-    return msgspec.structs.replace(service, pool=msgspec.structs.replace(service.pool, servers=bare))
+def _without(services: Mapping[str, Service], problems: Mapping[str, str]) -> dict[str, Service]:
+    return {id: service for id, service in services.items() if id not in problems}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 
@@ -9,7 +10,12 @@ from shoal.errors import ShoalError
 
 WORD_CHARACTERS_MAX = 120
 TEXT_CHARACTERS_MAX = 2_000
+OCTETS_MAX = 2_000
+_PLAIN = re.compile(r"[A-Za-z0-9_.:-]+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")
+_MADE = "._."
+"""Stands in every identifier that is not the text itself, and in no other: so the two kinds never meet."""
+READABLE_CHARACTERS_MAX = 40
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -20,8 +26,14 @@ class Unrenderable(ShoalError):
 
 
 def word(text: str) -> str:
-    """An identifier (proxy or server name) from a uuid or an address; anything unusual becomes ``_``."""
-    return _UNSAFE.sub("_", text)[:WORD_CHARACTERS_MAX] or "_"
+    """An identifier (proxy, server, file). Different texts never get the same one, whatever they hold.
+
+    A plain text (a uuid, an address, a host name) stands for itself; any other gets a readable rest and its digest.
+    """
+    if _PLAIN.fullmatch(text) and len(text) <= WORD_CHARACTERS_MAX and _MADE not in text and text[0].isalnum():
+        return text
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=12).hexdigest()
+    return f"x{_UNSAFE.sub('_', text)[:READABLE_CHARACTERS_MAX]}{_MADE}{digest}"
 
 
 def quoted(text: str) -> str:
@@ -54,8 +66,24 @@ def token(text: str) -> str:
 
 
 def address(text: str) -> str:
-    """An IPv4 or IPv6 address. Raises Unrenderable on anything else (names are resolved elsewhere)."""
+    """An IPv4 address, or an IPv6 address in brackets. Raises Unrenderable on anything else, scope ids too."""
     try:
-        return str(ipaddress.ip_address(text))
+        parsed = ipaddress.ip_address(text)
     except ValueError:
         raise Unrenderable(f"{text[:40]!r} is no IP address.") from None
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.scope_id is not None:  # Python takes any text for one
+        raise Unrenderable(f"{text[:40]!r} has a scope; an address of the data network has none.")
+    return f"[{parsed}]"
+
+
+def octets(text: str) -> str:
+    """Any text, control characters too, as the hexadecimal digits HAProxy's ``binary`` forms take.
+
+    Raises Unrenderable for over-long text.
+    """
+    data = text.encode(errors="replace")
+    if not data or len(data) > OCTETS_MAX:
+        raise Unrenderable(f"The text has {len(data)} octets; 1 to {OCTETS_MAX} are taken.")
+    return data.hex()

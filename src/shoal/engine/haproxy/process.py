@@ -4,51 +4,84 @@ agent's restart."""
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
-from . import runtime
-from .render import Facts, admin_socket
+import msgspec
+
+from . import carry, runtime
+from .render import Facts, admin_socket, state_file
 
 CONFIRM_WITHIN_S = 10.0
 POLL_INTERVAL_S = 0.004
+SOFT_STOP_WITHIN_S = 1.0
+"""After it, connections that are still open are cut."""
+ALERT_CHARACTERS_MAX = 300
 
 
 class Broken(Exception):
     """The configuration was refused; the text is HAProxy's."""
 
 
+class Record(msgspec.Struct):
+    """``haproxy.json``: what an earlier agent left running. ``digest`` is of the file the worker runs."""
+
+    pid: int
+    digest: str
+
+
 class Process:
+    """One owner at a time; `ended` may be awaited beside it."""
+
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
         self._directory = Path(facts.directory)
-        self._pid_file = self._directory / "haproxy.pid"
+        self._record_file = self._directory / "haproxy.json"
         self.config_file = self._directory / "haproxy.cfg"
+        self._log_file = self._directory / "haproxy.log"
         self._child: subprocess.Popen[bytes] | None = None
-        self._master = 0
+        self._digest = ""
+        self.master = 0
         self.worker = 0
+        self.begun = asyncio.Event()
+        """Set while there is a master to watch."""
 
     def running(self) -> bool:
         """Whether the master lives."""
         if self._child is not None:
             return self._child.poll() is None
-        return self._master > 0 and _is_haproxy(self._master)
+        return self.master > 0 and self._is_ours(self.master)
 
-    def adopt(self) -> bool:
-        """Take over an HAProxy that an earlier agent left serving."""
+    async def adopt(self) -> bool:
+        """Take over an HAProxy that an earlier agent left serving; False when there is none."""
         try:
-            pid = int(self._pid_file.read_text())
+            record = msgspec.json.decode(self._record_file.read_bytes(), type=Record)
         except (OSError, ValueError):
             return False
-        self._master = pid if _is_haproxy(pid) else 0
-        return self._master > 0
+        if not self._is_ours(record.pid):
+            return False
+        worker = await self._worker_or_none()
+        if not worker:
+            os.kill(record.pid, signal.SIGKILL)  # a master whose worker does not answer serves no one
+            return False
+        self.master, self.worker, self._digest = record.pid, worker, record.digest
+        self.begun.set()
+        return True
+
+    def runs(self, config: str) -> bool:
+        """Whether that is the file the worker was confirmed to run (runtime changes included)."""
+        return self._digest == _digest(config)
 
     async def check(self, config: str) -> None:
         """Raises Broken with HAProxy's own words."""
+        if not Path(state_file(self._facts)).exists():
+            Path(state_file(self._facts)).write_text(carry.EMPTY)
         candidate = self._directory / "haproxy.cfg.candidate"
-        candidate.write_text(config)
+        _write(candidate, config)
         checking = await asyncio.create_subprocess_exec(
             "haproxy", "-c", "-q", "-f", str(candidate), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -57,32 +90,52 @@ class Process:
             raise Broken(_reason(output.decode(errors="replace")))
 
     def write(self, config: str) -> None:
-        candidate = self._directory / "haproxy.cfg.new"
-        candidate.write_text(config)
-        candidate.chmod(0o600)
-        candidate.replace(self.config_file)
+        """Make it the file of the next start or reload, where runtime commands have brought the worker already."""
+        self._place(config)
+        self._confirmed(config)
+
+    def _place(self, config: str) -> None:
+        fresh = self._directory / "haproxy.cfg.new"
+        _write(fresh, config)
+        fresh.replace(self.config_file)
+
+    def _confirmed(self, config: str) -> None:
+        self._digest = _digest(config)
+        fresh = self._record_file.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode(Record(self.master, self._digest)))
+        fresh.replace(self._record_file)
 
     async def start(self, config: str) -> None:
         """Start it and wait until it answers. Raises Broken if it ends instead."""
-        self.write(config)
-        with (self._directory / "haproxy.log").open("ab") as log:
+        await self._end_orphan()
+        Path(state_file(self._facts)).write_text(carry.EMPTY)
+        self._place(config)
+        logged = self._log_size()
+        with self._log_file.open("ab") as log:
             self._child = subprocess.Popen(
                 ["haproxy", "-W", "-db", "-f", str(self.config_file)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                cwd="/",
             )
-        self._master = self._child.pid
-        self._pid_file.write_text(str(self._master))
-        await self._confirm(0)
+        self.master, self.worker = self._child.pid, 0
+        await self._confirm(0, logged)
+        self._confirmed(config)
+        self.begun.set()
 
     async def reload(self, config: str) -> None:
-        """A new worker takes the listeners over; the old one finishes what it has."""
+        """A new worker takes the listeners over; the old one finishes what it has.
+
+        Raises Broken when no new worker comes up; the old one then goes on serving.
+        """
         before = self.worker or await self._worker_or_none()
-        self.write(config)
-        os.kill(self._master, signal.SIGUSR2)
-        await self._confirm(before)
+        self._place(config)
+        logged = self._log_size()
+        os.kill(self.master, signal.SIGUSR2)
+        await self._confirm(before, logged)
+        self._confirmed(config)
 
     async def _worker_or_none(self) -> int:
         try:
@@ -90,7 +143,7 @@ class Process:
         except runtime.RuntimeFailure:
             return 0
 
-    async def _confirm(self, before: int) -> None:
+    async def _confirm(self, before: int, logged: int) -> None:
         """A worker with another pid answers (the master's own answer to a reload is empty in 2.6)."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CONFIRM_WITHIN_S
@@ -99,27 +152,89 @@ class Process:
             if pid and pid != before:
                 self.worker = pid
                 return
+            said = self._said_since(logged)
+            if any(_alerts(said)):
+                raise Broken(_reason(said))
             if not self.running():
-                raise Broken("HAProxy ended right after its start; see haproxy.log")
+                raise Broken("HAProxy ended right after its start and said nothing; see haproxy.log.")
             await asyncio.sleep(POLL_INTERVAL_S)
         raise Broken(f"no new HAProxy worker answered within {CONFIRM_WITHIN_S:.0f} s")
 
-    def stop(self) -> None:
-        """Softly: listeners close, connections end by themselves."""
-        if self.running():
-            os.kill(self._master, signal.SIGTERM)
+    async def _end_orphan(self) -> None:
+        """A worker whose master was killed must not share the listeners with a new one."""
+        worker = await self._worker_or_none()
+        if worker and self._is_ours(worker):
+            os.kill(worker, signal.SIGKILL)
+
+    async def ended(self) -> None:
+        """Until the master of the moment has ended; at once, by the kernel's word, not by asking again and again."""
+        await self.begun.wait()
+        loop = asyncio.get_running_loop()
+        gone = asyncio.Event()
+        try:
+            fd = os.pidfd_open(self.master)
+        except OSError:  # it has ended already
+            self.begun.clear()
+            return
+        loop.add_reader(fd, gone.set)
+        try:
+            await gone.wait()
+        finally:
+            loop.remove_reader(fd)
+            os.close(fd)
+        self.begun.clear()
+
+    async def stop(self) -> None:
+        """Listeners close at once; connections may end by themselves for a moment, then they are cut."""
+        if not self.running():
+            return
+        os.kill(self.master, signal.SIGUSR1)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                async with asyncio.timeout(SOFT_STOP_WITHIN_S):
+                    await self.ended()
+                return
+            except TimeoutError:
+                if self.running():
+                    os.kill(self.master, number)
+
+    # --- what the kernel and the log say ---
+
+    def _is_ours(self, pid: int) -> bool:
+        """An HAProxy with this engine's file; another process may have got the pid."""
+        try:
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return b"haproxy" in arguments[0] and str(self.config_file).encode() in arguments
+
+    def _log_size(self) -> int:
+        return self._log_file.stat().st_size if self._log_file.exists() else 0
+
+    def _said_since(self, size: int) -> str:
+        with self._log_file.open("rb") as log:
+            log.seek(size)
+            return log.read().decode(errors="replace")
 
 
-def _is_haproxy(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip() == "haproxy"
-    except OSError:
-        return False
+def _digest(config: str) -> str:
+    return hashlib.blake2b(config.encode(), digest_size=16).hexdigest()
+
+
+def _write(path: Path, config: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(config)
+
+
+def _alerts(output: str) -> Iterator[str]:
+    """Lines that say why HAProxy can't; that a worker ended is no reason."""
+    return (line for line in output.splitlines() if "[ALERT]" in line and " exited with code " not in line)
 
 
 def _reason(output: str) -> str:
     """The first alert, without the file's path and the process's."""
-    for line in output.splitlines():
-        if "[ALERT]" in line:
-            return line.split(" : ", 1)[-1].split("]: ", 1)[-1].split("haproxy.cfg.candidate:")[-1].strip()[:300]
-    return output.strip()[:300] or "refused without a reason"
+    for line in _alerts(output):
+        text = line.split(" : ", 1)[-1].removeprefix("config : ")
+        text = text.split("haproxy.cfg.candidate:")[-1].split("haproxy.cfg:")[-1]
+        return text.strip().lstrip("[")[:ALERT_CHARACTERS_MAX]
+    return output.strip()[:ALERT_CHARACTERS_MAX] or "HAProxy refuses it without a reason."

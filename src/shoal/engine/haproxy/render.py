@@ -6,32 +6,40 @@ The per-request work is that of a lean hand-written file: no logging, no header 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from shoal.wire.desired import Listener, Monitor, Pool, Server, Service
+from shoal.wire.desired import Listener, Pool, Server, Service
 
-from .escape import Unrenderable, address, format_quoted, quoted, token, word
+from . import monitors
+from .escape import Unrenderable, address, quoted, word
 
-HARD_STOP_AFTER_S = 60
-"""How long an old worker may keep its connections after a reload."""
-OLD_WORKERS_MAX = 10
+HARD_STOP_AFTER_S = 600
+"""How long an old worker may keep its established connections after a reload."""
+OLD_WORKERS_MAX = 20
 CONNECT_TIMEOUT_S = 5
+REQUEST_TIMEOUT_S = 10
+"""For a whole request head: slow senders hold no connection."""
 DESCRIPTORS_RESERVED = 300
-_REQUEST_LINE = re.compile(r"(?P<method>[A-Z]{3,10}) (?P<uri>\S+)( HTTP/(?P<version>[0-9.]+))?\Z")
-CODE_PATTERNS = {"HTTP_ANY": ".", "HTTP_1XX": "1", "HTTP_2XX": "2", "HTTP_3XX": "3", "HTTP_4XX": "4", "HTTP_5XX": "5"}
+CONNECTIONS_MIN = 100
+CONNECTIONS_PER_MB = 15
+"""A proxied connection holds two buffers of 16 KiB; so half of the engine's memory is for them."""
+PORTS_MAX = 1_024
+"""Of one virtual service: each is a socket per address."""
+FIRST_SERVER_CONNECTIONS = 1_000
+"""LB_ALGORITHM_FEWEST_SERVERS fills a server up to this before it takes the next."""
+WEIGHT_MAX = 256
 BALANCE = {
     "LB_ALGORITHM_ROUND_ROBIN": "roundrobin",
     "LB_ALGORITHM_LEAST_CONNECTIONS": "leastconn",
     "LB_ALGORITHM_FEWEST_SERVERS": "first",
     "LB_ALGORITHM_RANDOM": "random",
-    "LB_ALGORITHM_LEAST_LOAD": "leastconn",
-    "LB_ALGORITHM_FASTEST_RESPONSE": "leastconn",
-    "LB_ALGORITHM_FEWEST_TASKS": "leastconn",
 }
-"""The last three have no counterpart in HAProxy; least connections is the nearest."""
+NEAREST = "leastconn"
+"""For the algorithms HAProxy has no counterpart of: fastest response, least load, fewest tasks."""
+CONSISTENT_HASH = "LB_ALGORITHM_CONSISTENT_HASH"
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +49,18 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     sockets: str
     """Folder of the Unix sockets (``admin.sock``, ``alive.sock``): their paths must stay short."""
     descriptors_max: int
+    memory_mb: int = 2048
     threads: int = 1
     user: str = "haproxy"
+
+
+class Fragment(msgspec.Struct, frozen=True):
+    """A virtual service's part of the file. ``descriptors`` it needs before any client comes; ``notes`` say what is
+    served otherwise than asked for."""
+
+    text: str
+    descriptors: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def admin_socket(facts: Facts) -> str:
@@ -51,6 +69,11 @@ def admin_socket(facts: Facts) -> str:
 
 def alive_socket(facts: Facts) -> str:
     return f"{facts.sockets}/alive.sock"
+
+
+def state_file(facts: Facts) -> str:
+    """The servers' states, carried over a reload."""
+    return f"{facts.directory}/servers.state"
 
 
 def certificate_path(facts: Facts, certificate: str) -> str:
@@ -65,23 +88,25 @@ def frontend_name(service: str) -> str:
     return f"vs_{word(service)}"
 
 
-def connections_max(facts: Facts) -> int:
-    """Two descriptors a proxied connection."""
-    return max(100, (facts.descriptors_max - DESCRIPTORS_RESERVED) // 2)
+def connections_max(facts: Facts, descriptors: int = 0) -> int:
+    """Two descriptors a proxied connection, beside those in constant use; and no more than memory carries."""
+    by_descriptors = (facts.descriptors_max - DESCRIPTORS_RESERVED - descriptors) // 2
+    return max(CONNECTIONS_MIN, min(by_descriptors, facts.memory_mb * CONNECTIONS_PER_MB))
 
 
-def head(facts: Facts) -> str:
+def head(facts: Facts, descriptors: int = 0) -> str:
     """What every engine has, and the socket where the guard asks whether HAProxy works."""
     return f"""global
     stats socket {quoted(admin_socket(facts))} mode 600 level admin expose-fd listeners
     stats timeout 1h
-    maxconn {connections_max(facts)}
-    nbthread {facts.threads}
+    server-state-file {quoted(state_file(facts))}
+    maxconn {connections_max(facts, descriptors)}
+    nbthread {int(facts.threads)}
     user {word(facts.user)}
     group {word(facts.user)}
     hard-stop-after {HARD_STOP_AFTER_S}s
     mworker-max-reloads {OLD_WORKERS_MAX}
-    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
+    ssl-default-bind-options ssl-min-ver TLSv1.2
     tune.ssl.default-dh-param 2048
 
 defaults
@@ -89,6 +114,8 @@ defaults
     timeout client 60s
     timeout server 60s
     timeout check 4s
+    timeout http-request {REQUEST_TIMEOUT_S}s
+    load-server-state-from-file global
     option idle-close-on-response
     option redispatch 1
     retries 3
@@ -100,128 +127,123 @@ frontend shoal_alive
 """
 
 
-def service_fragment(service: Service, facts: Facts) -> str:
+def config(facts: Facts, fragments: Mapping[str, Fragment]) -> str:
+    """The whole file, the fragments in order of their ids."""
+    descriptors = sum(fragment.descriptors for fragment in fragments.values())
+    return "\n".join([head(facts, descriptors), *(fragments[id].text for id in sorted(fragments))])
+
+
+def service_fragment(service: Service, facts: Facts) -> Fragment:
     """A virtual service's frontend and backend. Raises Unrenderable, naming what can't be."""
     http = service.mode == "http"
-    hashes_port = service.pool is not None and _hashes_port(service.pool)
-    lines = [f"frontend {frontend_name(service.id)}", f"    mode {'http' if http else 'tcp'}"]
-    lines += [f"    {bind}" for listener in service.listeners for bind in _binds(service, listener, facts)]
-    lines.append(f"    timeout client {int(service.client_idle_s)}s")
-    if service.connections_max:
-        lines.append(f"    maxconn {int(service.connections_max)}")
-    if hashes_port:
-        lines.append(f"    {'http-request' if http else 'tcp-request content'} set-var(txn.port) src_port")
-    lines.append(f"    default_backend {backend_name(service.id)}")
-    lines += ["", f"backend {backend_name(service.id)}", f"    mode {'http' if http else 'tcp'}"]
-    lines.append(f"    timeout server {int(service.client_idle_s)}s")
+    binds = [bind for listener in service.listeners for bind in _binds(service, listener, facts)]
+    ports = sum(listener.port_end - listener.port + 1 for listener in service.listeners)
+    if not binds or not 0 < ports <= PORTS_MAX:
+        raise Unrenderable(f"The virtual service has {len(binds)} listeners on {ports} ports; 1 to {PORTS_MAX} can be.")
+    idle_s = max(1, int(service.client_idle_s))
+    lines = [f"mode {'http' if http else 'tcp'}", *binds, f"timeout client {idle_s}s"]
+    if http:
+        lines.append(f"timeout http-keep-alive {idle_s}s")
+    if service.connections_max > 0:
+        lines.append(f"maxconn {int(service.connections_max)}")
+    if service.pool is not None and _hashes_port(service.pool):
+        lines.append(f"{'http-request' if http else 'tcp-request connection'} set-var(txn.port) src_port")
+    lines.append(f"default_backend {backend_name(service.id)}")
+    notes: tuple[str, ...] = ()
+    back = [f"mode {'http' if http else 'tcp'}", f"timeout server {idle_s}s"]
     if http and service.x_forwarded_for:
-        lines.append("    option forwardfor")
+        back.append("option forwardfor")
     if service.pool is not None:
-        lines += [f"    {line}" for line in _pool(service.pool, http)]
+        rules, notes = _pool(service.pool, http)
+        back += rules
     elif http:
-        lines.append("    http-request return status 503")
-    return "\n".join(lines) + "\n"
+        back.append("http-request return status 503")
+    text = _section(f"frontend {frontend_name(service.id)}", lines)
+    text += "\n" + _section(f"backend {backend_name(service.id)}", back)
+    servers = len(service.pool.servers) if service.pool else 0
+    return Fragment(text, ports * len(service.addresses) + servers, notes)
 
 
-def _binds(service: Service, listener: Listener, facts: Facts) -> Iterable[str]:
-    ports = f"{int(listener.port)}" if listener.port == listener.port_end else f"{listener.port}-{listener.port_end}"
+def _section(title: str, lines: Iterable[str]) -> str:
+    return "\n    ".join([title, *lines]) + "\n"
+
+
+def _binds(service: Service, listener: Listener, facts: Facts) -> Iterator[str]:
+    first, last = int(listener.port), int(listener.port_end)
+    if not 0 < first <= last <= 65535:
+        raise Unrenderable(f"The ports {first} to {last} are no range.")
     tls = ""
     if listener.tls:
         if not service.certificates:
-            raise Unrenderable(f"Port {listener.port} has TLS and the virtual service no certificate.")
+            raise Unrenderable(f"Port {first} has TLS and the virtual service no certificate.")
         files = " ".join(f"crt {quoted(certificate_path(facts, c))}" for c in service.certificates)
         tls = f" ssl {files} alpn {'h2,http/1.1' if listener.http2 else 'http/1.1'}"
+        if service.mode != "http":
+            tls = f" ssl {files}"
     for vip in service.addresses:
-        yield f"bind {address(vip)}:{ports}{tls}"
+        yield f"bind {address(vip)}:{first}{f'-{last}' if last > first else ''}{tls}"
+
+
+def overlaps(services: Iterable[Service]) -> dict[str, str]:
+    """Service id -> why it can't be served: an earlier one has the address and port (HAProxy would split the traffic
+    between them without a word)."""
+    taken: dict[tuple[str, int], str] = {}
+    found: dict[str, str] = {}
+    for service in services:
+        ports = [p for listener in service.listeners for p in range(listener.port, listener.port_end + 1)[:PORTS_MAX]]
+        sockets = [(vip, port) for vip in service.addresses for port in ports]
+        clash = next((s for s in sockets if s in taken), None)
+        if clash is not None or len(set(sockets)) < len(sockets):
+            vip, port = clash or max(sockets, key=sockets.count)
+            by = f"virtual service {taken[clash][:60]!r}" if clash else "another of its own listeners"
+            found[service.id] = f"{vip}:{port} is already served by {by}."
+        else:
+            taken.update(dict.fromkeys(sockets, service.name))
+    return found
 
 
 def _hashes_port(pool: Pool) -> bool:
-    return pool.algorithm == "LB_ALGORITHM_CONSISTENT_HASH" and pool.hash.endswith("SOURCE_IP_ADDRESS_AND_PORT")
+    return pool.algorithm == CONSISTENT_HASH and pool.hash.endswith("SOURCE_IP_ADDRESS_AND_PORT")
 
 
-def _pool(pool: Pool, http: bool) -> Iterable[str]:
-    yield from _balance(pool, http)
-    http_monitor = next((m for m in pool.monitors if m.kind in ("HTTP", "HTTPS")), None)
-    tcp_monitor = next((m for m in pool.monitors if m.kind == "TCP"), None)
-    monitor = http_monitor or tcp_monitor
-    if monitor is not None:
-        yield from _http_check(monitor) if monitor is http_monitor else _tcp_check(monitor)
-        yield f"timeout check {int(monitor.timeout_s)}s"
-    elif pool.monitors:
-        kinds = ", ".join(sorted({m.kind for m in pool.monitors}))
-        raise Unrenderable(f"Health monitors of type {kinds} can't be run yet; TCP, HTTP and HTTPS can.")
+def _pool(pool: Pool, http: bool) -> tuple[list[str], tuple[str, ...]]:
+    balance, note = _balance(pool, http)
+    check = monitors.check(pool)
+    lines = [*balance, *check.rules]
     for server in pool.servers:
-        yield _server(pool, server, monitor)
+        text = f"server {word(server.name)} {server_arguments(pool, server, check)}"
+        lines.append(text if server.enabled else f"{text} disabled")
+    return lines, (*([note] if note else []), *check.notes)
 
 
-def _balance(pool: Pool, http: bool) -> Iterable[str]:
-    if pool.algorithm != "LB_ALGORITHM_CONSISTENT_HASH":
-        yield f"balance {BALANCE.get(pool.algorithm, 'leastconn')}"
-        return
-    key = pool.hash.removeprefix("LB_ALGORITHM_CONSISTENT_HASH_")
+def _balance(pool: Pool, http: bool) -> tuple[list[str], str]:
+    """(directives, a note when it is not quite what was asked for)"""
+    if pool.algorithm != CONSISTENT_HASH:
+        method = BALANCE.get(pool.algorithm)
+        note = f"HAProxy has no {pool.algorithm[:60]}; the pool uses least connections, the nearest."
+        return [f"balance {method or NEAREST}"], "" if method else note
+    key = pool.hash.removeprefix(f"{CONSISTENT_HASH}_")
+    note = ""
     if key == "SOURCE_IP_ADDRESS_AND_PORT":
-        yield "balance hash src,concat(:,txn.port,)"
+        method = "hash src,concat(:,txn.port)"
     elif key == "URI" and http:
-        yield "balance uri"
-    elif key == "CUSTOM_HEADER" and http and pool.hash_header:
-        yield f"balance hdr({_header(pool.hash_header)})"
+        method = "uri"
+    elif key == "CUSTOM_HEADER" and http and re.fullmatch(r"[A-Za-z0-9_-]{1,100}", pool.hash_header):
+        method = f"hdr({pool.hash_header})"
     else:
-        yield "balance source"
-    yield "hash-type consistent"
+        method = "source"
+        if key not in ("SOURCE_IP_ADDRESS", ""):
+            note = f"The pool can't hash by {key[:60]} here; it hashes by the client's address."
+    return [f"balance {method}", "hash-type consistent"], note
 
 
-def _header(name: str) -> str:
-    token(name)
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise Unrenderable(f"The header name {name[:40]!r} can't be a hash key.")
-    return name
-
-
-def _server(pool: Pool, server: Server, monitor: Monitor | None) -> str:
-    host = address(server.address)
-    where = f"[{host}]:{int(server.port)}" if ":" in host else f"{host}:{int(server.port)}"
-    text = f"server {word(server.name)} {where} weight {int(server.ratio)}"
+def server_arguments(pool: Pool, server: Server, check: monitors.Check) -> str:
+    """What follows a server's name, in the file and in ``add server``."""
+    if not 0 < server.port <= 65535:
+        raise Unrenderable(f"The server {server.name[:60]!r} has the port {server.port}.")
+    text = f"{address(server.address)}:{int(server.port)} weight {min(max(0, int(server.ratio)), WEIGHT_MAX)}"
     if pool.tls:
         text += " ssl verify none"
     if pool.algorithm == "LB_ALGORITHM_FEWEST_SERVERS":
-        text += " maxconn 1000"
-    if monitor is not None:
-        text += f" check inter {int(monitor.interval_s)}s rise {int(monitor.rise)} fall {int(monitor.fall)}"
-        text += f" port {int(monitor.port)}" if monitor.port else ""
-        text += " check-ssl verify none" if monitor.kind == "HTTPS" and not pool.tls else ""
-    return text if server.enabled else f"{text} disabled"
-
-
-def _http_check(monitor: Monitor) -> Iterable[str]:
-    lines = monitor.request.replace("\\r\\n", "\n").replace("\r\n", "\n").split("\n")
-    match = _REQUEST_LINE.match((lines[0] if lines[0] else "GET / HTTP/1.0").strip())
-    if match is None:
-        raise Unrenderable(f"The health monitor {monitor.name[:40]!r} has no request line: {lines[0][:40]!r}.")
-    send = f"http-check send meth {token(match['method'])} uri {quoted(match['uri'])}"
-    send += f" ver {quoted('HTTP/' + (match['version'] or '1.0'))}"
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        if colon:
-            send += f" hdr {token(name.strip())} {format_quoted(value.strip())}"
-    yield "option httpchk"
-    yield send
-    codes = "|".join(CODE_PATTERNS[code] for code in monitor.codes if code in CODE_PATTERNS) or "2"
-    yield f"http-check expect rstatus {quoted(f'^({codes})')}"
-    if monitor.response:
-        yield f"http-check expect string {quoted(monitor.response)}"
-
-
-def _tcp_check(monitor: Monitor) -> Iterable[str]:
-    if not (monitor.request or monitor.response):
-        return
-    yield "option tcp-check"
-    yield "tcp-check connect"
-    if monitor.request:
-        yield f"tcp-check send {quoted(monitor.request)}"
-    if monitor.response:
-        yield f"tcp-check expect string {quoted(monitor.response)}"
-
-
-def config(facts: Facts, fragments: Mapping[str, str]) -> str:
-    """The whole file, the fragments in order of their ids."""
-    return "\n".join([head(facts), *(fragments[id] for id in sorted(fragments))])
+        text += f" maxconn {FIRST_SERVER_CONNECTIONS}"
+    return f"{text} {check.server}" if check.server else text

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 
 import msgspec
 
 from shoal.errors import ShoalError
 
 ANSWER_WITHIN_S = 2.0
+FRONTENDS, SERVERS = 1, 4
+"""Types of rows in ``show stat``."""
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 
 
@@ -57,35 +60,31 @@ async def worker_pid(path: str) -> int:
 
 async def rows(path: str) -> list[Row]:
     """All frontends and servers."""
-    lines = (await command(path, "show stat")).splitlines()
-    if not lines:
-        return []
-    header = lines[0].lstrip("# ").split(",")
-    at = {name: index for index, name in enumerate(header)}
-    found = []
-    for line in lines[1:]:
-        cells = line.split(",")
-        if len(cells) < len(at) - 1:
-            continue
+    return parse_rows(await command(path, f"show stat -1 {FRONTENDS | SERVERS} -1"))
 
-        def number(name: str, cells: list[str] = cells) -> int:
-            text = cells[at[name]]
-            return int(text) if text.isdigit() else 0
 
-        found.append(
-            Row(
-                proxy=cells[at["pxname"]],
-                name=cells[at["svname"]],
-                status=cells[at["status"]],
-                check=" ".join(
-                    filter(None, [cells[at["check_status"]], cells[at["check_desc"]] if "check_desc" in at else ""])
-                ),
-                current=number("scur"),
-                total=number("stot"),
-                requests=number("req_tot"),
-                bytes_in=number("bin"),
-                bytes_out=number("bout"),
-                errors=number("econ") + number("eresp") + number("ereq"),
-            )
+def parse_rows(text: str) -> list[Row]:
+    """The CSV of ``show stat``; rows that are cut short are left out."""
+    table = csv.reader(text.lstrip("# ").splitlines())
+    at = {name: index for index, name in enumerate(next(table, []))}
+
+    def number(cells: list[str], name: str) -> int:
+        cell = cells[at[name]]
+        return int(cell) if cell.isdigit() else 0
+
+    return [
+        Row(
+            proxy=cells[at["pxname"]],
+            name=cells[at["svname"]],
+            status=cells[at["status"]],
+            check=" ".join(filter(None, (cells[at["check_status"]].lstrip("* "), cells[at["last_chk"]]))),
+            current=number(cells, "scur"),
+            total=number(cells, "stot"),
+            requests=number(cells, "req_tot"),
+            bytes_in=number(cells, "bin"),
+            bytes_out=number(cells, "bout"),
+            errors=number(cells, "econ") + number(cells, "eresp") + number(cells, "ereq"),
         )
-    return found
+        for cells in table
+        if len(cells) >= len(at) - 1
+    ]

@@ -1,0 +1,69 @@
+"""Servers' states across a reload: HAProxy would take each server for up again until its first checks have failed.
+
+``show servers state`` of the old worker becomes the new one's ``server-state-file`` (management guide 9.3), with only
+the rows that still say something true of the servers wanted, and the administrative state as it is wanted now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from shoal.wire.desired import Pool, Server, Service
+
+from . import render
+from .escape import word
+
+EMPTY = "1\n"
+VERSION_LINES = 2
+READY, FORCED_MAINTENANCE, CONFIGURED_MAINTENANCE, FORCED_DRAIN = 0, 1, 4, 8
+"""srv_admin_state is a sum of these. A server disabled in the file has the two maintenance bits; with the configured
+one alone the reload brings it back to work, to drain."""
+
+
+def carried(
+    state: str,
+    before: Mapping[str, Service],
+    after: Mapping[str, Service],
+    draining: Collection[tuple[str, str]],
+) -> str:
+    """The file for the new worker; ``draining`` holds (service, server)."""
+    lines = state.splitlines()
+    if len(lines) < VERSION_LINES or lines[0].strip() != "1":
+        return EMPTY
+    at = {name: index for index, name in enumerate(lines[1].lstrip("# ").split())}
+    kept = dict(_kept(before, after, draining))
+    out = lines[:VERSION_LINES]
+    for line in lines[VERSION_LINES:]:
+        cells = line.split(" ")
+        if len(cells) < len(at):
+            continue
+        admin = kept.get((cells[at["be_name"]], cells[at["srv_name"]]))
+        if admin is not None:
+            cells[at["srv_admin_state"]] = str(admin)
+            out.append(" ".join(cells))
+    return "\n".join(out) + "\n"
+
+
+def _kept(
+    before: Mapping[str, Service], after: Mapping[str, Service], draining: Collection[tuple[str, str]]
+) -> Iterator[tuple[tuple[str, str], int]]:
+    """((backend, server), administrative state) of each server whose row is still true."""
+    for id, service in after.items():
+        old = before.get(id)
+        if service.pool is None or old is None or old.pool is None:
+            continue
+        was = {server.name: server for server in old.pool.servers}
+        for server in service.pool.servers:
+            drains = (id, server.name) in draining and not server.enabled
+            former = was.get(server.name)
+            if former is not None and (drains or _same(old.pool, former, service.pool, server)):
+                admin = READY
+                if not server.enabled:
+                    admin = CONFIGURED_MAINTENANCE | (FORCED_DRAIN if drains else FORCED_MAINTENANCE)
+                yield (render.backend_name(id), word(server.name)), admin
+
+
+def _same(old_pool: Pool, old: Server, pool: Pool, server: Server) -> bool:
+    """Whether what the old checks found holds for the new ones."""
+    place = (old.address, old.port) == (server.address, server.port)
+    return place and bool(pool.monitors) and (old_pool.monitors, old_pool.tls) == (pool.monitors, pool.tls)

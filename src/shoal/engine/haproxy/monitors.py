@@ -1,0 +1,118 @@
+"""Health monitors as HAProxy's check rules. Every monitor of a pool must pass: they run one after another in one check.
+
+The pool's check runs at the shortest interval asked for, with the longest time-out, the highest rise and the lowest fall.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from shoal.wire.desired import Monitor, Pool
+
+from .escape import Unrenderable, format_quoted, octets, quoted, token
+
+CODES = {
+    "HTTP_1XX": "100-199",
+    "HTTP_2XX": "200-299",
+    "HTTP_3XX": "300-399",
+    "HTTP_4XX": "400-499",
+    "HTTP_5XX": "500-599",
+}
+ANY_CODE = "100-599"
+_REQUEST_LINE = re.compile(r"(?P<method>[A-Z]{3,10}) (?P<uri>\S+)( HTTP/(?P<version>1\.[01]))?")
+
+
+class Check(msgspec.Struct, frozen=True):
+    """``rules`` for the backend, ``server`` for each server's line, ``notes`` for a person."""
+
+    rules: tuple[str, ...] = ()
+    server: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def check(pool: Pool) -> Check:
+    """Raises Unrenderable when none of the pool's monitors can be run."""
+    monitors = [m for m in pool.monitors if m.kind in ("TCP", "HTTP", "HTTPS")]
+    left_out = [m for m in pool.monitors if m not in monitors]
+    if not pool.monitors:
+        return Check()
+    if not monitors:
+        kinds = ", ".join(sorted({m.kind[:20] for m in left_out}))
+        raise Unrenderable(f"Health monitors of type {kinds} can't be run yet; TCP, HTTP and HTTPS can.")
+    notes = [f"The health monitor {m.name[:60]!r} of type {m.kind[:20]} is not run yet." for m in left_out]
+    if any(m.kind != "TCP" for m in monitors):
+        rules = list(_http_rules(pool, monitors))
+        notes += [
+            f"The health monitor {m.name[:60]!r} only connects: its data can't be combined with an HTTP monitor."
+            for m in monitors
+            if m.kind == "TCP" and (m.request or m.response)
+        ]
+    else:
+        rules = list(_tcp_rules(monitors))
+    rules.append(f"timeout check {max(int(m.timeout_s) for m in monitors)}s")
+    pace = f"check inter {min(int(m.interval_s) for m in monitors)}s"
+    pace += f" rise {max(int(m.rise) for m in monitors)} fall {min(int(m.fall) for m in monitors)}"
+    if not pool.tls and any(_tls(pool, m) for m in monitors):
+        pace += " verify none"
+    return Check(tuple(rules), pace, tuple(notes))
+
+
+def _tls(pool: Pool, monitor: Monitor) -> bool:
+    """HTTPS is; HTTP to the port of a server that speaks TLS must be."""
+    return monitor.kind == "HTTPS" or (monitor.kind == "HTTP" and pool.tls and not monitor.port)
+
+
+def _connect(monitor: Monitor) -> str:
+    return f"connect port {int(monitor.port)}" if monitor.port else "connect"
+
+
+def _http_rules(pool: Pool, monitors: list[Monitor]) -> Iterator[str]:
+    yield "option httpchk"
+    for monitor in monitors:
+        yield f"http-check {_connect(monitor)}{' ssl' if _tls(pool, monitor) else ''}"
+        if monitor.kind != "TCP":
+            yield _http_send(pool, monitor)
+            yield f"http-check expect status {_codes(monitor)}"
+            if monitor.response:
+                yield f"http-check expect string {quoted(monitor.response)}"
+
+
+def _http_send(pool: Pool, monitor: Monitor) -> str:
+    """The request as configured: its line, then headers; line ends may be written ``\\r\\n``."""
+    lines = monitor.request.replace("\\r\\n", "\n").replace("\r\n", "\n").split("\n")
+    match = _REQUEST_LINE.fullmatch((lines[0] or "GET / HTTP/1.0").strip())
+    if match is None:
+        raise Unrenderable(
+            f"The request of the health monitor {monitor.name[:60]!r} begins with {lines[0][:60]!r}, "
+            "not with a line such as 'GET / HTTP/1.0'."
+        )
+    version = match["version"] or "1.0"
+    text = f"http-check send meth {token(match['method'])} uri {quoted(match['uri'])} ver {quoted('HTTP/' + version)}"
+    named = set()
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            named.add(name.strip().lower())
+            text += f" hdr {token(name.strip())} {format_quoted(value.strip())}"
+    if version == "1.1" and "host" not in named and pool.servers:
+        text += f" hdr Host {format_quoted(pool.servers[0].hostname or pool.servers[0].address)}"
+    return text
+
+
+def _codes(monitor: Monitor) -> str:
+    if "HTTP_ANY" in monitor.codes:
+        return ANY_CODE
+    return ",".join(CODES[code] for code in CODES if code in monitor.codes) or CODES["HTTP_2XX"]
+
+
+def _tcp_rules(monitors: list[Monitor]) -> Iterator[str]:
+    yield "option tcp-check"
+    for monitor in monitors:
+        yield f"tcp-check {_connect(monitor)}"
+        if monitor.request:
+            yield f"tcp-check send-binary {octets(monitor.request)}"
+        if monitor.response:
+            yield f"tcp-check expect binary {octets(monitor.response)}"

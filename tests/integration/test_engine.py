@@ -1,0 +1,199 @@
+"""An engine as its controller and its clients see it: real HAProxy, real sockets, real mutual TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shoal.wire import messages
+
+from .engine_lab import ENGINE, VIP, Lab, engine, pool, servers, service, settings, vip
+from .private_host import private_host
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    with private_host():
+        async with engine(tmp_path) as made:
+            yield made
+
+
+async def owning(lab: Lab, *more: object) -> None:
+    """Serve one virtual service and own its VIP."""
+    await lab.controller.push(settings(), vip(), service())
+    await lab.controller.hear(messages.Ownership, lambda m: m.owner and m.vip == "v")
+
+
+def state(status: messages.Status, server: str) -> str:
+    return next((s.state for s in status.servers if s.server == server), "absent")
+
+
+async def test_traffic_flows_with_the_clients_address_in_x_forwarded_for(lab: Lab) -> None:
+    await owning(lab)
+    assert await lab.names() == {"a", "b"}
+    assert "x-forwarded-for" in lab.backends["a"].seen[-1].lower()
+    status = await lab.controller.hear_status(lambda s: bool(s.services) and s.services[0].requests_total >= 6)
+    assert (status.haproxy, status.link, [o.vip for o in status.owned]) == (True, True, ["v"])
+
+
+async def test_parts_that_were_not_sent_along_are_fetched(lab: Lab) -> None:
+    lab.controller.send_inline = False
+    applied = await lab.controller.push(settings(), vip(), service())
+    assert applied.problems == ()
+    fetch = await lab.controller.hear(messages.Fetch)
+    assert fetch.ids == ("service/one", "settings", "vip/v")
+
+
+async def test_a_disabled_server_finishes_what_it_has_and_gets_nothing_new(lab: Lab) -> None:
+    await owning(lab)
+    backend = lab.backends["a"]
+    backend.hold.clear()
+    waiting = [asyncio.create_task(lab.get()) for _ in range(2)]  # round robin: one of them at a
+    async with asyncio.timeout(5):
+        while not backend.seen:
+            await asyncio.sleep(0.01)
+    applied = await lab.controller.push(settings(), vip(), service(pool=pool(servers=servers(a={"enabled": False}))))
+    assert applied.how == "runtime"
+    assert await lab.names() == {"b"}
+    backend.hold.set()
+    assert {body for _, body in await asyncio.gather(*waiting)} == {"a", "b"}
+    assert state(await lab.controller.hear_status(lambda s: state(s, "a") == "drain"), "b") == "up"
+    applied = await lab.controller.push(settings(), vip(), service())
+    assert (applied.how, await lab.names()) == ("runtime", {"a", "b"})
+
+
+async def test_ratio_and_new_and_removed_servers_need_no_reload(lab: Lab) -> None:
+    await owning(lab)
+    one = servers()[:1]
+    applied = await lab.controller.push(settings(), vip(), service(pool=pool(servers=one)))
+    assert (applied.how, await lab.names()) == ("runtime", {"a"})
+    applied = await lab.controller.push(settings(), vip(), service(pool=pool(servers=servers(b={"ratio": 3}))))
+    assert applied.how == "runtime"
+    await lab.controller.hear_status(lambda s: state(s, "b") == "up")
+    answers = [(await lab.get())[1] for _ in range(8)]
+    assert (answers.count("a"), answers.count("b")) == (2, 6)
+
+
+async def test_a_dead_server_is_marked_down_and_stays_down_through_a_reload(lab: Lab) -> None:
+    await owning(lab)
+    await lab.backends["a"].stop()
+    status = await lab.controller.hear_status(lambda s: state(s, "a") == "down")
+    assert "L4CON" in next(s.check for s in status.servers if s.server == "a")
+    assert await lab.names() == {"b"}
+    applied = await lab.controller.push(settings(), vip(), service("a-first", port=81), service())
+    assert applied.how == "reload"
+    status = await lab.controller.hear_status(lambda s: any(x.service == "a-first" for x in s.servers))
+    assert {s.state for s in status.servers if (s.service, s.server) == ("one", "a")} == {"down"}
+    await lab.backends["a"].start()
+    await lab.controller.hear_status(lambda s: state(s, "a") == "up")
+
+
+async def test_a_bad_part_is_set_aside_and_the_others_are_served(lab: Lab) -> None:
+    bad = service(
+        "bad",
+        port=82,
+        certificates=("missing",),
+        listeners=(service(port=82).listeners[0].__class__(port=82, port_end=82, tls=True),),
+    )
+    clash = service("two", port=80)
+    applied = await lab.controller.push(settings(), vip(), service(), bad, clash)
+    problems = {p.part: p.why for p in applied.problems}
+    assert problems.keys() == {"service/bad", "service/two"}
+    assert "missing" in problems["service/bad"]
+    assert problems["service/two"] == f"{VIP}:80 is already served by virtual service 'one'."
+    await lab.controller.hear(messages.Ownership, lambda m: m.owner)
+    assert await lab.names() == {"a", "b"}
+
+
+async def test_reloads_under_load_drop_no_new_connection(lab: Lab) -> None:
+    await owning(lab)
+    stop, answered = asyncio.Event(), 0
+
+    async def client() -> None:
+        nonlocal answered
+        while not stop.is_set():
+            status, _ = await lab.get()
+            assert status == 200
+            answered += 1
+
+    async with asyncio.TaskGroup() as clients:
+        for _ in range(4):
+            clients.create_task(client())
+        for port in (8001, 8002, 8003):
+            assert (await lab.controller.push(settings(), vip(), service(), service("more", port=port))).how == "reload"
+        stop.set()
+    assert answered > 100
+
+
+async def test_a_killed_agent_leaves_traffic_and_the_next_one_adopts(lab: Lab) -> None:
+    await owning(lab)
+    before = lab.processes("haproxy.cfg"), lab.processes("guard.json")
+    assert all(before)
+    lab.kill_agent()
+    assert await lab.names() == {"a", "b"}
+    since = len(lab.controller.heard)
+    lab.start_agent()
+    hello = await lab.controller.hear(messages.Hello, since=since)
+    assert {id for id, _ in hello.parts} == {"settings", "vip/v", "service/one"}
+    applied = await lab.controller.push(settings(), vip(), service())
+    assert applied.how == "none"
+    assert (lab.processes("haproxy.cfg"), lab.processes("guard.json")) == before
+    await lab.controller.hear_status(lambda s: [o.vip for o in s.owned] == ["v"] and state(s, "a") == "up")
+
+
+async def test_haproxy_that_dies_is_started_again_without_a_controller(lab: Lab) -> None:
+    await owning(lab)
+    await lab.controller.stop()
+    for victim in (0, -1):  # the master, then the worker
+        pids = lab.processes("haproxy.cfg")
+        os.kill(pids[victim], signal.SIGKILL)
+        async with asyncio.timeout(5):
+            while len(fresh := lab.processes("haproxy.cfg")) < 2 or set(fresh) & set(pids):
+                await asyncio.sleep(0.01)
+            while True:
+                try:
+                    assert (await lab.get())[0] == 200
+                    break
+                except OSError:
+                    await asyncio.sleep(0.01)
+
+
+async def test_a_restarted_engine_serves_its_last_state_with_no_controller(lab: Lab) -> None:
+    await owning(lab)
+    await lab.controller.stop()
+    assert await lab.terminate_agent() == 0
+    assert lab.processes("") == []
+    lab.start_agent()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                assert await lab.names(2) <= {"a", "b"}
+                break
+            except OSError:
+                await asyncio.sleep(0.02)
+
+
+async def test_a_stopped_engine_says_goodbye_and_leaves_no_process(lab: Lab) -> None:
+    await owning(lab)
+    assert await lab.terminate_agent() == 0
+    await lab.controller.hear(messages.Ownership, lambda m: not m.owner)
+    await lab.controller.hear(messages.Leaving)
+    assert lab.processes("") == []
+
+
+async def test_a_drained_vip_is_reported_once_its_last_connection_has_gone(lab: Lab) -> None:
+    await owning(lab)
+    _, writer = await asyncio.open_connection(VIP, 80)
+    await lab.controller.push(settings(), vip(draining=(ENGINE,)), service())
+    status = await lab.controller.hear_status(lambda s: s.root == lab.controller.manifest().root)
+    assert status.drained == ()
+    writer.close()
+    await writer.wait_closed()
+    await lab.controller.hear_status(lambda s: s.drained == ("v",))
