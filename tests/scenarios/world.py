@@ -85,6 +85,8 @@ class World:
         id = f"r{len(self.results) + len(self.requests) + 1}"
         self.requests[id] = Request(id=id, kind=RequestKind(kind), vip=vip, at=self.now, **more)  # type: ignore[arg-type]
         self.settle()
+        if id in self.requests:
+            self.wait(self.group.vs_scalein_timeout_s)  # what it drains
         return next(result for result in self.results if result.request == id)
 
     def claim(self, vip: str, engine: str) -> None:
@@ -108,7 +110,9 @@ class World:
 
     def step(self) -> bool:
         """One plan, applied. False when there was nothing to do."""
-        self.last = result = plan(self.snapshot(), self.now)
+        before = self.snapshot()
+        self.last = result = plan(before, self.now)
+        assert violations(before, result) == []
         self.events += [event.name for event in result.events]
         ids: dict[str, str] = {}
         for wanted in result.new_engines:
@@ -159,7 +163,6 @@ class World:
                 break
         else:
             raise AssertionError(f"no fixpoint after {ROUNDS_MAX} rounds: {self.last}")
-        assert violations(self.snapshot()) == []
 
     def _note_idle(self) -> None:
         held = {p.engine for vip in self.vips.values() for p in vip.placements}

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from .model import (
+    Candidate,
     Decision,
     Engine,
     EngineState,
@@ -14,6 +15,9 @@ from .model import (
     NewEngine,
     Placement,
     PlacementState,
+    Rejection,
+    Request,
+    RequestKind,
     RequestResult,
     Role,
     Snapshot,
@@ -22,6 +26,8 @@ from .model import (
 
 ACTIVE = (PlacementState.WAITING, PlacementState.ASSIGNED, PlacementState.READY)
 SERVING = (PlacementState.ASSIGNED, PlacementState.READY)
+ENABLED = "SE_STATE_ENABLED"
+FOR_PLACEMENT = "SE_STATE_DISABLED_FOR_PLACEMENT"
 LEAVING_STATES = ("SE_STATE_DISABLED", "SE_STATE_DISABLED_FORCE")
 
 
@@ -38,6 +44,14 @@ class Work(msgspec.Struct, kw_only=True):
     """Its owner has just died and an armed successor lives: it takes over by itself, and is adopted then."""
     shortfall: str = ""
     """Why it has fewer engines than requested."""
+    hint: str = ""
+    lost: int = 0
+    """Placements that went with their engine since the last plan."""
+    lost_primary: bool = False
+    broken: dict[str, str] = {}
+    """Request -> why the placement it brought is gone."""
+    joining: str = ""
+    """The engine a migrate brings in: an extra until the VIP has moved to it."""
 
     @property
     def active(self) -> list[Placement]:
@@ -86,6 +100,9 @@ class Board:
         self.events: list[Event] = []
         self.results: list[RequestResult] = []
         self.migrate_states: list[tuple[str, str]] = []
+        self.open: dict[str, Request] = {r.id: r for r in sorted(snapshot.requests, key=lambda r: (r.at, r.id))}
+        """Requests without an answer yet."""
+        self.retrying = any(r.kind is RequestKind.RETRY for r in snapshot.requests)
 
     # --- engines ---
 
@@ -114,6 +131,10 @@ class Board:
         found = self.engines.get(engine)
         return found is not None and found.enable_state in LEAVING_STATES
 
+    def usable(self) -> list[Engine]:
+        """Engines that may get placements."""
+        return [e for e in self.up() if e.enable_state == ENABLED]
+
     def free(self, engine: str) -> int:
         return self.group.max_vs_per_se - self.load.get(engine, 0)
 
@@ -129,14 +150,14 @@ class Board:
             return "the cloud gives no write access"
         if self.count >= group.max_se:
             return f"max_se {group.max_se} is reached"
-        if self.now < group.create_retry_at:
-            return f"the last creation failed; next try in {group.create_retry_at - self.now:.0f} s"
+        if self.now < group.create_retry_at and not self.retrying:
+            return "the last creation failed and the next try is not due yet"
         return ""
 
-    def create(self, why: str, host: str = "") -> str:
+    def create(self, why: str, host: str = "", avoid: Iterable[str] = ()) -> str:
         """Want an engine; returns its placeholder."""
         id = f"new-{len(self.new) + 1}"
-        self.new.append(NewEngine(id=id, host=host, why=why))
+        self.new.append(NewEngine(id=id, host=host, why=why, avoid_hosts=tuple(sorted(avoid))))
         self.load[id] = 0
         self.decide("", "create_engine", why, engine=id)
         return id
@@ -155,10 +176,27 @@ class Board:
         work.placements.remove(placement)
         self.load[placement.engine] -= work.vip.slots
 
-    def drain(self, work: Work, placement: Placement) -> None:
-        index = work.placements.index(placement)
-        work.placements[index] = msgspec.structs.replace(
-            placement, state=PlacementState.DRAINING, role=Role.SECONDARY, since=self.now, drained=False
+    def change(self, work: Work, engine: str, **fields: object) -> None:
+        """Change the VIP's placement on ``engine``."""
+        index = next(i for i, p in enumerate(work.placements) if p.engine == engine)
+        work.placements[index] = msgspec.structs.replace(work.placements[index], **fields)
+
+    def drain(self, work: Work, engine: str, request: str = "") -> None:
+        """Let the VIP's placement on ``engine`` leave: in peace if it serves, at once if it never did."""
+        held = work.on(engine)
+        if held is None:
+            return
+        if held.state is PlacementState.WAITING:
+            self.drop(work, held)
+            return
+        self.change(
+            work,
+            engine,
+            state=PlacementState.DRAINING,
+            role=Role.SECONDARY,
+            since=self.now,
+            drained=False,
+            request=request or held.request,
         )
 
     def promote(self, work: Work, engine: str) -> None:
@@ -168,8 +206,30 @@ class Board:
             if placement.role is not role:
                 work.placements[index] = msgspec.structs.replace(placement, role=role)
 
-    def decide(self, vip: str, what: str, why: str, *, engine: str = "", **more: object) -> None:
-        self.decisions.append(Decision(vip=vip, what=what, why=why, engine=engine, **more))  # type: ignore[arg-type]
+    def decide(
+        self,
+        vip: str,
+        what: str,
+        why: str,
+        *,
+        engine: str = "",
+        candidates: tuple[Candidate, ...] = (),
+        rejections: tuple[Rejection, ...] = (),
+        hint: str = "",
+    ) -> None:
+        self.decisions.append(
+            Decision(
+                vip=vip, what=what, why=why, engine=engine, candidates=candidates, rejections=rejections, hint=hint
+            )
+        )
+
+    def tell(self, name: str, detail: str, *, vip: str = "", engine: str = "") -> None:
+        self.events.append(Event(name=name, vip=vip, engine=engine, detail=detail))
+
+    def answer(self, request: Request, ok: bool, message: str) -> None:
+        """Close a request."""
+        self.open.pop(request.id, None)
+        self.results.append(RequestResult(request=request.id, ok=ok, message=message))
 
     def hosts_of(self, work: Work, besides: Iterable[str] = ()) -> set[str]:
         skip = set(besides)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from .board import Board, Work
+from .board import ENABLED, Board, Work
 from .model import Candidate, Engine, EngineState, Rejection
 
 PACKED = "PLACEMENT_ALGO_PACKED"
@@ -40,7 +40,7 @@ def rejection(board: Board, work: Work, engine: Engine) -> Rejection | None:
         return no(engine.state.value, f"the engine is {engine.state.value}")
     if held is not None:
         return no("holds_vip", f"it holds this VIP already ({held.state.value})")
-    if engine.enable_state != "SE_STATE_ENABLED":
+    if engine.enable_state != ENABLED:
         return no("disabled", f"enable_state is {engine.enable_state}")
     load = board.load[engine.id]
     if load + vip.slots > group.max_vs_per_se:
@@ -77,13 +77,19 @@ def _ranked(candidates: list[Candidate]) -> list[Candidate]:
 
 def waiting_room(board: Board, work: Work) -> str:
     """The engine on its way with room and the fewest placements waiting for it; "" if none."""
+    hosts = board.hosts_of(work) if board.group.vs_host_redundancy else set()
     room = [e for e in board.creating() if work.on(e) is None and board.free(e) >= work.vip.slots]
-    return min(room, key=lambda e: board.load.get(e, 0), default="")
+    room = [e for e in room if e not in board.engines or board.engines[e].enable_state == ENABLED]
+    return min(room, key=lambda e: (board.host(e) in hosts, board.load[e]), default="")
 
 
 def choose(board: Board, work: Work, field: Field, *, urgent: bool = False) -> Choice:
     """The procedure of elastic-ha 2.8. ``urgent``: the VIP had engines and has none now, so a busy engine with room
-    is better than waiting for a new one, whatever the algorithm."""
+    is better than waiting for a new one, whatever the algorithm. A placement that was lost with its engine waits for
+    the one replacement rather than have one made for each."""
+    big = too_big(board, work)
+    if big:
+        return Choice("", big, hint(board, work, big))
     best = field.eligible[0] if field.eligible else None
     if best is not None and best.idle:
         return Choice(best.engine, f"{board.name(best.engine)} is up and idle")
@@ -93,11 +99,12 @@ def choose(board: Board, work: Work, field: Field, *, urgent: bool = False) -> C
         return least
     refusal = board.create_refusal()
     wait = waiting_room(board, work)
-    if packed and wait:
+    if wait and (packed or work.lost):
         return Choice(wait, f"waits for {board.name(wait)}, which is being created")
     if not refusal:
         why = "no running engine has room" if packed else "distributed placement avoids engines in use below max_se"
-        return Choice(board.create(f"for {work.vip.name}: {why}"), f"waits for a new engine: {why}")
+        new = board.create(f"for {work.vip.name}: {why}", avoid=board.hosts_of(work))
+        return Choice(new, f"waits for a new engine: {why}")
     if wait:
         return Choice(wait, f"waits for {board.name(wait)}, which is being created ({refusal})")
     if least is not None:
@@ -108,7 +115,7 @@ def choose(board: Board, work: Work, field: Field, *, urgent: bool = False) -> C
             f"{board.name(shared.engine)} shares a host with another engine of it, but no other can take it ({refusal})"
         )
         return Choice(shared.engine, why)
-    return Choice("", f"no engine has room and none can be made: {refusal}", hint(board, refusal))
+    return Choice("", f"no engine has room and none can be made: {refusal}", hint(board, work, refusal))
 
 
 def _least(board: Board, candidate: Candidate) -> str:
@@ -117,11 +124,25 @@ def _least(board: Board, candidate: Candidate) -> str:
     )
 
 
-def hint(board: Board, refusal: str) -> str:
+def too_big(board: Board, work: Work) -> str:
+    """Why not even an empty engine could hold the VIP; "" if one could."""
+    slots, most = work.vip.slots, board.group.max_vs_per_se
+    if slots <= most:
+        return ""
+    return (
+        f"{work.vip.name} needs {slots} slots on one engine (its virtual services share a VIP), max_vs_per_se is {most}"
+    )
+
+
+def hint(board: Board, work: Work, refusal: str) -> str:
     """The cheapest change that would help."""
-    group = board.group
+    group, slots = board.group, work.vip.slots
+    if slots > group.max_vs_per_se:
+        return f"Raise max_vs_per_se to {slots}."
+    denser = [board.load[e.id] + slots for e in board.usable() if work.on(e.id) is None]
+    fitting = f"max_vs_per_se to {min(denser)}" if denser and min(denser) > group.max_vs_per_se else ""
     if "max_se" in refusal:
-        return f"Raise max_se to {group.max_se + 1}, or max_vs_per_se to {group.max_vs_per_se + 1}."
+        return f"Raise max_se to {board.count + 1}{f', or {fitting}' if fitting else ''}."
     if "write access" in refusal:
-        return "Add an engine by hand, or raise max_vs_per_se."
+        return f"Add an engine by hand{f', or raise {fitting}' if fitting else ''}."
     return "Use retryplacement to try again now."

@@ -2,37 +2,135 @@
 
 from __future__ import annotations
 
-from .model import EngineState, PlacementState, Role, Snapshot
+from collections.abc import Iterator
+
+from .carry import applied
+from .model import Engine, EngineState, Placement, PlacementState, Plan, Role, Snapshot, Vip
+from .presets import SHARED
 
 ACTIVE = (PlacementState.WAITING, PlacementState.ASSIGNED, PlacementState.READY)
+ENABLED = "SE_STATE_ENABLED"
+FORCE = "SE_STATE_DISABLED_FORCE"
 
 
-def violations(snapshot: Snapshot) -> list[str]:
-    """Sentences naming each rule that does not hold in a settled snapshot; empty = all is well."""
-    found: list[str] = []
-    load = dict.fromkeys((engine.id for engine in snapshot.engines), 0)
-    state = {engine.id: engine for engine in snapshot.engines}
+def violations(snapshot: Snapshot, plan: Plan | None = None) -> list[str]:
+    """Sentences naming each rule that does not hold; empty = all is well.
+
+    Alone, the snapshot's own consistency is looked at. With the plan made from it, so is what the plan does: limits
+    that an edit of the group has broken already must not get worse, and nothing that serves may be given up.
+    """
+    if plan is None:
+        return [*_consistency(snapshot), *_over(snapshot, None)]
+    after = applied(snapshot, plan)
+    return [*_consistency(after), *_over(after, snapshot), *_moves(snapshot, after), *_buffer(after, plan)]
+
+
+def _consistency(snapshot: Snapshot) -> Iterator[str]:
+    engines = {engine.id for engine in snapshot.engines}
     for vip in snapshot.vips:
-        engines = [p.engine for p in vip.placements]
-        if len(set(engines)) != len(engines):
-            found.append(f"{vip.name} is placed twice on one engine: {engines}")
-        primaries = [p.engine for p in vip.placements if p.role is Role.PRIMARY and p.state in ACTIVE]
-        if any(p.state in ACTIVE for p in vip.placements) and len(primaries) != 1:
-            found.append(f"{vip.name} has {len(primaries)} primaries")
+        held = [p.engine for p in vip.placements]
+        active = [p for p in vip.placements if p.state in ACTIVE]
+        primaries = [p.engine for p in active if p.role is Role.PRIMARY]
+        if len(set(held)) != len(held):
+            yield f"{vip.name} is placed twice on one engine: {held}"
+        if active and len(primaries) != 1:
+            yield f"{vip.name} has {len(primaries)} primaries: {primaries}"
         if vip.succession and vip.succession[0] not in primaries:
-            found.append(f"{vip.name}: the succession starts with {vip.succession[0]}, the primary is {primaries}")
+            yield f"{vip.name}: the succession starts with {vip.succession[0]}, the primary is {primaries}"
         if len(set(vip.succession)) != len(vip.succession):
-            found.append(f"{vip.name}: an engine stands twice in the succession {vip.succession}")
+            yield f"{vip.name}: an engine stands twice in the succession {vip.succession}"
+        for engine in held:
+            if engine not in engines:
+                yield f"{vip.name} is placed on {engine}, which is not there"
+
+
+def _load(snapshot: Snapshot, slots: dict[str, int]) -> dict[str, int]:
+    load = {engine.id: 0 for engine in snapshot.engines}
+    for vip in snapshot.vips:
         for placement in vip.placements:
-            engine = state.get(placement.engine)
-            if engine is None or engine.state is EngineState.DOWN:
-                found.append(f"{vip.name} is placed on {placement.engine}, which is not there")
-            else:
-                load[engine.id] += vip.slots
-    for id, used in load.items():
-        if used > snapshot.group.max_vs_per_se:
-            found.append(f"{id} holds {used} of max_vs_per_se {snapshot.group.max_vs_per_se}")
-    counted = [e for e in snapshot.engines if e.state is not EngineState.DOWN]
-    if len(counted) > snapshot.group.max_se:
-        found.append(f"{len(counted)} engines, max_se is {snapshot.group.max_se}")
-    return found
+            load[placement.engine] = load.get(placement.engine, 0) + slots[vip.id]
+    return load
+
+
+def _over(after: Snapshot, before: Snapshot | None) -> Iterator[str]:
+    slots = {vip.id: vip.slots for vip in after.vips}
+    was = _load(before, slots) if before else {}
+    adopted = {vip.claimant for vip in after.vips}
+    for engine, used in _load(after, slots).items():
+        most = after.group.max_vs_per_se
+        if used > max(most, was.get(engine, 0)) and engine not in adopted:
+            yield f"{engine} holds {used} of max_vs_per_se {most}"
+    counted = [e for e in after.engines if e.state is not EngineState.DOWN]
+    stood = sum(e.state is not EngineState.DOWN for e in before.engines) if before else 0
+    if len(counted) > max(after.group.max_se, stood):
+        yield f"{len(counted)} engines, max_se is {after.group.max_se}"
+
+
+def _moves(before: Snapshot, after: Snapshot) -> Iterator[str]:
+    engines = {engine.id: engine for engine in after.engines}
+    was = {vip.id: vip for vip in before.vips}
+    for vip in after.vips:
+        yield from _placed_well(after, was[vip.id], vip, engines)
+        yield from _kept_up(was[vip.id], vip, engines)
+        yield from _ordered(was[vip.id], vip, engines)
+
+
+def _placed_well(after: Snapshot, was: Vip, vip: Vip, engines: dict[str, Engine]) -> Iterator[str]:
+    held = {p.engine for p in was.placements}
+    for placement in vip.placements:
+        engine = engines.get(placement.engine)
+        if engine is None or engine.id in held or engine.id == was.claimant:
+            continue
+        if engine.state is EngineState.DOWN or engine.enable_state != ENABLED:
+            yield f"{vip.name} was placed on {engine.id}, which is {engine.state.value}, {engine.enable_state}"
+        if after.group.vs_host_redundancy and not placement.request and engine.state is EngineState.UP:
+            yield from _host(after, vip, placement, engines)
+
+
+def _host(after: Snapshot, vip: Vip, placement: Placement, engines: dict[str, Engine]) -> Iterator[str]:
+    def hosts(active: list[Placement]) -> set[str]:
+        return {engines[p.engine].host for p in active if p.engine in engines and p.engine != placement.engine}
+
+    own = engines[placement.engine].host
+    taken = hosts([p for p in vip.placements if p.state in ACTIVE])
+    if not own or own not in taken:
+        return
+    load = _load(after, {v.id: v.slots for v in after.vips})
+    for engine in after.engines:
+        good = engine.state is EngineState.UP and engine.enable_state == ENABLED and engine.host not in taken
+        if good and load[engine.id] + vip.slots <= after.group.max_vs_per_se and engine.host:
+            yield f"{vip.name} was placed twice on host {own}, {engine.id} on {engine.host} has room"
+
+
+def _kept_up(was: Vip, vip: Vip, engines: dict[str, Engine]) -> Iterator[str]:
+    def ready(of: Vip) -> list[str]:
+        up = (p.engine for p in of.placements if p.state is PlacementState.READY and p.engine in engines)
+        return [e for e in up if engines[e].state is EngineState.UP and engines[e].enable_state != FORCE]
+
+    if vip.enabled and ready(was) and not ready(vip):
+        yield f"{vip.name} was served by {ready(was)} and no longer is"
+
+
+def _ordered(was: Vip, vip: Vip, engines: dict[str, Engine]) -> Iterator[str]:
+    if vip.succession and was.succession[:1] != vip.succession[:1] and vip.generation <= was.generation:
+        yield f"{vip.name} has a new owner without a new generation ({vip.generation})"
+    if vip.succession != was.succession and vip.list_version <= was.list_version:
+        yield f"{vip.name} has a new succession without a new version ({vip.list_version})"
+    if vip.generation < was.generation or vip.list_version < was.list_version:
+        yield f"{vip.name}: generation or version went back"
+    if vip.succession == was.succession:
+        return  # a list that waits for a takeover stands as it was
+    held = {p.engine for p in vip.placements}
+    for engine in vip.succession[1:]:
+        found = engines.get(engine)
+        usable = found is not None and found.state is EngineState.UP and found.enable_state == ENABLED
+        if engine not in held and not usable:
+            yield f"{vip.name} would be taken over by {engine}, which may not take anything"
+
+
+def _buffer(after: Snapshot, plan: Plan) -> Iterator[str]:
+    group = after.group
+    counted = sum(e.state is not EngineState.DOWN for e in after.engines)
+    able = group.can_create and not group.create_retry_at and counted < group.max_se
+    if group.ha_mode == SHARED and able and not plan.buffer.kept:
+        yield f"the buffer has {plan.buffer.free} of {plan.buffer.needed} slots, {counted} engines of {group.max_se}"

@@ -78,7 +78,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     since: float
     """When it entered ``state``."""
     request: str = ""
-    """The operator's request that brought it, if any."""
+    """The operator's request that brought it (or, when DRAINING, that sends it away), if any."""
     drained: bool = False
     """For DRAINING: the engine says no connection is left."""
 
@@ -181,6 +181,8 @@ class NewEngine(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     host: str = ""
     why: str
+    avoid_hosts: tuple[str, ...] = ()
+    """Hosts that already run an engine of the VIP it is made for: any other one is better (host redundancy)."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

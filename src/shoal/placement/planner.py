@@ -1,14 +1,19 @@
 """`plan`: the steps in order, then the difference to what was.
 
-absorb -> elect -> targets -> requests -> disabled -> evacuate -> fill -> buffer -> retire -> roles -> succession
+absorb -> elect -> targets -> requests -> disabled -> evacuate -> fill -> trim -> buffer -> roles -> succession -> retire
 """
 
 from __future__ import annotations
 
-from . import requests, steps, succession
+from collections.abc import Iterable
+
+from . import capacity, evacuate, fill, requests, steps, succession
 from .board import Board, Work
-from .model import Buffer, Event, PlacementState, Plan, Snapshot, VipPlan
+from .model import Buffer, Placement, PlacementState, Plan, Snapshot, VipPlan
 from .presets import LEGACY
+
+AWAITING_EVENT_AFTER_S = 60.0
+"""The schema's default of ``vs_awaiting_se_timeout``."""
 
 
 def plan(snapshot: Snapshot, now: float) -> Plan:
@@ -25,13 +30,18 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
     steps.targets(board)
     requests.carry_out(board)
     steps.stop_disabled(board)
-    steps.evacuate(board)
-    steps.fill(board)
-    buffer = steps.buffer(board)
-    retired, idle_wake = steps.retire(board)
-    _one_primary(board)
-    steps.settle_roles(board)
+    evacuate.evacuate(board)
+    fill.fill(board)
+    fill.trim(board)
+    requests.answer_retries(board)
+    buffer = capacity.keep_buffer(board)
+    steps.one_primary(board)
+    steps.count_generations(board)
     succession.arm(board)
+    capacity.keep_successors(board)
+    retired, idle_wake = capacity.retire(board)
+    if retired:
+        succession.arm(board, without=retired)
     vips = tuple(_vip_plan(board, work) for work in board.works.values())
     changed = tuple(p for p, work in zip(vips, board.works.values(), strict=True) if _differs(p, work))
     _awaiting_events(board)
@@ -49,13 +59,6 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
         wake_at=_wake_at(board, idle_wake),
         sentence=_sentence(board, buffer, retired),
     )
-
-
-def _one_primary(board: Board) -> None:
-    """Placements that joined while none was there, or whose primary left, still need one."""
-    for work in board.works.values():
-        if work.active and work.primary is None:
-            board.promote(work, (work.ready or work.serving or work.active)[0].engine)
 
 
 def _vip_plan(board: Board, work: Work) -> VipPlan:
@@ -77,11 +80,11 @@ def _vip_plan(board: Board, work: Work) -> VipPlan:
     )
 
 
-def _shape(placements: object) -> list[tuple[str, str, bool]]:
+def _shape(placements: Iterable[Placement]) -> list[tuple[str, str, bool]]:
     """Who serves and who drains: what the engines of a VIP must agree on."""
     return [
         (p.engine, p.role.value, p.state is PlacementState.DRAINING)
-        for p in placements  # type: ignore[attr-defined]
+        for p in placements
         if p.state is not PlacementState.WAITING
     ]
 
@@ -117,9 +120,9 @@ def _differs(planned: VipPlan, work: Work) -> bool:
 def _awaiting_events(board: Board) -> None:
     for work in board.works.values():
         since = work.vip.awaiting_since
-        if work.vip.enabled and not work.ready and since and board.now - since >= steps.AWAITING_EVENT_AFTER_S:
+        if work.vip.enabled and not work.ready and since and board.now - since >= AWAITING_EVENT_AFTER_S:
             detail = f"{work.vip.name} waits for an engine: {work.shortfall or 'being placed'}"
-            board.events.append(Event(name="VS_AWAITING_SE", vip=work.vip.id, detail=detail))
+            board.tell("VS_AWAITING_SE", detail, vip=work.vip.id)
 
 
 def _wake_at(board: Board, idle: float | None) -> float | None:
@@ -133,6 +136,11 @@ def _wake_at(board: Board, idle: float | None) -> float | None:
         (board.engines[work.primary.engine].down_since or board.now) + steps.TAKEOVER_WITHIN_S
         for work in board.works.values()
         if work.takeover and work.primary is not None
+    ]
+    times += [
+        due
+        for work in board.works.values()
+        if (since := work.vip.awaiting_since) is not None and (due := since + AWAITING_EVENT_AFTER_S) > board.now
     ]
     if idle is not None:
         times.append(idle)

@@ -1,19 +1,40 @@
-"""The operator's operations: scale out, scale in, migrate (reference: elastic-ha 3.5)."""
+"""The operator's operations: scale out, scale in, migrate, retry (reference: elastic-ha 3.5).
+
+Each is refused with a sentence, or accepted and open until what it asked for is so. What a request has begun is
+written on its placements (`Placement.request`), so that the next plan goes on where this one stopped. A later scale
+in or migrate cancels what an earlier operation has not finished: nothing is ever locked.
+"""
 
 from __future__ import annotations
 
 from . import choose as choosing
-from .board import Board, Work
-from .model import PlacementState, Request, RequestKind, RequestResult, Role
+from .board import FOR_PLACEMENT, Board, Work
+from .model import Placement, PlacementState, Request, RequestKind, Role
+
+EVENTS = {
+    RequestKind.SCALE_OUT: "VS_SCALEOUT",
+    RequestKind.SCALE_IN: "VS_SCALEIN",
+    RequestKind.MIGRATE: "VS_MIGRATE",
+}
+WORDS = {
+    RequestKind.SCALE_OUT: "scale out",
+    RequestKind.SCALE_IN: "scale in",
+    RequestKind.MIGRATE: "migrate",
+    RequestKind.RETRY: "retryplacement",
+}
 
 
 def carry_out(board: Board) -> None:
-    """Every request in order of arrival: accepted, refused with the reason, or still in progress (no result)."""
-    for request in sorted(board.snapshot.requests, key=lambda r: (r.at, r.id)):
+    """Every open request in order of arrival."""
+    for request in list(board.open.values()):
         work = board.works.get(request.vip)
+        if request.id not in board.open:
+            continue
         if work is None or not work.vip.enabled:
             _refuse(board, request, "the VIP is gone or its virtual service is disabled")
             continue
+        if work.takeover:
+            continue  # its owner has just died: first let a successor take over
         match request.kind:
             case RequestKind.SCALE_OUT:
                 _scale_out(board, work, request)
@@ -22,133 +43,239 @@ def carry_out(board: Board) -> None:
             case RequestKind.MIGRATE:
                 _migrate(board, work, request)
             case RequestKind.RETRY:
-                _done(board, request, "placement is tried again now")
+                pass  # answered when all are placed
 
 
-def _refuse(board: Board, request: Request, why: str) -> None:
-    board.results.append(RequestResult(request=request.id, ok=False, message=f"{request.kind.value} refused: {why}."))
+def answer_retries(board: Board) -> None:
+    """What trying again came to."""
+    for request in list(board.open.values()):
+        work = board.works.get(request.vip)
+        if request.kind is not RequestKind.RETRY or work is None or work.takeover:
+            continue
+        name = work.vip.name
+        if work.shortfall:
+            board.answer(request, False, f"{name} can't be placed: {_sentence(work.shortfall, work.hint)}")
+        else:
+            on = ", ".join(board.name(p.engine) for p in work.active)
+            board.answer(request, True, f"{name} is placed on {on}.")
 
 
-def _done(board: Board, request: Request, message: str) -> None:
-    board.results.append(RequestResult(request=request.id, ok=True, message=message))
+# --- answers ---
 
 
-def _target(board: Board, work: Work, request: Request) -> choosing.Choice:
+def _sentence(why: str, hint: str = "") -> str:
+    return f"{why}. {hint}".strip() if hint else f"{why}."
+
+
+def _refuse(board: Board, request: Request, why: str, hint: str = "") -> None:
+    board.answer(request, False, f"{WORDS[request.kind]} refused: {_sentence(why, hint)}")
+
+
+def _done(board: Board, work: Work, request: Request, message: str) -> None:
+    board.tell(f"{EVENTS[request.kind]}_COMPLETE", message, vip=work.vip.id)
+    board.answer(request, True, message)
+
+
+def fail(board: Board, work: Work, request: Request, why: str) -> None:
+    """An operation under way that can't end; a scale out is taken back, so that the VIP wants what it has."""
+    if request.kind is RequestKind.SCALE_OUT:
+        work.user_factor -= 1
+        work.requested -= 1
+    work.joining = ""
+    message = f"{WORDS[request.kind]} of {work.vip.name} failed: {_sentence(why)}"
+    board.tell(f"{EVENTS[request.kind]}_FAILED", message, vip=work.vip.id)
+    board.answer(request, False, message)
+
+
+# --- the state of a request, as its placements show it ---
+
+
+def _of(placements: list[Placement] | tuple[Placement, ...], request: Request) -> list[Placement]:
+    return [p for p in placements if p.request == request.id]
+
+
+def _began(work: Work, request: Request) -> bool:
+    return bool(_of(work.vip.placements, request))
+
+
+def _drains(work: Work, request: Request) -> bool:
+    return any(p.state is PlacementState.DRAINING for p in _of(work.placements, request))
+
+
+def _cancel_earlier(board: Board, work: Work, request: Request) -> None:
+    for other in list(board.open.values()):
+        if other.id == request.id or other.vip != request.vip or not _began(work, other):
+            continue
+        if other.kind is RequestKind.MIGRATE:
+            joined = next((p for p in _of(work.active, other)), None)
+            if joined is not None and joined.role is not Role.PRIMARY:
+                board.drain(work, joined.engine)
+            work.joining = ""
+        elif other.kind is RequestKind.SCALE_IN or request.kind is RequestKind.MIGRATE:
+            continue
+        message = f"{WORDS[other.kind]} of {work.vip.name} was cancelled by a later {WORDS[request.kind]}."
+        board.answer(other, False, message)
+
+
+# --- where to ---
+
+
+def _target(board: Board, work: Work, request: Request, leaving: str = "") -> tuple[choosing.Choice, choosing.Field]:
     """Where a scale out or migrate goes: the engine asked for, a new one, or the best."""
+    field = choosing.survey(board, work, besides=[leaving])
     if request.to_engine:
         engine = board.engines.get(request.to_engine)
         if engine is None:
-            return choosing.Choice("", f"there is no engine {request.to_engine} in this group")
+            return choosing.Choice("", f"there is no engine {request.to_engine} in this group"), field
         no = choosing.rejection(board, work, engine)
-        return choosing.Choice("", f"{engine.name}: {no.detail}") if no else choosing.Choice(engine.id, "asked for")
+        if no is not None:
+            return choosing.Choice("", f"{engine.name}: {no.detail}"), field
+        return choosing.Choice(engine.id, f"{engine.name} was asked for"), field
     if request.to_new:
-        refusal = board.create_refusal()
+        refusal = board.create_refusal() or choosing.too_big(board, work)
         if refusal:
-            return choosing.Choice("", f"no engine can be made: {refusal}", choosing.hint(board, refusal))
-        return choosing.Choice(
-            board.create(f"{request.kind.value} of {work.vip.name}", request.to_host), "a new engine"
-        )
-    return choosing.choose(board, work, choosing.survey(board, work), urgent=True)
+            hint = choosing.hint(board, work, refusal)
+            return choosing.Choice("", f"no engine can be made: {refusal}", hint), field
+        why = f"{WORDS[request.kind]} of {work.vip.name} to a new engine"
+        new = board.create(why, request.to_host, avoid=board.hosts_of(work, besides=[leaving]))
+        return choosing.Choice(new, "a new engine was asked for"), field
+    return choosing.choose(board, work, field, urgent=True), field
+
+
+def _bring(board: Board, work: Work, request: Request, leaving: str = "") -> str:
+    """Put the VIP on the request's target; "" and refused when there is none."""
+    choice, field = _target(board, work, request, leaving)
+    if not choice.engine:
+        board.tell(f"{EVENTS[request.kind]}_FAILED", _sentence(choice.why), vip=work.vip.id)
+        _refuse(board, request, choice.why, choice.hint)
+        return ""
+    board.put(work, choice.engine, request=request.id)
+    why = f"{WORDS[request.kind]}: {choice.why}"
+    what = "migrate" if leaving else "place" if board.is_up(choice.engine) else "wait"
+    board.decide(work.vip.id, what, why, engine=choice.engine, candidates=field.eligible, rejections=field.rejections)
+    return choice.engine
+
+
+# --- the operations ---
 
 
 def _scale_out(board: Board, work: Work, request: Request) -> None:
+    if _began(work, request):
+        joined = next(iter(_of(work.active, request)), None)
+        if joined is None and not _drains(work, request):
+            fail(board, work, request, work.broken.get(request.id, "its engine is gone"))
+        elif joined is None or joined.state is PlacementState.READY:
+            _done(board, work, request, f"{work.vip.name} is on {len(work.ready)} engines.")
+        return
     most = board.group.max_scaleout_per_vs
     if work.requested >= most:
-        _refuse(board, request, f"{work.vip.name} has {work.requested} engines and max_scaleout_per_vs is {most}")
-        return
-    choice = _target(board, work, request)
-    if not choice.engine:
-        _refuse(board, request, " ".join(filter(None, [choice.why, choice.hint])).rstrip("."))
-        return
-    board.put(work, choice.engine, request=request.id)
-    work.user_factor += 1
-    work.requested += 1
-    name = board.name(choice.engine)
-    board.decide(work.vip.id, "place", f"scale out: {choice.why}", engine=choice.engine)
-    _done(board, request, f"{work.vip.name} scales out to {name}")
+        why = f"{work.vip.name} has {work.requested} engines requested and max_scaleout_per_vs is {most}"
+        _refuse(board, request, why, f"Raise max_scaleout_per_vs to {work.requested + 1}.")
+    elif _bring(board, work, request):
+        work.user_factor += 1
+        work.requested += 1
 
 
 def _scale_in(board: Board, work: Work, request: Request) -> None:
-    low = board.group.min_scaleout_per_vs
+    if _began(work, request):
+        if not _drains(work, request):
+            _done(board, work, request, f"{work.vip.name} is on {len(work.ready)} engines.")
+        return
+    _cancel_earlier(board, work, request)
+    name, low = work.vip.name, board.group.min_scaleout_per_vs
     if work.requested <= low or len(work.active) <= 1:
-        _refuse(board, request, f"{work.vip.name} has {len(work.active)} engines and min_scaleout_per_vs is {low}")
+        why = f"{name} has {len(work.active)} of {work.requested} engines and min_scaleout_per_vs is {low}"
+        _refuse(board, request, why, "Lower min_scaleout_per_vs, or disable the virtual service." if low > 1 else "")
         return
-    leaving = _leaving(work, request)
+    leaving = _leaving(board, work, request)
     if leaving is None:
-        _refuse(board, request, f"{work.vip.name} is not on engine {board.name(request.from_engine)}")
+        _refuse(board, request, f"{name} is not on engine {board.name(request.from_engine)}")
         return
-    placement = work.on(leaving)
-    assert placement is not None
-    if placement.role is Role.PRIMARY:
-        heirs = [p.engine for p in work.ready if p.engine != leaving]
-        if not heirs:
-            _refuse(board, request, "no other engine is ready to become primary")
-            return
-        board.promote(work, heirs[0])
-        placement = work.on(leaving)
-        assert placement is not None
-    if placement.state is PlacementState.WAITING:
-        board.drop(work, placement)
-    else:
-        board.drain(work, placement)
+    heirs = [p.engine for p in work.ready if p.engine != leaving.engine]
+    if leaving.state is PlacementState.READY and not heirs:
+        _refuse(board, request, f"no other engine of {name} is ready yet", "Try again when one is.")
+        return
+    if leaving.role is Role.PRIMARY and heirs:
+        board.promote(work, min(heirs, key=lambda e: _place_in(work, e)))
+    board.drain(work, leaving.engine, request.id)
     work.user_factor -= 1
     work.requested -= 1
-    board.decide(work.vip.id, "drain", "scale in", engine=leaving)
-    _done(board, request, f"{work.vip.name} leaves {board.name(leaving)}")
+    board.decide(work.vip.id, "drain", f"scale in: leaves {board.name(leaving.engine)}", engine=leaving.engine)
+    if not _drains(work, request):
+        _done(board, work, request, f"{name} no longer waits for {board.name(leaving.engine)}.")
 
 
-def _leaving(work: Work, request: Request) -> str | None:
-    """The engine to leave: the one named, the primary if asked for, else the youngest secondary."""
+def _place_in(work: Work, engine: str) -> int:
+    order = work.vip.succession
+    return order.index(engine) if engine in order else len(order)
+
+
+def _leaving(board: Board, work: Work, request: Request) -> Placement | None:
+    """The placement to leave: the one named, the primary if asked for, else the youngest secondary."""
     if request.from_engine:
         held = work.on(request.from_engine)
-        return held.engine if held in work.active else None
-    if request.scalein_primary and work.primary is not None:
-        return work.primary.engine
+        return held if held in work.active else None
+    if request.scalein_primary:
+        return work.primary
+    rank = {engine: i for i, engine in enumerate(board.engines)}
     secondaries = [p for p in work.active if p.role is Role.SECONDARY]
-    return max(secondaries, key=lambda p: (p.since, p.engine)).engine if secondaries else None
+    return max(secondaries, key=lambda p: (p.since, rank.get(p.engine, len(rank))), default=None)
 
 
 def _migrate(board: Board, work: Work, request: Request) -> None:
     """The target joins as secondary; ready, it becomes primary (if it replaces the primary) and the old one drains."""
-    target = next((p for p in work.active if p.request == request.id), None)
-    source = request.from_engine or next((p.engine for p in work.active if p.role is Role.PRIMARY), "")
-    if target is not None:
-        if not request.from_engine:
-            source = _source_of(work, target.engine)
-        _migrate_on(board, work, request, target.engine, source)
+    if _began(work, request):
+        _migrate_on(board, work, request)
         return
+    _cancel_earlier(board, work, request)
+    source = request.from_engine or (work.primary.engine if work.primary else "")
     held = work.on(source)
     if held is None or held not in work.active:
         _refuse(board, request, f"{work.vip.name} is not on {board.name(source) if source else 'any engine'}")
         return
-    if source in board.engines and board.engines[source].enable_state == "SE_STATE_DISABLED_FOR_PLACEMENT":
-        _refuse(board, request, f"{board.name(source)} is disabled for placement; nothing migrates from it")
+    if source in board.engines and board.engines[source].enable_state == FOR_PLACEMENT:
+        _refuse(
+            board,
+            request,
+            f"{board.name(source)} is {FOR_PLACEMENT}, nothing migrates from it",
+            "Set it to SE_STATE_DISABLED to move everything away.",
+        )
         return
-    choice = _target(board, work, request)
-    if not choice.engine:
-        _refuse(board, request, " ".join(filter(None, [choice.why, choice.hint])).rstrip("."))
+    target = _bring(board, work, request, leaving=source)
+    if target:
+        work.joining = target
+        detail = f"{work.vip.name} moves from {board.name(source)} to {board.name(target)}"
+        board.tell("VS_MIGRATE_STARTED", detail, vip=work.vip.id, engine=source)
+
+
+def _migrate_on(board: Board, work: Work, request: Request) -> None:
+    name = work.vip.name
+    switched = any(p.state is PlacementState.DRAINING for p in _of(work.vip.placements, request))
+    joined = next(iter(_of(work.active, request)), None)
+    if joined is None:
+        fail(board, work, request, work.broken.get(request.id, "its engine is gone"))
         return
-    board.put(work, choice.engine, request=request.id)
-    board.decide(work.vip.id, "migrate", f"from {board.name(source)}: {choice.why}", engine=choice.engine)
-
-
-def _source_of(work: Work, target: str) -> str:
-    """Without a source named it is the primary, until the target is that."""
-    others = [p for p in work.active if p.engine != target]
-    primaries = [p for p in others if p.role is Role.PRIMARY]
-    return (primaries or others or [work.active[0]])[0].engine
-
-
-def _migrate_on(board: Board, work: Work, request: Request, target: str, source: str) -> None:
-    joined = work.on(target)
-    leaving = work.on(source)
-    if joined is None or joined.state is not PlacementState.READY:
+    if switched:
+        if not _drains(work, request):
+            _done(board, work, request, f"{name} has moved to {board.name(joined.engine)}.")
         return
-    if leaving is not None and leaving in work.active and source != target and len(work.active) > work.requested:
-        if leaving.role is Role.PRIMARY:
-            board.promote(work, target)
-            leaving = work.on(source)
-            assert leaving is not None
-        board.drain(work, leaving)
-        board.decide(work.vip.id, "drain", f"migrated to {board.name(target)}", engine=source)
-    _done(board, request, f"{work.vip.name} has moved from {board.name(source)} to {board.name(target)}")
+    source = work.on(request.from_engine) if request.from_engine else work.primary
+    gone = work.lost_primary if not request.from_engine else source is None or source not in work.active
+    if gone or source is None or source.engine == joined.engine:
+        if joined.state is PlacementState.READY:
+            _done(
+                board, work, request, f"{name} is on {board.name(joined.engine)}; the engine it was to leave is gone."
+            )
+        else:
+            fail(board, work, request, "the engine it was to leave went down first")
+        return
+    if joined.state is not PlacementState.READY:
+        work.joining = joined.engine
+        return
+    if source.role is Role.PRIMARY:
+        board.promote(work, joined.engine)
+    board.drain(work, source.engine, request.id)
+    why = f"{name} migrates to {board.name(joined.engine)}, which is ready"
+    board.decide(work.vip.id, "drain", why, engine=source.engine)
+    if not _drains(work, request):
+        _done(board, work, request, f"{name} has moved to {board.name(joined.engine)}.")

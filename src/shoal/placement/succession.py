@@ -2,50 +2,128 @@
 
 from __future__ import annotations
 
-from . import choose as choosing
+from collections.abc import Iterable
+
 from .board import Board, Work
-from .model import PlacementState
+from .model import Engine, PlacementState
 
 ARMED_SUCCESSORS_MAX = 2
 """Engines beyond the members that are prepared to take a VIP over."""
 
 
-def arm(board: Board) -> None:
-    """Give every VIP its list: the owner, its other ready members, then engines with room.
+def arm(board: Board, without: Iterable[str] = ()) -> None:
+    """Give every VIP its list: the owner, its other ready members, then engines with room (not those in ``without``).
 
     For each engine the VIPs that live on it alone must all fit elsewhere if it dies, so room that one VIP's first
     successor takes is not promised to the next. Lists are stable: a successor stays while it is good.
     """
-    promised: dict[tuple[str, str], int] = {}
+    skip = frozenset(without)
+    first = heirs(board, skip)
+    seconds: dict[tuple[str, str], int] = {}
     for work in board.works.values():
-        primary = work.primary
-        if work.takeover:
-            work.succession = work.vip.succession
+        owner = owner_of(work)
+        if not owner or work.takeover:
+            work.succession = work.vip.succession if work.takeover else ()
             continue
-        if primary is None or primary.state is PlacementState.WAITING:
-            work.succession = ()
-            continue
-        owner = primary.engine
-        members = [p.engine for p in work.ready if p.engine != owner]
-        kept = [engine for engine in work.vip.succession if engine in members]
-        members = kept + [engine for engine in members if engine not in kept]
-        extra = _successors(board, work, owner, promised)
-        if extra and not members:
-            promised[owner, extra[0]] = promised.get((owner, extra[0]), 0) + work.vip.slots
+        members = _members(work, owner)
+        heir = first.get(work.vip.id, "")
+        extra = [heir] if heir else []
+        able = [e for e in _able(board, work, owner, skip) if e.id not in extra]
+        fitting = [e.id for e in able if board.free(e.id) >= work.vip.slots]
+        kept = [engine for engine in work.vip.succession if engine in fitting]
+        extra += kept[: ARMED_SUCCESSORS_MAX - len(extra)]
+        while len(extra) < ARMED_SUCCESSORS_MAX and (rest := [e for e in fitting if e not in extra]):
+            host = board.host(owner)
+            best = min(rest, key=lambda e: (_same(board, e, host), board.load[e] + seconds.get((owner, e), 0)))
+            seconds[owner, best] = seconds.get((owner, best), 0) + work.vip.slots
+            extra.append(best)
         work.succession = (owner, *members, *extra)
 
 
-def _successors(board: Board, work: Work, owner: str, promised: dict[tuple[str, str], int]) -> list[str]:
-    slots = work.vip.slots
+def owner_of(work: Work) -> str:
+    primary = work.primary
+    return "" if primary is None or primary.state is PlacementState.WAITING else primary.engine
 
-    def fits(engine: str) -> bool:
-        return board.free(engine) - promised.get((owner, engine), 0) >= slots
 
+def alone(board: Board) -> list[Work]:
+    """VIPs that only their owner serves."""
+    return [
+        work
+        for work in board.works.values()
+        if (owner := owner_of(work)) and not work.takeover and not _members(work, owner)
+    ]
+
+
+def _members(work: Work, owner: str) -> list[str]:
+    ready = [p.engine for p in work.ready if p.engine != owner]
+    kept = [engine for engine in work.vip.succession if engine in ready]
+    return kept + [engine for engine in ready if engine not in kept]
+
+
+def heirs(board: Board, without: Iterable[str] = ()) -> dict[str, str]:
+    """The first successor of every VIP that lives on one engine alone ("" = none), so that for each engine all fit."""
+    skip = frozenset(without)
+    owned: dict[str, list[Work]] = {}
+    for work in alone(board):
+        owned.setdefault(owner_of(work), []).append(work)
+    found: dict[str, str] = {}
+    for owner, works in owned.items():
+        found.update(_joint(board, owner, works, skip))
+    return found
+
+
+def _joint(board: Board, owner: str, works: list[Work], skip: frozenset[str]) -> dict[str, str]:
+    """One assignment of an engine's VIPs to the others. Keeping what was is tried first; if that leaves one out, all
+    are dealt anew, the largest first: onto the emptiest, then onto the fullest that fits. Most slots placed wins."""
+    best: dict[str, str] = {}
+    most = -1
+    whole = sum(work.vip.slots for work in works)
+    for keep, tight in ((True, False), (False, False), (False, True)):
+        dealt = _deal(board, owner, works, skip, keep=keep, tight=tight)
+        placed = sum(work.vip.slots for work in works if dealt[work.vip.id])
+        if placed > most:
+            best, most = dealt, placed
+        if most == whole:
+            break
+    return best
+
+
+def _deal(
+    board: Board, owner: str, works: list[Work], skip: frozenset[str], *, keep: bool, tight: bool
+) -> dict[str, str]:
+    room = {e.id: board.free(e.id) for e in board.usable() if e.id != owner and e.id not in skip}
+    dealt: dict[str, str] = {}
+    rest: list[Work] = []
+    for work in works:
+        before = _heir_before(board, work, owner, skip) if keep else ""
+        if before and room[before] >= work.vip.slots:
+            dealt[work.vip.id] = before
+            room[before] -= work.vip.slots
+        else:
+            rest.append(work)
+    host = board.host(owner)
+    for work in sorted(rest, key=lambda w: -w.vip.slots):
+        able = [e.id for e in _able(board, work, owner, skip) if room[e.id] >= work.vip.slots]
+        sign = 1 if tight else -1
+        heir = min(able, key=lambda e: (_same(board, e, host), sign * room[e]), default="")
+        dealt[work.vip.id] = heir
+        if heir:
+            room[heir] -= work.vip.slots
+    return dealt
+
+
+def _heir_before(board: Board, work: Work, owner: str, skip: frozenset[str]) -> str:
+    able = {e.id for e in _able(board, work, owner, skip)}
+    return next((engine for engine in work.vip.succession if engine in able), "")
+
+
+def _able(board: Board, work: Work, owner: str, skip: frozenset[str]) -> list[Engine]:
+    """Engines that could hold the VIP if its owner were dead, room apart: usable, without it, on a host of their own."""
+    held = {p.engine for p in work.placements} | {owner}
     hosts = board.hosts_of(work, besides=[owner]) if board.group.vs_host_redundancy else set()
-    able = [e.id for e in board.engines.values() if choosing.rejection(board, work, e) is None and e.host not in hosts]
-    chosen = [engine for engine in work.vip.succession if engine in able and fits(engine)][:ARMED_SUCCESSORS_MAX]
-    if len(chosen) < ARMED_SUCCESSORS_MAX:
-        rest = [engine for engine in able if engine not in chosen and fits(engine)]
-        rest.sort(key=lambda engine: board.load[engine] + promised.get((owner, engine), 0))
-        chosen += rest[: ARMED_SUCCESSORS_MAX - len(chosen)]
-    return chosen
+    return [e for e in board.usable() if e.id not in held and e.id not in skip and not (e.host and e.host in hosts)]
+
+
+def _same(board: Board, engine: str, host: str) -> bool:
+    """Shares the owner's host: would die with it."""
+    return bool(host) and board.host(engine) == host

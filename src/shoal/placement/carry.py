@@ -1,0 +1,70 @@
+"""Carrying a plan out on paper: the snapshot as it stands afterwards. For what-if, invariants, benchmarks and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from .model import Engine, EngineState, Placement, PlacementState, Plan, Snapshot, Vip, VipPlan
+
+
+def applied(snapshot: Snapshot, plan: Plan) -> Snapshot:
+    """The snapshot once ``plan`` is stored: placements as planned, wanted engines being created, answered requests
+    gone. Engines that the plan wants get the ids ``made-<rank>``."""
+    rank = max((engine.rank for engine in snapshot.engines), default=0)
+    ids = {wanted.id: f"made-{rank + n}" for n, wanted in enumerate(plan.new_engines, start=1)}
+    made = tuple(
+        Engine(id=ids[w.id], name=ids[w.id], rank=rank + n, host=w.host, state=EngineState.CREATING)
+        for n, w in enumerate(plan.new_engines, start=1)
+    )
+    planned = {vip.id: vip for vip in plan.vips}
+    answered = {result.request for result in plan.results}
+    states = dict(plan.engines_disabled)
+    kept = (engine for engine in snapshot.engines if engine.id not in plan.retire_engines)
+    return msgspec.structs.replace(
+        snapshot,
+        engines=(*(_with_state(engine, states) for engine in kept), *made),
+        vips=tuple(_as_planned(vip, planned.get(vip.id), ids) for vip in snapshot.vips),
+        requests=tuple(request for request in snapshot.requests if request.id not in answered),
+    )
+
+
+def progressed(snapshot: Snapshot, now: float) -> Snapshot:
+    """The snapshot once engines that were being created are up and have acknowledged all they were told."""
+    return msgspec.structs.replace(
+        snapshot,
+        engines=tuple(
+            msgspec.structs.replace(e, state=EngineState.UP) if e.state is EngineState.CREATING else e
+            for e in snapshot.engines
+        ),
+        vips=tuple(
+            msgspec.structs.replace(vip, placements=tuple(_acknowledged(p, now) for p in vip.placements))
+            for vip in snapshot.vips
+        ),
+    )
+
+
+def _with_state(engine: Engine, states: Mapping[str, str]) -> Engine:
+    return msgspec.structs.replace(engine, migrate_state=states[engine.id]) if engine.id in states else engine
+
+
+def _as_planned(vip: Vip, planned: VipPlan | None, ids: Mapping[str, str]) -> Vip:
+    if planned is None:
+        return vip
+    return msgspec.structs.replace(
+        vip,
+        placements=tuple(msgspec.structs.replace(p, engine=ids.get(p.engine, p.engine)) for p in planned.placements),
+        generation=planned.generation,
+        succession=tuple(ids.get(engine, engine) for engine in planned.succession),
+        list_version=planned.list_version,
+        user_factor=planned.user_factor,
+        requested=planned.requested,
+        awaiting_since=planned.awaiting_since,
+    )
+
+
+def _acknowledged(placement: Placement, now: float) -> Placement:
+    if placement.state is not PlacementState.ASSIGNED:
+        return placement
+    return msgspec.structs.replace(placement, state=PlacementState.READY, since=now)

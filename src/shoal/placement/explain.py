@@ -1,0 +1,41 @@
+"""A decision in plain sentences: why here, and why not each other engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .model import Candidate, Decision
+
+WHATS = {
+    "place": "is placed on {engine}",
+    "wait": "waits for {engine}",
+    "unplace": "leaves {engine}",
+    "promote": "gets {engine} as its primary",
+    "drain": "drains from {engine}",
+    "migrate": "migrates to {engine}",
+    "create_engine": "gets a new engine",
+    "retire_engine": "gives up {engine}",
+}
+
+
+def sentences(decision: Decision, names: Mapping[str, str] | None = None, group: str = "The group") -> list[str]:
+    """Lines of plain text. ``names``: engine and VIP ids -> what people call them; an id without a name stands for
+    itself."""
+    names = names or {}
+    engine = names.get(decision.engine, decision.engine)
+    subject = names.get(decision.vip, decision.vip) or group
+    verb = WHATS.get(decision.what, "stays as it is").format(engine=engine)
+    lines = [f"{subject} {verb}: {decision.why}."]
+    if decision.candidates:
+        ranked = ", ".join(_candidate(c, names) for c in decision.candidates)
+        lines.append(f"Ranked by slots used, then age: {ranked}.")
+    for no in decision.rejections:
+        lines.append(f"Not {names.get(no.engine, no.engine)}: {no.detail} ({no.rule}).")
+    if decision.hint:
+        lines.append(f"What would help: {decision.hint}")
+    return lines
+
+
+def _candidate(candidate: Candidate, names: Mapping[str, str]) -> str:
+    name = names.get(candidate.engine, candidate.engine)
+    return f"{name} {candidate.load}/{candidate.capacity}{' idle' if candidate.idle else ''}"

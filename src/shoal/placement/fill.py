@@ -1,0 +1,118 @@
+"""Giving VIPs the engines they should have: first those with none, then those below target; surplus leaves."""
+
+from __future__ import annotations
+
+from . import choose as choosing
+from .board import ENABLED, Board, Work
+from .model import Placement, PlacementState, Role
+
+LEAVES_FIRST = {PlacementState.WAITING: 0, PlacementState.ASSIGNED: 1, PlacementState.READY: 2}
+
+
+def fill(board: Board) -> None:
+    """VIPs without any engine first, one each; then those below their target; each in order of creation."""
+    works = [work for work in board.works.values() if work.vip.enabled and not work.takeover]
+    for work in works:
+        _stop_waiting(board, work)
+        if not work.active:
+            _place_one(board, work)
+    for work in works:
+        while wanting(board, work) > 0 and not work.shortfall and _place_one(board, work):
+            pass
+
+
+def wanting(board: Board, work: Work) -> int:
+    """How many placements are missing; those about to leave, and the extra one of a migrate, don't count."""
+    return work.requested - len(_counted(board, work))
+
+
+def _counted(board: Board, work: Work) -> list[Placement]:
+    return [p for p in work.active if not board.leaving(p.engine) and p.engine != work.joining]
+
+
+def _place_one(board: Board, work: Work) -> bool:
+    if _take_back(board, work):
+        return True
+    urgent = work.vip.generation > 0 and not work.serving
+    field = choosing.survey(board, work)
+    choice = choosing.choose(board, work, field, urgent=urgent)
+    if not choice.engine:
+        work.shortfall, work.hint = choice.why, choice.hint
+        board.decide(work.vip.id, "none", choice.why, rejections=field.rejections, hint=choice.hint)
+        return False
+    board.put(work, choice.engine)
+    what = "place" if board.is_up(choice.engine) else "wait"
+    board.decide(
+        work.vip.id,
+        what,
+        choice.why,
+        engine=choice.engine,
+        candidates=field.eligible,
+        rejections=field.rejections,
+    )
+    return True
+
+
+def _take_back(board: Board, work: Work) -> bool:
+    """An engine that is still draining the VIP is the nearest place for it."""
+    for held in work.placements:
+        if held.state is not PlacementState.DRAINING or not board.is_up(held.engine):
+            continue
+        wanted_away = board.engines[held.engine].enable_state != ENABLED or held.request in board.open
+        if not wanted_away or not work.serving:
+            role = Role.SECONDARY if work.primary else Role.PRIMARY
+            board.change(work, held.engine, state=PlacementState.ASSIGNED, role=role, since=board.now)
+            board.decide(
+                work.vip.id, "place", f"{board.name(held.engine)} still has it: drain stopped", engine=held.engine
+            )
+            return True
+    return False
+
+
+def _stop_waiting(board: Board, work: Work) -> None:
+    """A VIP that nobody serves does not wait for a new engine when a running one has room by now."""
+    if work.serving or not work.active or any(p.request in board.open for p in work.active):
+        return
+    packed = board.group.algo == choosing.PACKED or work.vip.generation > 0
+    if not any(board.free(e.id) >= work.vip.slots and (packed or not board.load[e.id]) for e in board.usable()):
+        return
+    field = choosing.survey(board, work)
+    if field.eligible:
+        board.drop(work, work.active[0])
+        best = field.eligible[0]
+        board.put(work, best.engine)
+        why = f"{board.name(best.engine)} has room by now ({best.load} of {best.capacity} slots)"
+        board.decide(
+            work.vip.id, "place", why, engine=best.engine, candidates=field.eligible, rejections=field.rejections
+        )
+
+
+def trim(board: Board) -> None:
+    """Placements beyond the target leave: the least ready first, then the youngest; never the primary, never the last
+    ready one, never one that an operation is bringing in."""
+    for work in board.works.values():
+        if not work.vip.enabled or work.takeover:
+            continue
+        surplus = -wanting(board, work)
+        while surplus > 0:
+            leaving = _surplus(board, work)
+            if leaving is None:
+                break
+            board.drain(work, leaving.engine)
+            why = f"{work.vip.name} has more engines than the {work.requested} requested"
+            board.decide(work.vip.id, "drain", why, engine=leaving.engine)
+            surplus -= 1
+
+
+def _surplus(board: Board, work: Work) -> Placement | None:
+    def rank(placement: Placement) -> int:
+        engine = board.engines.get(placement.engine)
+        return engine.rank if engine else 0
+
+    spare = [p for p in _counted(board, work) if p.role is not Role.PRIMARY and p.request not in board.open]
+    if not spare:
+        return None
+    first = min(spare, key=lambda p: (LEAVES_FIRST[p.state], -p.since, -rank(p)))
+    if first.state is PlacementState.READY and len(work.ready) < 2:
+        return None
+    return first
