@@ -33,6 +33,7 @@ class World:
         self.now = 1000.0
         self.hosts: list[str] = []
         self.serial = 0
+        self.born = 0
         self.last: Plan | None = None
         self.events: list[str] = []
         self.guards = True
@@ -43,8 +44,13 @@ class World:
     def add(self, *names: str, slots: int = 1) -> None:
         """Virtual services, one after another, each settled before the next."""
         for name in names:
-            self.vips[name] = Vip(id=name, name=name, slots=slots, created=float(len(self.vips) + self.now))
+            self.put(name, slots)
             self.settle()
+
+    def put(self, name: str, slots: int = 1) -> None:
+        """A virtual service that nobody has planned yet."""
+        self.born += 1
+        self.vips[name] = Vip(id=name, name=name, slots=slots, created=float(self.born))
 
     def remove(self, name: str) -> None:
         del self.vips[name]
@@ -56,7 +62,7 @@ class World:
 
     def fail(self, *names: str, settle: bool = True) -> None:
         for name in names:
-            self._change(name, state=EngineState.DOWN, down_since=self.now)
+            self.alter(name, state=EngineState.DOWN, down_since=self.now)
         self._take_over()
         if settle:
             self.settle()
@@ -70,11 +76,11 @@ class World:
                 self.vips[vip.id] = msgspec.structs.replace(vip, claimant=alive[0])
 
     def recover(self, name: str) -> None:
-        self._change(name, state=EngineState.UP, down_since=None)
+        self.alter(name, state=EngineState.UP, down_since=None)
         self.settle()
 
     def enable_state(self, name: str, state: str) -> None:
-        self._change(name, enable_state=state)
+        self.alter(name, enable_state=state)
         self.settle()
 
     def edit(self, **fields: object) -> None:
@@ -139,7 +145,7 @@ class World:
         for engine in result.retire_engines:
             del self.engines[engine]
         for engine, state in result.engines_disabled:
-            self._change(engine, migrate_state=state)
+            self.alter(engine, migrate_state=state)
         return not result.empty
 
     def progress(self) -> bool:
@@ -147,7 +153,7 @@ class World:
         moved = False
         for engine in list(self.engines.values()):
             if engine.state is EngineState.CREATING:
-                self._change(engine.id, state=EngineState.UP)
+                self.alter(engine.id, state=EngineState.UP)
                 moved = True
         for vip in self.vips.values():
             placements = tuple(_ready(p) for p in vip.placements)
@@ -168,9 +174,9 @@ class World:
         held = {p.engine for vip in self.vips.values() for p in vip.placements}
         for engine in self.engines.values():
             idle = None if engine.id in held else engine.idle_since or self.now
-            self._change(engine.id, idle_since=idle)
+            self.alter(engine.id, idle_since=idle)
 
-    def _change(self, name: str, **fields: object) -> None:
+    def alter(self, name: str, **fields: object) -> None:
         self.engines[name] = msgspec.structs.replace(self.engines[name], **fields)
 
     # --- looking ---

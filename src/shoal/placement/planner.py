@@ -51,7 +51,7 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
         vips=changed,
         new_engines=tuple(board.new),
         retire_engines=tuple(retired),
-        engines_disabled=tuple(board.migrate_states),
+        engines_disabled=tuple((id, state) for id, state in board.migrate_states if id not in retired),
         decisions=tuple(board.decisions),
         events=tuple(board.events),
         results=tuple(board.results),
