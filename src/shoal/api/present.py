@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from shoal.controller.references import INFRASTRUCTURE
 from shoal.controller.view import View
 from shoal.objects import ObjectType, Registry
 from shoal.objects.types import SENSITIVE_MASK
@@ -63,6 +64,8 @@ class Present:
         if look.names:
             found = self._view.get(type, uuid_of(value))
             name = f"#{found['name']}" if found and found.get("name") else ""
+            if found is None and type in INFRASTRUCTURE:
+                name = f"#{uuid_of(value)}"
         return f"https://{look.host}{value}{name}"
 
     def runtime(self, value: Any, look: Look) -> Any:

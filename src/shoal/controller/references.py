@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -13,6 +14,14 @@ from .view import View
 
 ADMIN = "admin"
 REFERENCE_CHARACTERS_MAX = 2_000
+UNDISCOVERED = re.compile(r"[A-Za-z0-9 ._-]{1,64}")
+INFRASTRUCTURE = frozenset({"vimgrclusterruntime", "vimgrhostruntime"})
+"""What a vCenter cloud discovers. Without one a group's reference to it is kept by name, and has no effect."""
+
+
+def name_in(value: str) -> str:
+    """The name a reference gives: behind ``name=``, else its last step."""
+    return value.rsplit("name=", 1)[-1] if "name=" in value else value.rsplit("/", 1)[-1].split("#", 1)[0]
 
 
 class References:
@@ -30,6 +39,8 @@ class References:
         def change(path: str, type_name: str, value: str) -> str:
             endpoint = type_name.lower()
             uuid, hint = self._find(endpoint, value, tenant, cloud)
+            if uuid is None and endpoint in INFRASTRUCTURE and UNDISCOVERED.fullmatch(name_in(value)):
+                return f"/api/{endpoint}/{name_in(value)}"
             if uuid is None:
                 why = f"no {type_name} is found by this reference"
                 problems.append(Problem(path=path, value=shown(value), why=why, hint=hint))

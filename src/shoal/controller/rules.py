@@ -118,6 +118,11 @@ class Rules:
                     "disk_per_se", f"must be at least 5 + 2 x memory_per_se: {least:g} gb", group["disk_per_se"]
                 )
         change.warnings += presets.contradictions(group)
+        change.warnings += [
+            f"{field} is stored and has no effect: this cloud is no vCenter."
+            for field in ("vcenter_clusters", "vcenter_hosts", "vcenter_datastores")
+            if group.get(field) and field in change.raw
+        ]
 
     def _engine_guard(self, change: Change) -> None:
         if change.system:
