@@ -38,7 +38,7 @@ from shoal.wire.engine_config import EngineConfig
 ENGINE = "se-one"
 ADDRESS = "10.88.0.2"
 VIP = "10.88.0.100"
-PATIENCE_S = 15.0
+PATIENCE_S = 10.0
 QUICK = (Monitor(name="quick", kind="HTTP", interval_s=1, timeout_s=1, rise=1, fall=1, request="GET /health HTTP/1.0"),)
 Link = Channel[messages.FromEngine]
 Message = TypeVar("Message", bound=msgspec.Struct)

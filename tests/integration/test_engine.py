@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from shoal.wire import messages
+from shoal.wire.desired import Certificate, Listener, Monitor
 
-from .engine_lab import ENGINE, VIP, Lab, engine, pool, servers, service, settings, vip
+from .engine_lab import ENGINE, QUICK, VIP, Lab, engine, pool, servers, service, settings, vip
 from .private_host import private_host
 
 pytestmark = pytest.mark.root
@@ -25,7 +28,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
             yield made
 
 
-async def owning(lab: Lab, *more: object) -> None:
+async def owning(lab: Lab) -> None:
     """Serve one virtual service and own its VIP."""
     await lab.controller.push(settings(), vip(), service())
     await lab.controller.hear(messages.Ownership, lambda m: m.owner and m.vip == "v")
@@ -96,17 +99,12 @@ async def test_a_dead_server_is_marked_down_and_stays_down_through_a_reload(lab:
 
 
 async def test_a_bad_part_is_set_aside_and_the_others_are_served(lab: Lab) -> None:
-    bad = service(
-        "bad",
-        port=82,
-        certificates=("missing",),
-        listeners=(service(port=82).listeners[0].__class__(port=82, port_end=82, tls=True),),
-    )
+    bad = service("bad", certificates=("missing",), listeners=(Listener(port=82, port_end=82, tls=True),))
     clash = service("two", port=80)
     applied = await lab.controller.push(settings(), vip(), service(), bad, clash)
     problems = {p.part: p.why for p in applied.problems}
     assert problems.keys() == {"service/bad", "service/two"}
-    assert "missing" in problems["service/bad"]
+    assert "unable to stat SSL certificate from file 'certificates/missing.pem'" in problems["service/bad"]
     assert problems["service/two"] == f"{VIP}:80 is already served by virtual service 'one'."
     await lab.controller.hear(messages.Ownership, lambda m: m.owner)
     assert await lab.names() == {"a", "b"}
@@ -134,8 +132,7 @@ async def test_reloads_under_load_drop_no_new_connection(lab: Lab) -> None:
 
 async def test_a_killed_agent_leaves_traffic_and_the_next_one_adopts(lab: Lab) -> None:
     await owning(lab)
-    before = lab.processes("haproxy.cfg"), lab.processes("guard.json")
-    assert all(before)
+    master, guards = lab.processes("haproxy.cfg")[0], lab.processes("guard.json")
     lab.kill_agent()
     assert await lab.names() == {"a", "b"}
     since = len(lab.controller.heard)
@@ -144,7 +141,7 @@ async def test_a_killed_agent_leaves_traffic_and_the_next_one_adopts(lab: Lab) -
     assert {id for id, _ in hello.parts} == {"settings", "vip/v", "service/one"}
     applied = await lab.controller.push(settings(), vip(), service())
     assert applied.how == "none"
-    assert (lab.processes("haproxy.cfg"), lab.processes("guard.json")) == before
+    assert (lab.processes("haproxy.cfg")[0], lab.processes("guard.json")) == (master, guards)
     await lab.controller.hear_status(lambda s: [o.vip for o in s.owned] == ["v"] and state(s, "a") == "up")
 
 
@@ -197,3 +194,66 @@ async def test_a_drained_vip_is_reported_once_its_last_connection_has_gone(lab: 
     writer.close()
     await writer.wait_closed()
     await lab.controller.hear_status(lambda s: s.drained == ("v",))
+
+
+async def test_a_monitors_hostile_texts_arrive_as_they_were_written(lab: Lab) -> None:
+    uri = '/it\'s"quoted"\\$HOME#%5B%[src]'
+    header = "it's \"%[src]\" \\ $HOME ${HOME} # %% 'end"
+    monitor = Monitor(name="m", kind="HTTP", interval_s=1, request=f"GET {uri} HTTP/1.0\r\nX-Probe: {header}")
+    await lab.controller.push(settings(), vip(), service(pool=pool(monitors=(monitor,))))
+    async with asyncio.timeout(5):
+        while not lab.backends["a"].seen:
+            await asyncio.sleep(0.01)
+    lines = lab.backends["a"].seen[0].split("\r\n")
+    assert lines[0] == f"GET {uri} HTTP/1.0"
+    assert f"x-probe: {header}" in (line.replace("X-Probe", "x-probe") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("failing", "why"),
+    [
+        (Monitor(name="t", kind="TCP", port=7099, interval_s=1, fall=1), "L4CON"),
+        (Monitor(name="b", kind="HTTP", interval_s=1, fall=1, response='it\'s not "there"'), "L7RSP"),
+        (Monitor(name="c", kind="HTTP", interval_s=1, fall=1, codes=("HTTP_4XX",)), "L7STS"),
+        (Monitor(name="s", kind="HTTPS", interval_s=1, fall=1, timeout_s=1), "L6"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+async def test_every_monitor_of_a_pool_must_pass(lab: Lab, failing: Monitor, why: str) -> None:
+    passing = (*QUICK, Monitor(name="tcp", kind="TCP", interval_s=1, fall=1))
+    await lab.controller.push(settings(), vip(), service(pool=pool(monitors=passing)))
+    await lab.controller.hear_status(lambda s: state(s, "a") == "up" and "L7OK" in s.servers[0].check)
+    applied = await lab.controller.push(settings(), vip(), service(pool=pool(monitors=(*passing, failing))))
+    assert (applied.problems, applied.notes) == ((), ())
+    status = await lab.controller.hear_status(lambda s: {x.state for x in s.servers} == {"down"})
+    assert status.servers[0].check.startswith(why)
+
+
+async def test_tcp_monitors_talk_and_listen(lab: Lab) -> None:
+    asks = Monitor(
+        name="x", kind="TCP", interval_s=1, fall=1, request="GET /health HTTP/1.0\r\n\r\n", response="200 OK"
+    )
+    await lab.controller.push(settings(), vip(), service(pool=pool(monitors=(asks,))))
+    await lab.controller.hear_status(lambda s: state(s, "a") == "up" and "L7OK" in s.servers[0].check)
+    deaf = msgspec.structs.replace(asks, response="500", timeout_s=1)
+    await lab.controller.push(settings(), vip(), service(pool=pool(monitors=(asks, deaf))))
+    await lab.controller.hear_status(lambda s: {x.state for x in s.servers} == {"down"})
+
+
+async def test_tls_is_terminated_and_a_new_certificate_replaces_the_old(lab: Lab) -> None:
+    secure = service(listeners=(Listener(port=443, port_end=443, tls=True, http2=True),), certificates=("c",))
+    for number in (1, 2):
+        key, chain = lab.authority.issue_server([f"site{number}.test"], [])
+        certificate, private = (chain, key) if b"PRIVATE KEY" in key else (key, chain)
+        pem = (certificate + private).decode()
+        applied = await lab.controller.push(settings(), vip(), secure, Certificate(id="c", name="c", pem=pem))
+        assert applied.problems == ()
+        await lab.controller.hear(messages.Ownership, lambda m: m.owner)
+        context = ssl.create_default_context(cadata=lab.authority.ca_pem.decode())
+        reader, writer = await asyncio.open_connection(VIP, 443, ssl=context, server_hostname=f"site{number}.test")
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        assert b"200 OK" in await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    await lab.controller.push(settings(), vip(), service())
+    assert not list((lab.home / "certificates").iterdir())

@@ -43,13 +43,10 @@ def check(pool: Pool) -> Check:
         kinds = ", ".join(sorted({m.kind[:20] for m in left_out}))
         raise Unrenderable(f"Health monitors of type {kinds} can't be run yet; TCP, HTTP and HTTPS can.")
     notes = [f"The health monitor {m.name[:60]!r} of type {m.kind[:20]} is not run yet." for m in left_out]
-    if any(m.kind != "TCP" for m in monitors):
-        rules = list(_http_rules(pool, monitors))
-        notes += [
-            f"The health monitor {m.name[:60]!r} only connects: its data can't be combined with an HTTP monitor."
-            for m in monitors
-            if m.kind == "TCP" and (m.request or m.response)
-        ]
+    web = [m for m in monitors if m.kind != "TCP"]
+    if web:
+        connects, reduced = _beside(web, [m for m in monitors if m.kind == "TCP"])
+        rules, notes = list(_http_rules(pool, web, connects)), notes + reduced
     else:
         rules = list(_tcp_rules(monitors))
     rules.append(f"timeout check {max(int(m.timeout_s) for m in monitors)}s")
@@ -69,15 +66,33 @@ def _connect(monitor: Monitor) -> str:
     return f"connect port {int(monitor.port)}" if monitor.port else "connect"
 
 
-def _http_rules(pool: Pool, monitors: list[Monitor]) -> Iterator[str]:
+def _beside(web: list[Monitor], plain: list[Monitor]) -> tuple[list[Monitor], list[str]]:
+    """(the TCP monitor that ends the sequence of these HTTP monitors, notes on those that lose by it).
+
+    A connection to a port that an HTTP monitor asks proves nothing more; HAProxy takes one bare connection, at the end.
+    """
+    tried = {m.port for m in web}
+    connects = [m for m in plain if m.port not in tried][:1]
+    tried |= {m.port for m in connects}
+    notes = []
+    for monitor in plain:
+        if monitor.port not in tried:
+            notes.append(f"The health monitor {monitor.name[:60]!r} is not run beside an HTTP and another TCP monitor.")
+        elif monitor.request or monitor.response:
+            notes.append(f"The health monitor {monitor.name[:60]!r} only connects: an HTTP monitor is run beside it.")
+    return connects, notes
+
+
+def _http_rules(pool: Pool, web: list[Monitor], connects: list[Monitor]) -> Iterator[str]:
     yield "option httpchk"
-    for monitor in monitors:
+    for monitor in web:
         yield f"http-check {_connect(monitor)}{' ssl' if _tls(pool, monitor) else ''}"
-        if monitor.kind != "TCP":
-            yield _http_send(pool, monitor)
-            yield f"http-check expect status {_codes(monitor)}"
-            if monitor.response:
-                yield f"http-check expect string {quoted(monitor.response)}"
+        yield _http_send(pool, monitor)
+        yield f"http-check expect status {_codes(monitor)}"
+        if monitor.response:
+            yield f"http-check expect string {quoted(monitor.response)}"
+    for monitor in connects:
+        yield f"http-check {_connect(monitor)}"
 
 
 def _http_send(pool: Pool, monitor: Monitor) -> str:
@@ -94,7 +109,7 @@ def _http_send(pool: Pool, monitor: Monitor) -> str:
     named = set()
     for line in lines[1:]:
         name, colon, value = line.partition(":")
-        if colon:
+        if colon and value.strip():  # HAProxy sends no header without a value
             named.add(name.strip().lower())
             text += f" hdr {token(name.strip())} {format_quoted(value.strip())}"
     if version == "1.1" and "host" not in named and pool.servers:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ POLL_INTERVAL_S = 0.004
 SOFT_STOP_WITHIN_S = 1.0
 """After it, connections that are still open are cut."""
 ALERT_CHARACTERS_MAX = 300
+LOG_BYTES_MAX = 4_000_000
+"""HAProxy tells of servers going up and down; beyond this the file is begun anew."""
+_START_FAILURE = re.compile(r"\bconfig : |\bBinding |\bcan(no|')t |\[haproxy\.main\(\)\]", re.IGNORECASE)
 
 
 class Broken(Exception):
@@ -83,11 +87,11 @@ class Process:
         candidate = self._directory / "haproxy.cfg.candidate"
         _write(candidate, config)
         checking = await asyncio.create_subprocess_exec(
-            "haproxy", "-c", "-q", "-f", str(candidate), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            "haproxy", "-c", "-f", str(candidate), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         output, _ = await checking.communicate()
         if checking.returncode != 0:
-            raise Broken(_reason(output.decode(errors="replace")))
+            raise Broken(_reason(output.decode(errors="replace"), self._facts.directory))
 
     def write(self, config: str) -> None:
         """Make it the file of the next start or reload, where runtime commands have brought the worker already."""
@@ -154,7 +158,7 @@ class Process:
                 return
             said = self._said_since(logged)
             if any(_alerts(said)):
-                raise Broken(_reason(said))
+                raise Broken(_reason(said, self._facts.directory))
             if not self.running():
                 raise Broken("HAProxy ended right after its start and said nothing; see haproxy.log.")
             await asyncio.sleep(POLL_INTERVAL_S)
@@ -209,7 +213,11 @@ class Process:
         return b"haproxy" in arguments[0] and str(self.config_file).encode() in arguments
 
     def _log_size(self) -> int:
-        return self._log_file.stat().st_size if self._log_file.exists() else 0
+        size = self._log_file.stat().st_size if self._log_file.exists() else 0
+        if size <= LOG_BYTES_MAX:
+            return size
+        os.truncate(self._log_file, 0)
+        return 0
 
     def _said_since(self, size: int) -> str:
         with self._log_file.open("rb") as log:
@@ -227,14 +235,13 @@ def _write(path: Path, config: str) -> None:
 
 
 def _alerts(output: str) -> Iterator[str]:
-    """Lines that say why HAProxy can't; that a worker ended is no reason."""
-    return (line for line in output.splitlines() if "[ALERT]" in line and " exited with code " not in line)
+    """Lines that say why HAProxy can't start; it also alerts of dead servers and ended workers."""
+    return (line for line in output.splitlines() if "[ALERT]" in line and _START_FAILURE.search(line))
 
 
-def _reason(output: str) -> str:
-    """The first alert, without the file's path and the process's."""
+def _reason(output: str, directory: str) -> str:
+    """The first alert, without the places in files that only the engine has."""
     for line in _alerts(output):
-        text = line.split(" : ", 1)[-1].removeprefix("config : ")
-        text = text.split("haproxy.cfg.candidate:")[-1].split("haproxy.cfg:")[-1]
-        return text.strip().lstrip("[")[:ALERT_CHARACTERS_MAX]
+        text = line.split(" : ", 1)[-1].removeprefix("config : ").replace(f"{directory}/", "")
+        return re.sub(r"^(parsing )?\[haproxy\.cfg[^]]*\] : ", "", text).strip()[:ALERT_CHARACTERS_MAX]
     return output.strip()[:ALERT_CHARACTERS_MAX] or "HAProxy refuses it without a reason."
