@@ -73,6 +73,7 @@ class Control:
             problems = {**problems, **refused}
         self._config = config
         self._services = _without(services, problems)
+        self._account((), [key for key in self._drains if key[0] not in self._services])
         self._forget_certificates(certificates)
         notes = {id: " ".join(fragments[id].notes) for id in self._services if fragments[id].notes}
         return Result(how, problems, notes)

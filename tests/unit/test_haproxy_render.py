@@ -1,0 +1,284 @@
+"""From a virtual service to the text HAProxy reads, and from one state to the next without a reload."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from shoal.engine.haproxy import carry, monitors, render, runtime, steer
+from shoal.engine.haproxy.escape import Unrenderable
+from shoal.wire.desired import Listener, Monitor, Pool, Server, Service
+
+FACTS = render.Facts(directory="/d", sockets="/d", descriptors_max=20_000)
+A = Server(name="10.0.0.1:80", address="10.0.0.1", port=80)
+B = Server(name="10.0.0.2:80", address="10.0.0.2", port=80, ratio=3)
+POOL = Pool(id="p", name="pool", servers=(A, B), monitors=(Monitor(name="m", kind="TCP"),))
+SERVICE = Service(
+    id="virtualservice-1",
+    name="web",
+    vip="v",
+    addresses=("192.0.2.1", "2001:db8::1"),
+    enabled=True,
+    mode="http",
+    listeners=(Listener(port=80, port_end=80), Listener(port=8000, port_end=8010)),
+    pool=POOL,
+)
+
+
+def change(service: Service = SERVICE, **pool: object) -> Service:
+    assert service.pool is not None
+    return msgspec.structs.replace(service, pool=msgspec.structs.replace(service.pool, **pool))
+
+
+def lines(service: Service) -> list[str]:
+    return [line.strip() for line in render.service_fragment(service, FACTS).text.splitlines()]
+
+
+def test_a_virtual_service_is_a_frontend_and_a_backend() -> None:
+    assert (
+        render.service_fragment(SERVICE, FACTS).text
+        == """\
+frontend vs_virtualservice-1
+    mode http
+    bind 192.0.2.1:80
+    bind [2001:db8::1]:80
+    bind 192.0.2.1:8000-8010
+    bind [2001:db8::1]:8000-8010
+    timeout client 60s
+    timeout http-keep-alive 60s
+    default_backend be_virtualservice-1
+
+backend be_virtualservice-1
+    mode http
+    timeout server 60s
+    option forwardfor
+    balance leastconn
+    option tcp-check
+    tcp-check connect
+    timeout check 4s
+    server 10.0.0.1:80 10.0.0.1:80 weight 1 check inter 10s rise 2 fall 2
+    server 10.0.0.2:80 10.0.0.2:80 weight 3 check inter 10s rise 2 fall 2
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "hash", "expected", "noted"),
+    [
+        ("ROUND_ROBIN", "", "balance roundrobin", False),
+        ("LEAST_CONNECTIONS", "", "balance leastconn", False),
+        ("FEWEST_SERVERS", "", "balance first", False),
+        ("RANDOM", "", "balance random", False),
+        ("FASTEST_RESPONSE", "", "balance leastconn", True),
+        ("LEAST_LOAD", "", "balance leastconn", True),
+        ("FEWEST_TASKS", "", "balance leastconn", True),
+        ("CONSISTENT_HASH", "SOURCE_IP_ADDRESS", "balance source", False),
+        ("CONSISTENT_HASH", "SOURCE_IP_ADDRESS_AND_PORT", "balance hash src,concat(:,txn.port)", False),
+        ("CONSISTENT_HASH", "URI", "balance uri", False),
+        ("CONSISTENT_HASH", "CUSTOM_HEADER", "balance hdr(X-Key)", False),
+        ("CONSISTENT_HASH", "CALLID", "balance source", True),
+    ],
+)
+def test_each_algorithm_has_its_counterpart_or_a_note(algorithm: str, hash: str, expected: str, noted: bool) -> None:
+    service = change(
+        algorithm=f"LB_ALGORITHM_{algorithm}", hash=f"LB_ALGORITHM_CONSISTENT_HASH_{hash}", hash_header="X-Key"
+    )
+    assert expected in lines(service)
+    assert bool(render.service_fragment(service, FACTS).notes) is noted
+    assert ("hash-type consistent" in lines(service)) is (algorithm == "CONSISTENT_HASH")
+
+
+def test_tcp_mode_has_no_http_words() -> None:
+    found = lines(msgspec.structs.replace(SERVICE, mode="tcp"))
+    assert "mode tcp" in found
+    assert not [line for line in found if "http" in line or "forwardfor" in line]
+
+
+def test_servers_disabled_encrypted_and_bounded() -> None:
+    service = change(servers=(msgspec.structs.replace(A, enabled=False, ratio=900),), tls=True)
+    line = "server 10.0.0.1:80 10.0.0.1:80 weight 256 ssl verify none check inter 10s rise 2 fall 2 disabled"
+    assert lines(service)[-1] == line
+
+
+def test_a_pool_less_service_answers_503_and_a_limit_is_kept() -> None:
+    found = lines(msgspec.structs.replace(SERVICE, pool=None, connections_max=7, x_forwarded_for=False))
+    assert "http-request return status 503" in found
+    assert "maxconn 7" in found
+    assert "option forwardfor" not in found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"listeners": ()},
+        {"listeners": (Listener(port=80, port_end=79),)},
+        {"listeners": (Listener(port=1, port_end=65535),)},
+        {"listeners": (Listener(port=443, port_end=443, tls=True),)},
+        {"addresses": ("name.example",)},
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_words(changes: dict[str, object]) -> None:
+    with pytest.raises(Unrenderable) as refused:
+        render.service_fragment(msgspec.structs.replace(SERVICE, **changes), FACTS)
+    assert str(refused.value).endswith(".")
+
+
+def test_two_services_on_one_socket_are_not_both_served() -> None:
+    other = msgspec.structs.replace(SERVICE, id="other", listeners=(Listener(port=8005, port_end=8005),))
+    twice = msgspec.structs.replace(SERVICE, id="twice", addresses=("192.0.2.9",) * 2)
+    found = render.overlaps([SERVICE, other, twice])
+    assert found == {
+        "other": "192.0.2.1:8005 is already served by virtual service 'web'.",
+        "twice": "192.0.2.9:80 is already served by another of its own listeners.",
+    }
+
+
+def test_connections_are_what_descriptors_and_memory_carry() -> None:
+    assert render.connections_max(FACTS) == 9_850
+    assert render.connections_max(FACTS, descriptors=2_000) == 8_850
+    assert render.connections_max(msgspec.structs.replace(FACTS, descriptors_max=1_000_000)) == 30_720
+    fragment = render.service_fragment(SERVICE, FACTS)
+    assert fragment.descriptors == 12 * 2 + 2
+    assert f"maxconn {(20_000 - 300 - 26) // 2}\n" in render.config(FACTS, {"x": fragment})
+
+
+def test_an_http_monitor_in_full() -> None:
+    monitor = Monitor(
+        name="m",
+        kind="HTTPS",
+        request="HEAD /x HTTP/1.1\\r\\nX-A: 1%\\r\\nEmpty:",
+        codes=("HTTP_2XX", "HTTP_3XX"),
+        port=99,
+    )
+    check = monitors.check(msgspec.structs.replace(POOL, monitors=(monitor,)))
+    assert check.rules == (
+        "option httpchk",
+        "http-check connect port 99 ssl",
+        "http-check send meth 'HEAD' uri '/x' ver 'HTTP/1.1' hdr 'X-A' '1%%' hdr Host '10.0.0.1'",
+        "http-check expect status 200-299,300-399",
+        "timeout check 4s",
+    )
+    assert check.server == "check inter 10s rise 2 fall 2 verify none"
+
+
+def test_monitors_that_cannot_all_be_run_are_named() -> None:
+    def check(*kinds: Monitor) -> monitors.Check:
+        return monitors.check(msgspec.structs.replace(POOL, monitors=kinds))
+
+    web = Monitor(name="web", kind="HTTP")
+    talking = Monitor(name="talking", kind="TCP", request="hi", port=7)
+    late = Monitor(name="late", kind="TCP", port=8)
+    ping = Monitor(name="ping", kind="PING")
+    assert check(web, talking).notes == (
+        "The health monitor 'talking' only connects: an HTTP monitor is run beside it.",
+    )
+    assert check(web, talking, late).rules[-2] == "http-check connect port 7"
+    assert check(web, talking, late).notes[1:] == (
+        "The health monitor 'late' is not run beside an HTTP and another TCP monitor.",
+    )
+    assert check(web, ping).notes == ("The health monitor 'ping' of type PING is not run yet.",)
+    with pytest.raises(Unrenderable, match="PING"):
+        check(ping)
+    with pytest.raises(Unrenderable, match="begins with 'nonsense'"):
+        check(Monitor(name="odd", kind="HTTP", request="nonsense"))
+
+
+# --- steering ---
+
+
+def commands(before: Service, after: Service) -> list[str] | None:
+    steering = steer.steer({"s": before}, {"s": after})
+    return None if steering is None else [command.text for command in steering.commands]
+
+
+def test_ratio_and_state_are_commands() -> None:
+    path = "be_virtualservice-1/10.0.0.1:80"
+    off = msgspec.structs.replace(A, enabled=False)
+    assert commands(SERVICE, SERVICE) == []
+    assert commands(SERVICE, change(servers=(msgspec.structs.replace(A, ratio=5), B))) == [
+        f"set server {path} weight 5"
+    ]
+    assert commands(SERVICE, change(servers=(off, B))) == [f"set server {path} state drain"]
+    assert commands(change(servers=(off, B)), SERVICE) == [f"set server {path} state ready"]
+    at_once = change(servers=(A, B), graceful_disable_s=0)
+    assert commands(at_once, change(at_once, servers=(off, B))) == [
+        f"set server {path} state maint",
+        f"shutdown sessions server {path}",
+    ]
+
+
+def test_servers_come_and_go_by_commands() -> None:
+    path = "be_virtualservice-1/10.0.0.2:80"
+    alone = change(servers=(A,))
+    assert commands(alone, SERVICE) == [
+        f"add server {path} 10.0.0.2:80 weight 3 check inter 10s rise 2 fall 2",
+        f"enable health {path}",
+        f"enable server {path}",
+    ]
+    assert commands(SERVICE, alone) == [f"set server {path} state maint", f"del server {path}"]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        change(algorithm="LB_ALGORITHM_RANDOM"),
+        change(servers=(msgspec.structs.replace(A, port=81), B)),
+        change(monitors=()),
+        msgspec.structs.replace(SERVICE, client_idle_s=61),
+        msgspec.structs.replace(SERVICE, pool=None),
+    ],
+)
+def test_all_else_is_a_reload(after: Service) -> None:
+    assert commands(SERVICE, after) is None
+
+
+def test_a_new_service_is_a_reload_and_keeps_the_drains_of_the_others() -> None:
+    off = change(servers=(msgspec.structs.replace(A, enabled=False), B))
+    assert steer.steer({"s": SERVICE}, {"s": SERVICE, "t": SERVICE}) is None
+    begin, end = steer.drains({"s": SERVICE}, {"s": off, "t": SERVICE})
+    assert begin == (steer.Drain("s", A.name, 60),)
+    assert ("s", A.name) not in end
+
+
+# --- states across a reload ---
+
+STATE = """1
+# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight
+3 be_virtualservice-1 1 10.0.0.1:80 10.0.0.1 0 0 1
+3 be_virtualservice-1 2 10.0.0.2:80 10.0.0.2 2 8 3
+4 be_gone 1 x 10.0.0.9 0 0 1
+"""
+
+
+def test_states_are_carried_over_as_far_as_they_are_still_true() -> None:
+    off = msgspec.structs.replace(B, enabled=False)
+    same = msgspec.structs.replace(SERVICE, id="s")
+    before = {"s": same}
+    text = STATE.replace("be_virtualservice-1", "be_s")
+
+    def rows(after: Service, *draining: str) -> list[str]:
+        out = carry.carried(text, before, {"s": after}, {("s", name) for name in draining})
+        return [" ".join(line.split()[3:7]) for line in out.splitlines()[2:]]
+
+    assert rows(same) == ["10.0.0.1:80 10.0.0.1 0 0", "10.0.0.2:80 10.0.0.2 2 0"]
+    assert rows(change(same, servers=(A, off))) == ["10.0.0.1:80 10.0.0.1 0 0", "10.0.0.2:80 10.0.0.2 2 5"]
+    assert rows(change(same, servers=(A, off)), B.name) == ["10.0.0.1:80 10.0.0.1 0 0", "10.0.0.2:80 10.0.0.2 2 12"]
+    assert rows(change(same, servers=(msgspec.structs.replace(A, port=81), B))) == ["10.0.0.2:80 10.0.0.2 2 0"]
+    assert rows(change(same, monitors=())) == []
+    assert carry.carried("nonsense", before, before, ()) == carry.EMPTY
+
+
+# --- what HAProxy says ---
+
+
+def test_rows_of_show_stat_survive_commas_in_what_servers_said() -> None:
+    text = (
+        "# pxname,svname,scur,stot,bin,bout,econ,eresp,ereq,status,check_status,last_chk,req_tot,\n"
+        'be_s,one,1,2,3,4,5,6,,DOWN,L7RSP,"a, ""b""",,\n'
+        "vs_s,FRONTEND,7,8,9,10,,,1,OPEN,,,11,\n"
+        "cut,short\n"
+    )
+    one, front = runtime.parse_rows(text)
+    assert (one.name, one.status, one.check, one.errors) == ("one", "DOWN", 'L7RSP a, "b"', 11)
+    assert (front.proxy, front.current, front.total, front.requests) == ("vs_s", 7, 8, 11)
+    assert runtime.parse_rows("") == []
