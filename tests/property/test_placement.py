@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from shoal.placement import plan
 from shoal.placement.model import Engine, EngineState, Request, RequestKind, Snapshot
+from shoal.placement.whatif import fail
 from tests.scenarios.world import World
 
 HOSTS = ["a", "b", "c"]
@@ -232,3 +233,16 @@ def test_an_idle_engine_more_is_never_worse(seed: int) -> None:
         each.wait(61.0)
     down = [sum(vip.enabled and not vip.placements for vip in each.vips.values()) for each in (world, richer)]
     assert down[1] <= down[0]
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(1, 40), st.integers(1, 10), st.integers(1, 2), seeds)
+def test_the_buffer_keeps_all_up_through_the_loss_of_m_engines(count: int, most: int, spare: int, seed: int) -> None:
+    world = World(max_vs_per_se=most, buffer_se=spare, max_se=1000)
+    world.add(*(f"V{n}" for n in range(count)))
+    assert world.last is not None and world.last.buffer.kept
+    chance = random.Random(seed)
+    dead = chance.sample(sorted(world.engines), spare)
+    assert fail(world.snapshot(), dead, world.now).stays_up
+    for vip in world.vips.values():
+        assert len(vip.succession) > 1

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from shoal.placement import plan
 from shoal.placement.invariants import violations
 from shoal.placement.model import (
+    Decision,
     Engine,
     EngineState,
     Group,
@@ -36,6 +39,10 @@ class World:
         self.born = 0
         self.last: Plan | None = None
         self.events: list[str] = []
+        self.heard: Callable[[tuple[Decision, ...]], None] = lambda decisions: None
+        """Told of every plan's decisions."""
+        self.makes = True
+        """Engines that are wanted come up; False = they stay in creation."""
         self.guards = True
         """Successors take over by themselves; False = none does (their lists were never armed, say)."""
 
@@ -68,12 +75,15 @@ class World:
             self.settle()
 
     def _take_over(self) -> None:
-        """What the engines do by themselves: the first successor alive claims a dead owner's VIP."""
+        """What the engines do by themselves: the first successor alive that has room claims a dead owner's VIP."""
+        load = self.load()
         for vip in self.vips.values():
             owner, *heirs = vip.succession or ("",)
-            alive = [e for e in heirs if e in self.engines and self.engines[e].state is EngineState.UP]
-            if owner and self.engines[owner].state is EngineState.DOWN and alive and self.guards:
-                self.vips[vip.id] = msgspec.structs.replace(vip, claimant=alive[0])
+            held = self.on(vip.id)
+            able = [e for e in heirs if e in load and (e in held or load[e] + vip.slots <= self.group.max_vs_per_se)]
+            if owner and self.engines[owner].state is EngineState.DOWN and able and self.guards:
+                self.vips[vip.id] = msgspec.structs.replace(vip, claimant=able[0])
+                load[able[0]] += 0 if able[0] in held else vip.slots
 
     def recover(self, name: str) -> None:
         self.alter(name, state=EngineState.UP, down_since=None)
@@ -119,6 +129,7 @@ class World:
         before = self.snapshot()
         self.last = result = plan(before, self.now)
         assert violations(before, result) == []
+        self.heard(result.decisions)
         self.events += [event.name for event in result.events]
         ids: dict[str, str] = {}
         for wanted in result.new_engines:
@@ -152,7 +163,7 @@ class World:
         """Engines come up, assigned placements become ready."""
         moved = False
         for engine in list(self.engines.values()):
-            if engine.state is EngineState.CREATING:
+            if engine.state is EngineState.CREATING and self.makes:
                 self.alter(engine.id, state=EngineState.UP)
                 moved = True
         for vip in self.vips.values():
@@ -186,7 +197,8 @@ class World:
         used = {e.id: 0 for e in self.engines.values() if e.state is EngineState.UP}
         for vip in self.vips.values():
             for placement in vip.placements:
-                used[placement.engine] += vip.slots
+                if placement.engine in used:
+                    used[placement.engine] += vip.slots
         return used
 
     def count(self) -> int:

@@ -91,6 +91,8 @@ class Board:
             )
             for vip in sorted(snapshot.vips, key=lambda v: (v.created, v.id))
         }
+        self.usable_ids: dict[str, None] = dict.fromkeys(engine.id for engine in self.usable())
+        """Engines that may get placements, by rank; what a plan can't change."""
         self.load: dict[str, int] = dict.fromkeys(self.engines, 0)
         for work in self.works.values():
             for placement in work.placements:
@@ -120,7 +122,9 @@ class Board:
 
     def name(self, engine: str) -> str:
         found = self.engines.get(engine)
-        return found.name if found else "a new engine"
+        if found is not None:
+            return found.name
+        return "a new engine" if any(wanted.id == engine for wanted in self.new) else engine
 
     def host(self, engine: str) -> str:
         found = self.engines.get(engine)

@@ -34,9 +34,9 @@ def keep_buffer(board: Board) -> Buffer:
     def free() -> int:
         return (len(board.usable()) + len(board.creating())) * group.max_vs_per_se - used
 
-    while free() < needed and not board.create_refusal():
+    while needed and free() < needed and not board.create_refusal():
         board.create(f"the N+M buffer is short: {free()} of {needed} free slots (buffer_se {group.buffer_se})")
-    if free() < needed:
+    if needed and free() < needed:
         _compromised(board, max(0, free()), needed, used)
     return Buffer(slots=free() + used, used=used, free=free(), needed=needed)
 
@@ -59,7 +59,8 @@ def keep_successors(board: Board) -> None:
     group = board.group
     if group.ha_mode != SHARED or not group.buffer_se or board.creating() or board.create_refusal():
         return
-    without = [w for w in succession.alone(board) if len(w.succession) < 2 and w.vip.slots <= group.max_vs_per_se]
+    settled = (w for w in succession.alone(board) if len(w.placements) == w.requested == 1)
+    without = [w for w in settled if len(w.succession) < 2 and w.vip.slots <= group.max_vs_per_se]
     if without:
         first = without[0].vip
         board.create(f"no engine has the {first.slots} slots to take {first.name} over")

@@ -87,6 +87,11 @@ def fail(board: Board, work: Work, request: Request, why: str) -> None:
     board.answer(request, False, message)
 
 
+def _now(work: Work) -> str:
+    count = len(work.ready)
+    return f"{work.vip.name} is on {count} engine{'' if count == 1 else 's'}."
+
+
 # --- the state of a request, as its placements show it ---
 
 
@@ -165,7 +170,7 @@ def _scale_out(board: Board, work: Work, request: Request) -> None:
         if joined is None and not _drains(work, request):
             fail(board, work, request, work.broken.get(request.id, "its engine is gone"))
         elif joined is None or joined.state is PlacementState.READY:
-            _done(board, work, request, f"{work.vip.name} is on {len(work.ready)} engines.")
+            _done(board, work, request, _now(work))
         return
     most = board.group.max_scaleout_per_vs
     if work.requested >= most:
@@ -179,7 +184,7 @@ def _scale_out(board: Board, work: Work, request: Request) -> None:
 def _scale_in(board: Board, work: Work, request: Request) -> None:
     if _began(work, request):
         if not _drains(work, request):
-            _done(board, work, request, f"{work.vip.name} is on {len(work.ready)} engines.")
+            _done(board, work, request, _now(work))
         return
     _cancel_earlier(board, work, request)
     name, low = work.vip.name, board.group.min_scaleout_per_vs

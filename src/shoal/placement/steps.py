@@ -44,7 +44,11 @@ def _takeover_pending(board: Board, work: Work) -> bool:
     engine = board.engines.get(primary.engine) if primary else None
     if engine is None or engine.state is not EngineState.DOWN or engine.down_since is None:
         return False
-    heirs = any(board.is_up(heir) for heir in vip.succession if heir != engine.id)
+    heirs = any(
+        board.is_up(heir) and (work.on(heir) is not None or board.free(heir) >= vip.slots)
+        for heir in vip.succession
+        if heir != engine.id
+    )
     claimed = bool(vip.claimant) and board.is_up(vip.claimant)
     recent = board.now - engine.down_since < TAKEOVER_WITHIN_S
     return vip.enabled and vip.armed and heirs and recent and not claimed

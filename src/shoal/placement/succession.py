@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .board import Board, Work
-from .model import Engine, PlacementState
+from .model import PlacementState
 
 ARMED_SUCCESSORS_MAX = 2
 """Engines beyond the members that are prepared to take a VIP over."""
@@ -28,16 +28,35 @@ def arm(board: Board, without: Iterable[str] = ()) -> None:
         members = _members(work, owner)
         heir = first.get(work.vip.id, "")
         extra = [heir] if heir else []
-        able = [e for e in _able(board, work, owner, skip) if e.id not in extra]
-        fitting = [e.id for e in able if board.free(e.id) >= work.vip.slots]
-        kept = [engine for engine in work.vip.succession if engine in fitting]
-        extra += kept[: ARMED_SUCCESSORS_MAX - len(extra)]
-        while len(extra) < ARMED_SUCCESSORS_MAX and (rest := [e for e in fitting if e not in extra]):
-            host = board.host(owner)
-            best = min(rest, key=lambda e: (_same(board, e, host), board.load[e] + seconds.get((owner, e), 0)))
-            seconds[owner, best] = seconds.get((owner, best), 0) + work.vip.slots
-            extra.append(best)
+        for engine in work.vip.succession:
+            fits = board.free(engine) >= work.vip.slots and engine not in extra
+            if fits and len(extra) < ARMED_SUCCESSORS_MAX and _able(board, work, owner, skip, (engine,)):
+                extra.append(engine)
+        if len(extra) < ARMED_SUCCESSORS_MAX:
+            extra += _more(board, work, owner, skip, extra, seconds)
         work.succession = (owner, *members, *extra)
+
+
+def _more(
+    board: Board,
+    work: Work,
+    owner: str,
+    skip: frozenset[str],
+    extra: list[str],
+    seconds: dict[tuple[str, str], int],
+) -> list[str]:
+    """Further successors up to the bound, spread over the engines."""
+    rest = [
+        engine
+        for engine in _able(board, work, owner, skip, board.usable_ids)
+        if board.free(engine) >= work.vip.slots and engine not in extra
+    ]
+    host = board.host(owner)
+    rest.sort(key=lambda e: (_same(board, e, host), board.load[e] + seconds.get((owner, e), 0)))
+    chosen = rest[: ARMED_SUCCESSORS_MAX - len(extra)]
+    for engine in chosen:
+        seconds[owner, engine] = seconds.get((owner, engine), 0) + work.vip.slots
+    return chosen
 
 
 def owner_of(work: Work) -> str:
@@ -91,7 +110,7 @@ def _joint(board: Board, owner: str, works: list[Work], skip: frozenset[str]) ->
 def _deal(
     board: Board, owner: str, works: list[Work], skip: frozenset[str], *, keep: bool, tight: bool
 ) -> dict[str, str]:
-    room = {e.id: board.free(e.id) for e in board.usable() if e.id != owner and e.id not in skip}
+    room = {engine: board.free(engine) for engine in board.usable_ids if engine != owner and engine not in skip}
     dealt: dict[str, str] = {}
     rest: list[Work] = []
     for work in works:
@@ -103,7 +122,7 @@ def _deal(
             rest.append(work)
     host = board.host(owner)
     for work in sorted(rest, key=lambda w: -w.vip.slots):
-        able = [e.id for e in _able(board, work, owner, skip) if room[e.id] >= work.vip.slots]
+        able = [e for e in _able(board, work, owner, skip, board.usable_ids) if room[e] >= work.vip.slots]
         sign = 1 if tight else -1
         heir = min(able, key=lambda e: (_same(board, e, host), sign * room[e]), default="")
         dealt[work.vip.id] = heir
@@ -113,15 +132,16 @@ def _deal(
 
 
 def _heir_before(board: Board, work: Work, owner: str, skip: frozenset[str]) -> str:
-    able = {e.id for e in _able(board, work, owner, skip)}
-    return next((engine for engine in work.vip.succession if engine in able), "")
+    return next(iter(_able(board, work, owner, skip, work.vip.succession)), "")
 
 
-def _able(board: Board, work: Work, owner: str, skip: frozenset[str]) -> list[Engine]:
-    """Engines that could hold the VIP if its owner were dead, room apart: usable, without it, on a host of their own."""
+def _able(board: Board, work: Work, owner: str, skip: frozenset[str], engines: Iterable[str]) -> list[str]:
+    """Those of ``engines`` that could hold the VIP if its owner were dead, room apart: usable, without it, on a host
+    of their own."""
     held = {p.engine for p in work.placements} | {owner}
     hosts = board.hosts_of(work, besides=[owner]) if board.group.vs_host_redundancy else set()
-    return [e for e in board.usable() if e.id not in held and e.id not in skip and not (e.host and e.host in hosts)]
+    usable = board.usable_ids
+    return [e for e in engines if e in usable and e not in held and e not in skip and board.host(e) not in hosts]
 
 
 def _same(board: Board, engine: str, host: str) -> bool:

@@ -42,7 +42,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sentence(self) -> str:
         return (
-            f"{len(self.interrupted)} VIPs are taken over, {len(self.waiting)} wait for a new engine, "
+            f"{len(self.interrupted)} VIPs lose their owner, {len(self.waiting)} wait for a new engine, "
             f"{len(self.down)} stay down, {len(self.reduced)} stay reduced; {self.moves} placements move, "
             f"{self.engines_made} engines are made, {self.buffer.free} slots are free in the end "
             f"({self.buffer.needed} needed)"

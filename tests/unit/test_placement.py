@@ -1,0 +1,156 @@
+"""The parts of placement that transcripts don't show: presets, explanations, joint succession, what-if, refusals."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from shoal.placement import plan
+from shoal.placement.carry import applied, progressed
+from shoal.placement.explain import sentences
+from shoal.placement.invariants import violations
+from shoal.placement.model import (
+    Candidate,
+    Decision,
+    Engine,
+    EngineState,
+    Group,
+    Placement,
+    PlacementState,
+    Rejection,
+    Role,
+    Snapshot,
+    Vip,
+)
+from shoal.placement.presets import contradictions, preset
+from shoal.placement.whatif import fail
+
+
+def engines(*names: str) -> tuple[Engine, ...]:
+    return tuple(
+        Engine(id=name, name=name, rank=rank, host="", state=EngineState.UP) for rank, name in enumerate(names)
+    )
+
+
+def on(engine: str, name: str, slots: int, created: float = 0.0) -> Vip:
+    """A VIP that has been living on one engine."""
+    held = Placement(engine=engine, role=Role.PRIMARY, state=PlacementState.READY, since=0.0)
+    return Vip(
+        id=name, name=name, slots=slots, created=created, placements=(held,), generation=1, requested=1,
+        succession=(engine,), list_version=1,
+    )  # fmt: skip
+
+
+def settled(snapshot: Snapshot) -> Snapshot:
+    for _ in range(20):
+        result = plan(snapshot, 10.0)
+        if result.empty:
+            return snapshot
+        snapshot = progressed(applied(snapshot, result), 10.0)
+    raise AssertionError("no fixpoint")
+
+
+def test_legacy_groups_are_not_planned() -> None:
+    group = Group(id="g", name="g", ha_mode="HA_MODE_LEGACY_ACTIVE_STANDBY")
+    with pytest.raises(ValueError, match="legacy"):
+        plan(Snapshot(revision=1, group=group), 0.0)
+
+
+def test_the_mode_is_a_preset() -> None:
+    pair = {"min_scaleout_per_vs": 2, "algo": "PLACEMENT_ALGO_DISTRIBUTED", "buffer_se": 0}
+    assert preset("HA_MODE_SHARED_PAIR") == pair
+    shared = {"min_scaleout_per_vs": 1, "algo": "PLACEMENT_ALGO_PACKED", "buffer_se": 1}
+    assert preset("HA_MODE_SHARED") == shared
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"ha_mode": "HA_MODE_SHARED_PAIR", "min_scaleout_per_vs": 1}, "min_scaleout_per_vs 1"),
+        ({"ha_mode": "HA_MODE_SHARED_PAIR", "buffer_se": 1}, "is not used"),
+        ({"ha_mode": "HA_MODE_SHARED", "min_scaleout_per_vs": 2}, "like active/active"),
+    ],
+)
+def test_an_explicit_value_against_the_mode_gets_a_warning(fields: dict[str, object], word: str) -> None:
+    (warning,) = contradictions(fields)
+    assert word in warning
+
+
+@pytest.mark.parametrize("mode", ["HA_MODE_SHARED", "HA_MODE_SHARED_PAIR"])
+def test_the_presets_contradict_nothing(mode: str) -> None:
+    assert contradictions({"ha_mode": mode, **preset(mode)}) == []
+
+
+def test_an_engines_services_are_dealt_together_so_that_all_fit() -> None:
+    """B has three slots free and C has two: the large VIP must get B, whatever came first."""
+    snapshot = Snapshot(
+        revision=1,
+        group=Group(id="g", name="g", max_vs_per_se=5, max_se=3, buffer_se=0),
+        engines=engines("A", "B", "C"),
+        vips=(
+            on("A", "small-1", 1, 1.0),
+            on("A", "small-2", 1, 2.0),
+            on("A", "large", 3, 3.0),
+            on("B", "b", 2, 4.0),
+            on("C", "c", 3, 5.0),
+        ),
+    )
+    heirs = {vip.id: vip.succession[1] for vip in settled(snapshot).vips[:3]}
+    assert heirs == {"large": "B", "small-1": "C", "small-2": "C"}
+    outcome = fail(settled(snapshot), ["A"], 10.0)
+    assert outcome.stays_up and outcome.moves == 3 and outcome.engines_made == 0
+
+
+def test_a_successor_stays_while_it_is_good() -> None:
+    snapshot = settled(
+        Snapshot(
+            revision=1,
+            group=Group(id="g", name="g", buffer_se=0),
+            engines=engines("A", "B", "C"),
+            vips=(on("A", "a", 1), on("B", "b", 1, 1.0)),
+        )
+    )
+    before = snapshot.vips[0].succession
+    crowded = msgspec.structs.replace(snapshot, vips=(*snapshot.vips, on(before[1], "more", 5, 9.0)))
+    assert settled(crowded).vips[0].succession == before
+
+
+def test_what_if_tells_staying_up_from_keeping_capacity() -> None:
+    group = Group(id="g", name="g", max_vs_per_se=4, max_se=2, buffer_se=1)
+    snapshot = settled(
+        Snapshot(
+            revision=1,
+            group=group,
+            engines=engines("A", "B"),
+            vips=(on("A", "a", 2), on("B", "b", 1, 1.0), on("B", "late", 2, 2.0)),
+        )
+    )
+    one = fail(snapshot, ["A"], 10.0)
+    assert one.interrupted == ("a",) and one.waiting == ("a",) and one.down == ()
+    assert not one.stays_up
+    fixed = msgspec.structs.replace(snapshot, group=msgspec.structs.replace(group, can_create=False))
+    assert fail(fixed, ["A"], 10.0).down == ("a",)
+    with pytest.raises(KeyError):
+        fail(snapshot, ["nobody"], 10.0)
+
+
+def test_a_decision_reads_as_sentences() -> None:
+    decision = Decision(
+        vip="v", what="place", engine="e2", why="two is the least loaded with room",
+        candidates=(Candidate(engine="e2", load=1, capacity=8, idle=False),),
+        rejections=(Rejection(engine="e1", rule="no_room", detail="8 of 8 slots used"),),
+    )  # fmt: skip
+    assert sentences(decision, {"v": "shop", "e1": "one", "e2": "two"}) == [
+        "shop is placed on two: two is the least loaded with room.",
+        "Ranked by slots used, then age: two 1/8.",
+        "Not one: 8 of 8 slots used (no_room).",
+    ]
+
+
+def test_broken_states_are_named() -> None:
+    twice = on("A", "v", 9)
+    twice = msgspec.structs.replace(twice, placements=twice.placements * 2)
+    group = Group(id="g", name="g", max_vs_per_se=10, max_se=1)
+    found = "\n".join(violations(Snapshot(revision=1, group=group, engines=engines("A", "B"), vips=(twice,))))
+    for word in ("twice on one engine", "2 primaries", "holds 18 of max_vs_per_se 10", "2 engines, max_se is 1"):
+        assert word in found
