@@ -62,7 +62,8 @@ class Bench:
         await lab.node("client")
         for mode, engines in MODES.items():
             name = mode.lower().replace("_", "-")
-            await api.post("serviceenginegroup", {"name": name, "ha_mode": mode, "max_se": 100})
+            body = {"name": name, "ha_mode": mode, "max_se": 100, "vs_scalein_timeout": 2}
+            await api.post("serviceenginegroup", body)
             service = await api.service(f"vs-{name}", servers, se_group_ref=f"/api/serviceenginegroup?name={name}")
             self.services[mode] = service
             await api.placed(service["uuid"], engines)
