@@ -14,7 +14,7 @@ from shoal.wire import messages
 from .clock import Clock, SystemClock
 from .compiler import Compiler
 from .events import EventLog
-from .fleet import Fleet, Link
+from .fleet import Fleet, Link, unplanned
 from .ledger import Ledger
 from .lifecycle import Documents, Lifecycle
 from .operations import CallerLike, Operations
@@ -136,7 +136,7 @@ class Controller:
         record = self.ledger.engines.get(engine)
         if record is None:
             return
-        if message.owner and message.detected_ms > 0:
+        if message.owner and unplanned(message):
             former = self.ledger.engines.get(message.from_engine)
             self.events_log.add(
                 "VS_ADD_SE",

@@ -97,6 +97,11 @@ def verdict(live: Live, record: EngineRecord, now: float, started_at: float) -> 
     return EngineState.UP
 
 
+def unplanned(message: messages.Ownership) -> bool:
+    """A takeover by the engines themselves: a planned owner claims its generation first (count 0)."""
+    return message.detected_ms > 0 and message.claim.count > 0
+
+
 class Session:
     """Sends one engine its desired state, the newest only, and reads what it says."""
 
@@ -283,7 +288,7 @@ class Fleet:
     def ownership(self, live: Live, message: messages.Ownership) -> None:
         if message.owner:
             self.note_owned(live.id, (messages.Owned(vip=message.vip, claim=message.claim),))
-            if message.from_engine and message.detected_ms > 0:
+            if message.from_engine and unplanned(message):
                 self.live(message.from_engine).suspected_at = self.clock.monotonic()
         else:
             self._forget(message.vip, live.id)
