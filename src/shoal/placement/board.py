@@ -67,7 +67,8 @@ class Work(msgspec.Struct, kw_only=True):
 
     @property
     def primary(self) -> Placement | None:
-        return next((p for p in self.active if p.role is Role.PRIMARY), None)
+        primaries = (p for p in self.placements if p.role is Role.PRIMARY and p.state in ACTIVE)
+        return next(primaries, None)
 
     def on(self, engine: str) -> Placement | None:
         return next((p for p in self.placements if p.engine == engine), None)

@@ -38,7 +38,7 @@ def keep_buffer(board: Board) -> Buffer:
         board.create(f"the N+M buffer is short: {free()} of {needed} free slots (buffer_se {group.buffer_se})")
     if needed and free() < needed:
         _compromised(board, max(0, free()), needed, used)
-    return Buffer(slots=free() + used, used=used, free=free(), needed=needed)
+    return Buffer(slots=free() + used, used=used, free=max(0, free()), needed=needed)
 
 
 def _compromised(board: Board, free: int, needed: int, used: int) -> None:
