@@ -473,11 +473,12 @@ class _Turn:
         view = self.persist(view, claim)
         peer = self.state.peers.get(view.holder)
         detected = 0.0 if peer is None else (self.now - peer.heard_at) * 1000
-        self.do(RenewLease(), TakeVip(view.vip.id, view.vip.addresses), Announce(view.vip.id, view.vip.addresses))
-        self.tell(view, True, claim, why, former or view.holder, detected)
-        self.put(
+        held = self.put(
             view, mode=Mode.HELD, claim=claim, floor=claim, holder="", lapsed=False, former=former, outbid_at=NEVER
         )
+        self.share(held)  # before the first packet comes: one of a flow kept elsewhere would be reset here
+        self.do(RenewLease(), TakeVip(view.vip.id, view.vip.addresses), Announce(view.vip.id, view.vip.addresses))
+        self.tell(view, True, claim, why, former or view.holder, detected)
         self.say = True
 
     def resign(self, view: VipView, to: str, why: str) -> None:

@@ -196,7 +196,8 @@ class Guard:
                 self._announce(effect.vip, effect.addresses)
             case on.Spread():
                 self._spreader.set(effect)
-                self._report()
+                if effect.vip in self._held:  # on a takeover it comes first, and `Tell` reports
+                    self._report()
             case on.Tell():
                 self._tell(effect)
         return True
