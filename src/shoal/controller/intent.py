@@ -110,7 +110,7 @@ class Intent:
             before = self._stored(kind, uuid, caller)
             _fresh(before, raw)
             for field in ("uuid", "tenant_ref", "cloud_ref", "name"):
-                if not raw.get(field) and before.get(field):
+                if raw.get(field) in (None, "") and before.get(field):
                     raw[field] = before[field]
             if raw.get("uuid") != uuid:
                 raise Invalid([Problem(path="uuid", value=shown(raw.get("uuid")), why=f"must be {uuid} or left out")])
@@ -196,7 +196,8 @@ class Intent:
         document["uuid"] = change.uuid
         self._check_name(kind, document, name, change.uuid)
         document["_last_modified"] = self._next_stamp()
-        sealed = kind.map_sensitive(document, lambda path, value: self._seal(kind, change.uuid, path, value))
+        kept = _secrets_of(kind, before)
+        sealed = kind.map_sensitive(document, lambda path, value: self._seal(kind, change.uuid, path, value, kept))
         keys = Keys()
         key = intent_key(kind.endpoint, change.uuid)
         keys.conditions.append(Condition(key, self._view.version(kind.endpoint, change.uuid)))
@@ -235,8 +236,9 @@ class Intent:
         if other is not None and other["uuid"] != uuid:
             raise _taken(kind, document)
 
-    def _seal(self, kind: ObjectType, uuid: str, path: str, value: str) -> str:
-        if not value or self._secrets.is_sealed(value):
+    def _seal(self, kind: ObjectType, uuid: str, path: str, value: str, kept: frozenset[str]) -> str:
+        """``kept``: what is sealed in the stored document already; anything else that looks so is a client's text."""
+        if not value or value in kept:
             return value
         return self._secrets.seal(value, f"{kind.endpoint}/{uuid}/{path}")
 
@@ -338,6 +340,18 @@ class Intent:
 
 def _raw(body: Mapping[str, Any] | bytes) -> Document:
     return parse(body) if isinstance(body, bytes | bytearray) else dict(body)
+
+
+def _secrets_of(kind: ObjectType, document: Document | None) -> frozenset[str]:
+    found: list[str] = []
+
+    def note(path: str, value: str) -> str:
+        found.append(value)
+        return value
+
+    if document is not None:
+        kind.map_sensitive(document, note)
+    return frozenset(found)
 
 
 def _fresh(before: Document, raw: Mapping[str, Any]) -> None:

@@ -73,7 +73,8 @@ class Rules:
             raise Invalid(change.problems)
 
     def _default(self, change: Change, field: str, type: str, name: str) -> None:
-        if not change.raw.get(field) and not change.raw.get(field.removesuffix("_ref") + "_name"):
+        named = change.raw.get(field.removesuffix("_ref") + "_name")
+        if change.raw.get(field) in (None, "") and named in (None, ""):
             found = next((d for d in self._view.all(type) if d.get("name") == name), None)
             if found is not None:
                 change.raw[field] = f"/api/{type}/{found['uuid']}"
