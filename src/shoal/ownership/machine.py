@@ -428,6 +428,7 @@ class _Turn:
             self.put(view, mode=Mode.READY)
             return
         view = self.state.vips[view.vip.id]
+        view = self.persist(view, known.wanted_claim(self.state, view))  # what is heard while asking may raise it
         if known.claimable_at(self.state, view, self.now) <= self.now and known.silent_at(view) <= self.now:
             self.claim(view, self.why_vacant(view))
         elif known.probe_due(view) <= self.now:
