@@ -103,7 +103,7 @@ class Moves:
         return World(nodes, (0,) * len(nodes), (), 0, NEVER, (0,) * len(self.vips), budget)
 
     def moves(self, world: World) -> Iterator[Move]:
-        must_thaw = [i for i in range(3) if self._frozen_for(world, i) >= FREEZE_MAX]
+        must_thaw = [i for i in range(3) if self.frozen_for(world, i) >= FREEZE_MAX]
         if must_thaw:
             yield from self._thaws(world, must_thaw[0])
             return
@@ -173,7 +173,7 @@ class Moves:
         for i, number in enumerate(world.nodes):
             fact = self.engines.facts[number]
             takes = min(takes, max(fact.wake - world.ages[i], 1))
-            frozen = self._frozen_for(world, i)
+            frozen = self.frozen_for(world, i)
             if frozen >= 0:
                 ends = (STALL - frozen, FREEZE_MAX - frozen, fact.lease - world.ages[i])
                 takes = min(takes, *(e for e in ends if e > 0))
@@ -314,7 +314,7 @@ class Moves:
         pair = a + b - 1  # (0, 1) -> 0, (0, 2) -> 1, (1, 2) -> 2
         return not world.cuts >> pair & 1 and facts[world.nodes[a]].link and facts[world.nodes[b]].link
 
-    def _frozen_for(self, world: World, i: int) -> int:
+    def frozen_for(self, world: World, i: int) -> int:
         frozen_at = self.engines.nodes[world.nodes[i]].frozen_at
         return world.ages[i] - frozen_at if frozen_at >= 0 else -1
 
