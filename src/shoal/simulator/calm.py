@@ -117,7 +117,7 @@ def components(edges: Edges) -> Iterator[list[int]]:
 
 
 def _closed(stack: list[int], first: int, open_: list[bool]) -> list[int]:
-    group = []
+    group: list[int] = []
     while not group or group[-1] != first:
         group.append(stack.pop())
         open_[group[-1]] = False

@@ -175,8 +175,8 @@ class Engines:
             grown: dict[tuple[tuple[object, ...], tuple[int, ...]], Outcome] = {}
             for (_, left), before in partial.items():
                 for i, letter in enumerate(left):
-                    if letter in left[:i]:
-                        continue
+                    if letter in left[:i] or (i and self.nodes[before.node].frozen_at >= 0):
+                        continue  # a backlog is kept in one order
                     rest = left[:i] + left[i + 1 :]
                     unhurt = not before.fault
                     for after in self._take(before.node, before.age, letter, kill and unhurt, freeze and unhurt):

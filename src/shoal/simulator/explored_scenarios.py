@@ -69,7 +69,7 @@ SCENARIOS = (
     Scenario(
         name="both owners die",
         plans=(USUAL,),
-        budget=Budget(kills=2, starts=1),
+        budget=Budget(kills=2),
         deep=Budget(kills=3, starts=3, halves=1),
     ),
     Scenario(
@@ -98,10 +98,16 @@ SCENARIOS = (
         deep=Budget(resets=2, losses=2),
     ),
     Scenario(
-        name="carrier and HAProxy",
+        name="carrier lost",
         plans=(USUAL,),
-        budget=Budget(links=1, haproxies=1),
-        deep=Budget(links=2, haproxies=2, losses=1),
+        budget=Budget(links=1),
+        deep=Budget(links=2, losses=1),
+    ),
+    Scenario(
+        name="HAProxy fails",
+        plans=(USUAL,),
+        budget=Budget(haproxies=1),
+        deep=Budget(haproxies=2, losses=1),
     ),
     Scenario(
         name="planned move",
@@ -143,7 +149,7 @@ SCENARIOS = (
     Scenario(
         name="stopped in order",
         plans=(USUAL,),
-        budget=Budget(stops=1, starts=1, losses=1),
+        budget=Budget(stops=1, starts=1),
         deep=Budget(stops=2, starts=2, losses=1),
     ),
 )

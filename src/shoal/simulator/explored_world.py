@@ -84,8 +84,8 @@ class Move(NamedTuple):
 class Moves:
     """Every move from a world. Raises `Broken` when a move breaks a rule.
 
-    ``fine``: engines are harmed, repaired and told of plans at every instant; else only when a tick of any engine is
-    due, which keeps the ticks' distances to one another few. Letters are always harmed just before they arrive.
+    ``fine``: engines are harmed, repaired and told of plans at every instant; else just before their own ticks, which
+    keeps the ticks' distances to one another few. Letters are always harmed just before they arrive.
     """
 
     def __init__(self, engines: Engines, budget: Budget, vips: dict[str, str], *, fine: bool) -> None:
@@ -108,16 +108,23 @@ class Moves:
             yield from self._thaws(world, must_thaw[0])
             return
         yield from self._letters_harmed(world)
-        if self.fine or self._tick_is_due(world):
-            for i in range(3):
+        ticking = self._ticking(world)
+        for i in range(3):
+            if ticking[i]:
                 yield from self._engine_harmed(world, i)
                 yield from self._orders(world, i)
-            yield from self._network_harmed(world)
+        for pair in PAIRS:
+            if ticking[pair[0]] or ticking[pair[1]]:
+                yield from self._network_harmed(world, *pair)
         yield from self.go(world)
 
-    def _tick_is_due(self, world: World) -> bool:
+    def _ticking(self, world: World) -> list[bool]:
+        """May engine i be harmed now? One without a timer is so when another's tick is due."""
+        if self.fine:
+            return [True] * 3
         wakes = [self.engines.facts[n].wake for n in world.nodes]
-        return min(wakes) == math.inf or any(w <= a for w, a in zip(wakes, world.ages, strict=True))
+        due = [w <= a for w, a in zip(wakes, world.ages, strict=True)]
+        return [d or (w == math.inf and (any(due) or min(wakes) == math.inf)) for d, w in zip(due, wakes, strict=True)]
 
     # --- what is due happens ---
 
@@ -234,7 +241,10 @@ class Moves:
         engines, number, age = self.engines, world.nodes[i], world.ages[i]
         node = engines.nodes[number]
         if node.machine == DEAD:
-            if world.budget[STARTS]:
+            together = any(
+                self.engines.facts[n].runs and not age for n, age in zip(world.nodes, world.ages, strict=True)
+            )
+            if world.budget[STARTS] and not together:  # two starts at one instant add many orders and nothing else
                 after, notes = self.started(world, i)
                 yield _at_once(("start", i), after, STARTS, ((i, notes),))
             return
@@ -295,15 +305,15 @@ class Moves:
         outcome = self.engines.changed(self.engines.node(node), world.ages[i], event)
         return _at_once(what, self._reacted(world, i, outcome), cost, ((i, outcome.notes),))
 
-    def _network_harmed(self, world: World) -> Iterator[Move]:
-        for k, (a, b) in enumerate(PAIRS):
-            if world.cuts >> k & 1:
-                yield _at_once(("heal", a, b), world._replace(cuts=world.cuts & ~(1 << k), met=0))
-            elif world.budget[CUTS]:
-                yield _at_once(("cut", a, b), world._replace(cuts=world.cuts | 1 << k), CUTS)
-            if world.budget[RESETS] and self.connected(world, a, b):
-                ends = [(0, b, self.engines.session(a, False)), (0, a, self.engines.session(b, False))]
-                yield _at_once(("reset", a, b), world._replace(flight=tuple(sorted([*world.flight, *ends]))), RESETS)
+    def _network_harmed(self, world: World, a: int, b: int) -> Iterator[Move]:
+        bit = 1 << _pair(a, b)
+        if world.cuts & bit:
+            yield _at_once(("heal", a, b), world._replace(cuts=world.cuts & ~bit, met=0))
+        elif world.budget[CUTS]:
+            yield _at_once(("cut", a, b), world._replace(cuts=world.cuts | bit), CUTS)
+        if world.budget[RESETS] and self.connected(world, a, b):
+            ends = [(0, b, self.engines.session(a, False)), (0, a, self.engines.session(b, False))]
+            yield _at_once(("reset", a, b), world._replace(flight=tuple(sorted([*world.flight, *ends]))), RESETS)
 
     # --- small hands ---
 
@@ -311,8 +321,7 @@ class Moves:
         if a == b:
             return True
         facts = self.engines.facts
-        pair = a + b - 1  # (0, 1) -> 0, (0, 2) -> 1, (1, 2) -> 2
-        return not world.cuts >> pair & 1 and facts[world.nodes[a]].link and facts[world.nodes[b]].link
+        return not world.cuts >> _pair(a, b) & 1 and facts[world.nodes[a]].link and facts[world.nodes[b]].link
 
     def frozen_for(self, world: World, i: int) -> int:
         frozen_at = self.engines.nodes[world.nodes[i]].frozen_at
@@ -330,6 +339,10 @@ class Moves:
     def _sessions_end(self, world: World, i: int) -> list[tuple[int, int, int]]:
         ended = self.engines.session(i, False)
         return [(DELAY, other, ended) for other in range(3) if other != i and self.connected(world, i, other)]
+
+
+def _pair(a: int, b: int) -> int:
+    return a + b - 1  # the place in `PAIRS`, whichever comes first
 
 
 def _put(world: World, i: int, node: int, age: int) -> World:
