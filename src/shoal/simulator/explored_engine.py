@@ -175,7 +175,7 @@ class Engines:
             grown: dict[tuple[tuple[object, ...], tuple[int, ...]], Outcome] = {}
             for (_, left), before in partial.items():
                 for i, letter in enumerate(left):
-                    if letter in left[:i] or (i and self.nodes[before.node].frozen_at >= 0):
+                    if (i and self.nodes[before.node].frozen_at >= 0) or self._comes_after(letter, left[:i]):
                         continue  # a backlog is kept in one order
                     rest = left[:i] + left[i + 1 :]
                     unhurt = not before.fault
@@ -184,6 +184,14 @@ class Engines:
                         grown.setdefault((joined[:4], rest), joined)
             partial = grown
         return tuple(partial.values())
+
+    def _comes_after(self, letter: int, waiting: tuple[int, ...]) -> bool:
+        """One engine's messages go through one socket, and are heard in the order in which they came."""
+        if letter in waiting:
+            return True
+        sender, event, _ = self.letters[letter]
+        earlier = [self.letters[n] for n in waiting]
+        return isinstance(event, Heard) and any(e.sender == sender and isinstance(e.event, Heard) for e in earlier)
 
     def _take(self, node: int, age: int, letter: int, kill: bool, freeze: bool) -> tuple[Outcome, ...]:
         key = (node, age, letter, kill, freeze)
@@ -261,7 +269,7 @@ class Engines:
             addresses=tuple(sorted(kernel.addresses.items())),
             disk=tuple(sorted(kernel.disk.items())),
         )
-        return after, lost, tuple(sorted(s for effect in going for s in self._sent(node.engine, effect)))
+        return after, lost, _by_receiver([s for effect in going for s in self._sent(node.engine, effect)])
 
     def _sent(self, engine: int, effect: Effect) -> list[tuple[int, int]]:
         others = [i for i in range(len(self.names)) if i != engine]
@@ -338,8 +346,13 @@ def _killed(node: Node) -> Node:
     return replace(node, machine=DEAD, frozen_at=-1, rest=(), lost=False, backlog=())
 
 
+def _by_receiver(sent: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """What one receiver gets stays in order."""
+    return tuple(sorted(sent, key=lambda s: s[0]))
+
+
 def _joined(one: Outcome, then: Outcome) -> Outcome:
-    sent = tuple(sorted(one.sent + then.sent)) if one.sent and then.sent else one.sent or then.sent
+    sent = _by_receiver([*one.sent, *then.sent]) if one.sent and then.sent else one.sent or then.sent
     return Outcome(then.node, then.age, sent, one.fault or then.fault, one.notes + then.notes)
 
 

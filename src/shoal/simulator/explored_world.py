@@ -56,7 +56,7 @@ PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
 class World(NamedTuple):
-    """``ages``: since each engine's last step. ``flight``: (due in, to, letter), sorted. ``cuts``: bits of `PAIRS`.
+    """``ages``: since each engine's last step. ``flight``: (due in, to, letter), in order. ``cuts``: bits of `PAIRS`.
 
     ``met``: since the last heal, `NEVER` if that is long ago. ``overlap``: for each VIP, how long two connected
     engines have both been answering. ``budget``: what is left of it.
@@ -146,7 +146,7 @@ class Moves:
             if engines.facts[node].wake <= age:
                 due[i].append(TICK)
             if due[i]:
-                options.append(engines.react(node, age, tuple(sorted(due[i])), kill, freeze))
+                options.append(engines.react(node, age, tuple(due[i]), kill, freeze))
             else:
                 options.append((Outcome(node, age, (), "", ()),))
         for outcomes in itertools.product(*options):
@@ -193,7 +193,7 @@ class Moves:
         return world._replace(
             nodes=tuple([n for n, _ in rested]),
             ages=tuple([a for _, a in rested]),
-            flight=tuple(sorted([(t - passed, to, letter) for t, to, letter in world.flight])),
+            flight=self._in_order([(t - passed, to, letter) for t, to, letter in world.flight]),
             met=met,
             overlap=overlap,
         ), passed
@@ -234,7 +234,7 @@ class Moves:
             if world.budget[LOSSES]:
                 yield _at_once(("lose", letter, to), world._replace(flight=rest), LOSSES)
             if world.budget[LATES]:
-                late = tuple(sorted((*rest, (LATE, to, letter))))
+                late = self._in_order([*rest, (LATE, to, letter)])
                 yield _at_once(("late", letter, to), world._replace(flight=late), LATES)
 
     def _engine_harmed(self, world: World, i: int) -> Iterator[Move]:
@@ -272,7 +272,7 @@ class Moves:
             if other != i and engines.nodes[world.nodes[other]].machine != DEAD and self.connected(world, i, other)
             for sender, to in ((i, other), (other, i))
         ]
-        return after._replace(flight=tuple(sorted([*after.flight, *up]))), outcome.notes
+        return after._replace(flight=self._in_order([*after.flight, *up])), outcome.notes
 
     def _thaws(self, world: World, i: int) -> Iterator[Move]:
         for outcome in self.engines.thaw(world.nodes[i], world.ages[i]):
@@ -313,9 +313,14 @@ class Moves:
             yield _at_once(("cut", a, b), world._replace(cuts=world.cuts | bit), CUTS)
         if world.budget[RESETS] and self.connected(world, a, b):
             ends = [(0, b, self.engines.session(a, False)), (0, a, self.engines.session(b, False))]
-            yield _at_once(("reset", a, b), world._replace(flight=tuple(sorted([*world.flight, *ends]))), RESETS)
+            yield _at_once(("reset", a, b), world._replace(flight=self._in_order([*world.flight, *ends])), RESETS)
 
     # --- small hands ---
+
+    def _in_order(self, flight: list[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
+        """By time, receiver and sender; what one sends another at one time stays in the order it was sent."""
+        letters = self.engines.letters
+        return tuple(sorted(flight, key=lambda f: (f[0], f[1], letters[f[2]].sender)))
 
     def connected(self, world: World, a: int, b: int) -> bool:
         if a == b:
@@ -331,10 +336,10 @@ class Moves:
         after = _put(world, i, outcome.node, outcome.age)
         sent = [(DELAY, to, letter) for to, letter in outcome.sent if self.connected(after, i, to)]
         self._check_claims(after)
-        return after._replace(flight=tuple(sorted([*world.flight, *sent])))
+        return after._replace(flight=self._in_order([*world.flight, *sent]))
 
     def _ended(self, world: World, i: int) -> World:
-        return world._replace(flight=tuple(sorted([*world.flight, *self._sessions_end(world, i)])))
+        return world._replace(flight=self._in_order([*world.flight, *self._sessions_end(world, i)]))
 
     def _sessions_end(self, world: World, i: int) -> list[tuple[int, int, int]]:
         ended = self.engines.session(i, False)
