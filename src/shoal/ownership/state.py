@@ -91,6 +91,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     alone_since: float = math.inf
     configured: tuple[Peer, ...] = ()
     floors: dict[str, Claim] = {}
+    """What is on disk: VIP id -> the highest claim this engine ever made."""
     peers: dict[str, PeerView] = {}
     vips: dict[str, VipView] = {}
 

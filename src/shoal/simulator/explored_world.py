@@ -46,12 +46,14 @@ class Budget(msgspec.Struct, frozen=True):
     cuts: int = 0
     links: int = 0
     haproxies: int = 0
+    isolations: int = 0
+    """An engine is cut off from both others at once, without losing carrier; then cuts heal all at once."""
     halves: int = 0
     """How many of the kills and freezes may come between two effects of one step."""
 
 
 FIELDS = Budget.__struct_fields__
-KILLS, STARTS, STOPS, FREEZES, LOSSES, LATES, RESETS, CUTS, LINKS, HAPROXIES, HALVES = range(len(FIELDS))
+KILLS, STARTS, STOPS, FREEZES, LOSSES, LATES, RESETS, CUTS, LINKS, HAPROXIES, ISOLATIONS, HALVES = range(len(FIELDS))
 PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
@@ -260,6 +262,9 @@ class Moves:
             yield _at_once(("stop", i), after, STOPS, ((i, stopped.notes),))
         if world.budget[FREEZES]:
             yield _at_once(("freeze", i), _put(world, i, engines.freeze(number, age), age), FREEZES)
+        if world.budget[ISOLATIONS] and not world.cuts:
+            cuts = sum(1 << _pair(i, other) for other in range(3) if other != i)
+            yield _at_once(("isolate", i), world._replace(cuts=cuts), ISOLATIONS)
 
     def started(self, world: World, i: int) -> tuple[World, tuple[str, ...]]:
         """A new process on an engine that was off, and what it did."""
@@ -307,7 +312,9 @@ class Moves:
 
     def _network_harmed(self, world: World, a: int, b: int) -> Iterator[Move]:
         bit = 1 << _pair(a, b)
-        if world.cuts & bit:
+        if world.cuts and self.budget.isolations:
+            yield _at_once(("heal",), world._replace(cuts=0, met=0))
+        elif world.cuts & bit:
             yield _at_once(("heal", a, b), world._replace(cuts=world.cuts & ~bit, met=0))
         elif world.budget[CUTS]:
             yield _at_once(("cut", a, b), world._replace(cuts=world.cuts | bit), CUTS)
