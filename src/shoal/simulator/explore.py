@@ -20,7 +20,7 @@ from shoal import ownership
 from shoal.simulator.calm import Calm
 from shoal.simulator.explored_engine import Engines, Step, described
 from shoal.simulator.explored_scenarios import NAMES, PHASES, SCENARIOS, VIPS, Scenario
-from shoal.simulator.explored_world import FIELDS, Move, Moves, World
+from shoal.simulator.explored_world import FIELDS, Move, Moves, When, World
 from shoal.simulator.kernel import Broken
 
 STATES_MAX = 3_000_000
@@ -66,7 +66,9 @@ class _Search:
         self.scenario, self.states_max = scenario, states_max
         self.budget = scenario.deep if deep else scenario.budget
         self.engines = Engines(NAMES, scenario.plans, step, lease_ms or scenario.plans[0].timing.lease_ms)
-        self.moves = Moves(self.engines, self.budget, VIPS, fine=scenario.fine or deep)
+        self.moves = Moves(
+            self.engines, self.budget, VIPS, When.TICKS if deep and scenario.when is When.BEATS else scenario.when
+        )
         self.worlds: list[World] = []
         self.numbers: dict[World, int] = {}
         self.parents: list[int] = []

@@ -33,7 +33,7 @@ from shoal.ownership.events import (
     Tick,
     Told,
 )
-from shoal.ownership.state import State, able
+from shoal.ownership.state import NEVER, State, able, interval_s
 from shoal.simulator.canonical import LATENESS_S, TICKS_PER_S, at_rest
 from shoal.simulator.kernel import Broken, Kernel
 from shoal.wire.guard import Desired
@@ -82,9 +82,10 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facts(NamedTuple):
-    """Of a node, what the search asks often. ``views``: VIP -> (held by claim, is it planned here, who holds it)."""
+    """Of a node, what the search asks often: when its next tick and heartbeat are due, ... ``views``: VIP -> (held by claim, is it planned here, who holds it)."""
 
     wake: float
+    beat: float
     runs: bool
     able: bool
     link: bool
@@ -147,14 +148,15 @@ class Engines:
         runs = node.machine != DEAD and node.frozen_at < 0
         speaks_for = tuple(a for a, _ in node.addresses) if node.link and node.lease > 0 else ()
         if node.machine == DEAD:
-            return Facts(math.inf, False, False, node.link, node.lease, speaks_for, {})
+            return Facts(math.inf, math.inf, False, False, node.link, node.lease, speaks_for, {})
         state = self.states[node.machine]
         views = {}
         for vip, view in state.vips.items():
             planned = state.engine == view.vip.owner or state.engine in view.succession
             views[vip] = (view.claim if view.mode is Mode.HELD else None, planned, view.holder)
         wake = max(math.ceil(wake_at(state, 0.0) * TICKS_PER_S - 1e-3), 1) if runs else math.inf
-        return Facts(wake, runs, runs and able(state), node.link, node.lease, speaks_for, views)
+        beat = round((state.beat_at + interval_s(state)) * TICKS_PER_S) if state.beat_at != NEVER else 0
+        return Facts(wake, beat, runs, runs and able(state), node.link, node.lease, speaks_for, views)
 
     # --- reactions ---
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from shoal.simulator.explored_world import Budget
+from shoal.simulator.explored_world import Budget, When
 from shoal.wire.desired import Peer, Timing, Vip
 from shoal.wire.guard import Desired
 
@@ -24,7 +24,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     plans: tuple[Desired, ...]
     phases: tuple[str, ...] = ("in step",)
     cold: bool = False
-    fine: bool = False
+    when: When = When.TICKS
 
 
 def vip(name: str, owner: str, *succession: str, generation: int = 1, armed: bool = True, version: int = 1) -> Vip:
@@ -59,11 +59,19 @@ SCENARIOS = (
         budget=Budget(kills=1, starts=1, halves=1),
         deep=Budget(kills=2, starts=2, losses=2, halves=1),
         phases=tuple(PHASES),
+        when=When.ALWAYS,
     ),
     Scenario(
         name="killed, with loss",
         plans=(USUAL,),
-        budget=Budget(kills=1, starts=1, losses=2),
+        budget=Budget(kills=1, losses=2),
+        deep=Budget(kills=1, losses=3),
+        phases=tuple(PHASES),
+    ),
+    Scenario(
+        name="killed and restarted, with loss",
+        plans=(USUAL,),
+        budget=Budget(kills=1, starts=1, losses=1, halves=1),
         deep=Budget(kills=1, starts=1, losses=3, halves=1),
     ),
     Scenario(
@@ -85,6 +93,13 @@ SCENARIOS = (
         budget=Budget(freezes=1, halves=1),
         deep=Budget(freezes=2, halves=1),
         phases=tuple(PHASES),
+        when=When.ALWAYS,
+    ),
+    Scenario(
+        name="frozen, with loss",
+        plans=(USUAL,),
+        budget=Budget(freezes=1, halves=1, losses=1),
+        deep=Budget(freezes=1, halves=1, losses=2),
     ),
     Scenario(
         name="cut and healed",
@@ -92,6 +107,7 @@ SCENARIOS = (
         budget=Budget(cuts=1),
         deep=Budget(cuts=3, losses=1),
         phases=tuple(PHASES),
+        when=When.ALWAYS,
     ),
     Scenario(
         name="isolated and healed",
@@ -120,6 +136,7 @@ SCENARIOS = (
         budget=Budget(haproxies=1),
         deep=Budget(haproxies=2, losses=1),
         phases=tuple(PHASES),
+        when=When.ALWAYS,
     ),
     Scenario(
         name="planned move",
@@ -139,6 +156,7 @@ SCENARIOS = (
         plans=(USUAL, MOVED),
         budget=Budget(freezes=1),
         deep=Budget(freezes=1, halves=1, kills=1),
+        when=When.BEATS,
     ),
     Scenario(
         name="a list is armed",
@@ -152,6 +170,7 @@ SCENARIOS = (
         plans=(USUAL, REMOVED, USUAL),
         budget=Budget(),
         deep=Budget(kills=1, starts=1),
+        when=When.BEATS,
     ),
     Scenario(
         name="cold start",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any, NamedTuple
 
 import msgspec
@@ -52,6 +53,14 @@ class Budget(msgspec.Struct, frozen=True):
     """How many of the kills and freezes may come between two effects of one step."""
 
 
+class When(Enum):
+    """See `Moves`."""
+
+    ALWAYS = "always"
+    TICKS = "ticks"
+    BEATS = "beats"
+
+
 FIELDS = Budget.__struct_fields__
 KILLS, STARTS, STOPS, FREEZES, LOSSES, LATES, RESETS, CUTS, LINKS, HAPROXIES, ISOLATIONS, HALVES = range(len(FIELDS))
 PAIRS = ((0, 1), (0, 2), (1, 2))
@@ -86,12 +95,12 @@ class Move(NamedTuple):
 class Moves:
     """Every move from a world. Raises `Broken` when a move breaks a rule.
 
-    ``fine``: engines are harmed, repaired and told of plans at every instant; else just before their own ticks, which
-    keeps the ticks' distances to one another few. Letters are always harmed just before they arrive.
+    ``when`` engines are harmed, repaired and told of plans: at every instant; or just before their own ticks, or their
+    own heartbeats, which keeps the distances in time few. Letters are always harmed just before they arrive.
     """
 
-    def __init__(self, engines: Engines, budget: Budget, vips: dict[str, str], *, fine: bool) -> None:
-        self.engines, self.budget, self.vips, self.fine = engines, budget, vips, fine
+    def __init__(self, engines: Engines, budget: Budget, vips: dict[str, str], when: When) -> None:
+        self.engines, self.budget, self.vips, self.when = engines, budget, vips, when
         slow = DELAY + LATE * budget.lates
         beat = engines.plans[0].timing.heartbeat_interval_ms * 1000
         self.overlap_max = round(OVERLAP_S_MAX * 1e6) + slow
@@ -122,11 +131,13 @@ class Moves:
 
     def _ticking(self, world: World) -> list[bool]:
         """May engine i be harmed now? One without a timer is so when another's tick is due."""
-        if self.fine:
+        if self.when is When.ALWAYS:
             return [True] * 3
-        wakes = [self.engines.facts[n].wake for n in world.nodes]
-        due = [w <= a for w, a in zip(wakes, world.ages, strict=True)]
-        return [d or (w == math.inf and (any(due) or min(wakes) == math.inf)) for d, w in zip(due, wakes, strict=True)]
+        facts = [self.engines.facts[n] for n in world.nodes]
+        own = [f.beat if self.when is When.BEATS else f.wake for f in facts]
+        due = [o <= a for o, a in zip(own, world.ages, strict=True)]
+        clockless = any(due) or not any(f.runs for f in facts)
+        return [d if f.runs else clockless for d, f in zip(due, facts, strict=True)]
 
     # --- what is due happens ---
 
