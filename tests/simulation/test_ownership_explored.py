@@ -37,6 +37,7 @@ from shoal.simulator.explored_world import Budget
 Stepped = tuple[State, list[Effect]]
 
 
+@pytest.mark.timeout(900)  # half a minute of computing at most; wall-clock time on a busy machine is another matter
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
 def test_every_interleaving_keeps_the_promises(scenario: Scenario) -> None:
     result = explore(scenario)

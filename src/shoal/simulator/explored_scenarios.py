@@ -1,4 +1,7 @@
-"""What is explored in CI, and with ``--deep``: plans, budgets of faults, and how the engines' heartbeats lie."""
+"""What is explored in CI, and with ``--deep``: plans, budgets of faults, and how the engines' heartbeats lie.
+
+The budgets stay within the known limit of `docs/decisions/0005-ownership-explored.md`.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ SCENARIOS = (
         name="killed half-way",
         plans=(USUAL,),
         budget=Budget(kills=1, starts=1, halves=1),
-        deep=Budget(kills=2, starts=2, losses=2, halves=1),
+        deep=Budget(kills=2, starts=2, losses=1, halves=1),
         phases=tuple(PHASES),
         when=When.ALWAYS,
     ),
@@ -66,14 +69,14 @@ SCENARIOS = (
         name="killed, with loss",
         plans=(USUAL,),
         budget=Budget(kills=1, losses=2),
-        deep=Budget(kills=1, losses=3),
+        deep=Budget(kills=2, losses=2),
         phases=tuple(PHASES),
     ),
     Scenario(
         name="killed and restarted, with loss",
         plans=(USUAL,),
         budget=Budget(kills=1, starts=1, losses=1, halves=1),
-        deep=Budget(kills=1, starts=1, losses=3, halves=1),
+        deep=Budget(kills=1, starts=1, losses=2),
     ),
     Scenario(
         name="both owners die",
