@@ -30,14 +30,13 @@ from shoal.clouds.fabric import Fabric, alive
 from shoal.clouds.namespaces import NamespacesCloud
 from shoal.controller import bootstrap, pki
 from shoal.controller.controller import Controller
-from shoal.controller.intent import SYSTEM, Intent
-from shoal.controller.records import EngineRecord
+from shoal.controller.engine_documents import EngineDocuments
+from shoal.controller.intent import Intent
 from shoal.controller.rules import Rules
 from shoal.controller.secrets import Secrets
 from shoal.controller.view import View
-from shoal.errors import Invalid, NotFound, NotReady, Problem, ShoalError
+from shoal.errors import Invalid, NotReady, Problem, ShoalError
 from shoal.objects import load
-from shoal.objects.views import ServiceEngineGroup
 from shoal.store.sqlite import SqliteStore
 from shoal.wire import messages
 from shoal.wire.channel import Channel
@@ -90,34 +89,6 @@ _detached: list[subprocess.Popen[bytes]] = []
 """Controllers started by `launch`: held so that they can be collected when they end."""
 
 
-class EngineDocuments:
-    """Keeps a ServiceEngine object in the API for each engine."""
-
-    def __init__(self, intent: Intent, view: View) -> None:
-        self._intent = intent
-        self._view = view
-
-    async def put(self, engine: EngineRecord, group: ServiceEngineGroup | None) -> None:
-        if group is None or self._view.get("serviceengine", engine.id) is not None:
-            return
-        body = {
-            "name": engine.name,
-            "se_group_ref": f"/api/serviceenginegroup/{group.uuid}",
-            "cloud_ref": group.cloud_ref,
-            "controller_created": True,
-        }
-        try:
-            await self._intent.create("serviceengine", body, SYSTEM, slug=engine.id)
-        except Invalid as error:  # the group was deleted meanwhile; so will be the engine
-            log.info("%s: %s", engine.name, error)
-
-    async def remove(self, engine: str) -> None:
-        try:
-            await self._intent.delete("serviceengine", engine, SYSTEM)
-        except NotFound:
-            log.debug("%s had no object", engine)
-
-
 @contextlib.asynccontextmanager
 async def running(options: Options, progress: Progress = lambda step: None) -> AsyncIterator[tuple[Served, str | None]]:
     """A Shoal that serves, until the block ends (engines go on). Yields (the API, the admin password if new)."""
@@ -151,10 +122,10 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             EngineDocuments(intent, view),
             identity=authority.issue_engine,
             unseal=secrets.unseal,
+            heartbeat_key=lambda group: secrets.derived(f"heartbeat/{group}"),
             gateway=names.gateway,
         )
         await controller.load()
-        await _forget_missing_engines(controller, cloud, intent)
         wire = await serve_wire(names.gateway, WIRE_PORT, authority.wire_server_context(), _attend(controller))
         stack.push_async_callback(wire.close)
         task = asyncio.create_task(controller.run(), name="controller")
@@ -186,18 +157,6 @@ async def _bootstrap(intent: Intent, view: View, vip_network: str) -> None:
     }
     options = bootstrap.Options(vip_network=vip_network, certificates=certificates)  # type: ignore[arg-type]
     await bootstrap.bootstrap(intent, view, options)
-
-
-async def _forget_missing_engines(controller: Controller, cloud: NamespacesCloud, intent: Intent) -> None:
-    """Engines that were made once and are no more (`shoal down` removed them): what they held is placed anew."""
-    present = {handle.id for handle in await cloud.engines()}
-    for engine in list(controller.ledger.engines.values()):
-        if engine.created and engine.id not in present:
-            await controller.ledger.forget_engine(engine.id)
-            await EngineDocuments(intent, controller.view).remove(engine.id)
-    for handle in await cloud.engines():
-        if handle.id not in controller.ledger.engines:
-            await cloud.delete(handle.id)
 
 
 def _attend(controller: Controller) -> Callable[[Channel[messages.FromEngine]], Awaitable[None]]:

@@ -14,7 +14,7 @@ import msgspec
 from shoal.wire.engine_config import EngineConfig
 
 from .fabric import NETNS, Fabric, end_all, processes_in
-from .protocol import CloudError, EngineHandle, EngineSpec, Host
+from .protocol import CloudError, EngineHandle, EngineSpec, Host, quietest
 
 DEFAULT_HOSTS = ("host-1", "host-2", "host-3", "host-4")
 RECORD = "record.json"
@@ -74,9 +74,8 @@ class NamespacesCloud:
         try:
             address = self._fabric.addressing.node_address(index)
             mac = self._fabric.addressing.mac(address)
-            record = Record(
-                id=spec.id, name=spec.name, host=spec.host or self._quietest(), index=index, address=address, mac=mac
-            )
+            host = quietest(self._hosts, (record.host for record in self._records.values()))
+            record = Record(id=spec.id, name=spec.name, host=spec.host or host, index=index, address=address, mac=mac)
             self._records[spec.id] = record
             try:
                 self._write(record, spec)
@@ -130,14 +129,6 @@ class NamespacesCloud:
     def _free_index(self) -> int:
         used = {record.index for record in self._records.values()} | self._reserved
         return next(index for index in range(len(used) + 1) if index not in used)
-
-    def _quietest(self) -> str:
-        """The host with the fewest engines, the first of them."""
-        counts = dict.fromkeys(self._hosts, 0)
-        for record in self._records.values():
-            if record.host in counts:
-                counts[record.host] += 1
-        return min(counts, key=lambda host: counts[host])
 
     def _write(self, record: Record, spec: EngineSpec) -> None:
         folder = self._folder / record.name

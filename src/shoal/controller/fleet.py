@@ -233,6 +233,12 @@ class Fleet:
         """The list version of the VIP that the engine runs; 0 = none."""
         return self.live(engine).acknowledged.get(vip, 0)
 
+    def may_run(self, engine: str, vip: str) -> bool:
+        """Could the engine act by a state that has the VIP? So it is said of one not heard of yet, too: what it runs
+        (or finds on its disk when it starts) is unknown."""
+        live = self.live(engine)
+        return vip in live.acknowledged or live.heard_at == 0.0
+
     # --- the engines speak ---
 
     async def attend(self, link: Link, identity: str) -> None:

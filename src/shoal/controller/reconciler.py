@@ -15,6 +15,7 @@ import msgspec
 from shoal.objects import views
 from shoal.objects.views import view
 from shoal.placement import plan
+from shoal.placement.invariants import violations
 from shoal.placement.model import (
     Decision,
     Placement,
@@ -174,6 +175,7 @@ class Reconciler:
         self._compiler.update(typed, mine)
         result = plan(snapshot, now)
         self.plans[group], self.snapshots[group] = result, snapshot
+        self._examine(group, snapshot, result)
         changes = self._changes(typed, snapshot, result, mine, now)
         retired = [self._ledger.engines[id] for id in result.retire_engines]
         if changes:
@@ -282,6 +284,12 @@ class Reconciler:
         return False
 
     # --- telling ---
+
+    def _examine(self, group: str, snapshot: Snapshot, result: Plan) -> None:
+        """A plan that breaks a rule is carried out all the same (not to act may be worse), and never silently."""
+        for sentence in violations(snapshot, result):
+            log.error("invariant broken in %s: %s", snapshot.group.name, sentence)
+            self._events.add("INVARIANT_BROKEN", sentence, level="error", serviceenginegroup=group)
 
     def _raise(self, group: str, result: Plan) -> None:
         """Events that the previous plan of this group had not raised already."""

@@ -138,15 +138,7 @@ class Agent:
         if result.how == "reload":
             self._due_at = began + APPLY_INTERVAL_S
         if settings is not None:  # only now: what the guard claims must be served
-            self._guard.want(
-                Desired(
-                    timing=settings.timing,
-                    peers=settings.peers,
-                    vips=vips,
-                    slots_max=settings.slots_max,
-                    gateway=settings.gateway,
-                )
-            )
+            self._guard.want(Desired.of(settings, vips))
         self._applied = root
         took_ms = (time.monotonic() - began) * 1000
         problems = {**unreadable, **{f"service/{id}": why for id, why in result.problems.items()}}

@@ -160,10 +160,13 @@ class _Turn:
         self.set(timing=desired.timing, slots_max=desired.slots_max, gateway=desired.gateway, configured=desired.peers)
         if first:
             self.set(listen_until=self.now + known.detection_s(self.state))
+        wanted = {v.id for v in desired.vips}
         old = self.state.peers
         peers = {p.id: old.get(p.id, PeerView(id=p.id)) for p in desired.peers if p.id != self.state.engine}
-        self.set(peers=peers)
-        wanted = {v.id for v in desired.vips}
+        strangers = {
+            p.id: p for p in old.values() if known.alive(self.state, p.id, self.now) and p.entries.keys() & wanted
+        }
+        self.set(peers={**strangers, **peers})
         for view in tuple(self.state.vips.values()):
             if view.vip.id not in wanted:
                 if view.mode is Mode.HELD:
@@ -171,6 +174,9 @@ class _Turn:
                 del self.state.vips[view.vip.id]
         for vip in desired.vips:
             self.tell_vip(vip)
+        for view in tuple(self.state.vips.values()):
+            if view.holder not in self.state.peers:
+                self.without(view, view.holder)
         if desired.gateway:
             self.probe_gateway()
         self.say = True
@@ -241,8 +247,11 @@ class _Turn:
 
     def on_heartbeat(self, message: Heartbeat) -> None:
         peer = self.state.peers.get(message.engine)
-        if peer is None:
-            return
+        if peer is None:  # a stranger counts if it speaks of a VIP that is served here: its plan is another one
+            if message.engine == self.state.engine or not any(e.vip in self.state.vips for e in message.entries):
+                return
+            peer = PeerView(id=message.engine)
+            self.state.peers[peer.id] = peer
         returned = not known.alive(self.state, peer.id, self.now)
         restarted = peer.incarnation not in ("", message.incarnation)
         entries = {e.vip: e for e in message.entries}
@@ -282,7 +291,7 @@ class _Turn:
 
     def without(self, view: VipView, peer: str) -> None:
         """``peer`` does not speak of this VIP. If it held it, it let go without a word: give the plan time to come."""
-        if view.holder == peer:
+        if peer and view.holder == peer:
             self.put(view, holder="", vacant_at=self.now + known.detection_s(self.state))
 
     def learn(self, view: VipView, peer: str, entry: Entry) -> VipView:

@@ -157,6 +157,13 @@ def fresh(state: State, view: VipView) -> bool:
     return view.vip.owner == state.engine and view.vip.generation > known
 
 
+def outdated(state: State, view: VipView, now: float) -> bool:
+    """A living peer goes by a newer list: it knows better who may claim. (This engine was cut off when that came.)"""
+    peers = (peer for peer in state.peers.values() if alive(state, peer.id, now))
+    entries = (peer.entries.get(view.vip.id) for peer in peers)
+    return any(entry is not None and entry.list_version > view.list_version for entry in entries)
+
+
 def slots_used(state: State) -> int:
     """Slots taken by VIPs this engine serves: as a member by plan, or by having taken them over."""
     return sum(v.vip.slots for v in state.vips.values() if v.mode is Mode.HELD or state.engine in v.vip.members)
@@ -180,7 +187,7 @@ def claimable_at(state: State, view: VipView, now: float) -> float:
         return max(now, view.blocked_until)
     if view.lapsed:
         return max(now, view.blocked_until)
-    if not has_slots(state, view):
+    if not has_slots(state, view) or outdated(state, view, now):
         return math.inf
     order = candidates(state, view, now)
     if state.engine not in order:

@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, tag="settings"):
     slots_max: int
     """``max_vs_per_se``: an engine declines to take over beyond it and the next successor takes."""
     gateway: str = ""
+    heartbeat_key: bytes = b""
+    """What the group's guards sign their messages to one another with."""
 
 
 class Vip(msgspec.Struct, frozen=True, kw_only=True, tag="vip"):

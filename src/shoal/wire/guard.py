@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shoal.wire.desired import Peer, Timing, Vip
+from shoal.wire.desired import Peer, Settings, Timing, Vip
 from shoal.wire.messages import Owned, Ownership, PeerState
 
 
@@ -32,8 +32,21 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
     vips: tuple[Vip, ...]
     slots_max: int
     gateway: str = ""
+    heartbeat_key: bytes = b""
+    """Signs what guards say to one another; messages signed otherwise are dropped."""
     idle_s: int = 600
     """How long a spread flow lives without a packet."""
+
+    @classmethod
+    def of(cls, settings: Settings, vips: tuple[Vip, ...]) -> Desired:
+        return cls(
+            timing=settings.timing,
+            peers=settings.peers,
+            vips=vips,
+            slots_max=settings.slots_max,
+            gateway=settings.gateway,
+            heartbeat_key=settings.heartbeat_key,
+        )
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag="report"):

@@ -1,7 +1,13 @@
-"""The guards' own network: heartbeats by UDP, one TCP session per pair whose end is the kernel's notice of a death."""
+"""The guards' own network: heartbeats by UDP, one TCP session per pair whose end is the kernel's notice of a death.
+
+Every message is signed with the group's key (BLAKE2b, RFC 7693, keyed), so that an engine whose plan does not name
+this one yet, or no longer, is known for one of the group all the same: a stranger is answered as long as it speaks.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 import socket
 import struct
@@ -22,6 +28,10 @@ ACCEPTED_MAX = 256
 KEEPALIVE_S = 5
 USER_TIMEOUT_MS = 10_000
 LENGTH = struct.Struct("!H")
+SIGNATURE_BYTES = 16
+STRANGER_S = 2.0
+"""A stranger that says nothing for so long is forgotten."""
+STRANGERS_MAX = 64
 
 
 class PeerNetwork:
@@ -39,6 +49,8 @@ class PeerNetwork:
         self._on_message, self._on_session = on_message, on_session
         self._peers: dict[str, Peer] = {}
         self._by_address: dict[str, str] = {}
+        self._strangers: dict[str, tuple[str, float]] = {}
+        self._key = b""
         self._sessions: dict[str, socket.socket] = {}
         self._connecting: dict[str, socket.socket] = {}
         self._buffers: dict[socket.socket, bytes] = {}
@@ -53,8 +65,9 @@ class PeerNetwork:
         self._listener.setblocking(False)
         loop.on_readable(self._listener, self._accept)
 
-    def know(self, peers: tuple[Peer, ...]) -> None:
-        """The peers in force; sessions with others end."""
+    def know(self, peers: tuple[Peer, ...], key: bytes) -> None:
+        """The peers in force, and the group's key; sessions with others end."""
+        self._key = key
         self._peers = {p.id: p for p in peers if p.id != self._engine}
         self._by_address = {p.address: p.id for p in self._peers.values()}
         for peer in tuple(self._sessions):
@@ -69,23 +82,33 @@ class PeerNetwork:
         self.connect()
 
     def send(self, message: PeerMessage, to: str = "") -> None:
-        data = self._encoder.encode(message)
+        data = self._signed(self._encoder.encode(message))
         if len(data) > DATAGRAM_BYTES_MAX:
             log.error("a message of %d bytes is too long for a datagram", len(data))
             return
-        for peer in self._peers.values():
-            if to and peer.id != to:
+        for peer, address in self._addresses():
+            if to and peer != to:
                 continue
             try:
-                self._datagrams.sendto(data, (peer.address, ENGINE_PORT))
+                self._datagrams.sendto(data, (address, ENGINE_PORT))
             except OSError as error:  # unreachable for now; silence is noticed by the peer
-                log.debug("to %s: %s", peer.id, error)
-            session = self._sessions.get(peer.id)
+                log.debug("to %s: %s", peer, error)
+            session = self._sessions.get(peer)
             if session is not None and isinstance(message, Resign):
                 try:
                     session.send(LENGTH.pack(len(data)) + data)
                 except OSError as error:
-                    log.info("session with %s: %s", peer.id, error)
+                    log.info("session with %s: %s", peer, error)
+
+    def _addresses(self) -> list[tuple[str, str]]:
+        if self._strangers:
+            now = self._loop.now()
+            self._strangers = {e: s for e, s in self._strangers.items() if now - s[1] < STRANGER_S}
+        strangers = [(engine, address) for engine, (address, _) in self._strangers.items()]
+        return [*((peer.id, peer.address) for peer in self._peers.values()), *strangers]
+
+    def _signed(self, data: bytes) -> bytes:
+        return hashlib.blake2b(data, key=self._key, digest_size=SIGNATURE_BYTES).digest() + data
 
     # --- datagrams ---
 
@@ -101,13 +124,21 @@ class PeerNetwork:
             self._take(data, address)
 
     def _take(self, data: bytes, address: str) -> None:
+        body = data[SIGNATURE_BYTES:]
+        if not hmac.compare_digest(self._signed(body), data):
+            log.debug("%s: not signed by this group", address)
+            return
         try:
-            message = self._decoder.decode(data)
+            message = self._decoder.decode(body)
         except msgspec.MsgspecError as error:
             log.warning("nonsense from %s: %s", address, error)
             return
-        if self._by_address.get(address) == message.engine:
-            self._on_message(message)
+        known = message.engine in self._peers
+        if message.engine == self._engine or (known and self._by_address.get(address) != message.engine):
+            return
+        if not known and (message.engine in self._strangers or len(self._strangers) < STRANGERS_MAX):
+            self._strangers[message.engine] = (address, self._loop.now())
+        self._on_message(message)
 
     # --- sessions ---
 
