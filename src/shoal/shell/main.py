@@ -1,11 +1,9 @@
-"""``shoal shell``: options, the interactive loop, scripts and ``-c``."""
+"""``shoal shell``: options, scripts and ``-c``."""
 
 from __future__ import annotations
 
 import getpass
 import os
-import pydoc
-import shutil
 import sys
 
 import click
@@ -14,7 +12,6 @@ from shoal.errors import ShoalError
 from shoal.objects import load
 
 from .client import Client
-from .complete import Choices, ShellCompleter
 from .session import Leave, Session
 
 CONTROLLER = "https://127.0.0.1:9443"
@@ -51,7 +48,9 @@ def command(
         client.login()
         session = Session(client, load(), client.node_name())
         if interactive:
-            return _interactive(session)
+            from .terminal import interact  # prompt_toolkit takes a while, and scripts don't need it
+
+            return interact(session)
         return _batch(session, list(commands) or sys.stdin.read().splitlines())
     finally:
         client.close()
@@ -99,46 +98,3 @@ def _batch(session: Session, lines: list[str]) -> int:
         print("Error: the last edit was not saved. Add: save", file=sys.stderr)
         status = EXIT_FAILED
     return status
-
-
-def _interactive(session: Session) -> int:
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-    from prompt_toolkit.patch_stdout import patch_stdout
-    from prompt_toolkit.shortcuts import CompleteStyle
-
-    choices = Choices(session)
-    keys = KeyBindings()
-
-    @keys.add("?")
-    def _ask(event: KeyPressEvent) -> None:
-        text = event.app.current_buffer.document.text_before_cursor
-        lines = [f"  {word:<40} {help}" for word, help in choices.next(text)]
-        with patch_stdout():
-            event.app.print_text("\n".join(lines) + "\n")
-
-    prompt: PromptSession[str] = PromptSession(
-        completer=ShellCompleter(choices),
-        complete_while_typing=False,
-        complete_style=CompleteStyle.MULTI_COLUMN,
-        key_bindings=keys,
-    )
-    while True:
-        try:
-            text, paged = session.run(prompt.prompt(session.prompt))
-        except KeyboardInterrupt:
-            continue
-        except (EOFError, Leave):
-            return 0
-        except ShoalError as error:
-            print(f"Error: {error}")
-            continue
-        _print(text, paged=paged, lines=session.page_lines)
-
-
-def _print(text: str, *, paged: bool, lines: int | None) -> None:
-    height = shutil.get_terminal_size().lines if lines is None else lines
-    if paged and height and text.count("\n") >= height:
-        pydoc.pager(text)
-    elif text:
-        print(text)
