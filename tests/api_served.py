@@ -12,7 +12,7 @@ from typing import TypeVar
 from starlette.types import Receive, Scope, Send
 
 from shoal.api.app import App
-from shoal.api.server import Served, serve
+from shoal.api.server import Served, listen, serve
 from shoal.controller.pki import Authority
 from tests.api_world import World, api_world
 
@@ -71,7 +71,7 @@ class Controller:
     async def _listen(self) -> None:
         authority = Authority.open(self._directory / "pki")
         certificate, key = authority.api_server_files(self._directory / "api", ["localhost"], ["127.0.0.1"])
-        self._served = await serve(self._gate, "127.0.0.1", self.port, certificate, key)
+        self._served = await serve(self._gate, listen("127.0.0.1", self.port), Path(certificate), Path(key))
         self.port = self._served.port
 
     async def _unlisten(self) -> None:

@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import shutil
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -67,6 +68,7 @@ class Agent:
                 interface=config.interface,
                 address=config.address,
                 haproxy_socket=render.alive_socket(self._facts),
+                agent_command=(sys.executable, "-m", "shoal.engine", str(Path(config.directory) / "engine.json")),
             ),
             self._on_changed,
             self._on_report,

@@ -22,6 +22,8 @@ class GuardStart(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     haproxy_socket: str
     """Unix socket of an HAProxy listener that answers any HTTP request with 200 while HAProxy works."""
+    agent_command: tuple[str, ...] = ()
+    """Starts the agent again when it has died; empty = nobody watches it."""
 
 
 class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):

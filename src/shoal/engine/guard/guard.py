@@ -19,6 +19,7 @@ from shoal.engine.guard.loop import Loop, Timer
 from shoal.engine.guard.netlink import Addresses, LinkMonitor
 from shoal.engine.guard.nft import Lease, Nft, NftError, ruleset, set_batch
 from shoal.engine.guard.peers import PeerNetwork
+from shoal.engine.guard.revive import Revive
 from shoal.engine.guard.spread import Spreader
 from shoal.ownership import events as on
 from shoal.ownership import initial, report, step, wake_at
@@ -66,7 +67,10 @@ class Guard:
             lambda peer, up: self.feed(on.Session(peer, up)),
         )
         self._haproxy = HaproxyCheck(self.loop, start.haproxy_socket, self._on_haproxy)
-        self._agent = AgentSocket(self.loop, directory / "guard.sock", self._on_agent, self._report)
+        self._agent = AgentSocket(
+            self.loop, directory / "guard.sock", self._on_agent, self._on_agent_there, lambda: self._revive.look()
+        )
+        self._revive = Revive(self.loop, start.agent_command, directory / "agent.log", lambda: self._agent.connected)
         self.loop.on_readable(self._arp, self._on_arp)
         self.loop.on_readable(self._link, self._on_link)
 
@@ -129,8 +133,13 @@ class Guard:
                 self.feed(on.Link(up))
                 self._report()
 
+    def _on_agent_there(self) -> None:
+        self._revive.look()
+        self._report()
+
     def _on_agent(self, message: ToGuard) -> None:
         if isinstance(message, Stop):
+            self._revive.stop()
             self.stop()
             return
         self._prepare(message)
