@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise NotReady(
-            f"The API can't listen on {host}:{port}: {error.strerror or error}.",
+            f"The API can't listen on {host}:{port}: {os.strerror(error.errno or 0)}.",
             hint="Is another program using it? Try --listen.",
         ) from None
 
