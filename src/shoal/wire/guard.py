@@ -22,6 +22,8 @@ class GuardStart(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     haproxy_socket: str
     """Unix socket of an HAProxy listener that answers any HTTP request with 200 while HAProxy works."""
+    flows_max: int = 262_144
+    """Connections a spreading owner remembers the engine of; beyond it new ones go by their bucket."""
     agent_command: tuple[str, ...] = ()
     """Starts the agent again when it has died; empty = nobody watches it."""
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import msgspec
 
 from shoal.engine.guard import ENGINE_PORT
+from shoal.engine.guard.exchange import Flows, FlowsWanted
 from shoal.engine.guard.loop import Loop
 from shoal.ownership.events import PeerMessage, Resign
 from shoal.wire.desired import Peer
@@ -27,11 +28,16 @@ RECONNECT_S = 0.1
 ACCEPTED_MAX = 256
 KEEPALIVE_S = 5
 USER_TIMEOUT_MS = 10_000
+SO_RCVBUFFORCE = 33
 LENGTH = struct.Struct("!H")
 SIGNATURE_BYTES = 16
 STRANGER_S = 2.0
 """A stranger that says nothing for so long is forgotten."""
 STRANGERS_MAX = 64
+RECEIVE_BYTES = 4 * 1024 * 1024
+"""Room for the flows of several engines at once."""
+
+Message = PeerMessage | FlowsWanted | Flows
 
 
 class PeerNetwork:
@@ -42,7 +48,7 @@ class PeerNetwork:
         loop: Loop,
         engine: str,
         address: str,
-        on_message: Callable[[PeerMessage], None],
+        on_message: Callable[[Message], None],
         on_session: Callable[[str, bool], None],
     ) -> None:
         self._loop, self._engine, self._address = loop, engine, address
@@ -56,9 +62,10 @@ class PeerNetwork:
         self._buffers: dict[socket.socket, bytes] = {}
         self._accepted: dict[socket.socket, str] = {}
         self._encoder = msgspec.msgpack.Encoder()
-        self._decoder: msgspec.msgpack.Decoder[PeerMessage] = msgspec.msgpack.Decoder(PeerMessage)
+        self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
         self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._datagrams.setblocking(False)
+        self._datagrams.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES)
         self._datagrams.bind((address, ENGINE_PORT))
         loop.on_readable(self._datagrams, self._receive)
         self._listener = socket.create_server((address, ENGINE_PORT), backlog=64)
@@ -81,7 +88,7 @@ class PeerNetwork:
                 self._begin(self._by_address[address], connection)
         self.connect()
 
-    def send(self, message: PeerMessage, to: str = "") -> None:
+    def send(self, message: Message, to: str = "") -> None:
         data = self._signed(self._encoder.encode(message))
         if len(data) > DATAGRAM_BYTES_MAX:
             log.error("a message of %d bytes is too long for a datagram", len(data))
