@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from shoal.simulator.__main__ import chaos, two_groups
-from shoal.simulator.ownership_world import Broken
+from shoal.simulator.kernel import Broken
 from shoal.simulator.system_world import SystemWorld
 from shoal.simulator.virtual_time import VirtualLoop, run
 

@@ -423,8 +423,8 @@ class _Turn:
         stale = outbid and self.now >= view.outbid_at + known.detection_s(self.state)
         if adopted or stale:  # go on under a claim above all that was ever heard
             claim = known.wanted_claim(self.state, view)
-            self.put(view, claim=claim, floor=claim, persisted=claim, outbid_at=NEVER)
-            self.do(PersistClaim(view.vip.id, claim))
+            view = self.persist(view, claim)
+            self.put(view, claim=claim, floor=claim, outbid_at=NEVER)
             self.say = True
 
     def want_or_claim(self, view: VipView) -> None:
@@ -437,6 +437,7 @@ class _Turn:
             self.put(view, mode=Mode.READY)
             return
         view = self.state.vips[view.vip.id]
+        view = self.persist(view, known.wanted_claim(self.state, view))  # what is heard while asking may raise it
         if known.claimable_at(self.state, view, self.now) <= self.now and known.silent_at(view) <= self.now:
             self.claim(view, self.why_vacant(view))
         elif known.probe_due(view) <= self.now:
@@ -462,6 +463,7 @@ class _Turn:
         if view.persisted == claim:
             return view
         self.do(PersistClaim(view.vip.id, claim))
+        self.set(floors={**self.state.floors, view.vip.id: claim})  # a VIP may leave this engine, and come back
         return self.put(view, persisted=claim)
 
     def why_vacant(self, view: VipView) -> str:

@@ -91,6 +91,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     alone_since: float = math.inf
     configured: tuple[Peer, ...] = ()
     floors: dict[str, Claim] = {}
+    """What is on disk: VIP id -> the highest claim this engine ever made."""
     peers: dict[str, PeerView] = {}
     vips: dict[str, VipView] = {}
 
@@ -205,8 +206,11 @@ def wanting_from(state: State, view: VipView, now: float) -> float:
 
 
 def silent_at(view: VipView) -> float:
-    """When the address counts as silent, if no more answers come: never before a probe has gone unanswered."""
-    return max(view.asked_at, view.answered_at) + (PROBE_SLOW_S if probes_slowly(view) else 0.0) + PROBE_S
+    """When the address counts as silent, if no more answers come: never before two probes have gone unanswered, each
+    with time to be answered. After an answer the next probe is up to a gap away."""
+    if view.answered_at < view.asked_at:
+        return view.asked_at + PROBE_S
+    return view.answered_at + (PROBE_SLOW_S if probes_slowly(view) else PROBE_GAP_S) + PROBE_S
 
 
 def probes_slowly(view: VipView) -> bool:

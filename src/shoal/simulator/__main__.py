@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from .chaos import Chaos
-from .ownership_world import Broken
+from .kernel import Broken
 from .system_world import SystemWorld
 from .virtual_time import VirtualLoop, run
 

@@ -14,11 +14,8 @@ import msgspec
 
 from shoal.ownership import initial, step, wake_at
 from shoal.ownership.events import (
-    AcquireLease,
-    Announce,
     ArpAnswered,
     ArpProbe,
-    DropLease,
     Effect,
     Event,
     Haproxy,
@@ -26,31 +23,18 @@ from shoal.ownership.events import (
     Heartbeat,
     LeaseLost,
     Link,
-    PersistClaim,
-    ReleaseVip,
-    RenewLease,
     Send,
     Session,
     Spread,
     Started,
     Stopping,
-    TakeVip,
     Tell,
     Tick,
     Told,
 )
 from shoal.ownership.state import State
+from shoal.simulator.kernel import HEAL_S_MAX, OVERLAP_S_MAX, Broken, Kernel
 from shoal.wire.guard import Desired
-from shoal.wire.messages import Claim
-
-OVERLAP_S_MAX = 0.020
-"""Two engines may both answer on one segment at most this long after a claim."""
-HEAL_S_MAX = 0.100 + OVERLAP_S_MAX
-"""... and this long after two sides of a partition meet again: one heartbeat."""
-
-
-class Broken(AssertionError):
-    """An invariant does not hold. The text names the seed, the virtual time and the last events."""
 
 
 class Agenda:
@@ -85,28 +69,25 @@ class Schedule(Protocol):
     def run(self, seconds: float) -> None: ...
 
 
-class Engine:
+class Engine(Kernel):
     """A machine and the kernel under it. The kernel outlives the process: address and lease stay when it dies."""
 
     def __init__(self, name: str, rank: int) -> None:
+        super().__init__()
         self.name = name
         self.rank = rank
         self.state: State = initial()
         self.running = False
         self.frozen = False
         self.incarnation = 0
-        self.disk: dict[str, Claim] = {}
         self.desired: Desired | None = None
         self.haproxy = True
         self.link = True
-        self.addresses: dict[str, str] = {}
-        self.lease_until = -1.0
-        self.spreads: dict[str, Spread] = {}
         self.backlog: list[Event] = []
         self.timer = 0
 
     def speaks(self, address: str, now: float) -> bool:
-        return self.link and address in self.addresses and now < self.lease_until
+        return self.link and self.answers(address, now)
 
 
 class World:
@@ -273,36 +254,18 @@ class World:
             self.feed(engine, Tick())
 
     def _carry_out(self, engine: Engine, effects: list[Effect]) -> None:
-        lost = False
-        for effect in effects:
+        try:
+            going, lost = engine.carry_out(effects, self.now, engine.state.timing.lease_ms / 1000)
+        except Broken as broken:
+            raise Broken(self.explain(f"{engine.name} {broken}")) from None
+        for effect in going:
             match effect:
-                case AcquireLease():
-                    if engine.addresses:
-                        raise Broken(self.explain(f"{engine.name} acquires a lease blindly while it has addresses"))
-                    engine.lease_until = self.now + engine.state.timing.lease_ms / 1000
-                case RenewLease():
-                    if self.now >= engine.lease_until:
-                        lost = True
-                    else:
-                        engine.lease_until = self.now + engine.state.timing.lease_ms / 1000
-                case DropLease():
-                    engine.lease_until = -1.0
-                case PersistClaim():
-                    engine.disk[effect.vip] = effect.claim
-                case TakeVip() if not lost:
-                    engine.addresses.update(dict.fromkeys(effect.addresses, effect.vip))
-                case ReleaseVip():
-                    for address in effect.addresses:
-                        engine.addresses.pop(address, None)
-                    engine.spreads.pop(effect.vip, None)
                 case ArpProbe():
                     for address in effect.addresses:
                         self._probe(engine, address)
                 case Send():
-                    if not (lost and isinstance(effect.message, Heartbeat)):
-                        self._send(engine, effect)
+                    self._send(engine, effect)
                 case Spread():
-                    engine.spreads[effect.vip] = effect
                     if len(effect.members) > 1:
                         self.note(f"{engine.name} spreads {effect.vip} over {' '.join(effect.members)}")
                 case Tell():
@@ -310,7 +273,7 @@ class World:
                     claim = f"({what.claim.generation},{what.claim.count},{what.claim.rank})"
                     self.note(f"{engine.name} {'takes' if what.owner else 'gives up'} {what.vip} {claim}: {what.why}")
                     self._on_tell(engine.name, effect)
-                case TakeVip() | Announce():
+                case _:
                     pass
         if lost:
             self.feed(engine, LeaseLost())

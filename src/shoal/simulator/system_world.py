@@ -29,8 +29,9 @@ from shoal.placement.model import PlacementState
 from shoal.store.memory import MemoryStore
 
 from .agent import SimulatedAgent
+from .kernel import Broken
 from .link import Connection
-from .ownership_world import Broken, Engine, World
+from .ownership_world import Engine, World
 from .virtual_time import VirtualClock, VirtualLoop
 
 VIP_NETWORK = "10.9.0.0/16"
