@@ -119,9 +119,11 @@ def able(state: State) -> bool:
 
 
 def dead_at(state: State, peer: PeerView) -> float:
-    """When the peer's silence, so far, means that it is dead and its lease has ended."""
+    """When the peer's silence, so far, means that it is dead and can't answer any more: a frozen one when its lease
+    has ended, one whose session has ended at once (the fence falls with the process; and if only the session ended,
+    the probe finds the address answered)."""
     if peer.lost_at >= peer.heard_at:
-        return max(peer.lost_at, peer.heard_at + lease_s(state) + LEASE_MARGIN_S)
+        return peer.lost_at
     return peer.heard_at + detection_s(state)
 
 

@@ -154,9 +154,10 @@ class World:
                 self._sessions(engine, other, True)
 
     def kill(self, name: str) -> None:
-        """kill -9: the kernel stays, and ends the sessions."""
+        """kill -9: the kernel stays, and ends the sessions; the fence falls with the process."""
         engine = self.engines[name]
         engine.running = False
+        engine.lease_until = -1.0
         for other in self.engines.values():
             if other is not engine and self.connected(name, other.name):
                 self.at(self.now + 0.0003, lambda o=other: self.feed(o, Session(name, False)))  # type: ignore[misc]

@@ -57,7 +57,7 @@ class Guard:
         self._arp = ArpSocket(start.interface)
         mac = self._mac = self._arp.mac.hex(":")
         self._nft = Nft()
-        self._nft.run(ruleset(start.interface, mac, self._idle_s, start.flows_max).encode())
+        self._nft.run_soon(ruleset(start.interface, mac, self._idle_s, start.flows_max).encode())
         self._lease = Lease(self._nft, start.interface)
         self._spreader = Spreader(self._nft, start.engine, start.interface, mac)
         self._link = LinkMonitor(start.interface)

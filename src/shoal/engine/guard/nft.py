@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import time
 from collections.abc import Iterable
 
 log = logging.getLogger("shoal.guard.nft")
 
 TABLE = "netdev shoal"
 RESETS = "inet shoal"
+LIFE = "netdev shoal_life"
+"""Owned by this process (``flags owner``): the kernel removes it the moment the process is gone, however it ends."""
+ALIVE = 0x5A0B
+"""The mark of ARP that leaves while the process lives."""
 ASKED = 0x5A0A
 """The mark of a packet that was handed to every member: whoever has no socket for it keeps quiet."""
 BUCKETS = 256
@@ -21,6 +26,8 @@ SYN_S = 30
 FIN_S = 20
 """How long a flow's entry stays after FIN or RST."""
 SEED = 0xBEEF
+RUN_SOON_TRIES = 20
+RUN_SOON_GAP_S = 0.01
 
 FLOW = "ip saddr . tcp sport . ip daddr . tcp dport"
 
@@ -52,6 +59,14 @@ class Nft:
         if self._run(self._context, batch):
             raise NftError((self._error(self._context) or b"").decode(errors="replace").strip())
 
+    def run_soon(self, batch: bytes) -> None:
+        """As `run`, but a table that a process which just died still owns gets a moment to go."""
+        for _ in range(RUN_SOON_TRIES - 1):
+            if self.tries(batch):
+                return
+            time.sleep(RUN_SOON_GAP_S)
+        self.run(batch)
+
     def tries(self, batch: bytes) -> bool:
         """Did the batch apply? For compare-and-set."""
         return not self._run(self._context, batch)
@@ -65,10 +80,11 @@ def asker(mac: str) -> str:
 
 
 def ruleset(interface: str, mac: str, idle_s: int, flows_max: int) -> str:
-    """Both tables, made anew in one transaction.
+    """All tables, made anew in one transaction.
 
     ``fence`` sits behind everything that can leave the interface, raw sockets too: ARP whose sender is a VIP passes
-    only while the lease lives. ``share`` sees packets for spread VIPs unless another engine has forwarded them
+    only while the process exists and the lease lives. So a killed engine is silent at once, a frozen one when its
+    lease has run out. ``share`` sees packets for spread VIPs unless another engine has forwarded them
     already, so that two engines that both think they own a VIP never play ping-pong. A packet that came by asking is
     marked, its answer bears the mark too (``fwmark_reflect``), and if that is a reset it is dropped: another engine
     may have the connection.
@@ -97,6 +113,7 @@ table {TABLE} {{
   chain out {{ }}
   chain fence {{
     type filter hook egress device "{interface}" priority 0; policy accept;
+    arp saddr ip @vips meta mark != {ALIVE:#x} drop
     arp saddr ip @vips oifname != @lease drop
   }}
   chain ingress {{
@@ -106,6 +123,13 @@ table {TABLE} {{
   }}
 }}
 {sharing(interface, mac, idle_s)}
+table {LIFE} {{
+  flags owner;
+  chain egress {{
+    type filter hook egress device "{interface}" priority -10; policy accept;
+    ether type arp meta mark set {ALIVE:#x}
+  }}
+}}
 table {RESETS}
 delete table {RESETS}
 table {RESETS} {{
