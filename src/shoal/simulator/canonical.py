@@ -21,7 +21,7 @@ LATENESS_S = 1e-9
 
 def at_rest(state: State, now: float) -> State:
     """``state`` with its times relative to ``now`` and in whole microseconds. Behaves as before, from time 0 on."""
-    old = -(detection_s(state) + (len(state.configured) + 1) * interval_s(state))
+    old = -round(detection_s(state) + (len(state.configured) + 1) * interval_s(state), 6)
     return replace(
         state,
         epoch=0,  # only ever compared with `PeerView.settled_at`
