@@ -64,7 +64,7 @@ class Compiler:
         if type == "virtualservice":
             self._services.pop(uuid, None)
         elif type == "sslkeyandcertificate":
-            self._certificates.pop(uuid, None)
+            self._certificates.clear()  # it may stand in others' chains
         elif type in ("pool", "healthmonitor", "applicationprofile", "networkprofile", "vsvip", "sslprofile"):
             self._services.clear()
 

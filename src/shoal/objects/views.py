@@ -1,6 +1,6 @@
 """Typed views of the fields the product acts on. A stored document is complete and valid, so a view never fails on it.
 
-Fields not named here are kept and echoed by the API, and have no effect; `docs/` says which.
+Fields not named here are kept and echoed by the API, and have no effect; ``acts.json`` says which act.
 """
 
 from __future__ import annotations
@@ -79,7 +79,6 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     se_group_ref: str = ""
     tenant_ref: str = ""
     application_profile_ref: str = ""
-    network_profile_ref: str = ""
     ssl_key_and_certificate_refs: tuple[str, ...] = ()
 
 
@@ -146,12 +145,18 @@ class CertificateBody(msgspec.Struct, frozen=True, kw_only=True):
     certificate: str = ""
 
 
+class CertificateAuthority(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of ``SSLKeyAndCertificate.ca_certs``: the object that holds the next certificate of the chain."""
+
+    ca_ref: str = ""
+
+
 class SslKeyAndCertificate(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
     key: str = ""
     certificate: CertificateBody | None = None
-    ca_certs: tuple[CertificateBody, ...] = ()
+    ca_certs: tuple[CertificateAuthority, ...] = ()
 
 
 _View = TypeVar("_View", bound=msgspec.Struct)
