@@ -35,6 +35,7 @@ class ServiceEngines:
             "memory_mb": live.status.memory_mb if live.status else 0.0,
             "last_change": {"root": live.applied, "how": live.how, "took_ms": live.took_ms},
             "problems": live.problems,
+            "notes": live.notes,
         }
 
     def _engine_state(self, record: EngineRecord, state: EngineState, wish: str) -> tuple[str, str]:

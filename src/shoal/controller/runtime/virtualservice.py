@@ -28,6 +28,7 @@ class VirtualServices:
             "oper_status": oper_status(state, at, reason),
             "percent_ses_up": 100 * assigned // requested if requested else 0,
             "vip_summary": vips,
+            "notes": self._notes(service),
         }
 
     def detail(self, uuid: str) -> list[Document]:
@@ -46,6 +47,7 @@ class VirtualServices:
         service = self._of.service(uuid)
         return {
             "virtualservice": service.name,
+            "notes": self._notes(service),
             "vips": [
                 {
                     "vip_id": record.id.rsplit("/", 1)[-1],
@@ -180,6 +182,12 @@ class VirtualServices:
             if why:
                 return f"{self._of.engine_name(placement.engine)} can't serve it: {why}"
         return ""
+
+    def _notes(self, service: views.VirtualService) -> list[str]:
+        """What its engines serve otherwise than asked for, each note once."""
+        engines = dict.fromkeys(p.engine for record in self._of.vips(service) for p in record.placements)
+        notes = (self._of.fleet.live(engine).notes.get(f"service/{service.uuid}") for engine in engines)
+        return list(dict.fromkeys(note for note in notes if note))
 
     def _noted(self, noted: Noted) -> Document:
         decision = noted.decision
