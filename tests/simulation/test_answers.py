@@ -33,6 +33,89 @@ def states(world: SystemWorld, service: dict[str, Any]) -> str:
     return str(status["state"])
 
 
+def test_a_full_group_says_so_once_its_engine_is_up() -> None:
+    async def story(world: SystemWorld) -> None:
+        uuid = await group(world, max_se=1, max_vs_per_se=2)
+        services = [await world.service(f"s{number}", "g") for number in range(3)]
+        await world.pass_time(0.01)
+        assert "creating" in str(world.controller.read("serviceenginegroup", uuid, "placement/ineligible"))
+        await world.pass_time(5.0)
+        late = services[-1]
+        asked = [world.controller.read("serviceenginegroup", uuid, "placement/ineligible")["vips"][-1]]
+        asked.append(read(world, late, "placement")["vips"][0])
+        for answer in asked:
+            assert "2 of max_vs_per_se 2 slots used" in str(answer)
+            assert "creating" not in str(answer)
+        runtime = read(world, late, "runtime")
+        assert runtime["oper_status"]["state"] == "OPER_RESOURCES"
+        assert "max_se 1 is reached" in runtime["oper_status"]["reason"][0]
+
+    play(story)
+
+
+def test_an_answer_follows_an_edit_that_changes_the_reason_only() -> None:
+    async def story(world: SystemWorld) -> None:
+        uuid = await group(world, max_se=1, max_vs_per_se=1)
+        services = [await world.service(f"s{number}", "g") for number in range(2)]
+        await world.pass_time(5.0)
+        engine = next(iter(world.controller.ledger.engines))
+        await world.patch("serviceengine", engine, enable_state="SE_STATE_DISABLED_FOR_PLACEMENT")
+        await world.pass_time(1.0)
+        (late,) = read(world, services[-1], "placement")["vips"]
+        assert late["decisions"][-1]["rejections"][0]["rule"] == "disabled"
+        ineligible = world.controller.read("serviceenginegroup", uuid, "placement/ineligible")["vips"][-1]
+        assert ineligible["ineligible"][0]["rule"] == "disabled"
+
+    play(story)
+
+
+def test_a_scale_in_is_under_way_until_its_drain_has_ended() -> None:
+    async def story(world: SystemWorld) -> None:
+        await group(world, min_scaleout_per_vs=1, max_se=3)
+        service = await world.service("s", "g")
+        await world.pass_time(5.0)
+        await world.operate(service["uuid"], "scaleout")
+        await world.pass_time(10.0)
+        assert states(world, service) == "SCALEOUT_SUCCESS"
+        for agent in world.agents.values():
+            agent.drain_s = (8.0, 9.0)
+        await world.operate(service["uuid"], "scalein")
+        assert states(world, service) == "SCALEIN_AWAITING_SE_PROGRAMMING"
+        await world.pass_time(2.0)
+        assert states(world, service) == "SCALEIN_AWAITING_SE_RELEASE"
+        (status,) = read(world, service, "scaleoutstatus")
+        assert "keeps its connections" in status["reason"][0]
+        (detail,) = read(world, service, "runtime/detail")
+        assert detail["vip_runtime"][0]["progress_percent"] == 50
+        await world.pass_time(30.0)
+        assert states(world, service) == "SCALEOUT_SUCCESS"
+
+    play(story)
+
+
+def test_a_migrate_names_its_two_halves() -> None:
+    async def story(world: SystemWorld) -> None:
+        await group(world, max_se=3)
+        service = await world.service("s", "g")
+        await world.pass_time(5.0)
+        for agent in world.agents.values():
+            agent.drain_s = (8.0, 9.0)
+        await world.operate(service["uuid"], "migrate", to_new_se=True)
+        seen = []
+        for _ in range(80):
+            await world.pass_time(0.1)
+            seen.append(states(world, service))
+        assert list(dict.fromkeys(seen))[:2] == [
+            "MIGRATE_SCALEOUT_CREATING_SE",
+            "MIGRATE_SCALEOUT_AWAITING_SE_PROGRAMMING",
+        ]
+        assert "MIGRATE_SCALEIN_AWAITING_SE_RELEASE" in seen
+        await world.pass_time(30.0)
+        assert states(world, service) == "SCALEOUT_SUCCESS"
+
+    play(story)
+
+
 def test_what_is_served_otherwise_than_asked_for_is_shown() -> None:
     async def story(world: SystemWorld) -> None:
         await group(world, max_se=2, min_scaleout_per_vs=2)

@@ -36,6 +36,7 @@ from .fleet import Fleet
 from .ledger import Changes, Ledger
 from .lifecycle import Lifecycle
 from .records import DECISIONS_MAX, Noted, RequestRecord, VipRecord
+from .shortfalls import Shortfalls, shortfalls
 from .view import View
 
 log = logging.getLogger("shoal.reconciler")
@@ -81,6 +82,8 @@ class Reconciler:
         """The last plan of each group, for reading."""
         self.snapshots: dict[str, Snapshot] = {}
         """The snapshot it was made from."""
+        self.shortfalls: dict[str, Shortfalls] = {}
+        """What it could not place, and why."""
         self._dirty: dict[str, None] = {}
         self._wake: dict[str, float] = {}
         self._wanted = asyncio.Event()
@@ -175,6 +178,7 @@ class Reconciler:
         self._compiler.update(typed, mine)
         result = plan(snapshot, now)
         self.plans[group], self.snapshots[group] = result, snapshot
+        self.shortfalls[group] = shortfalls(result)
         self._examine(group, snapshot, result)
         changes = self._changes(typed, snapshot, result, mine, now)
         retired = [self._ledger.engines[id] for id in result.retire_engines]
@@ -275,6 +279,7 @@ class Reconciler:
         self._compiler.forget(group)
         self.plans.pop(group, None)
         self.snapshots.pop(group, None)
+        self.shortfalls.pop(group, None)
         self._wake.pop(group, None)
         if changes:
             await self._ledger.write(changes)

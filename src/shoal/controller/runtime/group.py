@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shoal.placement.model import EngineState, PlacementState
 
+from .present import Present
 from .serviceengine import ServiceEngines
 from .sources import Document, Sources
 
@@ -12,6 +13,7 @@ class Groups:
     def __init__(self, sources: Sources, engines: ServiceEngines) -> None:
         self._of = sources
         self._engines = engines
+        self._present = Present(sources)
 
     def runtime(self, uuid: str) -> Document:
         self._of.group(uuid)
@@ -44,7 +46,7 @@ class Groups:
                 "virtualservices": self._of.names(record),
                 "requested": record.requested,
                 "assigned": sum(p.state is PlacementState.READY for p in record.placements),
-                "scale_state": record.scale_state,
+                "scale_state": self._present.state(record),
                 "succession": [self._of.engine_ref(engine) for engine in record.succession],
             }
             for record in self._of.ledger.vips.get(uuid, {}).values()
@@ -52,8 +54,11 @@ class Groups:
         return document
 
     def ineligible(self, uuid: str) -> Document:
-        """For each VIP, the engines that its last decision passed over, with the rule and its numbers."""
+        """For each VIP, the engines that can't take it (more of it), with the rule and its numbers: of now where it
+        has less than it wants, else of its last decision."""
         self._of.group(uuid)
+        records = self._of.ledger.vips.get(uuid, {}).values()
+        found = self._present.ineligible(records)
         return {
             "vips": [
                 {
@@ -61,9 +66,9 @@ class Groups:
                     "virtualservices": self._of.names(record),
                     "ineligible": [
                         {"se_ref": self._of.engine_ref(r.engine), "rule": r.rule, "detail": r.detail}
-                        for r in (record.decisions[-1].decision.rejections if record.decisions else ())
+                        for r in found.get(record.id, ())
                     ],
                 }
-                for record in self._of.ledger.vips.get(uuid, {}).values()
+                for record in records
             ]
         }

@@ -10,6 +10,7 @@ from shoal.objects.views import uuid_of
 from shoal.placement.model import Placement, PlacementState, Role
 
 from .pool import Pools
+from .present import Present
 from .sources import Document, Sources, oper_status
 
 
@@ -17,6 +18,7 @@ class VirtualServices:
     def __init__(self, sources: Sources, pools: Pools) -> None:
         self._of = sources
         self._pools = pools
+        self._present = Present(sources)
 
     def runtime(self, uuid: str) -> Document:
         service = self._of.service(uuid)
@@ -43,7 +45,7 @@ class VirtualServices:
         ]
 
     def placement(self, uuid: str) -> Document:
-        """Where its VIPs are, who takes over next, and why: the decisions as they were made."""
+        """Where its VIPs are, who takes over next, and why: the decisions as they were made, a shortfall as of now."""
         service = self._of.service(uuid)
         return {
             "virtualservice": service.name,
@@ -52,8 +54,8 @@ class VirtualServices:
                 {
                     "vip_id": record.id.rsplit("/", 1)[-1],
                     "requested": record.requested,
-                    "scale_state": record.scale_state,
-                    "reason": record.scale_reason,
+                    "scale_state": self._present.state(record),
+                    "reason": self._present.reason(record),
                     "generation": record.generation,
                     "armed": self._of.compiler.armed(record) if record.succession else False,
                     "answers": self._of.owner_name(record.id),
@@ -67,7 +69,7 @@ class VirtualServices:
                         for p in record.placements
                     ],
                     "succession": [self._of.engine_ref(engine) for engine in record.succession],
-                    "decisions": [self._noted(noted) for noted in record.decisions],
+                    "decisions": [self._noted(noted) for noted in self._present.decisions(record)],
                 }
                 for record in self._of.vips(service)
             ],
@@ -119,7 +121,7 @@ class VirtualServices:
             "migrate_in_progress": "migrate" in kinds,
             "scaleout_in_progress": "scaleout" in kinds,
             "scalein_in_progress": "scalein" in kinds,
-            "progress_percent": 100 if record.scale_state.endswith("SUCCESS") else 50,
+            "progress_percent": 100 if self._present.state(record).endswith("SUCCESS") else 50,
             "fsm_state_name": "Active" if self._vip_state(service, record)[0] == "OPER_UP" else "AwaitingSeAssignment",
             "se_list": [
                 {
@@ -138,10 +140,10 @@ class VirtualServices:
 
     def _scale_status(self, record: VipRecord) -> Document:
         return {
-            "state": record.scale_state,
+            "state": self._present.state(record),
             "num_se_requested": record.requested,
             "num_se_assigned": sum(p.state is PlacementState.READY for p in record.placements),
-            "reason": [record.scale_reason] if record.scale_reason else [],
+            "reason": [reason] if (reason := self._present.reason(record)) else [],
             "start_time_str": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record.changed_at)),
         }
 
@@ -163,10 +165,10 @@ class VirtualServices:
             return "OPER_DISABLED", "the virtual service is disabled"
         if not any(p.state is PlacementState.READY for p in record.placements):
             if record.scale_state.endswith("RESOURCES"):
-                return "OPER_RESOURCES", record.scale_reason
+                return "OPER_RESOURCES", self._present.reason(record)
             if record.scale_state.endswith("CREATING_SE"):
-                return "OPER_CREATING", record.scale_reason
-            return "OPER_INITIALIZING", record.scale_reason or "being placed"
+                return "OPER_CREATING", self._present.reason(record)
+            return "OPER_INITIALIZING", self._present.reason(record) or "being placed"
         quarantined = self._quarantine(service.uuid, record)
         if quarantined:
             return "OPER_DOWN", quarantined
