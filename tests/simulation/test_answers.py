@@ -116,6 +116,22 @@ def test_a_migrate_names_its_two_halves() -> None:
     play(story)
 
 
+def test_a_renamed_engine_is_called_by_its_new_name() -> None:
+    async def story(world: SystemWorld) -> None:
+        await group(world, max_se=2)
+        service = await world.service("s", "g")
+        await world.pass_time(5.0)
+        engine = next(iter(world.controller.ledger.engines))
+        await world.patch("serviceengine", engine, name="edge-1")
+        await world.pass_time(1.0)
+        assert read(world, service, "runtime")["vip_summary"][0]["service_engine"][0]["name"] == "edge-1"
+        world.kill(engine)
+        await world.pass_time(5.0)
+        assert world.controller.events({"name": "SE_DOWN"})[0]["event_description"].startswith("edge-1:")
+
+    play(story)
+
+
 def test_what_is_served_otherwise_than_asked_for_is_shown() -> None:
     async def story(world: SystemWorld) -> None:
         await group(world, max_se=2, min_scaleout_per_vs=2)

@@ -249,7 +249,15 @@ class Reconciler:
         for request in result.results:
             changes.requests[group.uuid, request.request] = None
         self._note_idle(group.uuid, changes, now)
+        self._note_names(group.uuid, changes)
         return changes
+
+    def _note_names(self, group: str, changes: Changes) -> None:
+        """An engine is called what its object is called: operators may rename it."""
+        for engine in self._ledger.engines_of(group):
+            name = self._view.name_of("serviceengine", engine.id)
+            if name and name != engine.name and engine.id not in changes.engines:
+                changes.engine_fields.setdefault(engine.id, {})["name"] = name
 
     def _note_idle(self, group: str, changes: Changes, now: float) -> None:
         """Since when each engine has held nothing."""
