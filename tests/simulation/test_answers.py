@@ -69,6 +69,33 @@ def test_an_answer_follows_an_edit_that_changes_the_reason_only() -> None:
     play(story)
 
 
+def test_a_service_that_cannot_be_placed_raises_an_event_with_the_reason_once() -> None:
+    async def story(world: SystemWorld) -> None:
+        await group(world, max_se=1, max_vs_per_se=1)
+        for number in range(2):
+            await world.service(f"s{number}", "g")
+        await world.pass_time(40.0)
+        (event,) = world.controller.events({"name": "VS_INITIAL_PLACEMENT_FAILED"})
+        reason = "s1: no engine has room and none can be made: max_se 1 is reached"
+        assert event["event_description"] == reason
+
+    play(story)
+
+
+def test_a_service_that_lost_its_last_engine_raises_awaiting() -> None:
+    async def story(world: SystemWorld) -> None:
+        await group(world, max_se=1, max_vs_per_se=1)
+        await world.service("s", "g")
+        await world.pass_time(5.0)
+        world.cloud.failures = 1000
+        world.kill(next(iter(world.controller.ledger.engines)))
+        await world.pass_time(20.0)
+        events = world.controller.events({"name": "VS_AWAITING_SE"})
+        assert any("the last creation failed" in event["event_description"] for event in events)
+
+    play(story)
+
+
 def test_a_scale_in_is_under_way_until_its_drain_has_ended() -> None:
     async def story(world: SystemWorld) -> None:
         await group(world, min_scaleout_per_vs=1, max_se=3)

@@ -37,6 +37,7 @@ from .ledger import Changes, Ledger
 from .lifecycle import Lifecycle
 from .records import DECISIONS_MAX, Noted, RequestRecord, VipRecord
 from .shortfalls import Shortfalls, shortfalls
+from .shortfalls import events as shortfall_events
 from .view import View
 
 log = logging.getLogger("shoal.reconciler")
@@ -184,7 +185,7 @@ class Reconciler:
         retired = [self._ledger.engines[id] for id in result.retire_engines]
         if changes:
             await self._ledger.write(changes)
-        self._raise(group, result)
+        self._raise(group, (*result.events, *shortfall_events(snapshot, result)))
         self._answer(snapshot, result)
         self._schedule(group, result)
         if self.lifecycle is not None and (retired or result.new_engines):
@@ -304,10 +305,10 @@ class Reconciler:
             log.error("invariant broken in %s: %s", snapshot.group.name, sentence)
             self._events.add("INVARIANT_BROKEN", sentence, level="error", serviceenginegroup=group)
 
-    def _raise(self, group: str, result: Plan) -> None:
-        """Events that the previous plan of this group had not raised already."""
+    def _raise(self, group: str, events: tuple[PlanEvent, ...]) -> None:
+        """Those that the previous plan of this group had not raised already."""
         before = self._raised.get(group, frozenset())
-        for event in result.events:
+        for event in events:
             if event not in before:
                 self._events.add(
                     event.name,
@@ -316,7 +317,7 @@ class Reconciler:
                     serviceengine=event.engine,
                     serviceenginegroup=group,
                 )
-        self._raised[group] = frozenset(result.events)
+        self._raised[group] = frozenset(events)
 
     def _answer(self, snapshot: Snapshot, result: Plan) -> None:
         results = {answer.request: answer for answer in result.results}
