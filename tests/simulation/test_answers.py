@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
+from shoal.errors import Invalid
 from shoal.simulator.system_world import SystemWorld
 from shoal.simulator.virtual_time import VirtualLoop, run
 from shoal.wire import messages
@@ -177,5 +180,41 @@ def test_what_is_served_otherwise_than_asked_for_is_shown() -> None:
             agent._say(messages.Applied(root="", how="none", took_ms=1.0))
         await world.pass_time(0.5)
         assert read(world, service, "runtime")["notes"] == []
+
+    play(story)
+
+
+def test_the_detection_in_force_is_shown_and_reaches_the_engines() -> None:
+    async def story(world: SystemWorld) -> None:
+        uuid = await group(world, max_se=2)
+        await world.service("s", "g")
+        await world.pass_time(5.0)
+        shown = world.controller.read("serviceenginegroup", uuid, "runtime")["failure_detection"]
+        assert (shown["heartbeat_interval_ms"], shown["heartbeat_misses"], shown["detection_ms"]) == (100, 3, 300)
+        with pytest.raises(Invalid, match="dp_hb_timeout_count: 2 is not allowed: must be 3"):
+            await world.patch("serviceenginegroup", uuid, dp_hb_timeout_count=2)
+        await world.patch("serviceenginegroup", uuid, aggressive_failure_detection=True)
+        await world.pass_time(2.0)
+        shown = world.controller.read("serviceenginegroup", uuid, "runtime")["failure_detection"]
+        assert (shown["mode"], shown["lease_ms"], shown["detection_ms"]) == ("aggressive", 50, 75)
+        for engine in world.segment.engines.values():
+            assert engine.state.timing.heartbeat_interval_ms == 25
+
+    play(story)
+
+
+def test_aggressive_detection_takes_over_sooner() -> None:
+    async def story(world: SystemWorld) -> None:
+        await group(world, max_se=2, buffer_se=1, aggressive_failure_detection=True)
+        await world.service("s", "g")
+        await world.pass_time(1.0)
+        await world.settle()
+        (vip,) = world.running.view.all("vsvip")
+        address = vip["vip"][0]["ip_address"]["addr"]
+        (owner,) = world.segment.speakers(address)
+        world.freeze(owner)
+        await world.pass_time(0.15)
+        (heir,) = world.segment.speakers(address)
+        assert heir != owner
 
     play(story)

@@ -12,7 +12,7 @@ from shoal.errors import Duplicate, Invalid, NotAllowed, Problem, Refused
 from shoal.objects.views import uuid_of
 from shoal.placement import presets
 
-from . import ipam
+from . import ipam, timing
 from .view import View
 
 Document = dict[str, Any]
@@ -118,6 +118,8 @@ class Rules:
                 change.wrong(
                     "disk_per_se", f"must be at least 5 + 2 x memory_per_se: {least:g} gb", group["disk_per_se"]
                 )
+        for field, why in timing.problems(group):
+            change.wrong(field, why, group[field])
         change.warnings += presets.contradictions(group)
 
     def _engine_guard(self, change: Change) -> None:

@@ -36,6 +36,10 @@ class ServiceEngineGroup(msgspec.Struct, frozen=True, kw_only=True):
     vcpus_per_se: int = 1
     memory_per_se: int = 2048
     aggressive_failure_detection: bool = False
+    dp_hb_frequency: int = 100
+    dp_hb_timeout_count: int = 10
+    dp_aggressive_hb_frequency: int = 100
+    dp_aggressive_hb_timeout_count: int = 10
 
 
 class ServiceEngine(msgspec.Struct, frozen=True, kw_only=True):

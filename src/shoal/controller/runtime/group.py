@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from shoal.controller import timing
+from shoal.objects import views
+from shoal.objects.views import view
 from shoal.placement.model import EngineState, PlacementState
 
 from .present import Present
@@ -16,7 +19,7 @@ class Groups:
         self._present = Present(sources)
 
     def runtime(self, uuid: str) -> Document:
-        self._of.group(uuid)
+        group = view(self._of.group(uuid), views.ServiceEngineGroup)
         plan = self._of.reconciler.plans.get(uuid)
         engines = self._of.ledger.engines_of(uuid)
         states = [self._of.fleet.state(engine.id) for engine in engines]
@@ -33,6 +36,7 @@ class Groups:
             }
             if plan
             else {},
+            "failure_detection": timing.shown(group),
             "last_plan": plan.sentence if plan else "",
             "se_refs": [self._of.engine_ref(engine.id) for engine in engines],
         }
