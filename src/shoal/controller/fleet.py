@@ -70,6 +70,9 @@ class Live(msgspec.Struct, kw_only=True):
     how: str = ""
     took_ms: float = 0.0
     problems: dict[str, str] = {}
+    """Part id -> why it is not served."""
+    notes: dict[str, str] = {}
+    """Part id -> how it is served otherwise than asked for."""
     acknowledged: dict[str, int] = {}
     """VIP id -> the list version the engine runs."""
     pushed: dict[str, str] = {}
@@ -166,6 +169,7 @@ class Session:
             case messages.Applied():
                 live.applied, live.how, live.took_ms = message.root, message.how, message.took_ms
                 live.problems = {problem.part: problem.why for problem in message.problems}
+                live.notes = {note.part: note.why for note in message.notes}
                 if message.root in self._roots:
                     live.acknowledged = dict(self._roots[message.root])
                 self._fleet.changed(live.id)
