@@ -19,8 +19,8 @@ PROBE_SLOW_S = 0.040
 """Between probes of an address that goes on answering."""
 LEASE_MARGIN_S = 0.010
 """Added to a dead peer's lease: timers of the kernel are as coarse as 4 ms, and a heartbeat takes a moment to arrive."""
-GATEWAY_PROBE_S = 0.250
-GATEWAY_SILENT_S = 1.0
+GATEWAY_PROBE_S = 0.100
+GATEWAY_SILENT_S = 0.5
 """The gateway counts as silent when no probe was answered for that long."""
 
 NEVER = -math.inf
