@@ -9,7 +9,6 @@ import json
 import logging
 import logging.handlers
 import os
-import shutil
 import signal
 import ssl
 import subprocess
@@ -22,22 +21,22 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from shoal import data_directory
 from shoal.api.accounts import Accounts
 from shoal.api.app import App, Dependencies
-from shoal.api.server import Served, serve
+from shoal.api.server import Served, listen, serve
 from shoal.clouds.addressing import Addressing
 from shoal.clouds.fabric import Fabric, alive
-from shoal.clouds.namespaces import NamespacesCloud
+from shoal.clouds.namespaces import NamespacesCloud, engines_in
 from shoal.controller import bootstrap, pki
 from shoal.controller.controller import Controller
-from shoal.controller.intent import SYSTEM, Intent
-from shoal.controller.records import EngineRecord
+from shoal.controller.engine_documents import EngineDocuments
+from shoal.controller.intent import Intent
 from shoal.controller.rules import Rules
 from shoal.controller.secrets import Secrets
 from shoal.controller.view import View
-from shoal.errors import Invalid, NotFound, NotReady, Problem, ShoalError
+from shoal.errors import Invalid, NotReady, Problem, ShoalError
 from shoal.objects import load
-from shoal.objects.views import ServiceEngineGroup
 from shoal.store.sqlite import SqliteStore
 from shoal.wire import messages
 from shoal.wire.channel import Channel
@@ -90,41 +89,15 @@ _detached: list[subprocess.Popen[bytes]] = []
 """Controllers started by `launch`: held so that they can be collected when they end."""
 
 
-class EngineDocuments:
-    """Keeps a ServiceEngine object in the API for each engine."""
-
-    def __init__(self, intent: Intent, view: View) -> None:
-        self._intent = intent
-        self._view = view
-
-    async def put(self, engine: EngineRecord, group: ServiceEngineGroup | None) -> None:
-        if group is None or self._view.get("serviceengine", engine.id) is not None:
-            return
-        body = {
-            "name": engine.name,
-            "se_group_ref": f"/api/serviceenginegroup/{group.uuid}",
-            "cloud_ref": group.cloud_ref,
-            "controller_created": True,
-        }
-        try:
-            await self._intent.create("serviceengine", body, SYSTEM, slug=engine.id)
-        except Invalid as error:  # the group was deleted meanwhile; so will be the engine
-            log.info("%s: %s", engine.name, error)
-
-    async def remove(self, engine: str) -> None:
-        try:
-            await self._intent.delete("serviceengine", engine, SYSTEM)
-        except NotFound:
-            log.debug("%s had no object", engine)
-
-
 @contextlib.asynccontextmanager
 async def running(options: Options, progress: Progress = lambda step: None) -> AsyncIterator[tuple[Served, str | None]]:
     """A Shoal that serves, until the block ends (engines go on). Yields (the API, the admin password if new)."""
-    options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    progress("store")
-    store = await SqliteStore.open(options.data_dir / "shoal.db")
+    data_directory.make(options.data_dir)
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(data_directory.claim(Addressing.of(options.data_dir).id, options.data_dir))
+        listener = stack.enter_context(listen(options.host, options.port))  # before anything is made on the machine
+        progress("store")
+        store = await SqliteStore.open(options.data_dir / "shoal.db")
         stack.push_async_callback(store.close)
         (options.data_dir / "keys").mkdir(mode=0o700, exist_ok=True)
         secrets = Secrets.open(options.data_dir / "keys" / "secrets.key")
@@ -135,7 +108,13 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         stack.push_async_callback(view.stop)
         progress("network")
         fabric = Fabric(options.data_dir, Addressing.of(options.data_dir, options.vip_network))
-        await fabric.start()
+        fresh = not fabric.namespaces()
+        try:
+            await fabric.start()
+        except ShoalError:
+            if fresh:
+                await fabric.destroy()
+            raise
         names = fabric.addressing
         nodes, _ = list(names.network.subnets())
         intent = Intent(store, view, registry, secrets, Rules(view, lambda a: ipaddress.ip_address(a) in nodes))
@@ -151,10 +130,10 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             EngineDocuments(intent, view),
             identity=authority.issue_engine,
             unseal=secrets.unseal,
+            heartbeat_key=lambda group: secrets.derived(f"heartbeat/{group}"),
             gateway=names.gateway,
         )
         await controller.load()
-        await _forget_missing_engines(controller, cloud, intent)
         wire = await serve_wire(names.gateway, WIRE_PORT, authority.wire_server_context(), _attend(controller))
         stack.push_async_callback(wire.close)
         task = asyncio.create_task(controller.run(), name="controller")
@@ -165,7 +144,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             options.data_dir / "api", ["localhost", "shoal"], ["127.0.0.1", names.gateway, *_listed(options.host)]
         )
         deps = Dependencies(view=view, intent=intent, registry=registry, accounts=Accounts(store), runtime=controller)
-        served = await serve(App(deps), options.host, options.port, Path(certificate), Path(key))
+        served = await serve(App(deps), listener, Path(certificate), Path(key))
         stack.push_async_callback(served.stop)
         yield served, new_password
 
@@ -186,18 +165,6 @@ async def _bootstrap(intent: Intent, view: View, vip_network: str) -> None:
     }
     options = bootstrap.Options(vip_network=vip_network, certificates=certificates)  # type: ignore[arg-type]
     await bootstrap.bootstrap(intent, view, options)
-
-
-async def _forget_missing_engines(controller: Controller, cloud: NamespacesCloud, intent: Intent) -> None:
-    """Engines that were made once and are no more (`shoal down` removed them): what they held is placed anew."""
-    present = {handle.id for handle in await cloud.engines()}
-    for engine in list(controller.ledger.engines.values()):
-        if engine.created and engine.id not in present:
-            await controller.ledger.forget_engine(engine.id)
-            await EngineDocuments(intent, controller.view).remove(engine.id)
-    for handle in await cloud.engines():
-        if handle.id not in controller.ledger.engines:
-            await cloud.delete(handle.id)
 
 
 def _attend(controller: Controller) -> Callable[[Channel[messages.FromEngine]], Awaitable[None]]:
@@ -233,7 +200,7 @@ def run(options: Options, console: Console) -> None:
 
 
 async def _run(options: Options, console: Console) -> None:
-    options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data_directory.make(options.data_dir)
     _log_to(options.data_dir / "controller.log")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -279,7 +246,7 @@ def launch(options: Options, console: Console | None) -> Running:
     present = found(options.data_dir)
     if present is not None:
         raise NotReady(f"A Shoal runs on {options.data_dir} already: {present.url}.", hint="Stop it with shoal down.")
-    options.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data_directory.make(options.data_dir)
     command = [sys.executable, "-m", "shoal", "up", "--data-dir", str(options.data_dir)]
     command += ["--listen", f"{options.host}:{options.port}"]
     command += ["--vip-network", options.vip_network] if options.vip_network else []
@@ -307,37 +274,39 @@ def launch(options: Options, console: Console | None) -> Running:
 
 
 def stop(data_dir: Path, console: Console | None, *, purge: bool = False) -> None:
-    """`shoal down`. Safe to repeat; no error when nothing runs."""
+    """`shoal down`. Safe to repeat; no error when nothing runs. Raises NotReady if ``purge`` is wrong here."""
     data_dir = data_dir.resolve()
+    if purge and data_dir.exists() and not data_directory.is_ours(data_dir):
+        data_directory.purge(data_dir)  # says why not, before anything is stopped
     present = found(data_dir)
-    if present is not None:
-        os.kill(present.pid, signal.SIGTERM)
+    pid = present.pid if present else data_directory.holder(Addressing.of(data_dir).id)
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_WITHIN_S
-        while alive(present.pid):
+        while alive(pid):
             _collect()
             if time.monotonic() > deadline:
-                os.kill(present.pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
                 deadline = time.monotonic() + STOP_WITHIN_S
             time.sleep(POLL_S)
-    if data_dir.exists():
-        asyncio.run(_destroy(data_dir))
+    removed = asyncio.run(_destroy(data_dir))
     if purge:
-        shutil.rmtree(data_dir, ignore_errors=True)
+        data_directory.purge(data_dir)
     if console is not None:
-        console.print("Shoal is down." if present else "No controller was running; what it had made is removed.")
+        left = f"its {removed} namespaces are removed" if removed else "nothing of it was left on this machine"
+        console.print("Shoal is down." if pid else f"No controller was running on {data_dir}; {left}.")
 
 
 def _collect() -> None:
     _detached[:] = [child for child in _detached if child.poll() is None]
 
 
-async def _destroy(data_dir: Path) -> None:
-    try:
-        fabric = Fabric.existing(data_dir)
-    except ShoalError:
-        return
-    cloud = NamespacesCloud(data_dir, fabric, [])
-    await cloud.destroy()
+async def _destroy(data_dir: Path) -> int:
+    """Remove all that carries the data directory's id, whether or not the directory remembers it."""
+    fabric = Fabric.of(data_dir)
+    namespaces = len(fabric.namespaces())
+    await NamespacesCloud(data_dir, fabric, []).destroy()
+    return namespaces
 
 
 def status_of(data_dir: Path) -> dict[str, Any]:
@@ -346,10 +315,10 @@ def status_of(data_dir: Path) -> dict[str, Any]:
 
     present = found(data_dir)
     engines: list[str] = []
+    namespaces: list[str] = []
     with contextlib.suppress(ShoalError):
-        names = Fabric.existing(data_dir.resolve())
-        prefix = names.addressing.prefix
-        engines = [n.removeprefix(prefix) for n in names.namespaces() if n != names.addressing.fabric]
+        fabric = Fabric.existing(data_dir.resolve())
+        namespaces, engines = fabric.namespaces(), engines_in(data_dir, fabric)
     state = "DOWN"
     if present is not None:
         try:
@@ -364,6 +333,7 @@ def status_of(data_dir: Path) -> dict[str, Any]:
         "pid": present.pid if present else 0,
         "data_dir": str(data_dir),
         "engines": engines,
+        "namespaces": namespaces,
     }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from shoal.api.server import serve
-from shoal.controller.pki import Authority
-from tests.api_world import PASSWORD, World, api_world
+from tests.api_served import Controller
+from tests.api_world import PASSWORD
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -26,58 +23,19 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Unverified HTTPS request"),
 ]
-READY_WITHIN_S = 20.0
-STOP_WITHIN_S = 3.0
 
 
-class Controller:
-    """A served API in a thread of its own, as the SDK blocks."""
+class SdkController(Controller):
+    """Opens SDK sessions, and closes them."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="controller")
-        self._loop: asyncio.AbstractEventLoop
-        self._stop: asyncio.Event
+        super().__init__(directory)
         self._sessions: list[Any] = []
-        self.world: World
-        self.port = 0
-        self.graceful = False
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        authority = Authority.open(self._directory / "pki")
-        certificate, key = authority.api_server_files(self._directory / "api", ["localhost"], ["127.0.0.1"])
-        async with api_world(self._directory) as self.world:
-            served = await serve(self.world.app, "127.0.0.1", 0, certificate, key)
-            self.port = served.port
-            self._ready.set()
-            await self._stop.wait()
-            try:
-                async with asyncio.timeout(STOP_WITHIN_S):
-                    await served.stop()
-                self.graceful = True
-            except TimeoutError:
-                pass
-
-    def __enter__(self) -> Controller:
-        self._thread.start()
-        assert self._ready.wait(READY_WITHIN_S)
-        return self
 
     def __exit__(self, *error: object) -> None:
         for session in self._sessions:
             session.close()
-        self.stop()
-
-    def stop(self) -> None:
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(READY_WITHIN_S)
-        assert not self._thread.is_alive()
-
-    def pass_time(self, seconds: float) -> None:
-        self._loop.call_soon_threadsafe(lambda: setattr(self.world.clock, "s", self.world.clock.s + seconds))
+        super().__exit__(*error)
 
     def session(self, **more: Any) -> Any:
         ApiSession.clear_cached_sessions()
@@ -88,16 +46,17 @@ class Controller:
 
 
 @pytest.fixture
-def controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Controller]:
+def controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SdkController]:
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # they make the SDK verify all calls but the login
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with Controller(tmp_path) as controller:
+    controller = SdkController(tmp_path)
+    with controller:
         yield controller
 
 
 @pytest.mark.parametrize("version", ["22.1.3", "20.1.1", None])
-def test_the_whole_life_of_a_virtual_service(controller: Controller, version: str | None) -> None:
+def test_the_whole_life_of_a_virtual_service(controller: SdkController, version: str | None) -> None:
     api = controller.session(api_version=version)
     assert api.remote_api_version["Version"] == "22.1.3"
 
@@ -149,7 +108,7 @@ def test_the_whole_life_of_a_virtual_service(controller: Controller, version: st
             api.delete_by_name(type, name)
 
 
-def test_iterating_over_pages(controller: Controller) -> None:
+def test_iterating_over_pages(controller: SdkController) -> None:
     api = controller.session(api_version="22.1.3")
     for number in range(5):
         _made(api, "pool", {"name": f"p{number}"})
@@ -158,7 +117,7 @@ def test_iterating_over_pages(controller: Controller) -> None:
         assert names == [f"p{n}" for n in range(5)]
 
 
-def test_an_ended_session_is_renewed_without_the_caller_noticing(controller: Controller) -> None:
+def test_an_ended_session_is_renewed_without_the_caller_noticing(controller: SdkController) -> None:
     api = controller.session(api_version="22.1.3")
     before = api.session_id
     controller.pass_time(16 * 60)
@@ -166,7 +125,7 @@ def test_an_ended_session_is_renewed_without_the_caller_noticing(controller: Con
     assert api.session_id != before
 
 
-def test_two_sessions_of_one_process_and_a_reused_one(controller: Controller) -> None:
+def test_two_sessions_of_one_process_and_a_reused_one(controller: SdkController) -> None:
     first = controller.session(api_version="22.1.3")
     context = first.get_context()
     second = controller.session(api_version="22.1.3", tenant="admin")
@@ -176,7 +135,7 @@ def test_two_sessions_of_one_process_and_a_reused_one(controller: Controller) ->
     _made(reused, "pool", {"name": "p3"})
 
 
-def test_what_goes_wrong_is_raised_as_the_sdk_means_it(controller: Controller) -> None:
+def test_what_goes_wrong_is_raised_as_the_sdk_means_it(controller: SdkController) -> None:
     with pytest.raises(APIError):
         controller.session(password="wrong")
     api = controller.session(api_version="22.1.3")
@@ -189,7 +148,7 @@ def test_what_goes_wrong_is_raised_as_the_sdk_means_it(controller: Controller) -
         late.get_object_by_name("pool", "p")
 
 
-def test_tenants_and_a_forced_uuid(controller: Controller) -> None:
+def test_tenants_and_a_forced_uuid(controller: SdkController) -> None:
     api = controller.session(api_version="22.1.3")
     _made(api, "tenant", {"name": "blue"})
     made = api.post("pool", data={"name": "p"}, tenant="blue", force_uuid="pool-force-1").json()
@@ -206,7 +165,7 @@ def _made(api: Any, type: str, body: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def test_stopping_does_not_wait_for_clients_that_keep_connections_open(controller: Controller) -> None:
+def test_stopping_does_not_wait_for_clients_that_keep_connections_open(controller: SdkController) -> None:
     """Each stop would else take the whole grace for requests; the log would say that it was exceeded."""
     api = controller.session(api_version="22.1.3")
     _made(api, "pool", {"name": "p1"})

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,6 +73,41 @@ while True:
 """
 
 
+NEW_CONNECTIONS = """
+import collections, socket, sys
+count = collections.Counter()
+for _ in range(int(sys.argv[2])):
+    with socket.create_connection((sys.argv[1], 80), timeout=2) as s:
+        count[s.recv(20).decode()] += 1
+print(*(f"{k}={v}" for k, v in sorted(count.items())))
+"""
+
+# Prints which engine each connection lives on; then, for each line of input, which still answer.
+LONG_CONNECTIONS = """
+import collections, select, socket, sys, time
+home = {}
+for _ in range(int(sys.argv[2])):
+    s = socket.create_connection((sys.argv[1], 80), timeout=2); home[s] = s.recv(20).decode()
+def say(some): print(*(f"{k}={v}" for k, v in sorted(collections.Counter(home[s] for s in some).items())), flush=True)
+say(home)
+for line in sys.stdin:
+    alive, waiting, end = [], set(), time.monotonic() + 3
+    for s in home:
+        try:
+            s.sendall(b"x"); waiting.add(s)
+        except OSError:
+            pass
+    while waiting and time.monotonic() < end:
+        for s in select.select(list(waiting), [], [], 0.2)[0]:
+            waiting.discard(s)
+            try:
+                if s.recv(20): alive.append(s)
+            except OSError:
+                pass
+    say(alive)
+"""
+
+
 def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -111,6 +147,7 @@ class LabEngine:
             interface="eth0",
             address=self.address,
             haproxy_socket=str(self.directory / "check.sock"),
+            flows_max=self.lab.flows_max,
         )
         file = self.directory / "guard.json"
         file.write_bytes(msgspec.json.encode(start))
@@ -176,6 +213,7 @@ class Lab:
     def __init__(self, directory: Path) -> None:
         self.prefix = f"gt{secrets.token_hex(3)}"
         self.directory = directory
+        self.flows_max = 262144
         self.bridge = f"{self.prefix}br"
         self.client = f"{self.prefix}cl"
         self.engines: dict[str, LabEngine] = {}
@@ -262,6 +300,51 @@ class Lab:
             process.wait()
         for name in (self.client, *(e.namespace for e in self.engines.values()), self.bridge):
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def counted(words: str) -> Counter[str]:
+    return Counter({w.split("=")[0]: int(w.split("=")[1]) for w in words.split()})
+
+
+def shares(value: Lab, connections: int = 600) -> Counter[str]:
+    """Which engines answer so many new connections."""
+    return counted(value.in_client(NEW_CONNECTIONS, VIP, str(connections)))
+
+
+class LongConnections:
+    """Connections of a client to the VIP; ``homes`` counts them by engine."""
+
+    def __init__(self, value: Lab, count: int = 60) -> None:
+        command = ["ip", "netns", "exec", value.client, sys.executable, "-c", LONG_CONNECTIONS, VIP, str(count)]
+        self._client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.homes = self._line()
+        assert self.homes.total() == count
+
+    def _line(self) -> Counter[str]:
+        assert self._client.stdout is not None
+        return counted(self._client.stdout.readline())
+
+    def alive_by_home(self) -> Counter[str]:
+        """Sends on each; those that answer within 3 s."""
+        assert self._client.stdin is not None
+        self._client.stdin.write("\n")
+        return self._line()
+
+    def alive(self) -> int:
+        return self.alive_by_home().total()
+
+    def close(self) -> None:
+        self._client.kill()
+        self._client.communicate()
+
+
+def spreads_over(engine: LabEngine) -> tuple[str, ...]:
+    engine.read()
+    return engine.report.alive_members.get("vip", ()) if engine.report else ()
+
+
+def wait_for_spread(engine: LabEngine, members: tuple[str, ...]) -> None:
+    wait(lambda: spreads_over(engine) == members)
 
 
 def wait(condition: Callable[[], bool], timeout_s: float = 10.0) -> float:

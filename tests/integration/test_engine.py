@@ -130,13 +130,12 @@ async def test_reloads_under_load_drop_no_new_connection(lab: Lab) -> None:
     assert answered > 100
 
 
-async def test_a_killed_agent_leaves_traffic_and_the_next_one_adopts(lab: Lab) -> None:
+async def test_a_killed_agent_leaves_traffic_and_the_one_its_guard_starts_adopts(lab: Lab) -> None:
     await owning(lab)
     master, guards = lab.processes("haproxy.cfg")[0], lab.processes("guard.json")
     lab.kill_agent()
     assert await lab.names() == {"a", "b"}
     since = len(lab.controller.heard)
-    lab.start_agent()
     hello = await lab.controller.hear(messages.Hello, since=since)
     assert {id for id, _ in hello.parts} == {"settings", "vip/v", "service/one"}
     applied = await lab.controller.push(settings(), vip(), service())

@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.guard_lab import VIP, Lab, LabEngine, lab, wait
+from tests.integration.guard_lab import VIP, Lab, LongConnections, lab, shares, wait, wait_for_spread
 
 pytestmark = pytest.mark.root
 
 ANSWER_AFTER_CLAIM_S_MAX = 0.020
-
-NEW_CONNECTIONS = """
-import collections, socket, sys
-count = collections.Counter()
-for _ in range(int(sys.argv[2])):
-    with socket.create_connection((sys.argv[1], 80), timeout=2) as s:
-        count[s.recv(20).decode()] += 1
-print(*(f"{k}={v}" for k, v in sorted(count.items())))
-"""
-
-LONG_CONNECTIONS = """
-import socket, sys
-connections = []
-for _ in range(60):
-    s = socket.create_connection((sys.argv[1], 80), timeout=2); s.recv(20); connections.append(s)
-print(len(connections), flush=True)
-for line in sys.stdin:
-    alive = 0
-    for s in connections:
-        try:
-            s.sendall(b"x"); alive += bool(s.recv(20))
-        except OSError:
-            pass
-    print(alive, flush=True)
-"""
 
 
 @pytest.fixture
@@ -54,42 +27,6 @@ def answers(path: Path) -> list[tuple[float, str]]:
     """(when, MAC) of all that was said about the VIP."""
     complete = [line.split() for line in path.read_text().splitlines()]
     return [(float(words[0]), words[1]) for words in complete if len(words) == 3]
-
-
-def spreads_over(engine: LabEngine) -> tuple[str, ...]:
-    engine.read()
-    return engine.report.alive_members.get("vip", ()) if engine.report else ()
-
-
-def wait_for_spread(engine: LabEngine, members: tuple[str, ...]) -> None:
-    wait(lambda: spreads_over(engine) == members)
-
-
-def shares(value: Lab, connections: int = 600) -> Counter[str]:
-    words = value.in_client(NEW_CONNECTIONS, VIP, str(connections)).split()
-    return Counter({w.split("=")[0]: int(w.split("=")[1]) for w in words})
-
-
-class LongConnections:
-    """60 connections of a client to the VIP; `alive` sends on each and counts the answers."""
-
-    def __init__(self, value: Lab) -> None:
-        command = ["ip", "netns", "exec", value.client, sys.executable, "-c", LONG_CONNECTIONS, VIP]
-        self._client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        assert self._line() == 60
-
-    def _line(self) -> int:
-        assert self._client.stdout is not None
-        return int(self._client.stdout.readline())
-
-    def alive(self) -> int:
-        assert self._client.stdin is not None
-        self._client.stdin.write("\n")
-        return self._line()
-
-    def close(self) -> None:
-        self._client.kill()
-        self._client.communicate()
 
 
 @pytest.mark.parametrize("fault", ["kill", "freeze", "cut"])
@@ -216,7 +153,7 @@ def test_a_lease_that_ended_cannot_be_renewed(guards: Lab) -> None:
     script = (
         "import time\n"
         "from shoal.engine.guard.nft import Lease, Nft, ruleset\n"
-        "nft = Nft(); nft.run(ruleset('eth0', '02:00:00:00:00:01', 60).encode())\n"
+        "nft = Nft(); nft.run(ruleset('eth0', '02:00:00:00:00:01', 60, 1000).encode())\n"
         "lease = Lease(nft, 'eth0'); lease.set_length(60)\n"
         "said = [lease.renew()]\n"
         "lease.acquire()\n"

@@ -11,6 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "shoal"
 RANK = {
     "errors": 0,
+    "data_directory": 1,
     "objects": 1,
     "store": 1,
     "wire": 1,

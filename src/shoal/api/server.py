@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from .limits import CONNECTIONS_MAX
 
 STARTED_WITHIN_S = 10.0
 STOP_WITHIN_S = 5
+BACKLOG = 2048
 
 
 class _Server(uvicorn.Server):
@@ -65,12 +67,22 @@ class Served:
         await asyncio.gather(self._task, return_exceptions=True)
 
 
-async def serve(app: ASGIApp, host: str, port: int, certificate: Path, key: Path) -> Served:
-    """Listen. Raises NotReady, naming the address, when it can't be listened on."""
+def listen(host: str, port: int) -> socket.socket:
+    """Take the address. Raises NotReady, naming it, when it can't be listened on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise NotReady(
+            f"The API can't listen on {host}:{port}: {os.strerror(error.errno or 0)}.",
+            hint="Is another program using it? Try --listen.",
+        ) from None
+
+
+async def serve(app: ASGIApp, listener: socket.socket, certificate: Path, key: Path) -> Served:
+    """Serve on a listening socket. Raises NotReady when it does not come up."""
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         ssl_certfile=str(certificate),
         ssl_keyfile=str(key),
         ssl_version=ssl.PROTOCOL_TLS_SERVER,
@@ -88,23 +100,12 @@ async def serve(app: ASGIApp, host: str, port: int, certificate: Path, key: Path
     if config.ssl is not None:
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
     server = _Server(config)
-    task = asyncio.create_task(_run(server, host, port), name="api")
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="api")
     listening = asyncio.create_task(server.listening.wait(), name="api listening")
     await asyncio.wait({task, listening}, timeout=STARTED_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
     if not listening.done():
         for waiting in (listening, task):
             waiting.cancel()
         outcome, _ = await asyncio.gather(task, listening, return_exceptions=True)
-        raise outcome if isinstance(outcome, NotReady) else _cannot_listen(host, port)
-    return Served(server, task, server.servers[0].sockets[0].getsockname()[1])
-
-
-async def _run(server: uvicorn.Server, host: str, port: int) -> None:
-    try:
-        await server.serve()
-    except SystemExit:  # uvicorn's way of saying that the address is taken
-        raise _cannot_listen(host, port) from None
-
-
-def _cannot_listen(host: str, port: int) -> NotReady:
-    return NotReady(f"The API can't listen on {host}:{port}.", hint="Is another program using it? Try --listen.")
+        raise NotReady(f"The API did not start within {STARTED_WITHIN_S:.0f} s: {outcome!r}.")
+    return Served(server, task, listener.getsockname()[1])

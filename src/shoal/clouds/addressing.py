@@ -13,6 +13,7 @@ from shoal.errors import Invalid, Problem
 SUBNETS = ipaddress.ip_network("100.64.0.0/10")
 """Shared address space (RFC 6598): unlikely to be in use beside Shoal."""
 PREFIX_LENGTH = 20
+VIP_PREFIX_LENGTH_MIN, VIP_PREFIX_LENGTH_MAX = 8, 30
 SUBNETS_COUNT = 2 ** (PREFIX_LENGTH - SUBNETS.prefixlen)
 
 
@@ -73,7 +74,15 @@ class Addressing(msgspec.Struct, frozen=True, kw_only=True):
 
 def _parsed(text: str) -> ipaddress.IPv4Network:
     try:
-        return ipaddress.IPv4Network(text)
+        network = ipaddress.IPv4Network(text)
     except ValueError as error:
         problem = Problem(path="--vip-network", value=text, why=str(error), hint="Give a network such as 10.9.0.0/24.")
         raise Invalid([problem]) from None
+    why = ""
+    if network.is_multicast or network.is_loopback or network.is_link_local or network.network_address.packed[0] == 0:
+        why = "its addresses can't be those of services"
+    elif network.prefixlen < VIP_PREFIX_LENGTH_MIN or network.prefixlen > VIP_PREFIX_LENGTH_MAX:
+        why = f"its prefix must be from /{VIP_PREFIX_LENGTH_MIN} to /{VIP_PREFIX_LENGTH_MAX}"
+    if why:
+        raise Invalid([Problem(path="--vip-network", value=text, why=why, hint="Give a network such as 10.9.0.0/24.")])
+    return network

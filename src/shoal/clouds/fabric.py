@@ -25,6 +25,7 @@ BRIDGE = "br0"
 COMMAND_WITHIN_S = 20.0
 DEATH_WITHIN_S = 5.0
 DEATH_POLL_S = 0.005
+ROUTE_TYPES = ("local", "broadcast", "multicast", "unreachable", "blackhole", "prohibit", "anycast", "unicast")
 
 
 async def ip(*arguments: str, batch: Sequence[str] = ()) -> str:
@@ -111,9 +112,16 @@ class Fabric:
     @classmethod
     def existing(cls, data_dir: Path) -> Fabric:
         """The fabric of a Shoal that runs. Raises CloudError when none does."""
-        fabric = cls(data_dir, Addressing.of(data_dir))
-        if not fabric._recall():
+        fabric = cls.of(data_dir)
+        if not fabric._file.exists():
             raise CloudError(f"No Shoal runs on {data_dir}.")
+        return fabric
+
+    @classmethod
+    def of(cls, data_dir: Path) -> Fabric:
+        """The directory's fabric, with the subnet it remembers, if it does. Names follow from the path alone."""
+        fabric = cls(data_dir, Addressing.of(data_dir))
+        fabric._recall()
         return fabric
 
     def _recall(self) -> bool:
@@ -144,8 +152,7 @@ class Fabric:
             await self._attach_host()
 
     async def _choose_subnet(self) -> None:
-        taken = [line.split()[0] for line in (await ip("-4", "route", "show", "table", "all")).splitlines() if line]
-        networks = [n for text in taken if (n := _network(text)) is not None]
+        networks = await _routed()
         default_vips = Addressing.of(self._data_dir).vip_network
         explicit = self._wanted_vips if self._wanted_vips != default_vips else None
         for shift in range(SUBNETS_COUNT):
@@ -159,6 +166,12 @@ class Fabric:
 
     async def _attach_host(self) -> None:
         names = self.addressing
+        vips = ipaddress.IPv4Network(names.vip_network)
+        if (taken := next((n for n in await _routed() if n.overlaps(vips)), None)) is not None:
+            raise CloudError(
+                f"The VIP network {vips} overlaps {taken}, which this machine has a route to.",
+                hint="Give another --vip-network, or leave it out.",
+            )
         await ip("link", "add", names.host_link, "type", "veth", "peer", "name", "host0", "netns", names.fabric)
         await ip("-n", names.fabric, batch=[f"link set host0 master {BRIDGE}", "link set host0 up"])
         length = names.network.prefixlen
@@ -172,7 +185,7 @@ class Fabric:
 
     def _vip_route(self, interface: str) -> list[str]:
         vips = ipaddress.IPv4Network(self.addressing.vip_network)
-        return [] if vips.subnet_of(self.addressing.network) else [f"route replace {vips} dev {interface}"]
+        return [] if vips.subnet_of(self.addressing.network) else [f"route add {vips} dev {interface}"]
 
     async def destroy(self) -> None:
         """Remove every namespace with our id and all in them, and the host's link."""
@@ -247,6 +260,17 @@ class Fabric:
     def enter(self, node: str, *command: str) -> list[str]:
         """The command line that runs ``command`` inside a node."""
         return ["nsenter", f"--net={NETNS / self.addressing.namespace(node)}", *command]
+
+
+async def _routed() -> list[ipaddress.IPv4Network]:
+    """The networks and addresses this machine has, or reaches by a route of its own (the default route apart)."""
+    found = []
+    for line in (await ip("-4", "route", "show", "table", "all")).splitlines():
+        words = [word for word in line.split() if word not in ROUTE_TYPES]
+        network = _network(words[0]) if words else None
+        if network is not None and network.prefixlen:
+            found.append(network)
+    return found
 
 
 def _network(text: str) -> ipaddress.IPv4Network | None:

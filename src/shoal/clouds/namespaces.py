@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import msgspec
 from shoal.wire.engine_config import EngineConfig
 
 from .fabric import NETNS, Fabric, end_all, processes_in
-from .protocol import CloudError, EngineHandle, EngineSpec, Host
+from .protocol import CloudError, EngineHandle, EngineSpec, Host, quietest
 
 DEFAULT_HOSTS = ("host-1", "host-2", "host-3", "host-4")
 RECORD = "record.json"
@@ -31,6 +32,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     address: str
     mac: str
+
+
+def engines_in(data_dir: Path, fabric: Fabric) -> list[str]:
+    """The names of the engines that have a namespace, in order; what else has one belongs to the fabric or a trial."""
+    there = set(fabric.namespaces())
+    found = []
+    for file in data_dir.glob(f"engines/*/{RECORD}"):
+        with contextlib.suppress(OSError, ValueError):  # being made or removed
+            found.append(msgspec.json.decode(file.read_bytes(), type=Record).name)
+    return sorted(name for name in found if fabric.addressing.namespace(name) in there)
 
 
 class NamespacesCloud:
@@ -74,9 +85,8 @@ class NamespacesCloud:
         try:
             address = self._fabric.addressing.node_address(index)
             mac = self._fabric.addressing.mac(address)
-            record = Record(
-                id=spec.id, name=spec.name, host=spec.host or self._quietest(), index=index, address=address, mac=mac
-            )
+            host = quietest(self._hosts, (record.host for record in self._records.values()))
+            record = Record(id=spec.id, name=spec.name, host=spec.host or host, index=index, address=address, mac=mac)
             self._records[spec.id] = record
             try:
                 self._write(record, spec)
@@ -130,14 +140,6 @@ class NamespacesCloud:
     def _free_index(self) -> int:
         used = {record.index for record in self._records.values()} | self._reserved
         return next(index for index in range(len(used) + 1) if index not in used)
-
-    def _quietest(self) -> str:
-        """The host with the fewest engines, the first of them."""
-        counts = dict.fromkeys(self._hosts, 0)
-        for record in self._records.values():
-            if record.host in counts:
-                counts[record.host] += 1
-        return min(counts, key=lambda host: counts[host])
 
     def _write(self, record: Record, spec: EngineSpec) -> None:
         folder = self._folder / record.name

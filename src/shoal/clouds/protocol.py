@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
@@ -14,6 +15,15 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     engines_max: int = 1000
+
+
+def quietest(hosts: Iterable[str], taken: Iterable[str]) -> str:
+    """The host with the fewest engines, the first of them. ``taken``: the host of each engine there is."""
+    counts = dict.fromkeys(hosts, 0)
+    for host in taken:
+        if host in counts:
+            counts[host] += 1
+    return min(counts, key=lambda host: counts[host])
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,10 +1,19 @@
-"""Time comes from one place, so that the simulator can supply another one."""
+"""Time and fresh ids come from one place, so that the simulator can supply others."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+import uuid
+from collections.abc import Callable
 from typing import Protocol
+
+FreshId = Callable[[], str]
+"""Gives a text that was never given before."""
+
+
+def fresh_uuid() -> str:
+    return str(uuid.uuid4())
 
 
 class Clock(Protocol):

@@ -9,6 +9,7 @@ import msgspec
 from shoal.objects import views
 from shoal.wire import desired as wire
 
+from . import timing
 from .desired import (
     Documents,
     Encoded,
@@ -24,9 +25,6 @@ from .fleet import Fleet
 from .ledger import Ledger
 from .records import EngineRecord, VipRecord
 
-STANDARD = wire.Timing()
-AGGRESSIVE = wire.Timing(heartbeat_interval_ms=50, heartbeat_misses=3, lease_ms=100)
-
 
 class GroupState(msgspec.Struct, kw_only=True):
     """One group as last compiled."""
@@ -36,7 +34,8 @@ class GroupState(msgspec.Struct, kw_only=True):
 
 
 class Compiler:
-    """``unseal(text, context)`` opens private keys; ``gateway`` is the data network's, a witness for engines."""
+    """``unseal(text, context)`` opens private keys; ``heartbeat_key(group)`` is what a group's engines know one
+    another by; ``gateway`` is the data network's, a witness for engines."""
 
     def __init__(
         self,
@@ -45,12 +44,14 @@ class Compiler:
         fleet: Fleet,
         *,
         unseal: Callable[[str, str], str],
+        heartbeat_key: Callable[[str], bytes],
         gateway: str = "",
     ) -> None:
         self._documents = documents
         self._ledger = ledger
         self._fleet = fleet
         self._unseal = unseal
+        self._heartbeat_key = heartbeat_key
         self._gateway = gateway
         self._groups: dict[str, GroupState] = {}
         self._services: dict[str, Encoded] = {}
@@ -61,7 +62,7 @@ class Compiler:
         if type == "virtualservice":
             self._services.pop(uuid, None)
         elif type == "sslkeyandcertificate":
-            self._certificates.pop(uuid, None)
+            self._certificates.clear()  # it may stand in others' chains
         elif type in ("pool", "healthmonitor", "applicationprofile", "networkprofile", "vsvip", "sslprofile"):
             self._services.clear()
 
@@ -122,17 +123,23 @@ class Compiler:
     def _settings(
         self, engine: EngineRecord, group: views.ServiceEngineGroup, vips: Iterable[VipRecord]
     ) -> wire.Settings:
-        others = {id for vip in vips for id in engines_of(vip)} - {engine.id}
-        records = [self._ledger.engines[id] for id in others if id in self._ledger.engines]
+        mine = tuple(vips)
+        others = {id for vip in mine for id in engines_of(vip)} - {engine.id}
+        records = [
+            peer
+            for peer in self._ledger.engines_of(engine.group)
+            if peer.id in others or (peer.id != engine.id and any(self._fleet.may_run(peer.id, vip.id) for vip in mine))
+        ]
         return wire.Settings(
             group=group.uuid,
             group_name=group.name,
             peers=tuple(
                 wire.Peer(id=peer.id, name=peer.name, rank=peer.rank, address=peer.address, mac=peer.mac)
-                for peer in sorted(records, key=lambda peer: peer.rank)
+                for peer in records
                 if peer.address
             ),
-            timing=AGGRESSIVE if group.aggressive_failure_detection else STANDARD,
+            timing=timing.in_force(group),
             slots_max=2 if group.per_app else group.max_vs_per_se,
             gateway=self._gateway,
+            heartbeat_key=self._heartbeat_key(group.uuid),
         )

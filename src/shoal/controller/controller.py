@@ -11,7 +11,7 @@ from shoal.objects.views import ServiceEngineGroup, view
 from shoal.store.protocol import Store
 from shoal.wire import messages
 
-from .clock import Clock, SystemClock
+from .clock import Clock, FreshId, SystemClock, fresh_uuid
 from .compiler import Compiler
 from .events import EventLog
 from .fleet import Fleet, Link, unplanned
@@ -27,6 +27,7 @@ class Controller:
     """Owns no socket: the API calls `read`, `operate` and `events`; the wire server calls `attend` for each engine.
 
     ``identity(engine id, name)`` issues an engine's certificate; ``unseal(text, context)`` opens private keys;
+    ``heartbeat_key(group)`` is the secret its engines' heartbeats are signed with;
     ``gateway`` is the data network's.
     """
 
@@ -39,13 +40,15 @@ class Controller:
         *,
         identity: Callable[[str, str], Identity],
         unseal: Callable[[str, str], str],
+        heartbeat_key: Callable[[str], bytes],
         gateway: str = "",
         clock: Clock | None = None,
+        fresh_id: FreshId = fresh_uuid,
     ) -> None:
         clock = clock or SystemClock()
         self.view = view
         self.events_log = EventLog(store, clock)
-        self.ledger = Ledger(store)
+        self.ledger = Ledger(store, fresh_id)
         self.fleet = Fleet(
             clock,
             record=lambda engine: self.ledger.engines.get(engine),
@@ -53,7 +56,9 @@ class Controller:
             on_change=self._engine_changed,
             on_ownership=self._ownership,
         )
-        self.compiler = Compiler(view, self.ledger, self.fleet, unseal=unseal, gateway=gateway)
+        self.compiler = Compiler(
+            view, self.ledger, self.fleet, unseal=unseal, heartbeat_key=heartbeat_key, gateway=gateway
+        )
         self.reconciler = Reconciler(view, self.ledger, self.fleet, self.compiler, self.events_log, clock)
         self.lifecycle = Lifecycle(
             cloud,
@@ -68,12 +73,13 @@ class Controller:
         )
         self.reconciler.lifecycle = self.lifecycle
         self._runtime = Runtime(view, self.ledger, self.fleet, self.compiler, self.reconciler, clock)
-        self._operations = Operations(view, self.ledger, self.reconciler, cloud, self.events_log, clock)
+        self._operations = Operations(view, self.ledger, self.reconciler, cloud, self.events_log, clock, fresh_id)
 
     async def load(self) -> None:
-        """Pick up where the last controller was. Call once, before `run`."""
+        """Pick up where the last controller was: records, events, and the cloud's engines. Call once, before `run`."""
         await self.ledger.load()
         await self.events_log.load()
+        await self.lifecycle.adopt()
 
     async def run(self) -> None:
         """Plan, carry out, watch: until cancelled."""

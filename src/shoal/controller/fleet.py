@@ -27,6 +27,10 @@ log = logging.getLogger("shoal.fleet")
 
 SILENCE_MAX_S = 3.0
 """An engine sends a status each second; after three are missing it is asked about."""
+WITNESSED_SILENCE_S_MAX = 60.0
+"""The same, while another engine hears it."""
+WITNESS_AGE_S_MAX = 2.5
+"""How old the word of a witness may be."""
 SUSPECT_SILENCE_MAX_S = 1.3
 """The same, when a peer has claimed a VIP from it."""
 WARM_START_S = 6.0
@@ -66,6 +70,9 @@ class Live(msgspec.Struct, kw_only=True):
     how: str = ""
     took_ms: float = 0.0
     problems: dict[str, str] = {}
+    """Part id -> why it is not served."""
+    notes: dict[str, str] = {}
+    """Part id -> how it is served otherwise than asked for."""
     acknowledged: dict[str, int] = {}
     """VIP id -> the list version the engine runs."""
     pushed: dict[str, str] = {}
@@ -78,17 +85,20 @@ class Ownership(msgspec.Struct, frozen=True):
     at: float
 
 
-def verdict(live: Live, record: EngineRecord, now: float, started_at: float) -> EngineState:
+def verdict(live: Live, record: EngineRecord, now: float, started_at: float, *, witnessed: bool = False) -> EngineState:
     """Whether an engine counts as up. ``now`` and ``started_at`` (of this controller) are monotonic seconds.
 
     A lost session alone is not death: the agent may have died with HAProxy serving on. It takes a second sign: a
-    peer's claim, the cloud's word that nothing runs there, or time.
+    peer's claim, the cloud's word that nothing runs there, or time. Nor is silence while another engine hears its
+    heartbeats (``witnessed``): then it is the way to the controller that is bad, for `WITNESSED_SILENCE_S_MAX`.
     """
     if not record.created or not record.seen:
         return EngineState.CREATING
     silent_s = now - max(live.heard_at, started_at)
     if live.session is not None:
         limit = SUSPECT_SILENCE_MAX_S if live.suspected_at > live.heard_at else SILENCE_MAX_S
+        if witnessed and live.suspected_at <= live.heard_at:
+            limit = WITNESSED_SILENCE_S_MAX
         return EngineState.UP if silent_s < limit else EngineState.DOWN
     if live.heard_at == 0.0 and now - started_at < WARM_START_S and not live.gone:
         return EngineState.UP
@@ -159,6 +169,7 @@ class Session:
             case messages.Applied():
                 live.applied, live.how, live.took_ms = message.root, message.how, message.took_ms
                 live.problems = {problem.part: problem.why for problem in message.problems}
+                live.notes = {note.part: note.why for note in message.notes}
                 if message.root in self._roots:
                     live.acknowledged = dict(self._roots[message.root])
                 self._fleet.changed(live.id)
@@ -223,7 +234,18 @@ class Fleet:
         record = self._record(engine)
         if record is None:
             return EngineState.DOWN
-        return verdict(self.live(engine), record, self.clock.monotonic(), self._started_at)
+        now = self.clock.monotonic()
+        return verdict(self.live(engine), record, now, self._started_at, witnessed=self._witnessed(engine, now))
+
+    def _witnessed(self, engine: str, now: float) -> bool:
+        """Does another engine say, just now, that it hears this one?"""
+        witnesses = (live for live in self._live.values() if live.id != engine and live.session is not None)
+        return any(
+            peer.engine == engine and peer.alive
+            for live in witnesses
+            if live.status is not None and now - live.heard_at < WITNESS_AGE_S_MAX
+            for peer in live.status.peers
+        )
 
     def owner(self, vip: str) -> Ownership | None:
         """Who said last, by the highest claim, that it answers for the VIP."""
@@ -232,6 +254,12 @@ class Fleet:
     def acknowledged(self, engine: str, vip: str) -> int:
         """The list version of the VIP that the engine runs; 0 = none."""
         return self.live(engine).acknowledged.get(vip, 0)
+
+    def may_run(self, engine: str, vip: str) -> bool:
+        """Could the engine act by a state that has the VIP? So it is said of one not heard of yet, too: what it runs
+        (or finds on its disk when it starts) is unknown."""
+        live = self.live(engine)
+        return vip in live.acknowledged or live.heard_at == 0.0
 
     # --- the engines speak ---
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 import urllib.parse
-import uuid as uuids
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,11 +16,12 @@ import msgspec
 
 from shoal import API_VERSION
 from shoal.errors import Duplicate, InUse, Invalid, NotAllowed, NotFound, NotReady, Problem, Stale
-from shoal.objects import ObjectType, Registry
+from shoal.objects import ObjectType, Registry, acts
 from shoal.objects.check import parse, shown
 from shoal.objects.views import uuid_of
 from shoal.store.protocol import Condition, Conflict, Store, Transaction
 
+from .clock import Clock, FreshId, SystemClock, fresh_uuid
 from .patch import patched
 from .references import ADMIN, References
 from .rules import Change, Rules, addresses_of, overlap_between, ports_of
@@ -73,7 +72,15 @@ class Intent:
     """All writes go through here, one at a time (the embedded store has one writer)."""
 
     def __init__(
-        self, store: Store, view: View, registry: Registry, secrets: Secrets, rules: Rules | None = None
+        self,
+        store: Store,
+        view: View,
+        registry: Registry,
+        secrets: Secrets,
+        rules: Rules | None = None,
+        *,
+        clock: Clock | None = None,
+        fresh_id: FreshId = fresh_uuid,
     ) -> None:
         self._store = store
         self._view = view
@@ -81,6 +88,8 @@ class Intent:
         self._secrets = secrets
         self._references = References(view, registry)
         self.rules = rules or Rules(view)
+        self._clock = clock or SystemClock()
+        self._fresh_id = fresh_id
         self._writing = asyncio.Lock()
         self._writes = 0
         self._stamp = 0
@@ -95,7 +104,7 @@ class Intent:
         if slug is not None and not _SLUG.fullmatch(slug):
             raise Invalid([Problem(path="Slug", value=shown(slug), why="must be letters, digits, '.', '_' or '-'")])
         raw = _raw(body)
-        uuid = slug or f"{kind.endpoint}-{uuids.uuid4()}"
+        uuid = slug or f"{kind.endpoint}-{self._fresh_id()}"
         async with self._writing:
             if self._view.get(kind.endpoint, uuid) is not None:
                 raise Duplicate(f"There is a {kind.name} {uuid} already.")
@@ -193,6 +202,8 @@ class Intent:
         change.document = document
         self.rules.check(change)
         document = change.document
+        if not caller.system:
+            change.warnings += acts.warnings(kind, document, before, self._view.name_of)
         document["uuid"] = change.uuid
         self._check_name(kind, document, name, change.uuid)
         document["_last_modified"] = self._next_stamp()
@@ -299,14 +310,14 @@ class Intent:
             raise InUse(f"Cannot delete, object is referred by: {names}")
 
     def _next_stamp(self) -> str:
-        self._stamp = max(self._stamp + 1, int(time.time() * 1e6))
+        self._stamp = max(self._stamp + 1, int(self._clock.now() * 1e6))
         return str(self._stamp)
 
     def _audit(
         self, keys: Keys, caller: Caller, kind: ObjectType, document: Document, operation: str, fields: tuple[str, ...]
     ) -> None:
         record = {
-            "at": time.time(),
+            "at": self._clock.now(),
             "user": caller.user,
             "address": caller.address,
             "tenant": caller.tenant,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import uuid
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from shoal.store.protocol import TRANSACTION_OPERATIONS_MAX, Condition, Store, Transaction
 
 from . import records
+from .clock import FreshId, fresh_uuid
 from .records import EngineRecord, RequestRecord, VipRecord
 
 NAME_LETTERS = 5
@@ -45,8 +45,9 @@ def engine_name(prefix: str, id: str) -> str:
 class Ledger:
     """Engines, placements and requests by id. Read freely; write through `write`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, fresh_id: FreshId = fresh_uuid) -> None:
         self._store = store
+        self._fresh_id = fresh_id
         self._versions: dict[str, int] = {}
         self._rank = 0
         self._writing = asyncio.Lock()
@@ -82,7 +83,7 @@ class Ledger:
     def new_engine(self, group: str, prefix: str, now: float, *, host: str, why: str) -> EngineRecord:
         """A record with an id, name and rank never used before (written by the next `write`)."""
         self._rank += 1
-        id = f"se-{uuid.uuid4()}"
+        id = f"se-{self._fresh_id()}"
         return EngineRecord(
             id=id,
             name=engine_name(prefix, id),

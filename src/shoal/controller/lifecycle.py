@@ -103,6 +103,17 @@ class Lifecycle:
         self._pending_removals[engine.id] = engine
         self._kicked.set()
 
+    async def adopt(self) -> None:
+        """Bring records and cloud together: engines that are no more (`shoal down` removed them) are forgotten, what
+        they held is placed anew; engines without a record are removed. Call before `run`."""
+        present = {handle.id for handle in await self._cloud.engines()}
+        for engine in list(self._ledger.engines.values()):
+            if engine.created and engine.id not in present:
+                await self._ledger.forget_engine(engine.id)
+                await self._documents.remove(engine.id)
+        for id in sorted(present - set(self._ledger.engines)):
+            await self._cloud.delete(id)
+
     # --- making and removing ---
 
     def _start_due(self, tasks: asyncio.TaskGroup) -> None:

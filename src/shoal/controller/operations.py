@@ -7,7 +7,6 @@ accepts or refuses; the answer comes after that plan, the progress is in the run
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ from shoal.errors import Invalid, NotFound, NotReady, Problem, Refused
 from shoal.objects.views import uuid_of
 from shoal.placement.model import Request, RequestKind
 
-from .clock import Clock
+from .clock import Clock, FreshId, fresh_uuid
 from .events import EventLog
 from .ledger import Changes, Ledger
 from .reconciler import Reconciler
@@ -49,6 +48,7 @@ class Operations:
         cloud: Cloud,
         events: EventLog,
         clock: Clock,
+        fresh_id: FreshId = fresh_uuid,
     ) -> None:
         self._view = view
         self._ledger = ledger
@@ -56,6 +56,7 @@ class Operations:
         self._cloud = cloud
         self._events = events
         self._clock = clock
+        self._fresh_id = fresh_id
 
     async def operate(self, type: str, uuid: str, operation: str, body: Body, caller: CallerLike) -> dict[str, Any]:
         """Run one operation. Raises NotFound, Invalid, Refused (with the reason and what would help)."""
@@ -109,7 +110,7 @@ class Operations:
         if problems:
             raise Invalid(problems)
         return Request(
-            id=str(uuid.uuid4()),
+            id=self._fresh_id(),
             kind=kind,
             vip=vip_id(uuid_of(document["vsvip_ref"]), vip),
             at=self._clock.now(),

@@ -32,6 +32,7 @@ class Secrets:
 
     def __init__(self, key: bytes, path: Path) -> None:
         self._cipher = AESGCM(key)
+        self._key = key
         self._name = hashlib.sha256(b"shoal key name" + key).digest()[:KEY_NAME_BYTES]
         self._path = path
 
@@ -97,6 +98,10 @@ class Secrets:
                 f"The stored secret of {context} is damaged or was moved from another object (key file {self._path}).",
                 hint="Set it again.",
             ) from None
+
+    def derived(self, purpose: str) -> bytes:
+        """A key of 32 bytes for one purpose: always the same, and it tells nothing about the others."""
+        return hashlib.blake2b(b"shoal derived key " + purpose.encode(), key=self._key, digest_size=KEY_BYTES).digest()
 
     @staticmethod
     def is_sealed(text: str) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -27,6 +29,12 @@ def main() -> int:
         return 2
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
     config = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=EngineConfig)
+    lock = os.open(Path(config.directory) / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print(f"another agent runs in {config.directory}; stop it first", file=sys.stderr)
+        return 1
     asyncio.run(_run(config))
     return 0
 

@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import shutil
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -67,6 +68,7 @@ class Agent:
                 interface=config.interface,
                 address=config.address,
                 haproxy_socket=render.alive_socket(self._facts),
+                agent_command=(sys.executable, "-m", "shoal.engine", str(Path(config.directory) / "engine.json")),
             ),
             self._on_changed,
             self._on_report,
@@ -138,15 +140,7 @@ class Agent:
         if result.how == "reload":
             self._due_at = began + APPLY_INTERVAL_S
         if settings is not None:  # only now: what the guard claims must be served
-            self._guard.want(
-                Desired(
-                    timing=settings.timing,
-                    peers=settings.peers,
-                    vips=vips,
-                    slots_max=settings.slots_max,
-                    gateway=settings.gateway,
-                )
-            )
+            self._guard.want(Desired.of(settings, vips))
         self._applied = root
         took_ms = (time.monotonic() - began) * 1000
         problems = {**unreadable, **{f"service/{id}": why for id, why in result.problems.items()}}

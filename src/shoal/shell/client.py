@@ -9,9 +9,11 @@ from urllib.parse import quote
 import httpx
 
 from shoal import API_VERSION
-from shoal.errors import NotFound, NotReady, ShoalError, Unauthenticated
+from shoal.errors import Invalid, NotFound, NotReady, Problem, ShoalError, Unauthenticated
+from shoal.objects.check import shown
 
 TIMEOUT_S = 30.0
+HINT = "Is it running (shoal status), and is --controller right?"
 PAGE_SIZE = 200
 Document = dict[str, Any]
 
@@ -29,8 +31,12 @@ class Client:
         self.url = url.rstrip("/")
         self.tenant = tenant
         self._credentials = {"username": user, "password": password}
-        self._http = httpx.Client(base_url=self.url, verify=_context(ca), timeout=TIMEOUT_S, trust_env=False)
+        try:
+            self._http = httpx.Client(base_url=self.url, verify=_context(ca), timeout=TIMEOUT_S, trust_env=False)
+        except httpx.InvalidURL as error:
+            raise Invalid([Problem(path="--controller", value=shown(url), why=f"is no URL: {error}")]) from None
         self.warnings: list[str] = []
+        """Of the last write."""
 
     def login(self) -> None:
         """Raises Unauthenticated, NotReady (with what to check)."""
@@ -41,34 +47,40 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def call(self, method: str, path: str, body: Document | None = None) -> Any:
+    def call(self, method: str, path: str, body: Document | None = None, *, within_s: float = TIMEOUT_S) -> Any:
         """Raises Refusal, NotFound, NotReady. A session that has ended is opened again, once."""
-        answer = self._api(method, path, body)
+        answer = self._api(method, path, body, within_s)
         if answer.status_code == 401:
             self.login()
-            answer = self._api(method, path, body)
-        self.warnings = answer.headers.get_list("x-shoal-warning")
+            answer = self._api(method, path, body, within_s)
+        if method != "GET":  # completion reads meanwhile, in a thread of its own
+            self.warnings = answer.headers.get_list("x-shoal-warning")
         if answer.status_code == 404:
             raise NotFound(_words(answer))
         if answer.status_code >= 300:
             raise Refusal(_words(answer))
-        return answer.json() if answer.content else None
+        return self._document(answer) if answer.content else None
 
-    def _api(self, method: str, path: str, body: Document | None) -> httpx.Response:
+    def _document(self, answer: httpx.Response) -> Any:
+        try:
+            return answer.json()
+        except ValueError:
+            raise NotReady(f"What answers at {self.url} is no Shoal controller.", hint=HINT) from None
+
+    def _api(self, method: str, path: str, body: Document | None, within_s: float) -> httpx.Response:
         headers = {
             "X-CSRFToken": self._http.cookies.get("csrftoken", ""),
             "X-Avi-Version": API_VERSION,
             "X-Avi-Tenant": self.tenant,
             "Referer": self.url,
         }
-        return self._send(method, f"/api/{path}", json=body, headers=headers)
+        return self._send(method, f"/api/{path}", json=body, headers=headers, timeout=within_s)
 
     def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
         try:
             return self._http.request(method, path, **more)
         except httpx.HTTPError as error:
-            hint = "Is it running (shoal status), and is --controller right?"
-            raise NotReady(f"The controller at {self.url} does not answer: {error}.", hint=hint) from None
+            raise NotReady(f"The controller at {self.url} does not answer: {error}.", hint=HINT) from None
 
     # --- objects ---
 
@@ -80,12 +92,13 @@ class Client:
         found: Document = self.call("GET", f"{type}?include_name=")
         return found
 
-    def all(self, type: str, fields: str = "") -> list[Document]:
-        """Every object of a type, all pages."""
+    def all(self, type: str, fields: str = "", *, within_s: float = TIMEOUT_S) -> list[Document]:
+        """Every object of a type, all pages; ``within_s`` bounds each."""
         found: list[Document] = []
         number = 1
         while True:
-            page = self.call("GET", f"{type}?include_name=&page_size={PAGE_SIZE}&page={number}&fields={fields}")
+            query = f"include_name=&page_size={PAGE_SIZE}&page={number}&fields={fields}"
+            page = self.call("GET", f"{type}?{query}", within_s=within_s)
             found += page["results"]
             if "next" not in page:
                 return found
@@ -98,7 +111,10 @@ class Client:
 
 def _context(ca: str | None) -> ssl.SSLContext:
     if ca:
-        return ssl.create_default_context(cafile=ca)
+        try:
+            return ssl.create_default_context(cafile=ca)
+        except ssl.SSLError as error:
+            raise Invalid([Problem(path="--ca", value=ca, why=f"is no PEM file of certificates: {error}")]) from None
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

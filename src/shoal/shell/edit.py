@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import copy
+import functools
+import ipaddress
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from shoal.errors import Invalid, NotFound, Problem
+from shoal.errors import Invalid, NotFound, Problem, ShoalError
 from shoal.objects import Field, MessageType, ObjectType
 from shoal.objects.check import meant
 
 Document = dict[str, Any]
+ADDRESS = "IpAddr"
 
 
 class Level:
-    """One nested mode: a message, its pending content, and the list it will join, if any."""
+    """One nested mode: a message and its pending content, which ``keep`` puts into the level above."""
 
-    def __init__(self, name: str, message: MessageType, content: Document) -> None:
+    def __init__(
+        self, name: str, message: MessageType, content: Document, keep: Callable[[Document], object] | None = None
+    ) -> None:
         self.name = name
         self.message = message
         self.content = content
+        self.keep = keep
 
 
 class Edit:
@@ -34,14 +41,20 @@ class Edit:
         return self.levels[-1]
 
     @property
+    def title(self) -> str:
+        """``serviceenginegroup Default-Group``."""
+        name = str(self.levels[0].content.get("name", ""))
+        return f"{self.kind.endpoint} {name}".rstrip()
+
+    @property
     def prompt(self) -> str:
         return ":".join(level.name for level in self.levels)
 
-    def field(self, name: str) -> Field:
-        """Raises NotFound with the nearest name."""
+    def field(self, name: str, words: Iterable[str] = ()) -> Field:
+        """Raises NotFound with the nearest name, of a field or of the other ``words`` that could stand there."""
         found = self.level.message.fields.get(name)
         if found is None:
-            hint = meant(name, self.level.message.fields) or "Type ? for the fields."
+            hint = meant(name, (*self.level.message.fields, *words)) or "Type ? for the fields."
             raise NotFound(f"{self.level.message.name} has no field {name[:60]}.", hint=hint)
         return found
 
@@ -51,47 +64,60 @@ class Edit:
         if field.read_only or name in ("uuid", "url"):
             raise Invalid([Problem(path=name, why="is read-only")])
         if field.nested is not None:
-            return self._enter(field, words)
+            addresses = _addresses(field, words)
+            return self._put(field, addresses) if addresses else self._enter(field, words)
         if not words:
             if field.kind == "boolean":
                 words = ["true"]
             else:
                 return choices(field, self.level.content.get(name))
         if field.item is not None:
-            self.level.content.setdefault(name, []).extend(_parsed(field.item, word) for word in words)
+            return self._put(field, [_parsed(field.item, word) for word in words])
+        return self._put(field, [_parsed(field, " ".join(words))])
+
+    def _put(self, field: Field, values: list[Any]) -> str:
+        """Set the field, or add to its list."""
+        name, content = field.name, self.level.content
+        if field.item is not None:
+            content.setdefault(name, []).extend(values)
             return ""
-        had = name in self.level.content
-        self.level.content[name] = _parsed(field, " ".join(words))
+        had = name in content
+        (content[name],) = values
         return f"Overwriting the previously entered value for {name}" if had else ""
 
     def _enter(self, field: Field, words: list[str]) -> str:
-        nested = field.nested
+        """A level of its own, on a copy: nothing reaches the level above before it is left with `leave`."""
+        before = list(self.levels)
+        level, words = self._below(field, words)
+        self.levels.append(level)
+        said = "" if level.content else "New object being created"
+        if not words:
+            return said
+        try:
+            return "\n".join(filter(None, [said, self.set(words[0], words[1:])]))
+        except ShoalError:
+            self.levels = before
+            raise
+
+    def _below(self, field: Field, words: list[str]) -> tuple[Level, list[str]]:
+        """The level that a field's message opens, and the words left over: ``index N`` picks an entry of a list."""
+        nested, name, above = field.nested, field.name, self.level.content
         assert nested is not None
-        if field.item is not None:
-            entries = self.level.content.setdefault(field.name, [])
-            index = None
-            if words[:1] == ["index"] and len(words) > 1 and words[1].isdigit():
-                index, words = int(words[1]) - 1, words[2:]
-                if not 0 <= index < len(entries):
-                    raise Invalid([Problem(path=field.name, value=str(index + 1), why=f"there are {len(entries)}")])
-            if index is None:
-                entries.append({})
-                index = len(entries) - 1
-            content = entries[index]
-        else:
-            content = self.level.content.setdefault(field.name, {})
-        self.levels.append(Level(field.name, nested, content))
-        return self.set(words[0], words[1:]) if words else ""
+        if field.item is None:
+            return Level(name, nested, copy.deepcopy(above.get(name) or {}), lambda c: above.update({name: c})), words
+        if words[:1] == ["index"] and len(words) > 1 and words[1].isdigit():
+            index, entries = _index(name, above.get(name) or [], words[1])
+            keep = functools.partial(entries.__setitem__, index)
+            return Level(name, nested, copy.deepcopy(entries[index]), keep), words[2:]
+        return Level(name, nested, {}, lambda c: above.setdefault(name, []).append(c)), words
 
     def unset(self, name: str, words: list[str]) -> None:
         """``no <field>``: away, or False for a boolean; ``no <list> index N`` one entry."""
         field = self.field(name)
         content = self.level.content
         if field.kind == "array" and words[:1] == ["index"] and len(words) > 1 and words[1].isdigit():
-            entries = content.get(name, [])
-            if not 0 < int(words[1]) <= len(entries):
-                raise Invalid([Problem(path=name, value=words[1], why=f"there are {len(entries)} entries")])
-            del entries[int(words[1]) - 1]
+            index, entries = _index(name, content.get(name) or [], words[1])
+            del entries[index]
         elif field.kind == "array" and words:
             content[name] = [entry for entry in content.get(name, []) if not _matches(entry, words)]
         elif field.kind == "boolean":
@@ -99,9 +125,11 @@ class Edit:
         else:
             content.pop(name, None)
 
-    def leave(self) -> None:
-        """One level up, keeping what was entered."""
-        self.levels.pop()
+    def leave(self, *, keep: bool) -> None:
+        """One level up, with what was entered or without."""
+        level = self.levels.pop()
+        if keep and level.keep is not None:
+            level.keep(level.content)
 
     def changes(self) -> tuple[str, Document]:
         """(method, body) that save the edit: POST of a new object, PATCH of the changed first-level fields."""
@@ -116,6 +144,23 @@ class Edit:
         if gone:
             body["delete"] = gone
         return "PATCH", body
+
+
+def _addresses(field: Field, words: list[str]) -> list[Document]:
+    """``ip 10.1.1.1`` means an IpAddr with its type; empty when the words are something else."""
+    if field.nested is None or field.nested.name != ADDRESS or (len(words) > 1 and field.item is None):
+        return []
+    try:
+        return [{"addr": word, "type": f"V{ipaddress.ip_address(word).version}"} for word in words]
+    except ValueError:
+        return []
+
+
+def _index(name: str, entries: list[Any], number: str) -> tuple[int, list[Any]]:
+    """Counted from 1, as the tables do."""
+    if not 0 < int(number) <= len(entries):
+        raise Invalid([Problem(path=name, value=number, why=f"there are {len(entries)} entries")])
+    return int(number) - 1, entries
 
 
 def _matches(entry: Any, words: list[str]) -> bool:
@@ -150,12 +195,14 @@ def _parsed(field: Field, text: str) -> Any:
 
 def choices(field: Field, present: Any) -> str:
     """What a field takes, the present value marked. Nothing is changed by asking."""
-    lines = [f"{field.name}: " + ("give one of these values" if field.enum else "a value is required")]
-    if field.enum:
-        lines += [f"  {'*' if value == present else ' '} {value}" for value in field.enum]
+    item = field.item or field
+    here = present if isinstance(present, list) else [present]
+    lines = [f"{field.name}: " + ("give one of these values" if item.enum else "a value is required")]
+    if item.enum:
+        lines += [f"  {'*' if value in here else ' '} {value}" for value in item.enum]
     else:
         default = f", default {field.default}" if field.has_default else ""
-        lines.append(f"  {field.kind}{' ' + field.choices() if field.choices() else ''}{default}")
+        lines.append(f"  {item.kind}{' ' + item.choices() if item.choices() else ''}{default}")
         if present is not None:
-            lines.append(f"  present value: {present}")
+            lines.append(f"  present value: {', '.join(map(str, here))}")
     return "\n".join(lines)

@@ -1,11 +1,9 @@
-"""``shoal shell``: options, the interactive loop, scripts and ``-c``."""
+"""``shoal shell``: options, scripts and ``-c``."""
 
 from __future__ import annotations
 
 import getpass
 import os
-import pydoc
-import shutil
 import sys
 
 import click
@@ -13,12 +11,11 @@ import click
 from shoal.errors import ShoalError
 from shoal.objects import load
 
+from .batch import EXIT_FAILED, batch
 from .client import Client
-from .complete import Choices, ShellCompleter
-from .session import Leave, Session
+from .session import Session
 
 CONTROLLER = "https://127.0.0.1:9443"
-EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 
@@ -51,8 +48,10 @@ def command(
         client.login()
         session = Session(client, load(), client.node_name())
         if interactive:
-            return _interactive(session)
-        return _batch(session, list(commands) or sys.stdin.read().splitlines())
+            from .terminal import interact  # prompt_toolkit takes a while, and scripts don't need it
+
+            return interact(session)
+        return batch(session, list(commands) or sys.stdin.read().splitlines())
     finally:
         client.close()
 
@@ -80,65 +79,3 @@ def main(arguments: list[str]) -> int:
 def _silence() -> None:
     """The reader has gone; nothing more can be said there."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _batch(session: Session, lines: list[str]) -> int:
-    status = 0
-    for line in lines:
-        try:
-            text, _ = session.run(line)
-        except Leave:
-            break
-        except ShoalError as error:
-            print(f"Error: {error}", file=sys.stderr)
-            status = EXIT_FAILED
-            continue
-        if text:
-            print(text, flush=True)
-    if session.edit is not None:
-        print("Error: the last edit was not saved. Add: save", file=sys.stderr)
-        status = EXIT_FAILED
-    return status
-
-
-def _interactive(session: Session) -> int:
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-    from prompt_toolkit.patch_stdout import patch_stdout
-    from prompt_toolkit.shortcuts import CompleteStyle
-
-    choices = Choices(session)
-    keys = KeyBindings()
-
-    @keys.add("?")
-    def _ask(event: KeyPressEvent) -> None:
-        text = event.app.current_buffer.document.text_before_cursor
-        lines = [f"  {word:<40} {help}" for word, help in choices.next(text)]
-        with patch_stdout():
-            event.app.print_text("\n".join(lines) + "\n")
-
-    prompt: PromptSession[str] = PromptSession(
-        completer=ShellCompleter(choices),
-        complete_while_typing=False,
-        complete_style=CompleteStyle.MULTI_COLUMN,
-        key_bindings=keys,
-    )
-    while True:
-        try:
-            text, paged = session.run(prompt.prompt(session.prompt))
-        except KeyboardInterrupt:
-            continue
-        except (EOFError, Leave):
-            return 0
-        except ShoalError as error:
-            print(f"Error: {error}")
-            continue
-        _print(text, paged=paged, lines=session.page_lines)
-
-
-def _print(text: str, *, paged: bool, lines: int | None) -> None:
-    height = shutil.get_terminal_size().lines if lines is None else lines
-    if paged and height and text.count("\n") >= height:
-        pydoc.pager(text)
-    elif text:
-        print(text)

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable
 
 from shoal.errors import Invalid, Problem
 from shoal.objects.check import meant
 
-COMMANDS = ("more", "grep", "count")
+COMMANDS = {
+    "more": "a screen at a time",
+    "grep": "[-v] [-i] [-e|-E] PATTERN: the lines that match",
+    "count": "how many lines",
+}
 Filter = Callable[[str], str]
 
 
-def split(line: str) -> list[str]:
-    """The command and its pipes, at each ``|`` that is neither quoted nor escaped."""
-    parts, current, quote = [], "", ""
-    for index, character in enumerate(line):
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-        elif character == "|" and (index == 0 or line[index - 1] != "\\"):
-            parts.append(current)
-            current = ""
-            continue
-        current += character
-    return [part.strip() for part in [*parts, current]]
-
-
-def filters(parts: list[str]) -> tuple[list[Filter], bool]:
+def filters(parts: list[list[str]]) -> tuple[list[Filter], bool]:
     """(the filters, whether to page). Raises Invalid for an unknown pipe or a pattern that is none."""
     found: list[Filter] = []
     paged = False
-    for part in parts:
-        words = shlex.split(part) if part else [""]
-        match words[0]:
+    for words in parts:
+        match words[0] if words else "":
             case "more":
                 paged = True
             case "count":

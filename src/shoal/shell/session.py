@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ from . import pipes
 from .client import Client, Document
 from .edit import Edit
 from .tables import box, object_table, plain_table
+from .words import commands
 
 VIEWS = {
     "summary": "runtime",
@@ -48,8 +48,14 @@ EDIT_HELP = {
     "where": "what is pending",
     "no": "no <field>: unset it (False for a boolean)",
     "do": "do show ...: a command without leaving the mode",
+    "show": "the same as do show",
+    "help": "this text",
     "exit": "the same as cancel",
 }
+LEAVING = ("exit", "quit", "logout")
+AFTER_AN_EDIT = ("configure", "switchto", *LEAVING)
+"""Commands that an edit must be finished for: they would drop it, or send it to another tenant."""
+KEYS = "Tab completes; ? shows what may come next (inside quotes it is a plain question mark)."
 
 
 class Leave(Exception):
@@ -82,13 +88,9 @@ class Session:
         mode = f" {self.edit.prompt}" if self.edit else " "
         return f"[{self.client.tenant}:{self.node}]:{mode}> "
 
-    @property
-    def commands(self) -> list[str]:
-        return list(EDIT_HELP if self.edit else HELP)
-
     def help(self) -> str:
         texts = EDIT_HELP if self.edit else HELP
-        return "\n".join(f"  {name:<16} {text}" for name, text in texts.items())
+        return "\n".join([*(f"  {name:<16} {text}" for name, text in texts.items()), KEYS])
 
     def run(self, line: str) -> tuple[str, bool]:
         """(what to print, whether to page it). Raises ShoalError for what can't be done, Leave for exit."""
@@ -96,19 +98,17 @@ class Session:
         if not line or line.startswith("#"):
             return "", False
         self.past.append(line)
-        head, *rest = pipes.split(line)
+        words, *rest = commands(line)
         found, paged = pipes.filters(rest)
-        try:
-            words = shlex.split(head)
-        except ValueError as error:
-            raise Invalid([Problem(path="", value=head[:60], why=f"can't be read: {error}")]) from None
+        if not words:
+            raise Invalid([Problem(path="|", why="a command is required before it")])
         text = self._in_edit(words) if self.edit else self._top(words)
         for one in found:
             text = one(text)
         return text, paged
 
     def _top(self, words: list[str]) -> str:
-        if words[0] in ("exit", "quit", "logout"):
+        if words[0] in LEAVING:
             raise Leave
         command = self._commands.get(words[0])
         if command is None:
@@ -185,7 +185,10 @@ class Session:
         if len(words) < 2:
             why = "the name is required" if words else "the type and the name are required"
             raise Invalid([Problem(path=command, why=why, hint=f"{command} <type> <name>")])
-        return self._kind(words[0]), words[1]
+        kind = self._kind(words[0])
+        if not words[1] and not kind.singleton:
+            raise Invalid([Problem(path=command, why="the name is required, and is empty")])
+        return kind, words[1]
 
     # --- operations ---
 
@@ -261,7 +264,7 @@ class Session:
             case "where":
                 return f"Tenant: {self.client.tenant}\n{object_table(edit.level.message, edit.level.content)}"
             case "do":
-                return self._top(words[1:] or ["help"])
+                return self._meanwhile(words[1:] or ["help"])
             case "no":
                 if len(words) < 2:
                     raise Invalid([Problem(path="no", why="the field is required")])
@@ -271,17 +274,23 @@ class Session:
                 return self.help()
             case "show":
                 return self._show(words[1:])
+        edit.field(words[0], EDIT_HELP)
         return edit.set(words[0], words[1:])
+
+    def _meanwhile(self, words: list[str]) -> str:
+        if words[0] in AFTER_AN_EDIT:
+            raise Invalid([Problem(path=f"do {words[0]}", why="finish the edit first", hint="Type save or cancel.")])
+        return self._top(words)
 
     def _leave(self, edit: Edit) -> None:
         if len(edit.levels) > 1:
-            edit.leave()
+            edit.leave(keep=False)
         else:
             self.edit = None
 
     def _save(self, edit: Edit) -> str:
         if len(edit.levels) > 1:
-            edit.leave()
+            edit.leave(keep=True)
             return ""
         kind = edit.kind
         method, body = edit.changes()
@@ -305,7 +314,7 @@ def _asks(edit: Edit, name: str) -> bool:
 
 def _placement(found: Any) -> str:
     """Where each VIP is, who takes over next, and why: as sentences."""
-    lines = []
+    lines = [f"Note: {note}" for note in found.get("notes", ())]
     for vip in found["vips"]:
         places = ", ".join(f"{_name(p['se_ref'])} ({p['role']}, {p['state']})" for p in vip["placements"]) or "nowhere"
         lines.append(f"VIP {vip['vip_id']}: on {places}")

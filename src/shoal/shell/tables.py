@@ -60,6 +60,11 @@ def cell(field: Field, value: Any) -> str:
     return f"{value} {suffix}" if suffix else str(value)
 
 
+def fitted(text: str, columns: int) -> str:
+    """The same tables for a screen that wide: padding and rules give way, so that only rows with long values wrap."""
+    return "\n".join(_fitted(line, columns) if len(line) > columns else line for line in text.split("\n"))
+
+
 def plain_table(document: Any) -> str:
     """A runtime document, which has no schema: the same layout from its own members."""
     return box(("Field", "Value"), _plain(document, ""))
@@ -81,5 +86,16 @@ def _plain(value: Any, indent: str) -> list[tuple[str, str]]:
     return rows
 
 
+def _fitted(line: str, columns: int) -> str:
+    if line.startswith("+-"):
+        return line[: columns - 1] + "+"
+    if not (line.startswith("| ") and line.endswith(" |")):
+        return line
+    kept = line[:-1].rstrip()
+    return f"{kept:<{columns - 1}}|" if len(kept) < columns - 1 else kept + " |"
+
+
 def _line(text: str) -> str:
-    return text.replace("\n", "\\n").replace("\r", "")
+    """One line; what a terminal would obey instead of showing (an escape sequence in a name) is not passed on."""
+    text = text.replace("\n", "\\n").replace("\r", "")
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)

@@ -27,6 +27,7 @@ def at_rest(state: State, now: float) -> State:
         epoch=0,  # only ever compared with `PeerView.settled_at`
         stepped_at=_since(state.stepped_at, now),
         beat_at=_since(state.beat_at, now),
+        calm_until=_ahead(state.calm_until, now),
         listen_until=_ahead(state.listen_until, now),
         gateway_probed_at=_since(state.gateway_probed_at, now),
         gateway_answered_at=_since(state.gateway_answered_at, now),

@@ -354,7 +354,7 @@ class Engines:
 
 
 def _killed(node: Node) -> Node:
-    return replace(node, machine=DEAD, frozen_at=-1, rest=(), lost=False, backlog=())
+    return replace(node, machine=DEAD, lease=0, frozen_at=-1, rest=(), lost=False, backlog=())
 
 
 def _by_receiver(sent: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -36,6 +37,38 @@ from shoal.simulator.kernel import HEAL_S_MAX, OVERLAP_S_MAX, Broken, Kernel
 from shoal.wire.guard import Desired
 
 
+class Agenda:
+    """What happens when, in virtual seconds; at one moment, in the order it was put down."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = 0
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        self._order += 1
+        heapq.heappush(self._queue, (when, self._order, what))
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self._queue and self._queue[0][0] <= end:
+            when, _, what = heapq.heappop(self._queue)
+            self.now = max(self.now, when)
+            what()
+        self.now = end
+
+
+class Schedule(Protocol):
+    """An `Agenda`, or the loop that a whole simulated system runs on."""
+
+    @property
+    def now(self) -> float: ...
+
+    def at(self, when: float, what: Callable[[], None]) -> None: ...
+
+    def run(self, seconds: float) -> None: ...
+
+
 class Engine(Kernel):
     """A machine and the kernel under it. The kernel outlives the process: address and lease stay when it dies."""
 
@@ -58,7 +91,10 @@ class Engine(Kernel):
 
 
 class World:
-    """``delay_s``: (least, most) of a message; ``loss``: share of heartbeats lost (sessions' messages are not)."""
+    """``delay_s``: (least, most) of a message; ``loss``: share of heartbeats lost (sessions' messages are not).
+
+    ``on_tell(engine, effect)`` is what an agent would hear of its guard.
+    """
 
     def __init__(
         self,
@@ -67,32 +103,34 @@ class World:
         seed: int = 0,
         loss: float = 0.0,
         delay_s: tuple[float, float] = (0.0002, 0.0002),
+        schedule: Schedule | None = None,
+        on_tell: Callable[[str, Tell], None] = lambda engine, effect: None,
     ) -> None:
         self.random = random.Random(seed)
         self.seed, self.loss, self.delay_s = seed, loss, delay_s
-        self.now = 0.0
+        self._schedule = schedule or Agenda()
+        self._on_tell = on_tell
         self.engines = {n: Engine(n, i + 1) for i, n in enumerate(names)}
         self.cuts: set[frozenset[str]] = set()
         self.log: list[str] = []
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = 0
         self._overlap_since: dict[str, float] = {}
         self._met_at = 0.0
 
     # --- time ---
 
-    def at(self, when: float, what: Callable[[], None]) -> None:
-        self._order += 1
-        heapq.heappush(self._queue, (when, self._order, what))
+    @property
+    def now(self) -> float:
+        return self._schedule.now
 
-    def run(self, seconds: float) -> None:
-        end = self.now + seconds
-        while self._queue and self._queue[0][0] <= end:
-            when, _, what = heapq.heappop(self._queue)
-            self.now = max(self.now, when)
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        def happen() -> None:
             what()
             self.check()
-        self.now = end
+
+        self._schedule.at(when, happen)
+
+    def run(self, seconds: float) -> None:
+        self._schedule.run(seconds)
 
     def note(self, text: str) -> None:
         self.log.append(f"{self.now * 1000:8.1f} {text}")
@@ -116,9 +154,10 @@ class World:
                 self._sessions(engine, other, True)
 
     def kill(self, name: str) -> None:
-        """kill -9: the kernel stays, and ends the sessions."""
+        """kill -9: the kernel stays, and ends the sessions; the fence falls with the process."""
         engine = self.engines[name]
         engine.running = False
+        engine.lease_until = -1.0
         for other in self.engines.values():
             if other is not engine and self.connected(name, other.name):
                 self.at(self.now + 0.0003, lambda o=other: self.feed(o, Session(name, False)))  # type: ignore[misc]
@@ -148,6 +187,11 @@ class World:
         engine = self.engines[name]
         engine.desired = desired
         self.feed(engine, Told(desired))
+        for peer in engine.state.peers.values():
+            other = self.engines.get(peer.id)
+            meet = other is not None and other.running and name in other.state.peers and not peer.session
+            if other is not None and meet and engine.running and self.connected(name, peer.id):
+                self._sessions(engine, other, True)
 
     def set_haproxy(self, name: str, up: bool) -> None:
         self.engines[name].haproxy = up
@@ -167,8 +211,9 @@ class World:
             self.at(self.now + 0.0005, lambda a=at, p=peer: self.feed(a, Session(p.name, up)))  # type: ignore[misc]
 
     def _send(self, engine: Engine, send: Send) -> None:
-        for other in self.engines.values():
-            if other is engine or (send.to and send.to != other.name) or not self.connected(engine.name, other.name):
+        for name in [send.to] if send.to else engine.state.peers:
+            other = self.engines.get(name)
+            if other is None or other is engine or not self.connected(engine.name, name):
                 continue
             if isinstance(send.message, Heartbeat) and self.random.random() < self.loss:
                 continue
@@ -228,6 +273,7 @@ class World:
                     what = effect.ownership
                     claim = f"({what.claim.generation},{what.claim.count},{what.claim.rank})"
                     self.note(f"{engine.name} {'takes' if what.owner else 'gives up'} {what.vip} {claim}: {what.why}")
+                    self._on_tell(engine.name, effect)
                 case _:
                     pass
         if lost:

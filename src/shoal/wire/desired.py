@@ -26,7 +26,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """Failure detection, in force (not the vendor's defaults; see docs/architecture.md)."""
+    """Failure detection, in force (not the vendor's defaults; see `shoal.controller.timing`)."""
 
     heartbeat_interval_ms: int = 100
     heartbeat_misses: int = 3
@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, tag="settings"):
     slots_max: int
     """``max_vs_per_se``: an engine declines to take over beyond it and the next successor takes."""
     gateway: str = ""
+    heartbeat_key: bytes = b""
+    """What the group's guards sign their messages to one another with."""
 
 
 class Vip(msgspec.Struct, frozen=True, kw_only=True, tag="vip"):

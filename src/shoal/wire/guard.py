@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shoal.wire.desired import Peer, Timing, Vip
+from shoal.wire.desired import Peer, Settings, Timing, Vip
 from shoal.wire.messages import Owned, Ownership, PeerState
 
 
@@ -22,6 +22,10 @@ class GuardStart(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     haproxy_socket: str
     """Unix socket of an HAProxy listener that answers any HTTP request with 200 while HAProxy works."""
+    flows_max: int = 262_144
+    """Connections a spreading owner remembers the engine of; beyond it new ones go by their bucket."""
+    agent_command: tuple[str, ...] = ()
+    """Starts the agent again when it has died; empty = nobody watches it."""
 
 
 class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
@@ -32,8 +36,21 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
     vips: tuple[Vip, ...]
     slots_max: int
     gateway: str = ""
+    heartbeat_key: bytes = b""
+    """Signs what guards say to one another; messages signed otherwise are dropped."""
     idle_s: int = 600
     """How long a spread flow lives without a packet."""
+
+    @classmethod
+    def of(cls, settings: Settings, vips: tuple[Vip, ...]) -> Desired:
+        return cls(
+            timing=settings.timing,
+            peers=settings.peers,
+            vips=vips,
+            slots_max=settings.slots_max,
+            gateway=settings.gateway,
+            heartbeat_key=settings.heartbeat_key,
+        )
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag="report"):

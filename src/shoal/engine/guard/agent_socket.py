@@ -20,12 +20,17 @@ UNREAD_BYTES_MAX = 1024 * 1024
 
 
 class AgentSocket:
-    """``on_message`` and ``on_connect`` are called on the loop. An agent that does not read is cut off."""
+    """``on_message``, ``on_connect`` and ``on_end`` are called on the loop. An agent that does not read is cut off."""
 
     def __init__(
-        self, loop: Loop, path: Path, on_message: Callable[[ToGuard], None], on_connect: Callable[[], None]
+        self,
+        loop: Loop,
+        path: Path,
+        on_message: Callable[[ToGuard], None],
+        on_connect: Callable[[], None],
+        on_end: Callable[[], None],
     ) -> None:
-        self._loop, self._on_message, self._on_connect = loop, on_message, on_connect
+        self._loop, self._on_message, self._on_connect, self._on_end = loop, on_message, on_connect, on_end
         self._buffers: dict[socket.socket, bytearray] = {}
         self._decoder: msgspec.json.Decoder[ToGuard] = msgspec.json.Decoder(ToGuard)
         self._encoder = msgspec.json.Encoder()
@@ -35,6 +40,10 @@ class AgentSocket:
         path.chmod(0o600)
         self._listener.listen(AGENTS_MAX)
         loop.on_readable(self._listener, self._accept)
+
+    @property
+    def connected(self) -> bool:
+        return bool(self._buffers)
 
     def send(self, message: FromGuard) -> None:
         if not self._buffers:
@@ -86,3 +95,4 @@ class AgentSocket:
         self._loop.forget(agent)
         del self._buffers[agent]
         agent.close()
+        self._on_end()

@@ -14,11 +14,14 @@ from shoal.engine.guard import kernel
 from shoal.engine.guard.agent_socket import AgentSocket
 from shoal.engine.guard.arp import ArpSocket
 from shoal.engine.guard.claims import ClaimFile
+from shoal.engine.guard.exchange import Exchange, Flows, FlowsWanted
 from shoal.engine.guard.haproxy import HaproxyCheck
 from shoal.engine.guard.loop import Loop, Timer
 from shoal.engine.guard.netlink import Addresses, LinkMonitor
-from shoal.engine.guard.nft import Lease, Nft, NftError, ruleset, set_batch
-from shoal.engine.guard.peers import PeerNetwork
+from shoal.engine.guard.nft import Lease, Nft, NftError, ruleset, set_batch, sharing
+from shoal.engine.guard.peers import Message, PeerNetwork
+from shoal.engine.guard.revive import Revive
+from shoal.engine.guard.sockets import Sockets
 from shoal.engine.guard.spread import Spreader
 from shoal.ownership import events as on
 from shoal.ownership import initial, report, step, wake_at
@@ -52,21 +55,33 @@ class Guard:
         for address in self._addresses.ours(start.interface):  # left by a guard that was killed
             self._addresses.remove(start.interface, address)
         self._arp = ArpSocket(start.interface)
-        mac = self._arp.mac.hex(":")
+        mac = self._mac = self._arp.mac.hex(":")
         self._nft = Nft()
-        self._nft.run(ruleset(start.interface, mac, self._idle_s).encode())
+        self._nft.run_soon(ruleset(start.interface, mac, self._idle_s, start.flows_max).encode())
         self._lease = Lease(self._nft, start.interface)
-        self._spreader = Spreader(self._nft, start.engine, mac)
+        self._spreader = Spreader(self._nft, start.engine, start.interface, mac)
         self._link = LinkMonitor(start.interface)
         self._peers = PeerNetwork(
             self.loop,
             start.engine,
             start.address,
-            lambda message: self.feed(on.Heard(message)),
+            self._hear,
             lambda peer, up: self.feed(on.Session(peer, up)),
+            lambda peer, misses: self.feed(on.Loss(peer, misses)),
+        )
+        self._exchange = Exchange(
+            self.loop,
+            start.engine,
+            Sockets(self.loop),
+            self._spreader,
+            lambda message, to: self._peers.send(message, to),
+            lambda: self._idle_s,
         )
         self._haproxy = HaproxyCheck(self.loop, start.haproxy_socket, self._on_haproxy)
-        self._agent = AgentSocket(self.loop, directory / "guard.sock", self._on_agent, self._report)
+        self._agent = AgentSocket(
+            self.loop, directory / "guard.sock", self._on_agent, self._on_agent_there, lambda: self._revive.look()
+        )
+        self._revive = Revive(self.loop, start.agent_command, directory / "agent.log", lambda: self._agent.connected)
         self.loop.on_readable(self._arp, self._on_arp)
         self.loop.on_readable(self._link, self._on_link)
 
@@ -109,6 +124,12 @@ class Guard:
                 self._timer.cancel()
             self._timer = self.loop.at(wake, self._tick)
 
+    def _hear(self, message: Message) -> None:
+        if isinstance(message, FlowsWanted | Flows):
+            self._exchange.hear(message)
+        else:
+            self.feed(on.Heard(message))
+
     def _tick(self) -> None:
         self._timer = None
         self.feed(on.Tick())
@@ -129,8 +150,13 @@ class Guard:
                 self.feed(on.Link(up))
                 self._report()
 
+    def _on_agent_there(self) -> None:
+        self._revive.look()
+        self._report()
+
     def _on_agent(self, message: ToGuard) -> None:
         if isinstance(message, Stop):
+            self._revive.stop()
             self.stop()
             return
         self._prepare(message)
@@ -143,7 +169,7 @@ class Guard:
         vips = {a for v in desired.vips for a in v.addresses if _is_ipv4(a)}
         if desired.idle_s != self._idle_s:
             self._idle_s = desired.idle_s
-            log.info("flows idle time %d s: in force from the guard's next start", desired.idle_s)
+            self._nft.run(sharing(self._start.interface, self._mac, desired.idle_s).encode())
         self._lease.set_length(desired.timing.lease_ms)
         self._nft.run((set_batch("vips", self._vips, self._vips | vips) or " ").encode())
         on_lo = set(self._addresses.ours("lo"))
@@ -154,7 +180,7 @@ class Guard:
             self._addresses.remove("lo", address)
         self._vips |= vips
         self._spreader.know({p.id: p.mac for p in desired.peers})
-        self._peers.know(desired.peers)
+        self._peers.know(desired.peers, desired.heartbeat_key)
 
     # --- effects ---
 
@@ -195,12 +221,18 @@ class Guard:
             case on.Announce():
                 self._announce(effect.vip, effect.addresses)
             case on.Spread():
-                self._spreader.set(effect)
+                self._spread(effect)
                 if effect.vip in self._held:  # on a takeover it comes first, and `Tell` reports
                     self._report()
             case on.Tell():
                 self._tell(effect)
         return True
+
+    def _spread(self, effect: on.Spread) -> None:
+        if self._spreader.set(effect):
+            self._exchange.begin(effect.vip, effect.addresses, (self._start.engine, *effect.members, *effect.draining))
+        elif self._spreader.spread(effect.vip) is None:
+            self._exchange.end(effect.vip)
 
     def _take(self, effect: on.TakeVip) -> None:
         for address in effect.addresses:
@@ -217,6 +249,7 @@ class Guard:
         else:
             self._held.pop(effect.vip, None)
             self._spreader.drop(effect.vip)
+            self._exchange.end(effect.vip)
 
     def _announce(self, vip: str, addresses: tuple[str, ...]) -> None:
         """A new announcement replaces the rest of an older one."""

@@ -16,6 +16,7 @@ MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 SYSCTLS = {
     "net/ipv4/conf/all/arp_ignore": "1",  # answer only for addresses on the interface that was asked: `lo` is silent
     "net/ipv4/conf/all/arp_announce": "2",  # never speak of a VIP in a question of one's own
+    "net/ipv4/fwmark_reflect": "1",  # the answer to a marked packet bears its mark
     "net/ipv4/ip_nonlocal_bind": "1",  # HAProxy binds VIPs before they are here
 }
 

@@ -7,16 +7,27 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import time
 from collections.abc import Iterable
 
 log = logging.getLogger("shoal.guard.nft")
 
 TABLE = "netdev shoal"
+RESETS = "inet shoal"
+LIFE = "netdev shoal_life"
+"""Owned by this process (``flags owner``): the kernel removes it the moment the process is gone, however it ends."""
+ALIVE = 0x5A0B
+"""The mark of ARP that leaves while the process lives."""
+ASKED = 0x5A0A
+"""The mark of a packet that was handed to every member: whoever has no socket for it keeps quiet."""
 BUCKETS = 256
-FLOWS_MAX = 262144
+SYN_S = 30
+"""How long a flow's entry lives after its SYN, until a second packet comes: a SYN flood does not fill the table."""
 FIN_S = 20
 """How long a flow's entry stays after FIN or RST."""
 SEED = 0xBEEF
+RUN_SOON_TRIES = 20
+RUN_SOON_GAP_S = 0.01
 
 FLOW = "ip saddr . tcp sport . ip daddr . tcp dport"
 
@@ -48,19 +59,36 @@ class Nft:
         if self._run(self._context, batch):
             raise NftError((self._error(self._context) or b"").decode(errors="replace").strip())
 
+    def run_soon(self, batch: bytes) -> None:
+        """As `run`, but a table that a process which just died still owns gets a moment to go."""
+        for _ in range(RUN_SOON_TRIES - 1):
+            if self.tries(batch):
+                return
+            time.sleep(RUN_SOON_GAP_S)
+        self.run(batch)
+
     def tries(self, batch: bytes) -> bool:
         """Did the batch apply? For compare-and-set."""
         return not self._run(self._context, batch)
 
 
-def ruleset(interface: str, mac: str, idle_s: int) -> str:
-    """The whole table, made anew in one transaction.
+def asker(mac: str) -> str:
+    """The source MAC of packets that an engine hands to every member because it does not know whose they are: its own
+    with one bit turned, so that a switch learns it on the right port and the members can tell."""
+    first, rest = mac.split(":", 1)
+    return f"{int(first, 16) ^ 0x04:02x}:{rest}"
+
+
+def ruleset(interface: str, mac: str, idle_s: int, flows_max: int) -> str:
+    """All tables, made anew in one transaction.
 
     ``fence`` sits behind everything that can leave the interface, raw sockets too: ARP whose sender is a VIP passes
-    only while the lease lives. ``share`` sees packets for spread VIPs unless another engine has forwarded them
-    already, so that two engines that both think they own a VIP never play ping-pong.
+    only while the process exists and the lease lives. So a killed engine is silent at once, a frozen one when its
+    lease has run out. ``share`` sees packets for spread VIPs unless another engine has forwarded them
+    already, so that two engines that both think they own a VIP never play ping-pong. A packet that came by asking is
+    marked, its answer bears the mark too (``fwmark_reflect``), and if that is a reset it is dropped: another engine
+    may have the connection.
     """
-    flow = f"update @flows {{ {FLOW} timeout {idle_s}s : ether daddr }}"
     return f"""
 table {TABLE}
 delete table {TABLE}
@@ -69,41 +97,82 @@ table {TABLE} {{
   set vips {{ type ipv4_addr; }}
   set spread {{ type ipv4_addr; }}
   set peers {{ type ether_addr; }}
+  set askers {{ type ether_addr; }}
   set live {{ type ether_addr; elements = {{ {mac} }}; }}
+  set asking {{ type ipv4_addr; flags timeout; }}
+  map ask {{ type ipv4_addr : verdict; }}
   map buckets {{ type ipv4_addr . mark : ether_addr; }}
-  map former {{ type ipv4_addr : ether_addr; }}
   map flows {{
     type ipv4_addr . inet_service . ipv4_addr . inet_service : ether_addr
-    flags dynamic,timeout; size {FLOWS_MAX}; timeout {idle_s}s;
+    flags dynamic,timeout; size {flows_max}; timeout {idle_s}s;
   }}
+  chain share {{ }}
+  chain known {{ }}
+  chain fresh {{ }}
+  chain pick {{ }}
+  chain out {{ }}
   chain fence {{
     type filter hook egress device "{interface}" priority 0; policy accept;
+    arp saddr ip @vips meta mark != {ALIVE:#x} drop
     arp saddr ip @vips oifname != @lease drop
   }}
   chain ingress {{
     type filter hook ingress device "{interface}" priority 0; policy accept;
-    ip daddr @spread ip protocol tcp ether saddr != @peers goto share
+    ether saddr @askers meta mark set {ASKED:#x} accept
+    ip daddr @spread ether saddr != @peers goto share
   }}
+}}
+{sharing(interface, mac, idle_s)}
+table {LIFE} {{
+  flags owner;
+  chain egress {{
+    type filter hook egress device "{interface}" priority -10; policy accept;
+    ether type arp meta mark set {ALIVE:#x}
+  }}
+}}
+table {RESETS}
+delete table {RESETS}
+table {RESETS} {{
+  chain output {{
+    type filter hook output priority 0; policy accept;
+    meta mark {ASKED:#x} tcp flags & rst == rst drop
+  }}
+}}
+"""
+
+
+def sharing(interface: str, mac: str, idle_s: int) -> str:
+    """The rules of the spreading itself. ``idle_s``: how long a flow lives without a packet; a SYN's only `SYN_S`."""
+
+    def to_its_bucket(timeout_s: int) -> str:
+        return f"""
+    meta mark set jhash ip saddr . tcp sport mod {BUCKETS} seed {SEED:#x}
+    ether daddr set ip daddr . meta mark map @buckets
+    update @flows {{ {FLOW} timeout {timeout_s}s : ether daddr }}
+    goto out"""
+
+    flushed = "\n".join(f"flush chain {TABLE} {name}" for name in ("share", "known", "fresh", "pick", "out"))
+    return f"""
+{flushed}
+table {TABLE} {{
   chain share {{
+    ip protocol icmp icmp type {{ destination-unreachable, time-exceeded, parameter-problem }} ip daddr vmap @ask
+    ip frag-off & 0x3fff != 0 ip daddr vmap @ask
+    ip protocol != tcp accept
     tcp flags & (syn|ack) == syn goto fresh
     ether daddr set {FLOW} map @flows goto known
-    ether daddr set ip daddr map @former goto known
+    ip daddr @asking ip daddr vmap @ask
     goto pick
   }}
   chain known {{
     ether daddr != @live goto fresh
-    {flow}
+    update @flows {{ {FLOW} timeout {idle_s}s : ether daddr }}
     goto out
   }}
   chain fresh {{
-    delete @flows {{ {FLOW} : ether daddr }}
-    goto pick
+    delete @flows {{ {FLOW} : ether daddr }}{to_its_bucket(SYN_S)}
   }}
-  chain pick {{
-    meta mark set jhash ip saddr . tcp sport mod {BUCKETS} seed {SEED:#x}
-    ether daddr set ip daddr . meta mark map @buckets
-    {flow}
-    goto out
+  chain pick {{{to_its_bucket(idle_s)}
   }}
   chain out {{
     meta mark set 0

@@ -1,7 +1,13 @@
-"""The guards' own network: heartbeats by UDP, one TCP session per pair whose end is the kernel's notice of a death."""
+"""The guards' own network: heartbeats by UDP, one TCP session per pair whose end is the kernel's notice of a death.
+
+Every message is signed with the group's key (BLAKE2b, RFC 7693, keyed), so that an engine whose plan does not name
+this one yet, or no longer, is known for one of the group all the same: a stranger is answered as long as it speaks.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 import socket
 import struct
@@ -10,8 +16,10 @@ from collections.abc import Callable
 import msgspec
 
 from shoal.engine.guard import ENGINE_PORT
+from shoal.engine.guard.exchange import Flows, FlowsWanted
 from shoal.engine.guard.loop import Loop
-from shoal.ownership.events import PeerMessage, Resign
+from shoal.engine.guard.loss import Loss
+from shoal.ownership.events import Heartbeat, PeerMessage, Resign
 from shoal.wire.desired import Peer
 
 log = logging.getLogger("shoal.guard.peers")
@@ -21,40 +29,63 @@ RECONNECT_S = 0.1
 ACCEPTED_MAX = 256
 KEEPALIVE_S = 5
 USER_TIMEOUT_MS = 10_000
+SO_RCVBUFFORCE = 33
 LENGTH = struct.Struct("!H")
+NUMBER = struct.Struct("!Q")
+SIGNATURE_BYTES = 16
+STRANGER_S = 2.0
+"""A stranger that says nothing for so long is forgotten."""
+STRANGERS_MAX = 64
+RECEIVE_BYTES = 4 * 1024 * 1024
+"""Room for the flows of several engines at once."""
+
+Message = PeerMessage | FlowsWanted | Flows
 
 
 class PeerNetwork:
-    """``on_message(message)`` and ``on_session(peer id, up)`` are called on the loop. The lower id connects."""
+    """``on_message(message)``, ``on_session(peer id, up)`` and ``on_loss(peer id, misses)`` are called on the loop.
+
+    The lower id connects. ``misses``: how many of its heartbeats in a row must be missing to mean something.
+    """
 
     def __init__(
         self,
         loop: Loop,
         engine: str,
         address: str,
-        on_message: Callable[[PeerMessage], None],
+        on_message: Callable[[Message], None],
         on_session: Callable[[str, bool], None],
+        on_loss: Callable[[str, int], None],
     ) -> None:
         self._loop, self._engine, self._address = loop, engine, address
-        self._on_message, self._on_session = on_message, on_session
+        self._on_message, self._on_session, self._on_loss = on_message, on_session, on_loss
         self._peers: dict[str, Peer] = {}
         self._by_address: dict[str, str] = {}
+        self._strangers: dict[str, tuple[str, float]] = {}
+        self._sent = 0
+        self._losses: dict[str, Loss] = {}
+        self._key = b""
         self._sessions: dict[str, socket.socket] = {}
         self._connecting: dict[str, socket.socket] = {}
         self._buffers: dict[socket.socket, bytes] = {}
         self._accepted: dict[socket.socket, str] = {}
         self._encoder = msgspec.msgpack.Encoder()
-        self._decoder: msgspec.msgpack.Decoder[PeerMessage] = msgspec.msgpack.Decoder(PeerMessage)
+        self._encoded: tuple[Message | None, bytes] = (None, b"")
+        self._decoded: dict[str, tuple[bytes, Message]] = {}
+        """By address, what came last: heartbeats repeat themselves, and one of a thousand VIPs is long."""
+        self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
         self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._datagrams.setblocking(False)
+        self._datagrams.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES)
         self._datagrams.bind((address, ENGINE_PORT))
         loop.on_readable(self._datagrams, self._receive)
         self._listener = socket.create_server((address, ENGINE_PORT), backlog=64)
         self._listener.setblocking(False)
         loop.on_readable(self._listener, self._accept)
 
-    def know(self, peers: tuple[Peer, ...]) -> None:
-        """The peers in force; sessions with others end."""
+    def know(self, peers: tuple[Peer, ...], key: bytes) -> None:
+        """The peers in force, and the group's key; sessions with others end."""
+        self._key = key
         self._peers = {p.id: p for p in peers if p.id != self._engine}
         self._by_address = {p.address: p.id for p in self._peers.values()}
         for peer in tuple(self._sessions):
@@ -68,24 +99,37 @@ class PeerNetwork:
                 self._begin(self._by_address[address], connection)
         self.connect()
 
-    def send(self, message: PeerMessage, to: str = "") -> None:
-        data = self._encoder.encode(message)
+    def send(self, message: Message, to: str = "") -> None:
+        self._sent += 1
+        if self._encoded[0] is not message:
+            self._encoded = (message, self._encoder.encode(message))
+        data = self._signed(NUMBER.pack(self._sent) + self._encoded[1])
         if len(data) > DATAGRAM_BYTES_MAX:
             log.error("a message of %d bytes is too long for a datagram", len(data))
             return
-        for peer in self._peers.values():
-            if to and peer.id != to:
+        for peer, address in self._addresses():
+            if to and peer != to:
                 continue
             try:
-                self._datagrams.sendto(data, (peer.address, ENGINE_PORT))
+                self._datagrams.sendto(data, (address, ENGINE_PORT))
             except OSError as error:  # unreachable for now; silence is noticed by the peer
-                log.debug("to %s: %s", peer.id, error)
-            session = self._sessions.get(peer.id)
+                log.debug("to %s: %s", peer, error)
+            session = self._sessions.get(peer)
             if session is not None and isinstance(message, Resign):
                 try:
                     session.send(LENGTH.pack(len(data)) + data)
                 except OSError as error:
-                    log.info("session with %s: %s", peer.id, error)
+                    log.info("session with %s: %s", peer, error)
+
+    def _addresses(self) -> list[tuple[str, str]]:
+        if self._strangers:
+            now = self._loop.now()
+            self._strangers = {e: s for e, s in self._strangers.items() if now - s[1] < STRANGER_S}
+        strangers = [(engine, address) for engine, (address, _) in self._strangers.items()]
+        return [*((peer.id, peer.address) for peer in self._peers.values()), *strangers]
+
+    def _signed(self, data: bytes) -> bytes:
+        return hashlib.blake2b(data, key=self._key, digest_size=SIGNATURE_BYTES).digest() + data
 
     # --- datagrams ---
 
@@ -98,16 +142,41 @@ class PeerNetwork:
             except OSError as error:  # an ICMP answer to something sent
                 log.debug("datagrams: %s", error)
                 continue
-            self._take(data, address)
+            self._take(data, address, counts=True)
 
-    def _take(self, data: bytes, address: str) -> None:
-        try:
-            message = self._decoder.decode(data)
-        except msgspec.MsgspecError as error:
-            log.warning("nonsense from %s: %s", address, error)
+    def _take(self, data: bytes, address: str, *, counts: bool = False) -> None:
+        """``counts``: gaps in its numbers are datagrams that were lost."""
+        body = data[SIGNATURE_BYTES:]
+        if not hmac.compare_digest(self._signed(body), data):
+            log.debug("%s: not signed by this group", address)
             return
-        if self._by_address.get(address) == message.engine:
-            self._on_message(message)
+        content = body[NUMBER.size :]
+        last = self._decoded.get(address)
+        if last is not None and last[0] == content:
+            message = last[1]
+        else:
+            try:
+                message = self._decoder.decode(content)
+            except msgspec.MsgspecError as error:
+                log.warning("nonsense from %s: %s", address, error)
+                return
+            if isinstance(message, Heartbeat) and (last is not None or len(self._decoded) < STRANGERS_MAX):
+                self._decoded[address] = (content, message)
+        known = message.engine in self._peers
+        if message.engine == self._engine or (known and self._by_address.get(address) != message.engine):
+            return
+        if not known and (message.engine in self._strangers or len(self._strangers) < STRANGERS_MAX):
+            self._strangers[message.engine] = (address, self._loop.now())
+        self._on_message(message)
+        if counts and known:
+            self._count(message.engine, NUMBER.unpack_from(body)[0])
+
+    def _count(self, engine: str, number: int) -> None:
+        loss = self._losses.setdefault(engine, Loss())
+        before = loss.misses
+        loss.hear(number, self._loop.now())
+        if loss.misses != before:
+            self._on_loss(engine, loss.misses)
 
     # --- sessions ---
 

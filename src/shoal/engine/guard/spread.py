@@ -1,75 +1,109 @@
-"""Puts `Spread` into the kernel: buckets, members alive, former owners."""
+"""Puts `Spread` into the kernel: buckets, members alive, flows, and whom to ask for flows that nobody knows."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from shoal.engine.guard.buckets import deal
-from shoal.engine.guard.nft import TABLE, Nft, set_batch
+from shoal.engine.guard.nft import ASKED, TABLE, Nft, asker, set_batch
 from shoal.ownership.events import Spread
+
+ASK_S_MAX = 10
+"""The kernel ends the asking by itself after this time."""
+
+Flow = tuple[str, int, int]
+"""(client's address, client's port, the VIP's port)."""
 
 
 class Spreader:
     """``macs``: engine id -> MAC, this engine's own included; set by `know`. Each change is one transaction."""
 
-    def __init__(self, nft: Nft, engine: str, mac: str) -> None:
+    def __init__(self, nft: Nft, engine: str, interface: str, mac: str) -> None:
         self._nft = nft
         self._engine = engine
+        self._interface = interface
         self._macs = {engine: mac}
         self._mac = mac
         self._peers: set[str] = set()
+        self._askers: set[str] = set()
         self._live: set[str] = {mac}
         self._spreads: dict[str, Spread] = {}
-        self._alone: set[str] = set()
         self._tables: dict[str, tuple[str, ...]] = {}  # address -> MACs by bucket
-        self._former: dict[str, str] = {}  # address -> MAC
+        self._asked: dict[str, tuple[str, ...]] = {}  # address -> MACs that get what nobody knows
 
     def know(self, macs: dict[str, str]) -> None:
         self._macs = {**{k: v.lower() for k, v in macs.items() if v}, self._engine: self._mac}
         peers = set(self._macs.values()) - {self._mac}
-        self._run(set_batch("peers", self._peers, peers))
-        self._peers = peers
+        askers = {asker(mac) for mac in peers}
+        self._run(set_batch("peers", self._peers, peers) + set_batch("askers", self._askers, askers))
+        self._peers, self._askers = peers, askers
 
-    def set(self, spread: Spread) -> None:
-        """A VIP that is served by this engine alone is not in the kernel's tables at all, and costs nothing."""
+    def set(self, spread: Spread) -> bool:
+        """A VIP that is served by this engine alone is not in the kernel's tables at all, and costs nothing.
+
+        True if spreading begins: until all engines concerned have said which flows are theirs, and `settle` is
+        called, packets of unknown flows go to each of them.
+        """
         mac = self._macs
         members = tuple(dict.fromkeys(mac[m] for m in spread.members if m in mac))
-        others = {mac[e] for e in (*spread.members, *spread.draining, spread.former) if e in mac} - {self._mac}
-        text = ""
+        others = tuple(
+            dict.fromkeys(mac[e] for e in (*spread.members, *spread.draining) if mac.get(e, "") != self._mac)
+        )
+        old = self._spreads.get(spread.vip)
         if not others or not members:
-            if spread.vip in self._spreads:
-                text = self._leave(self._spreads.pop(spread.vip))
-            self._alone.add(spread.vip)
-        else:
-            # flows from the time it served alone are in no table: they are its own
-            former = mac.get(spread.former) or (self._mac if spread.vip in self._alone else "")
-            old = self._spreads.get(spread.vip)
-            if old is not None:
-                text += self._gone(tuple(a for a in old.addresses if a not in spread.addresses))
-            for address in spread.addresses:
-                text += self._table(address, deal(self._tables.get(address, ()), members))
-                text += self._send_unknown_to(address, former)
-            text += set_batch("spread", old.addresses if old else (), spread.addresses)
-            self._spreads[spread.vip] = spread
+            self._apply(self._leave(self._spreads.pop(spread.vip)) if old is not None else "")
+            return False
+        text = self._gone(tuple(a for a in old.addresses if a not in spread.addresses)) if old is not None else ""
+        for address in spread.addresses:
+            text += self._table(address, deal(self._tables.get(address, ()), members)) + self._ask(address, others)
+        text += set_batch("spread", old.addresses if old else (), spread.addresses)
+        begins = old is None
+        if begins:
+            text += (
+                f"add element {TABLE} asking {{ {', '.join(f'{a} timeout {ASK_S_MAX}s' for a in spread.addresses)} }}\n"
+            )
+        self._spreads[spread.vip] = spread
         self._apply(text)
+        return begins
+
+    def spread(self, vip: str) -> Spread | None:
+        return self._spreads.get(vip)
 
     def drop(self, vip: str) -> None:
-        self._alone.discard(vip)
         spread = self._spreads.pop(vip, None)
         if spread is not None:
             self._apply(self._leave(spread))
+
+    def load(self, address: str, engine: str, flows: Iterable[Flow], idle_s: int) -> None:
+        """These flows to ``address`` are ``engine``'s. A flow that is in the table already stays as it is."""
+        mac = self._macs.get(engine)
+        if mac is None:
+            return
+        keys = [f"{client} . {port} . {address} . {service}" for client, port, service in flows]
+        if keys and not self._adds(mac, keys, idle_s):
+            for key in keys:  # one of them has been begun anew meanwhile, and lives elsewhere
+                self._adds(mac, [key], idle_s)
+
+    def _adds(self, mac: str, keys: list[str], idle_s: int) -> bool:
+        elements = ", ".join(f"{key} timeout {idle_s}s : {mac}" for key in keys)
+        return self._nft.tries(f"add element {TABLE} flows {{ {elements} }}".encode())
+
+    def settle(self, vip: str) -> None:
+        """The asking is over: a packet of a flow nobody has spoken of gets the answer it deserves."""
+        spread = self._spreads.get(vip)
+        for address in spread.addresses if spread is not None else ():
+            self._nft.tries(f"delete element {TABLE} asking {{ {address} }}".encode())
 
     def _leave(self, spread: Spread) -> str:
         return set_batch("spread", spread.addresses, ()) + self._gone(spread.addresses)
 
     def _gone(self, addresses: tuple[str, ...]) -> str:
-        text = ""
-        for address in addresses:
-            text += self._table(address, ()) + self._send_unknown_to(address, "")
-        return text
+        return "".join(self._table(address, ()) + self._ask(address, ()) for address in addresses)
 
     def _apply(self, text: str) -> None:
         engines = {self._engine}
         for spread in self._spreads.values():
-            engines.update(spread.members, spread.draining, (spread.former,))
+            engines.update(spread.members, spread.draining)
         live = {self._macs[e] for e in engines if e in self._macs}
         self._run(text + set_batch("live", self._live, live))
         self._live = live
@@ -88,16 +122,22 @@ class Spreader:
             self._tables.pop(address, None)
         return text
 
-    def _send_unknown_to(self, address: str, mac: str) -> str:
-        old = self._former.get(address, "")
-        if old == mac:
+    def _ask(self, address: str, others: tuple[str, ...]) -> str:
+        """A chain of its own for each address: a copy to every other engine, the packet itself to this one."""
+        old = self._asked.get(address, ())
+        if old == others:
             return ""
-        text = f"delete element {TABLE} former {{ {address} }}\n" if old else ""
-        if mac:
-            self._former[address] = mac
-            return text + f"add element {TABLE} former {{ {address} : {mac} }}\n"
-        del self._former[address]
-        return text
+        chain = f"ask_{address.replace('.', '_')}"
+        if not others:
+            del self._asked[address]
+            gone = f"delete element {TABLE} ask {{ {address} : goto {chain} }}\n"
+            return gone + f"flush chain {TABLE} {chain}\ndelete chain {TABLE} {chain}\n"
+        self._asked[address] = others
+        copies = [f'ether daddr set {mac} dup to "{self._interface}"' for mac in others]
+        rules = [f"ether saddr set {asker(self._mac)}", *copies, f"meta mark set {ASKED:#x} accept"]
+        text = f"add chain {TABLE} {chain}\nflush chain {TABLE} {chain}\n"
+        text += "".join(f"add rule {TABLE} {chain} {rule}\n" for rule in rules)
+        return text + ("" if old else f"add element {TABLE} ask {{ {address} : goto {chain} }}\n")
 
     def _run(self, text: str) -> None:
         if text:

@@ -1,0 +1,209 @@
+"""A new owner learns which engine has which connection: it asks all that may have any, and they look at their sockets.
+
+Until all have answered, and for `ASK_S_MIN` at least, packets of unknown flows go to every engine (`Spreader.set`), so
+that no established connection is cut meanwhile. No copy of a flow table has to be kept in step for that.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from shoal.engine.guard.loop import Loop
+from shoal.engine.guard.sockets import Flow, Sockets
+from shoal.engine.guard.spread import Spreader
+
+log = logging.getLogger("shoal.guard.exchange")
+
+ASK_S_MIN = 1.0
+"""So long at least, a packet that no engine has a socket for is dropped and not answered by a reset."""
+ASK_S_MAX = 8.0
+AGAIN_S = 0.25
+"""Whoever has not answered completely is asked again."""
+REVIEW_S = 0.1
+FLOWS_A_MESSAGE = 150
+"""So that a message fits an Ethernet frame."""
+FLOWS_A_BATCH = 100
+"""Flows put into the kernel per turn of the loop: about a millisecond."""
+
+_FLOW = struct.Struct("!4sHH")
+
+
+class FlowsWanted(msgspec.Struct, frozen=True, array_like=True, tag="w"):
+    """Which established connections at ``addresses`` are yours? ``turn`` comes back with the answer."""
+
+    engine: str
+    vip: str
+    addresses: tuple[str, ...]
+    turn: int
+
+
+class Flows(msgspec.Struct, frozen=True, array_like=True, tag="f"):
+    """Part ``number`` of ``count`` of an engine's answer for one address (``count`` 0: more follow).
+
+    ``flows``: 8 bytes each, in network order: the client's address and port, and our port.
+    """
+
+    engine: str
+    vip: str
+    address: str
+    turn: int
+    number: int
+    count: int
+    flows: bytes
+
+
+class _Answer:
+    """One engine's answer for one address, as it comes in."""
+
+    def __init__(self) -> None:
+        self.numbers: set[int] = set()
+        self.count = 0
+
+    @property
+    def whole(self) -> bool:
+        return 0 < self.count == len(self.numbers)
+
+
+class _Collection:
+    def __init__(self, turn: int, addresses: tuple[str, ...], engines: Iterable[str], began: float) -> None:
+        self.turn, self.addresses, self.began, self.asked_at = turn, addresses, began, began
+        self.answers = {(engine, address): _Answer() for engine in engines for address in addresses}
+        self.flows = 0
+
+    def missing(self) -> list[str]:
+        return list(dict.fromkeys(engine for (engine, _), answer in self.answers.items() if not answer.whole))
+
+
+class Exchange:
+    """``send(message, to)`` reaches another engine's guard; ``idle_s()`` is the life of a flow's entry."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        engine: str,
+        sockets: Sockets,
+        spreader: Spreader,
+        send: Callable[[FlowsWanted | Flows, str], None],
+        idle_s: Callable[[], int],
+    ) -> None:
+        self._loop, self.engine, self._sockets, self._spreader = loop, engine, sockets, spreader
+        self._send, self._idle_s = send, idle_s
+        self._collections: dict[str, _Collection] = {}
+        self._to_load: deque[tuple[str, str, list[Flow]]] = deque()
+        self._turn = 0
+
+    def begin(self, vip: str, addresses: tuple[str, ...], engines: Iterable[str]) -> None:
+        """Collect the flows of ``vip`` from ``engines`` (this one may be among them)."""
+        self._turn += 1
+        now = self._loop.now()
+        collection = self._collections[vip] = _Collection(self._turn, addresses, engines, now)
+        self._ask(vip, collection)
+        self._loop.at(now + REVIEW_S, lambda: self._review(vip, collection))
+
+    def end(self, vip: str) -> None:
+        """The VIP is not spread here any more."""
+        self._collections.pop(vip, None)
+
+    def hear(self, message: FlowsWanted | Flows) -> None:
+        if isinstance(message, FlowsWanted):
+            self._answer(message)
+        else:
+            self._take(message)
+
+    # --- asking ---
+
+    def _ask(self, vip: str, collection: _Collection) -> None:
+        wanted = FlowsWanted(self.engine, vip, collection.addresses, collection.turn)
+        for engine in collection.missing():
+            if engine == self.engine:
+                self._answer(wanted)
+            else:
+                self._send(wanted, engine)
+
+    def _take(self, part: Flows) -> None:
+        collection = self._collections.get(part.vip)
+        answer = collection.answers.get((part.engine, part.address)) if collection else None
+        if collection is None or answer is None or part.turn != collection.turn or part.number in answer.numbers:
+            return
+        answer.numbers.add(part.number)
+        answer.count = part.count or answer.count
+        flows: list[Flow] = list(_FLOW.iter_unpack(part.flows))
+        collection.flows += len(flows)
+        for start in range(0, len(flows), FLOWS_A_BATCH):
+            self._to_load.append((part.engine, part.address, flows[start : start + FLOWS_A_BATCH]))
+        if flows:
+            self._loop.at(self._loop.now(), self._load)
+
+    def _load(self) -> None:
+        if self._to_load:
+            engine, address, flows = self._to_load.popleft()
+            named = [(socket.inet_ntoa(client), port, own) for client, port, own in flows]
+            self._spreader.load(address, engine, named, self._idle_s())
+        if self._to_load:
+            self._loop.at(self._loop.now(), self._load)
+
+    def _review(self, vip: str, collection: _Collection) -> None:
+        if self._collections.get(vip) is not collection:
+            return
+        now, spread = self._loop.now(), self._spreader.spread(vip)
+        alive = {self.engine, *(spread.members if spread else ()), *(spread.draining if spread else ())}
+        missing = [engine for engine in collection.missing() if engine in alive]
+        age = now - collection.began
+        if (missing or self._to_load or age < ASK_S_MIN) and age < ASK_S_MAX:
+            if missing and now >= collection.asked_at + AGAIN_S:
+                collection.asked_at = now
+                self._ask(vip, collection)
+            self._loop.at(now + REVIEW_S, lambda: self._review(vip, collection))
+            return
+        if missing:
+            log.warning("%s: no complete list of flows from %s", vip, ", ".join(missing))
+        log.info("%s: %d flows known after %.2f s", vip, collection.flows, age)
+        self._spreader.settle(vip)
+        del self._collections[vip]
+
+    # --- answering ---
+
+    def _answer(self, wanted: FlowsWanted) -> None:
+        for address in wanted.addresses:
+            _Speaker(self, wanted, address).start(self._sockets)
+
+    def say(self, part: Flows, to: str) -> None:
+        if to == self.engine:
+            self._take(part)
+        else:
+            self._send(part, to)
+
+
+class _Speaker:
+    """Cuts what the kernel lists into messages."""
+
+    def __init__(self, exchange: Exchange, wanted: FlowsWanted, address: str) -> None:
+        self._exchange, self._wanted, self._address = exchange, wanted, address
+        self._packed = bytearray()
+        self._number = 0
+
+    def start(self, sockets: Sockets) -> None:
+        sockets.list(self._address, self._piece, self._end)
+
+    def _piece(self, flows: list[Flow]) -> None:
+        for flow in flows:
+            self._packed += _FLOW.pack(*flow)
+        size = FLOWS_A_MESSAGE * _FLOW.size
+        while len(self._packed) > size:
+            self._say(bytes(self._packed[:size]), 0)
+            del self._packed[:size]
+
+    def _end(self) -> None:
+        self._say(bytes(self._packed), self._number + 1)
+
+    def _say(self, packed: bytes, count: int) -> None:
+        wanted = self._wanted
+        part = Flows(self._exchange.engine, wanted.vip, self._address, wanted.turn, self._number, count, packed)
+        self._number += 1
+        self._exchange.say(part, wanted.engine)

@@ -1,0 +1,99 @@
+"""This engine's own TCP connections at an address, from the kernel's socket tables (sock_diag(7)), a piece at a time.
+
+The kernel filters by address; a piece of the answer (some 300 sockets) is read per turn of the loop, so that
+heartbeats are not kept waiting by a hundred thousand connections.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+
+from shoal.engine.guard.loop import Loop
+
+log = logging.getLogger("shoal.guard.sockets")
+
+NETLINK_SOCK_DIAG = 4
+SOCK_DIAG_BY_FAMILY = 20
+NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+REQ_BYTECODE = 1
+BC_SOURCE = 7
+LIVE_STATES = sum(1 << state for state in (1, 3, 4, 5, 8, 9, 11))
+"""All but LISTEN, CLOSE, TIME_WAIT and SYN_SENT (include/net/tcp_states.h)."""
+PIECE_BYTES = 65536
+
+_HEADER = struct.Struct("=IHHII")
+_REQUEST = struct.Struct("=BBBBI")
+_PORTS = struct.Struct("!HH")
+
+Flow = tuple[bytes, int, int]
+"""(client's address, 4 bytes; client's port; our port)."""
+
+
+def request(address: str) -> bytes:
+    """A dump of the TCP sockets whose local address is ``address`` (IPv4)."""
+    condition = struct.pack("=BBxxi4s", socket.AF_INET, 32, -1, socket.inet_aton(address))
+    length = 4 + len(condition)
+    bytecode = struct.pack("=BBH", BC_SOURCE, length, length + 4) + condition
+    attribute = struct.pack("=HH", 4 + len(bytecode), REQ_BYTECODE) + bytecode
+    body = _REQUEST.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, 0, LIVE_STATES) + bytes(48) + attribute
+    header = _HEADER.pack(_HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 1, 0)
+    return header + body
+
+
+class _Dump:
+    def __init__(self, address: str, on_piece: Callable[[list[Flow]], None], on_end: Callable[[], None]) -> None:
+        self.address, self.on_piece, self.on_end = address, on_piece, on_end
+
+
+class Sockets:
+    """One dump at a time; the others wait for their turn."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_SOCK_DIAG)
+        self._waiting: deque[_Dump] = deque()
+        loop.on_readable(self._socket, self._read)
+
+    def list(self, address: str, on_piece: Callable[[list[Flow]], None], on_end: Callable[[], None]) -> None:
+        """``on_piece(flows)`` any number of times, then ``on_end()``; both on the loop."""
+        self._waiting.append(_Dump(address, on_piece, on_end))
+        if len(self._waiting) == 1:
+            self._ask()
+
+    def _ask(self) -> None:
+        self._socket.send(request(self._waiting[0].address))
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(PIECE_BYTES)
+        except BlockingIOError:
+            return
+        flows, ended = parsed(data)
+        dump = self._waiting[0]
+        if flows:
+            dump.on_piece(flows)
+        if ended:
+            self._waiting.popleft()
+            if self._waiting:
+                self._ask()
+            dump.on_end()
+
+
+def parsed(data: bytes) -> tuple[list[Flow], bool]:
+    """The sockets of one piece of the answer, and whether it was the last."""
+    flows: list[Flow] = []
+    at = 0
+    while at + _HEADER.size <= len(data):
+        length, kind, *_ = _HEADER.unpack_from(data, at)
+        if kind in (NLMSG_DONE, NLMSG_ERROR) or length < _HEADER.size:
+            if kind == NLMSG_ERROR:
+                log.error("sock_diag: error %d", -struct.unpack_from("=i", data, at + _HEADER.size)[0])
+            return flows, True
+        own_port, client_port = _PORTS.unpack_from(data, at + 20)
+        flows.append((data[at + 40 : at + 44], client_port, own_port))
+        at += (length + 3) & ~3
+    return flows, False

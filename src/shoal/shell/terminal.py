@@ -1,0 +1,96 @@
+"""The interactive loop: prompt, keys, paging. A line that fails costs that line, not the session nor its edit."""
+
+from __future__ import annotations
+
+import asyncio
+import pydoc
+import shutil
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app, run_in_terminal
+from prompt_toolkit.filters import Condition
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.shortcuts import CompleteStyle
+
+from shoal.errors import ShoalError
+
+from .complete import Choices, ShellCompleter, page
+from .session import Leave, Session
+from .tables import fitted
+from .words import cut
+
+
+def interact(session: Session) -> int:
+    """Until exit or Ctrl-D; the exit status is 0. Ctrl-C drops the line or stops the command, and keeps the edit."""
+    choices = Choices(session)
+    prompt: PromptSession[str] = PromptSession(
+        completer=ShellCompleter(choices),
+        complete_while_typing=False,
+        complete_in_thread=True,  # names come from the controller, which may be slow
+        complete_style=CompleteStyle.COLUMN,
+        key_bindings=_keys(choices),
+    )
+    while True:
+        try:
+            _run(session, prompt.prompt(session.prompt))
+        except KeyboardInterrupt:
+            continue
+        except (EOFError, Leave):
+            if session.edit is not None:
+                print(f"The edit of {session.edit.title} was not saved, and is dropped.")
+            return 0
+
+
+def _run(session: Session, text: str) -> None:
+    """A pasted text may hold several lines. What follows a failed one is left out: it was meant for another state."""
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            said, paged = session.run(line)
+            _print(said, paged=paged, lines=session.page_lines)
+        except ShoalError as error:
+            print(f"Error: {error}")
+        except KeyboardInterrupt:
+            print("Interrupted. What was sent may have been done." + (" The edit is kept." if session.edit else ""))
+        else:
+            continue
+        left = [line for line in lines[number:] if line.strip()]
+        if left:
+            print(f"{len(left)} more pasted lines were left out, from: {left[0].strip()}")
+        return
+
+
+def _keys(choices: Choices) -> KeyBindings:
+    keys = KeyBindings()
+
+    @Condition
+    def between_quotes() -> bool:
+        return bool(cut(get_app().current_buffer.document.text_before_cursor).open)
+
+    @keys.add("?", filter=~between_quotes)
+    def _ask(event: KeyPressEvent) -> None:
+        text = event.app.current_buffer.document.text_before_cursor
+
+        async def tell() -> None:
+            found = await asyncio.to_thread(choices.next, text)
+            lines = page(found, event.app.output.get_size().columns)
+            await run_in_terminal(lambda: print(lines), render_cli_done=True)
+
+        event.app.create_background_task(tell())
+
+    return keys
+
+
+def _print(text: str, *, paged: bool, lines: int | None) -> None:
+    size = shutil.get_terminal_size()
+    text = fitted(text, size.columns)
+    height = size.lines if lines is None else lines
+    if paged and height and _rows(text, size.columns) >= height:
+        pydoc.pager(text)
+    elif text:
+        print(text)
+
+
+def _rows(text: str, columns: int) -> int:
+    """How many rows of the screen it takes: wide lines wrap."""
+    return sum(max(1, -(-len(line) // columns)) for line in text.splitlines())

@@ -1,0 +1,187 @@
+"""An engine's agent as the controller and the guard know it: takes the desired state, applies it, reports."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from shoal.errors import NotReady
+from shoal.ownership import report
+from shoal.ownership.events import Tell
+from shoal.wire import desired as wire
+from shoal.wire import messages
+from shoal.wire.guard import Desired
+
+from .link import Connection, End
+from .ownership_world import World
+
+BOOT_S = 0.25
+"""From the start of its processes to the first look for a controller."""
+RECONNECT_S = 0.5
+APPLY_S = (0.02, 0.12)
+"""Least and most of what putting a new state into effect takes (a reload of HAProxy)."""
+DRAIN_S = (0.1, 6.0)
+"""How long the connections of a draining VIP live."""
+
+Connect = Callable[[str], Connection]
+
+
+class SimulatedAgent:
+    """``connect(engine)`` reaches a controller or raises NotReady. The desired state survives `kill`, as on a disk."""
+
+    def __init__(self, segment: World, engine: str, rank: int, address: str, mac: str, connect: Connect, seed: str):
+        self._segment = segment
+        self._engine = engine
+        self._rank = rank
+        self._address, self._mac = address, mac
+        self._connect = connect
+        self._random = random.Random(seed)
+        self._root = ""
+        self._parts: dict[str, bytes] = {}
+        self._applied = ""
+        self._starts = 0
+        self._wanted = asyncio.Event()
+        self._link: End[messages.FromController, messages.FromEngine] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._drains: dict[str, float] = {}
+        self.drain_s = DRAIN_S
+        self._thawed = asyncio.Event()
+        self._thawed.set()
+
+    def start(self) -> None:
+        self._starts += 1
+        self._applied = ""
+        self._wanted.set()
+        self._tasks = [asyncio.create_task(work) for work in (self._run(), self._apply_on())]
+        for task in self._tasks:
+            task.add_done_callback(_surface)
+
+    def kill(self) -> None:
+        """Its processes end; the kernel closes its sockets."""
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = []
+        if self._link is not None:
+            self._link.hang_up()
+            self._link = None
+        self._thawed.set()
+
+    def freeze(self) -> None:
+        self._thawed.clear()
+
+    def thaw(self) -> None:
+        self._thawed.set()
+
+    def told(self, effect: Tell) -> None:
+        """The guard took or gave up a VIP."""
+        self._say(effect.ownership)
+
+    # --- the controller ---
+
+    async def _run(self) -> None:
+        await asyncio.sleep(BOOT_S)
+        while True:
+            await self._thawed.wait()
+            try:
+                await self._attend(self._connect(self._engine).engine)
+            except NotReady:
+                self._link = None
+            await asyncio.sleep(RECONNECT_S * (0.5 + self._random.random()))
+
+    async def _attend(self, link: End[messages.FromController, messages.FromEngine]) -> None:
+        self._link = link
+        await link.send(self._hello())
+        reporting = asyncio.create_task(self._report_on())
+        try:
+            while True:
+                message = await link.receive()
+                await self._thawed.wait()
+                if isinstance(message, messages.State):
+                    self._accept(message)
+        finally:
+            reporting.cancel()
+            link.hang_up()
+
+    def _hello(self) -> messages.Hello:
+        return messages.Hello(
+            wire_version=messages.WIRE_VERSION,
+            engine=self._engine,
+            software="simulated",
+            incarnation=f"{self._engine}.{self._starts}",
+            address=self._address,
+            mac=self._mac,
+            root=self._applied,
+            parts=tuple(sorted((id, wire.digest(data)) for id, data in self._parts.items())),
+            owned=self._owned(),
+        )
+
+    def _accept(self, state: messages.State) -> None:
+        sent = dict(state.inline)
+        self._parts = {part.id: sent.get(part.id) or self._parts[part.id] for part in state.manifest.parts}
+        self._root = state.manifest.root
+        self._wanted.set()
+
+    async def _report_on(self) -> None:
+        while True:
+            await asyncio.sleep(messages.STATUS_INTERVAL_S)
+            await self._thawed.wait()
+            self._say(self._status())
+
+    def _say(self, message: messages.FromEngine) -> None:
+        link = self._link
+        if link is not None and self._thawed.is_set():
+            try:
+                link.say(message)
+            except NotReady:  # its end is noticed by the reader
+                pass
+
+    def _status(self) -> messages.Status:
+        machine = self._segment.engines[self._engine]
+        return messages.Status(
+            root=self._applied,
+            haproxy=machine.haproxy,
+            link=machine.link,
+            owned=self._owned(),
+            drained=self._drained(),
+        )
+
+    def _owned(self) -> tuple[messages.Owned, ...]:
+        return report(self._segment.engines[self._engine].state, self._segment.now).owned
+
+    def _drained(self) -> tuple[str, ...]:
+        now = self._segment.now
+        draining = [vip.id for vip in self._vips() if self._engine in vip.draining]
+        self._drains = {vip: self._drains.get(vip) or now + self._random.uniform(*self.drain_s) for vip in draining}
+        return tuple(vip for vip, end in self._drains.items() if now >= end)
+
+    # --- the desired state ---
+
+    def _vips(self) -> tuple[wire.Vip, ...]:
+        return _vips_of(self._parts)
+
+    async def _apply_on(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            root, parts = self._root, dict(self._parts)
+            await asyncio.sleep(self._random.uniform(*APPLY_S))
+            await self._thawed.wait()
+            if "settings" in parts:
+                settings = wire.decode_part(parts["settings"])
+                assert isinstance(settings, wire.Settings)
+                self._segment.tell(self._engine, Desired.of(settings, _vips_of(parts)))
+            self._applied = root
+            if root:
+                self._say(messages.Applied(root=root, how="reload", took_ms=1.0))
+
+
+def _surface(task: asyncio.Task[None]) -> None:
+    """What ended it, if not `kill`, fails the run."""
+    if not task.cancelled():
+        task.result()
+
+
+def _vips_of(parts: dict[str, bytes]) -> tuple[wire.Vip, ...]:
+    decoded = (wire.decode_part(data) for _, data in sorted(parts.items()))
+    return tuple(part for part in decoded if isinstance(part, wire.Vip))

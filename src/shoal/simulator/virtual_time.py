@@ -1,0 +1,102 @@
+"""An asyncio loop whose time passes only when nothing is left to do at the present moment.
+
+Code that takes its time from the loop (`asyncio.sleep`, `asyncio.timeout`) or from a `Clock` runs unchanged, hours in
+seconds, and the same way each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+EPOCH_S = 1_700_000_000.0
+"""The wall clock's reading at virtual time 0."""
+
+_T = TypeVar("_T")
+
+
+class Stuck(AssertionError):
+    """Everybody waits and nothing is due: in virtual time that is for ever."""
+
+
+class _Skipping(selectors.DefaultSelector):
+    """Instead of waiting it moves the loop's time on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise Stuck(f"nothing is due after {self.now:.3f} s of virtual time")
+        self.now += max(0.0, timeout)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """``failure``: the first exception that escaped a callback."""
+
+    def __init__(self) -> None:
+        self._skipping = _Skipping()
+        super().__init__(self._skipping)
+        self.failure: BaseException | None = None
+        self.set_exception_handler(self._note)
+
+    def time(self) -> float:
+        return self._skipping.now
+
+    @property
+    def now(self) -> float:
+        return self._skipping.now
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        self.call_at(when, what)
+
+    def run(self, seconds: float) -> None:
+        raise NotImplementedError("a whole system is moved on by awaiting, see SystemWorld.pass_time")
+
+    def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if self.failure is None:
+            self.failure = context.get("exception") or AssertionError(context["message"])
+
+
+class VirtualClock:
+    """A `shoal.controller.clock.Clock`. ``offset_s`` is how far the wall clock is wrong; set it to make it jump."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self.offset_s = 0.0
+
+    def now(self) -> float:
+        return EPOCH_S + self._loop.time() + self.offset_s
+
+    def monotonic(self) -> float:
+        return 1_000.0 + self._loop.time()  # 0 means "never" in many places
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, _T]]) -> _T:
+    """Run ``main(loop)`` to its end in virtual time. An exception in any callback fails the run."""
+    loop = VirtualLoop()
+    asyncio.set_event_loop(loop)
+    try:
+        result = loop.run_until_complete(main(loop))
+        if loop.failure is not None:
+            raise loop.failure
+        return result
+    finally:
+        _finish(loop)
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _finish(loop: VirtualLoop) -> None:
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))

@@ -1,0 +1,67 @@
+"""Whose a data directory is, and what `down --purge` may remove."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from shoal import data_directory
+from shoal.clouds.addressing import Addressing
+from shoal.errors import Invalid, NotReady
+
+
+def test_a_new_or_empty_directory_becomes_ours(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for folder in (tmp_path / "new" / "deep", empty):
+        data_directory.make(folder)
+        assert data_directory.is_ours(folder)
+        data_directory.make(folder)
+
+
+def test_a_directory_with_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(NotReady, match=r"thesis\.txt"):
+        data_directory.make(tmp_path)
+    with pytest.raises(NotReady, match="nothing was removed"):
+        data_directory.purge(tmp_path)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_purge_removes_ours_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    data_directory.make(folder)
+    for name in ("shoal.db", "shoal.db-wal", "controller.log.1"):
+        (folder / name).touch()
+    (folder / "engines" / "e1").mkdir(parents=True)
+    (folder / "notes").touch()
+    data_directory.purge(folder)
+    assert os.listdir(folder) == ["notes"]
+    (folder / "notes").unlink()
+    data_directory.make(folder)
+    data_directory.purge(folder)
+    assert not folder.exists()
+    data_directory.purge(folder)
+
+
+def test_a_path_that_can_not_be_made_is_told_in_words() -> None:
+    with pytest.raises(NotReady, match="/proc/nope"):
+        data_directory.make(Path("/proc/nope"))
+
+
+def test_one_controller_at_a_time_and_it_is_found_without_a_file(tmp_path: Path) -> None:
+    id = Addressing.of(tmp_path).id
+    assert data_directory.holder(id) is None
+    with data_directory.claim(id, tmp_path):
+        assert data_directory.holder(id) == os.getpid()
+        with pytest.raises(NotReady, match=str(os.getpid())):
+            data_directory.claim(id, tmp_path)
+    assert data_directory.holder(id) is None
+
+
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "127.0.0.0/8", "224.0.0.0/24", "169.254.0.0/16", "10.0.0.0/31"])
+def test_networks_no_service_can_live_in_are_refused(tmp_path: Path, network: str) -> None:
+    with pytest.raises(Invalid, match="--vip-network"):
+        Addressing.of(tmp_path, network)
