@@ -33,6 +33,7 @@ from shoal.simulator.explore import Result, explore, line
 from shoal.simulator.explored_engine import Step
 from shoal.simulator.explored_scenarios import ARMED, FIRST, SCENARIOS, UNARMED, USUAL, Scenario
 from shoal.simulator.explored_world import Budget
+from shoal.wire.guard import Desired
 
 Stepped = tuple[State, list[Effect]]
 
@@ -58,17 +59,16 @@ def test_a_run_is_repeated_to_the_last_state() -> None:
 # --- faulty machines ---
 
 
-def found(budget: Budget, faulty: Step = step, lease_ms: int = 0, plans: tuple[object, ...] = ()) -> Result:
+def found(budget: Budget, faulty: Step = step, lease_ms: int = 0, plans: tuple[Desired, ...] = (USUAL,)) -> Result:
     """In a scenario that the real machine passes."""
-    scenario = Scenario(name="mutant", plans=plans or (USUAL,), budget=budget, deep=budget)  # type: ignore[arg-type]
-    if faulty is not step or lease_ms:
-        sound = explore(scenario)
-        assert not sound.violation and not sound.truncated, sound.violation
+    scenario = Scenario(name="mutant", plans=plans, budget=budget, deep=budget)
+    sound = explore(scenario)
+    assert not sound.violation and not sound.truncated, sound.violation
     return explore(scenario, step=faulty, lease_ms=lease_ms)
 
 
 def test_kernels_that_grant_more_than_the_machine_believes_are_found_out() -> None:
-    assert "both answer for" in found(Budget(kills=1, losses=2), lease_ms=450).violation
+    assert "both answer for" in found(Budget(freezes=1, losses=2), lease_ms=450).violation
 
 
 def test_a_claim_without_probing_is_found_out() -> None:
@@ -76,7 +76,7 @@ def test_a_claim_without_probing_is_found_out() -> None:
         vips = {k: replace(v, asked_at=NEVER, answered_at=NEVER) for k, v in state.vips.items()}
         return step(replace(state, vips=vips), event, now)
 
-    assert "both answer for" in found(Budget(kills=1, losses=2), hasty).violation
+    assert "both answer for" in found(Budget(freezes=1, resets=1), hasty).violation
 
 
 def test_a_lower_claim_that_does_not_yield_is_found_out() -> None:

@@ -308,11 +308,11 @@ class Engines:
         return outcome
 
     def kill(self, number: int, age: int) -> tuple[int, int]:
-        """(node, age) once the process is gone: the kernel goes on."""
+        """(node, age) once the process is gone: the addresses stay, and the fence has fallen."""
         return self.rested(self.node(_killed(self.nodes[number])), age)
 
     def rested(self, number: int, age: int) -> tuple[int, int]:
-        """A dead engine's time matters only while its lease lives."""
+        """A dead engine's time does not matter once its lease is over."""
         node = self.nodes[number]
         if node.machine != DEAD or age < node.lease:
             return number, age
