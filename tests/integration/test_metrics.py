@@ -49,7 +49,7 @@ async def summed(api: Api, path: str, metric: str, **more: str) -> float:
     """Over the last quarter of an hour."""
     query = "&".join(f"{name}={value}" for name, value in more.items())
     found = await api.get(f"analytics/metrics/{path}?metric_id={metric}&step=5&limit=180&{query}")
-    return sum(point["value"] for series in found["series"] for point in series["data"])
+    return sum(float(point["value"]) for series in found["series"] for point in series["data"])
 
 
 async def exactly(api: Api, wanted: int, path: str, metric: str, **more: str) -> None:

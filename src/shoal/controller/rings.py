@@ -103,22 +103,24 @@ class Rings:
         news = cut if begin >= self.until else pieces(self.until, end) if end > self.until else []
         self.until = max(self.until, end)
         whole = end - begin
+        shares: list[tuple[int, int, float]] = []
+        lasts: list[tuple[int, int]] = []
         for number, parts in enumerate(cut[: len(self.resolutions)]):
             slots = self.resolutions[number].slots
             self._advance(number, parts[-1][0])
             oldest = self._heads[number] - slots
-            for slot, seconds in parts:
-                if slot <= oldest:
-                    continue
-                at, share = slot % slots, seconds / whole
-                for name, amount in amounts:
-                    if amount:
-                        self._values[name][number][at] += amount * share
-            at = parts[-1][0] % slots
-            for name, value in maxima:
-                if value and parts[-1][0] > oldest:
-                    ring = self._values[name][number]
-                    ring[at] = max(ring[at], value)
+            shares += [(number, slot % slots, seconds / whole) for slot, seconds in parts if slot > oldest]
+            lasts += [(number, slot % slots) for slot, _ in parts[-1:] if slot > oldest]
+        for name, amount in amounts:
+            if amount:
+                rings = self._values[name]
+                for number, at, share in shares:
+                    rings[number][at] += amount * share
+        for name, value in maxima:
+            if value:
+                rings = self._values[name]
+                for number, at in lasts:
+                    rings[number][at] = max(rings[number][at], value)
         for number, parts in enumerate(news[: len(self.resolutions)]):
             slots = self.resolutions[number].slots
             for slot, seconds in parts:
