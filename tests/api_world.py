@@ -13,6 +13,7 @@ from shoal.api.accounts import Accounts
 from shoal.api.app import App, Dependencies
 from shoal.controller.bootstrap import Options, bootstrap
 from shoal.controller.intent import Caller, Intent
+from shoal.controller.metrics import Metrics
 from shoal.controller.secrets import Secrets
 from shoal.controller.view import View
 from shoal.errors import NotFound, Refused
@@ -21,6 +22,7 @@ from shoal.store.memory import MemoryStore
 
 Document = dict[str, Any]
 PASSWORD = "a shoal of fish"
+EPOCH = 1_700_000_000.0 - 1_000.0
 HOST = "ctl.example:9443"
 
 
@@ -78,10 +80,22 @@ class Clock:
     def __call__(self) -> float:
         return self.s
 
+    def now(self) -> float:
+        return EPOCH + self.s
+
+    def monotonic(self) -> float:
+        return self.s
+
+    async def sleep(self, seconds: float) -> None:
+        self.s += seconds
+
 
 class World:
-    def __init__(self, app: App, store: MemoryStore, view: View, runtime: FakeRuntime, clock: Clock) -> None:
+    def __init__(
+        self, app: App, store: MemoryStore, view: View, runtime: FakeRuntime, clock: Clock, metrics: Metrics
+    ) -> None:
         self.app, self.store, self.view, self.runtime, self.clock = app, store, view, runtime, clock
+        self.metrics = metrics
         self.client = self.stranger()
 
     def stranger(self) -> httpx.AsyncClient:
@@ -133,8 +147,11 @@ async def api_world(directory: Path) -> AsyncIterator[World]:
     accounts = Accounts(store)
     await accounts.ensure_admin(PASSWORD)
     runtime, clock = FakeRuntime(view), Clock()
-    deps = Dependencies(view=view, intent=intent, registry=registry, accounts=accounts, runtime=runtime)
-    world = World(App(deps, clock), store, view, runtime, clock)
+    metrics = Metrics(clock)
+    deps = Dependencies(
+        view=view, intent=intent, registry=registry, accounts=accounts, runtime=runtime, metrics=metrics
+    )
+    world = World(App(deps, clock), store, view, runtime, clock, metrics)
     try:
         await world.login()
         yield world

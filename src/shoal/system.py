@@ -32,6 +32,7 @@ from shoal.controller import bootstrap, pki
 from shoal.controller.controller import Controller
 from shoal.controller.engine_documents import EngineDocuments
 from shoal.controller.intent import Intent
+from shoal.controller.metric_file import MetricFile
 from shoal.controller.rules import Rules
 from shoal.controller.secrets import Secrets
 from shoal.controller.view import View
@@ -132,6 +133,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             unseal=secrets.unseal,
             heartbeat_key=lambda group: secrets.derived(f"heartbeat/{group}"),
             gateway=names.gateway,
+            metric_file=MetricFile(options.data_dir / "metrics.bin"),
         )
         await controller.load()
         wire = await serve_wire(names.gateway, WIRE_PORT, authority.wire_server_context(), _attend(controller))
@@ -143,7 +145,14 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         certificate, key = authority.api_server_files(
             options.data_dir / "api", ["localhost", "shoal"], ["127.0.0.1", names.gateway, *_listed(options.host)]
         )
-        deps = Dependencies(view=view, intent=intent, registry=registry, accounts=Accounts(store), runtime=controller)
+        deps = Dependencies(
+            view=view,
+            intent=intent,
+            registry=registry,
+            accounts=Accounts(store),
+            runtime=controller,
+            metrics=controller.metrics,
+        )
         served = await serve(App(deps), listener, Path(certificate), Path(key))
         stack.push_async_callback(served.stop)
         yield served, new_password

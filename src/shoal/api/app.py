@@ -5,6 +5,7 @@
     app        routes, who may, faults              login      sessions, cookies, passwords
     objects    create, read, replace, patch, delete listing    filters, order, pages
     inventory  dashboards' entries, the event log   present    documents as a client sees them
+    metrics    measured history                     prometheus totals for a scraper
 """
 
 from __future__ import annotations
@@ -18,18 +19,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from shoal.controller.clock import SystemClock
 from shoal.controller.intent import Caller, Intent
+from shoal.controller.metrics import Metrics
 from shoal.controller.view import View
 from shoal.errors import NotFound, ShoalError
 from shoal.objects import ObjectType, Registry
 
-from . import listing
+from . import listing, prometheus
 from .accounts import Accounts
 from .context import READ_METHODS, Context, host_of, path_of, query_of, version_of
 from .errors import json_response, method_not_allowed, refusal, unexpected
 from .inventory import CONFIGS, Inventory, log_filters
 from .limits import LOG_PAGE_SIZE_MAX, REQUEST_WITHIN_S, decode_object, read_body
 from .login import VERSION, Login
+from .metrics import Analytics
 from .objects import Objects
 from .ports import Runtime
 from .present import Look, Present
@@ -44,6 +48,8 @@ class Dependencies(msgspec.Struct, kw_only=True):
     registry: Registry
     accounts: Accounts
     runtime: Runtime
+    metrics: Metrics | None = None
+    """What was measured; None = nothing is."""
 
 
 class App:
@@ -57,6 +63,8 @@ class App:
         self._login = Login(deps.view, deps.registry, deps.accounts, self._present, now)
         self._objects = Objects(deps.view, deps.registry, deps.intent, deps.runtime, self._present)
         self._inventory = Inventory(deps.view, deps.registry, deps.runtime, self._present)
+        self._metrics = deps.metrics or Metrics(SystemClock())
+        self._analytics = Analytics(self._metrics, self._objects, deps.registry, self._present)
         self._open: dict[str, Callable[[Request], object]] = {
             "": lambda request: WELCOME,
             "/api/initial-data": self._login.about,
@@ -94,6 +102,8 @@ class App:
             if request.method not in ("GET", "HEAD"):
                 raise method_not_allowed(request.method, path or "/", "GET")
             return json_response(self._open[path](request))
+        if path == "/metrics":
+            return await self._prometheus(await self._context(request, path))
         if not path.startswith("/api/"):
             raise NotFound(f"There is nothing at {path[:120]!r}.", hint="The API is under /api.")
         context = await self._context(request, path)
@@ -145,6 +155,8 @@ class App:
                 return await self._login.account(context)
             case ["analytics", "logs"]:
                 return self._logs(context)
+            case ["analytics", *rest]:
+                return await self._analytics.answer(context, rest)
             case [word, *rest] if word.removesuffix("-inventory") in CONFIGS and word.endswith("-inventory"):
                 return self._show_inventory(context, self._registry.type(word.removesuffix("-inventory")), rest)
         kind = self._kind(steps[0])
@@ -189,6 +201,17 @@ class App:
         page = self._objects.page(context, kind)
         entries = [self._inventory.entry(kind, stored, context.look) for stored in page.documents]
         return self._objects.envelope(context, page, entries)
+
+    async def _prometheus(self, context: Context) -> Response:
+        if not context.reads:
+            raise method_not_allowed(context.method, "/metrics", "GET")
+
+        def names(type: str) -> dict[str, str]:
+            return {d["uuid"]: d["name"] for d in self._objects.seen(context, self._registry.type(type))}
+
+        seen = prometheus.Names(names("serviceengine"), names("virtualservice"), names("pool"))
+        text = await asyncio.to_thread(prometheus.text, self._metrics.counted(), seen)
+        return Response(text, media_type=prometheus.CONTENT_TYPE)
 
     def _logs(self, context: Context) -> Response:
         if not context.reads:

@@ -102,13 +102,13 @@ def log_filters(request: Request, query: Mapping[str, str]) -> Document | None:
             filters["object"] = value
     for name, member in (("start", "since"), ("end", "until")):
         if query.get(name):
-            filters[member] = _moment(name, query[name])
+            filters[member] = moment(name, query[name])
     if query.get("duration"):
         filters.setdefault("since", time.time() - _seconds("duration", query["duration"]))
     return filters
 
 
-def _moment(name: str, text: str) -> float:
+def moment(name: str, text: str) -> float:
     try:
         # A "+" before the zone arrives as a space when it was not quoted.
         moment = datetime.datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)

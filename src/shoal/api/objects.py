@@ -46,12 +46,15 @@ class Objects:
             raise NotFound(f"There is no {kind.name} {uuid[:80]!r}.")
         return document
 
+    def seen(self, context: Context, kind: ObjectType) -> list[Document]:
+        """All stored objects of the type that the caller sees."""
+        return [d for d in self._view.all(kind.endpoint) if self._visible(context, kind, d)]
+
     def page(self, context: Context, kind: ObjectType) -> listing.Page:
         """The page of stored objects that the query asks for."""
         selection = listing.Selection(self._view, self._registry, kind, context.query)
         context.warnings += selection.warnings()
-        visible = [d for d in self._view.all(kind.endpoint) if self._visible(context, kind, d)]
-        selected = selection.apply(visible)
+        selected = selection.apply(self.seen(context, kind))
         if "name" in context.query and not context.all_tenants:
             # A tenant's own object hides admin's of the same name: clients demand at most one.
             own = [d for d in selected if uuid_of(d.get("tenant_ref", "")) == context.caller.tenant]

@@ -17,6 +17,8 @@ from .events import EventLog
 from .fleet import Fleet, Link, unplanned
 from .ledger import Ledger
 from .lifecycle import Documents, Lifecycle
+from .metric_file import MetricFile
+from .metrics import CONTROLLER, Metrics
 from .operations import CallerLike, Operations
 from .reconciler import Reconciler
 from .runtime import Runtime
@@ -28,7 +30,7 @@ class Controller:
 
     ``identity(engine id, name)`` issues an engine's certificate; ``unseal(text, context)`` opens private keys;
     ``heartbeat_key(group)`` is the secret its engines' heartbeats are signed with;
-    ``gateway`` is the data network's.
+    ``gateway`` is the data network's; ``metric_file`` is where measured history is kept over a restart.
     """
 
     def __init__(
@@ -42,11 +44,14 @@ class Controller:
         unseal: Callable[[str, str], str],
         heartbeat_key: Callable[[str], bytes],
         gateway: str = "",
+        metric_file: MetricFile | None = None,
         clock: Clock | None = None,
         fresh_id: FreshId = fresh_uuid,
     ) -> None:
         clock = clock or SystemClock()
         self.view = view
+        self.metrics = Metrics(clock, self._known)
+        self._metric_file = metric_file
         self.events_log = EventLog(store, clock)
         self.ledger = Ledger(store, fresh_id)
         self.fleet = Fleet(
@@ -55,6 +60,7 @@ class Controller:
             desired=lambda engine: self.compiler.parts(engine),
             on_change=self._engine_changed,
             on_ownership=self._ownership,
+            on_counters=self.metrics.take,
         )
         self.compiler = Compiler(
             view, self.ledger, self.fleet, unseal=unseal, heartbeat_key=heartbeat_key, gateway=gateway
@@ -80,6 +86,8 @@ class Controller:
         await self.ledger.load()
         await self.events_log.load()
         await self.lifecycle.adopt()
+        if self._metric_file is not None:
+            self._metric_file.load(self.metrics)
 
     async def run(self) -> None:
         """Plan, carry out, watch: until cancelled."""
@@ -89,6 +97,7 @@ class Controller:
                 tasks.create_task(self.reconciler.run(), name="reconciler")
                 tasks.create_task(self.lifecycle.run(), name="lifecycle")
                 tasks.create_task(self.events_log.run(), name="events")
+                tasks.create_task(self.metrics.run(self._metric_file), name="metrics")
         finally:
             unsubscribe()
 
@@ -129,6 +138,11 @@ class Controller:
         ]
 
     # --- the engines' side ---
+
+    def _known(self, kind: str, id: str) -> bool:
+        if kind == "serviceengine":
+            return id in self.ledger.engines
+        return kind == CONTROLLER or self.view.get(kind, id) is not None
 
     def _group(self, uuid: str) -> ServiceEngineGroup | None:
         document = self.view.get("serviceenginegroup", uuid)

@@ -18,6 +18,7 @@ from shoal.errors import ShoalError
 from shoal.placement.model import EngineState
 from shoal.wire import desired as wire
 from shoal.wire import messages
+from shoal.wire.counters import Counters
 
 from .clock import Clock
 from .desired import EngineParts, references
@@ -175,6 +176,8 @@ class Session:
                 self._fleet.changed(live.id)
             case messages.Status():
                 self._fleet.reported(live, message)
+            case Counters():
+                self._fleet.counted(live.id, message)
             case messages.Ownership():
                 self._fleet.ownership(live, message)
             case messages.Fetch():
@@ -210,11 +213,13 @@ class Fleet:
         desired: Callable[[str], EngineParts],
         on_change: Callable[[str], None],
         on_ownership: Callable[[str, messages.Ownership], None],
+        on_counters: Callable[[str, Counters], None] = lambda engine, message: None,
         name: str = "controller",
     ) -> None:
         self.clock = clock
         self.desired = desired
         self.changed = on_change
+        self.counted = on_counters
         self._record = record
         self._on_ownership = on_ownership
         self._name = name
@@ -308,9 +313,12 @@ class Fleet:
         self.changed(live.id)
 
     def reported(self, live: Live, status: messages.Status) -> None:
-        before, live.status = live.status, status
+        before = live.status
+        if status.partial and before is not None:
+            status = msgspec.structs.replace(status, servers=before.servers, services=before.services, partial=False)
+        live.status = status
         self.note_owned(live.id, status.owned)
-        if before is None or _weight(before) != _weight(status) or live.down_since is not None:
+        if before is None or _differ(before, status) or live.down_since is not None:
             self.changed(live.id)
 
     def ownership(self, live: Live, message: messages.Ownership) -> None:
@@ -356,7 +364,16 @@ class Fleet:
                 live.session.push()
 
 
+def _differ(before: messages.Status, status: messages.Status) -> bool:
+    """In what can change a plan or a runtime state (counters can't)."""
+    return _weight(before) != _weight(status) or (
+        before.servers is not status.servers and _states(before) != _states(status)
+    )
+
+
 def _weight(status: messages.Status) -> tuple[object, ...]:
-    """What in a status can change a plan or a runtime state (counters can't)."""
-    servers = tuple((s.service, s.server, s.state) for s in status.servers)
-    return status.haproxy, status.link, status.owned, status.drained, servers
+    return status.haproxy, status.link, status.owned, status.drained
+
+
+def _states(status: messages.Status) -> list[tuple[str, str, str]]:
+    return [(s.service, s.server, s.state) for s in status.servers]

@@ -26,9 +26,10 @@ from shoal.wire.guard import Changed, Desired, GuardStart, Report
 
 from . import measure
 from .guard_link import GuardLink
-from .haproxy import render, runtime
+from .haproxy import render
 from .haproxy.control import Control
 from .haproxy.process import Broken
+from .meter import Meter
 from .parts import Parts
 from .session import Session
 
@@ -60,6 +61,9 @@ class Agent:
             memory_mb=config.memory_mb,
         )
         self._control = Control(self._facts)
+        self._incarnation = uuid.uuid4().hex
+        self._meter = Meter(self._facts, self._control.process, config.interface, self._incarnation)
+        self._control.reloading = self._meter.reloading
         self._guard = GuardLink(
             GuardStart(
                 engine=config.id,
@@ -76,14 +80,17 @@ class Agent:
         self._session = Session(
             config, self._parts, hello=self._hello, status=lambda: self._status, on_state=lambda: self._wanted.set()
         )
-        self._incarnation = uuid.uuid4().hex
         self._stopping = asyncio.Event()
         self._wanted = asyncio.Event()
         self._due_at = 0.0
         self._applied: str | None = None
         self._owned: dict[str, messages.Owned] = {}
         self._report: Report | None = None
-        self._status = messages.Status(root="", haproxy=False, link=True)
+        self._status = messages.Status(root="", haproxy=False, link=True, partial=True)
+        self._servers: tuple[messages.ServerState, ...] = ()
+        self._states: tuple[tuple[str, str, str], ...] = ()
+        self._untold = False
+        """Servers and services were read and the controller has not heard of it."""
         self._cost = measure.Cost()
 
     def stop(self) -> None:
@@ -142,6 +149,7 @@ class Agent:
         if settings is not None:  # only now: what the guard claims must be served
             self._guard.want(Desired.of(settings, vips))
         self._applied = root
+        self._meter.wake()
         took_ms = (time.monotonic() - began) * 1000
         problems = {**unreadable, **{f"service/{id}": why for id, why in result.problems.items()}}
         if root:
@@ -176,6 +184,7 @@ class Agent:
     # --- the controller ---
 
     def _hello(self) -> messages.Hello:
+        self._meter.wake()  # the controller may know nothing of the servers
         return messages.Hello(
             wire_version=messages.WIRE_VERSION,
             engine=self.config.id,
@@ -192,40 +201,50 @@ class Agent:
 
     async def _measure_loop(self) -> None:
         due = 0.0
+        told: tuple[object, ...] = ()
         while True:
             await asyncio.sleep(MEASURE_INTERVAL_S)
-            try:
-                rows = await runtime.rows(render.admin_socket(self._facts))
-            except runtime.RuntimeFailure:
-                rows = []
-            before, self._status = self._status, self._measured(rows)
-            if _health(before) != _health(self._status) or time.monotonic() >= due:
-                due = time.monotonic() + messages.STATUS_INTERVAL_S
-                self._session.say(self._status)
+            fresh = await self._meter.look()
+            if fresh:
+                self._servers = measure.server_states(self._control.services, self._meter.rows)
+                self._states = tuple((s.service, s.server, s.state) for s in self._servers)
+            self._untold = self._untold or fresh
+            self._status = self._measured()
+            health, now = (*_health(self._status), self._states), time.monotonic()
+            if health != told or now >= due:
+                due, told = now + messages.STATUS_INTERVAL_S, health
+                self._session.say(self._whole() if self._untold else self._status)
+                self._untold = False
+            counters = self._meter.counters(self._control.services, (os.getpid(), self._guard.pid))
+            if counters is not None:
+                self._session.say(counters)
 
-    def _measured(self, rows: list[runtime.Row]) -> messages.Status:
-        services, report = self._control.services, self._report
+    def _measured(self) -> messages.Status:
+        """Without servers and services."""
+        report = self._report
         cpu, memory = self._cost.read([os.getpid(), self._control.process.worker])
         draining = [vip for vip in self._parts.vips() if self.config.id in vip.draining]
         busy = measure.connected_addresses() if draining else frozenset()
         return messages.Status(
             root=self._applied or "",
-            haproxy=bool(rows),
+            haproxy=bool(self._meter.rows),
             link=report.link if report else True,
             owned=tuple(self._owned.values()),
-            servers=measure.server_states(services, rows),
-            services=measure.service_stats(services, rows),
             peers=report.peers if report else (),
             cpu_percent=round(cpu, 1),
             memory_mb=round(memory, 1),
             drained=tuple(vip.id for vip in draining if busy.isdisjoint(map(measure.plain, vip.addresses))),
+            partial=True,
         )
+
+    def _whole(self) -> messages.Status:
+        services = measure.service_stats(self._control.services, self._meter.rows)
+        return msgspec.structs.replace(self._status, servers=self._servers, services=services, partial=False)
 
 
 def _health(status: messages.Status) -> tuple[object, ...]:
-    """What the controller should hear of at once."""
-    servers = tuple((s.service, s.server, s.state) for s in status.servers)
-    return status.haproxy, status.link, status.owned, status.drained, servers
+    """What the controller should hear of at once, beside the servers' states."""
+    return status.haproxy, status.link, status.owned, status.drained
 
 
 def _set_sysctls() -> None:

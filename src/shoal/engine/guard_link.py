@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,6 +48,15 @@ class GuardLink:
     def _tell(self, message: ToGuard) -> None:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(msgspec.json.encode(message) + b"\n")
+
+    @property
+    def pid(self) -> int:
+        """The guard's, by the kernel's word; 0 while there is no connection."""
+        found = self._writer.get_extra_info("socket") if self._writer is not None else None
+        if found is None:
+            return 0
+        pid, _, _ = struct.unpack("3i", found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+        return int(pid)
 
     async def run(self) -> None:
         """Keep the guard running and listen to it, until cancelled or `stop`."""

@@ -13,8 +13,9 @@ from pathlib import Path
 from shoal.wire.desired import Service
 from shoal.wire.messages import ServerState, ServiceStats
 
-from .haproxy import render, runtime
+from .haproxy import render
 from .haproxy.escape import word
+from .haproxy.stats import FRONTEND, Row
 
 STATES = {"UP": "up", "DOWN": "down", "DRAIN": "drain", "MAINT": "maint", "NOLB": "drain", "no": "up"}
 """HAProxy's words; ``no check`` counts as up."""
@@ -22,7 +23,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def server_states(services: Mapping[str, Service], rows: Iterable[runtime.Row]) -> tuple[ServerState, ...]:
+def server_states(services: Mapping[str, Service], rows: Iterable[Row]) -> tuple[ServerState, ...]:
     by_name = {(row.proxy, row.name): row for row in rows}
     found = []
     for service in services.values():
@@ -44,8 +45,8 @@ def server_states(services: Mapping[str, Service], rows: Iterable[runtime.Row]) 
     return tuple(found)
 
 
-def service_stats(services: Mapping[str, Service], rows: Iterable[runtime.Row]) -> tuple[ServiceStats, ...]:
-    fronts = {row.proxy: row for row in rows if row.name == "FRONTEND"}
+def service_stats(services: Mapping[str, Service], rows: Iterable[Row]) -> tuple[ServiceStats, ...]:
+    fronts = {row.proxy: row for row in rows if row.name == FRONTEND}
     return tuple(
         ServiceStats(
             service=id,

@@ -26,6 +26,7 @@ class Parts:
         self._hashes: dict[str, str] = {}
         self._decoded: dict[str, Part] = {}
         self._pool: dict[str, bytes] = {}
+        self._vips: tuple[Vip, ...] = ()
         self.problems: dict[str, str] = {}
         """Part id -> why it can't be read; the others count all the same."""
 
@@ -73,6 +74,7 @@ class Parts:
                 problems[id] = f"The part can't be read: {error}"
         self.root, self._data, self._decoded = root, parts, decoded
         self._hashes, self.problems = hashes, problems
+        self._vips = tuple(p for _, p in sorted(decoded.items()) if isinstance(p, Vip))
 
     def _save(self) -> None:
         """Certificates' keys are in it, so only root may read it."""
@@ -94,7 +96,7 @@ class Parts:
         return {p.id: p for p in self._decoded.values() if isinstance(p, Certificate)}
 
     def vips(self) -> tuple[Vip, ...]:
-        return tuple(p for _, p in sorted(self._decoded.items()) if isinstance(p, Vip))
+        return self._vips
 
     def settings(self) -> Settings | None:
         found = self._decoded.get("settings")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from shoal.wire.counters import Counters
 from shoal.wire.desired import Manifest
 
 WIRE_VERSION = 1
@@ -134,6 +135,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
     memory_mb: float = 0.0
     drained: tuple[str, ...] = ()
     """VIP ids this engine drains and has no connection left for."""
+    partial: bool = False
+    """``servers`` and ``services`` are left out: they are as in the last status that had them."""
 
 
 STATUS_INTERVAL_S = 1.0
@@ -172,5 +175,5 @@ class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
     why: str
 
 
-FromEngine = Hello | Fetch | Applied | Ownership | Status | Leaving
+FromEngine = Hello | Fetch | Applied | Ownership | Status | Counters | Leaving
 FromController = Welcome | State | Parts | Rejected

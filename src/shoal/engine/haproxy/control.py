@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,7 @@ log = logging.getLogger("shoal.haproxy")
 
 REFUSED_BINDS_MAX = 8
 """Services set aside one after another because their address can't be bound, before giving up."""
+Reloading = Callable[[], contextlib.AbstractAsyncContextManager[None]]
 _FRONTEND = re.compile(r"\bvs_(?P<service>[A-Za-z0-9_.:-]+)")
 
 
@@ -34,10 +36,11 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Control:
-    """One owner: the agent's apply task."""
+    """One owner: the agent's apply task. A reload happens inside ``reloading()``."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, reloading: Reloading = contextlib.nullcontext) -> None:
         self.facts = facts
+        self.reloading = reloading
         self.process = Process(facts)
         self._services: dict[str, Service] = {}
         self._config = ""
@@ -175,7 +178,8 @@ class Control:
                 if alive:
                     self._account(begin, end)
                     await self._carry_states(_without(services, {**problems, **refused}))
-                    await self.process.reload(config)
+                    async with self.reloading():
+                        await self.process.reload(config)
                     return "reload", config, refused
                 await self.process.start(config)
             except Broken as error:

@@ -46,7 +46,7 @@ class Process:
         self._directory = Path(facts.directory)
         self._record_file = self._directory / "haproxy.json"
         self.config_file = self._directory / "haproxy.cfg"
-        self._log_file = self._directory / "haproxy.log"
+        self.log_file = self._directory / "haproxy.log"
         self._child: subprocess.Popen[bytes] | None = None
         self._digest = ""
         self.master = 0
@@ -115,7 +115,7 @@ class Process:
         Path(state_file(self._facts)).write_text(carry.EMPTY)
         self._place(config)
         logged = self._log_size()
-        with self._log_file.open("ab") as log:
+        with self.log_file.open("ab") as log:
             self._child = subprocess.Popen(
                 ["haproxy", "-W", "-db", "-f", str(self.config_file)],
                 stdin=subprocess.DEVNULL,
@@ -213,14 +213,14 @@ class Process:
         return b"haproxy" in arguments[0] and str(self.config_file).encode() in arguments
 
     def _log_size(self) -> int:
-        size = self._log_file.stat().st_size if self._log_file.exists() else 0
+        size = self.log_file.stat().st_size if self.log_file.exists() else 0
         if size <= LOG_BYTES_MAX:
             return size
-        os.truncate(self._log_file, 0)
+        os.truncate(self.log_file, 0)
         return 0
 
     def _said_since(self, size: int) -> str:
-        with self._log_file.open("rb") as log:
+        with self.log_file.open("rb") as log:
             log.seek(size)
             return log.read().decode(errors="replace")
 

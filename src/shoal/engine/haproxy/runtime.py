@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 
 import msgspec
 
 from shoal.errors import ShoalError
 
+from .stats import parse_rows as parse_rows
+
 ANSWER_WITHIN_S = 2.0
 FRONTENDS, SERVERS = 1, 4
 """Types of rows in ``show stat``."""
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
+PROMPT = b"\n> "
 
 
 class RuntimeFailure(ShoalError):
     """HAProxy did not answer, or answered with an error."""
 
 
-class Row(msgspec.Struct, frozen=True):
-    """What is used of one row of ``show stat``. ``proxy`` and ``name`` as in the configuration."""
+class Reading(msgspec.Struct, frozen=True):
+    """What one worker says of itself (``show info``) and of its proxies (``show stat``), at one moment."""
 
-    proxy: str
-    name: str
-    status: str
-    check: str
-    current: int
-    total: int
-    requests: int
-    bytes_in: int
-    bytes_out: int
-    errors: int
+    info: dict[str, str]
+    table: str
+
+    @property
+    def worker(self) -> str:
+        """Names the worker; a pid alone may come again."""
+        return f"{self.info.get('Pid', '')}@{self.info.get('Start_time_sec', '')}"
+
+    def number(self, name: str) -> int:
+        """A figure of ``show info``; 0 when there is none."""
+        text = self.info.get(name, "")
+        return int(text) if text.isdigit() else 0
+
+
+READ = f"show info;show stat -1 {FRONTENDS | SERVERS} -1"
 
 
 async def command(path: str, text: str) -> str:
@@ -58,33 +65,55 @@ async def worker_pid(path: str) -> int:
     raise RuntimeFailure("HAProxy's `show info` names no pid.")
 
 
-async def rows(path: str) -> list[Row]:
-    """All frontends and servers."""
-    return parse_rows(await command(path, f"show stat -1 {FRONTENDS | SERVERS} -1"))
+async def reading(path: str) -> Reading:
+    """All frontends and servers. Raises RuntimeFailure."""
+    return parse_reading(await command(path, READ))
 
 
-def parse_rows(text: str) -> list[Row]:
-    """The CSV of ``show stat``; rows that are cut short are left out."""
-    table = csv.reader(text.lstrip("# ").splitlines())
-    at = {name: index for index, name in enumerate(next(table, []))}
+def parse_reading(text: str) -> Reading:
+    """Raises RuntimeFailure for what is no answer to `READ`."""
+    info, found, table = text.partition("\n# ")
+    if not found:
+        raise RuntimeFailure("HAProxy's answer has no statistics.")
+    pairs = (line.partition(": ") for line in info.splitlines())
+    return Reading({name: value.strip() for name, colon, value in pairs if colon}, table)
 
-    def number(cells: list[str], name: str) -> int:
-        cell = cells[at[name]]
-        return int(cell) if cell.isdigit() else 0
 
-    return [
-        Row(
-            proxy=cells[at["pxname"]],
-            name=cells[at["svname"]],
-            status=cells[at["status"]],
-            check=" ".join(filter(None, (cells[at["check_status"]].lstrip("* "), cells[at["last_chk"]]))),
-            current=number(cells, "scur"),
-            total=number(cells, "stot"),
-            requests=number(cells, "req_tot"),
-            bytes_in=number(cells, "bin"),
-            bytes_out=number(cells, "bout"),
-            errors=number(cells, "econ") + number(cells, "eresp") + number(cells, "ereq"),
-        )
-        for cells in table
-        if len(cells) >= len(at) - 1
-    ]
+class Line:
+    """An interactive connection to one worker. Opened before a reload, it goes on talking to the old worker, which no
+    other connection reaches any more. It keeps that worker from ending: close it when nothing else does."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, path: str) -> Line:
+        """Raises RuntimeFailure."""
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                line = cls(*await asyncio.open_unix_connection(path, limit=ANSWER_BYTES_MAX))
+        except (OSError, TimeoutError) as error:
+            raise RuntimeFailure(f"no line to HAProxy: {error or 'time-out'}") from error
+        await line.ask("prompt")
+        return line
+
+    async def ask(self, text: str) -> str:
+        """Raises RuntimeFailure; the line is closed then."""
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                self._writer.write(text.encode() + b"\n")
+                await self._writer.drain()
+                answer = await self._reader.readuntil(PROMPT)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            self.close()
+            raise RuntimeFailure(f"the line to HAProxy is cut: {error or 'time-out'}") from error
+        return answer[: -len(PROMPT)].decode(errors="replace").strip()
+
+    async def reading(self) -> Reading:
+        """Raises RuntimeFailure."""
+        answers = [await self.ask(text) for text in READ.split(";")]  # the prompt comes after each of them
+        return parse_reading("\n".join(answers))
+
+    def close(self) -> None:
+        self._writer.close()

@@ -1,0 +1,142 @@
+"""Totals that survive HAProxy's reloads: each worker begins at zero, the sums go on (what they are: wire/counters.py).
+
+Not known, and so not counted: what a worker did between its last reading and its end when it was killed; and what
+HAProxy did while no agent ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from shoal.wire import counters as wire
+from shoal.wire.desired import Service
+
+from .haproxy import render
+from .haproxy.escape import word
+from .haproxy.stats import FRONTEND, Row
+
+Key = tuple[str, str]
+"""(proxy, name)"""
+Totals = list[int]
+OF_SERVERS = ("retries", "queue_ms", "connect_ms", "response_ms", "total_ms", "timed")
+
+
+class Tally:
+    """Pure: rows of workers in, totals out."""
+
+    def __init__(self) -> None:
+        self._totals: dict[Key, Totals] = {}
+        self._workers: dict[str, dict[Key, Row]] = {}
+        self._built: dict[Key, wire.Counts] = {}
+        self._keys: dict[str, tuple[Service, tuple[Key, tuple[tuple[str, Key], ...]]]] = {}
+
+    @property
+    def fresh(self) -> bool:
+        """Whether no worker has been read yet."""
+        return not self._workers
+
+    def take(self, worker: str, rows: Iterable[Row], *, as_begin: bool = False) -> None:
+        """A reading of one worker. ``as_begin``: it ran before anyone counted, so what it says counts from here on."""
+        before = self._workers.get(worker, {})
+        now = {(row.proxy, row.name): row for row in rows}
+        self._workers[worker] = now
+        for key, row in now.items():
+            was = before.get(key)
+            if was is row:
+                continue
+            totals = self._totals.setdefault(key, [0] * len(_figures(row)))
+            self._built.pop(key, None)
+            if not as_begin:
+                _add(totals, was, row)
+        for key in before.keys() - now.keys():
+            self._built.pop(key, None)
+
+    def ended(self, worker: str) -> None:
+        """Nothing more will come of this worker."""
+        for key in self._workers.pop(worker, {}):
+            self._built.pop(key, None)
+
+    def only(self, workers: Iterable[str]) -> None:
+        """Other workers have ended."""
+        for worker in self._workers.keys() - set(workers):
+            self.ended(worker)
+
+    def report(self, services: Mapping[str, Service]) -> tuple[wire.ServiceCounts, ...]:
+        """The totals of these, and of at most `wire.SERVERS_MAX` servers. Those of others are forgotten."""
+        found, left = [], wire.SERVERS_MAX
+        self._keys = {id: self._keys_of(service) for id, service in services.items()}
+        for id, service in services.items():
+            front, named = self._keys[id][1]
+            servers = tuple((name, self._counts(key)) for name, key in named)
+            counts = _with_times(self._counts(front), [c for _, c in servers])
+            pool = service.pool.id if service.pool else ""
+            found.append(wire.ServiceCounts(id, counts, pool, servers[:left]))
+            left -= min(left, len(servers))
+        self._forget()
+        return tuple(found)
+
+    def _keys_of(self, service: Service) -> tuple[Service, tuple[Key, tuple[tuple[str, Key], ...]]]:
+        known = self._keys.get(service.id)
+        if known is not None and known[0] is service:
+            return known
+        back = render.backend_name(service.id)
+        servers = service.pool.servers if service.pool else ()
+        named = tuple((server.name, (back, word(server.name))) for server in servers)
+        return service, ((render.frontend_name(service.id), FRONTEND), named)
+
+    def _counts(self, key: Key) -> wire.Counts:
+        built = self._built.get(key)
+        if built is None:
+            present = [row for rows in self._workers.values() if (row := rows.get(key)) is not None]
+            totals = self._totals.get(key) or [0] * (len(wire.Counts.__struct_fields__) - 1)
+            built = self._built[key] = wire.Counts(sum(row.current for row in present), *totals)
+        return built
+
+    def _forget(self) -> None:
+        wanted = {key for _, (front, named) in self._keys.values() for key in (front, *(k for _, k in named))}
+        seen = wanted.union(*self._workers.values())
+        for key in self._totals.keys() - seen:
+            del self._totals[key]
+        for key in self._built.keys() - seen:
+            del self._built[key]
+
+
+def _figures(row: Row) -> Totals:
+    """In the order of `wire.Counts`, after ``open``; those a row does not have are 0."""
+    return [
+        row.total,
+        row.requests,
+        *row.responses,
+        row.bytes_in,
+        row.bytes_out,
+        row.errors,
+        row.retries,
+        *([0] * 5),
+    ]
+
+
+TIMED = len(_figures(Row("", "", "", ""))) - 1
+
+
+def _add(totals: Totals, was: Row | None, row: Row) -> None:
+    """What came since ``was``. A total that has fallen means that the row began anew (its server was added again)."""
+    now = _figures(row)
+    before = _figures(was) if was is not None else [0] * len(now)
+    if any(n < b for n, b in zip(now, before, strict=True)):
+        before = [0] * len(now)
+    grown = [n - b for n, b in zip(now, before, strict=True)]
+    timed = sum(grown[2:7]) if row.requests else grown[0]
+    if row.name != FRONTEND and timed:
+        means = (row.queue_ms, row.connect_ms, row.response_ms, row.total_ms)
+        grown[TIMED - 4 :] = [*(mean * timed for mean in means), timed]
+    for index, value in enumerate(grown):
+        totals[index] += value
+
+
+def _with_times(front: wire.Counts, servers: list[wire.Counts]) -> wire.Counts:
+    """A frontend knows no times and no retries; its servers do."""
+    if not any(counts.timed or counts.retries for counts in servers):
+        return front
+    return msgspec.structs.replace(front, **{name: sum(getattr(c, name) for c in servers) for name in OF_SERVERS})
