@@ -133,7 +133,12 @@ class Intent:
         async with self._writing:
             before = self._stored(kind, uuid, caller)
             _fresh(before, raw)
-            document, touched = patched(kind, before, raw)
+            tenant, cloud = scope_of(before)
+
+            def canonical(fields: Mapping[str, Any]) -> Document:
+                return self._references.canonical(kind, fields, tenant or caller.tenant, cloud or DEFAULT_CLOUD)
+
+            document, touched = patched(kind, before, raw, canonical)
             change = Change(
                 type=kind.endpoint, uuid=uuid, raw=document, before=before, touched=touched, system=caller.system
             )

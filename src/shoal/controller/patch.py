@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from shoal.errors import Invalid, Problem
@@ -12,10 +12,16 @@ from shoal.objects.check import kind_of, meant, shown
 
 OPERATORS = ("add", "replace", "delete", "remove", "json_patch", "update")
 JSON_PATCH_MAX = 500
+Canonical = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-def patched(kind: ObjectType, document: Mapping[str, Any], body: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    """(the document after the patch, the first-level fields it names). Raises Invalid."""
+def patched(
+    kind: ObjectType, document: Mapping[str, Any], body: Mapping[str, Any], canonical: Canonical = dict
+) -> tuple[dict[str, Any], set[str]]:
+    """(the document after the patch, the first-level fields it names). Raises Invalid.
+
+    ``canonical(fields)`` puts references into the stored form: the same object is the same entry however it is named.
+    """
     result: dict[str, Any] = copy.deepcopy(dict(document))
     touched: set[str] = set()
     known = [name for name in body if name in OPERATORS]
@@ -30,7 +36,7 @@ def patched(kind: ObjectType, document: Mapping[str, Any], body: Mapping[str, An
         elif not isinstance(value, Mapping):
             raise Invalid([Problem(path=operator, why=f"must be an object of fields, not {kind_of(value)}")])
         else:
-            for field, change in value.items():
+            for field, change in canonical(value).items():
                 _one(kind, result, operator, field, change)
                 touched.add(field)
     return result, touched

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -50,6 +51,16 @@ class References:
             return f"/api/{endpoint}/{uuid}"
 
         return kind.map_references(document, change), versions, problems
+
+    def canonical(self, kind: ObjectType, part: Mapping[str, Any], tenant: str, cloud: str) -> dict[str, Any]:
+        """A part of a document, as a PATCH gives it, with its references in stored form where they lead anywhere:
+        so that they can be compared. What leads nowhere stays, to be refused with the whole document."""
+
+        def change(path: str, type_name: str, value: str) -> str:
+            uuid, _ = self._find(type_name.lower(), value, tenant, cloud)
+            return value if uuid is None else f"/api/{type_name.lower()}/{uuid}"
+
+        return kind.map_references(part, change)
 
     def _find(self, type: str, value: str, tenant: str, cloud: str) -> tuple[str | None, str]:
         """(uuid or None, hint)."""

@@ -185,7 +185,8 @@ class ObjectType:
         return found
 
     def map_references(self, document: Mapping[str, Any], change: Callable[[str, str, str], str]) -> Document:
-        """A copy with every reference replaced by ``change(path, type name, value)``."""
+        """A copy with every reference replaced by ``change(path, type name, value)``; what a list names twice then
+        is in it once."""
         return _map(self.message, document, "", _if_reference(change))
 
     def map_sensitive(self, document: Mapping[str, Any], change: Callable[[str, str], str]) -> Document:
@@ -205,14 +206,21 @@ class ObjectType:
         return self.map_sensitive(new, lambda path, value: kept.get(path, "") if value == SENSITIVE_MASK else value)
 
     def entry_key(self, field: str, entry: Any) -> Any:
-        """What identifies a list entry for PATCH: address and port, else uuid, name, index ... else the whole."""
+        """What identifies a list entry for PATCH: address and port, else uuid, name, index, what it refers to ...,
+        else the whole with its defaults filled. References must be in stored form."""
         if not isinstance(entry, Mapping):
             return entry
         if isinstance(entry.get("ip"), Mapping):
             return ("ip", entry["ip"].get("addr"), entry.get("port", 0))
-        for name in ("uuid", "vip_id", "name", "index", "port"):
+        nested = self.fields[field].nested
+        refs = [name for name, member in nested.fields.items() if member.ref and member.required] if nested else []
+        for name in ("uuid", "vip_id", "name", "index", "port", *refs):
             if entry.get(name) is not None:
                 return (name, entry[name])
+        try:
+            entry = structs.complete(nested, dict(entry)) if nested else entry
+        except (msgspec.ValidationError, TypeError, ValueError, OverflowError, RecursionError):
+            pass  # what is wrong with it is told when the whole document is validated
         return msgspec.json.encode(entry, order="deterministic")
 
 
@@ -244,10 +252,23 @@ def _map_value(field: Field, value: Any, path: str, change: _Change) -> Any:
     if isinstance(value, list):
         if nested is not None:
             return [_map(nested, v, f"{path}.", change) if isinstance(v, Mapping) else v for v in value]
-        return [change(field, path, v) if isinstance(v, str) else v for v in value]
+        mapped = [change(field, path, v) if isinstance(v, str) else v for v in value]
+        return _each_once(mapped) if field.ref else mapped
     if nested is not None and isinstance(value, Mapping):
         return _map(nested, value, f"{path}.", change)
     return change(field, path, value) if isinstance(value, str) else value
+
+
+def _each_once(values: list[Any]) -> list[Any]:
+    """In order, without repetition. Values of a raw document may be anything."""
+    once: list[Any] = []
+    seen: set[str] = set()
+    for value in values:
+        if not isinstance(value, str) or value not in seen:
+            once.append(value)
+        if isinstance(value, str):
+            seen.add(value)
+    return once
 
 
 @functools.cache
