@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,12 @@ import httpx
 
 from shoal.api.accounts import Accounts
 from shoal.api.app import App, Dependencies
+from shoal.api.ports import Runtime
+from shoal.clouds.noop import NoopCloud
+from shoal.clouds.protocol import Identity
 from shoal.controller.bootstrap import Options, bootstrap
+from shoal.controller.controller import Controller
+from shoal.controller.engine_documents import EngineDocuments
 from shoal.controller.intent import Caller, Intent
 from shoal.controller.secrets import Secrets
 from shoal.controller.view import View
@@ -22,6 +28,7 @@ from shoal.store.memory import MemoryStore
 Document = dict[str, Any]
 PASSWORD = "a shoal of fish"
 HOST = "ctl.example:9443"
+RUN_S_MAX = 10.0
 
 
 class FakeRuntime:
@@ -125,20 +132,72 @@ class World:
 @asynccontextmanager
 async def api_world(directory: Path) -> AsyncIterator[World]:
     """Bootstrapped and logged in as admin. ``directory`` takes the key that seals secrets."""
+    async with _foundation(directory) as (store, view, intent):
+        runtime, clock = FakeRuntime(view), Clock()
+        app = await _app(store, view, intent, runtime, clock)
+        world = World(app, store, view, runtime, clock)
+        await world.login()
+        yield world
+        await world.client.aclose()
+
+
+class ControlledWorld(World):
+    """The REST face on the real controller, over a cloud whose engines never speak. It plans when told to `run`."""
+
+    controller: Controller
+    intent: Intent
+
+    async def run(self, done: Callable[[], object]) -> None:
+        """The controller works until ``done`` (at most `RUN_S_MAX`)."""
+        task = asyncio.create_task(self.controller.run())
+        try:
+            async with asyncio.timeout(RUN_S_MAX):
+                while not done():
+                    await asyncio.sleep(0.01)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def controlled_world(directory: Path) -> AsyncIterator[ControlledWorld]:
+    async with _foundation(directory) as (store, view, intent):
+        identity = Identity(key_pem=b"", certificate_pem=b"", ca_pem=b"")
+        controller = Controller(
+            store,
+            view,
+            NoopCloud(),
+            EngineDocuments(intent, view),
+            identity=lambda id, name: identity,
+            unseal=lambda text, context: text,
+            heartbeat_key=lambda group: b"",
+        )
+        await controller.load()
+        clock = Clock()
+        app = await _app(store, view, intent, controller, clock)
+        world = ControlledWorld(app, store, view, FakeRuntime(view), clock)
+        world.controller, world.intent = controller, intent
+        await world.login()
+        yield world
+        await world.client.aclose()
+
+
+@asynccontextmanager
+async def _foundation(directory: Path) -> AsyncIterator[tuple[MemoryStore, View, Intent]]:
     registry, store = load(), MemoryStore()
     view = View(store, registry)
     await view.start()
     intent = Intent(store, view, registry, Secrets.open(directory / "key"))
     await bootstrap(intent, view, Options(vip_network="10.9.0.0/24"))
-    accounts = Accounts(store)
-    await accounts.ensure_admin(PASSWORD)
-    runtime, clock = FakeRuntime(view), Clock()
-    deps = Dependencies(view=view, intent=intent, registry=registry, accounts=accounts, runtime=runtime)
-    world = World(App(deps, clock), store, view, runtime, clock)
     try:
-        await world.login()
-        yield world
+        yield store, view, intent
     finally:
-        await world.client.aclose()
         await view.stop()
         await store.close()
+
+
+async def _app(store: MemoryStore, view: View, intent: Intent, runtime: Runtime, clock: Clock) -> App:
+    accounts = Accounts(store)
+    await accounts.ensure_admin(PASSWORD)
+    deps = Dependencies(view=view, intent=intent, registry=load(), accounts=accounts, runtime=runtime)
+    return App(deps, clock)

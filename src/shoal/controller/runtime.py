@@ -17,6 +17,7 @@ from shoal.wire.messages import ServerState
 
 from .clock import Clock
 from .compiler import Compiler
+from .desired import passed_over
 from .fleet import Fleet
 from .ledger import Ledger
 from .reconciler import Reconciler
@@ -429,8 +430,9 @@ class Runtime:
         up = sum(server["oper_status"]["state"] == "OPER_UP" for server in servers)
         enabled = sum(server.enabled and pool.enabled for server in pool.servers)
         state, reason = self._pool_state(uuid)
+        unchecked = passed_over(self._view, self._found("pool", uuid))
         return {
-            "oper_status": oper_status(state, 0.0, reason),
+            "oper_status": oper_status(state, 0.0, reason, *unchecked),
             "num_servers": len(servers),
             "num_servers_enabled": enabled,
             "num_servers_up": up,

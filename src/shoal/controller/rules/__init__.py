@@ -4,6 +4,7 @@
 
     change   the write on its way        groups    service engine groups     engines   service engines
     services virtual services            pools     pools                     vips      VsVips
+    monitors health monitors
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from shoal.controller.view import View
 from shoal.errors import Invalid
 
-from . import engines, groups, pools, services, vips
+from . import engines, groups, monitors, pools, services, vips
 from .change import Around, Change, Rule
 from .services import overlap_between, ports_of
 from .vips import addresses_of
@@ -31,6 +32,7 @@ CHECK: dict[str, Rule] = {
     "serviceenginegroup": groups.check,
     "virtualservice": services.check,
     "pool": pools.check,
+    "healthmonitor": monitors.check,
     "vsvip": vips.check,
 }
 

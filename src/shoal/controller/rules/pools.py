@@ -1,6 +1,8 @@
-"""Pools: each server once."""
+"""Pools: each server once, and which health monitors are run."""
 
 from __future__ import annotations
+
+from shoal.controller.desired import passed_over
 
 from .change import Around, Change
 
@@ -21,3 +23,4 @@ def check(change: Change, around: Around) -> None:
         if key in seen:
             change.wrong(where, f"is servers[{seen[key]}] again ({key[0]}:{key[1]})")
         seen[key] = index
+    change.warnings += passed_over(around.view, pool)
