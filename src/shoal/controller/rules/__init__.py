@@ -4,7 +4,7 @@
 
     change   the write on its way        groups    service engine groups     engines   service engines
     services virtual services            pools     pools                     vips      VsVips
-    monitors health monitors
+    monitors health monitors             profiles  network profiles          networks  networks
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from shoal.controller.view import View
 from shoal.errors import Invalid
 
-from . import engines, groups, monitors, pools, services, vips
+from . import engines, groups, monitors, networks, pools, profiles, services, vips
 from .change import Around, Change, Rule
 from .services import overlap_between, ports_of
 from .vips import addresses_of
@@ -33,6 +33,8 @@ CHECK: dict[str, Rule] = {
     "virtualservice": services.check,
     "pool": pools.check,
     "healthmonitor": monitors.check,
+    "networkprofile": profiles.check,
+    "network": networks.check,
     "vsvip": vips.check,
 }
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from shoal.objects.views import uuid_of
 
+from . import profiles
 from .change import Around, Change
+from .profiles import USE_TCP
 
 
 def fill(change: Change, around: Around) -> None:
@@ -40,7 +42,22 @@ def check(change: Change, around: Around) -> None:
         change.wrong("services", f"port {overlap} is given twice")
     if service.get("pool_group_ref"):
         change.warnings.append("pool_group_ref is stored and has no effect yet: give pool_ref.")
+    _transport(change, around)
     _same_group(change, around)
+
+
+def _transport(change: Change, around: Around) -> None:
+    """HAProxy serves TCP. A service that says UDP and is served as TCP would be up, and dead to its clients."""
+    service = change.document
+    given = {"network_profile_ref": service.get("network_profile_ref", "")}
+    for index, port in enumerate(service.get("services", ())):
+        given[f"services[{index}].override_network_profile_ref"] = port.get("override_network_profile_ref", "")
+    for path, reference in given.items():
+        profile = around.view.get("networkprofile", uuid_of(reference))
+        if profile is not None and not profiles.served(profile):
+            change.wrong(
+                path, f"{profile['name']} is {profiles.protocol(profile)}, which is not served yet", hint=USE_TCP
+            )
 
 
 def _same_group(change: Change, around: Around) -> None:
