@@ -129,6 +129,10 @@ class World:
         return made
 
 
+def warnings_of(reply: httpx.Response) -> list[str]:
+    return reply.headers.get_list("x-shoal-warning")
+
+
 @asynccontextmanager
 async def api_world(directory: Path) -> AsyncIterator[World]:
     """Bootstrapped and logged in as admin. ``directory`` takes the key that seals secrets."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from shoal.objects.views import uuid_of
 from .change import Around, Change, Document
 
 HOST_BITS = 32
+POINT_TO_POINT_BITS = 31
+"""From here on a subnet has no network and broadcast address (RFC 3021)."""
+THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
 
 
 def fill(change: Change, around: Around) -> None:
@@ -42,9 +46,43 @@ def check(change: Change, around: Around) -> None:
                 change.wrong(where, "has no address (IPv4 only for now)", hint=hint)
                 continue
         address = change.address(f"{where}.ip_address.addr", vip["ip_address"]["addr"])
-        if address and around.reserved(address):
-            change.wrong(f"{where}.ip_address.addr", "is one of the engines' own addresses", address)
+        if address:
+            _fit(change, around, f"{where}.ip_address.addr", address)
     _unused(change, around, vips)
+
+
+def _fit(change: Change, around: Around, path: str, address: str) -> None:
+    """A VIP is the address of one machine, that others can reach."""
+    subnets = [s for document in around.view.all("network") for s in ipam.subnets(document)]
+    why = _no_host(ipaddress.IPv4Address(address), subnets)
+    if why:
+        hint = "Give the address of one machine, or auto_allocate_ip true without ip_address."
+        change.wrong(path, why, address, hint)
+    elif around.reserved(address):
+        change.wrong(path, "is one of the engines' own addresses", address)
+    elif not any(ipaddress.IPv4Address(address) in subnet for subnet in subnets):
+        change.warnings.append(
+            f"{path}: {address} lies in no configured network: only machines on the engines' own segment can reach it."
+        )
+
+
+def _no_host(address: ipaddress.IPv4Address, subnets: list[ipaddress.IPv4Network]) -> str:
+    """Why it can't be the address of one machine; "" if it can."""
+    if address.is_unspecified or address in THIS_NETWORK:
+        return "stands for no particular address: a listener on it would take every VIP's traffic"
+    if address.is_loopback:
+        return "is a loopback address"
+    if address.is_multicast:
+        return "is a multicast address"
+    if address.is_link_local:
+        return "is a link-local address"
+    if address.is_reserved:
+        return "is a broadcast or reserved address"
+    for subnet in subnets:
+        if subnet.prefixlen < POINT_TO_POINT_BITS and address in (subnet.network_address, subnet.broadcast_address):
+            edge = "network" if address == subnet.network_address else "broadcast"
+            return f"is the {edge} address of {subnet}"
+    return ""
 
 
 def _allocate(around: Around, vip: Mapping[str, Any], siblings: list[Document]) -> str:
