@@ -72,7 +72,9 @@ class FakeRuntime:
 
     def events(self, filters: Mapping[str, Any]) -> list[Document]:
         names = filters.get("name")
-        known = [{"event_id": "SE_DOWN"}, {"event_id": "VS_UP"}, {"event_id": "SE_UP"}]
+        known = [
+            {"event_id": name, "report_timestamp": 3.0 - at} for at, name in enumerate(("SE_DOWN", "VS_UP", "SE_UP"))
+        ]
         return [event for event in known if not names or event["event_id"] in names]
 
 
