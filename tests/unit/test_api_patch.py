@@ -69,3 +69,11 @@ async def test_a_reference_that_leads_nowhere_is_refused_when_added(world: World
     add = {"add": {"health_monitor_refs": ["/api/healthmonitor?name=none"]}}
     reply = await world.call("PATCH", path, 400, json=add)
     assert reply["problems"][0]["path"] == "health_monitor_refs"
+
+
+async def test_a_list_that_is_emptied_is_left_out_of_answers(world: World) -> None:
+    server = {"ip": {"addr": "10.0.0.1", "type": "V4"}, "port": 80}
+    path = f"/api/pool/{(await world.post('/api/pool', {'name': 'p', 'servers': [server]}))['uuid']}"
+    emptied = await world.call("PATCH", path, 200, json={"replace": {"servers": [], "health_monitor_refs": []}})
+    for document in (emptied, await world.get(path)):
+        assert "servers" not in document and "health_monitor_refs" not in document

@@ -168,7 +168,8 @@ class ObjectType:
         return decoded
 
     def emit(self, document: Mapping[str, Any], *, version: str = API_VERSION, skip_default: bool = False) -> Document:
-        """What a client of that version sees: later fields hidden (identity fields never), secrets masked."""
+        """What a client of that version sees: later fields hidden (identity fields never), secrets masked, empty lists
+        left out."""
         return _emit(self.message, document, version_key(version), skip_default, top=True)
 
     # --- references and secrets ---
@@ -298,7 +299,7 @@ def _emit(
     result: Document = {}
     for name, field in message.fields.items():
         value = document.get(name)
-        if value is None or name in hidden:
+        if value is None or name in hidden or (value == [] and not field.required):
             continue
         if skip_default and field.has_default and value == field.default and name not in IDENTITY:
             continue
