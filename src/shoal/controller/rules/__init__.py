@@ -5,6 +5,7 @@
     change   the write on its way        groups    service engine groups     engines   service engines
     services virtual services            pools     pools                     vips      VsVips
     monitors health monitors             profiles  network profiles          networks  networks
+    clusters the controller's nodes
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from shoal.controller.view import View
 from shoal.errors import Invalid
 
-from . import engines, groups, monitors, networks, pools, profiles, services, vips
+from . import clusters, engines, groups, monitors, networks, pools, profiles, services, vips
 from .change import Around, Change, Rule
 from .services import overlap_between, ports_of
 from .vips import addresses_of
@@ -35,6 +36,8 @@ CHECK: dict[str, Rule] = {
     "healthmonitor": monitors.check,
     "networkprofile": profiles.check,
     "network": networks.check,
+    "cluster": clusters.check,
+    "serviceengine": engines.check,
     "vsvip": vips.check,
 }
 
