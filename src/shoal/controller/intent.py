@@ -186,11 +186,11 @@ class Intent:
         self.rules.fill(change)
         document = kind.validate(change.raw, version=caller.version)
         document = kind.merge_sensitive(document, before or {})
-        tenant, cloud = scope_of(document)
         name = _name_of(kind, document)
         document, versions, problems = self._references.resolve(
-            kind, document, tenant or caller.tenant, cloud or DEFAULT_CLOUD, change.uuid
+            kind, document, caller.tenant, DEFAULT_CLOUD, own=change.uuid, before=before, system=caller.system
         )
+        problems += _moved(before, document)
         if problems:
             raise Invalid(problems)
         if kind.endpoint == "tenant" and change.uuid == ADMIN:
@@ -324,6 +324,15 @@ def _fresh(before: Document, raw: Mapping[str, Any]) -> None:
         raise Stale(
             "Concurrent update: the object changed since you read it.", hint="Read it again and redo the change."
         )
+
+
+def _moved(before: Document | None, after: Document) -> list[Problem]:
+    """An object stays where it was made: what refers to it, and its name, would be in another tenant or cloud."""
+    return [
+        Problem(path=field, value=shown(after.get(field)), why="an object can't be moved", hint="Create it anew there.")
+        for field in ("tenant_ref", "cloud_ref")
+        if before is not None and before.get(field) and before[field] != after.get(field)
+    ]
 
 
 def _name_of(kind: ObjectType, document: Document) -> str:
