@@ -16,6 +16,7 @@ from shoal.api.ports import Runtime
 from shoal.clouds.noop import NoopCloud
 from shoal.clouds.protocol import Identity
 from shoal.controller.bootstrap import Options, bootstrap
+from shoal.controller.clock import SystemClock
 from shoal.controller.controller import Controller
 from shoal.controller.engine_documents import EngineDocuments
 from shoal.controller.intent import Caller, Intent
@@ -56,6 +57,12 @@ class FakeRuntime:
             "percent_ses_up": 100,
             "vip_summary": [{"vip_id": "0", "num_se_assigned": self.scale, "service_engine": engines}],
         }
+
+    def beside(self, type: str, uuid: str) -> Document:
+        return {}
+
+    async def remove_engine(self, uuid: str) -> None:
+        self.calls.append(("serviceengine", uuid, "remove", {}))
 
     def cluster_runtime(self) -> Document:
         return {"cluster_state": {"state": "CLUSTER_UP_NO_HA"}}
@@ -147,6 +154,13 @@ async def api_world(directory: Path) -> AsyncIterator[World]:
         await world.client.aclose()
 
 
+class StillClock(SystemClock):
+    """No engine is taken for dead because the machine that runs the tests is slow."""
+
+    def monotonic(self) -> float:
+        return 1_000.0
+
+
 class ControlledWorld(World):
     """The REST face on the real controller, over a cloud whose engines never speak. It plans when told to `run`."""
 
@@ -177,6 +191,7 @@ async def controlled_world(directory: Path) -> AsyncIterator[ControlledWorld]:
             identity=lambda id, name: identity,
             unseal=lambda text, context: text,
             heartbeat_key=lambda group: b"",
+            clock=StillClock(),
         )
         await controller.load()
         clock = Clock()

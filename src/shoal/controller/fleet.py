@@ -118,6 +118,12 @@ class Session:
         """The desired state may have changed."""
         self._wanted.set()
 
+    def push_again(self) -> None:
+        """Send the whole desired state, whatever was sent before."""
+        self._sent_root = ""
+        self._live.pushed = {}
+        self._wanted.set()
+
     async def close(self) -> None:
         await self._link.close()
 
@@ -327,6 +333,13 @@ class Fleet:
         session = self.live(engine).session
         if session is not None:
             session.push()
+
+    def push_again(self, engine: str) -> bool:
+        """The same with everything it should run, as if it had nothing. False when it is not connected."""
+        session = self.live(engine).session
+        if session is not None:
+            session.push_again()
+        return session is not None
 
     def push_all(self) -> None:
         for live in self._live.values():

@@ -98,6 +98,18 @@ class Runtime:
         found: Document = reader(uuid) if reader else {}
         return found
 
+    def beside(self, type: str, uuid: str) -> Document:
+        """The runtime members that the GET of an object carries beside its configuration."""
+        if type != "virtualservice":
+            return {}
+        service = self._service(uuid)
+        group = self._view.get("serviceenginegroup", uuid_of(service.se_group_ref)) or {}
+        return {
+            "version": self._view.version(type, uuid),
+            "vip_runtime": [self._vip_runtime(service, record) for record in self._vips(service)],
+            "self_se_election": group.get("self_se_election", False),
+        }
+
     # --- cluster ---
 
     def cluster_runtime(self) -> Document:

@@ -16,7 +16,7 @@ from . import check, structs
 Document = dict[str, Any]
 SENSITIVE_MASK = "<sensitive>"
 IDENTITY = frozenset({"uuid", "name", "url", "tenant_ref", "cloud_ref", "_last_modified"})
-SERVER_MADE = frozenset({"url", "_last_modified", "vs_refs", "vip_runtime", "version", "runtime"})
+SERVER_MADE = frozenset({"url", "_last_modified", "vs_refs", "vip_runtime", "version", "self_se_election", "runtime"})
 """Members that the controller puts into answers; accepted back and dropped."""
 UNIT_SUFFIX = {
     "SEC": "sec",
