@@ -20,6 +20,7 @@ from shoal.controller.clock import SystemClock
 from shoal.controller.controller import Controller
 from shoal.controller.engine_documents import EngineDocuments
 from shoal.controller.intent import Caller, Intent
+from shoal.controller.pki import self_signed_default
 from shoal.controller.secrets import Secrets
 from shoal.controller.view import View
 from shoal.errors import NotFound, Refused
@@ -136,6 +137,12 @@ class World:
         }
         made: Document = await self.post("/api/virtualservice", body)
         return made
+
+
+def key_pair(name: str = "www.example.org") -> tuple[str, str]:
+    """(key, certificate) in PEM."""
+    key, certificate = self_signed_default(name)
+    return key.decode(), certificate.decode()
 
 
 def warnings_of(reply: httpx.Response) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.api_world import HOST, World, api_world
+from tests.api_world import HOST, World, api_world, key_pair
 
 
 @pytest.fixture
@@ -130,8 +130,9 @@ async def test_runtime_is_joined_when_asked_for(world: World) -> None:
 
 
 async def test_filters_are_no_oracle_for_secrets(world: World) -> None:
+    key, certificate = key_pair()
     await world.post(
-        "/api/sslkeyandcertificate", {"name": "k", "key": "very secret", "certificate": {"certificate": "x"}}
+        "/api/sslkeyandcertificate", {"name": "k", "key": key, "certificate": {"certificate": certificate}}
     )
     stored = next(d for d in world.view.all("sslkeyandcertificate") if d["name"] == "k")["key"]
     for params in (

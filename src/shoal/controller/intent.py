@@ -196,12 +196,13 @@ class Intent:
         if kind.endpoint == "tenant" and change.uuid == ADMIN:
             document.pop("tenant_ref", None)
         change.document = document
+        kept = _secrets_of(kind, before)
+        change.unseal = lambda field, value: self._unseal(kind, change.uuid, field, value, kept)
         self.rules.check(change)
         document = change.document
         document["uuid"] = change.uuid
         self._check_name(kind, document, name, change.uuid)
         document["_last_modified"] = self._next_stamp()
-        kept = _secrets_of(kind, before)
         sealed = kind.map_sensitive(document, lambda path, value: self._seal(kind, change.uuid, path, value, kept))
         keys = Keys()
         key = intent_key(kind.endpoint, change.uuid)
@@ -246,6 +247,9 @@ class Intent:
         if not value or value in kept:
             return value
         return self._secrets.seal(value, f"{kind.endpoint}/{uuid}/{path}")
+
+    def _unseal(self, kind: ObjectType, uuid: str, path: str, value: str, kept: frozenset[str]) -> str:
+        return self._secrets.unseal(value, f"{kind.endpoint}/{uuid}/{path}") if value in kept else value
 
     async def _deletable(self, kind: ObjectType, document: Document) -> None:
         uuid = document["uuid"]

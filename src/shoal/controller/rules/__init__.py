@@ -5,7 +5,7 @@
     change   the write on its way        groups    service engine groups     engines   service engines
     services virtual services            pools     pools                     vips      VsVips
     monitors health monitors             profiles  network profiles          networks  networks
-    clusters the controller's nodes
+    clusters the controller's nodes      certificates  keys and certificates
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from shoal.controller.view import View
 from shoal.errors import Invalid
 
-from . import clusters, engines, groups, monitors, networks, pools, profiles, services, vips
+from . import certificates, clusters, engines, groups, monitors, networks, pools, profiles, services, vips
 from .change import Around, Change, Rule
 from .services import overlap_between, ports_of
 from .vips import addresses_of
@@ -37,6 +37,7 @@ CHECK: dict[str, Rule] = {
     "networkprofile": profiles.check,
     "network": networks.check,
     "cluster": clusters.check,
+    "sslkeyandcertificate": certificates.check,
     "serviceengine": engines.check,
     "vsvip": vips.check,
 }

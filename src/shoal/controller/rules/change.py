@@ -28,6 +28,13 @@ class Change(msgspec.Struct, kw_only=True):
     problems: list[Problem] = []
     system: bool = False
     """The controller's own write."""
+    unseal: Callable[[str, str], str] = lambda field, value: value
+    """Opens what a write keeps of the stored secrets: ``unseal(field, value)``."""
+
+    def secret(self, field: str) -> str:
+        """A first-level secret in plain text; "" when there is none."""
+        value = self.document.get(field)
+        return self.unseal(field, value) if value else ""
 
     def wrong(self, path: str, why: str, value: object = "", hint: str = "") -> None:
         self.problems.append(Problem(path=path, why=why, value=str(value)[:60] if value != "" else "", hint=hint))

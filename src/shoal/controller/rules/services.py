@@ -11,6 +11,8 @@ from . import profiles
 from .change import Around, Change
 from .profiles import USE_TCP
 
+DEFAULT_CERTIFICATE = "System-Default-Cert"
+
 
 def fill(change: Change, around: Around) -> None:
     change.default(around.view, "se_group_ref", "serviceenginegroup", "Default-Group")
@@ -20,6 +22,17 @@ def fill(change: Change, around: Around) -> None:
     change.default(around.view, "application_profile_ref", "applicationprofile", "System-HTTP")
     if not change.raw.get("cloud_type"):
         change.raw["cloud_type"] = "CLOUD_NONE"
+    if _wants_tls(change.raw.get("services")) and not change.raw.get("ssl_key_and_certificate_refs"):
+        found = next((d for d in around.view.all("sslkeyandcertificate") if d["name"] == DEFAULT_CERTIFICATE), None)
+        if found is not None:
+            change.raw["ssl_key_and_certificate_refs"] = [f"/api/sslkeyandcertificate/{found['uuid']}"]
+            change.warnings.append(
+                f"No certificate was given: {DEFAULT_CERTIFICATE} is used, which clients don't trust."
+            )
+
+
+def _wants_tls(ports: object) -> bool:
+    return isinstance(ports, list) and any(isinstance(port, dict) and port.get("enable_ssl") is True for port in ports)
 
 
 def check(change: Change, around: Around) -> None:
@@ -43,6 +56,7 @@ def check(change: Change, around: Around) -> None:
     if service.get("pool_group_ref"):
         change.warnings.append("pool_group_ref is stored and has no effect yet: give pool_ref.")
     _transport(change, around)
+    _certificates(change, around)
     _same_group(change, around)
 
 
@@ -58,6 +72,19 @@ def _transport(change: Change, around: Around) -> None:
             change.wrong(
                 path, f"{profile['name']} is {profiles.protocol(profile)}, which is not served yet", hint=USE_TCP
             )
+
+
+def _certificates(change: Change, around: Around) -> None:
+    """TLS needs a certificate with its key: without, the whole service would not be served."""
+    refs = change.document.get("ssl_key_and_certificate_refs", ())
+    for index, reference in enumerate(refs):
+        found = around.view.get("sslkeyandcertificate", uuid_of(reference)) or {}
+        if not found.get("key"):
+            why = f"{found.get('name')} has no private key"
+            change.wrong(f"ssl_key_and_certificate_refs[{index}]", why, hint="Give one with certificate and key.")
+    if _wants_tls(change.document.get("services")) and not refs:
+        hint = "Give the reference of a certificate, or set enable_ssl to false."
+        change.wrong("ssl_key_and_certificate_refs", "required by enable_ssl, and missing", hint=hint)
 
 
 def _same_group(change: Change, around: Around) -> None:
