@@ -97,6 +97,8 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
     store = await SqliteStore.open(options.data_dir / "shoal.db")
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
+        accounts = Accounts(store)
+        await accounts.check_first(options.admin_password)
         (options.data_dir / "keys").mkdir(mode=0o700, exist_ok=True)
         secrets = Secrets.open(options.data_dir / "keys" / "secrets.key")
         authority = pki.Authority.open(options.data_dir / "pki")
@@ -111,7 +113,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         nodes, _ = list(names.network.subnets())
         intent = Intent(store, view, registry, secrets, Rules(view, lambda a: ipaddress.ip_address(a) in nodes))
         await _bootstrap(intent, view, names.vip_network)
-        new_password = await Accounts(store).ensure_admin(options.admin_password)
+        new_password = await accounts.ensure_admin(options.admin_password)
         progress("engines")
         cloud = NamespacesCloud(options.data_dir, fabric, [f"{names.gateway}:{WIRE_PORT}"])
         await cloud.start()
@@ -135,7 +137,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         certificate, key = authority.api_server_files(
             options.data_dir / "api", ["localhost", "shoal"], ["127.0.0.1", names.gateway, *_listed(options.host)]
         )
-        deps = Dependencies(view=view, intent=intent, registry=registry, accounts=Accounts(store), runtime=controller)
+        deps = Dependencies(view=view, intent=intent, registry=registry, accounts=accounts, runtime=controller)
         served = await serve(App(deps), options.host, options.port, Path(certificate), Path(key))
         stack.push_async_callback(served.stop)
         yield served, new_password

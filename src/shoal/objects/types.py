@@ -35,9 +35,12 @@ BARE = frozenset({"memory_per_se", "_last_modified"})
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """``22.1.3`` -> (22, 1, 3). Raises Invalid on anything that is not dotted numbers."""
+    """``22.1.3`` -> (22, 1, 3); so is ``22.1.3-9000``, with a build. Raises Invalid on what is not dotted numbers."""
+    number, dash, build = version.partition("-")
     try:
-        parts = tuple(int(part) for part in version.replace("_", ".").split("."))
+        parts = tuple(int(part) for part in number.replace("_", ".").split("."))
+        if dash and not (build.isascii() and build.isdigit()):
+            parts = ()
     except ValueError:
         parts = ()
     if not 1 <= len(parts) <= 5:
