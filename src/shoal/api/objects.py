@@ -90,12 +90,14 @@ class Objects:
             return self._written(context, kind, written, 201)
         if not context.reads:
             raise method_not_allowed(context.method, f"the collection {kind.endpoint}", "GET, POST")
+        context.warnings += listing.unknown_fields(kind, context.query)
         page = self.page(context, kind)
         return self.envelope(context, page, [self._shown(context, kind, stored) for stored in page.documents])
 
     async def one(self, context: Context, kind: ObjectType, uuid: str) -> Response:
         stored = self.found(context, kind, uuid)
         if context.reads:
+            context.warnings += listing.unknown_fields(kind, context.query)
             return json_response(self._shown(context, kind, stored))
         if context.method == "DELETE":
             self._writable(context, kind, stored)
@@ -114,6 +116,7 @@ class Objects:
         if stored is None or uuid not in ("", stored["uuid"]):
             raise NotFound(f"There is nothing at {context.path[:120]!r}.")
         if context.reads:
+            context.warnings += listing.unknown_fields(kind, context.query)
             return json_response(self._shown(context, kind, stored))
         return await self._change(context, kind, stored, "GET, PUT, PATCH")
 
