@@ -14,7 +14,7 @@ from shoal.errors import Invalid, Problem
 from shoal.objects.check import shown
 
 OPERATIONS_MAX = 500
-COPIED_VALUES_MAX = 20_000
+COPIED_VALUES_MAX = 2_000
 """A copy into itself doubles: without a bound a short patch would fill the memory."""
 KNOWN = ("add", "remove", "replace", "move", "copy", "test")
 APPEND = "-"

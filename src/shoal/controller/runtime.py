@@ -13,39 +13,19 @@ from shoal.errors import NotFound
 from shoal.objects import views
 from shoal.objects.views import uuid_of, view
 from shoal.placement.model import EngineState, Placement, PlacementState, Role
-from shoal.wire.messages import ServerState
 
 from .clock import Clock
 from .compiler import Compiler
-from .desired import passed_over
 from .fleet import Fleet
 from .ledger import Ledger
+from .oper import oper_status
+from .pool_runtime import PoolRuntime
 from .reconciler import Reconciler
 from .records import EngineRecord, Noted, VipRecord
 from .snapshot import vip_id
 from .view import View
 
 Document = dict[str, Any]
-OPER_CODES = {
-    "OPER_UP": 0,
-    "OPER_DOWN": 1,
-    "OPER_CREATING": 2,
-    "OPER_RESOURCES": 3,
-    "OPER_INACTIVE": 4,
-    "OPER_DISABLED": 5,
-    "OPER_INITIALIZING": 9,
-    "OPER_DISABLING": 15,
-}
-SERVER_STATES = {"up": "OPER_UP", "down": "OPER_DOWN", "drain": "OPER_DISABLED", "maint": "OPER_DISABLED"}
-
-
-def oper_status(state: str, at: float, *reasons: str) -> Document:
-    return {
-        "state": state,
-        "reason_code": OPER_CODES.get(state, 0),
-        "reason": [reason for reason in reasons if reason],
-        "last_changed_time": {"secs": int(at), "usecs": int(at % 1 * 1e6)},
-    }
 
 
 class Runtime:
@@ -65,6 +45,7 @@ class Runtime:
         self._reconciler = reconciler
         self._clock = clock
         self._started = clock.now()
+        self.pools = PoolRuntime(view, ledger, fleet)
         self._readers: dict[tuple[str, str], Callable[[str], Any]] = {
             ("virtualservice", "runtime"): self.virtualservice,
             ("virtualservice", "runtime/detail"): self.virtualservice_detail,
@@ -78,10 +59,10 @@ class Runtime:
             ("serviceenginegroup", "placement/summary"): self.group_placement,
             ("serviceenginegroup", "placement/detail"): self.group_placement,
             ("serviceenginegroup", "placement/ineligible"): self.group_ineligible,
-            ("pool", "runtime"): self.pool,
-            ("pool", "runtime/detail"): self.pool,
-            ("pool", "runtime/server"): self.pool_servers,
-            ("pool", "runtime/server/detail"): self.pool_servers,
+            ("pool", "runtime"): self.pools.summary,
+            ("pool", "runtime/detail"): self.pools.summary,
+            ("pool", "runtime/server"): self.pools.servers,
+            ("pool", "runtime/server/detail"): self.pools.servers,
         }
 
     def read(self, type: str, uuid: str, what: str) -> Any:
@@ -294,7 +275,7 @@ class Runtime:
         if quarantined:
             return "OPER_DOWN", quarantined
         if service.pool_ref:
-            pool = self._pool_state(uuid_of(service.pool_ref))
+            pool = self.pools.state(uuid_of(service.pool_ref))
             if pool[0] != "OPER_UP":
                 return "OPER_DOWN", f"pool: {pool[1]}"
         return "OPER_UP", ""
@@ -434,81 +415,10 @@ class Runtime:
             ]
         }
 
-    # --- pools ---
-
-    def pool(self, uuid: str) -> Document:
-        pool = self._pool(uuid)
-        servers = self.pool_servers(uuid)
-        up = sum(server["oper_status"]["state"] == "OPER_UP" for server in servers)
-        enabled = sum(server.enabled and pool.enabled for server in pool.servers)
-        state, reason = self._pool_state(uuid)
-        unchecked = passed_over(self._view, self._found("pool", uuid))
-        return {
-            "oper_status": oper_status(state, 0.0, reason, *unchecked),
-            "num_servers": len(servers),
-            "num_servers_enabled": enabled,
-            "num_servers_up": up,
-            "percent_servers_up_enabled": 100 * up // enabled if enabled else 0,
-            "percent_servers_up_total": 100 * up // len(servers) if servers else 0,
-        }
-
-    def pool_servers(self, uuid: str) -> list[Document]:
-        """Each server as the engines see it: up when any serving engine says so."""
-        pool = self._pool(uuid)
-        seen: dict[str, list[ServerState]] = {}
-        for engine in self._ledger.engines:
-            live = self._fleet.live(engine)
-            if live.status is not None and self._fleet.state(engine) is EngineState.UP:
-                for server in live.status.servers:
-                    if server.pool == uuid:
-                        seen.setdefault(server.server, []).append(server)
-        return [self._server(pool, server, seen) for server in pool.servers]
-
-    def _server(self, pool: views.Pool, server: views.PoolServer, seen: dict[str, list[ServerState]]) -> Document:
-        port = server.port or pool.default_server_port
-        reports = seen.get(f"{server.ip.addr}:{port}", [])
-        states = [report.state for report in reports]
-        if not (server.enabled and pool.enabled):
-            state, reason = "OPER_DISABLED", "disabled"
-        elif not states:
-            state, reason = "OPER_UNUSED", "no engine serves this pool"
-        elif "up" in states:
-            state, reason = "OPER_UP", ""
-        else:
-            state = SERVER_STATES.get(states[0], "OPER_UNKNOWN")
-            reason = next((report.check for report in reports if report.check), "")
-        return {
-            "ip_addr": {"addr": server.ip.addr, "type": server.ip.type},
-            "port": port,
-            "hostname": server.hostname,
-            "oper_status": oper_status(state, 0.0, reason),
-            "connections": sum(report.connections for report in reports),
-            "sessions_total": sum(report.sessions_total for report in reports),
-        }
-
-    def _pool_state(self, uuid: str) -> tuple[str, str]:
-        document = self._view.get("pool", uuid)
-        if document is None:
-            return "OPER_DOWN", "the pool is gone"
-        if not document.get("enabled", True):
-            return "OPER_DISABLED", "the pool is disabled"
-        servers = self.pool_servers(uuid)
-        if not servers:
-            return "OPER_DOWN", "it has no servers"
-        states = {server["oper_status"]["state"] for server in servers}
-        if "OPER_UP" in states:
-            return "OPER_UP", ""
-        if states == {"OPER_UNUSED"}:
-            return "OPER_UNUSED", "no virtual service uses it"
-        return "OPER_DOWN", f"none of its {len(servers)} servers is up"
-
     # --- finding ---
 
     def _service(self, uuid: str) -> views.VirtualService:
         return view(self._found("virtualservice", uuid), views.VirtualService)
-
-    def _pool(self, uuid: str) -> views.Pool:
-        return view(self._found("pool", uuid), views.Pool)
 
     def _group(self, uuid: str) -> Document:
         return self._found("serviceenginegroup", uuid)
