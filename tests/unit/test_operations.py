@@ -11,7 +11,7 @@ import pytest
 
 from shoal.controller.ledger import Changes
 from shoal.wire import messages
-from tests.api_world import ControlledWorld, controlled_world
+from tests.api_world import ControlledWorld, StillClock, controlled_world
 
 
 @pytest.fixture
@@ -127,3 +127,34 @@ async def test_an_engine_that_serves_is_not_deleted_and_an_idle_one_is(world: Co
     await world.get(f"/api/serviceengine/{spare.id}", 404)
     assert spare.id not in ledger.engines
     await world.run(lambda: any(e["event_id"] == "DELETED_SE" for e in world.controller.events({"object": spare.id})))
+
+
+async def test_pools_and_servers_say_when_they_changed_last(world: ControlledWorld) -> None:
+    await placed(world)
+    (pool,) = world.view.all("pool")
+    engine, fleet = holder(world)["uuid"], world.controller.fleet
+
+    async def changed_at() -> tuple[int, int]:
+        summary = await world.get(f"/api/pool/{pool['uuid']}/runtime")
+        (server,) = await world.get(f"/api/pool/{pool['uuid']}/runtime/server")
+        return tuple(d["oper_status"]["last_changed_time"]["secs"] for d in (summary, server))
+
+    written = int(pool["_last_modified"]) // 1_000_000
+    assert await changed_at() == (written, written)
+    ledger = world.controller.ledger
+    await ledger.write(Changes(engine_fields={engine: {"seen": True}}))
+    live = fleet.live(engine)
+    live.heard_at = fleet.clock.monotonic()
+    for now, state, expected in ((2e9, "up", 2e9), (3e9, "up", 2e9), (4e9, "down", 4e9), (5e9, "down", 4e9)):
+        fleet.clock = _At(now)
+        state_of = messages.ServerState(service="s", pool=pool["uuid"], server="10.0.0.1:80", state=state)
+        fleet.reported(live, messages.Status(root="", haproxy=True, link=True, servers=(state_of,)))
+        assert await changed_at() == (expected, expected)
+
+
+class _At(StillClock):
+    def __init__(self, now: float) -> None:
+        self._now = now
+
+    def now(self) -> float:
+        return self._now

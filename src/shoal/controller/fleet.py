@@ -62,6 +62,8 @@ class Live(msgspec.Struct, kw_only=True):
     """Wall clock."""
     down_since: float | None = None
     status: messages.Status | None = None
+    servers_since: dict[tuple[str, str, str], float] = {}
+    """(service, pool, server) -> wall clock of the last change of its state."""
     applied: str = ""
     how: str = ""
     took_ms: float = 0.0
@@ -295,6 +297,7 @@ class Fleet:
         before, live.status = live.status, status
         self.note_owned(live.id, status.owned)
         if before is None or _weight(before) != _weight(status) or live.down_since is not None:
+            live.servers_since = _since(live.servers_since, before, status, self.clock.now())
             self.changed(live.id)
 
     def ownership(self, live: Live, message: messages.Ownership) -> None:
@@ -345,6 +348,15 @@ class Fleet:
         for live in self._live.values():
             if live.session is not None:
                 live.session.push()
+
+
+def _since(
+    since: dict[tuple[str, str, str], float], before: messages.Status | None, status: messages.Status, now: float
+) -> dict[tuple[str, str, str], float]:
+    """Since when each server is in its state."""
+    states = {(s.service, s.pool, s.server): s.state for s in (before.servers if before else ())}
+    keys = (((s.service, s.pool, s.server), s.state) for s in status.servers)
+    return {key: since.get(key, now) if states.get(key) == state else now for key, state in keys}
 
 
 def _weight(status: messages.Status) -> tuple[object, ...]:

@@ -33,8 +33,11 @@ class PoolRuntime:
         enabled = sum(server.enabled and pool.enabled for server in pool.servers)
         state, reason = self.state(uuid)
         unchecked = passed_over(self._view, self._document(uuid))
+        at = max(
+            (server["oper_status"]["last_changed_time"]["secs"] for server in servers), default=self._written(uuid)
+        )
         return {
-            "oper_status": oper_status(state, 0.0, reason, *unchecked),
+            "oper_status": oper_status(state, at, reason, *unchecked),
             "num_servers": len(servers),
             "num_servers_enabled": enabled,
             "num_servers_up": up,
@@ -45,18 +48,23 @@ class PoolRuntime:
     def servers(self, uuid: str) -> list[Document]:
         """Each server as the engines see it: up when any serving engine says so."""
         pool = self._found(uuid)
-        seen: dict[str, list[ServerState]] = {}
+        seen: dict[str, list[tuple[ServerState, float]]] = {}
         for engine in self._ledger.engines:
             live = self._fleet.live(engine)
             if live.status is not None and self._fleet.state(engine) is EngineState.UP:
                 for server in live.status.servers:
                     if server.pool == uuid:
-                        seen.setdefault(server.server, []).append(server)
+                        since = live.servers_since.get((server.service, server.pool, server.server), 0.0)
+                        seen.setdefault(server.server, []).append((server, since))
         return [self._server(pool, server, seen) for server in pool.servers]
 
-    def _server(self, pool: views.Pool, server: views.PoolServer, seen: dict[str, list[ServerState]]) -> Document:
+    def _server(
+        self, pool: views.Pool, server: views.PoolServer, seen: dict[str, list[tuple[ServerState, float]]]
+    ) -> Document:
         port = server.port or pool.default_server_port
-        reports = seen.get(f"{server.ip.addr}:{port}", [])
+        found = seen.get(f"{server.ip.addr}:{port}", [])
+        reports = [report for report, _ in found]
+        at = max([since for _, since in found if since], default=self._written(pool.uuid))
         states = [report.state for report in reports]
         if not (server.enabled and pool.enabled):
             state, reason = "OPER_DISABLED", "disabled"
@@ -71,7 +79,7 @@ class PoolRuntime:
             "ip_addr": {"addr": server.ip.addr, "type": server.ip.type},
             "port": port,
             "hostname": server.hostname,
-            "oper_status": oper_status(state, 0.0, reason),
+            "oper_status": oper_status(state, at, reason),
             "connections": sum(report.connections for report in reports),
             "sessions_total": sum(report.sessions_total for report in reports),
         }
@@ -91,6 +99,10 @@ class PoolRuntime:
         if states == {"OPER_UNUSED"}:
             return "OPER_UNUSED", "no virtual service uses it"
         return "OPER_DOWN", f"none of its {len(servers)} servers is up"
+
+    def _written(self, uuid: str) -> float:
+        """When the pool was written last: nothing about it changed since, where no engine has reported a change."""
+        return int(self._document(uuid).get("_last_modified", 0)) / 1e6
 
     def _document(self, uuid: str) -> Document:
         document = self._view.get("pool", uuid)
