@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,16 @@ import httpx
 
 from shoal.api.accounts import Accounts
 from shoal.api.app import App, Dependencies
+from shoal.api.ports import Runtime
+from shoal.clouds.noop import NoopCloud
+from shoal.clouds.protocol import Identity
 from shoal.controller.bootstrap import Options, bootstrap
+from shoal.controller.clock import SystemClock
+from shoal.controller.controller import Controller
+from shoal.controller.engine_documents import EngineDocuments
 from shoal.controller.intent import Caller, Intent
 from shoal.controller.metrics import Metrics
+from shoal.controller.pki import self_signed_default
 from shoal.controller.secrets import Secrets
 from shoal.controller.view import View
 from shoal.errors import NotFound, Refused
@@ -24,6 +32,7 @@ Document = dict[str, Any]
 PASSWORD = "a shoal of fish"
 EPOCH = 1_700_000_000.0 - 1_000.0
 HOST = "ctl.example:9443"
+RUN_S_MAX = 10.0
 
 
 class FakeRuntime:
@@ -52,6 +61,12 @@ class FakeRuntime:
             "vip_summary": [{"vip_id": "0", "num_se_assigned": self.scale, "service_engine": engines}],
         }
 
+    def beside(self, type: str, uuid: str) -> Document:
+        return {}
+
+    async def remove_engine(self, uuid: str) -> None:
+        self.calls.append(("serviceengine", uuid, "remove", {}))
+
     def cluster_runtime(self) -> Document:
         return {"cluster_state": {"state": "CLUSTER_UP_NO_HA"}}
 
@@ -67,7 +82,9 @@ class FakeRuntime:
 
     def events(self, filters: Mapping[str, Any]) -> list[Document]:
         names = filters.get("name")
-        known = [{"event_id": "SE_DOWN"}, {"event_id": "VS_UP"}, {"event_id": "SE_UP"}]
+        known = [
+            {"event_id": name, "report_timestamp": 3.0 - at} for at, name in enumerate(("SE_DOWN", "VS_UP", "SE_UP"))
+        ]
         return [event for event in known if not names or event["event_id"] in names]
 
 
@@ -136,26 +153,94 @@ class World:
         return made
 
 
+def key_pair(name: str = "www.example.org") -> tuple[str, str]:
+    """(key, certificate) in PEM."""
+    key, certificate = self_signed_default(name)
+    return key.decode(), certificate.decode()
+
+
+def warnings_of(reply: httpx.Response) -> list[str]:
+    return reply.headers.get_list("x-shoal-warning")
+
+
 @asynccontextmanager
 async def api_world(directory: Path) -> AsyncIterator[World]:
     """Bootstrapped and logged in as admin. ``directory`` takes the key that seals secrets."""
+    async with _foundation(directory) as (store, view, intent):
+        runtime, clock = FakeRuntime(view), Clock()
+        metrics = Metrics(clock)
+        app = await _app(store, view, intent, runtime, metrics, clock)
+        world = World(app, store, view, runtime, clock, metrics)
+        await world.login()
+        yield world
+        await world.client.aclose()
+
+
+class StillClock(SystemClock):
+    """No engine is taken for dead because the machine that runs the tests is slow."""
+
+    def monotonic(self) -> float:
+        return 1_000.0
+
+
+class ControlledWorld(World):
+    """The REST face on the real controller, over a cloud whose engines never speak. It plans when told to `run`."""
+
+    controller: Controller
+    intent: Intent
+
+    async def run(self, done: Callable[[], object]) -> None:
+        """The controller works until ``done`` (at most `RUN_S_MAX`)."""
+        task = asyncio.create_task(self.controller.run())
+        try:
+            async with asyncio.timeout(RUN_S_MAX):
+                while not done():
+                    await asyncio.sleep(0.01)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def controlled_world(directory: Path) -> AsyncIterator[ControlledWorld]:
+    async with _foundation(directory) as (store, view, intent):
+        identity = Identity(key_pem=b"", certificate_pem=b"", ca_pem=b"")
+        controller = Controller(
+            store,
+            view,
+            NoopCloud(),
+            EngineDocuments(intent, view),
+            identity=lambda id, name: identity,
+            unseal=lambda text, context: text,
+            heartbeat_key=lambda group: b"",
+            clock=StillClock(),
+        )
+        await controller.load()
+        clock = Clock()
+        app = await _app(store, view, intent, controller, controller.metrics, clock)
+        world = ControlledWorld(app, store, view, FakeRuntime(view), clock, controller.metrics)
+        world.controller, world.intent = controller, intent
+        await world.login()
+        yield world
+        await world.client.aclose()
+
+
+@asynccontextmanager
+async def _foundation(directory: Path) -> AsyncIterator[tuple[MemoryStore, View, Intent]]:
     registry, store = load(), MemoryStore()
     view = View(store, registry)
     await view.start()
     intent = Intent(store, view, registry, Secrets.open(directory / "key"))
     await bootstrap(intent, view, Options(vip_network="10.9.0.0/24"))
-    accounts = Accounts(store)
-    await accounts.ensure_admin(PASSWORD)
-    runtime, clock = FakeRuntime(view), Clock()
-    metrics = Metrics(clock)
-    deps = Dependencies(
-        view=view, intent=intent, registry=registry, accounts=accounts, runtime=runtime, metrics=metrics
-    )
-    world = World(App(deps, clock), store, view, runtime, clock, metrics)
     try:
-        await world.login()
-        yield world
+        yield store, view, intent
     finally:
-        await world.client.aclose()
         await view.stop()
         await store.close()
+
+
+async def _app(store: MemoryStore, view: View, intent: Intent, runtime: Runtime, metrics: Metrics, clock: Clock) -> App:
+    accounts = Accounts(store)
+    await accounts.ensure_admin(PASSWORD)
+    deps = Dependencies(view=view, intent=intent, registry=load(), accounts=accounts, runtime=runtime, metrics=metrics)
+    return App(deps, clock)

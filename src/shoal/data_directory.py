@@ -14,7 +14,10 @@ from shoal.errors import NotReady
 MARK = "SHOAL"
 """The file that says whose directory this is."""
 MARK_TEXT = "This directory belongs to Shoal; `shoal down --purge` removes it.\n"
-OURS = ("shoal.db*", "keys", "pki", "api", "engines", "controller.log*", "controller.pid", "up.out", "fabric.json")
+OURS = (
+    *("shoal.db*", "metrics.*", "keys", "pki", "api", "engines"),
+    *("controller.log*", "controller.pid", "up.out", "fabric.json"),
+)
 """All that `purge` removes; anything else in the directory is somebody else's."""
 FOREIGN_SHOWN_MAX = 3
 

@@ -100,6 +100,8 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         progress("store")
         store = await SqliteStore.open(options.data_dir / "shoal.db")
         stack.push_async_callback(store.close)
+        accounts = Accounts(store)
+        await accounts.check_first(options.admin_password)
         (options.data_dir / "keys").mkdir(mode=0o700, exist_ok=True)
         secrets = Secrets.open(options.data_dir / "keys" / "secrets.key")
         authority = pki.Authority.open(options.data_dir / "pki")
@@ -120,7 +122,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         nodes, _ = list(names.network.subnets())
         intent = Intent(store, view, registry, secrets, Rules(view, lambda a: ipaddress.ip_address(a) in nodes))
         await _bootstrap(intent, view, names.vip_network)
-        new_password = await Accounts(store).ensure_admin(options.admin_password)
+        new_password = await accounts.ensure_admin(options.admin_password)
         progress("engines")
         cloud = NamespacesCloud(options.data_dir, fabric, [f"{names.gateway}:{WIRE_PORT}"])
         await cloud.start()
@@ -149,7 +151,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             view=view,
             intent=intent,
             registry=registry,
-            accounts=Accounts(store),
+            accounts=accounts,
             runtime=controller,
             metrics=controller.metrics,
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.api_world import HOST, World, api_world
+from tests.api_world import HOST, World, api_world, key_pair, warnings_of
 
 
 @pytest.fixture
@@ -75,6 +75,40 @@ async def test_a_filter_on_no_field_of_the_type_is_passed_over_with_a_warning(wo
     assert "x-shoal-warning" not in quiet.headers
 
 
+@pytest.mark.parametrize(
+    "params, words",
+    [
+        ({"name.bogus": "api"}, "The filter name.bogus"),
+        ({"cloud_ref.nmae": "api"}, "The filter cloud_ref.nmae"),
+        ({"servers.ip.adr": "api"}, "The filter servers.ip.adr"),
+        ({"sort": "bogus"}, "The order bogus"),
+        ({"sort": "-servers.bogus"}, "The order -servers.bogus"),
+        ({"fields": "name,bogus"}, "The field bogus"),
+    ],
+)
+async def test_what_is_passed_over_is_said(world: World, params: dict[str, str], words: str) -> None:
+    reply = await world.client.get("/api/pool", params=params)
+    assert reply.status_code == 200 and reply.json()["count"] == 5
+    (warning,) = warnings_of(reply)
+    assert warning.startswith(f"{words} was passed over: Pool has no such field.")
+
+
+async def test_each_warning_has_a_header_of_its_own(world: World) -> None:
+    reply = await world.client.get("/api/pool", params={"nmae": "a", "sort": "bogus", "fields": "x,y"})
+    assert len(warnings_of(reply)) == 4
+
+
+async def test_whole_parameters_are_quiet(world: World) -> None:
+    params = {"fields": "uuid,name,url,cloud_ref,_last_modified", "sort": "-cloud_ref.name", "vrf_ref.uuid": "x"}
+    assert not warnings_of(await world.client.get("/api/pool", params=params))
+
+
+@pytest.mark.parametrize("name", ["refers_to", "referred_by"])
+@pytest.mark.parametrize("value", ["garbage", "pool:", ":x", "poool:pool-1"])
+async def test_a_reference_filter_names_a_type_and_a_uuid(world: World, name: str, value: str) -> None:
+    assert (await world.get("/api/pool", 400, **{name: value}))["problems"][0]["path"] == name
+
+
 async def test_uuids(world: World) -> None:
     pools = (await world.get("/api/pool"))["results"]
     chosen = ",".join(pool["uuid"] for pool in pools[:2])
@@ -130,8 +164,9 @@ async def test_runtime_is_joined_when_asked_for(world: World) -> None:
 
 
 async def test_filters_are_no_oracle_for_secrets(world: World) -> None:
+    key, certificate = key_pair()
     await world.post(
-        "/api/sslkeyandcertificate", {"name": "k", "key": "very secret", "certificate": {"certificate": "x"}}
+        "/api/sslkeyandcertificate", {"name": "k", "key": key, "certificate": {"certificate": certificate}}
     )
     stored = next(d for d in world.view.all("sslkeyandcertificate") if d["name"] == "k")["key"]
     for params in (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shoal.objects import load
-from tests.api_world import HOST, World, api_world
+from tests.api_world import HOST, World, api_world, key_pair
 
 SERVER = {"ip": {"addr": "10.0.0.1", "type": "V4"}, "port": 80}
 
@@ -176,7 +176,8 @@ async def test_field_errors_name_the_field_the_value_and_the_way_out(world: Worl
 
 
 async def test_secrets_are_left_out_of_post_masked_on_get_and_kept_by_put(world: World) -> None:
-    body = {"name": "k", "key": "very secret", "certificate": {"certificate": "PEM"}}
+    key, certificate = key_pair()
+    body = {"name": "k", "key": key, "key_passphrase": "very secret", "certificate": {"certificate": certificate}}
     made = await world.post("/api/sslkeyandcertificate", body)
     assert "key" not in made
     path = f"/api/sslkeyandcertificate/{made['uuid']}"

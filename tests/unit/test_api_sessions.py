@@ -9,6 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from shoal.api.accounts import Accounts
+from shoal.errors import Invalid
+from shoal.store.memory import MemoryStore
 from tests.api_world import HOST, PASSWORD, World, api_world
 
 
@@ -284,3 +287,32 @@ async def _opened(world: World) -> tuple[str, str]:
     async with world.stranger() as client:
         reply: httpx.Response = await client.post("/login", data={"username": "admin", "password": PASSWORD})
         return reply.cookies["sessionid"], reply.cookies["csrftoken"]
+
+
+async def test_a_password_has_the_least_length_that_is_configured(world: World) -> None:
+    body = {"old_password": PASSWORD, "password": "1234567"}
+    reply = await world.call("PUT", "/api/useraccount", 400, json=body)
+    assert reply["problems"][0] == {"path": "password", "why": "must have 8..1000 characters", "value": "", "hint": ""}
+    change = {"replace": {"portal_configuration": {"minimum_password_length": 6}}}
+    await world.call("PATCH", "/api/systemconfiguration", 200, json=change)
+    await world.call("PUT", "/api/useraccount", 200, json=body)
+
+
+async def test_a_first_admin_password_that_is_too_short_is_refused() -> None:
+    store = MemoryStore()
+    accounts = Accounts(store)
+    for first in (accounts.check_first, accounts.ensure_admin):
+        with pytest.raises(Invalid, match=r"SHOAL_ADMIN_PASSWORD: must have 8\.\.1000 characters"):
+            await first("short")
+    assert await accounts.ensure_admin("long enough") is None
+    await accounts.check_first("short")
+    assert await accounts.ensure_admin("short") is None
+    await store.close()
+
+
+async def test_a_version_may_carry_a_build(world: World) -> None:
+    for given in ("22.1.3-9000", "20.1.1-1"):
+        await world.call("GET", "/api/pool", 200, headers={"X-Avi-Version": given})
+    for odd in ("22.1.3-", "22.1.3-x", "-9000", "22.1.4-1"):
+        reply = await world.call("GET", "/api/pool", 400, headers={"X-Avi-Version": odd})
+        assert "Invalid version" in reply["error"]

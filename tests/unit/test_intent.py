@@ -15,6 +15,7 @@ from shoal.controller.view import View
 from shoal.errors import Duplicate, InUse, Invalid, NotAllowed, Refused, Stale
 from shoal.objects import load
 from shoal.store.memory import MemoryStore
+from tests.api_world import key_pair
 
 ADMIN = Caller(user="admin")
 
@@ -137,7 +138,8 @@ async def test_a_stale_write_is_refused_and_a_taken_name_too(intent: Intent) -> 
 
 
 async def test_secrets_are_sealed_at_rest_and_kept_on_a_masked_put(intent: Intent) -> None:
-    body = {"name": "c", "key": "PRIVATE", "certificate": {"certificate": "PEM"}}
+    key, certificate = key_pair()
+    body = {"name": "c", "key": key, "certificate": {"certificate": certificate}}
     made = (await intent.create("sslkeyandcertificate", body, SYSTEM)).doc
     assert "PRIVATE" not in str(made)
     after = (await intent.replace("sslkeyandcertificate", made["uuid"], body | {"key": "<sensitive>"}, ADMIN)).doc
@@ -164,8 +166,9 @@ async def test_a_patch_adds_updates_and_removes_list_entries(intent: Intent) -> 
 
 
 async def test_text_that_looks_sealed_is_sealed_like_any_other(intent: Intent) -> None:
-    body = {"name": "c", "key": "enc:v1:planted", "certificate": {"certificate": "PEM"}}
+    key, certificate = key_pair()
+    body = {"name": "c", "key": key, "key_passphrase": "enc:v1:planted", "certificate": {"certificate": certificate}}
     made = (await intent.create("sslkeyandcertificate", body, ADMIN)).doc
-    assert made["key"] != "enc:v1:planted"
-    opened = intent._secrets.unseal(made["key"], f"sslkeyandcertificate/{made['uuid']}/key")
+    assert made["key_passphrase"] != "enc:v1:planted"
+    opened = intent._secrets.unseal(made["key_passphrase"], f"sslkeyandcertificate/{made['uuid']}/key_passphrase")
     assert opened == "enc:v1:planted"

@@ -69,6 +69,10 @@ def test_the_mode_is_a_preset() -> None:
         ({"ha_mode": "HA_MODE_SHARED_PAIR", "min_scaleout_per_vs": 1}, "min_scaleout_per_vs 1"),
         ({"ha_mode": "HA_MODE_SHARED_PAIR", "buffer_se": 1}, "is not used"),
         ({"ha_mode": "HA_MODE_SHARED", "min_scaleout_per_vs": 2}, "like active/active"),
+        ({"ha_mode": "HA_MODE_SHARED_PAIR", "algo": "PLACEMENT_ALGO_PACKED"}, "to spread the load"),
+        ({"ha_mode": "HA_MODE_SHARED_PAIR", "min_scaleout_per_vs": 2, "max_se": 1}, "below min_scaleout_per_vs 2"),
+        ({"ha_mode": "HA_MODE_SHARED", "buffer_se": 2, "max_se": 2}, "set max_se to 3 or more"),
+        ({"ha_mode": "HA_MODE_SHARED", "max_se": 0, "buffer_se": 1}, "no engine be made"),
     ],
 )
 def test_an_explicit_value_against_the_mode_gets_a_warning(fields: dict[str, object], word: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -39,6 +40,7 @@ from .ports import Runtime
 from .present import Look, Present
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Cache-Control": "no-store"}
+Document = dict[str, Any]
 WELCOME = {"product": "Shoal", "api": "/api", "console": "comes in a later release"}
 
 
@@ -59,6 +61,7 @@ class App:
         self._view = deps.view
         self._registry = deps.registry
         self._runtime = deps.runtime
+        self._trail = deps.intent.trail
         self._present = Present(deps.view, deps.registry)
         self._login = Login(deps.view, deps.registry, deps.accounts, self._present, now)
         self._objects = Objects(deps.view, deps.registry, deps.intent, deps.runtime, self._present)
@@ -154,7 +157,7 @@ class App:
             case ["useraccount"]:
                 return await self._login.account(context)
             case ["analytics", "logs"]:
-                return self._logs(context)
+                return await self._logs(context)
             case ["analytics", *rest]:
                 return await self._analytics.answer(context, rest)
             case [word, *rest] if word.removesuffix("-inventory") in CONFIGS and word.endswith("-inventory"):
@@ -213,11 +216,14 @@ class App:
         text = await asyncio.to_thread(prometheus.text, self._metrics.counted(), seen)
         return Response(text, media_type=prometheus.CONTENT_TYPE)
 
-    def _logs(self, context: Context) -> Response:
+    async def _logs(self, context: Context) -> Response:
         if not context.reads:
             raise method_not_allowed(context.method, "the event log", "GET")
         filters = log_filters(context.request, context.query)
-        found = [] if filters is None else self._runtime.events(filters)
+        found: list[Document] = []
+        if filters is not None:
+            found = [*self._runtime.events(filters), *await self._trail.read(filters)]
+            found.sort(key=lambda event: float(event["report_timestamp"]), reverse=True)
         page = listing.page(found, context.query, size_max=LOG_PAGE_SIZE_MAX)
         return json_response({"count": page.count, "results": page.documents, "percent_remaining": 0})
 

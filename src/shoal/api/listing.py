@@ -9,9 +9,10 @@ from urllib.parse import urlencode
 import msgspec
 
 from shoal.controller.view import View
-from shoal.errors import Invalid, Problem
+from shoal.errors import Invalid, NotFound, Problem
 from shoal.objects import Field, ObjectType, Registry
 from shoal.objects.check import meant, shown
+from shoal.objects.types import IDENTITY, SERVER_MADE
 from shoal.objects.views import uuid_of
 
 from .limits import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
@@ -55,19 +56,22 @@ class Page(msgspec.Struct, frozen=True):
 class Selection:
     """The filters of one query on objects of one type. Secrets match nothing: a filter must not tell what they are.
 
-    ``unknown`` names the parameters that are no field of the type and were passed over.
+    ``unknown``: (filter or order, its name) of what is no field of the type and was passed over.
     """
 
     def __init__(self, view: View, registry: Registry, kind: ObjectType, query: Query) -> None:
         self._view = view
         self._registry = registry
         self._kind = kind
-        self.unknown: list[str] = []
+        self.unknown: list[tuple[str, str]] = []
         self._excluded = frozenset(query.get("exclude", "").split(","))
         # An empty value filters nothing, except that an empty name must not find the first object there is.
         given = [(n, v) for n, v in query.items() if n not in SETTINGS and (v or n in ("name", "uuid"))]
         self._tests = [(test, name not in self._excluded) for name, value in given if (test := self._test(name, value))]
         self._order = query.get("sort", "")
+        if self._order and not self._leads(kind.fields, self._order.lstrip("-").split(".")):
+            self.unknown.append(("order", self._order))
+            self._order = ""
 
     def apply(self, documents: Sequence[Document]) -> list[Document]:
         """Those that match every filter, in the order asked for."""
@@ -77,32 +81,56 @@ class Selection:
         return self._sorted(found) if self._order else found
 
     def warnings(self) -> list[str]:
-        hints = (meant(name.partition(".")[0], self._kind.fields) for name in self.unknown)
-        return [
-            f"The filter {shown(name)} was passed over: {self._kind.name} has no such field. {hint}".rstrip()
-            for name, hint in zip(self.unknown, hints, strict=True)
-        ]
+        """What was passed over, one sentence each."""
+        return [passed_over(what, self._kind, name) for what, name in self.unknown]
 
     def _test(self, name: str, value: str) -> Test | None:
         match name:
             case "search" | "isearch":
                 return self._search(value, ignore_case=name == "isearch")
             case "refers_to":
-                sources = {uuid for _, uuid, _ in self._view.referrers(value.rpartition(":")[2])}
+                sources = {uuid for _, uuid, _ in self._view.referrers(self._object(name, value))}
                 return lambda d: d["uuid"] in sources
             case "referred_by":
-                source = value.rpartition(":")[2]
+                source = self._object(name, value)
                 return lambda d: any(uuid == source for _, uuid, _ in self._view.referrers(d["uuid"]))
         steps = name.split(".")
         operator = steps.pop() if len(steps) > 1 and steps[-1] in OPERATORS else ""
         reference = steps[0].removesuffix("_uuid") + "_ref"
         if steps[0] not in self._kind.fields and reference in self._kind.fields:
             steps = [reference, "uuid"]
-        if steps[0] not in self._kind.fields:
-            self.unknown.append(name)
+        if not self._leads(self._kind.fields, steps):
+            self.unknown.append(("filter", name))
             return None
         compare = OPERATORS.get(operator, _equal)
         return lambda d: any(compare(have, value) for have in self._texts(d, steps))
+
+    def _leads(self, fields: Mapping[str, Field], steps: list[str]) -> bool:
+        """Whether there is a field at a dotted path, as `_values` walks it."""
+        field = fields.get(steps[0])
+        if field is None or len(steps) == 1:
+            return field is not None
+        if field.nested is not None:
+            return self._leads(field.nested.fields, steps[1:])
+        reference = field.ref or (field.item.ref if field.item else "")
+        if not reference or steps[1:] == ["uuid"]:
+            return bool(reference)
+        try:
+            return self._leads(self._registry.type(reference).fields, steps[1:])
+        except NotFound:  # a type that Shoal has no objects of
+            return True
+
+    def _object(self, name: str, value: str) -> str:
+        """The uuid in ``<type>:<uuid>``. Raises Invalid."""
+        type, colon, uuid = value.partition(":")
+        try:
+            if not colon or not uuid:
+                raise Invalid([Problem(path=name, value=shown(value), why="must look like pool:<uuid>")])
+            self._registry.type(type)
+        except NotFound as error:
+            why = f"there is no object type {shown(type)}"
+            raise Invalid([Problem(path=name, value=shown(value), why=why, hint=error.hint)]) from None
+        return uuid
 
     def _search(self, value: str, *, ignore_case: bool) -> Test:
         """Any field, or ``(field,value)`` for one."""
@@ -157,6 +185,19 @@ def page(documents: list[Document], query: Query, *, size_max: int = PAGE_SIZE_M
     rest = {name: value for name, value in query.items() if name != "page"}
     following = urlencode({**rest, "page": number + 1}) if more else ""
     return Page(len(documents), documents[start : start + size], following)
+
+
+def passed_over(what: str, kind: ObjectType, name: str) -> str:
+    """``The filter nmae was passed over: Pool has no such field. Did you mean name?``"""
+    first = name.lstrip("-").partition(".")[0]
+    hint = meant(first, kind.fields) if first not in kind.fields else ""
+    return f"The {what} {shown(name)} was passed over: {kind.name} has no such field. {hint}".rstrip()
+
+
+def unknown_fields(kind: ObjectType, query: Query) -> list[str]:
+    """One sentence for each of the ``fields`` asked for that the type does not have."""
+    known = kind.fields.keys() | IDENTITY | SERVER_MADE | {""}
+    return [passed_over("field", kind, name) for name in query.get("fields", "").split(",") if name not in known]
 
 
 def fields(document: Document, query: Query) -> Document:

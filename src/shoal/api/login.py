@@ -16,7 +16,7 @@ from shoal.controller.view import View
 from shoal.errors import Invalid, Problem, Unauthenticated
 from shoal.objects import Registry
 
-from .accounts import Accounts
+from .accounts import PASSWORD_CHARACTERS_MIN, Accounts
 from .context import READ_METHODS, SESSION_COOKIES, SESSION_S, Context, cookies_of, host_of, set_cookies
 from .errors import CsrfFailed, json_response, method_not_allowed
 from .limits import decode_object, read_body, read_object
@@ -122,7 +122,9 @@ class Login:
         old, new = body.get("old_password"), body.get("password")
         if not isinstance(old, str) or not isinstance(new, str):
             raise Invalid([Problem(path="password", why="old_password and password are required, as strings")])
-        await self._accounts.change(user, old, new)
+        portal = self._system().get("portal_configuration") or {}
+        least = portal.get("minimum_password_length", PASSWORD_CHARACTERS_MIN)
+        await self._accounts.change(user, old, new, least)
         self._sessions.close_user(user, keep=context.session_id)
         return Response(None, 200, media_type="application/json")
 

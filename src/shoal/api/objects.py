@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from starlette.responses import Response
 
-from shoal.controller.intent import Intent, Written
+from shoal.controller.intent import Caller, Intent, Written
 from shoal.controller.view import View
 from shoal.errors import Forbidden, Invalid, NotFound, Problem
 from shoal.objects import ObjectType, Registry
@@ -74,7 +75,9 @@ class Objects:
         return owner in (mine, "") or (owner == ADMIN and kind.endpoint not in OWN_ONLY)
 
     def _shown(self, context: Context, kind: ObjectType, stored: Document) -> Document:
-        shown = listing.fields(self._present.document(kind, stored, context.look), context.query)
+        whole = self._present.document(kind, stored, context.look)
+        whole |= self._present.runtime(self._runtime.beside(kind.endpoint, stored["uuid"]), context.look)
+        shown = listing.fields(whole, context.query)
         if "runtime" in context.query.get("join_subresources", "").replace(" ", "").split(","):
             summary = self._runtime.summary(kind.endpoint, stored["uuid"])
             shown["runtime"] = self._present.runtime(summary, context.look)
@@ -90,24 +93,33 @@ class Objects:
             return self._written(context, kind, written, 201)
         if not context.reads:
             raise method_not_allowed(context.method, f"the collection {kind.endpoint}", "GET, POST")
+        context.warnings += listing.unknown_fields(kind, context.query)
         page = self.page(context, kind)
         return self.envelope(context, page, [self._shown(context, kind, stored) for stored in page.documents])
 
     async def one(self, context: Context, kind: ObjectType, uuid: str) -> Response:
         stored = self.found(context, kind, uuid)
         if context.reads:
+            context.warnings += listing.unknown_fields(kind, context.query)
             return json_response(self._shown(context, kind, stored))
         if context.method == "DELETE":
             self._writable(context, kind, stored)
-            await self._intent.delete(kind.endpoint, uuid, context.caller)
+            await self._delete(kind, uuid, context.caller)
             return Response(None, 204, headers={"Content-Length": "0"}, media_type="application/json")
         return await self._change(context, kind, stored, "GET, PUT, PATCH, DELETE")
+
+    async def _delete(self, kind: ObjectType, uuid: str, caller: Caller) -> None:
+        if kind.endpoint == "serviceengine":  # the controller made it, and removes it with all it is made of
+            await self._runtime.remove_engine(uuid)
+            caller = msgspec.structs.replace(caller, system=True)
+        await self._intent.delete(kind.endpoint, uuid, caller)
 
     async def singleton(self, context: Context, kind: ObjectType, uuid: str = "") -> Response:
         stored = next(iter(self._view.all(kind.endpoint)), None)
         if stored is None or uuid not in ("", stored["uuid"]):
             raise NotFound(f"There is nothing at {context.path[:120]!r}.")
         if context.reads:
+            context.warnings += listing.unknown_fields(kind, context.query)
             return json_response(self._shown(context, kind, stored))
         return await self._change(context, kind, stored, "GET, PUT, PATCH")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
 
+from shoal.controller import certificates
 from shoal.controller.references import INFRASTRUCTURE
 from shoal.controller.view import View
 from shoal.objects import ObjectType, Registry
@@ -48,6 +50,9 @@ class Present:
         shown = kind.map_references(
             shown, lambda path, type_name, value: self._reference(type_name.lower(), value, look)
         )
+        body = shown.get("certificate") if kind.endpoint == "sslkeyandcertificate" else None
+        if body and body.get("not_after"):
+            shown["certificate"] = {**body, **certificates.remaining(body["not_after"], time.time())}
         shown["url"] = self.url(kind.endpoint, stored["uuid"], look, str(stored.get("name", "")))
         if kind.endpoint == "vsvip":
             users = self._view.referrers(stored["uuid"])

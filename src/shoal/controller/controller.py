@@ -79,7 +79,9 @@ class Controller:
         )
         self.reconciler.lifecycle = self.lifecycle
         self._runtime = Runtime(view, self.ledger, self.fleet, self.compiler, self.reconciler, clock)
-        self._operations = Operations(view, self.ledger, self.reconciler, cloud, self.events_log, clock, fresh_id)
+        self._operations = Operations(
+            view, self.ledger, self.reconciler, self.fleet, cloud, self.events_log, clock, fresh_id
+        )
 
     async def load(self) -> None:
         """Pick up where the last controller was: records, events, and the cloud's engines. Call once, before `run`."""
@@ -123,6 +125,12 @@ class Controller:
         self, type: str, uuid: str, operation: str, body: Mapping[str, Any], caller: CallerLike
     ) -> dict[str, Any]:
         return await self._operations.operate(type, uuid, operation, body, caller)
+
+    async def remove_engine(self, uuid: str) -> None:
+        await self._operations.remove_idle(uuid)
+
+    def beside(self, type: str, uuid: str) -> dict[str, Any]:
+        return self._runtime.beside(type, uuid)
 
     def events(self, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Newest first, as plain documents."""

@@ -95,7 +95,7 @@ def pool_part(documents: Documents, pool: views.Pool) -> wire.Pool:
         hash=pool.lb_algorithm_hash,
         hash_header=pool.lb_algorithm_consistent_hash_hdr,
         servers=tuple(_server(pool, server) for server in pool.servers),
-        monitors=tuple(monitor_part(monitor) for monitor in monitors if monitor),
+        monitors=tuple(monitor_part(monitor) for monitor in monitors if monitor and runnable(monitor.type)),
         tls=bool(pool.ssl_profile_ref),
         graceful_disable_s=graceful if graceful < 0 else graceful * SECONDS_PER_MINUTE,
     )
@@ -113,8 +113,29 @@ def _server(pool: views.Pool, server: views.PoolServer) -> wire.Server:
     )
 
 
+def monitor_kind(type: str) -> str:
+    """``HEALTH_MONITOR_TCP`` -> ``TCP``."""
+    return type.removeprefix("HEALTH_MONITOR_")
+
+
+def runnable(type: str) -> bool:
+    """Whether engines can run a health monitor of this type. One that they can't is as if it were not there: a pool
+    without a check serves, a pool with one that can't be run would not."""
+    return monitor_kind(type) in wire.MONITOR_KINDS
+
+
+def passed_over(documents: Documents, pool: Document) -> list[str]:
+    """One sentence for each health monitor of a pool document that is not run."""
+    monitors = (documents.get("healthmonitor", uuid_of(ref)) for ref in pool.get("health_monitor_refs", ()))
+    return [
+        f"Health monitors of type {monitor_kind(m['type'])} can't be run yet: the pool is served without {m['name']}."
+        for m in monitors
+        if m is not None and not runnable(m["type"])
+    ]
+
+
 def monitor_part(monitor: views.HealthMonitor) -> wire.Monitor:
-    kind = monitor.type.removeprefix("HEALTH_MONITOR_")
+    kind = monitor_kind(monitor.type)
     http = monitor.https_monitor if kind == "HTTPS" else monitor.http_monitor
     tcp = monitor.tcp_monitor
     return wire.Monitor(

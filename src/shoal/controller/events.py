@@ -38,12 +38,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def matches(event: Event, filters: Mapping[str, Any]) -> bool:
-    """``filters``: ``name`` (one or a list), ``object`` (a uuid), ``since``, ``until`` (seconds)."""
+    """``filters``: ``name`` (one or a list), ``object`` (a uuid, or words of the text), ``since``, ``until`` (seconds)."""
     names = filters.get("name")
     if names and event.name not in ([names] if isinstance(names, str) else names):
         return False
     wanted = filters.get("object")
-    if wanted and wanted not in event.objects.values():
+    if wanted and wanted not in event.objects.values() and wanted not in event.detail:
         return False
     return float(filters.get("since", 0)) <= event.at <= float(filters.get("until", float("inf")))
 

@@ -67,6 +67,8 @@ class Live(msgspec.Struct, kw_only=True):
     """Wall clock."""
     down_since: float | None = None
     status: messages.Status | None = None
+    servers_since: dict[tuple[str, str, str], float] = {}
+    """(service, pool, server) -> wall clock of the last change of its state."""
     applied: str = ""
     how: str = ""
     took_ms: float = 0.0
@@ -127,6 +129,12 @@ class Session:
 
     def push(self) -> None:
         """The desired state may have changed."""
+        self._wanted.set()
+
+    def push_again(self) -> None:
+        """Send the whole desired state, whatever was sent before."""
+        self._sent_root = ""
+        self._live.pushed = {}
         self._wanted.set()
 
     async def close(self) -> None:
@@ -319,6 +327,7 @@ class Fleet:
         live.status = status
         self.note_owned(live.id, status.owned)
         if before is None or _differ(before, status) or live.down_since is not None:
+            live.servers_since = _since(live.servers_since, before, status, self.clock.now())
             self.changed(live.id)
 
     def ownership(self, live: Live, message: messages.Ownership) -> None:
@@ -358,6 +367,13 @@ class Fleet:
         if session is not None:
             session.push()
 
+    def push_again(self, engine: str) -> bool:
+        """The same with everything it should run, as if it had nothing. False when it is not connected."""
+        session = self.live(engine).session
+        if session is not None:
+            session.push_again()
+        return session is not None
+
     def push_all(self) -> None:
         for live in self._live.values():
             if live.session is not None:
@@ -369,6 +385,15 @@ def _differ(before: messages.Status, status: messages.Status) -> bool:
     return _weight(before) != _weight(status) or (
         before.servers is not status.servers and _states(before) != _states(status)
     )
+
+
+def _since(
+    since: dict[tuple[str, str, str], float], before: messages.Status | None, status: messages.Status, now: float
+) -> dict[tuple[str, str, str], float]:
+    """Since when each server is in its state."""
+    states = {(s.service, s.pool, s.server): s.state for s in (before.servers if before else ())}
+    keys = (((s.service, s.pool, s.server), s.state) for s in status.servers)
+    return {key: since.get(key, now) if states.get(key) == state else now for key, state in keys}
 
 
 def _weight(status: messages.Status) -> tuple[object, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,20 +17,19 @@ from shoal import API_VERSION
 from shoal.errors import Duplicate, InUse, Invalid, NotAllowed, NotFound, NotReady, Problem, Stale
 from shoal.objects import ObjectType, Registry, acts
 from shoal.objects.check import parse, shown
-from shoal.objects.views import uuid_of
 from shoal.store.protocol import Condition, Conflict, Store, Transaction
 
+from . import audit, uniqueness
 from .clock import Clock, FreshId, SystemClock, fresh_uuid
 from .patch import patched
 from .references import ADMIN, References
-from .rules import Change, Rules, addresses_of, overlap_between, ports_of
+from .rules import Change, Rules
 from .secrets import Secrets
+from .uniqueness import Keys, name_key, system_key
 from .view import View, intent_key, scope_of
 
 Document = dict[str, Any]
 ATTEMPTS_MAX = 5
-AUDITS_KEPT_MAX = 20_000
-AUDIT_PRUNE_EVERY = 500
 NAME_CHARACTERS_MAX = 256
 DEFAULT_CLOUD = "Default-Cloud"
 UNREFERRED = {("serviceenginegroup", "serviceengine")}
@@ -60,14 +58,6 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     changed: bool = True
 
 
-class Keys(msgspec.Struct, kw_only=True):
-    """The transaction being put together."""
-
-    conditions: list[Condition] = []
-    puts: list[tuple[str, bytes]] = []
-    deletes: list[str] = []
-
-
 class Intent:
     """All writes go through here, one at a time (the embedded store has one writer)."""
 
@@ -88,10 +78,11 @@ class Intent:
         self._secrets = secrets
         self._references = References(view, registry)
         self.rules = rules or Rules(view)
+        self.trail = audit.Trail(store)
+        self._unique = uniqueness.Uniqueness(store, view)
         self._clock = clock or SystemClock()
         self._fresh_id = fresh_id
         self._writing = asyncio.Lock()
-        self._writes = 0
         self._stamp = 0
 
     # --- the four verbs ---
@@ -133,7 +124,12 @@ class Intent:
         async with self._writing:
             before = self._stored(kind, uuid, caller)
             _fresh(before, raw)
-            document, touched = patched(kind, before, raw)
+            tenant, cloud = scope_of(before)
+
+            def canonical(fields: Mapping[str, Any]) -> Document:
+                return self._references.canonical(kind, fields, tenant or caller.tenant, cloud or DEFAULT_CLOUD)
+
+            document, touched = patched(kind, before, raw, canonical)
             change = Change(
                 type=kind.endpoint, uuid=uuid, raw=document, before=before, touched=touched, system=caller.system
             )
@@ -150,7 +146,7 @@ class Intent:
                 await self._deletable(kind, document)
             keys = Keys(deletes=[intent_key(kind.endpoint, uuid), name_key(kind.endpoint, document)])
             keys.conditions.append(Condition(intent_key(kind.endpoint, uuid), self._view.version(kind.endpoint, uuid)))
-            await self._side_keys(kind, keys, document, None)
+            await self._unique.of_traffic(kind, keys, document, None)
             self._audit(keys, caller, kind, document, "DELETE", ())
             await self._commit(keys)
             return document
@@ -190,16 +186,18 @@ class Intent:
         self.rules.fill(change)
         document = kind.validate(change.raw, version=caller.version)
         document = kind.merge_sensitive(document, before or {})
-        tenant, cloud = scope_of(document)
         name = _name_of(kind, document)
         document, versions, problems = self._references.resolve(
-            kind, document, tenant or caller.tenant, cloud or DEFAULT_CLOUD, change.uuid
+            kind, document, caller.tenant, DEFAULT_CLOUD, own=change.uuid, before=before, system=caller.system
         )
+        problems += _moved(before, document)
         if problems:
             raise Invalid(problems)
         if kind.endpoint == "tenant" and change.uuid == ADMIN:
             document.pop("tenant_ref", None)
         change.document = document
+        kept = _secrets_of(kind, before)
+        change.unseal = lambda field, value: self._unseal(kind, change.uuid, field, value, kept)
         self.rules.check(change)
         document = change.document
         if not caller.system:
@@ -207,7 +205,6 @@ class Intent:
         document["uuid"] = change.uuid
         self._check_name(kind, document, name, change.uuid)
         document["_last_modified"] = self._next_stamp()
-        kept = _secrets_of(kind, before)
         sealed = kind.map_sensitive(document, lambda path, value: self._seal(kind, change.uuid, path, value, kept))
         keys = Keys()
         key = intent_key(kind.endpoint, change.uuid)
@@ -215,17 +212,17 @@ class Intent:
         for (type, uuid), version in versions.items():
             keys.conditions.append(Condition(intent_key(type, uuid), version))
         keys.puts.append((key, kind.encode(sealed)))
-        self._name_keys(kind, keys, before, document)
-        await self._side_keys(kind, keys, before, document)
-        fields = tuple(f for f in document if before is None or before.get(f) != sealed.get(f))
-        self._audit(keys, caller, kind, document, "UPDATE" if before else "CREATE", fields)
+        uniqueness.of_name(kind, keys, before, document)
+        await self._unique.of_traffic(kind, keys, before, document)
+        changed = _changed(before, sealed)
+        self._audit(keys, caller, kind, document, "UPDATE" if before else "CREATE", changed)
         await self._commit(keys)
         stored = self._view.get(kind.endpoint, change.uuid) or sealed
         return Written(
             doc=stored,
             warnings=tuple(change.warnings),
             created=before is None,
-            changed=bool(set(fields) - {"_last_modified"}),
+            changed=before is None or bool(changed),
         )
 
     def _identify(self, kind: ObjectType, change: Change, caller: Caller) -> None:
@@ -253,47 +250,8 @@ class Intent:
             return value
         return self._secrets.seal(value, f"{kind.endpoint}/{uuid}/{path}")
 
-    def _name_keys(self, kind: ObjectType, keys: Keys, before: Document | None, document: Document) -> None:
-        new = name_key(kind.endpoint, document)
-        old = name_key(kind.endpoint, before) if before else ""
-        if new != old:
-            keys.conditions.append(Condition(new, 0))
-            keys.puts.append((new, document["uuid"].encode()))
-            if old:
-                keys.deletes.append(old)
-
-    async def _side_keys(self, kind: ObjectType, keys: Keys, before: Document | None, after: Document | None) -> None:
-        """What makes addresses and ports unique, in the same transaction."""
-        if kind.endpoint == "vsvip":
-            old = {vip_key(before, a) for a in addresses_of(before)} if before else set()
-            new = {vip_key(after, a) for a in addresses_of(after)} if after else set()
-            for key in sorted(new - old):
-                keys.conditions.append(Condition(key, 0))
-                keys.puts.append((key, (after or {})["uuid"].encode()))
-            keys.deletes += sorted(old - new)
-        elif kind.endpoint == "virtualservice":
-            vsvips = {uuid_of(d["vsvip_ref"]) for d in (before, after) if d is not None}
-            for vsvip in sorted(vsvips):
-                await self._port_key(keys, vsvip, before, after)
-
-    async def _port_key(self, keys: Keys, vsvip: str, before: Document | None, after: Document | None) -> None:
-        key = f"/portuse/{vsvip}"
-        record = await self._store.get(key)
-        used: dict[str, list[tuple[int, int]]] = msgspec.json.decode(record.value) if record else {}
-        used.pop((before or after or {})["uuid"], None)
-        if after is not None and uuid_of(after["vsvip_ref"]) == vsvip:
-            mine = ports_of(after)
-            for other, ranges in used.items():
-                clash = overlap_between(mine, ranges)
-                if clash:
-                    name = (self._view.get("virtualservice", other) or {}).get("name", other)
-                    raise Duplicate(f"Port {clash} of this VIP is used by virtual service {name} already.")
-            used[after["uuid"]] = mine
-        keys.conditions.append(Condition(key, record.version if record else 0))
-        if used:
-            keys.puts.append((key, msgspec.json.encode(used)))
-        elif record:
-            keys.deletes.append(key)
+    def _unseal(self, kind: ObjectType, uuid: str, path: str, value: str, kept: frozenset[str]) -> str:
+        return self._secrets.unseal(value, f"{kind.endpoint}/{uuid}/{path}") if value in kept else value
 
     async def _deletable(self, kind: ObjectType, document: Document) -> None:
         uuid = document["uuid"]
@@ -316,33 +274,27 @@ class Intent:
     def _audit(
         self, keys: Keys, caller: Caller, kind: ObjectType, document: Document, operation: str, fields: tuple[str, ...]
     ) -> None:
-        record = {
-            "at": self._clock.now(),
-            "user": caller.user,
-            "address": caller.address,
-            "tenant": caller.tenant,
-            "operation": operation,
-            "type": kind.name,
-            "uuid": document.get("uuid"),
-            "name": document.get("name"),
-            "fields": fields,
-        }
-        keys.puts.append((f"/audit/{self._next_stamp()}", msgspec.json.encode(record)))
+        record = audit.Record(
+            at=self._clock.now(),
+            user=caller.user,
+            address=caller.address,
+            tenant=caller.tenant,
+            operation=operation,
+            type=kind.name,
+            uuid=document.get("uuid"),
+            name=document.get("name"),
+            fields=fields,
+        )
+        keys.audit = f"{audit.AUDITS}{self._next_stamp()}", record
+        keys.puts.append((keys.audit[0], msgspec.json.encode(record)))
 
     async def _commit(self, keys: Keys) -> None:
         revision = await self._store.commit(
             Transaction(conditions=tuple(keys.conditions), puts=tuple(keys.puts), deletes=tuple(keys.deletes))
         )
-        self._writes += 1
-        if self._writes % AUDIT_PRUNE_EVERY == 0:
-            await self._prune()
+        if keys.audit is not None:
+            await self.trail.written(*keys.audit)
         await self._view.seen(revision)
-
-    async def _prune(self) -> None:
-        records = (await self._store.list("/audit/")).records
-        surplus = [record.key for record in records[: max(0, len(records) - AUDITS_KEPT_MAX)]][:100]
-        if surplus:
-            await self._store.commit(Transaction(deletes=tuple(surplus)))
 
     async def mark_system(self, type: str, uuid: str) -> None:
         """The object is one of the system's own: it can be edited, never deleted."""
@@ -351,6 +303,13 @@ class Intent:
 
 def _raw(body: Mapping[str, Any] | bytes) -> Document:
     return parse(body) if isinstance(body, bytes | bytearray) else dict(body)
+
+
+def _changed(before: Document | None, after: Document) -> tuple[str, ...]:
+    """The fields that a write gives another value, or takes away; none for a new object."""
+    if before is None:
+        return ()
+    return tuple(f for f in before | after if f != "_last_modified" and before.get(f) != after.get(f))
 
 
 def _secrets_of(kind: ObjectType, document: Document | None) -> frozenset[str]:
@@ -373,6 +332,15 @@ def _fresh(before: Document, raw: Mapping[str, Any]) -> None:
         )
 
 
+def _moved(before: Document | None, after: Document) -> list[Problem]:
+    """An object stays where it was made: what refers to it, and its name, would be in another tenant or cloud."""
+    return [
+        Problem(path=field, value=shown(after.get(field)), why="an object can't be moved", hint="Create it anew there.")
+        for field in ("tenant_ref", "cloud_ref")
+        if before is not None and before.get(field) and before[field] != after.get(field)
+    ]
+
+
 def _name_of(kind: ObjectType, document: Document) -> str:
     name = document.get("name", "")
     if "name" in kind.fields and not kind.singleton:
@@ -388,17 +356,3 @@ def _taken(kind: ObjectType, document: Document) -> Duplicate:
     return Duplicate(
         f"{kind.name} with name {document.get('name')} already exists in this tenant{' and cloud' if kind.cloud_scoped else ''}."
     )
-
-
-def name_key(type: str, document: Document) -> str:
-    tenant, cloud = scope_of(document)
-    name = urllib.parse.quote(str(document.get("name") or document.get("uuid")), safe="")
-    return f"/name/{type}/{tenant or '-'}/{cloud or '-'}/{name}"
-
-
-def vip_key(vsvip: Document | None, address: str) -> str:
-    return f"/vipuse/{uuid_of((vsvip or {}).get('vrf_context_ref', ''))}/{address}"
-
-
-def system_key(type: str, uuid: str) -> str:
-    return f"/system/{type}/{uuid}"

@@ -12,6 +12,18 @@ SCAN_MAX = 70_000
 """Addresses looked at before a network counts as full."""
 
 
+def subnets(network: Mapping[str, Any]) -> Iterator[ipaddress.IPv4Network]:
+    """The IPv4 subnets configured on a network."""
+    for subnet in network.get("configured_subnets", ()):
+        found = _subnet(subnet)
+        if isinstance(found, ipaddress.IPv4Network):
+            yield found
+
+
+def _subnet(subnet: Mapping[str, Any]) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(f"{subnet['prefix']['ip_addr']['addr']}/{subnet['prefix']['mask']}", strict=False)
+
+
 def pools(network: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
     """(first, last) of the ranges that VIPs may come from: static ranges, else whole subnets without their edges."""
     for subnet in network.get("configured_subnets", ()):
@@ -21,8 +33,7 @@ def pools(network: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
         for one in ranges:
             yield int(ipaddress.ip_address(one["begin"]["addr"])), int(ipaddress.ip_address(one["end"]["addr"]))
         if not ranges:
-            prefix = subnet["prefix"]
-            net = ipaddress.ip_network(f"{prefix['ip_addr']['addr']}/{prefix['mask']}", strict=False)
+            net = _subnet(subnet)
             yield int(net.network_address) + 1, int(net.broadcast_address) - 1
 
 

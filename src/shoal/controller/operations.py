@@ -1,4 +1,4 @@
-"""What an operator does to a running system: scale out and in, migrate, retry, reboot, force delete.
+"""What an operator does to a running system: scale out and in, migrate, retry, resync, reboot, delete.
 
 Bodies are those of the API (reference: api.md 7). An operation on a VIP becomes a `Request` that the next plan
 accepts or refuses; the answer comes after that plan, the progress is in the runtime.
@@ -16,10 +16,12 @@ from shoal.objects.views import uuid_of
 from shoal.placement.model import Request, RequestKind
 
 from .clock import Clock, FreshId, fresh_uuid
+from .desired import engines_of
 from .events import EventLog
+from .fleet import Fleet
 from .ledger import Changes, Ledger
 from .reconciler import Reconciler
-from .records import EngineRecord, RequestRecord
+from .records import EngineRecord, RequestRecord, VipRecord
 from .snapshot import vip_id
 from .view import View
 
@@ -34,6 +36,22 @@ MEMBERS = {
 }
 
 
+LEGACY = "is for legacy active/standby groups, which are not available yet."
+AUTOSCALE = "of a pool is for servers that a cloud makes, and no cloud here does."
+NOT_YET = {
+    ("virtualservice", "switchover"): (f"Switchover {LEGACY}", "Use migrate in an elastic group."),
+    ("virtualservice", "rotatekeys"): (
+        "HAProxy makes the keys of TLS session tickets by itself, and anew at each reload: there are none to rotate.",
+        "",
+    ),
+    ("serviceengine", "switchover"): (f"Switchover {LEGACY}", "Disable the service engine: what it serves moves."),
+    ("serviceenginegroup", "redistribute"): (f"Redistribute {LEGACY}", "Use migrate on a virtual service."),
+    ("pool", "scaleout"): (f"Scale-out {AUTOSCALE}", "PATCH the pool with add servers."),
+    ("pool", "scalein"): (f"Scale-in {AUTOSCALE}", "PATCH the pool with delete servers."),
+}
+"""Operations that clients know and that can't be done here: (why, what to do instead)."""
+
+
 class CallerLike(Protocol):
     @property
     def user(self) -> str: ...
@@ -45,6 +63,7 @@ class Operations:
         view: View,
         ledger: Ledger,
         reconciler: Reconciler,
+        fleet: Fleet,
         cloud: Cloud,
         events: EventLog,
         clock: Clock,
@@ -53,6 +72,7 @@ class Operations:
         self._view = view
         self._ledger = ledger
         self._reconciler = reconciler
+        self._fleet = fleet
         self._cloud = cloud
         self._events = events
         self._clock = clock
@@ -62,11 +82,11 @@ class Operations:
         """Run one operation. Raises NotFound, Invalid, Refused (with the reason and what would help)."""
         if type == "virtualservice" and operation in [kind.value for kind in RequestKind]:
             return await self._on_vip(uuid, RequestKind(operation), body, caller)
-        if type == "virtualservice" and operation == "switchover":
-            raise Refused(
-                "Switchover is for legacy active/standby groups, which are not available yet.",
-                hint="Use migrate in an elastic group.",
-            )
+        if (type, operation) == ("virtualservice", "resync"):
+            return self._resync(uuid, body)
+        if (type, operation) in NOT_YET:
+            why, hint = NOT_YET[type, operation]
+            raise Refused(why, hint=hint)
         if type == "serviceengine" and operation in ("reboot", "forcedelete"):
             engine = self._ledger.engines.get(uuid)
             if engine is None:
@@ -137,6 +157,44 @@ class Operations:
         problems.append(Problem(path=member, value=given, why="no such service engine", hint=f"There are: {names}."))
         return ""
 
+    def _resync(self, service: str, body: Body) -> dict[str, Any]:
+        """Each engine of the service gets all it should run again; one that runs it already changes nothing."""
+        document = self._view.get("virtualservice", service)
+        if document is None:
+            raise NotFound(f"There is no virtual service {service}.")
+        problems: list[Problem] = []
+        given = body.get("se_ref") or []
+        wanted = [
+            self._engine({"se_ref": one}, "se_ref", problems) for one in (given if isinstance(given, list) else [given])
+        ]
+        if problems:
+            raise Invalid(problems)
+        engines = [e for vip in self._vips(document) for e in engines_of(vip) if not wanted or e in wanted]
+        sent = sorted({self._ledger.engines[e].name for e in engines if self._fleet.push_again(e)})
+        return {"status": f"sent again to {_list(sent)}"}
+
+    def _vips(self, service: Body) -> list[VipRecord]:
+        vsvip = f"{uuid_of(service['vsvip_ref'])}/"
+        records = self._ledger.vips.get(uuid_of(service["se_group_ref"]), {})
+        return [record for id, record in records.items() if id.startswith(vsvip)]
+
+    async def remove_idle(self, uuid: str) -> None:
+        """An operator deletes an engine. Raises Refused, naming the virtual services, while it serves any."""
+        engine = self._ledger.engines.get(uuid)
+        if engine is None:
+            return
+        held = [
+            v for v in self._ledger.vips.get(engine.group, {}).values() if any(p.engine == uuid for p in v.placements)
+        ]
+        vsvips = {vip.id.partition("/")[0] for vip in held}
+        services = [s["name"] for s in self._view.all("virtualservice") if uuid_of(s.get("vsvip_ref", "")) in vsvips]
+        if held:
+            raise Refused(
+                f"Cannot delete, {engine.name} serves {_list(services)}.",
+                hint="Disable it and wait until they have moved, or use forcedelete.",
+            )
+        await self._remove(engine, "deleted")
+
     async def _reboot(self, engine: EngineRecord) -> dict[str, Any]:
         self._events.add("REBOOT_SE", f"{engine.name}: asked for by an operator", serviceengine=engine.id)
         await self._cloud.restart(engine.id)
@@ -144,12 +202,15 @@ class Operations:
 
     async def _force_delete(self, engine: EngineRecord) -> dict[str, Any]:
         """The engine goes at once; what it served moves as if it had died."""
+        await self._remove(engine, "force deleted")
+        return {"status": f"{engine.name} is being deleted"}
+
+    async def _remove(self, engine: EngineRecord, how: str) -> None:
         await self._ledger.write(Changes(engines={engine.id: None}))
-        self._events.add("DELETING_SE", f"{engine.name}: force deleted by an operator", serviceengine=engine.id)
+        self._events.add("DELETING_SE", f"{engine.name}: {how} by an operator", serviceengine=engine.id)
         if self._reconciler.lifecycle is not None:
             self._reconciler.lifecycle.retire(engine)
         self._reconciler.mark(engine.group)
-        return {"status": f"{engine.name} is being deleted"}
 
 
 def _list(names: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -10,7 +11,7 @@ from shoal.errors import NotFound, Problem
 from shoal.objects import ObjectType, Registry
 from shoal.objects.check import meant, shown
 
-from .view import View
+from .view import View, scope_of
 
 ADMIN = "admin"
 REFERENCE_CHARACTERS_MAX = 2_000
@@ -30,17 +31,35 @@ class References:
         self._registry = registry
 
     def resolve(
-        self, kind: ObjectType, document: dict[str, Any], tenant: str, cloud: str, own: str = ""
+        self,
+        kind: ObjectType,
+        document: dict[str, Any],
+        tenant: str,
+        cloud: str,
+        *,
+        own: str = "",
+        before: Mapping[str, Any] | None = None,
+        system: bool = False,
     ) -> tuple[dict[str, Any], dict[tuple[str, str], int], list[Problem]]:
-        """(document with canonical references, versions of what they point at, problems). ``own`` is the object's uuid."""
+        """(document with canonical references, versions of what they point at, problems).
+
+        ``own`` is the object's uuid. What ``before``, the stored object, refers to already is taken from any tenant;
+        so is everything of the controller's own writes (``system``).
+        """
         problems: list[Problem] = []
         versions: dict[tuple[str, str], int] = {}
+        tenant = self._scope("tenant", document.get("tenant_ref", ""), tenant)
+        cloud = self._scope("cloud", document.get("cloud_ref", ""), cloud)
+        known = {reference.value for reference in kind.references(before)} if before else set()
 
         def change(path: str, type_name: str, value: str) -> str:
             endpoint = type_name.lower()
             uuid, hint = self._find(endpoint, value, tenant, cloud)
             if uuid is None and endpoint in INFRASTRUCTURE and UNDISCOVERED.fullmatch(name_in(value)):
                 return f"/api/{endpoint}/{name_in(value)}"
+            if uuid is not None and not system and f"/api/{endpoint}/{uuid}" not in known:
+                hint = self._foreign(endpoint, uuid, tenant)
+                uuid = None if hint else uuid
             if uuid is None:
                 why = f"no {type_name} is found by this reference"
                 problems.append(Problem(path=path, value=shown(value), why=why, hint=hint))
@@ -50,6 +69,29 @@ class References:
             return f"/api/{endpoint}/{uuid}"
 
         return kind.map_references(document, change), versions, problems
+
+    def _scope(self, type: str, reference: str, default: str) -> str:
+        """The uuid of the tenant or cloud that an object names as its own."""
+        found = self._find(type, reference, ADMIN, default)[0] if reference else None
+        return found or self._uuid(type, default)
+
+    def _foreign(self, type: str, uuid: str, tenant: str) -> str:
+        """Why an object may not be referred to; "" for the own tenant's and admin's."""
+        owner, _ = scope_of(self._view.get(type, uuid) or {})
+        if owner in (tenant, ADMIN, ""):
+            return ""
+        name = (self._view.get("tenant", owner) or {}).get("name", owner)
+        return f"That one belongs to tenant {name}: an object refers to those of its own tenant and of admin."
+
+    def canonical(self, kind: ObjectType, part: Mapping[str, Any], tenant: str, cloud: str) -> dict[str, Any]:
+        """A part of a document, as a PATCH gives it, with its references in stored form where they lead anywhere:
+        so that they can be compared. What leads nowhere stays, to be refused with the whole document."""
+
+        def change(path: str, type_name: str, value: str) -> str:
+            uuid, _ = self._find(type_name.lower(), value, tenant, cloud)
+            return value if uuid is None else f"/api/{type_name.lower()}/{uuid}"
+
+        return kind.map_references(part, change)
 
     def _find(self, type: str, value: str, tenant: str, cloud: str) -> tuple[str | None, str]:
         """(uuid or None, hint)."""

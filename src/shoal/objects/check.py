@@ -93,10 +93,7 @@ class _Inspector:
             here = f"{path}.{name}" if path else str(name)
             field = message.fields.get(name)
             if field is None:
-                hint = (
-                    meant(name, message.fields) or f"{message.name} has {len(message.fields)} fields; see its schema."
-                )
-                self._wrong(shown(here), "unknown field", hint=hint)
+                self._wrong(shown(here), "unknown field", hint=meant(name, message.fields))
             elif len(self.problems) < PROBLEMS_MAX:
                 result[name] = self.value(field, value, here, depth)
         for name, field in message.fields.items():

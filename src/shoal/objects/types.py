@@ -16,7 +16,7 @@ from . import check, structs
 Document = dict[str, Any]
 SENSITIVE_MASK = "<sensitive>"
 IDENTITY = frozenset({"uuid", "name", "url", "tenant_ref", "cloud_ref", "_last_modified"})
-SERVER_MADE = frozenset({"url", "_last_modified", "vs_refs", "vip_runtime", "version", "runtime"})
+SERVER_MADE = frozenset({"url", "_last_modified", "vs_refs", "vip_runtime", "version", "self_se_election", "runtime"})
 """Members that the controller puts into answers; accepted back and dropped."""
 UNIT_SUFFIX = {
     "SEC": "sec",
@@ -35,9 +35,12 @@ BARE = frozenset({"memory_per_se", "_last_modified"})
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """``22.1.3`` -> (22, 1, 3). Raises Invalid on anything that is not dotted numbers."""
+    """``22.1.3`` -> (22, 1, 3); so is ``22.1.3-9000``, with a build. Raises Invalid on what is not dotted numbers."""
+    number, dash, build = version.partition("-")
     try:
-        parts = tuple(int(part) for part in version.replace("_", ".").split("."))
+        parts = tuple(int(part) for part in number.replace("_", ".").split("."))
+        if dash and not (build.isascii() and build.isdigit()):
+            parts = ()
     except ValueError:
         parts = ()
     if not 1 <= len(parts) <= 5:
@@ -168,7 +171,8 @@ class ObjectType:
         return decoded
 
     def emit(self, document: Mapping[str, Any], *, version: str = API_VERSION, skip_default: bool = False) -> Document:
-        """What a client of that version sees: later fields hidden (identity fields never), secrets masked."""
+        """What a client of that version sees: later fields hidden (identity fields never), secrets masked, empty lists
+        left out."""
         return _emit(self.message, document, version_key(version), skip_default, top=True)
 
     # --- references and secrets ---
@@ -185,7 +189,8 @@ class ObjectType:
         return found
 
     def map_references(self, document: Mapping[str, Any], change: Callable[[str, str, str], str]) -> Document:
-        """A copy with every reference replaced by ``change(path, type name, value)``."""
+        """A copy with every reference replaced by ``change(path, type name, value)``; what a list names twice then
+        is in it once."""
         return _map(self.message, document, "", _if_reference(change))
 
     def map_sensitive(self, document: Mapping[str, Any], change: Callable[[str, str], str]) -> Document:
@@ -205,14 +210,21 @@ class ObjectType:
         return self.map_sensitive(new, lambda path, value: kept.get(path, "") if value == SENSITIVE_MASK else value)
 
     def entry_key(self, field: str, entry: Any) -> Any:
-        """What identifies a list entry for PATCH: address and port, else uuid, name, index ... else the whole."""
+        """What identifies a list entry for PATCH: address and port, else uuid, name, index, what it refers to ...,
+        else the whole with its defaults filled. References must be in stored form."""
         if not isinstance(entry, Mapping):
             return entry
         if isinstance(entry.get("ip"), Mapping):
             return ("ip", entry["ip"].get("addr"), entry.get("port", 0))
-        for name in ("uuid", "vip_id", "name", "index", "port"):
+        nested = self.fields[field].nested
+        refs = [name for name, member in nested.fields.items() if member.ref and member.required] if nested else []
+        for name in ("uuid", "vip_id", "name", "index", "port", *refs):
             if entry.get(name) is not None:
                 return (name, entry[name])
+        try:
+            entry = structs.complete(nested, dict(entry)) if nested else entry
+        except (msgspec.ValidationError, TypeError, ValueError, OverflowError, RecursionError):
+            pass  # what is wrong with it is told when the whole document is validated
         return msgspec.json.encode(entry, order="deterministic")
 
 
@@ -244,10 +256,23 @@ def _map_value(field: Field, value: Any, path: str, change: _Change) -> Any:
     if isinstance(value, list):
         if nested is not None:
             return [_map(nested, v, f"{path}.", change) if isinstance(v, Mapping) else v for v in value]
-        return [change(field, path, v) if isinstance(v, str) else v for v in value]
+        mapped = [change(field, path, v) if isinstance(v, str) else v for v in value]
+        return _each_once(mapped) if field.ref else mapped
     if nested is not None and isinstance(value, Mapping):
         return _map(nested, value, f"{path}.", change)
     return change(field, path, value) if isinstance(value, str) else value
+
+
+def _each_once(values: list[Any]) -> list[Any]:
+    """In order, without repetition. Values of a raw document may be anything."""
+    once: list[Any] = []
+    seen: set[str] = set()
+    for value in values:
+        if not isinstance(value, str) or value not in seen:
+            once.append(value)
+        if isinstance(value, str):
+            seen.add(value)
+    return once
 
 
 @functools.cache
@@ -277,7 +302,7 @@ def _emit(
     result: Document = {}
     for name, field in message.fields.items():
         value = document.get(name)
-        if value is None or name in hidden:
+        if value is None or name in hidden or (value == [] and not field.required):
             continue
         if skip_default and field.has_default and value == field.default and name not in IDENTITY:
             continue

@@ -8,14 +8,16 @@ from typing import Any
 SHARED = "HA_MODE_SHARED"
 SHARED_PAIR = "HA_MODE_SHARED_PAIR"
 LEGACY = "HA_MODE_LEGACY_ACTIVE_STANDBY"
+PACKED = "PLACEMENT_ALGO_PACKED"
+DISTRIBUTED = "PLACEMENT_ALGO_DISTRIBUTED"
 
 PRESETS: dict[str, dict[str, Any]] = {
-    SHARED: {"min_scaleout_per_vs": 1, "algo": "PLACEMENT_ALGO_PACKED", "buffer_se": 1},
-    SHARED_PAIR: {"min_scaleout_per_vs": 2, "algo": "PLACEMENT_ALGO_DISTRIBUTED", "buffer_se": 0},
+    SHARED: {"min_scaleout_per_vs": 1, "algo": PACKED, "buffer_se": 1},
+    SHARED_PAIR: {"min_scaleout_per_vs": 2, "algo": DISTRIBUTED, "buffer_se": 0},
     LEGACY: {
         "min_scaleout_per_vs": 2,
         "max_scaleout_per_vs": 2,
-        "algo": "PLACEMENT_ALGO_PACKED",
+        "algo": PACKED,
         "buffer_se": 0,
         "max_se": 2,
     },
@@ -37,6 +39,11 @@ def contradictions(group: Mapping[str, Any]) -> list[str]:
                 "min_scaleout_per_vs 1 under HA_MODE_SHARED_PAIR puts each virtual service on one engine only: "
                 "set it to 2 for active/active."
             )
+        if group.get("algo", DISTRIBUTED) == PACKED:
+            found.append(
+                "algo PLACEMENT_ALGO_PACKED under HA_MODE_SHARED_PAIR fills an engine before it uses the next: "
+                "set it to PLACEMENT_ALGO_DISTRIBUTED to spread the load."
+            )
         if group.get("buffer_se", 0) > 0:
             found.append("buffer_se is not used under HA_MODE_SHARED_PAIR: lost placements go to a new engine.")
     if mode == SHARED and group.get("min_scaleout_per_vs", 1) > 1:
@@ -44,4 +51,16 @@ def contradictions(group: Mapping[str, Any]) -> list[str]:
             "min_scaleout_per_vs above 1 under HA_MODE_SHARED places like active/active; "
             "buffer_se still counts and does not include restoring the scale."
         )
-    return found
+    return found + _too_few(group, mode)
+
+
+def _too_few(group: Mapping[str, Any], mode: str) -> list[str]:
+    """Where ``max_se`` allows fewer engines than other fields need."""
+    most, scale, buffer = group.get("max_se", 10), group.get("min_scaleout_per_vs", 1), group.get("buffer_se", 0)
+    if most == 0:
+        return ["max_se 0 lets no engine be made: nothing is served. Set it to 1 or more."]
+    if most < scale:
+        return [f"max_se {most} is below min_scaleout_per_vs {scale}: no virtual service gets all its engines."]
+    if mode == SHARED and buffer >= most:
+        return [f"buffer_se {buffer} can't be kept with max_se {most}: set max_se to {buffer + 1} or more."]
+    return []

@@ -10,9 +10,15 @@ Values are plain and complete: an engine needs nothing else to serve, nor to fai
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 
 import msgspec
+
+MONITOR_KINDS = ("TCP", "HTTP", "HTTPS")
+"""What an engine can run. Monitors of other kinds are not sent to it."""
+REQUEST_LINE = re.compile(r"(?P<method>[A-Z]{3,10}) (?P<uri>\S+)( HTTP/(?P<version>1\.[01]))?")
+"""What the request of an HTTP monitor begins with."""
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +85,7 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Monitor(msgspec.Struct, frozen=True, kw_only=True):
-    """One health monitor. ``kind``: TCP, HTTP or HTTPS."""
+    """One health monitor. ``kind``: one of `MONITOR_KINDS`."""
 
     name: str
     kind: str

@@ -39,6 +39,7 @@ class Runtime:
         sources = Sources(view=view, ledger=ledger, fleet=fleet, compiler=compiler, reconciler=reconciler, clock=clock)
         pools, engines = Pools(sources), ServiceEngines(sources)
         services, groups = VirtualServices(sources, pools), Groups(sources, engines)
+        self._services = services
         self._readers: dict[tuple[str, str], Callable[[str], Any]] = {
             ("virtualservice", "runtime"): services.runtime,
             ("virtualservice", "runtime/detail"): services.detail,
@@ -71,6 +72,10 @@ class Runtime:
         reader = self._readers.get((type, "runtime"))
         found: Document = reader(uuid) if reader else {}
         return found
+
+    def beside(self, type: str, uuid: str) -> Document:
+        """The runtime members that the GET of an object carries beside its configuration."""
+        return self._services.beside(uuid) if type == "virtualservice" else {}
 
     # --- cluster ---
 

@@ -1,7 +1,8 @@
-"""How a pool stands: its servers as the engines see them."""
+"""How pools and their servers stand, from what the engines report."""
 
 from __future__ import annotations
 
+from shoal.controller.desired import passed_over
 from shoal.objects import views
 from shoal.placement.model import EngineState
 from shoal.wire.messages import ServerState
@@ -21,8 +22,12 @@ class Pools:
         up = sum(server["oper_status"]["state"] == "OPER_UP" for server in servers)
         enabled = sum(server.enabled and pool.enabled for server in pool.servers)
         state, reason = self.state(uuid)
+        unchecked = passed_over(self._of.view, self._of.found("pool", uuid))
+        at = max(
+            (server["oper_status"]["last_changed_time"]["secs"] for server in servers), default=self._written(uuid)
+        )
         return {
-            "oper_status": oper_status(state, 0.0, reason),
+            "oper_status": oper_status(state, at, reason, *unchecked),
             "num_servers": len(servers),
             "num_servers_enabled": enabled,
             "num_servers_up": up,
@@ -33,18 +38,23 @@ class Pools:
     def servers(self, uuid: str) -> list[Document]:
         """Each server as the engines see it: up when any serving engine says so."""
         pool = self._of.pool(uuid)
-        seen: dict[str, list[ServerState]] = {}
+        seen: dict[str, list[tuple[ServerState, float]]] = {}
         for engine in self._of.ledger.engines:
             live = self._of.fleet.live(engine)
             if live.status is not None and self._of.fleet.state(engine) is EngineState.UP:
                 for server in live.status.servers:
                     if server.pool == uuid:
-                        seen.setdefault(server.server, []).append(server)
+                        since = live.servers_since.get((server.service, server.pool, server.server), 0.0)
+                        seen.setdefault(server.server, []).append((server, since))
         return [self._server(pool, server, seen) for server in pool.servers]
 
-    def _server(self, pool: views.Pool, server: views.PoolServer, seen: dict[str, list[ServerState]]) -> Document:
+    def _server(
+        self, pool: views.Pool, server: views.PoolServer, seen: dict[str, list[tuple[ServerState, float]]]
+    ) -> Document:
         port = server.port or pool.default_server_port
-        reports = seen.get(f"{server.ip.addr}:{port}", [])
+        found = seen.get(f"{server.ip.addr}:{port}", [])
+        reports = [report for report, _ in found]
+        at = max([since for _, since in found if since], default=self._written(pool.uuid))
         states = [report.state for report in reports]
         if not (server.enabled and pool.enabled):
             state, reason = "OPER_DISABLED", "disabled"
@@ -59,7 +69,7 @@ class Pools:
             "ip_addr": {"addr": server.ip.addr, "type": server.ip.type},
             "port": port,
             "hostname": server.hostname,
-            "oper_status": oper_status(state, 0.0, reason),
+            "oper_status": oper_status(state, at, reason),
             "connections": sum(report.connections for report in reports),
             "sessions_total": sum(report.sessions_total for report in reports),
         }
@@ -79,3 +89,7 @@ class Pools:
         if states == {"OPER_UNUSED"}:
             return "OPER_UNUSED", "no virtual service uses it"
         return "OPER_DOWN", f"none of its {len(servers)} servers is up"
+
+    def _written(self, uuid: str) -> float:
+        """When the pool was written last: nothing about it changed since, where no engine has reported a change."""
+        return int(self._of.found("pool", uuid).get("_last_modified", 0)) / 1e6

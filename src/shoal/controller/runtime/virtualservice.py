@@ -44,6 +44,16 @@ class VirtualServices:
             }
         ]
 
+    def beside(self, uuid: str) -> Document:
+        """What the GET of a virtual service carries beside its configuration."""
+        service = self._of.service(uuid)
+        group = self._of.view.get("serviceenginegroup", uuid_of(service.se_group_ref)) or {}
+        return {
+            "version": self._of.view.version("virtualservice", uuid),
+            "vip_runtime": [self._vip_runtime(service, record) for record in self._of.vips(service)],
+            "self_se_election": group.get("self_se_election", False),
+        }
+
     def placement(self, uuid: str) -> Document:
         """Where its VIPs are, who takes over next, and why: the decisions as they were made, a shortfall as of now."""
         service = self._of.service(uuid)

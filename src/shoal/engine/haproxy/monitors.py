@@ -5,12 +5,11 @@ The pool's check runs at the shortest interval asked for, with the longest time-
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import msgspec
 
-from shoal.wire.desired import Monitor, Pool
+from shoal.wire.desired import MONITOR_KINDS, REQUEST_LINE, Monitor, Pool
 
 from .escape import Unrenderable, format_quoted, octets, quoted, token
 
@@ -22,7 +21,6 @@ CODES = {
     "HTTP_5XX": "500-599",
 }
 ANY_CODE = "100-599"
-_REQUEST_LINE = re.compile(r"(?P<method>[A-Z]{3,10}) (?P<uri>\S+)( HTTP/(?P<version>1\.[01]))?")
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -35,7 +33,7 @@ class Check(msgspec.Struct, frozen=True):
 
 def check(pool: Pool) -> Check:
     """Raises Unrenderable when none of the pool's monitors can be run."""
-    monitors = [m for m in pool.monitors if m.kind in ("TCP", "HTTP", "HTTPS")]
+    monitors = [m for m in pool.monitors if m.kind in MONITOR_KINDS]
     left_out = [m for m in pool.monitors if m not in monitors]
     if not pool.monitors:
         return Check()
@@ -98,7 +96,7 @@ def _http_rules(pool: Pool, web: list[Monitor], connects: list[Monitor]) -> Iter
 def _http_send(pool: Pool, monitor: Monitor) -> str:
     """The request as configured: its line, then headers; line ends may be written ``\\r\\n``."""
     lines = monitor.request.replace("\\r\\n", "\n").replace("\r\n", "\n").split("\n")
-    match = _REQUEST_LINE.fullmatch((lines[0] or "GET / HTTP/1.0").strip())
+    match = REQUEST_LINE.fullmatch((lines[0] or "GET / HTTP/1.0").strip())
     if match is None:
         raise Unrenderable(
             f"The request of the health monitor {monitor.name[:60]!r} begins with {lines[0][:60]!r}, "

@@ -1,0 +1,64 @@
+"""What the product demands of a document beyond its schema. Each rule may fill in, warn, or name problems.
+
+::
+
+    change   the write on its way        groups    service engine groups     engines   service engines
+    services virtual services            pools     pools                     vips      VsVips
+    monitors health monitors             profiles  network profiles          networks  networks
+    clusters the controller's nodes      certificates  keys and certificates
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shoal.controller.view import View
+from shoal.errors import Invalid
+
+from . import certificates, clusters, engines, groups, monitors, networks, pools, profiles, services, vips
+from .change import Around, Change, Rule
+from .services import overlap_between, ports_of
+from .vips import addresses_of
+
+__all__ = ["Change", "Rules", "addresses_of", "overlap_between", "ports_of"]
+
+FILL: dict[str, Rule] = {
+    "serviceenginegroup": groups.fill,
+    "virtualservice": services.fill,
+    "pool": pools.fill,
+    "vsvip": vips.fill,
+    "serviceengine": engines.fill,
+}
+CHECK: dict[str, Rule] = {
+    "serviceenginegroup": groups.check,
+    "virtualservice": services.check,
+    "pool": pools.check,
+    "healthmonitor": monitors.check,
+    "networkprofile": profiles.check,
+    "network": networks.check,
+    "cluster": clusters.check,
+    "sslkeyandcertificate": certificates.check,
+    "serviceengine": engines.check,
+    "vsvip": vips.check,
+}
+
+
+class Rules:
+    """``reserved`` are the networks that VIPs may not come from (the engines' own addresses)."""
+
+    def __init__(self, view: View, reserved: Callable[[str], bool] = lambda address: False) -> None:
+        self._around = Around(view, reserved)
+
+    def fill(self, change: Change) -> None:
+        """Before validation: what the controller fills in when the client leaves it out."""
+        rule = FILL.get(change.type)
+        if rule is not None:
+            rule(change, self._around)
+
+    def check(self, change: Change) -> None:
+        """After validation and resolution. Raises Invalid (all problems), Refused or Duplicate."""
+        rule = CHECK.get(change.type)
+        if rule is not None:
+            rule(change, self._around)
+        if change.problems:
+            raise Invalid(change.problems)

@@ -1,0 +1,50 @@
+"""Certificates: a key and a certificate that belong together, told when they are written."""
+
+from __future__ import annotations
+
+from shoal.controller import certificates
+from shoal.controller.certificates import Unreadable
+
+from .change import Around, Change
+
+PEM_ONLY = "Give certificate and key in plain PEM."
+
+
+def check(change: Change, around: Around) -> None:
+    document = change.document
+    for field in ("certificate_base64", "key_base64"):
+        if document.get(field):
+            change.wrong(field, "can't be true yet", hint=PEM_ONLY)
+    if document.get("format") == "SSL_PKCS12":
+        change.wrong("format", "SSL_PKCS12 is not taken yet", hint=PEM_ONLY)
+    body = document["certificate"]
+    if not body.get("certificate"):
+        hint = "Certificates and signing requests are not made here yet: give one in PEM."
+        change.wrong("certificate.certificate", "required, and missing", hint=hint)
+    if change.problems:
+        return
+    try:
+        found = certificates.certificate(body["certificate"])
+    except Unreadable as error:
+        change.wrong("certificate.certificate", str(error), hint="It begins with -----BEGIN CERTIFICATE-----.")
+        return
+    params = certificates.key_params(found)
+    body.update(certificates.described(found))
+    for place in (document, body):
+        place.pop("key_params", None)
+        place.update({"key_params": params} if params else {})
+    if not document.get("key"):
+        users = [name for type, _, name in around.view.referrers(change.uuid) if type == "virtualservice"]
+        if users:
+            change.wrong("key", f"required by virtual service {', '.join(users[:8])}, and missing")
+        return
+    try:
+        key = certificates.private_key(change.secret("key"), change.secret("key_passphrase"))
+    except Unreadable as error:
+        change.wrong("key", str(error), hint="It begins with a line such as -----BEGIN PRIVATE KEY-----.")
+        return
+    if not certificates.belong_together(found, key):
+        subject = body["subject"]["distinguished_name"]
+        change.wrong("key", f"is not the key of this certificate ({subject})", hint="Give both of the same pair.")
+    elif "ENCRYPTED" in change.secret("key"):
+        document["key"] = certificates.plain_pem(key)

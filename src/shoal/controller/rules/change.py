@@ -1,0 +1,70 @@
+"""One write on its way through the rules, and what the rules may look at."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from shoal.controller.view import View
+from shoal.errors import Problem
+
+Document = dict[str, Any]
+
+
+class Change(msgspec.Struct, kw_only=True):
+    """One write on its way. ``raw`` is as the client gave it, ``document`` complete; ``before`` the stored one."""
+
+    type: str
+    uuid: str
+    raw: Document
+    before: Document | None = None
+    touched: set[str] | None = None
+    """For PATCH: the fields the patch names."""
+    document: Document = {}
+    warnings: list[str] = []
+    problems: list[Problem] = []
+    system: bool = False
+    """The controller's own write."""
+    unseal: Callable[[str, str], str] = lambda field, value: value
+    """Opens what a write keeps of the stored secrets: ``unseal(field, value)``."""
+
+    def secret(self, field: str) -> str:
+        """A first-level secret in plain text; "" when there is none."""
+        value = self.document.get(field)
+        return self.unseal(field, value) if value else ""
+
+    def wrong(self, path: str, why: str, value: object = "", hint: str = "") -> None:
+        self.problems.append(Problem(path=path, why=why, value=str(value)[:60] if value != "" else "", hint=hint))
+
+    def default(self, view: View, field: str, type: str, name: str) -> None:
+        """The reference ``field``, when the client gives none, is to the object of that name."""
+        named = self.raw.get(field.removesuffix("_ref") + "_name")
+        if self.raw.get(field) in (None, "") and named in (None, ""):
+            found = next((d for d in view.all(type) if d.get("name") == name), None)
+            if found is not None:
+                self.raw[field] = f"/api/{type}/{found['uuid']}"
+
+    def address(self, path: str, text: str) -> str:
+        """The normalised IPv4 address; "" with a problem noted."""
+        try:
+            found = ipaddress.ip_address(text)
+        except ValueError:
+            self.wrong(path, "must be an IPv4 address", text)
+            return ""
+        if found.version != 4:
+            self.wrong(path, "must be an IPv4 address; IPv6 is not served yet", text)
+            return ""
+        return str(found)
+
+
+class Around(NamedTuple):
+    """What a rule may look at: all objects, and which addresses are the engines' own."""
+
+    view: View
+    reserved: Callable[[str], bool]
+
+
+Rule = Callable[[Change, Around], None]

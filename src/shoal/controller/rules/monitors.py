@@ -1,0 +1,45 @@
+"""Health monitors: what an engine can't run is said when it is written, not when a pool fails by it."""
+
+from __future__ import annotations
+
+import re
+
+from shoal.controller.desired import monitor_kind, runnable
+from shoal.wire.desired import REQUEST_LINE
+
+from .change import Around, Change
+
+REQUEST_CHARACTERS_MAX = 2_000
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def check(change: Change, around: Around) -> None:
+    monitor = change.document
+    kind = monitor_kind(monitor["type"])
+    if not runnable(monitor["type"]):
+        change.warnings.append(
+            f"Health monitors of type {kind} can't be run yet: pools that refer to it are served without it."
+        )
+    member = {"HTTP": "http_monitor", "HTTPS": "https_monitor"}.get(kind)
+    if member is not None and member in monitor:
+        _request(change, f"{member}.http_request", monitor[member].get("http_request", ""))
+        _printable(change, f"{member}.http_response", monitor[member].get("http_response", ""))
+
+
+def _request(change: Change, path: str, request: str) -> None:
+    """Its line, then headers; line ends may be written ``\\r\\n``."""
+    lines = request.replace("\\r\\n", "\n").replace("\r\n", "\n").split("\n")
+    if request and not REQUEST_LINE.fullmatch(lines[0].strip()):
+        change.wrong(path, "must begin with a line such as GET / HTTP/1.0", lines[0])
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if colon and value.strip() and not _HEADER_NAME.fullmatch(name.strip()):
+            change.wrong(path, "has a line that is no header such as Host: example.org", line)
+    _printable(change, path, "".join(lines))
+
+
+def _printable(change: Change, path: str, text: str) -> None:
+    if len(text) > REQUEST_CHARACTERS_MAX:
+        change.wrong(path, f"has {len(text)} characters; at most {REQUEST_CHARACTERS_MAX} are taken")
+    elif not text.isprintable():
+        change.wrong(path, "must hold printable characters only", ascii(text))

@@ -1,0 +1,26 @@
+"""Pools: each server once, and which health monitors are run."""
+
+from __future__ import annotations
+
+from shoal.controller.desired import passed_over
+
+from .change import Around, Change
+
+
+def fill(change: Change, around: Around) -> None:
+    change.default(around.view, "vrf_ref", "vrfcontext", "global")
+    change.default(around.view, "analytics_profile_ref", "analyticsprofile", "System-Analytics-Profile")
+
+
+def check(change: Change, around: Around) -> None:
+    pool = change.document
+    seen: dict[tuple[str, int], int] = {}
+    for index, server in enumerate(pool.get("servers", ())):
+        where = f"servers[{index}]"
+        address = change.address(f"{where}.ip.addr", server["ip"]["addr"])
+        server.setdefault("hostname", server["ip"]["addr"])
+        key = (address, server.get("port") or pool["default_server_port"])
+        if key in seen:
+            change.wrong(where, f"is servers[{seen[key]}] again ({key[0]}:{key[1]})")
+        seen[key] = index
+    change.warnings += passed_over(around.view, pool)

@@ -1,0 +1,97 @@
+"""What makes names, addresses and ports unique: keys written in the same transaction as the object.
+
+``/name/<type>/<tenant>/<cloud>/<name>`` and ``/vipuse/<vrf>/<address>`` are create-only, ``/portuse/<vsvip>`` is
+version-checked.
+"""
+
+from __future__ import annotations
+
+import urllib.parse
+from typing import Any
+
+import msgspec
+
+from shoal.errors import Duplicate
+from shoal.objects import ObjectType
+from shoal.objects.views import uuid_of
+from shoal.store.protocol import Condition, Store
+
+from . import audit
+from .rules import addresses_of, overlap_between, ports_of
+from .view import View, scope_of
+
+Document = dict[str, Any]
+
+
+class Keys(msgspec.Struct, kw_only=True):
+    """The transaction being put together."""
+
+    conditions: list[Condition] = []
+    puts: list[tuple[str, bytes]] = []
+    deletes: list[str] = []
+    audit: tuple[str, audit.Record] | None = None
+
+
+class Uniqueness:
+    """Of addresses and of the ports of a VIP."""
+
+    def __init__(self, store: Store, view: View) -> None:
+        self._store = store
+        self._view = view
+
+    async def of_traffic(self, kind: ObjectType, keys: Keys, before: Document | None, after: Document | None) -> None:
+        """What makes addresses and ports unique, in the same transaction."""
+        if kind.endpoint == "vsvip":
+            old = {vip_key(before, a) for a in addresses_of(before)} if before else set()
+            new = {vip_key(after, a) for a in addresses_of(after)} if after else set()
+            for key in sorted(new - old):
+                keys.conditions.append(Condition(key, 0))
+                keys.puts.append((key, (after or {})["uuid"].encode()))
+            keys.deletes += sorted(old - new)
+        elif kind.endpoint == "virtualservice":
+            vsvips = {uuid_of(d["vsvip_ref"]) for d in (before, after) if d is not None}
+            for vsvip in sorted(vsvips):
+                await self._port_key(keys, vsvip, before, after)
+
+    async def _port_key(self, keys: Keys, vsvip: str, before: Document | None, after: Document | None) -> None:
+        key = f"/portuse/{vsvip}"
+        record = await self._store.get(key)
+        used: dict[str, list[tuple[int, int]]] = msgspec.json.decode(record.value) if record else {}
+        used.pop((before or after or {})["uuid"], None)
+        if after is not None and uuid_of(after["vsvip_ref"]) == vsvip:
+            mine = ports_of(after)
+            for other, ranges in used.items():
+                clash = overlap_between(mine, ranges)
+                if clash:
+                    name = (self._view.get("virtualservice", other) or {}).get("name", other)
+                    raise Duplicate(f"Port {clash} of this VIP is used by virtual service {name} already.")
+            used[after["uuid"]] = mine
+        keys.conditions.append(Condition(key, record.version if record else 0))
+        if used:
+            keys.puts.append((key, msgspec.json.encode(used)))
+        elif record:
+            keys.deletes.append(key)
+
+
+def of_name(kind: ObjectType, keys: Keys, before: Document | None, document: Document) -> None:
+    new = name_key(kind.endpoint, document)
+    old = name_key(kind.endpoint, before) if before else ""
+    if new != old:
+        keys.conditions.append(Condition(new, 0))
+        keys.puts.append((new, document["uuid"].encode()))
+        if old:
+            keys.deletes.append(old)
+
+
+def name_key(type: str, document: Document) -> str:
+    tenant, cloud = scope_of(document)
+    name = urllib.parse.quote(str(document.get("name") or document.get("uuid")), safe="")
+    return f"/name/{type}/{tenant or '-'}/{cloud or '-'}/{name}"
+
+
+def vip_key(vsvip: Document | None, address: str) -> str:
+    return f"/vipuse/{uuid_of((vsvip or {}).get('vrf_context_ref', ''))}/{address}"
+
+
+def system_key(type: str, uuid: str) -> str:
+    return f"/system/{type}/{uuid}"

@@ -1,0 +1,118 @@
+"""Certificates: key and certificate are read and belong together; TLS has one (RFC 5280)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+
+from shoal.controller import certificates
+from shoal.controller.intent import SYSTEM
+from tests.api_world import ControlledWorld, controlled_world, key_pair, warnings_of
+
+PATH = "/api/sslkeyandcertificate"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[ControlledWorld]:
+    async with controlled_world(tmp_path) as world:
+        yield world
+
+
+def body(key: str, certificate: str, **more: Any) -> dict[str, Any]:
+    return {"name": "c", "key": key, "certificate": {"certificate": certificate}, **more}
+
+
+async def test_what_is_in_a_certificate_is_shown(world: ControlledWorld) -> None:
+    made = await world.post(PATH, body(*key_pair("www.example.org")))
+    shown = made["certificate"]
+    assert shown["subject"]["common_name"] == shown["issuer"]["common_name"] == "www.example.org"
+    assert shown["self_signed"] and shown["version"] == "3" and shown["not_after"] > "2030"
+    assert shown["expiry_status"] == "SSL_CERTIFICATE_GOOD" and 3600 < shown["days_until_expire"] <= 3650
+    assert made["key_params"] == {
+        "algorithm": "SSL_KEY_ALGORITHM_EC",
+        "ec_params": {"curve": "SSL_KEY_EC_CURVE_SECP256R1"},
+    }
+    path = f"{PATH}/{made['uuid']}"
+    await world.call("PUT", path, 200, json=await world.get(path))
+
+
+async def test_what_can_not_be_read_or_does_not_match_is_refused(world: ControlledWorld) -> None:
+    (key, certificate), (other, _) = key_pair(), key_pair()
+    for given, path, words in (
+        (body(key, "PEM"), "certificate.certificate", "is no certificate in PEM"),
+        (body("nonsense", certificate), "key", "is no private key in PEM"),
+        (body(other, certificate), "key", "is not the key of this certificate"),
+        ({"name": "c", "key": key, "certificate": {}}, "certificate.certificate", "required"),
+        (body(key, certificate, format="SSL_PKCS12"), "format", "not taken yet"),
+        (body(key, certificate, key_base64=True), "key_base64", "can't be true yet"),
+    ):
+        problem = (await world.post(PATH, given, 400))["problems"][0]
+        assert problem["path"] == path and words in problem["why"]
+        assert "PRIVATE" not in problem["value"] + problem["why"]
+
+
+async def test_a_new_certificate_must_fit_the_key_that_is_kept(world: ControlledWorld) -> None:
+    key, certificate = key_pair()
+    made = await world.post(PATH, body(key, certificate))
+    path = f"{PATH}/{made['uuid']}"
+    _, other = key_pair()
+    change = {"replace": {"certificate": {"certificate": other}}}
+    assert "is not the key" in (await world.call("PATCH", path, 400, json=change))["error"]
+    await world.call("PATCH", path, 200, json={"replace": {"certificate": {"certificate": certificate}}})
+
+
+async def test_an_encrypted_key_is_opened_with_its_passphrase(world: ControlledWorld) -> None:
+    plain, certificate = key_pair()
+    loaded = serialization.load_pem_private_key(plain.encode(), None)
+    form = serialization.PrivateFormat.PKCS8
+    encrypted = loaded.private_bytes(serialization.Encoding.PEM, form, BestAvailableEncryption(b"open")).decode()
+    assert "key_passphrase is missing" in (await world.post(PATH, body(encrypted, certificate), 400))["error"]
+    wrong = body(encrypted, certificate, key_passphrase="shut")
+    assert "is not its passphrase" in (await world.post(PATH, wrong, 400))["error"]
+    made = await world.post(PATH, body(encrypted, certificate, key_passphrase="open"))
+    stored = world.view.get("sslkeyandcertificate", made["uuid"]) or {}
+    opened = world.intent._secrets.unseal(stored["key"], f"sslkeyandcertificate/{made['uuid']}/key")
+    assert opened.startswith("-----BEGIN PRIVATE KEY-----")
+
+
+def test_the_remaining_days_are_those_of_this_moment() -> None:
+    def at(now: float) -> dict[str, Any]:
+        return certificates.remaining("1970-04-11 00:00:00", now)  # 100 days
+
+    assert at(0) == {"days_until_expire": 100, "expiry_status": "SSL_CERTIFICATE_GOOD"}
+    assert at(75 * 86_400) == {"days_until_expire": 25, "expiry_status": "SSL_CERTIFICATE_EXPIRY_WARNING"}
+    assert at(101 * 86_400)["expiry_status"] == "SSL_CERTIFICATE_EXPIRED"
+    assert certificates.remaining("some day", 0) == {}
+
+
+async def test_tls_without_a_certificate_is_refused_or_takes_the_systems(world: ControlledWorld) -> None:
+    service = await world.service()
+    path = f"/api/virtualservice/{service['uuid']}"
+    tls = {"replace": {"services": [{"port": 443, "enable_ssl": True}]}}
+    problem = (await world.call("PATCH", path, 400, json=tls))["problems"][0]
+    assert problem["path"] == "ssl_key_and_certificate_refs" and "required by enable_ssl" in problem["why"]
+
+    await world.intent.create("sslkeyandcertificate", body(*key_pair()) | {"name": "System-Default-Cert"}, SYSTEM)
+    reply = await world.client.patch(path, json=tls)
+    assert reply.status_code == 200
+    assert reply.json()["ssl_key_and_certificate_refs"][0].endswith("#System-Default-Cert")
+    assert any("System-Default-Cert is used" in text for text in warnings_of(reply))
+
+
+async def test_a_certificate_that_serves_has_its_key(world: ControlledWorld) -> None:
+    key, certificate = key_pair()
+    await world.post(PATH, {"name": "keyless", "certificate": {"certificate": certificate}})
+    service = await world.service()
+    path = f"/api/virtualservice/{service['uuid']}"
+    wanted = {"replace": {"ssl_key_and_certificate_refs": [f"{PATH}?name=keyless"]}}
+    assert "keyless has no private key" in (await world.call("PATCH", path, 400, json=wanted))["error"]
+    made = await world.post(PATH, body(key, certificate))
+    await world.call("PATCH", path, 200, json={"replace": {"ssl_key_and_certificate_refs": [made["url"]]}})
+    without = {"name": "c", "certificate": {"certificate": certificate}}
+    reply = await world.call("PUT", f"{PATH}/{made['uuid']}", 400, json=without)
+    assert "required by virtual service web" in reply["error"]
