@@ -8,13 +8,13 @@ import re
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
 import msgspec
 
 from shoal.lab.network import Lab
 
-ROOT = Path(__file__).parents[2]
+from .stage import ROOT
+
 CONNECTIONS = 16
 TLS_CONNECTIONS = 4
 UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}

@@ -31,3 +31,8 @@ def self_signed(name: str) -> tuple[str, str]:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return private.decode(), certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def digest(certificate: str) -> str:
+    """As `bench.rig.watch` prints it."""
+    return x509.load_pem_x509_certificate(certificate.encode()).fingerprint(hashes.SHA256()).hex()[:12]

@@ -26,6 +26,7 @@ from shoal.lab.trials import PASSWORD, Bench
 
 from . import processes
 
+ROOT = Path(__file__).parents[2]
 INSTALL_WITHIN_S = 300
 SERVICES_MAX = 1000
 """On an engine: what ``max_vs_per_se`` can be."""
