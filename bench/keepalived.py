@@ -24,6 +24,7 @@ PRIORITY = {"vrrp1": 150, "vrrp2": 100}
 LIMITS = {1.0: 5.0, 0.1: 1.0}
 """advert_int in seconds -> how many times shorter Shoal's median outage has to be."""
 PROBE_STEP_MS = 5.0
+PID_FILES = ("pid", "vrrp_pid")
 VIP_INDEX = 1900
 """An address of the nodes' range that nobody else takes."""
 FAULT_AFTER_S = 0.8
@@ -102,8 +103,11 @@ class Pair:
             values = {"node": node, "priority": PRIORITY[node], "interval": interval, "vip": self.vip}
             file.write_text(KEEPALIVED.format(**values))
             file.chmod(0o644)
-            pids = [f"--{name}={self.stage.folder / f'{node}-{name}'}" for name in ("pid", "vrrp_pid")]
-            self.stage.start(node, "keepalived", "--dont-fork", "--log-console", "--vrrp", *pids, "-f", str(file))
+            pids = [self.stage.folder / f"{node}-{name}" for name in PID_FILES]
+            for pid in pids:
+                pid.unlink(missing_ok=True)  # a killed keepalived's, which may be anybody's by now
+            options = [f"--{name}={pid}" for name, pid in zip(PID_FILES, pids, strict=True)]
+            self.stage.start(node, "keepalived", "--dont-fork", "--log-console", "--vrrp", *options, "-f", str(file))
         await self._until(lambda owners: len(owners) == 1)
         await asyncio.sleep(CALM_S)
 
