@@ -1,0 +1,68 @@
+"""Load from the client's node: wrk for HTTP and TCP, `bench.rig.tls` for handshakes, where it must be said whether a
+session is resumed."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+
+import msgspec
+
+from shoal.lab.network import Lab
+
+from .stage import ROOT
+
+CONNECTIONS = 16
+TLS_CONNECTIONS = 4
+UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """``client_cpu_s`` is what making the load took; ``resumed`` the share of handshakes that resumed a session."""
+
+    requests: int
+    rps: float
+    p50_ms: float
+    p99_ms: float
+    client_cpu_s: float
+    resumed: float = 0.0
+
+
+def _run(lab: Lab, *command: str) -> tuple[str, float]:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    entered = lab.fabric.enter("lab-client", *command)
+    done = subprocess.run(entered, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def wrk(lab: Lab, address: str, port: int, seconds: float, *, close: bool = False) -> Loaded:
+    """Raises RuntimeError when anything but 200 came back."""
+    header = ["-H", "Connection: close"] if close else []
+    url = f"http://{address}:{port}/"
+    whole = max(1, round(seconds))
+    out, cpu = _run(lab, "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{whole}s", "--latency", *header, url)
+    found = re.search(r"(\d+) requests in", out)
+    rps = re.search(r"Requests/sec: +([\d.]+)", out)
+    errors = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+    if found is None or rps is None or errors is not None or found[1] == "0":
+        raise RuntimeError(out)
+    return Loaded(int(found[1]), float(rps[1]), _latency(out, 50), _latency(out, 99), cpu)
+
+
+def _latency(out: str, percent: int) -> float:
+    found = re.search(rf"{percent}% +([\d.]+)(us|ms|s)\b", out)
+    return round(float(found[1]) * UNITS_MS[found[2]], 3) if found else 0.0
+
+
+def tls(lab: Lab, address: str, port: int, seconds: float, *, resumed: bool) -> Loaded:
+    """A TLS 1.3 handshake and one request per connection."""
+    how = "resumed" if resumed else "full"
+    command = [sys.executable, "-m", "bench.rig.tls", address, str(port), str(seconds), how, str(TLS_CONNECTIONS)]
+    out, cpu = _run(lab, *command)
+    return msgspec.convert({**json.loads(out), "client_cpu_s": cpu}, Loaded)
