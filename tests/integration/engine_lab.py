@@ -186,9 +186,8 @@ class Lab:
             controllers=(f"127.0.0.1:{self.controller.port}",),
             address=ADDRESS,
             prefix_length=24,
-            **more,
         )
-        (home / "engine.json").write_bytes(msgspec.json.encode(config))
+        (home / "engine.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(config, **more)))
 
     @property
     def home(self) -> Path:

@@ -46,6 +46,14 @@ class Link(Protocol):
     async def close(self) -> None: ...
 
 
+class Change(msgspec.Struct, frozen=True):
+    """How an engine took a part on: as one of those in the state that it acknowledged ``at`` (wall clock)."""
+
+    how: str
+    took_ms: float
+    at: float
+
+
 class Live(msgspec.Struct, kw_only=True):
     """What is known of one engine at this moment."""
 
@@ -65,11 +73,22 @@ class Live(msgspec.Struct, kw_only=True):
     applied: str = ""
     how: str = ""
     took_ms: float = 0.0
+    ways: dict[str, int] = {}
+    """How often each way was taken since this controller knows the engine."""
+    changes: dict[str, Change] = {}
+    """Part id -> its last change, of the parts the engine runs."""
     problems: dict[str, str] = {}
     acknowledged: dict[str, int] = {}
     """VIP id -> the list version the engine runs."""
     pushed: dict[str, str] = {}
     """Part id -> hash, as last sent."""
+
+
+class Root(msgspec.Struct, frozen=True):
+    """A desired state that was sent: VIP id -> list version, part id -> hash."""
+
+    lists: dict[str, int]
+    hashes: dict[str, str]
 
 
 class Ownership(msgspec.Struct, frozen=True):
@@ -110,7 +129,8 @@ class Session:
         self._live = live
         self._link = link
         self._wanted = asyncio.Event()
-        self._roots: OrderedDict[str, dict[str, int]] = OrderedDict()
+        self._roots: OrderedDict[str, Root] = OrderedDict()
+        self._runs: dict[str, str] = {}
         self._sent_root = ""
         self._cache: dict[str, bytes] = {}
 
@@ -148,7 +168,7 @@ class Session:
             await self._link.send(messages.State(manifest=manifest, inline=inline))
 
     def _remember(self, root: str, parts: EngineParts) -> None:
-        self._roots[root] = list_versions(parts)
+        self._roots[root] = Root(list_versions(parts), {id: part.hash for id, part in parts.items()})
         while len(self._roots) > ROOTS_KEPT_MAX:
             self._roots.popitem(last=False)
 
@@ -159,8 +179,11 @@ class Session:
             case messages.Applied():
                 live.applied, live.how, live.took_ms = message.root, message.how, message.took_ms
                 live.problems = {problem.part: problem.why for problem in message.problems}
-                if message.root in self._roots:
-                    live.acknowledged = dict(self._roots[message.root])
+                live.ways[message.how] = live.ways.get(message.how, 0) + 1
+                root = self._roots.get(message.root)
+                if root is not None:
+                    live.acknowledged = dict(root.lists)
+                    self._note_changes(message, root.hashes)
                 self._fleet.changed(live.id)
             case messages.Status():
                 self._fleet.reported(live, message)
@@ -174,6 +197,14 @@ class Session:
                 self._fleet.changed(live.id)
             case messages.Hello():
                 pass
+
+    def _note_changes(self, message: messages.Applied, hashes: dict[str, str]) -> None:
+        change = Change(message.how, message.took_ms, self._fleet.clock.now())
+        known = self._live.changes
+        self._live.changes = {
+            id: known[id] if id in known and self._runs.get(id) == hash else change for id, hash in hashes.items()
+        }
+        self._runs = hashes
 
     async def _answer(self, parts: messages.Parts) -> None:
         try:

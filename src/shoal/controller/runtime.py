@@ -17,6 +17,7 @@ from shoal.wire.messages import ServerState
 
 from .clock import Clock
 from .compiler import Compiler
+from .desired import engines_of
 from .fleet import Fleet
 from .ledger import Ledger
 from .reconciler import Reconciler
@@ -140,7 +141,18 @@ class Runtime:
             "oper_status": oper_status(state, at, reason),
             "percent_ses_up": 100 * assigned // requested if requested else 0,
             "vip_summary": vips,
+            "last_change": self._last_changes(service),
         }
+
+    def _last_changes(self, service: views.VirtualService) -> list[Document]:
+        """On each engine that has it: which way it was last taken on there (elsewhere it may have been another)."""
+        engines = sorted({engine for record in self._vips(service) for engine in engines_of(record)})
+        found = {engine: self._fleet.live(engine).changes.get(f"service/{service.uuid}") for engine in engines}
+        return [
+            {"se_ref": self._engine_ref(engine), "how": c.how, "took_ms": round(c.took_ms, 1), "at": c.at}
+            for engine, c in found.items()
+            if c is not None
+        ]
 
     def virtualservice_detail(self, uuid: str) -> list[Document]:
         service = self._service(uuid)
@@ -314,7 +326,7 @@ class Runtime:
             "vips_owned": owned,
             "cpu_percent": live.status.cpu_percent if live.status else 0.0,
             "memory_mb": live.status.memory_mb if live.status else 0.0,
-            "last_change": {"root": live.applied, "how": live.how, "took_ms": live.took_ms},
+            "last_change": {"root": live.applied, "how": live.how, "took_ms": live.took_ms, "counts": live.ways},
             "problems": live.problems,
         }
 
