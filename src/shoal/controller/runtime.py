@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from shoal.errors import NotFound
 from shoal.objects import views
 from shoal.objects.views import uuid_of, view
@@ -145,14 +147,17 @@ class Runtime:
         }
 
     def _last_changes(self, service: views.VirtualService) -> list[Document]:
-        """On each engine that has it: which way it was last taken on there (elsewhere it may have been another)."""
+        """On each engine that has it: which way it, or its certificate, was last taken on there."""
+        parts = [f"service/{service.uuid}"]
+        parts += [f"certificate/{uuid_of(ref)}" for ref in service.ssl_key_and_certificate_refs]
         engines = sorted({engine for record in self._vips(service) for engine in engines_of(record)})
-        found = {engine: self._fleet.live(engine).changes.get(f"service/{service.uuid}") for engine in engines}
-        return [
-            {"se_ref": self._engine_ref(engine), "how": c.how, "took_ms": round(c.took_ms, 1), "at": c.at}
-            for engine, c in found.items()
-            if c is not None
-        ]
+        found = []
+        for engine in engines:
+            changes = self._fleet.live(engine).changes
+            if parts[0] in changes:
+                last = max((changes[part] for part in parts if part in changes), key=lambda change: change.at)
+                found.append({"se_ref": self._engine_ref(engine), **msgspec.to_builtins(last)})
+        return found
 
     def virtualservice_detail(self, uuid: str) -> list[Document]:
         service = self._service(uuid)
@@ -319,6 +324,7 @@ class Runtime:
             "power_state": "SE_POWER_OFF" if live.gone else "SE_POWER_ON",
             "version": live.hello.software if live.hello else "0.0.0",
             "at_curr_ver": True,
+            "incarnation": live.hello.incarnation if live.hello else "",
             "online_since": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(live.up_since)) if live.up_since else "",
             "migrate_state": f"SE_MIGRATE_STATE_{record.migrate_state or 'IDLE'}",
             "hb_status": self._heartbeats(uuid),
