@@ -96,12 +96,18 @@ class Link:
     def closed(self) -> bool:
         return self.reader.at_eof() or self.reader.exception() is not None
 
+    async def send(self, data: bytes) -> None:
+        """Raises OSError when the connection was cut."""
+        if self.writer.is_closing():
+            raise self.reader.exception() or ConnectionResetError("cut")
+        self.writer.write(data)
+        await self.writer.drain()
+
     async def request(self, head: bytes) -> tuple[bytes, dict[bytes, bytes]]:
         """(status line, headers) of the answer. Raises Cut."""
         began = False
         try:
-            self.writer.write(head)
-            await self.writer.drain()
+            await self.send(head)
             began = bool(first := await self.reader.read(1))
             if not began:
                 raise Cut("closed before the answer")
@@ -267,10 +273,9 @@ class Client:
         piece = b"u" * (UPLOAD_BYTES // pieces)
 
         async def work(link: Link) -> None:
-            link.writer.write(b"POST / HTTP/1.1\r\nHost: lab\r\nContent-Length: %d\r\n\r\n" % (pieces * len(piece)))
+            await link.send(b"POST / HTTP/1.1\r\nHost: lab\r\nContent-Length: %d\r\n\r\n" % (pieces * len(piece)))
             for _ in range(pieces - 1):
-                link.writer.write(piece)
-                await link.writer.drain()
+                await link.send(piece)
                 await asyncio.sleep(ECHO_EVERY_S)
                 if link.closed():
                     raise Cut("closed in the upload")
@@ -301,7 +306,7 @@ class Client:
             word, began = b"%016d" % number, time.monotonic()
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 try:
-                    link.writer.write(word)
+                    await link.send(word)
                     if await link.reader.readexactly(len(word)) != word:
                         raise Cut("something else came back")
                 except (OSError, asyncio.IncompleteReadError) as error:
