@@ -16,7 +16,7 @@ from tests.integration.private_host import private_host
 
 from shoal.lab.api import Api
 from shoal.lab.network import Lab
-from shoal.lab.trials import KINDS, MODES, PASSWORD, Bench, Trial
+from shoal.lab.trials import KINDS, MODES, PARTIAL_KINDS, PASSWORD, Bench, Trial
 
 
 async def cell(bench: Bench, mode: str, kind: str, faults: int, *, controller: bool) -> list[Trial]:
@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--faults", type=int, default=20, help="per mode, kind and controller state")
     parser.add_argument("--modes", nargs="+", default=list(MODES), choices=list(MODES))
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=[*KINDS, *PARTIAL_KINDS])
     parser.add_argument("--controller", default="both", choices=["up", "dead", "both"])
     options = parser.parse_args()
     states = {"up": [True], "dead": [False], "both": [True, False]}[options.controller]

@@ -27,7 +27,7 @@ from shoal.api.app import App, Dependencies
 from shoal.api.server import Served, listen, serve
 from shoal.clouds.addressing import Addressing
 from shoal.clouds.fabric import Fabric, alive
-from shoal.clouds.namespaces import NamespacesCloud
+from shoal.clouds.namespaces import NamespacesCloud, engines_in
 from shoal.controller import bootstrap, pki
 from shoal.controller.controller import Controller
 from shoal.controller.engine_documents import EngineDocuments
@@ -315,10 +315,10 @@ def status_of(data_dir: Path) -> dict[str, Any]:
 
     present = found(data_dir)
     engines: list[str] = []
+    namespaces: list[str] = []
     with contextlib.suppress(ShoalError):
-        names = Fabric.existing(data_dir.resolve())
-        prefix = names.addressing.prefix
-        engines = [n.removeprefix(prefix) for n in names.namespaces() if n != names.addressing.fabric]
+        fabric = Fabric.existing(data_dir.resolve())
+        namespaces, engines = fabric.namespaces(), engines_in(data_dir, fabric)
     state = "DOWN"
     if present is not None:
         try:
@@ -333,6 +333,7 @@ def status_of(data_dir: Path) -> dict[str, Any]:
         "pid": present.pid if present else 0,
         "data_dir": str(data_dir),
         "engines": engines,
+        "namespaces": namespaces,
     }
 
 

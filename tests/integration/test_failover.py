@@ -11,7 +11,7 @@ import pytest
 
 from shoal.lab.api import Api
 from shoal.lab.network import Lab
-from shoal.lab.trials import KINDS, MODES, PASSWORD, Bench
+from shoal.lab.trials import KINDS, MODES, PARTIAL_KINDS, PASSWORD, Bench, Trial
 from tests.integration.private_host import NETNS, private_host
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 FAULTS = 3
 OUTAGE_MS_MAX = 500.0
 LATE_ANSWER_MS_MAX = 20.0
+DEAF_MS_MAX = 1500.0
+"""An engine that hears nothing needs a silent gateway for a witness, which takes half a second."""
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +60,38 @@ def test_outage_is_short_and_nobody_else_answers(bench: Bench, mode: str, kind: 
 
     outages = asyncio.run(trials())
     assert statistics.median(outages) <= OUTAGE_MS_MAX, outages
+
+
+@pytest.mark.parametrize("kind", PARTIAL_KINDS)
+def test_outage_is_short_when_a_part_fails_or_a_whole_host(bench: Bench, kind: str) -> None:
+    limit_ms = {"agent": 0.0, "deaf": DEAF_MS_MAX}.get(kind, OUTAGE_MS_MAX)
+
+    async def trials() -> list[Trial]:
+        lab = Lab(bench.options.data_dir)
+        found = [await bench.trial(lab, mode, kind, controller=True) for mode in MODES for _ in range(2)]
+        await lab.close()
+        return found
+
+    found = asyncio.run(trials())
+    assert statistics.median(trial.outage_ms for trial in found) <= limit_ms, found
+    assert max(trial.late_answer_ms for trial in found) <= LATE_ANSWER_MS_MAX, found
+
+
+def test_a_third_of_all_packets_lost_moves_nothing(bench: Bench) -> None:
+    """Heartbeats are missed all the time; the address goes on answering, so it is never claimed."""
+
+    async def story() -> tuple[str, str, list[str]]:
+        lab = Lab(bench.options.data_dir)
+        async with Api(bench.url, PASSWORD) as api:
+            service = bench.services["HA_MODE_SHARED"]["uuid"]
+            before = (await api.placed(service, 1))["answers"]
+            await lab.lose(before, to_percent=30, from_percent=30)
+            await asyncio.sleep(15.0)
+            await lab.mend(before)
+            after = (await api.placed(service, 1))["answers"]
+            events = (await api.get("analytics/logs?type=2&page_size=20"))["results"]
+        await lab.close()
+        return before, after, [event["event_description"] for event in events]
+
+    before, after, events = asyncio.run(story())
+    assert before == after, events

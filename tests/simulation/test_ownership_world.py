@@ -11,6 +11,8 @@ from shoal.simulator.ownership_world import World, encoded
 from shoal.wire.desired import Peer, Timing, Vip
 from shoal.wire.guard import Desired
 
+STANDARD = Timing()
+AGGRESSIVE = Timing(heartbeat_interval_ms=25, heartbeat_misses=3, lease_ms=50)
 ADDRESS = "10.0.0.100"
 NAMES = ("A", "B", "C", "D")
 TAKEOVER_S_MAX = 0.3 + 3 * 0.1 + 0.1
@@ -32,11 +34,11 @@ def desired(**changes: object) -> Desired:
     return Desired(timing=Timing(), peers=peers, vips=(replace(vip, **changes),), slots_max=10)
 
 
-def build(seed: int, loss: float) -> World:
+def build(seed: int, loss: float, timing: Timing = STANDARD) -> World:
     world = World(NAMES, seed=seed, loss=loss, delay_s=(0.0001, 0.003))
     for name in NAMES:
         world.start(name)
-        world.tell(name, desired())
+        world.tell(name, replace(desired(), timing=timing))
     world.run(0.5)
     assert world.speakers(ADDRESS) == ["A"]
     return world
@@ -45,10 +47,11 @@ def build(seed: int, loss: float) -> World:
 class Chaos:
     """A seeded sequence of faults and repairs; at least one engine stays well at any time."""
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: World, seed: int, timing: Timing = STANDARD) -> None:
         self.world, self.random = world, random.Random(seed)
         self.generation = 1
-        self.plan = desired()
+        self.timing = timing
+        self.plan = replace(desired(), timing=timing)
 
     def well(self) -> list[str]:
         engines = self.world.engines.values()
@@ -91,6 +94,7 @@ class Chaos:
             succession=tuple(order[1:]),
             list_version=self.generation,
         )
+        self.plan = replace(self.plan, timing=self.timing)
         for name in self.random.sample(NAMES, len(NAMES)):
             self.world.tell(name, self.plan)
             self.world.run(self.random.uniform(0, 0.03))
@@ -124,6 +128,18 @@ def test_one_owner_through_chaos_and_after_the_heal(seed: int) -> None:
     (owner,) = world.speakers(ADDRESS)
     holders = {e.name: e.state.vips["v"].holder for e in world.engines.values() if e.name != owner}
     assert set(holders.values()) == {owner}, world.explain(f"not all know that {owner} holds it: {holders}")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_owner_with_aggressive_detection(seed: int) -> None:
+    world = build(seed, loss=0.02 if seed % 2 else 0.0, timing=AGGRESSIVE)
+    chaos = Chaos(world, seed, AGGRESSIVE)
+    for _ in range(25):
+        chaos.once()
+        world.run(chaos.random.choice((0.01, 0.05, 0.1, 0.4)))
+    chaos.heal()
+    world.run(2.0)
+    assert len(world.speakers(ADDRESS)) == 1, world.explain("not one owner after the heal")
 
 
 @pytest.mark.parametrize("fault", ["kill", "freeze", "link"])

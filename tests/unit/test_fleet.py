@@ -50,6 +50,15 @@ def test_verdict(why: str, live: dict[str, Any], now: float, state: EngineState)
     assert verdict(Live(id="e", **live), RECORD, now, STARTED) is state, why
 
 
+def test_silence_is_no_death_while_another_engine_hears_it() -> None:
+    quiet = Live(id="e", session=SESSION, heard_at=150.0)
+    assert verdict(quiet, RECORD, 200.0, STARTED, witnessed=True) is EngineState.UP
+    assert verdict(quiet, RECORD, 200.0, STARTED) is EngineState.DOWN
+    assert verdict(quiet, RECORD, 211.0, STARTED, witnessed=True) is EngineState.DOWN
+    taken = Live(id="e", session=SESSION, heard_at=198.0, suspected_at=199.0)
+    assert verdict(taken, RECORD, 200.0, STARTED, witnessed=True) is EngineState.DOWN
+
+
 def test_an_engine_that_never_connected_is_still_being_created() -> None:
     record = EngineRecord(id="e", name="e", rank=1, group="g", created=True, seen=False)
     assert verdict(Live(id="e"), record, 200.0, STARTED) is EngineState.CREATING

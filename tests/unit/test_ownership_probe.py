@@ -50,3 +50,29 @@ def test_it_is_claimed_soon_after_the_answers_end(answers_until: float) -> None:
     taken = run(answers_until)
     assert taken is not None
     assert answers_until < taken < answers_until + 0.25
+
+
+@pytest.mark.parametrize("lost", range(12))
+@pytest.mark.parametrize("answer_ms", [0.4, 0.9, 2.0, 5.0])
+def test_one_lost_frame_is_not_taken_for_silence(lost: int, answer_ms: float) -> None:
+    """Found by exploration: the silence began with an answer, so the last probe in it had no time to be answered."""
+    desired = Desired(timing=Timing(), peers=(PEER,), vips=(VIP,), slots_max=10)
+    state: State = initial()
+    now, probes = 100.0, 0
+    answers: list[float] = []
+    for event in (Started("a", 1, "x", {}), Haproxy(up=True), Told(desired)):
+        state, effects = step(state, event, now)
+    while now < 102.0:
+        wake = max(wake_at(state, now), now + 0.0001)
+        if answers and answers[0] < wake:
+            now = answers.pop(0)
+            state, effects = step(state, ArpAnswered(ADDRESS, "02:00:00:00:00:02"), now)
+        else:
+            now = wake
+            state, effects = step(state, Tick(), now)
+        assert not any(isinstance(effect, TakeVip) for effect in effects), f"taken at {now:.4f}"
+        for _ in (e for e in effects if isinstance(e, ArpProbe) and ADDRESS in e.addresses):
+            if probes != lost:
+                answers.append(now + answer_ms / 1000)
+            probes += 1
+    assert probes > lost

@@ -28,6 +28,7 @@ class Player:
     def __init__(self) -> None:
         self.world = World(())
         self.desired = Desired(timing=Timing(), peers=(), vips=(), slots_max=10)
+        self.removed = self.desired
         self.written = 0
 
     def play(self, line: str) -> None:
@@ -81,7 +82,11 @@ class Player:
 
     def do_remove(self) -> None:
         """The controller's next plan has no VIP."""
-        self.desired = replace(self.desired, vips=())
+        self.removed, self.desired = self.desired, replace(self.desired, vips=())
+
+    def do_restore(self) -> None:
+        """The plan before `remove` again."""
+        self.desired = self.removed
 
     def do_tell(self, *names: str) -> None:
         """``tell A B``: these engines get the plan."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -31,6 +32,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     address: str
     mac: str
+
+
+def engines_in(data_dir: Path, fabric: Fabric) -> list[str]:
+    """The names of the engines that have a namespace, in order; what else has one belongs to the fabric or a trial."""
+    there = set(fabric.namespaces())
+    found = []
+    for file in data_dir.glob(f"engines/*/{RECORD}"):
+        with contextlib.suppress(OSError, ValueError):  # being made or removed
+            found.append(msgspec.json.decode(file.read_bytes(), type=Record).name)
+    return sorted(name for name in found if fabric.addressing.namespace(name) in there)
 
 
 class NamespacesCloud:

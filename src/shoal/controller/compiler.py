@@ -9,6 +9,7 @@ import msgspec
 from shoal.objects import views
 from shoal.wire import desired as wire
 
+from . import timing
 from .desired import (
     Documents,
     Encoded,
@@ -23,9 +24,6 @@ from .desired import (
 from .fleet import Fleet
 from .ledger import Ledger
 from .records import EngineRecord, VipRecord
-
-STANDARD = wire.Timing()
-AGGRESSIVE = wire.Timing(heartbeat_interval_ms=50, heartbeat_misses=3, lease_ms=100)
 
 
 class GroupState(msgspec.Struct, kw_only=True):
@@ -64,7 +62,7 @@ class Compiler:
         if type == "virtualservice":
             self._services.pop(uuid, None)
         elif type == "sslkeyandcertificate":
-            self._certificates.pop(uuid, None)
+            self._certificates.clear()  # it may stand in others' chains
         elif type in ("pool", "healthmonitor", "applicationprofile", "networkprofile", "vsvip", "sslprofile"):
             self._services.clear()
 
@@ -140,7 +138,7 @@ class Compiler:
                 for peer in records
                 if peer.address
             ),
-            timing=AGGRESSIVE if group.aggressive_failure_detection else STANDARD,
+            timing=timing.in_force(group),
             slots_max=2 if group.per_app else group.max_vs_per_se,
             gateway=self._gateway,
             heartbeat_key=self._heartbeat_key(group.uuid),

@@ -136,7 +136,13 @@ def certificate_part(documents: Documents, uuid: str, unseal: Callable[[str, str
     found = _fetch(documents, "sslkeyandcertificate", f"/api/sslkeyandcertificate/{uuid}", views.SslKeyAndCertificate)
     if found is None or found.certificate is None:
         return None
-    chain = [found.certificate.certificate, *(ca.certificate for ca in found.ca_certs)]
+    authorities = (
+        _fetch(documents, "sslkeyandcertificate", ca.ca_ref, views.SslKeyAndCertificate) for ca in found.ca_certs
+    )
+    chain = [
+        found.certificate.certificate,
+        *(ca.certificate.certificate for ca in authorities if ca and ca.certificate),
+    ]
     key = unseal(found.key, f"sslkeyandcertificate/{uuid}/key") if found.key else ""
     pem = "\n".join(text.strip() for text in [*chain, key] if text.strip())
     return wire.Certificate(id=uuid, name=found.name, pem=pem + "\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -19,6 +19,7 @@ from shoal.placement.model import EngineState
 from shoal.wire import desired as wire
 from shoal.wire import messages
 
+from .acknowledged import Acknowledged, Root, root_of
 from .clock import Clock
 from .desired import EngineParts, references
 from .records import EngineRecord
@@ -27,12 +28,18 @@ log = logging.getLogger("shoal.fleet")
 
 SILENCE_MAX_S = 3.0
 """An engine sends a status each second; after three are missing it is asked about."""
+WITNESSED_SILENCE_S_MAX = 60.0
+"""The same, while another engine hears it."""
+WITNESS_AGE_S_MAX = 2.5
+"""How old the word of a witness may be."""
 SUSPECT_SILENCE_MAX_S = 1.3
 """The same, when a peer has claimed a VIP from it."""
 WARM_START_S = 6.0
 """After the controller's start engines get this long to connect before they are judged."""
 LOST_UNCONFIRMED_S = 10.0
 """Without session, without a peer's claim and with its processes alive: this long until it counts as down."""
+DRAIN_SEEN_AFTER_S = 1.0
+"""A status that comes so long after an acknowledgement was measured after it."""
 ROOTS_KEPT_MAX = 16
 
 
@@ -44,14 +51,6 @@ class Link(Protocol):
     async def receive(self) -> messages.FromEngine: ...
 
     async def close(self) -> None: ...
-
-
-class Change(msgspec.Struct, frozen=True):
-    """How an engine took a part on: as one of those in the state that it acknowledged ``at`` (wall clock)."""
-
-    how: str
-    took_ms: float
-    at: float
 
 
 class Live(msgspec.Struct, kw_only=True):
@@ -73,22 +72,15 @@ class Live(msgspec.Struct, kw_only=True):
     applied: str = ""
     how: str = ""
     took_ms: float = 0.0
-    ways: dict[str, int] = {}
-    """How often each way was taken since this controller knows the engine."""
-    changes: dict[str, Change] = {}
-    """Part id -> its last change, of the parts the engine runs."""
     problems: dict[str, str] = {}
-    acknowledged: dict[str, int] = {}
-    """VIP id -> the list version the engine runs."""
+    """Part id -> why it is not served."""
+    notes: dict[str, str] = {}
+    """Part id -> how it is served otherwise than asked for."""
+    status_at: float = 0.0
+    """Monotonic time of the last status."""
+    runs: Acknowledged = msgspec.field(default_factory=Acknowledged)
     pushed: dict[str, str] = {}
     """Part id -> hash, as last sent."""
-
-
-class Root(msgspec.Struct, frozen=True):
-    """A desired state that was sent: VIP id -> list version, part id -> hash."""
-
-    lists: dict[str, int]
-    hashes: dict[str, str]
 
 
 class Ownership(msgspec.Struct, frozen=True):
@@ -97,17 +89,20 @@ class Ownership(msgspec.Struct, frozen=True):
     at: float
 
 
-def verdict(live: Live, record: EngineRecord, now: float, started_at: float) -> EngineState:
+def verdict(live: Live, record: EngineRecord, now: float, started_at: float, *, witnessed: bool = False) -> EngineState:
     """Whether an engine counts as up. ``now`` and ``started_at`` (of this controller) are monotonic seconds.
 
     A lost session alone is not death: the agent may have died with HAProxy serving on. It takes a second sign: a
-    peer's claim, the cloud's word that nothing runs there, or time.
+    peer's claim, the cloud's word that nothing runs there, or time. Nor is silence while another engine hears its
+    heartbeats (``witnessed``): then it is the way to the controller that is bad, for `WITNESSED_SILENCE_S_MAX`.
     """
     if not record.created or not record.seen:
         return EngineState.CREATING
     silent_s = now - max(live.heard_at, started_at)
     if live.session is not None:
         limit = SUSPECT_SILENCE_MAX_S if live.suspected_at > live.heard_at else SILENCE_MAX_S
+        if witnessed and live.suspected_at <= live.heard_at:
+            limit = WITNESSED_SILENCE_S_MAX
         return EngineState.UP if silent_s < limit else EngineState.DOWN
     if live.heard_at == 0.0 and now - started_at < WARM_START_S and not live.gone:
         return EngineState.UP
@@ -130,7 +125,6 @@ class Session:
         self._link = link
         self._wanted = asyncio.Event()
         self._roots: OrderedDict[str, Root] = OrderedDict()
-        self._runs: dict[str, str] = {}
         self._sent_root = ""
         self._cache: dict[str, bytes] = {}
 
@@ -168,7 +162,7 @@ class Session:
             await self._link.send(messages.State(manifest=manifest, inline=inline))
 
     def _remember(self, root: str, parts: EngineParts) -> None:
-        self._roots[root] = Root(list_versions(parts), {id: part.hash for id, part in parts.items()})
+        self._roots[root] = root_of(parts)
         while len(self._roots) > ROOTS_KEPT_MAX:
             self._roots.popitem(last=False)
 
@@ -179,11 +173,9 @@ class Session:
             case messages.Applied():
                 live.applied, live.how, live.took_ms = message.root, message.how, message.took_ms
                 live.problems = {problem.part: problem.why for problem in message.problems}
-                live.ways[message.how] = live.ways.get(message.how, 0) + 1
-                root = self._roots.get(message.root)
-                if root is not None:
-                    live.acknowledged = dict(root.lists)
-                    self._note_changes(message, root.hashes)
+                live.notes = {note.part: note.why for note in message.notes}
+                clock = self._fleet.clock
+                live.runs.take(message, self._roots.get(message.root), clock.now(), clock.monotonic())
                 self._fleet.changed(live.id)
             case messages.Status():
                 self._fleet.reported(live, message)
@@ -198,25 +190,11 @@ class Session:
             case messages.Hello():
                 pass
 
-    def _note_changes(self, message: messages.Applied, hashes: dict[str, str]) -> None:
-        change = Change(message.how, message.took_ms, self._fleet.clock.now())
-        known = self._live.changes
-        self._live.changes = {
-            id: known[id] if id in known and self._runs.get(id) == hash else change for id, hash in hashes.items()
-        }
-        self._runs = hashes
-
     async def _answer(self, parts: messages.Parts) -> None:
         try:
             await self._link.send(parts)
         except (OSError, ShoalError) as error:
             log.info("engine %s went away: %s", self._live.id, error)
-
-
-def list_versions(parts: EngineParts) -> dict[str, int]:
-    """VIP id -> list version, of the VIPs among ``parts``."""
-    vips = (wire.decode_part(part.data) for id, part in parts.items() if id.startswith("vip/"))
-    return {vip.id: vip.list_version for vip in vips if isinstance(vip, wire.Vip)}
 
 
 class Fleet:
@@ -254,7 +232,18 @@ class Fleet:
         record = self._record(engine)
         if record is None:
             return EngineState.DOWN
-        return verdict(self.live(engine), record, self.clock.monotonic(), self._started_at)
+        now = self.clock.monotonic()
+        return verdict(self.live(engine), record, now, self._started_at, witnessed=self._witnessed(engine, now))
+
+    def _witnessed(self, engine: str, now: float) -> bool:
+        """Does another engine say, just now, that it hears this one?"""
+        witnesses = (live for live in self._live.values() if live.id != engine and live.session is not None)
+        return any(
+            peer.engine == engine and peer.alive
+            for live in witnesses
+            if live.status is not None and now - live.heard_at < WITNESS_AGE_S_MAX
+            for peer in live.status.peers
+        )
 
     def owner(self, vip: str) -> Ownership | None:
         """Who said last, by the highest claim, that it answers for the VIP."""
@@ -262,13 +251,23 @@ class Fleet:
 
     def acknowledged(self, engine: str, vip: str) -> int:
         """The list version of the VIP that the engine runs; 0 = none."""
-        return self.live(engine).acknowledged.get(vip, 0)
+        return self.live(engine).runs.lists.get(vip, 0)
+
+    def drained(self, engine: str, vip: str, others: Iterable[str]) -> bool:
+        """Whether the engine has no connection of the VIP left and will get none: all who serve it have acknowledged
+        that it drains, and since then it has said that it has none. ``others`` that are gone count for nothing."""
+        speaking = [live for e in sorted({engine, *others}) if (live := self.live(e)).session is not None]
+        status, told = self.live(engine).status, [live.runs.drains.get((vip, engine)) for live in speaking]
+        if status is None or vip not in status.drained or None in told:
+            return False
+        since = max((at for at in told if at is not None), default=0.0)
+        return self.live(engine).status_at >= since + DRAIN_SEEN_AFTER_S
 
     def may_run(self, engine: str, vip: str) -> bool:
         """Could the engine act by a state that has the VIP? So it is said of one not heard of yet, too: what it runs
         (or finds on its disk when it starts) is unknown."""
         live = self.live(engine)
-        return vip in live.acknowledged or live.heard_at == 0.0
+        return vip in live.runs.lists or live.heard_at == 0.0
 
     # --- the engines speak ---
 
@@ -312,14 +311,15 @@ class Fleet:
         live.pushed = dict(hello.parts)
         parts = self.desired(live.id)
         same = {id: part for id, part in parts.items() if live.pushed.get(id) == part.hash}
-        live.acknowledged = list_versions(same)
+        live.runs.greet(root_of(same), self.clock.monotonic())
         self.note_owned(live.id, hello.owned)
         self.changed(live.id)
 
     def reported(self, live: Live, status: messages.Status) -> None:
-        before, live.status = live.status, status
+        before, live.status, live.status_at = live.status, status, self.clock.monotonic()
         self.note_owned(live.id, status.owned)
-        if before is None or _weight(before) != _weight(status) or live.down_since is not None:
+        # That it is drained may count only now: see `drained`.
+        if before is None or _weight(before) != _weight(status) or live.down_since is not None or status.drained:
             self.changed(live.id)
 
     def ownership(self, live: Live, message: messages.Ownership) -> None:

@@ -16,7 +16,7 @@ import msgspec
 
 from shoal import API_VERSION
 from shoal.errors import Duplicate, InUse, Invalid, NotAllowed, NotFound, NotReady, Problem, Stale
-from shoal.objects import ObjectType, Registry
+from shoal.objects import ObjectType, Registry, acts
 from shoal.objects.check import parse, shown
 from shoal.objects.views import uuid_of
 from shoal.store.protocol import Condition, Conflict, Store, Transaction
@@ -202,6 +202,8 @@ class Intent:
         change.document = document
         self.rules.check(change)
         document = change.document
+        if not caller.system:
+            change.warnings += acts.warnings(kind, document, before, self._view.name_of)
         document["uuid"] = change.uuid
         self._check_name(kind, document, name, change.uuid)
         document["_last_modified"] = self._next_stamp()

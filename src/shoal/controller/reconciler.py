@@ -36,6 +36,8 @@ from .fleet import Fleet
 from .ledger import Changes, Ledger
 from .lifecycle import Lifecycle
 from .records import DECISIONS_MAX, Noted, RequestRecord, VipRecord
+from .shortfalls import Shortfalls, shortfalls
+from .shortfalls import events as shortfall_events
 from .view import View
 
 log = logging.getLogger("shoal.reconciler")
@@ -81,6 +83,8 @@ class Reconciler:
         """The last plan of each group, for reading."""
         self.snapshots: dict[str, Snapshot] = {}
         """The snapshot it was made from."""
+        self.shortfalls: dict[str, Shortfalls] = {}
+        """What it could not place, and why."""
         self._dirty: dict[str, None] = {}
         self._wake: dict[str, float] = {}
         self._wanted = asyncio.Event()
@@ -175,12 +179,13 @@ class Reconciler:
         self._compiler.update(typed, mine)
         result = plan(snapshot, now)
         self.plans[group], self.snapshots[group] = result, snapshot
+        self.shortfalls[group] = shortfalls(result)
         self._examine(group, snapshot, result)
         changes = self._changes(typed, snapshot, result, mine, now)
         retired = [self._ledger.engines[id] for id in result.retire_engines]
         if changes:
             await self._ledger.write(changes)
-        self._raise(group, result)
+        self._raise(group, (*result.events, *shortfall_events(snapshot, result)))
         self._answer(snapshot, result)
         self._schedule(group, result)
         if self.lifecycle is not None and (retired or result.new_engines):
@@ -245,7 +250,15 @@ class Reconciler:
         for request in result.results:
             changes.requests[group.uuid, request.request] = None
         self._note_idle(group.uuid, changes, now)
+        self._note_names(group.uuid, changes)
         return changes
+
+    def _note_names(self, group: str, changes: Changes) -> None:
+        """An engine is called what its object is called: operators may rename it."""
+        for engine in self._ledger.engines_of(group):
+            name = self._view.name_of("serviceengine", engine.id)
+            if name and name != engine.name and engine.id not in changes.engines:
+                changes.engine_fields.setdefault(engine.id, {})["name"] = name
 
     def _note_idle(self, group: str, changes: Changes, now: float) -> None:
         """Since when each engine has held nothing."""
@@ -275,6 +288,7 @@ class Reconciler:
         self._compiler.forget(group)
         self.plans.pop(group, None)
         self.snapshots.pop(group, None)
+        self.shortfalls.pop(group, None)
         self._wake.pop(group, None)
         if changes:
             await self._ledger.write(changes)
@@ -291,10 +305,10 @@ class Reconciler:
             log.error("invariant broken in %s: %s", snapshot.group.name, sentence)
             self._events.add("INVARIANT_BROKEN", sentence, level="error", serviceenginegroup=group)
 
-    def _raise(self, group: str, result: Plan) -> None:
-        """Events that the previous plan of this group had not raised already."""
+    def _raise(self, group: str, events: tuple[PlanEvent, ...]) -> None:
+        """Those that the previous plan of this group had not raised already."""
         before = self._raised.get(group, frozenset())
-        for event in result.events:
+        for event in events:
             if event not in before:
                 self._events.add(
                     event.name,
@@ -303,7 +317,7 @@ class Reconciler:
                     serviceengine=event.engine,
                     serviceenginegroup=group,
                 )
-        self._raised[group] = frozenset(result.events)
+        self._raised[group] = frozenset(events)
 
     def _answer(self, snapshot: Snapshot, result: Plan) -> None:
         results = {answer.request: answer for answer in result.results}

@@ -12,7 +12,7 @@ from shoal.errors import Duplicate, Invalid, NotAllowed, Problem, Refused
 from shoal.objects.views import uuid_of
 from shoal.placement import presets
 
-from . import ipam
+from . import ipam, timing
 from .view import View
 
 Document = dict[str, Any]
@@ -118,12 +118,9 @@ class Rules:
                 change.wrong(
                     "disk_per_se", f"must be at least 5 + 2 x memory_per_se: {least:g} gb", group["disk_per_se"]
                 )
+        for field, why in timing.problems(group):
+            change.wrong(field, why, group[field])
         change.warnings += presets.contradictions(group)
-        change.warnings += [
-            f"{field} is stored and has no effect: this cloud is no vCenter."
-            for field in ("vcenter_clusters", "vcenter_hosts", "vcenter_datastores")
-            if group.get(field) and field in change.raw
-        ]
 
     def _engine_guard(self, change: Change) -> None:
         if change.system:
@@ -171,8 +168,6 @@ class Rules:
         overlap = _overlap(ports_of(service))
         if overlap:
             change.wrong("services", f"port {overlap} is given twice")
-        if service.get("pool_group_ref"):
-            change.warnings.append("pool_group_ref is stored and has no effect yet: give pool_ref.")
         self._same_group(change)
 
     def _same_group(self, change: Change) -> None:

@@ -65,6 +65,10 @@ class View:
     def get(self, type: str, uuid: str) -> Document | None:
         return self._documents.get(type, {}).get(uuid)
 
+    def name_of(self, type: str, uuid: str) -> str:
+        """Empty for an object that is not there."""
+        return str((self.get(type, uuid) or {}).get("name", ""))
+
     def named(self, type: str, name: str, tenant: str = "admin", cloud: str | None = None) -> Document | None:
         """By exact name in a tenant (uuid) and, where given, a cloud (uuid)."""
         if cloud is not None:

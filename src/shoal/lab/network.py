@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from shoal.clouds.fabric import Fabric, signal_all
+from shoal.clouds.fabric import Fabric, port_of, processes_in, signal_all
 from shoal.clouds.namespaces import LAB
 from shoal.errors import NotReady
 
@@ -95,6 +97,37 @@ class Lab:
 
     def thaw(self, engine: str) -> None:
         signal_all(self.fabric.addressing.namespace(engine), signal.SIGCONT)
+
+    def kill_some(self, engine: str, *programs: str) -> None:
+        """kill -9 of an engine's processes by what their command line holds, all of them at once."""
+        for pid in processes_in(self.fabric.addressing.namespace(engine)):
+            with contextlib.suppress(OSError):
+                line = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+                if any(program in line for program in programs):
+                    os.kill(pid, signal.SIGKILL)
+
+    async def lose(self, engine: str, *, to_percent: int = 0, from_percent: int = 0) -> None:
+        """From now on so many of the packets to and from an engine are lost; the carrier stays. Until `mend`."""
+        port = port_of(engine)
+        chains = "".join(
+            f"chain {hook} {{ type filter hook {hook} device {port} priority 0; {'' if percent == 100 else f'numgen random mod 100 < {percent} '}drop; }}\n"
+            for hook, percent in (("egress", to_percent), ("ingress", from_percent))
+            if percent
+        )
+        await self._nft(f"table netdev lab_{port} {{\n{chains}}}\n")
+
+    async def mend(self, engine: str) -> None:
+        await self._nft(f"delete table netdev lab_{port_of(engine)}\n")
+
+    async def _nft(self, rules: str) -> None:
+        """In the fabric's namespace."""
+        command = ["ip", "netns", "exec", self.fabric.addressing.fabric, "nft", "-f", "-"]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        _, errors = await process.communicate(rules.encode())
+        if process.returncode:
+            raise NotReady(f"nft: {errors.decode(errors='replace').strip()}")
 
     async def cut(self, engine: str) -> None:
         await self.fabric.cut(engine)

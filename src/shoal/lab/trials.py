@@ -18,8 +18,12 @@ from .api import Api
 from .network import Lab
 
 KINDS = ("kill", "freeze", "cut")
+"""Of these the outage is bounded by the failover alone."""
+PARTIAL_KINDS = ("haproxy", "agent", "haproxy+agent", "deaf", "mute", "host")
+"""HAProxy or agent killed, or both; the engine hears, or says, nothing any more; every engine of its host killed."""
 MODES = {"HA_MODE_SHARED": 1, "HA_MODE_SHARED_PAIR": 2}
 """Mode -> engines of a virtual service."""
+PROGRAMS = {"haproxy": "haproxy.cfg", "agent": "shoal.engine\0"}
 PROBE_S = 2.5
 FAULT_AFTER_S = 0.8
 PASSWORD = "trials-only"
@@ -73,11 +77,12 @@ class Bench:
         service, engines = self.services[mode], MODES[mode]
         async with Api(self.url, PASSWORD) as api:
             owner = (await api.placed(service["uuid"], engines))["answers"]
+            host = await self._neighbours(api, owner)
         if not controller:
             self.kill_controller()
         probing = asyncio.create_task(lab.probe("client", service["address"], 80, PROBE_S))
         await asyncio.sleep(FAULT_AFTER_S)
-        mend = await self._fault(lab, kind, owner)
+        mend = await self._fault(lab, kind, owner, host)
         probed = await probing
         await mend()
         if not controller:
@@ -87,8 +92,8 @@ class Bench:
             async def whole() -> bool:
                 found = await api.placement(service["uuid"])
                 ready = [p for p in found["placements"] if p["state"] == "ready"]
-                gone = owner if kind == "kill" else ""
-                settled = found["armed"] and found["answers"] not in ("", gone)
+                gone = host if kind in ("kill", "host") else []
+                settled = found["armed"] and found["answers"] not in ("", *gone)
                 return bool(
                     settled and len(ready) == engines == len(found["placements"]) and len(found["succession"]) > 1
                 )
@@ -105,17 +110,35 @@ class Bench:
             late_answer_ms=round(probed.late_answers_ms(), 1),
         )
 
-    async def _fault(self, lab: Lab, kind: str, engine: str) -> Callable[[], Any]:
+    async def _neighbours(self, api: Api, engine: str) -> list[str]:
+        """The engine and all others on its host, of any group."""
+        engines = (await api.get("serviceengine?page_size=200"))["results"]
+        hosts = {e["name"]: (await api.get(f"serviceengine/{e['uuid']}/placement"))["host"] for e in engines}
+        return [name for name, host in hosts.items() if host == hosts[engine]]
+
+    async def _fault(self, lab: Lab, kind: str, engine: str, host: list[str]) -> Callable[[], Any]:
+        """Do it; the result mends it. ``host``: all engines on the host of ``engine``."""
+
         async def nothing() -> None: ...
 
         async def thaw() -> None:
             lab.thaw(engine)
 
-        if kind == "kill":
-            lab.kill(engine)
-            return nothing
-        if kind == "freeze":
-            lab.freeze(engine)
-            return thaw
-        await lab.cut(engine)
-        return lambda: lab.heal(engine)
+        match kind:
+            case "kill" | "host":
+                for victim in host if kind == "host" else [engine]:
+                    lab.kill(victim)
+            case "freeze":
+                lab.freeze(engine)
+                return thaw
+            case "cut":
+                await lab.cut(engine)
+                return lambda: lab.heal(engine)
+            case "haproxy" | "agent" | "haproxy+agent":
+                lab.kill_some(engine, *(PROGRAMS[part] for part in kind.split("+")))
+            case "deaf" | "mute":
+                await lab.lose(engine, **{"to_percent" if kind == "deaf" else "from_percent": 100})
+                return lambda: lab.mend(engine)
+            case _:
+                raise ValueError(kind)
+        return nothing

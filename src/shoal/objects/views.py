@@ -1,6 +1,6 @@
 """Typed views of the fields the product acts on. A stored document is complete and valid, so a view never fails on it.
 
-Fields not named here are kept and echoed by the API, and have no effect; `docs/` says which.
+Fields not named here are kept and echoed by the API, and have no effect; ``acts.json`` says which act.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ class ServiceEngineGroup(msgspec.Struct, frozen=True, kw_only=True):
     vcpus_per_se: int = 1
     memory_per_se: int = 2048
     aggressive_failure_detection: bool = False
+    dp_hb_frequency: int = 100
+    dp_hb_timeout_count: int = 10
+    dp_aggressive_hb_frequency: int = 100
+    dp_aggressive_hb_timeout_count: int = 10
 
 
 class ServiceEngine(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +83,6 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     se_group_ref: str = ""
     tenant_ref: str = ""
     application_profile_ref: str = ""
-    network_profile_ref: str = ""
     ssl_key_and_certificate_refs: tuple[str, ...] = ()
 
 
@@ -146,12 +149,18 @@ class CertificateBody(msgspec.Struct, frozen=True, kw_only=True):
     certificate: str = ""
 
 
+class CertificateAuthority(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of ``SSLKeyAndCertificate.ca_certs``: the object that holds the next certificate of the chain."""
+
+    ca_ref: str = ""
+
+
 class SslKeyAndCertificate(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
     key: str = ""
     certificate: CertificateBody | None = None
-    ca_certs: tuple[CertificateBody, ...] = ()
+    ca_certs: tuple[CertificateAuthority, ...] = ()
 
 
 _View = TypeVar("_View", bound=msgspec.Struct)

@@ -94,6 +94,13 @@ class Session(msgspec.Struct, frozen=True):
     up: bool
 
 
+class Loss(msgspec.Struct, frozen=True):
+    """What the peer sends is partly lost: so many heartbeats in a row must be missing to mean its death."""
+
+    peer: str
+    misses: int
+
+
 class ArpAnswered(msgspec.Struct, frozen=True):
     """Another MAC answers for ``address``."""
 
@@ -120,7 +127,7 @@ class Stopping(msgspec.Struct, frozen=True):
     """Resign everything; the process ends next."""
 
 
-Event = Tick | Started | Told | Heard | Session | ArpAnswered | Haproxy | Link | LeaseLost | Stopping
+Event = Tick | Started | Told | Heard | Session | Loss | ArpAnswered | Haproxy | Link | LeaseLost | Stopping
 
 
 # --- effects, to be carried out in the order given ---

@@ -26,6 +26,7 @@ from shoal.ownership.events import (
     Heartbeat,
     LeaseLost,
     Link,
+    Loss,
     Mode,
     PeerMessage,
     PersistClaim,
@@ -52,6 +53,8 @@ def step(state: State, event: Event, now: float) -> tuple[State, list[Effect]]:
     if isinstance(event, Heard) and _is_old_news(state, event.message, now):
         peer = replace(state.peers[event.message.engine], heard_at=now)
         return replace(state, stepped_at=now, peers={**state.peers, peer.id: peer}), []
+    if isinstance(event, Tick) and _is_calm(state, now):
+        return _beaten(state, now)
     turn = _Turn(state, now)
     turn.thaw()
     turn.take_in(event)
@@ -71,6 +74,19 @@ def _is_old_news(state: State, message: PeerMessage, now: float) -> bool:
         and known.alive(state, peer.id, now)
         and (peer.incarnation, peer.able, peer.said) == (message.incarnation, message.able, message.entries)
     )
+
+
+def _is_calm(state: State, now: float) -> bool:
+    """Time has passed and changes nothing: nearly every `Tick`, so it must cost little."""
+    return now - state.stepped_at <= known.lease_s(state) and now < known.calm(state, now) and state.said is not None
+
+
+def _beaten(state: State, now: float) -> tuple[State, list[Effect]]:
+    """The lease and the heartbeat, as before."""
+    if state.said is None or now < state.beat_at + known.interval_s(state):
+        return replace(state, stepped_at=now), []
+    renewed: list[Effect] = [RenewLease()] if any(e.mode is not Mode.READY for e in state.said.entries) else []
+    return replace(state, stepped_at=now, beat_at=now), [*renewed, Send(state.said)]
 
 
 class _Turn:
@@ -118,6 +134,9 @@ class _Turn:
                 self.on_heard(event.message)
             case Session():
                 self.on_session(event)
+            case Loss():
+                if event.peer in self.state.peers:
+                    self.state.peers[event.peer] = replace(self.state.peers[event.peer], misses=event.misses)
             case ArpAnswered():
                 self.on_answer(event.address)
             case Haproxy():
@@ -380,6 +399,10 @@ class _Turn:
             self.do(DropLease())
         if self.state.engine and (self.say or self.now >= self.state.beat_at + known.interval_s(self.state)):
             self.beat()
+        elif self.state.said is not None and self.state.said != self.heartbeat():
+            self.set(said=None)  # the next one is made afresh
+        until, peers = known.calm_of(self.state, self.now)
+        self.set(calm_until=until, calm_peers=peers)
 
     def judge_isolation(self) -> None:
         """Silent peers alone convict nobody: the last survivor of a group hears none. The gateway is the witness."""
@@ -438,7 +461,7 @@ class _Turn:
             return
         view = self.state.vips[view.vip.id]
         view = self.persist(view, known.wanted_claim(self.state, view))  # what is heard while asking may raise it
-        if known.claimable_at(self.state, view, self.now) <= self.now and known.silent_at(view) <= self.now:
+        if known.claimable_at(self.state, view, self.now) <= self.now and known.silent_at(self.state, view) <= self.now:
             self.claim(view, self.why_vacant(view))
         elif known.probe_due(view) <= self.now:
             self.put(view, probed_at=self.now)
@@ -446,7 +469,10 @@ class _Turn:
 
     def waits_for_answer(self, view: VipView) -> bool:
         """A later candidate came alive while this engine was asking: go on only if its turn is still near."""
-        return known.claimable_at(self.state, view, self.now) <= self.now + known.PROBE_S + known.PROBE_GAP_S
+        return (
+            known.claimable_at(self.state, view, self.now)
+            <= self.now + known.probe_s(self.state, view) + known.PROBE_GAP_S
+        )
 
     def want(self, view: VipView) -> None:
         """Begin to ask: a lease (harmless: this engine has no address yet), the claim on disk, a probe."""
@@ -554,10 +580,11 @@ class _Turn:
 
     def beat(self) -> None:
         """The lease first, then the word: a lease never outlives the last heartbeat by more than its length."""
-        self.set(beat_at=self.now)
+        said = self.heartbeat()
+        self.set(beat_at=self.now, said=said)
         if self.speaks_or_asks():
             self.do(RenewLease())
-        self.do(Send(self.heartbeat()))
+        self.do(Send(said))
 
     def heartbeat(self) -> Heartbeat:
         entries = tuple(self.entry(v) for v in self.state.vips.values())

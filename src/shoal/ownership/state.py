@@ -6,7 +6,7 @@ import math
 
 import msgspec
 
-from shoal.ownership.events import Entry, Mode, Spread
+from shoal.ownership.events import Entry, Heartbeat, Mode, Spread
 from shoal.wire.desired import Peer, Timing, Vip
 from shoal.wire.guard import Report
 from shoal.wire.messages import Claim, Owned, PeerState
@@ -19,8 +19,8 @@ PROBE_SLOW_S = 0.040
 """Between probes of an address that goes on answering."""
 LEASE_MARGIN_S = 0.010
 """Added to a dead peer's lease: timers of the kernel are as coarse as 4 ms, and a heartbeat takes a moment to arrive."""
-GATEWAY_PROBE_S = 0.250
-GATEWAY_SILENT_S = 1.0
+GATEWAY_PROBE_S = 0.100
+GATEWAY_SILENT_S = 0.5
 """The gateway counts as silent when no probe was answered for that long."""
 
 NEVER = -math.inf
@@ -35,6 +35,8 @@ class PeerView(msgspec.Struct, frozen=True, kw_only=True):
     lost_at: float = NEVER
     session: bool = False
     able: bool = False
+    misses: int = 0
+    """Heartbeats in a row that must be missing, where loss was measured; else the timing's count rules."""
     said: tuple[Entry, ...] = ()
     entries: dict[str, Entry] = {}
     """``said`` by VIP."""
@@ -89,6 +91,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     gateway_probed_at: float = NEVER
     gateway_answered_at: float = NEVER
     alone_since: float = math.inf
+    calm_until: float = NEVER
+    """Until then, and while `calm_peers` stay alive, time alone changes nothing: a `Tick` only repeats ``said``."""
+    calm_peers: tuple[str, ...] = ()
+    said: Heartbeat | None = None
+    """The last heartbeat."""
     configured: tuple[Peer, ...] = ()
     floors: dict[str, Claim] = {}
     """What is on disk: VIP id -> the highest claim this engine ever made."""
@@ -113,6 +120,17 @@ def detection_s(state: State) -> float:
     return max(interval_s(state) * state.timing.heartbeat_misses, lease_s(state) + LEASE_MARGIN_S)
 
 
+def silence_s(state: State, peer: PeerView) -> float:
+    """`detection_s` for one peer: longer where much of what it sends is lost."""
+    return max(detection_s(state), interval_s(state) * peer.misses)
+
+
+def probe_s(state: State, view: VipView) -> float:
+    """How long probes of a VIP must stay unanswered: longer where much of what its holder sends is lost."""
+    peer = state.peers.get(view.holder)
+    return PROBE_S if peer is None else PROBE_S * max(1.0, peer.misses / state.timing.heartbeat_misses)
+
+
 def able(state: State) -> bool:
     """May this engine take VIPs over?"""
     return state.haproxy and state.link and not state.isolated and not state.stopping
@@ -124,13 +142,13 @@ def dead_at(state: State, peer: PeerView) -> float:
     the probe finds the address answered)."""
     if peer.lost_at >= peer.heard_at:
         return peer.lost_at
-    return peer.heard_at + detection_s(state)
+    return peer.heard_at + silence_s(state, peer)
 
 
 def alive(state: State, peer: str, now: float) -> bool:
     """Its guard speaks: heard in time, and no session of it has ended since."""
     view = state.peers.get(peer)
-    return view is not None and view.lost_at < view.heard_at and now < view.heard_at + detection_s(state)
+    return view is not None and view.lost_at < view.heard_at and now < view.heard_at + silence_s(state, view)
 
 
 def alive_and_able(state: State, engine: str, now: float) -> bool:
@@ -204,15 +222,15 @@ def wanting_from(state: State, view: VipView, now: float) -> float:
     """When to begin to ask, so that the probe adds no time to the takeover."""
     if able(state) and fresh(state, view):
         return max(now, view.blocked_until)
-    return claimable_at(state, view, now) - PROBE_S
+    return claimable_at(state, view, now) - probe_s(state, view)
 
 
-def silent_at(view: VipView) -> float:
+def silent_at(state: State, view: VipView) -> float:
     """When the address counts as silent, if no more answers come: never before two probes have gone unanswered, each
     with time to be answered. After an answer the next probe is up to a gap away."""
     if view.answered_at < view.asked_at:
-        return view.asked_at + PROBE_S
-    return view.answered_at + (PROBE_SLOW_S if probes_slowly(view) else PROBE_GAP_S) + PROBE_S
+        return view.asked_at + probe_s(state, view)
+    return view.answered_at + (PROBE_SLOW_S if probes_slowly(view) else PROBE_GAP_S) + probe_s(state, view)
 
 
 def probes_slowly(view: VipView) -> bool:
@@ -228,18 +246,54 @@ def probe_due(view: VipView) -> float:
     return view.probed_at + (PROBE_SLOW_S if slow else PROBE_GAP_S)
 
 
+def calm(state: State, now: float) -> float:
+    """Until when nothing but heartbeats is due, as far as is known: a time not after ``now`` if something is.
+
+    O(peers), whatever the number of VIPs.
+    """
+    until = state.calm_until
+    for id in state.calm_peers:
+        peer = state.peers.get(id)
+        if peer is None or peer.lost_at >= peer.heard_at:
+            return NEVER
+        asking = PROBE_S * max(1.0, peer.misses / state.timing.heartbeat_misses)
+        until = min(until, peer.heard_at + silence_s(state, peer) - asking)
+    return until
+
+
+def calm_of(state: State, now: float) -> tuple[float, tuple[str, ...]]:
+    """(`State.calm_until`, `State.calm_peers`) after all conclusions were drawn at ``now``."""
+    living = tuple(peer for peer in state.peers if alive(state, peer, now))
+    if state.gateway and state.peers and not living:
+        return NEVER, ()  # the gateway is being asked
+    until = math.inf
+    for view in state.vips.values():
+        if view.mode is Mode.WANT:
+            return NEVER, ()
+        if view.mode is Mode.READY:
+            if view.holder not in living:
+                until = min(until, wanting_from(state, view, now))
+            if view.blocked_until > now:
+                until = min(until, view.blocked_until)
+        elif view.floor is not None and view.claim is not None and view.floor > view.claim:
+            until = min(until, view.outbid_at + detection_s(state))
+    return until, living
+
+
 def wake_at(state: State, now: float) -> float:
     """The latest time for the next `Tick`."""
+    if now < (until := calm(state, now)):
+        return max(now, min(until, state.beat_at + interval_s(state)))
     wake = state.beat_at + interval_s(state) if state.beat_at != NEVER else now
     for view in state.vips.values():
         if view.mode is Mode.WANT:
-            ready = max(claimable_at(state, view, now), silent_at(view))
+            ready = max(claimable_at(state, view, now), silent_at(state, view))
             wake = min(wake, probe_due(view), ready)
         elif view.mode is Mode.READY:
             wake = min(wake, wanting_from(state, view, now))
     for peer in state.peers.values():
         if alive(state, peer.id, now):
-            wake = min(wake, peer.heard_at + detection_s(state))
+            wake = min(wake, peer.heard_at + silence_s(state, peer))
     return max(wake, now)
 
 

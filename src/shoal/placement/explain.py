@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from .model import Candidate, Decision
+from . import choose
+from .board import Board
+from .model import Candidate, Decision, Rejection, Snapshot
 
 WHATS = {
     "place": "is placed on {engine}",
@@ -34,6 +36,13 @@ def sentences(decision: Decision, names: Mapping[str, str] | None = None, group:
     if decision.hint:
         lines.append(f"What would help: {decision.hint}")
     return lines
+
+
+def ineligible(snapshot: Snapshot, vips: Iterable[str], now: float) -> dict[str, tuple[Rejection, ...]]:
+    """For each of these VIPs, the engines that could not take it as things stand, with the rule and its numbers."""
+    board = Board(snapshot, now)
+    works = {vip: board.works[vip] for vip in vips if vip in board.works}
+    return {vip: choose.survey(board, work).rejections for vip, work in works.items()}
 
 
 def _candidate(candidate: Candidate, names: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import ipaddress
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +13,7 @@ from shoal.objects import Field, MessageType, ObjectType
 from shoal.objects.check import meant
 
 Document = dict[str, Any]
+ADDRESS = "IpAddr"
 
 
 class Level:
@@ -62,18 +64,25 @@ class Edit:
         if field.read_only or name in ("uuid", "url"):
             raise Invalid([Problem(path=name, why="is read-only")])
         if field.nested is not None:
-            return self._enter(field, words)
+            addresses = _addresses(field, words)
+            return self._put(field, addresses) if addresses else self._enter(field, words)
         if not words:
             if field.kind == "boolean":
                 words = ["true"]
             else:
                 return choices(field, self.level.content.get(name))
         if field.item is not None:
-            added = [_parsed(field.item, word) for word in words]
-            self.level.content.setdefault(name, []).extend(added)
+            return self._put(field, [_parsed(field.item, word) for word in words])
+        return self._put(field, [_parsed(field, " ".join(words))])
+
+    def _put(self, field: Field, values: list[Any]) -> str:
+        """Set the field, or add to its list."""
+        name, content = field.name, self.level.content
+        if field.item is not None:
+            content.setdefault(name, []).extend(values)
             return ""
-        had = name in self.level.content
-        self.level.content[name] = _parsed(field, " ".join(words))
+        had = name in content
+        (content[name],) = values
         return f"Overwriting the previously entered value for {name}" if had else ""
 
     def _enter(self, field: Field, words: list[str]) -> str:
@@ -135,6 +144,16 @@ class Edit:
         if gone:
             body["delete"] = gone
         return "PATCH", body
+
+
+def _addresses(field: Field, words: list[str]) -> list[Document]:
+    """``ip 10.1.1.1`` means an IpAddr with its type; empty when the words are something else."""
+    if field.nested is None or field.nested.name != ADDRESS or (len(words) > 1 and field.item is None):
+        return []
+    try:
+        return [{"addr": word, "type": f"V{ipaddress.ip_address(word).version}"} for word in words]
+    except ValueError:
+        return []
 
 
 def _index(name: str, entries: list[Any], number: str) -> tuple[int, list[Any]]:

@@ -11,11 +11,11 @@ import click
 from shoal.errors import ShoalError
 from shoal.objects import load
 
+from .batch import EXIT_FAILED, batch
 from .client import Client
-from .session import Leave, Session
+from .session import Session
 
 CONTROLLER = "https://127.0.0.1:9443"
-EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 
@@ -51,7 +51,7 @@ def command(
             from .terminal import interact  # prompt_toolkit takes a while, and scripts don't need it
 
             return interact(session)
-        return _batch(session, list(commands) or sys.stdin.read().splitlines())
+        return batch(session, list(commands) or sys.stdin.read().splitlines())
     finally:
         client.close()
 
@@ -79,22 +79,3 @@ def main(arguments: list[str]) -> int:
 def _silence() -> None:
     """The reader has gone; nothing more can be said there."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _batch(session: Session, lines: list[str]) -> int:
-    status = 0
-    for line in lines:
-        try:
-            text, _ = session.run(line)
-        except Leave:
-            break
-        except ShoalError as error:
-            print(f"Error: {error}", file=sys.stderr)
-            status = EXIT_FAILED
-            continue
-        if text:
-            print(text, flush=True)
-    if session.edit is not None:
-        print("Error: the last edit was not saved. Add: save", file=sys.stderr)
-        status = EXIT_FAILED
-    return status

@@ -314,7 +314,7 @@ def _asks(edit: Edit, name: str) -> bool:
 
 def _placement(found: Any) -> str:
     """Where each VIP is, who takes over next, and why: as sentences."""
-    lines = []
+    lines = [f"Note: {note}" for note in found.get("notes", ())]
     for vip in found["vips"]:
         places = ", ".join(f"{_name(p['se_ref'])} ({p['role']}, {p['state']})" for p in vip["placements"]) or "nowhere"
         lines.append(f"VIP {vip['vip_id']}: on {places}")

@@ -45,6 +45,7 @@ class SimulatedAgent:
         self._link: End[messages.FromController, messages.FromEngine] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._drains: dict[str, float] = {}
+        self.drain_s = DRAIN_S
         self._thawed = asyncio.Event()
         self._thawed.set()
 
@@ -151,7 +152,7 @@ class SimulatedAgent:
     def _drained(self) -> tuple[str, ...]:
         now = self._segment.now
         draining = [vip.id for vip in self._vips() if self._engine in vip.draining]
-        self._drains = {vip: self._drains.get(vip) or now + self._random.uniform(*DRAIN_S) for vip in draining}
+        self._drains = {vip: self._drains.get(vip) or now + self._random.uniform(*self.drain_s) for vip in draining}
         return tuple(vip for vip, end in self._drains.items() if now >= end)
 
     # --- the desired state ---

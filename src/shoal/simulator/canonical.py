@@ -21,12 +21,13 @@ LATENESS_S = 1e-9
 
 def at_rest(state: State, now: float) -> State:
     """``state`` with its times relative to ``now`` and in whole microseconds. Behaves as before, from time 0 on."""
-    old = -(detection_s(state) + (len(state.configured) + 1) * interval_s(state))
+    old = -round(detection_s(state) + (len(state.configured) + 1) * interval_s(state), 6)
     return replace(
         state,
         epoch=0,  # only ever compared with `PeerView.settled_at`
         stepped_at=_since(state.stepped_at, now),
         beat_at=_since(state.beat_at, now),
+        calm_until=_ahead(state.calm_until, now),
         listen_until=_ahead(state.listen_until, now),
         gateway_probed_at=_since(state.gateway_probed_at, now),
         gateway_answered_at=_since(state.gateway_answered_at, now),

@@ -155,7 +155,7 @@ class Engines:
             planned = state.engine == view.vip.owner or state.engine in view.succession
             views[vip] = (view.claim if view.mode is Mode.HELD else None, planned, view.holder)
         wake = max(math.ceil(wake_at(state, 0.0) * TICKS_PER_S - 1e-3), 1) if runs else math.inf
-        beat = round((state.beat_at + interval_s(state)) * TICKS_PER_S) if state.beat_at != NEVER else 0
+        beat = round((state.beat_at + interval_s(state)) * TICKS_PER_S) if runs and state.beat_at != NEVER else math.inf
         return Facts(wake, beat, runs, runs and able(state), node.link, node.lease, speaks_for, views)
 
     # --- reactions ---
@@ -265,6 +265,9 @@ class Engines:
             going, lost = kernel.carry_out(effects, age / TICKS_PER_S + LATENESS_S, self._lease_s, lost=lost)
         except Broken as broken:
             raise Broken(f"{self.names[node.engine]} {broken}") from None
+        for address, vip in kernel.addresses.items():
+            if (address, vip) not in node.addresses and not self._entitled(node, vip):
+                raise Broken(f"{self.names[node.engine]} takes {vip}, which neither a plan nor an armed list gives it")
         after = replace(
             node,
             lease=max(round(kernel.lease_until * TICKS_PER_S), 0),
@@ -272,6 +275,12 @@ class Engines:
             disk=tuple(sorted(kernel.disk.items())),
         )
         return after, lost, _by_receiver([s for effect in going for s in self._sent(node.engine, effect)])
+
+    def _entitled(self, node: Node, vip: str) -> bool:
+        """It may still hold what an earlier plan gave it, until somebody asks for it."""
+        told = [v for plan in self.plans[: node.told + 1] for v in plan.vips if v.id == vip]
+        name = self.names[node.engine]
+        return any(name == v.owner or (v.armed and name in v.succession) for v in told)
 
     def _sent(self, engine: int, effect: Effect) -> list[tuple[int, int]]:
         others = [i for i in range(len(self.names)) if i != engine]

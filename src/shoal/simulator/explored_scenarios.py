@@ -48,6 +48,7 @@ def plan(*vips: Vip) -> Desired:
 V, W = vip("v", "A", "B", "C"), vip("w", "B", "C", "A")
 USUAL = plan(V, W)
 MOVED = plan(vip("v", "B", "A", "C", generation=2, version=2), W)
+FIRST = plan(replace(V, succession=("B",)), W)
 UNARMED = plan(replace(V, succession=("C", "B"), list_version=2, armed=False), W)
 ARMED = plan(replace(V, succession=("C", "B"), list_version=2), W)
 REMOVED = plan(W)
@@ -117,6 +118,12 @@ SCENARIOS = (
         phases=tuple(PHASES),
     ),
     Scenario(
+        name="killed while isolated",
+        plans=(USUAL,),
+        budget=Budget(isolations=1, kills=1),
+        deep=Budget(isolations=1, kills=2, starts=1, losses=1),
+    ),
+    Scenario(
         name="sessions end without a death",
         plans=(USUAL,),
         budget=Budget(resets=1, losses=1),
@@ -160,7 +167,7 @@ SCENARIOS = (
     ),
     Scenario(
         name="a list is armed",
-        plans=(USUAL, UNARMED, ARMED),
+        plans=(FIRST, UNARMED, ARMED),
         budget=Budget(kills=1),
         deep=Budget(kills=2, starts=1),
         phases=tuple(PHASES),

@@ -105,6 +105,8 @@ class Moves:
         beat = engines.plans[0].timing.heartbeat_interval_ms * 1000
         self.overlap_max = round(OVERLAP_S_MAX * 1e6) + slow
         self.heal_max = round(HEAL_S_MAX * 1e6) + slow + beat * budget.losses
+        if budget.kills or budget.freezes:  # who dies or freezes before it has heard cannot yield: its lease must end
+            self.heal_max += engines.plans[0].timing.lease_ms * 1000
         self.overlap_seen = 0
 
     def first(self) -> World:

@@ -26,7 +26,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """Failure detection, in force (not the vendor's defaults; see docs/architecture.md)."""
+    """Failure detection, in force (not the vendor's defaults; see `shoal.controller.timing`)."""
 
     heartbeat_interval_ms: int = 100
     heartbeat_misses: int = 3

@@ -67,6 +67,7 @@ class Guard:
             start.address,
             self._hear,
             lambda peer, up: self.feed(on.Session(peer, up)),
+            lambda peer, misses: self.feed(on.Loss(peer, misses)),
         )
         self._exchange = Exchange(
             self.loop,

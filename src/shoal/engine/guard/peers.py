@@ -18,7 +18,8 @@ import msgspec
 from shoal.engine.guard import ENGINE_PORT
 from shoal.engine.guard.exchange import Flows, FlowsWanted
 from shoal.engine.guard.loop import Loop
-from shoal.ownership.events import PeerMessage, Resign
+from shoal.engine.guard.loss import Loss
+from shoal.ownership.events import Heartbeat, PeerMessage, Resign
 from shoal.wire.desired import Peer
 
 log = logging.getLogger("shoal.guard.peers")
@@ -30,6 +31,7 @@ KEEPALIVE_S = 5
 USER_TIMEOUT_MS = 10_000
 SO_RCVBUFFORCE = 33
 LENGTH = struct.Struct("!H")
+NUMBER = struct.Struct("!Q")
 SIGNATURE_BYTES = 16
 STRANGER_S = 2.0
 """A stranger that says nothing for so long is forgotten."""
@@ -41,7 +43,10 @@ Message = PeerMessage | FlowsWanted | Flows
 
 
 class PeerNetwork:
-    """``on_message(message)`` and ``on_session(peer id, up)`` are called on the loop. The lower id connects."""
+    """``on_message(message)``, ``on_session(peer id, up)`` and ``on_loss(peer id, misses)`` are called on the loop.
+
+    The lower id connects. ``misses``: how many of its heartbeats in a row must be missing to mean something.
+    """
 
     def __init__(
         self,
@@ -50,18 +55,24 @@ class PeerNetwork:
         address: str,
         on_message: Callable[[Message], None],
         on_session: Callable[[str, bool], None],
+        on_loss: Callable[[str, int], None],
     ) -> None:
         self._loop, self._engine, self._address = loop, engine, address
-        self._on_message, self._on_session = on_message, on_session
+        self._on_message, self._on_session, self._on_loss = on_message, on_session, on_loss
         self._peers: dict[str, Peer] = {}
         self._by_address: dict[str, str] = {}
         self._strangers: dict[str, tuple[str, float]] = {}
+        self._sent = 0
+        self._losses: dict[str, Loss] = {}
         self._key = b""
         self._sessions: dict[str, socket.socket] = {}
         self._connecting: dict[str, socket.socket] = {}
         self._buffers: dict[socket.socket, bytes] = {}
         self._accepted: dict[socket.socket, str] = {}
         self._encoder = msgspec.msgpack.Encoder()
+        self._encoded: tuple[Message | None, bytes] = (None, b"")
+        self._decoded: dict[str, tuple[bytes, Message]] = {}
+        """By address, what came last: heartbeats repeat themselves, and one of a thousand VIPs is long."""
         self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
         self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._datagrams.setblocking(False)
@@ -89,7 +100,10 @@ class PeerNetwork:
         self.connect()
 
     def send(self, message: Message, to: str = "") -> None:
-        data = self._signed(self._encoder.encode(message))
+        self._sent += 1
+        if self._encoded[0] is not message:
+            self._encoded = (message, self._encoder.encode(message))
+        data = self._signed(NUMBER.pack(self._sent) + self._encoded[1])
         if len(data) > DATAGRAM_BYTES_MAX:
             log.error("a message of %d bytes is too long for a datagram", len(data))
             return
@@ -128,24 +142,41 @@ class PeerNetwork:
             except OSError as error:  # an ICMP answer to something sent
                 log.debug("datagrams: %s", error)
                 continue
-            self._take(data, address)
+            self._take(data, address, counts=True)
 
-    def _take(self, data: bytes, address: str) -> None:
+    def _take(self, data: bytes, address: str, *, counts: bool = False) -> None:
+        """``counts``: gaps in its numbers are datagrams that were lost."""
         body = data[SIGNATURE_BYTES:]
         if not hmac.compare_digest(self._signed(body), data):
             log.debug("%s: not signed by this group", address)
             return
-        try:
-            message = self._decoder.decode(body)
-        except msgspec.MsgspecError as error:
-            log.warning("nonsense from %s: %s", address, error)
-            return
+        content = body[NUMBER.size :]
+        last = self._decoded.get(address)
+        if last is not None and last[0] == content:
+            message = last[1]
+        else:
+            try:
+                message = self._decoder.decode(content)
+            except msgspec.MsgspecError as error:
+                log.warning("nonsense from %s: %s", address, error)
+                return
+            if isinstance(message, Heartbeat) and (last is not None or len(self._decoded) < STRANGERS_MAX):
+                self._decoded[address] = (content, message)
         known = message.engine in self._peers
         if message.engine == self._engine or (known and self._by_address.get(address) != message.engine):
             return
         if not known and (message.engine in self._strangers or len(self._strangers) < STRANGERS_MAX):
             self._strangers[message.engine] = (address, self._loop.now())
         self._on_message(message)
+        if counts and known:
+            self._count(message.engine, NUMBER.unpack_from(body)[0])
+
+    def _count(self, engine: str, number: int) -> None:
+        loss = self._losses.setdefault(engine, Loss())
+        before = loss.misses
+        loss.hear(number, self._loop.now())
+        if loss.misses != before:
+            self._on_loss(engine, loss.misses)
 
     # --- sessions ---
 

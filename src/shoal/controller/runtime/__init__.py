@@ -1,0 +1,104 @@
+"""What a client reads to see how things stand: runtime and placement documents (reference: api.md 7, elastic-ha 7).
+
+References are in path form (``/api/serviceengine/<uuid>#<name>``); the API adds scheme and host.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from shoal.controller.clock import Clock
+from shoal.controller.compiler import Compiler
+from shoal.controller.fleet import Fleet
+from shoal.controller.ledger import Ledger
+from shoal.controller.reconciler import Reconciler
+from shoal.controller.view import View
+from shoal.errors import NotFound
+
+from .group import Groups
+from .pool import Pools
+from .serviceengine import ServiceEngines
+from .sources import Document, Sources
+from .virtualservice import VirtualServices
+
+
+class Runtime:
+    def __init__(
+        self,
+        view: View,
+        ledger: Ledger,
+        fleet: Fleet,
+        compiler: Compiler,
+        reconciler: Reconciler,
+        clock: Clock,
+    ) -> None:
+        self._view = view
+        self._started = clock.now()
+        sources = Sources(view=view, ledger=ledger, fleet=fleet, compiler=compiler, reconciler=reconciler, clock=clock)
+        pools, engines = Pools(sources), ServiceEngines(sources)
+        services, groups = VirtualServices(sources, pools), Groups(sources, engines)
+        self._readers: dict[tuple[str, str], Callable[[str], Any]] = {
+            ("virtualservice", "runtime"): services.runtime,
+            ("virtualservice", "runtime/detail"): services.detail,
+            ("virtualservice", "placement"): services.placement,
+            ("virtualservice", "candidatesehostlist"): services.placement,
+            ("virtualservice", "scaleoutstatus"): services.scale_status,
+            ("serviceengine", "runtime"): engines.runtime,
+            ("serviceengine", "runtime/detail"): engines.runtime,
+            ("serviceengine", "placement"): engines.placement,
+            ("serviceenginegroup", "runtime"): groups.runtime,
+            ("serviceenginegroup", "placement/summary"): groups.placement,
+            ("serviceenginegroup", "placement/detail"): groups.placement,
+            ("serviceenginegroup", "placement/ineligible"): groups.ineligible,
+            ("pool", "runtime"): pools.runtime,
+            ("pool", "runtime/detail"): pools.runtime,
+            ("pool", "runtime/server"): pools.servers,
+            ("pool", "runtime/server/detail"): pools.servers,
+        }
+
+    def read(self, type: str, uuid: str, what: str) -> Any:
+        """Raises NotFound for an unknown object or an unknown kind of runtime."""
+        reader = self._readers.get((type, what.strip("/")))
+        if reader is None:
+            kinds = ", ".join(sorted(kind for owner, kind in self._readers if owner == type)) or "none"
+            raise NotFound(f"There is no {what} of a {type}.", hint=f"There are: {kinds}.")
+        return reader(uuid)
+
+    def summary(self, type: str, uuid: str) -> Document:
+        """The ``runtime`` member of an inventory entry; empty for types that have none."""
+        reader = self._readers.get((type, "runtime"))
+        found: Document = reader(uuid) if reader else {}
+        return found
+
+    # --- cluster ---
+
+    def cluster_runtime(self) -> Document:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self._started))
+        cluster: Document = next(iter(self._view.all("cluster")), {"uuid": "cluster-0"})
+        nodes = cluster.get("nodes") or [{"name": "Controller-1"}]
+        name = nodes[0]["name"]
+        address = "127.0.0.1"
+        return {
+            "cluster_state": {"state": "CLUSTER_UP_NO_HA", "progress": 100, "up_since": since},
+            "node_info": {
+                "uuid": cluster["uuid"],
+                "version": "22.1.3",
+                "mgmt_ip": address,
+                "cluster_uuid": cluster["uuid"],
+            },
+            "node_states": [
+                {
+                    "name": name,
+                    "mgmt_ip": address,
+                    "role": "CLUSTER_LEADER",
+                    "state": "CLUSTER_ACTIVE",
+                    "up_since": since,
+                }
+            ],
+        }
+
+    def cluster_status(self) -> Document:
+        state: Document = self.cluster_runtime()["cluster_state"]
+        return state

@@ -1,0 +1,78 @@
+"""How a service engine group stands: engines, buffer, and what its placements were passed over for."""
+
+from __future__ import annotations
+
+from shoal.controller import timing
+from shoal.objects import views
+from shoal.objects.views import view
+from shoal.placement.model import EngineState, PlacementState
+
+from .present import Present
+from .serviceengine import ServiceEngines
+from .sources import Document, Sources
+
+
+class Groups:
+    def __init__(self, sources: Sources, engines: ServiceEngines) -> None:
+        self._of = sources
+        self._engines = engines
+        self._present = Present(sources)
+
+    def runtime(self, uuid: str) -> Document:
+        group = view(self._of.group(uuid), views.ServiceEngineGroup)
+        plan = self._of.reconciler.plans.get(uuid)
+        engines = self._of.ledger.engines_of(uuid)
+        states = [self._of.fleet.state(engine.id) for engine in engines]
+        return {
+            "num_se": len(engines),
+            "num_se_up": sum(state is EngineState.UP for state in states),
+            "num_vs": len({s for vip in self._of.ledger.vips.get(uuid, {}).values() for s in self._of.names(vip)}),
+            "buffer": {
+                "slots": plan.buffer.slots,
+                "used": plan.buffer.used,
+                "free": plan.buffer.free,
+                "needed": plan.buffer.needed,
+                "kept": plan.buffer.kept,
+            }
+            if plan
+            else {},
+            "failure_detection": timing.shown(group),
+            "last_plan": plan.sentence if plan else "",
+            "se_refs": [self._of.engine_ref(engine.id) for engine in engines],
+        }
+
+    def placement(self, uuid: str) -> Document:
+        document = self.runtime(uuid)
+        document["serviceengines"] = [self._engines.placement(e.id) for e in self._of.ledger.engines_of(uuid)]
+        document["vips"] = [
+            {
+                "vip": record.id,
+                "virtualservices": self._of.names(record),
+                "requested": record.requested,
+                "assigned": sum(p.state is PlacementState.READY for p in record.placements),
+                "scale_state": self._present.state(record),
+                "succession": [self._of.engine_ref(engine) for engine in record.succession],
+            }
+            for record in self._of.ledger.vips.get(uuid, {}).values()
+        ]
+        return document
+
+    def ineligible(self, uuid: str) -> Document:
+        """For each VIP, the engines that can't take it (more of it), with the rule and its numbers: of now where it
+        has less than it wants, else of its last decision."""
+        self._of.group(uuid)
+        records = self._of.ledger.vips.get(uuid, {}).values()
+        found = self._present.ineligible(records)
+        return {
+            "vips": [
+                {
+                    "vip": record.id,
+                    "virtualservices": self._of.names(record),
+                    "ineligible": [
+                        {"se_ref": self._of.engine_ref(r.engine), "rule": r.rule, "detail": r.detail}
+                        for r in found.get(record.id, ())
+                    ],
+                }
+                for record in records
+            ]
+        }

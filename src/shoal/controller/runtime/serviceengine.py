@@ -1,0 +1,86 @@
+"""How an engine stands."""
+
+from __future__ import annotations
+
+import time
+
+from shoal.controller.records import EngineRecord
+from shoal.placement.model import EngineState
+
+from .sources import Document, Sources, oper_status
+
+
+class ServiceEngines:
+    def __init__(self, sources: Sources) -> None:
+        self._of = sources
+
+    def runtime(self, uuid: str) -> Document:
+        record = self._of.engine(uuid)
+        live, state = self._of.fleet.live(uuid), self._of.fleet.state(uuid)
+        wish = (self._of.view.get("serviceengine", uuid) or {}).get("enable_state", "SE_STATE_ENABLED")
+        oper, reason = self._engine_state(record, state, wish)
+        owned = [o.vip for o in live.status.owned] if live.status else []
+        return {
+            "oper_status": oper_status(oper, live.down_since or live.up_since, reason),
+            "se_connected": live.session is not None,
+            "power_state": "SE_POWER_OFF" if live.gone else "SE_POWER_ON",
+            "version": live.hello.software if live.hello else "0.0.0",
+            "at_curr_ver": True,
+            "incarnation": live.hello.incarnation if live.hello else "",
+            "online_since": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(live.up_since)) if live.up_since else "",
+            "migrate_state": f"SE_MIGRATE_STATE_{record.migrate_state or 'IDLE'}",
+            "hb_status": self._heartbeats(uuid),
+            "sufficient_memory": True,
+            "vips_owned": owned,
+            "cpu_percent": live.status.cpu_percent if live.status else 0.0,
+            "memory_mb": live.status.memory_mb if live.status else 0.0,
+            "last_change": {"root": live.applied, "how": live.how, "took_ms": live.took_ms, "counts": live.runs.ways},
+            "problems": live.problems,
+            "notes": live.notes,
+        }
+
+    def _engine_state(self, record: EngineRecord, state: EngineState, wish: str) -> tuple[str, str]:
+        if state is EngineState.CREATING:
+            return "OPER_CREATING", "being created" if not record.created else "waiting for its first contact"
+        if state is EngineState.DOWN:
+            return "OPER_DOWN", "no sign of life"
+        if wish in ("SE_STATE_DISABLED", "SE_STATE_DISABLED_FORCE"):
+            if record.migrate_state == "FINISHED_WITH_FAILURE":
+                return "OPER_ERROR_DISABLED", "at least one virtual service could not be moved"
+            done = record.migrate_state == "FINISHED"
+            return ("OPER_DISABLED", "disabled") if done else ("OPER_DISABLING", "virtual services are moving away")
+        return "OPER_UP", ""
+
+    def _heartbeats(self, uuid: str) -> Document:
+        status = self._of.fleet.live(uuid).status
+        peers = status.peers if status else ()
+        return {
+            "num_hb_misses": 0,
+            "peers": [
+                {"se_ref": self._of.engine_ref(p.engine), "alive": p.alive, "heard_ms_ago": round(p.heard_ms_ago, 1)}
+                for p in peers
+            ],
+        }
+
+    def placement(self, uuid: str) -> Document:
+        record = self._of.engine(uuid)
+        held = [
+            (vip, p)
+            for vip in self._of.ledger.vips.get(record.group, {}).values()
+            for p in vip.placements
+            if p.engine == uuid
+        ]
+        return {
+            "serviceengine": record.name,
+            "host": record.host,
+            "why": record.why,
+            "placements": [
+                {"vip": vip.id, "virtualservices": self._of.names(vip), "role": p.role.value, "state": p.state.value}
+                for vip, p in held
+            ],
+            "successor_of": [
+                {"vip": vip.id, "virtualservices": self._of.names(vip), "position": vip.succession.index(uuid)}
+                for vip in self._of.ledger.vips.get(record.group, {}).values()
+                if uuid in vip.succession and all(p.engine != uuid for p in vip.placements)
+            ],
+        }

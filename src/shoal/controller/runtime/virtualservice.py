@@ -1,0 +1,232 @@
+"""How a virtual service stands: its VIPs, on which engines, and why."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from shoal.controller.desired import engines_of
+from shoal.controller.records import Noted, VipRecord
+from shoal.objects import views
+from shoal.objects.views import uuid_of
+from shoal.placement.model import Placement, PlacementState, Role
+
+from .pool import Pools
+from .present import Present
+from .sources import Document, Sources, oper_status
+
+
+class VirtualServices:
+    def __init__(self, sources: Sources, pools: Pools) -> None:
+        self._of = sources
+        self._pools = pools
+        self._present = Present(sources)
+
+    def runtime(self, uuid: str) -> Document:
+        service = self._of.service(uuid)
+        vips = [self._vip_summary(service, record) for record in self._of.vips(service)]
+        requested = sum(vip["num_se_requested"] for vip in vips)
+        assigned = sum(vip["num_se_assigned"] for vip in vips)
+        state, reason, at = self._oper(service)
+        return {
+            "oper_status": oper_status(state, at, reason),
+            "percent_ses_up": 100 * assigned // requested if requested else 0,
+            "vip_summary": vips,
+            "last_change": self._last_changes(service),
+            "notes": self._notes(service),
+        }
+
+    def _last_changes(self, service: views.VirtualService) -> list[Document]:
+        """On each engine that has it: which way it, or its certificate, was last taken on there."""
+        parts = [f"service/{service.uuid}"]
+        parts += [f"certificate/{uuid_of(ref)}" for ref in service.ssl_key_and_certificate_refs]
+        engines = sorted({engine for record in self._of.vips(service) for engine in engines_of(record)})
+        found = []
+        for engine in engines:
+            changes = self._of.fleet.live(engine).runs.changes
+            if parts[0] in changes:
+                last = max((changes[part] for part in parts if part in changes), key=lambda change: change.at)
+                found.append({"se_ref": self._of.engine_ref(engine), **msgspec.to_builtins(last)})
+        return found
+
+    def detail(self, uuid: str) -> list[Document]:
+        service = self._of.service(uuid)
+        return [
+            {
+                "uuid": uuid,
+                "type": "VS_TYPE_NORMAL",
+                "num_additional_se": max([0, *(record.user_factor for record in self._of.vips(service))]),
+                "vip_runtime": [self._vip_runtime(service, record) for record in self._of.vips(service)],
+            }
+        ]
+
+    def placement(self, uuid: str) -> Document:
+        """Where its VIPs are, who takes over next, and why: the decisions as they were made, a shortfall as of now."""
+        service = self._of.service(uuid)
+        return {
+            "virtualservice": service.name,
+            "notes": self._notes(service),
+            "vips": [
+                {
+                    "vip_id": record.id.rsplit("/", 1)[-1],
+                    "requested": record.requested,
+                    "scale_state": self._present.state(record),
+                    "reason": self._present.reason(record),
+                    "generation": record.generation,
+                    "armed": self._of.compiler.armed(record) if record.succession else False,
+                    "answers": self._of.owner_name(record.id),
+                    "placements": [
+                        {
+                            "se_ref": self._of.engine_ref(p.engine),
+                            "role": p.role.value,
+                            "state": p.state.value,
+                            "since": p.since,
+                        }
+                        for p in record.placements
+                    ],
+                    "succession": [self._of.engine_ref(engine) for engine in record.succession],
+                    "decisions": [self._noted(noted) for noted in self._present.decisions(record)],
+                }
+                for record in self._of.vips(service)
+            ],
+        }
+
+    def scale_status(self, uuid: str) -> list[Document]:
+        service = self._of.service(uuid)
+        return [self._scale_status(record) for record in self._of.vips(service)]
+
+    def _vip_summary(self, service: views.VirtualService, record: VipRecord) -> Document:
+        state, reason = self._vip_state(service, record)
+        ready = [p for p in record.placements if p.state is PlacementState.READY]
+        return {
+            "vip_id": record.id.rsplit("/", 1)[-1],
+            "num_se_requested": record.requested,
+            "num_se_assigned": len(ready),
+            "percent_ses_up": min(100, 100 * len(ready) // record.requested) if record.requested else 0,
+            "oper_status": oper_status(state, record.changed_at, reason),
+            "service_engine": [self._assigned(p) for p in record.placements],
+        }
+
+    def _assigned(self, placement: Placement) -> Document:
+        record = self._of.ledger.engines.get(placement.engine)
+        return {
+            "uuid": placement.engine,
+            "name": record.name if record else placement.engine,
+            "url": self._of.engine_ref(placement.engine),
+            "ref": self._of.engine_ref(placement.engine),
+            "primary": placement.role is Role.PRIMARY,
+            "standby": False,
+            "connected": self._of.fleet.live(placement.engine).session is not None,
+            "active_on_se": placement.state is PlacementState.READY,
+            "scaleout_in_progress": placement.state in (PlacementState.WAITING, PlacementState.ASSIGNED),
+            "scalein_in_progress": placement.state is PlacementState.DRAINING,
+            "mgmt_ip": {"addr": record.address if record else "", "type": "V4"},
+            "snat_ip": {"addr": record.address if record else "", "type": "V4"},
+        }
+
+    def _vip_runtime(self, service: views.VirtualService, record: VipRecord) -> Document:
+        requests = [
+            r.request for r in self._of.ledger.requests.get(record.group, {}).values() if r.request.vip == record.id
+        ]
+        kinds = {request.kind.value for request in requests}
+        return {
+            "vip_id": record.id.rsplit("/", 1)[-1],
+            "num_additional_se": record.user_factor,
+            "requested_resource": {"num_se": record.requested, "num_standby_se": 0},
+            "scale_status": self._scale_status(record),
+            "migrate_in_progress": "migrate" in kinds,
+            "scaleout_in_progress": "scaleout" in kinds,
+            "scalein_in_progress": "scalein" in kinds,
+            "progress_percent": 100 if self._present.state(record).endswith("SUCCESS") else 50,
+            "fsm_state_name": "Active" if self._vip_state(service, record)[0] == "OPER_UP" else "AwaitingSeAssignment",
+            "se_list": [
+                {
+                    "se_ref": self._of.engine_ref(p.engine),
+                    "is_primary": p.role is Role.PRIMARY,
+                    "is_standby": False,
+                    "sec_idx": index,
+                    "delete_in_progress": p.state is PlacementState.DRAINING,
+                    "scaleout_in_progress": p.state in (PlacementState.WAITING, PlacementState.ASSIGNED),
+                    "active_on_se": p.state is PlacementState.READY,
+                    "vip_intf_mac": self._of.engine(p.engine).mac if p.engine in self._of.ledger.engines else "",
+                }
+                for index, p in enumerate(record.placements)
+            ],
+        }
+
+    def _scale_status(self, record: VipRecord) -> Document:
+        return {
+            "state": self._present.state(record),
+            "num_se_requested": record.requested,
+            "num_se_assigned": sum(p.state is PlacementState.READY for p in record.placements),
+            "reason": [reason] if (reason := self._present.reason(record)) else [],
+            "start_time_str": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record.changed_at)),
+        }
+
+    def _oper(self, service: views.VirtualService) -> tuple[str, str, float]:
+        records = self._of.vips(service)
+        at = max([0.0, *(record.changed_at for record in records)])
+        states = [self._vip_state(service, record) for record in records]
+        if not states:
+            return (
+                ("OPER_DISABLED", "disabled", at)
+                if not service.enabled
+                else ("OPER_INITIALIZING", "not placed yet", at)
+            )
+        worst = next((state for state in states if state[0] != "OPER_UP"), states[0])
+        return worst[0], worst[1], at
+
+    def _vip_state(self, service: views.VirtualService, record: VipRecord) -> tuple[str, str]:
+        if not service.enabled:
+            return "OPER_DISABLED", "the virtual service is disabled"
+        if not any(p.state is PlacementState.READY for p in record.placements):
+            if record.scale_state.endswith("RESOURCES"):
+                return "OPER_RESOURCES", self._present.reason(record)
+            if record.scale_state.endswith("CREATING_SE"):
+                return "OPER_CREATING", self._present.reason(record)
+            return "OPER_INITIALIZING", self._present.reason(record) or "being placed"
+        quarantined = self._quarantine(service.uuid, record)
+        if quarantined:
+            return "OPER_DOWN", quarantined
+        if service.pool_ref:
+            pool = self._pools.state(uuid_of(service.pool_ref))
+            if pool[0] != "OPER_UP":
+                return "OPER_DOWN", f"pool: {pool[1]}"
+        return "OPER_UP", ""
+
+    def _quarantine(self, service: str, record: VipRecord) -> str:
+        for placement in record.placements:
+            why = self._of.fleet.live(placement.engine).problems.get(f"service/{service}")
+            if why:
+                return f"{self._of.engine_name(placement.engine)} can't serve it: {why}"
+        return ""
+
+    def _notes(self, service: views.VirtualService) -> list[str]:
+        """What its engines serve otherwise than asked for, each note once."""
+        engines = dict.fromkeys(p.engine for record in self._of.vips(service) for p in record.placements)
+        notes = (self._of.fleet.live(engine).notes.get(f"service/{service.uuid}") for engine in engines)
+        return list(dict.fromkeys(note for note in notes if note))
+
+    def _noted(self, noted: Noted) -> Document:
+        decision = noted.decision
+        return {
+            "at": noted.at,
+            "what": decision.what,
+            "serviceengine": self._of.engine_name(decision.engine) if decision.engine else "",
+            "why": decision.why,
+            "hint": decision.hint,
+            "candidates": [
+                {
+                    "serviceengine": self._of.engine_name(c.engine),
+                    "load": c.load,
+                    "capacity": c.capacity,
+                    "idle": c.idle,
+                }
+                for c in decision.candidates
+            ],
+            "rejections": [
+                {"serviceengine": self._of.engine_name(r.engine), "rule": r.rule, "detail": r.detail}
+                for r in decision.rejections
+            ],
+        }

@@ -1,0 +1,164 @@
+"""Which fields act, as data (``acts.json``): what the product reads of each type it acts on.
+
+From it come the warning of a write that sets a field without effect and the table of ``docs/compatibility.md``
+(``python -m shoal.objects.acts`` prints it). A path stands for all below it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .views import uuid_of
+
+if TYPE_CHECKING:
+    from .types import Field, MessageType, ObjectType
+
+FILE = Path(__file__).parent / "acts.json"
+NAMES_MAX = 10
+"""Fields named in one warning."""
+
+Document = Mapping[str, Any]
+NameOf = Callable[[str, str], str]
+"""(type, uuid) -> the object's name, "" if there is none."""
+
+
+class Values(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of an enum: the values that ``act``, and which of them the ``others_as`` are served as ("" = not at all)."""
+
+    act: tuple[str, ...]
+    others_as: str
+
+
+class Acts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """``plain`` fields describe, and nobody expects them to act; of ``usual`` the object of that name is what is served
+    anyway; ``hints`` say what to do instead. Paths are ``field`` or ``field.member``."""
+
+    acts: tuple[str, ...]
+    plain: tuple[str, ...] = ()
+    usual: dict[str, str] = {}
+    values: dict[str, Values] = {}
+    hints: dict[str, str] = {}
+
+    @functools.cached_property
+    def heeded(self) -> frozenset[str]:
+        return frozenset((*self.acts, *self.plain))
+
+    @functools.cached_property
+    def entered(self) -> frozenset[str]:
+        """Messages of which some members are heeded."""
+        return frozenset(path.partition(".")[0] for path in self.heeded if "." in path)
+
+
+class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``everywhere``: fields that are plain in every type and message."""
+
+    everywhere: tuple[str, ...]
+    types: dict[str, Acts]
+
+
+@functools.cache
+def load() -> Data:
+    return msgspec.json.decode(FILE.read_bytes(), type=Data)
+
+
+def warnings(kind: ObjectType, document: Document, before: Document | None, name_of: NameOf) -> list[str]:
+    """At most one sentence or two, for what this write sets or changes without any effect. Both documents complete."""
+    acts = load().types.get(kind.name)
+    if acts is None:
+        return []
+    look = _Look(acts, name_of)
+    look.message(kind.message, document, [before] if before else [], "")
+    parts = []
+    if look.idle:
+        more = len(look.idle) - NAMES_MAX
+        names = ", ".join(look.idle[:NAMES_MAX]) + (f", ... and {more} more" if more > 0 else "")
+        hints = dict.fromkeys(acts.hints[path] for path in look.idle if path in acts.hints)
+        parts += [f"Stored, with no effect yet: {names}.", *hints]
+    parts += look.instead
+    return [" ".join(parts)] if parts else []
+
+
+class _Look:
+    """Goes over a document, two levels deep."""
+
+    def __init__(self, acts: Acts, name_of: NameOf) -> None:
+        self._acts = acts
+        self._name_of = name_of
+        self.idle: list[str] = []
+        self.instead: list[str] = []
+
+    def message(self, message: MessageType, document: Document, before: list[Document], prefix: str) -> None:
+        for name, field in message.fields.items():
+            value, path = document.get(name), f"{prefix}{name}"
+            if value is None or field.read_only or any(value == old.get(name) for old in before):
+                continue
+            if path in self._acts.heeded or name in load().everywhere:
+                self._choice(path, value)
+            elif path in self._acts.entered and field.nested is not None:
+                entries = [entry for old in before for entry in _entries(old.get(name))]
+                for entry in _entries(value):
+                    self.message(field.nested, entry, entries, f"{path}.")
+            elif says(field, value) and not self._is_usual(field, path, value) and path not in self.idle:
+                self.idle.append(path)
+
+    def _choice(self, path: str, value: Any) -> None:
+        values = self._acts.values.get(path)
+        if values is not None and value not in values.act:
+            way = f"acts as {values.others_as}" if values.others_as else "is not run yet"
+            self.instead.append(f"{path} {value} {way}.")
+
+    def _is_usual(self, field: Field, path: str, value: Any) -> bool:
+        usual = self._acts.usual.get(path, "")
+        return bool(usual) and self._name_of(field.ref.lower(), uuid_of(value)) == usual
+
+
+def _entries(value: Any) -> list[Document]:
+    return [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, Mapping)]
+
+
+def says(field: Field, value: Any) -> bool:
+    """Whether a value asks for anything that leaving it out would not."""
+    if field.nested is not None:
+        fields = field.nested.fields
+        return any(n in fields and says(fields[n], v) for entry in _entries(value) for n, v in entry.items())
+    if field.has_default and field.kind != "array":
+        return bool(value != field.default)
+    return bool(value)
+
+
+# --- docs ---
+
+
+def table() -> str:
+    """The rows of ``docs/compatibility.md``."""
+    rows = [f"| {name} | {_acting(acts)} |" for name, acts in load().types.items()]
+    return "\n".join(["| Type | What acts |", "| --- | --- |", *rows])
+
+
+def _acting(acts: Acts) -> str:
+    grouped: dict[str, list[str]] = {}
+    for path in acts.acts:
+        field, _, member = path.partition(".")
+        grouped.setdefault(field, []).extend([member] if member else [])
+    texts = []
+    for field, members in grouped.items():
+        text = f"`{field}`" + (f" ({_listed(members)})" if members else "")
+        values = [(path, v) for path, v in acts.values.items() if path.partition(".")[0] == field]
+        for _, one in values:
+            rest = f"the others act as {one.others_as}" if one.others_as else "the others are not run"
+            text += f" ({_listed(one.act)}; {rest})"
+        texts.append(text)
+    return ", ".join(texts) or "nothing yet"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,199 @@
+"""Fields without effect: the data agrees with the schema, the code and the docs, and a write is told."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from shoal.controller.bootstrap import Options, bootstrap
+from shoal.controller.intent import Caller, Intent
+from shoal.controller.secrets import Secrets
+from shoal.controller.view import View
+from shoal.objects import acts, load, views
+from shoal.store.memory import MemoryStore
+from tests.api_world import api_world
+
+ADMIN = Caller(user="admin")
+DOCS = Path(__file__).parents[2] / "docs" / "compatibility.md"
+VIEWS: dict[str, type[msgspec.Struct]] = {
+    "VirtualService": views.VirtualService,
+    "VsVip": views.VsVip,
+    "Pool": views.Pool,
+    "HealthMonitor": views.HealthMonitor,
+    "ServiceEngineGroup": views.ServiceEngineGroup,
+    "ServiceEngine": views.ServiceEngine,
+    "ApplicationProfile": views.ApplicationProfile,
+    "SSLKeyAndCertificate": views.SslKeyAndCertificate,
+}
+READ_ELSEWHERE = {
+    "VsVip": {"vip.auto_allocate_ip", "vip.auto_allocate_ip_type", "vip.ipam_network_subnet"},  # rules, ipam
+    "NetworkProfile": {"profile.type"},  # what it names is what every engine does
+}
+READ_WITHOUT_EFFECT = {
+    "ServiceEngineGroup": {"min_se", "vcpus_per_se"},  # for auto-rebalance, for clouds that size machines
+}
+
+
+def paths(view: type[msgspec.Struct], prefix: str = "", depth: int = 2) -> Iterator[str]:
+    """What a typed view reads, to the depth of the data."""
+    for field in msgspec.structs.fields(view):
+        kinds = [field.type, *typing.get_args(field.type)]
+        nested = [k for k in kinds if isinstance(k, type) and issubclass(k, msgspec.Struct) and k is not views.IpAddr]
+        if nested and depth > 1:
+            yield from paths(nested[0], f"{prefix}{field.name}.", depth - 1)
+        else:
+            yield f"{prefix}{field.name}"
+
+
+@pytest.mark.parametrize("name", acts.load().types)
+def test_every_path_and_value_is_in_the_schema(name: str) -> None:
+    kind, entry = load().objects[name], acts.load().types[name]
+    for path in (*entry.acts, *entry.plain, *entry.usual, *entry.values, *entry.hints):
+        field, _, member = path.partition(".")
+        found = kind.fields[field]
+        if member:
+            assert found.nested is not None
+            found = found.nested.fields[member]
+        for value in entry.values[path].act if path in entry.values else ():
+            assert value in found.enum, path
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_what_acts_is_what_the_code_reads(name: str) -> None:
+    entry = acts.load().types[name]
+    read = set(paths(VIEWS[name])) | READ_ELSEWHERE.get(name, set())
+    heeded = entry.heeded | set(acts.load().everywhere)
+    assert set(entry.acts) <= read, "said to act, and read by no view"
+    assert {p for p in read if p not in heeded} == READ_WITHOUT_EFFECT.get(name, set())
+
+
+def test_the_docs_table_is_made_from_the_data() -> None:
+    text = DOCS.read_text()
+    start = text.index("-->\n", text.index("<!-- acts")) + 4
+    assert text[start : text.index("\n<!-- /acts -->")] == acts.table(), "run python -m shoal.objects.acts"
+
+
+# --- warnings ---
+
+
+@pytest.fixture
+async def intent(tmp_path: Path) -> AsyncIterator[Intent]:
+    store, registry = MemoryStore(), load()
+    view = View(store, registry)
+    await view.start()
+    intent = Intent(store, view, registry, Secrets.open(tmp_path / "key"))
+    await bootstrap(intent, view, Options(vip_network="10.9.0.0/29"))
+    yield intent
+    await view.stop()
+    await store.close()
+
+
+async def service(intent: Intent, **more: Any) -> tuple[str, ...]:
+    await intent.create("vsvip", {"name": "v", "vip": [{"auto_allocate_ip": True}]}, ADMIN)
+    body = {"name": "s", "vsvip_ref": "/api/vsvip?name=v", "services": [{"port": 80}], **more}
+    return (await intent.create("virtualservice", body, ADMIN)).warnings
+
+
+async def test_what_acts_and_what_is_the_default_is_not_warned_of(intent: Intent) -> None:
+    usual = {"network_profile_ref": "/api/networkprofile?name=System-TCP-Proxy", "traffic_enabled": True}
+    assert await service(intent, ssl_profile_ref="/api/sslprofile?name=System-Standard", **usual) == ()
+
+
+async def test_fields_of_a_service_without_effect_are_named(intent: Intent) -> None:
+    idle = {
+        "traffic_enabled": False,
+        "performance_limits": {"max_concurrent_connections": 10},
+        "flow_dist": "CONSISTENT_HASH_SOURCE_IP_ADDRESS",
+        "network_profile_ref": "/api/networkprofile?name=System-TCP-Fast-Path",
+        "services": [{"port": 80, "horizon_internal_ports": True}],
+    }
+    (warning,) = await service(intent, **idle)
+    assert warning.startswith("Stored, with no effect yet: ")
+    assert set(warning.removeprefix("Stored, with no effect yet: ").rstrip(".").split(", ")) == {
+        *(set(idle) - {"services"}),
+        "services.horizon_internal_ports",
+    }
+
+
+@pytest.mark.parametrize(
+    ("type", "body", "words"),
+    [
+        (
+            "pool",
+            {"name": "p", "lb_algorithm": "LB_ALGORITHM_FASTEST_RESPONSE"},
+            "lb_algorithm LB_ALGORITHM_FASTEST_RESPONSE acts as LB_ALGORITHM_LEAST_CONNECTIONS.",
+        ),
+        (
+            "healthmonitor",
+            {"name": "m", "type": "HEALTH_MONITOR_PING"},
+            "type HEALTH_MONITOR_PING is not run yet.",
+        ),
+        (
+            "applicationprofile",
+            {
+                "name": "a",
+                "type": "APPLICATION_PROFILE_TYPE_HTTP",
+                "http_profile": {"hsts_enabled": True, "xff_enabled": False},
+            },
+            "Stored, with no effect yet: http_profile.hsts_enabled.",
+        ),
+        (
+            "sslprofile",
+            {"name": "t", "accepted_versions": [{"type": "SSL_VERSION_TLS1_3"}], "accepted_ciphers": "AES"},
+            "Stored, with no effect yet: accepted_ciphers, accepted_versions.",
+        ),
+        (
+            "serviceenginegroup",
+            {"name": "g", "vcenter_hosts": {"include": True}},
+            "Stored, with no effect yet: vcenter_hosts. This cloud is no vCenter.",
+        ),
+        (
+            "vsvip",
+            {"name": "w", "vip": [{"auto_allocate_ip": True, "auto_allocate_floating_ip": True}]},
+            "Stored, with no effect yet: vip.auto_allocate_floating_ip.",
+        ),
+    ],
+)
+async def test_each_type_says_what_has_no_effect(intent: Intent, type: str, body: dict[str, Any], words: str) -> None:
+    assert (await intent.create(type, body, ADMIN)).warnings == (words,)
+
+
+async def test_a_long_list_is_cut(intent: Intent) -> None:
+    names = [
+        n for n, f in load().objects["ServiceEngineGroup"].fields.items() if n.startswith("se_") and f.default is False
+    ]
+    more = [n for n, f in load().objects["ServiceEngineGroup"].fields.items() if n.startswith("disable_")]
+    body = {"name": "g", **dict.fromkeys([*names, *more], True), "auto_rebalance": True, "active_standby": True}
+    (warning,) = (await intent.create("serviceenginegroup", body, ADMIN)).warnings
+    assert warning.endswith(f", ... and {len(body) - 1 - acts.NAMES_MAX} more.")
+
+
+async def test_only_what_this_write_changes_is_warned_of(intent: Intent) -> None:
+    made = await intent.create(
+        "pool", {"name": "p", "fail_action": {"type": "FAIL_ACTION_CLOSE_CONN"}, "inline_health_monitor": False}, ADMIN
+    )
+    assert made.warnings
+    again = await intent.replace("pool", made.doc["uuid"], dict(made.doc), ADMIN)
+    assert again.warnings == ()
+    change = {"replace": {"lb_algorithm": "LB_ALGORITHM_ROUND_ROBIN"}}
+    assert (await intent.patch("pool", made.doc["uuid"], change, ADMIN)).warnings == ()
+    back = await intent.patch("pool", made.doc["uuid"], {"replace": {"inline_health_monitor": True}}, ADMIN)
+    assert back.warnings == ()
+
+
+async def test_system_objects_put_back_do_not_warn(intent: Intent) -> None:
+    for type in [load().objects[name].endpoint for name in acts.load().types]:
+        for document in list(intent._view.all(type)):
+            assert (await intent.replace(type, document["uuid"], dict(document), ADMIN)).warnings == (), type
+
+
+async def test_the_answer_carries_the_warning_and_succeeds(tmp_path: Path) -> None:
+    async with api_world(tmp_path) as world:
+        reply = await world.client.post("/api/pool", json={"name": "p", "server_timeout": 5})
+        assert reply.status_code == 201
+        assert reply.headers["x-shoal-warning"] == "Stored, with no effect yet: server_timeout."
