@@ -16,11 +16,12 @@ from shoal.engine.agent import APPLY_INTERVAL_S
 from shoal.wire import messages
 from shoal.wire.desired import Certificate, Listener, Monitor, Part
 
-from .engine_lab import VIP, Lab, engine, pool, servers, service, settings, vip
+from .engine_lab import ENGINE, VIP, Lab, engine, pool, servers, service, settings, vip
 from .private_host import private_host
 
 pytestmark = pytest.mark.root
 PATIENT = (Monitor(name="m", kind="HTTP", interval_s=1, timeout_s=5, rise=1, fall=3, request="GET /health HTTP/1.0"),)
+MASTER_AND_WORKER = 2
 POOL = pool(monitors=PATIENT)
 ONE = service(pool=POOL)
 
@@ -36,6 +37,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
 async def owning(lab: Lab) -> None:
     await lab.controller.push(settings(), vip(), ONE)
     await lab.controller.hear(messages.Ownership, lambda m: m.owner and m.vip == "v")
+    await until(lambda: len(lab.processes("haproxy.cfg")) == MASTER_AND_WORKER)  # that of the empty file has gone
 
 
 async def until(check: Callable[[], bool]) -> None:
@@ -73,14 +75,13 @@ async def connected() -> AsyncIterator[Connection]:
 async def test_an_idle_connection_is_not_closed_by_a_reload_but_told_with_its_next_answer(lab: Lab) -> None:
     async with connected() as kept:
         assert (await kept.get())[0] is False
-        old = lab.processes("haproxy.cfg")
         applied = await lab.controller.push(settings(), vip(), ONE, service("more", port=8001, pool=POOL))
         assert applied.how == "reload"
         await asyncio.sleep(0)
         assert not kept.reader.at_eof()
         assert (await kept.get())[0] is True
         await until(kept.reader.at_eof)
-    await until(lambda: len(lab.processes("haproxy.cfg")) == len(old))
+    await until(lambda: len(lab.processes("haproxy.cfg")) == MASTER_AND_WORKER)
 
 
 async def test_an_old_worker_ends_after_hard_stop(tmp_path: Path) -> None:
@@ -97,7 +98,6 @@ async def test_a_reload_waits_while_as_many_old_workers_as_may_be_have_connectio
     with private_host():
         async with engine(tmp_path, old_workers_max=2) as lab, contextlib.AsyncExitStack() as stack:
             await owning(lab)
-            calm = len(lab.processes("haproxy.cfg"))
             held = []
             for port in (8001, 8002):
                 held.append(await stack.enter_async_context(connected()))
@@ -109,7 +109,7 @@ async def test_a_reload_waits_while_as_many_old_workers_as_may_be_have_connectio
             since = len(lab.controller.heard)
             root = await lab.controller.say(settings(), vip(), ONE, service("more", port=8003, pool=POOL))
             await until(lambda: "the reload waits" in (lab.home / "agent.log").read_text())
-            assert len(lab.processes("haproxy.cfg")) == calm + 2
+            assert len(lab.processes("haproxy.cfg")) == MASTER_AND_WORKER + 2
             held[0].writer.close()
             applied = await lab.controller.hear(messages.Applied, lambda m: m.root == root, since=since)
             assert applied.how == "reload"
@@ -190,6 +190,23 @@ async def test_a_pace_of_checks_is_changed_with_what_was_found_kept(lab: Lab) ->
     assert await lab.names() == {"b"}
 
 
+async def test_a_drained_vip_ends_kept_alive_connections_with_their_next_answer(lab: Lab) -> None:
+    async with connected() as kept:
+        assert (await kept.get())[0] is False
+        applied = await lab.controller.push(settings(), vip(draining=(ENGINE,)), ONE)
+        assert applied.how == "map"
+        assert not kept.reader.at_eof()
+        assert (await kept.get())[0] is True
+        await until(kept.reader.at_eof)
+    applied = await lab.controller.push(settings(), vip(draining=(ENGINE,)), ONE, service("more", port=8001, pool=POOL))
+    assert applied.how == "reload"
+    async with connected() as kept:
+        assert (await kept.get())[0] is True
+    assert (await lab.controller.push(settings(), vip(), ONE, service("more", port=8001, pool=POOL))).how == "map"
+    async with connected() as kept:
+        assert (await kept.get())[0] is False
+
+
 def issued(lab: Lab, name: str) -> Certificate:
     key, chain = lab.authority.issue_server([name], [])
     certificate, private = (chain, key) if b"PRIVATE KEY" in key else (key, chain)
@@ -209,6 +226,7 @@ async def test_a_certificate_in_use_is_replaced_in_haproxys_store(lab: Lab) -> N
     assert (await lab.controller.push(*parts(issued(lab, "one.test")))).how == "reload"
     first = Connection(*await handshake("one.test"))
     await first.get()
+    await until(lambda: len(lab.processes("haproxy.cfg")) == MASTER_AND_WORKER)
     before = lab.processes("haproxy.cfg")
     applied = await lab.controller.push(*parts(issued(lab, "two.test")))
     assert (applied.how, applied.problems) == ("certificate", ())

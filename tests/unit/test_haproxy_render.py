@@ -46,6 +46,7 @@ frontend vs_virtualservice-1
     bind [2001:db8::1]:8000-8010
     timeout client 60s
     timeout http-keep-alive 60s
+    http-after-response set-header Connection close if { str(v) -m str -f '/d/draining.lst' }
     default_backend be_virtualservice-1
 
 backend be_virtualservice-1

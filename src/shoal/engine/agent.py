@@ -142,7 +142,8 @@ class Agent:
         """Raises Broken, Crowded, OSError; then nothing of the new state was told to anyone."""
         root, began = self._parts.root, time.monotonic()
         unreadable, vips, settings = self._parts.problems, self._parts.vips(), self._parts.settings()
-        result = await self._control.apply(self._parts.services(), self._parts.certificates())
+        draining = [vip.id for vip in vips if self.config.id in vip.draining]
+        result = await self._control.apply(self._parts.services(), self._parts.certificates(), draining)
         if result.how == "reload":
             self._due_at = began + APPLY_INTERVAL_S
         if settings is not None:  # only now: what the guard claims must be served

@@ -58,7 +58,7 @@ async def replace(facts: Facts, certificates: Iterable[Certificate]) -> bool:
     """Put these in the place of those the worker has under the same names: new handshakes get them, established
     connections go on. False when HAProxy refused one (management guide 9.3, ``set ssl cert``)."""
     for certificate in certificates:
-        path = _argument(render.certificate_path(facts, certificate.id))
+        path = runtime.argument(render.certificate_path(facts, certificate.id))
         pem = "\n".join(_lines(certificate.pem))
         for text, good in (
             (f"set ssl cert {path} <<\n{pem}\n", "Transaction "),
@@ -85,8 +85,3 @@ async def _abort(facts: Facts, path: str) -> None:
 def _lines(pem: str) -> Iterator[str]:
     """An empty line would end the payload."""
     return (line.strip() for line in pem.splitlines() if line.strip())
-
-
-def _argument(path: str) -> str:
-    """One word of the runtime socket's language."""
-    return path.replace("\\", "\\\\").replace(" ", "\\ ").replace(";", "\\;")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -14,6 +14,7 @@ from shoal.wire.desired import Certificate, Service
 
 from . import carry, certificates, render, runtime, steer
 from .escape import Unrenderable, word
+from .marks import Marks
 from .process import Broken, Process
 from .render import Facts, Fragment
 
@@ -27,7 +28,7 @@ _FRONTEND = re.compile(r"\bvs_(?P<service>[A-Za-z0-9_.:-]+)")
 
 
 class Result(msgspec.Struct, frozen=True):
-    """``how``: none, runtime, certificate, reload or start. ``problems``: service id -> why it is not served; ``notes``: service
+    """``how``: none, map, runtime, certificate, reload or start. ``problems``: service id -> why it is not served; ``notes``: service
     id -> how it is served otherwise than asked for."""
 
     how: str
@@ -41,6 +42,7 @@ class Control:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.process = Process(facts)
+        self._marks = Marks(facts)
         self._services: dict[str, Service] = {}
         self._config = ""
         self._drawn: dict[str, tuple[Service, Fragment]] = {}
@@ -57,15 +59,24 @@ class Control:
         """What is served now."""
         return self._services
 
-    async def apply(self, services: Mapping[str, Service], certificates: Mapping[str, Certificate]) -> Result:
-        """Serve exactly these. One that can't be is set aside with its reason; the others are served.
+    async def apply(
+        self,
+        services: Mapping[str, Service],
+        certificates: Mapping[str, Certificate],
+        draining: Collection[str] = (),
+    ) -> Result:
+        """Serve exactly these. One that can't be is set aside with its reason; the others are served. ``draining`` are
+        ids of VIPs whose clients are to go elsewhere.
 
         Raises Broken when HAProxy can't be brought to serve at all, Crowded when a reload has to wait.
         """
         async with self._turn:
-            return await self._apply(services, certificates)
+            return await self._apply(services, certificates, draining)
 
-    async def _apply(self, services: Mapping[str, Service], wanted: Mapping[str, Certificate]) -> Result:
+    async def _apply(
+        self, services: Mapping[str, Service], wanted: Mapping[str, Certificate], draining: Collection[str]
+    ) -> Result:
+        self._marks.write(draining)
         written = certificates.write(self.facts, wanted)
         if written.fresh or written.replaced:
             self._refused.clear()
@@ -81,7 +92,10 @@ class Control:
             how = "certificate" if replaced else "runtime"
         else:
             how, config, refused = await self._load(services, fragments, problems, alive)
+            self._marks.loaded(draining)
             problems = {**problems, **refused}
+        if await self._marks.put(draining) and how == "none":
+            how = "map"
         self._config = config
         self._services = _without(services, problems)
         self._account((), [key for key in self._drains if key[0] not in self._services])

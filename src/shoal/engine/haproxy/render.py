@@ -77,6 +77,11 @@ def state_file(facts: Facts) -> str:
     return f"{facts.directory}/servers.state"
 
 
+def draining_file(facts: Facts) -> str:
+    """VIPs that are being drained, one a line (see `marks`)."""
+    return f"{facts.directory}/draining.lst"
+
+
 def certificate_path(facts: Facts, certificate: str) -> str:
     return str(Path(facts.directory) / "certificates" / f"{word(certificate)}.pem")
 
@@ -144,6 +149,8 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
     lines = [f"mode {'http' if http else 'tcp'}", *binds, f"timeout client {idle_s}s"]
     if http:
         lines.append(f"timeout http-keep-alive {idle_s}s")
+        drains = f"{{ str({word(service.vip)}) -m str -f {quoted(draining_file(facts))} }}"
+        lines.append(f"http-after-response set-header Connection close if {drains}")
     if service.connections_max > 0:
         lines.append(f"maxconn {int(service.connections_max)}")
     if service.pool is not None and _hashes_port(service.pool):

@@ -34,6 +34,11 @@ class Row(msgspec.Struct, frozen=True):
     errors: int
 
 
+def argument(path: str) -> str:
+    """A path as one word of the socket's language."""
+    return path.replace("\\", "\\\\").replace(" ", "\\ ").replace(";", "\\;")
+
+
 async def command(path: str, text: str) -> str:
     """Send one command and return the whole answer. Raises RuntimeFailure."""
     try:
