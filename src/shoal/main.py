@@ -110,6 +110,24 @@ def demo(once: bool, as_json: bool, data_dir: Path | None) -> None:
     sys.exit(demo_main(once=once, as_json=as_json, data_dir=data_dir))
 
 
+@cli.command()
+@click.option("--quick", is_flag=True, help="A tenth of everything, in half a minute.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object, as the last line.")
+@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Default: a directory of its own.")
+@click.option("--seed", type=int, help="Of the random changes; default: another one each time (it is stored).")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the result goes; default: certify.json in the data directory, else shoal-certify-SEED.json here.",
+)
+def certify(quick: bool, as_json: bool, data_dir: Path | None, seed: int | None, output: Path | None) -> None:
+    """Show that changes drop nothing: random changes, reloads, scaling, migrations, engine upgrades under load."""
+    from shoal.lab.certify import main as certify_main
+
+    _needs_root("certify")
+    sys.exit(certify_main(quick=quick, as_json=as_json, data_dir=data_dir, seed=seed, output=output))
+
+
 def _needs_root(command: str) -> None:
     if os.geteuid() != 0:
         raise click.ClickException(

@@ -126,13 +126,18 @@ class ScriptedController:
 
     async def push(self, *parts: Part) -> messages.Applied:
         """Make these the desired state; the engine's acknowledgement."""
-        self.wanted = {part_id(part): encode_part(part) for part in parts}
         since = len(self.heard)
+        root = await self.say(*parts)
+        return await self.hear(messages.Applied, lambda m: m.root == root, since=since)
+
+    async def say(self, *parts: Part) -> str:
+        """Make these the desired state, whose root is returned, and wait for nothing."""
+        self.wanted = {part_id(part): encode_part(part) for part in parts}
         assert self._link is not None
         inline = tuple(self.wanted.items()) if self.send_inline else ()
         whole = self.manifest()
         await self._link.send(messages.State(manifest=whole, inline=inline))
-        return await self.hear(messages.Applied, lambda m: m.root == whole.root, since=since)
+        return whole.root
 
     async def hear(
         self, kind: type[Message], accept: Callable[[Message], bool] = lambda m: True, *, since: int = 0
@@ -166,7 +171,7 @@ class Lab:
         self.agent: subprocess.Popen[bytes] | None = None
         self.authority = Authority.open(directory / "pki")
 
-    def write_config(self) -> None:
+    def write_config(self, **more: int) -> None:
         identity = self.authority.issue_engine(ENGINE, ENGINE)
         home = self.home
         home.mkdir()
@@ -182,7 +187,7 @@ class Lab:
             address=ADDRESS,
             prefix_length=24,
         )
-        (home / "engine.json").write_bytes(msgspec.json.encode(config))
+        (home / "engine.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(config, **more)))
 
     @property
     def home(self) -> Path:
@@ -254,15 +259,15 @@ def _make_interface() -> None:
 
 
 @contextlib.asynccontextmanager
-async def engine(directory: Path) -> AsyncIterator[Lab]:
-    """Inside `private_host`: a started engine whose controller has heard its hello."""
+async def engine(directory: Path, **more: int) -> AsyncIterator[Lab]:
+    """Inside `private_host`: a started engine whose controller has heard its hello. ``more`` is for `EngineConfig`."""
     _make_interface()
     lab = Lab(directory)
     try:
         for backend in lab.backends.values():
             await backend.start()
         await lab.controller.start(lab.authority)
-        lab.write_config()
+        lab.write_config(**more)
         lab.start_agent()
         await lab.controller.hear(messages.Hello)
         yield lab

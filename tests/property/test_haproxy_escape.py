@@ -131,6 +131,7 @@ def test_haproxy_reads_the_file_as_it_was_meant(tmp_path: Path, words: list[tupl
     }
     assert sorted(sections) == sorted({"global", "defaults", "frontend shoal_alive"} | expected)
     (tmp_path / "servers.state").write_text("1\n")
+    (tmp_path / "draining.lst").write_text("")
     file = tmp_path / "haproxy.cfg"
     file.write_text(whole)
     checked = subprocess.run(["haproxy", "-c", "-f", str(file)], capture_output=True, text=True, errors="replace")

@@ -46,6 +46,7 @@ frontend vs_virtualservice-1
     bind [2001:db8::1]:8000-8010
     timeout client 60s
     timeout http-keep-alive 60s
+    http-after-response set-header Connection close if { str(v) -m str -f '/d/draining.lst' }
     default_backend be_virtualservice-1
 
 backend be_virtualservice-1
@@ -215,7 +216,23 @@ def test_servers_come_and_go_by_commands() -> None:
         f"enable health {path}",
         f"enable server {path}",
     ]
-    assert commands(SERVICE, alone) == [f"set server {path} state maint", f"del server {path}"]
+    assert commands(SERVICE, alone) == [f"set server {path} state maint"]
+    leaving = steer.steer({"s": SERVICE}, {"s": alone})
+    assert leaving is not None and leaving.remove == (("s", B),)
+    assert steer.delete("virtualservice-1", B.name).text == f"del server {path}"
+
+
+def test_a_removed_server_that_is_still_there_returns() -> None:
+    path = "be_virtualservice-1/10.0.0.2:80"
+    alone, place = change(servers=(A,)), (B.address, B.port)
+    back = steer.steer({"s": alone}, {"s": SERVICE}, {(SERVICE.id, B.name): place})
+    assert back is not None
+    assert [c.text for c in back.commands] == [f"set server {path} weight 3", f"set server {path} state ready"]
+    assert steer.steer({"s": alone}, {"s": SERVICE}, {(SERVICE.id, B.name): ("10.0.0.9", 80)}) is None
+
+
+def test_names_are_in_no_file() -> None:
+    assert commands(SERVICE, msgspec.structs.replace(change(name="other"), name="other")) == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -20,6 +20,7 @@ from shoal.wire import desired as wire
 from shoal.wire import messages
 from shoal.wire.counters import Counters
 
+from .acknowledged import Acknowledged, Root, root_of
 from .clock import Clock
 from .desired import EngineParts, references
 from .records import EngineRecord
@@ -38,6 +39,8 @@ WARM_START_S = 6.0
 """After the controller's start engines get this long to connect before they are judged."""
 LOST_UNCONFIRMED_S = 10.0
 """Without session, without a peer's claim and with its processes alive: this long until it counts as down."""
+DRAIN_SEEN_AFTER_S = 1.0
+"""A status that comes so long after an acknowledgement was measured after it."""
 ROOTS_KEPT_MAX = 16
 
 
@@ -76,8 +79,9 @@ class Live(msgspec.Struct, kw_only=True):
     """Part id -> why it is not served."""
     notes: dict[str, str] = {}
     """Part id -> how it is served otherwise than asked for."""
-    acknowledged: dict[str, int] = {}
-    """VIP id -> the list version the engine runs."""
+    status_at: float = 0.0
+    """Monotonic time of the last status."""
+    runs: Acknowledged = msgspec.field(default_factory=Acknowledged)
     pushed: dict[str, str] = {}
     """Part id -> hash, as last sent."""
 
@@ -123,7 +127,7 @@ class Session:
         self._live = live
         self._link = link
         self._wanted = asyncio.Event()
-        self._roots: OrderedDict[str, dict[str, int]] = OrderedDict()
+        self._roots: OrderedDict[str, Root] = OrderedDict()
         self._sent_root = ""
         self._cache: dict[str, bytes] = {}
 
@@ -167,7 +171,7 @@ class Session:
             await self._link.send(messages.State(manifest=manifest, inline=inline))
 
     def _remember(self, root: str, parts: EngineParts) -> None:
-        self._roots[root] = list_versions(parts)
+        self._roots[root] = root_of(parts)
         while len(self._roots) > ROOTS_KEPT_MAX:
             self._roots.popitem(last=False)
 
@@ -179,8 +183,8 @@ class Session:
                 live.applied, live.how, live.took_ms = message.root, message.how, message.took_ms
                 live.problems = {problem.part: problem.why for problem in message.problems}
                 live.notes = {note.part: note.why for note in message.notes}
-                if message.root in self._roots:
-                    live.acknowledged = dict(self._roots[message.root])
+                clock = self._fleet.clock
+                live.runs.take(message, self._roots.get(message.root), clock.now(), clock.monotonic())
                 self._fleet.changed(live.id)
             case messages.Status():
                 self._fleet.reported(live, message)
@@ -202,12 +206,6 @@ class Session:
             await self._link.send(parts)
         except (OSError, ShoalError) as error:
             log.info("engine %s went away: %s", self._live.id, error)
-
-
-def list_versions(parts: EngineParts) -> dict[str, int]:
-    """VIP id -> list version, of the VIPs among ``parts``."""
-    vips = (wire.decode_part(part.data) for id, part in parts.items() if id.startswith("vip/"))
-    return {vip.id: vip.list_version for vip in vips if isinstance(vip, wire.Vip)}
 
 
 class Fleet:
@@ -266,13 +264,23 @@ class Fleet:
 
     def acknowledged(self, engine: str, vip: str) -> int:
         """The list version of the VIP that the engine runs; 0 = none."""
-        return self.live(engine).acknowledged.get(vip, 0)
+        return self.live(engine).runs.lists.get(vip, 0)
+
+    def drained(self, engine: str, vip: str, others: Iterable[str]) -> bool:
+        """Whether the engine has no connection of the VIP left and will get none: all who serve it have acknowledged
+        that it drains, and since then it has said that it has none. ``others`` that are gone count for nothing."""
+        speaking = [live for e in sorted({engine, *others}) if (live := self.live(e)).session is not None]
+        status, told = self.live(engine).status, [live.runs.drains.get((vip, engine)) for live in speaking]
+        if status is None or vip not in status.drained or None in told:
+            return False
+        since = max((at for at in told if at is not None), default=0.0)
+        return self.live(engine).status_at >= since + DRAIN_SEEN_AFTER_S
 
     def may_run(self, engine: str, vip: str) -> bool:
         """Could the engine act by a state that has the VIP? So it is said of one not heard of yet, too: what it runs
         (or finds on its disk when it starts) is unknown."""
         live = self.live(engine)
-        return vip in live.acknowledged or live.heard_at == 0.0
+        return vip in live.runs.lists or live.heard_at == 0.0
 
     # --- the engines speak ---
 
@@ -316,7 +324,7 @@ class Fleet:
         live.pushed = dict(hello.parts)
         parts = self.desired(live.id)
         same = {id: part for id, part in parts.items() if live.pushed.get(id) == part.hash}
-        live.acknowledged = list_versions(same)
+        live.runs.greet(root_of(same), self.clock.monotonic())
         self.note_owned(live.id, hello.owned)
         self.changed(live.id)
 
@@ -324,9 +332,10 @@ class Fleet:
         before = live.status
         if status.partial and before is not None:
             status = msgspec.structs.replace(status, servers=before.servers, services=before.services, partial=False)
-        live.status = status
+        live.status, live.status_at = status, self.clock.monotonic()
         self.note_owned(live.id, status.owned)
-        if before is None or _differ(before, status) or live.down_since is not None:
+        # That it is drained may count only now: see `drained`.
+        if before is None or _differ(before, status) or live.down_since is not None or status.drained:
             live.servers_since = _since(live.servers_since, before, status, self.clock.now())
             self.changed(live.id)
 

@@ -153,13 +153,12 @@ def _progress(placement: Placement, record: VipRecord, fleet: Fleet, now: float)
             return msgspec.structs.replace(placement, state=PlacementState.READY, since=now)
     elif placement.state is PlacementState.READY:
         live = fleet.live(placement.engine)
-        restarted_empty = live.session is not None and record.id not in live.acknowledged and live.applied == ""
+        restarted_empty = live.session is not None and record.id not in live.runs.lists and live.applied == ""
         if restarted_empty:
             return msgspec.structs.replace(placement, state=PlacementState.ASSIGNED, since=now)
     elif placement.state is PlacementState.DRAINING and not placement.drained:
-        status = fleet.live(placement.engine).status
-        if status is not None and record.id in status.drained:
-            return msgspec.structs.replace(placement, drained=True)
+        drained = fleet.drained(placement.engine, record.id, (p.engine for p in record.placements))
+        return msgspec.structs.replace(placement, drained=drained)
     return placement
 
 

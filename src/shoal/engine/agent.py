@@ -28,7 +28,7 @@ from . import measure
 from .guard_link import GuardLink
 from .haproxy import render
 from .haproxy.control import Control
-from .haproxy.process import Broken
+from .haproxy.process import Broken, Crowded
 from .meter import Meter
 from .parts import Parts
 from .session import Session
@@ -59,6 +59,8 @@ class Agent:
             sockets=_socket_folder(config.directory),
             descriptors_max=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
             memory_mb=config.memory_mb,
+            hard_stop_after_s=config.hard_stop_after_s,
+            old_workers_max=config.old_workers_max,
         )
         self._control = Control(self._facts)
         self._incarnation = uuid.uuid4().hex
@@ -128,6 +130,10 @@ class Agent:
             self._wanted.clear()
             try:
                 await self._apply()
+            except Crowded as error:
+                log.info("the reload waits: %s", error)
+                self._due_at = time.monotonic() + APPLY_INTERVAL_S
+                self._wanted.set()
             except (Broken, OSError) as error:
                 log.error("HAProxy can't be brought in line: %s", error)
                 self._due_at = time.monotonic() + FAILURE_RETRY_S
@@ -140,10 +146,11 @@ class Agent:
             self._wanted.set()
 
     async def _apply(self) -> None:
-        """Raises Broken, OSError; then nothing of the new state was told to anyone."""
+        """Raises Broken, Crowded, OSError; then nothing of the new state was told to anyone."""
         root, began = self._parts.root, time.monotonic()
         unreadable, vips, settings = self._parts.problems, self._parts.vips(), self._parts.settings()
-        result = await self._control.apply(self._parts.services(), self._parts.certificates())
+        draining = [vip.id for vip in vips if self.config.id in vip.draining]
+        result = await self._control.apply(self._parts.services(), self._parts.certificates(), draining)
         if result.how == "reload":
             self._due_at = began + APPLY_INTERVAL_S
         if settings is not None:  # only now: what the guard claims must be served

@@ -1,14 +1,25 @@
 """A small real HTTP server: ``python -m shoal.lab.backend ADDRESS PORT NAME``. Answers its name; ``/health`` is 200.
 
-A TCP echo service answers on PORT + 1.
+``GET /stream?SECONDS`` is a chunked download that takes so long; a body that is sent is read to its end before the
+answer; ``Upgrade: websocket`` is answered 101, then all that comes is sent back. A TCP echo service answers on PORT + 1.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import re
 import sys
 
 KEEP_ALIVE_IDLE_S = 120.0
+CHUNK_EVERY_S = 0.05
+CHUNK = b"400\r\n" + b"s" * 1024 + b"\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_STREAM = re.compile(rb"GET /stream\?([0-9.]+) ")
+_KEY = re.compile(rb"sec-websocket-key: *(\S+)", re.IGNORECASE)
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 async def _http(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -21,6 +32,16 @@ async def _http(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamW
         while True:
             async with asyncio.timeout(KEEP_ALIVE_IDLE_S):
                 head = await reader.readuntil(b"\r\n\r\n")
+            if key := _KEY.search(head):
+                accept = base64.b64encode(hashlib.sha1(key[1] + WEBSOCKET_GUID, usedforsecurity=False).digest())
+                writer.write(SWITCHED + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+                await _echo(reader, writer)
+                break
+            if stream := _STREAM.match(head):
+                await _stream(writer, float(stream[1]))
+                continue
+            if length := _LENGTH.search(head):
+                await _discard(reader, int(length[1]))
             writer.write(answer if head.startswith(b"HEAD") else answer + body)
             if b"onnection: close" in head or head.split(b"\r\n", 1)[0].endswith(b"HTTP/1.0"):
                 break
@@ -29,6 +50,26 @@ async def _http(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamW
         return
     finally:
         writer.close()
+
+
+async def _stream(writer: asyncio.StreamWriter, seconds: float) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(max(1, int(seconds / CHUNK_EVERY_S))):
+        if writer.is_closing():
+            raise ConnectionError("the client has gone")
+        writer.write(CHUNK)
+        await writer.drain()
+        await asyncio.sleep(CHUNK_EVERY_S)
+    writer.write(b"0\r\n\r\n")
+    await writer.drain()
+
+
+async def _discard(reader: asyncio.StreamReader, size: int) -> None:
+    while size > 0:
+        data = await reader.read(min(size, 65536))
+        if not data:
+            raise asyncio.IncompleteReadError(b"", size)
+        size -= len(data)
 
 
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

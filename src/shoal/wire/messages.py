@@ -62,7 +62,8 @@ class PartProblem(msgspec.Struct, frozen=True):
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True, tag="applied"):
-    """The engine runs ``root``. ``how``: the dearest way that was needed (none, runtime, reload, start)."""
+    """The engine runs ``root``. ``how``: the dearest way that was needed: none, map (a list in HAProxy's memory), runtime
+    (commands), certificate (HAProxy's certificate store), reload, start."""
 
     root: str
     how: str

@@ -26,6 +26,7 @@ class ServiceEngines:
             "power_state": "SE_POWER_OFF" if live.gone else "SE_POWER_ON",
             "version": live.hello.software if live.hello else "0.0.0",
             "at_curr_ver": True,
+            "incarnation": live.hello.incarnation if live.hello else "",
             "online_since": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(live.up_since)) if live.up_since else "",
             "migrate_state": f"SE_MIGRATE_STATE_{record.migrate_state or 'IDLE'}",
             "hb_status": self._heartbeats(uuid),
@@ -33,7 +34,7 @@ class ServiceEngines:
             "vips_owned": owned,
             "cpu_percent": live.status.cpu_percent if live.status else 0.0,
             "memory_mb": live.status.memory_mb if live.status else 0.0,
-            "last_change": {"root": live.applied, "how": live.how, "took_ms": live.took_ms},
+            "last_change": {"root": live.applied, "how": live.how, "took_ms": live.took_ms, "counts": live.runs.ways},
             "problems": live.problems,
             "notes": live.notes,
         }

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+import msgspec
+
+from shoal.controller.desired import engines_of
 from shoal.controller.records import Noted, VipRecord
 from shoal.objects import views
 from shoal.objects.views import uuid_of
@@ -30,8 +33,22 @@ class VirtualServices:
             "oper_status": oper_status(state, at, reason),
             "percent_ses_up": 100 * assigned // requested if requested else 0,
             "vip_summary": vips,
+            "last_change": self._last_changes(service),
             "notes": self._notes(service),
         }
+
+    def _last_changes(self, service: views.VirtualService) -> list[Document]:
+        """On each engine that has it: which way it, or its certificate, was last taken on there."""
+        parts = [f"service/{service.uuid}"]
+        parts += [f"certificate/{uuid_of(ref)}" for ref in service.ssl_key_and_certificate_refs]
+        engines = sorted({engine for record in self._of.vips(service) for engine in engines_of(record)})
+        found = []
+        for engine in engines:
+            changes = self._of.fleet.live(engine).runs.changes
+            if parts[0] in changes:
+                last = max((changes[part] for part in parts if part in changes), key=lambda change: change.at)
+                found.append({"se_ref": self._of.engine_ref(engine), **msgspec.to_builtins(last)})
+        return found
 
     def detail(self, uuid: str) -> list[Document]:
         service = self._of.service(uuid)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from shoal.wire.desired import Pool, Server, Service
+import msgspec
+
+from shoal.wire.desired import Monitor, Pool, Server, Service
 
 from . import render
 from .escape import word
@@ -66,4 +68,25 @@ def _kept(
 def _same(old_pool: Pool, old: Server, pool: Pool, server: Server) -> bool:
     """Whether what the old checks found holds for the new ones."""
     place = (old.address, old.port) == (server.address, server.port)
-    return place and bool(pool.monitors) and (old_pool.monitors, old_pool.tls) == (pool.monitors, pool.tls)
+    return place and bool(pool.monitors) and (_asked(old_pool), old_pool.tls) == (_asked(pool), pool.tls)
+
+
+def _asked(pool: Pool) -> list[Monitor]:
+    """What the monitors look at; how often and how patiently does not matter here."""
+    pace = Monitor(name="", kind="")
+    return [
+        msgspec.structs.replace(
+            monitor, name="", interval_s=pace.interval_s, timeout_s=pace.timeout_s, rise=pace.rise, fall=pace.fall
+        )
+        for monitor in pool.monitors
+    ]
+
+
+def present(state: str, service: str) -> Iterator[tuple[str, tuple[str, int]]]:
+    """(name in HAProxy, (address, port)) of the servers that HAProxy has for a service."""
+    lines = state.splitlines()
+    at = {name: index for index, name in enumerate(lines[1].lstrip("# ").split())} if len(lines) > 1 else {}
+    for line in lines[VERSION_LINES:]:
+        cells = line.split(" ")
+        if len(cells) >= len(at) and cells[at["be_name"]] == render.backend_name(service):
+            yield cells[at["srv_name"]], (cells[at["srv_addr"]], int(cells[at["srv_port"]]))

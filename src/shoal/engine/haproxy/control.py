@@ -6,20 +6,23 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from shoal.wire.desired import Certificate, Service
 
-from . import carry, render, runtime, steer
+from . import carry, certificates, render, runtime, steer
 from .escape import Unrenderable, word
+from .marks import Marks
 from .process import Broken, Process
 from .render import Facts, Fragment
 
 log = logging.getLogger("shoal.haproxy")
 
+DELETE_AGAIN_AFTER_S = 1.0
+"""A removed server that still has connections is asked about this often."""
 REFUSED_BINDS_MAX = 8
 """Services set aside one after another because their address can't be bound, before giving up."""
 Reloading = Callable[[], contextlib.AbstractAsyncContextManager[None]]
@@ -27,7 +30,7 @@ _FRONTEND = re.compile(r"\bvs_(?P<service>[A-Za-z0-9_.:-]+)")
 
 
 class Result(msgspec.Struct, frozen=True):
-    """``how``: none, runtime, reload or start. ``problems``: service id -> why it is not served; ``notes``: service
+    """``how``: none, map, runtime, certificate, reload or start. ``problems``: service id -> why it is not served; ``notes``: service
     id -> how it is served otherwise than asked for."""
 
     how: str
@@ -42,42 +45,64 @@ class Control:
         self.facts = facts
         self.reloading = reloading
         self.process = Process(facts)
+        self._marks = Marks(facts)
         self._services: dict[str, Service] = {}
         self._config = ""
         self._drawn: dict[str, tuple[Service, Fragment]] = {}
         self._refused: dict[str, str] = {}
         self._drains: dict[tuple[str, str], asyncio.TimerHandle | None] = {}
-        self._ending: set[asyncio.Task[bool]] = set()
+        self._lingering: dict[tuple[str, str], tuple[str, int]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._turn = asyncio.Lock()
+        """Between the apply task and the timers that end drains and delete removed servers."""
 
     @property
     def services(self) -> Mapping[str, Service]:
         """What is served now."""
         return self._services
 
-    async def apply(self, services: Mapping[str, Service], certificates: Mapping[str, Certificate]) -> Result:
-        """Serve exactly these. One that can't be is set aside with its reason; the others are served.
+    async def apply(
+        self,
+        services: Mapping[str, Service],
+        certificates: Mapping[str, Certificate],
+        draining: Collection[str] = (),
+    ) -> Result:
+        """Serve exactly these. One that can't be is set aside with its reason; the others are served. ``draining`` are
+        ids of VIPs whose clients are to go elsewhere.
 
-        Raises Broken when HAProxy can't be brought to serve at all.
+        Raises Broken when HAProxy can't be brought to serve at all, Crowded when a reload has to wait.
         """
-        if self._write_certificates(certificates):
-            self._config = ""
+        async with self._turn:
+            return await self._apply(services, certificates, draining)
+
+    async def _apply(
+        self, services: Mapping[str, Service], wanted: Mapping[str, Certificate], draining: Collection[str]
+    ) -> Result:
+        self._marks.write(draining)
+        written = certificates.write(self.facts, wanted)
+        if written.fresh or written.replaced:
             self._refused.clear()
         fragments, problems = self._fragments(services)
         config = render.config(self.facts, fragments)
         alive = self.process.running() or await self._adopt(config)
+        replaced = await self._replace(written, wanted) if alive and self._config else False
         if alive and config == self._config:
-            how = "none"
+            how = "certificate" if replaced else "none"
             if not self._services:
-                self._resume(services, problems)
+                await self._resume(services, problems)
         elif alive and self._config and await self._steer(_without(services, problems), config):
-            how = "runtime"
+            how = "certificate" if replaced else "runtime"
         else:
             how, config, refused = await self._load(services, fragments, problems, alive)
+            self._marks.loaded(draining)
             problems = {**problems, **refused}
+        if await self._marks.put(draining) and how == "none":
+            how = "map"
         self._config = config
         self._services = _without(services, problems)
         self._account((), [key for key in self._drains if key[0] not in self._services])
-        self._forget_certificates(certificates)
+        certificates.forget_others(self.facts, wanted)
         notes = {id: " ".join(fragments[id].notes) for id in self._services if fragments[id].notes}
         return Result(how, problems, notes)
 
@@ -110,22 +135,73 @@ class Control:
         self._config = config if self.process.runs(config) else ""
         return True
 
-    def _resume(self, services: Mapping[str, Service], problems: Mapping[str, str]) -> None:
-        """Drains that were under way when the earlier agent ended begin anew, with their whole time."""
+    async def _resume(self, services: Mapping[str, Service], problems: Mapping[str, str]) -> None:
+        """What was under way when the earlier agent ended: drains begin anew, with their whole time; servers that were
+        removed and still had connections are deleted once they have none."""
+        state = await self._state()
         for id, service in _without(services, problems).items():
+            known = {word(server.name) for server in service.pool.servers} if service.pool else set()
+            self._lingering |= {(id, name): at for name, at in carry.present(state, id) if name not in known}
             for server in service.pool.servers if service.pool else ():
                 if not server.enabled and service.pool and service.pool.graceful_disable_s > 0:
                     self._begin(steer.Drain(id, server.name, service.pool.graceful_disable_s))
+        self._delete_later()
 
     # --- the runtime way ---
 
+    async def _replace(self, written: certificates.Written, wanted: Mapping[str, Certificate]) -> bool:
+        """True when certificates in use were exchanged; when that fails, `_config` says that a reload is due."""
+        in_use = certificates.used(self._services.values()) & written.replaced
+        if not in_use:
+            # Adopted a moment ago: what the worker has loaded is not known.
+            if written.replaced and not self._services:
+                self._config = ""
+            return False
+        if await certificates.replace(self.facts, [wanted[id] for id in sorted(in_use)]):
+            return True
+        self._config = ""
+        return False
+
     async def _steer(self, wanted: dict[str, Service], config: str) -> bool:
-        steering = steer.steer(self._services, wanted)
+        await self._delete_lingering()
+        steering = steer.steer(self._services, wanted, self._lingering)
         if steering is None or not await self._run(steering.commands):
             return False
         self.process.write(config)
         self._account(steering.begin, steering.end)
+        for id, service in wanted.items():
+            for server in service.pool.servers if service.pool else ():
+                self._lingering.pop((id, server.name), None)
+        self._lingering |= {(id, server.name): (server.address, server.port) for id, server in steering.remove}
+        await self._delete_lingering()
+        self._delete_later()
         return True
+
+    async def _delete_lingering(self) -> None:
+        """Those that have no connection any more."""
+        for id, name in list(self._lingering):
+            try:
+                answer = await runtime.command(render.admin_socket(self.facts), steer.delete(id, name).text)
+            except runtime.RuntimeFailure:
+                return
+            if answer.startswith(("Server deleted", "No such")):
+                del self._lingering[id, name]
+
+    def _delete_later(self) -> None:
+        if self._lingering and self._sweeping is None:
+            loop = asyncio.get_running_loop()
+            self._sweeping = loop.call_later(DELETE_AGAIN_AFTER_S, self._soon, self._sweep)
+
+    async def _sweep(self) -> None:
+        self._sweeping = None
+        async with self._turn:
+            await self._delete_lingering()
+        self._delete_later()
+
+    def _soon(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        task = asyncio.get_running_loop().create_task(work())
+        self._ending.add(task)  # the loop holds tasks only weakly
+        task.add_done_callback(self._ending.discard)
 
     async def _run(self, commands: Iterable[steer.Command]) -> bool:
         """False when HAProxy refused one (the caller then reloads)."""
@@ -151,11 +227,13 @@ class Control:
     def _begin(self, drain: steer.Drain) -> None:
         loop = asyncio.get_running_loop()
 
+        async def cut() -> None:
+            async with self._turn:
+                await self._run(steer.cut(drain.service, drain.server))
+
         def end() -> None:
             self._drains.pop((drain.service, drain.server), None)
-            task = loop.create_task(self._run(steer.cut(drain.service, drain.server)))
-            self._ending.add(task)  # the loop holds tasks only weakly
-            task.add_done_callback(self._ending.discard)
+            self._soon(cut)
 
         key = drain.service, drain.server
         before = self._drains.pop(key, None)
@@ -169,6 +247,8 @@ class Control:
         self, services: Mapping[str, Service], fragments: dict[str, Fragment], problems: Mapping[str, str], alive: bool
     ) -> tuple[str, str, dict[str, str]]:
         """(how, what now runs, service id -> HAProxy's words for those it refused)"""
+        if alive:
+            self.process.make_room()
         refused = await self._refusals(fragments)
         for _ in range(REFUSED_BINDS_MAX):
             good = {id: text for id, text in fragments.items() if id not in refused}
@@ -180,8 +260,10 @@ class Control:
                     await self._carry_states(_without(services, {**problems, **refused}))
                     async with self.reloading():
                         await self.process.reload(config)
+                    self._lingering.clear()
                     return "reload", config, refused
                 await self.process.start(config)
+                self._lingering.clear()
             except Broken as error:
                 culprits = self._culprits(good, str(error))
                 if not culprits:
@@ -192,13 +274,15 @@ class Control:
             return "start", config, refused
         raise Broken(f"More than {REFUSED_BINDS_MAX} virtual services can't be bound.")
 
-    async def _carry_states(self, wanted: Mapping[str, Service]) -> None:
+    async def _state(self) -> str:
         try:
-            state = await runtime.command(render.admin_socket(self.facts), "show servers state")
+            return await runtime.command(render.admin_socket(self.facts), "show servers state")
         except runtime.RuntimeFailure as error:
-            log.warning("servers' states are not carried over: %s", error)
-            state = ""
-        text = carry.carried(state, self._services, wanted, self._drains.keys())
+            log.warning("servers' states are not known: %s", error)
+            return ""
+
+    async def _carry_states(self, wanted: Mapping[str, Service]) -> None:
+        text = carry.carried(await self._state(), self._services, wanted, self._drains.keys())
         Path(render.state_file(self.facts)).write_text(text)
 
     def _culprits(self, fragments: Mapping[str, Fragment], why: str) -> dict[str, str]:
@@ -232,29 +316,6 @@ class Control:
             except Broken as error:
                 refused.update(await self._bisect(half, fragments, str(error)))
         return refused
-
-    # --- certificates ---
-
-    def _write_certificates(self, certificates: Mapping[str, Certificate]) -> bool:
-        """True when one is new or changed."""
-        changed = False
-        for certificate in certificates.values():
-            path = Path(render.certificate_path(self.facts, certificate.id))
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            if not path.exists() or path.read_text() != certificate.pem:
-                fresh = path.with_suffix(".new")
-                fresh.touch(mode=0o600)
-                fresh.write_text(certificate.pem)
-                fresh.replace(path)
-                changed = True
-        return changed
-
-    def _forget_certificates(self, certificates: Mapping[str, Certificate]) -> None:
-        """No key stays that no one asks for."""
-        wanted = {Path(render.certificate_path(self.facts, id)).name for id in certificates}
-        for path in (Path(self.facts.directory) / "certificates").glob("*.pem"):
-            if path.name not in wanted:
-                path.unlink()
 
 
 def _without(services: Mapping[str, Service], problems: Mapping[str, str]) -> dict[str, Service]:

@@ -4,11 +4,14 @@ agent's restart."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import logging
 import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +20,12 @@ import msgspec
 from . import carry, runtime
 from .render import Facts, admin_socket, state_file
 
+log = logging.getLogger("shoal.haproxy")
+
 CONFIRM_WITHIN_S = 10.0
 POLL_INTERVAL_S = 0.004
+RELOAD_DEFERRED_MAX_S = 30.0
+"""How long reloads wait for room among the old workers; then the oldest one is ended, with what it still has."""
 SOFT_STOP_WITHIN_S = 1.0
 """After it, connections that are still open are cut."""
 ALERT_CHARACTERS_MAX = 300
@@ -29,6 +36,10 @@ _START_FAILURE = re.compile(r"\bconfig : |\bBinding |\bcan(no|')t |\[haproxy\.ma
 
 class Broken(Exception):
     """The configuration was refused; the text is HAProxy's."""
+
+
+class Crowded(Exception):
+    """As many old workers as may be still have connections: a reload has to wait. Nothing was changed."""
 
 
 class Record(msgspec.Struct):
@@ -51,6 +62,7 @@ class Process:
         self._digest = ""
         self.master = 0
         self.worker = 0
+        self._crowded_since = 0.0
         self.begun = asyncio.Event()
         """Set while there is a master to watch."""
 
@@ -128,6 +140,33 @@ class Process:
         await self._confirm(0, logged)
         self._confirmed(config)
         self.begun.set()
+
+    def old_workers(self) -> list[int]:
+        """Pids of the workers that only finish what they have, the oldest first."""
+        try:
+            children = Path(f"/proc/{self.master}/task/{self.master}/children").read_text().split()
+        except OSError:
+            return []
+        return sorted((pid for pid in map(int, children) if pid != self.worker and self._is_ours(pid)), key=_age)
+
+    def make_room(self) -> None:
+        """For one more old worker. Raises Crowded while there is none.
+
+        HAProxy's own ``mworker-max-reloads`` counts how many reloads a worker has seen, not how many workers live: it
+        would cut a long download at the n-th change, however few old workers there are.
+        """
+        old = self.old_workers()
+        if len(old) < self._facts.old_workers_max:
+            self._crowded_since = 0.0
+            return
+        now = time.monotonic()
+        self._crowded_since = self._crowded_since or now
+        if now - self._crowded_since < RELOAD_DEFERRED_MAX_S:
+            raise Crowded(f"{len(old)} old HAProxy workers still have connections.")
+        self._crowded_since = 0.0
+        log.warning("the oldest of %d old HAProxy workers is ended: reloads have waited long enough", len(old))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(old[0], signal.SIGTERM)
 
     async def reload(self, config: str) -> None:
         """A new worker takes the listeners over; the old one finishes what it has.
@@ -223,6 +262,15 @@ class Process:
         with self.log_file.open("rb") as log:
             log.seek(size)
             return log.read().decode(errors="replace")
+
+
+def _age(pid: int) -> tuple[int, int]:
+    """(start in clock ticks since boot, pid): processes of one parent in the order of their start."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(after_name[19]), pid
+    except (OSError, IndexError):
+        return 0, pid
 
 
 def _digest(config: str) -> str:

@@ -16,9 +16,6 @@ from shoal.wire.desired import Listener, Pool, Server, Service
 from . import monitors
 from .escape import Unrenderable, address, quoted, word
 
-HARD_STOP_AFTER_S = 600
-"""How long an old worker may keep its established connections after a reload."""
-OLD_WORKERS_MAX = 20
 CONNECT_TIMEOUT_S = 5
 REQUEST_TIMEOUT_S = 10
 """For a whole request head: slow senders hold no connection."""
@@ -52,6 +49,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     memory_mb: int = 2048
     threads: int = 1
     user: str = "haproxy"
+    hard_stop_after_s: int = 600
+    """How long an old worker may keep its established connections after a reload."""
+    old_workers_max: int = 20
+    """So many may live beside the one that serves; further reloads wait (see `process.RELOAD_DEFERRED_MAX_S`)."""
 
 
 class Fragment(msgspec.Struct, frozen=True):
@@ -74,6 +75,11 @@ def alive_socket(facts: Facts) -> str:
 def state_file(facts: Facts) -> str:
     """The servers' states, carried over a reload."""
     return f"{facts.directory}/servers.state"
+
+
+def draining_file(facts: Facts) -> str:
+    """VIPs that are being drained, one a line (see `marks`)."""
+    return f"{facts.directory}/draining.lst"
 
 
 def certificate_path(facts: Facts, certificate: str) -> str:
@@ -104,8 +110,7 @@ def head(facts: Facts, descriptors: int = 0) -> str:
     nbthread {int(facts.threads)}
     user {word(facts.user)}
     group {word(facts.user)}
-    hard-stop-after {HARD_STOP_AFTER_S}s
-    mworker-max-reloads {OLD_WORKERS_MAX}
+    hard-stop-after {max(1, int(facts.hard_stop_after_s))}s
     ssl-default-bind-options ssl-min-ver TLSv1.2
     tune.ssl.default-dh-param 2048
 
@@ -144,6 +149,8 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
     lines = [f"mode {'http' if http else 'tcp'}", *binds, f"timeout client {idle_s}s"]
     if http:
         lines.append(f"timeout http-keep-alive {idle_s}s")
+        drains = f"{{ str({word(service.vip)}) -m str -f {quoted(draining_file(facts))} }}"
+        lines.append(f"http-after-response set-header Connection close if {drains}")
     if service.connections_max > 0:
         lines.append(f"maxconn {int(service.connections_max)}")
     if service.pool is not None and _hashes_port(service.pool):
@@ -237,11 +244,15 @@ def _balance(pool: Pool, http: bool) -> tuple[list[str], str]:
     return [f"balance {method}", "hash-type consistent"], note
 
 
+def weight(server: Server) -> int:
+    return min(max(0, int(server.ratio)), WEIGHT_MAX)
+
+
 def server_arguments(pool: Pool, server: Server, check: monitors.Check) -> str:
     """What follows a server's name, in the file and in ``add server``."""
     if not 0 < server.port <= 65535:
         raise Unrenderable(f"The server {server.name[:60]!r} has the port {server.port}.")
-    text = f"{address(server.address)}:{int(server.port)} weight {min(max(0, int(server.ratio)), WEIGHT_MAX)}"
+    text = f"{address(server.address)}:{int(server.port)} weight {weight(server)}"
     if pool.tls:
         text += " ssl verify none"
     if pool.algorithm == "LB_ALGORITHM_FEWEST_SERVERS":

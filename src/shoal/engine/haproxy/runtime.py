@@ -41,6 +41,11 @@ class Reading(msgspec.Struct, frozen=True):
 READ = f"show info;show stat -1 {FRONTENDS | SERVERS} -1"
 
 
+def argument(path: str) -> str:
+    """A path as one word of the socket's language."""
+    return path.replace("\\", "\\\\").replace(" ", "\\ ").replace(";", "\\;")
+
+
 async def command(path: str, text: str) -> str:
     """Send one command and return the whole answer. Raises RuntimeFailure."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -30,10 +30,16 @@ class Drain(msgspec.Struct, frozen=True):
     seconds: int
 
 
+Lingering = Mapping[tuple[str, str], tuple[str, int]]
+"""(service, server) -> (address, port) of servers that are removed but still in HAProxy, for connections they have."""
+
+
 class Steering(msgspec.Struct, frozen=True):
-    """What leads there: the commands, the drains that begin and those that end."""
+    """What leads there: the commands, then the servers to delete as soon as their last connection has ended; the drains
+    that begin and those that end."""
 
     commands: tuple[Command, ...]
+    remove: tuple[tuple[str, Server], ...] = ()
     begin: tuple[Drain, ...] = ()
     end: tuple[tuple[str, str], ...] = ()
 
@@ -48,21 +54,31 @@ def cut(service: str, server: str) -> tuple[Command, ...]:
     return Command(f"set server {path} state maint"), Command(f"shutdown sessions server {path}")
 
 
-def steer(before: Mapping[str, Service], after: Mapping[str, Service]) -> Steering | None:
-    """The commands, in order; None when only a reload leads there."""
+def delete(service: str, server: str) -> Command:
+    """Of a removed server; refused while it has connections."""
+    return Command(f"del server {server_path(service, server)}", "Server deleted")
+
+
+def steer(
+    before: Mapping[str, Service], after: Mapping[str, Service], lingering: Lingering | None = None
+) -> Steering | None:
+    """The commands, in order; None when only a reload leads there. Raises Unrenderable like `render`."""
     if before.keys() != after.keys():
         return None
     commands: list[Command] = []
+    remove: list[tuple[str, Server]] = []
     for id, service in after.items():
         if service is before[id] or service == before[id]:
             continue
-        steps = _service(before[id], service)
+        steps = _service(before[id], service, lingering or {})
         if steps is None:
             return None
         commands += steps
+        kept = _servers(service)
+        remove += [(id, server) for name, server in _servers(before[id]).items() if name not in kept]
     if len(commands) > COMMANDS_MAX:
         return None
-    return Steering(tuple(commands), *drains(before, after))
+    return Steering(tuple(commands), tuple(remove), *drains(before, after))
 
 
 def drains(
@@ -85,7 +101,7 @@ def _servers(service: Service | None) -> dict[str, Server]:
     return {server.name: server for server in service.pool.servers} if service and service.pool else {}
 
 
-def _service(before: Service, after: Service) -> list[Command] | None:
+def _service(before: Service, after: Service, lingering: Lingering) -> list[Command] | None:
     if before.pool is None or after.pool is None or _bare(before) != _bare(after):
         return None
     old, new = _servers(before), _servers(after)
@@ -94,15 +110,24 @@ def _service(before: Service, after: Service) -> list[Command] | None:
     moved = [name for name in new if name in old and _place(old[name]) != _place(new[name])]
     if moved or (old.keys() != new.keys() and after.pool.algorithm == "LB_ALGORITHM_FEWEST_SERVERS"):
         return None  # there the order of the servers counts
-    commands = [c for name in old if name not in new for c in _remove(after.id, name)]
+    commands = [_leave(after.id, name) for name in old if name not in new]
     for name, server in new.items():
-        commands += _change(after, old[name], server) if name in old else _add(after.id, after.pool, server)
+        if name in old:
+            commands += _change(after, old[name], server)
+        elif (after.id, name) not in lingering:
+            commands += _add(after.id, after.pool, server)
+        elif lingering[after.id, name] == _place(server):
+            commands += _return(after.id, server)
+        else:
+            return None
     return commands
 
 
 def _bare(service: Service) -> Service:
+    """What HAProxy's file says but for the servers: names and the patience with disabled servers are not in it."""
     assert service.pool is not None
-    return msgspec.structs.replace(service, name="", pool=msgspec.structs.replace(service.pool, servers=()))
+    pool = msgspec.structs.replace(service.pool, name="", servers=(), graceful_disable_s=0)
+    return msgspec.structs.replace(service, name="", pool=pool)
 
 
 def _place(server: Server) -> tuple[str, int]:
@@ -112,7 +137,7 @@ def _place(server: Server) -> tuple[str, int]:
 def _change(service: Service, old: Server, new: Server) -> Iterator[Command]:
     path = server_path(service.id, new.name)
     if new.ratio != old.ratio:
-        yield Command(f"set server {path} weight {int(new.ratio)}")
+        yield _weight(path, new)
     if new.enabled and not old.enabled:
         yield Command(f"set server {path} state ready")
     if old.enabled and not new.enabled:
@@ -132,7 +157,18 @@ def _add(service: str, pool: Pool, server: Server) -> Iterator[Command]:
         yield Command(f"enable server {path}")
 
 
-def _remove(service: str, server: str) -> Iterable[Command]:
-    """Refused while the server has connections; the reload that follows lets them finish."""
-    path = server_path(service, server)
-    return Command(f"set server {path} state maint"), Command(f"del server {path}", "Server deleted")
+def _leave(service: str, server: str) -> Command:
+    """It gets nothing new; what it has goes on."""
+    return Command(f"set server {server_path(service, server)} state maint")
+
+
+def _return(service: str, server: Server) -> Iterator[Command]:
+    """A server that was removed and is still there."""
+    path = server_path(service, server.name)
+    yield _weight(path, server)
+    if server.enabled:
+        yield Command(f"set server {path} state ready")
+
+
+def _weight(path: str, server: Server) -> Command:
+    return Command(f"set server {path} weight {render.weight(server)}")
