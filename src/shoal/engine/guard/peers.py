@@ -17,7 +17,7 @@ import msgspec
 
 from shoal.engine.guard import ENGINE_PORT
 from shoal.engine.guard.exchange import Flows, FlowsWanted
-from shoal.engine.guard.loop import Loop
+from shoal.engine.guard.loop import Loop, Timer
 from shoal.engine.guard.loss import Loss
 from shoal.ownership.events import Heartbeat, PeerMessage, Resign
 from shoal.wire.desired import Peer
@@ -68,6 +68,7 @@ class PeerNetwork:
         self._sessions: dict[str, socket.socket] = {}
         self._connecting: dict[str, socket.socket] = {}
         self._buffers: dict[socket.socket, bytes] = {}
+        self._round: Timer | None = None
         self._accepted: dict[socket.socket, str] = {}
         self._encoder = msgspec.msgpack.Encoder()
         self._encoded: tuple[Message | None, bytes] = (None, b"")
@@ -213,7 +214,13 @@ class PeerNetwork:
         self._begin(peer, connection)
 
     def _call_later(self) -> None:
-        self._loop.at(self._loop.now() + RECONNECT_S, self.connect)
+        """One round for all that are away, however many they are."""
+        if self._round is None or self._round.call is None:
+            self._round = self._loop.at(self._loop.now() + RECONNECT_S, self._call_again)
+
+    def _call_again(self) -> None:
+        self._round = None
+        self.connect()
 
     def _accept(self) -> None:
         while True:
