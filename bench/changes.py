@@ -251,7 +251,7 @@ class Play:
                 await self.stage.fill(range(self.filled, services - 2), pair, self.group)
                 self.filled = max(self.filled, services - 2)
                 found[f"services_{services}"] = await self.classes(services)
-            except (TimeoutError, ShoalError, BaseExceptionGroup) as error:
+            except (TimeoutError, ShoalError) as error:
                 found[f"services_{services}"] = {"failed": f"{type(error).__name__}: {error}"[:300]}
                 break
         return found

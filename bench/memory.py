@@ -99,7 +99,7 @@ class Play:
                     "owner": await self.engine_figures(self.engine, services),
                     "armed": await self.engine_figures(self.other, services),
                 }
-            except (TimeoutError, ShoalError, BaseExceptionGroup) as error:
+            except (TimeoutError, ShoalError) as error:
                 found[f"services_{services}"] = {"failed": f"{type(error).__name__}: {error}"[:200]}
                 break
         return found

@@ -91,9 +91,12 @@ class Stage:
             for number in left:
                 made.append(await self.api.service(f"fill{number}", servers, se_group_ref=group))
 
-        async with asyncio.timeout(FILL_WITHIN_S), asyncio.TaskGroup() as tasks:
-            for _ in range(AT_ONCE):
-                tasks.create_task(work())
+        try:
+            async with asyncio.timeout(FILL_WITHIN_S), asyncio.TaskGroup() as tasks:
+                for _ in range(AT_ONCE):
+                    tasks.create_task(work())
+        except ExceptionGroup as several:
+            raise NotReady(f"Only {len(made)} of {len(numbers)} services: {several.exceptions[0]!r}") from several
         for service in made[-AT_ONCE:]:
             await self.settled(service)
         return made
