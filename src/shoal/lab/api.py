@@ -13,9 +13,6 @@ from shoal.errors import NotReady, ShoalError
 
 TIMEOUT_S = 20.0
 POLL_S = 0.01
-REUSE_WITHIN_S = 2.0
-"""A connection that has been idle for longer is not used again: the server closes it after 5 s, and on a busy machine a
-request would cross its end."""
 Document = dict[str, Any]
 
 
@@ -35,10 +32,7 @@ class Api:
     """``async with Api(url, password) as api``."""
 
     def __init__(self, url: str, password: str, user: str = "admin") -> None:
-        reuse = httpx.Limits(keepalive_expiry=REUSE_WITHIN_S)
-        self._client = httpx.AsyncClient(
-            base_url=url, verify=own_ca_only(), timeout=TIMEOUT_S, limits=reuse, trust_env=False
-        )
+        self._client = httpx.AsyncClient(base_url=url, verify=own_ca_only(), timeout=TIMEOUT_S, trust_env=False)
         self._credentials = {"username": user, "password": password}
         self._headers: dict[str, str] = {}
 
