@@ -87,7 +87,7 @@ async def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object
             "cpu_us": {name: round(statistics.median(r.cpu_us for r in taken), 2) for name, taken in runs.items()},
             "rps": {name: round(statistics.median(r.rps for r in taken)) for name, taken in runs.items()},
             "cpu_two_to_one": figures.paired_ratio(costs(runs["two"], runs["one"]), limit),
-            "cpu_two_to_apart": figures.paired_ratio(costs(runs["two"], runs["apart"])),
+            "cpu_two_to_apart": figures.paired_ratio(costs(runs["two"], runs["apart"]), limit),
             "cpu_apart_to_one": figures.paired_ratio(costs(runs["apart"], runs["one"])),
         }
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -137,7 +136,6 @@ def _needs_root(command: str) -> None:
 
 def main() -> None:
     """Entry point. Errors are told in words, never as a traceback."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as done:

@@ -101,10 +101,10 @@ class PeerNetwork:
         self.connect()
 
     def send(self, message: Message, to: str = "") -> None:
-        self._sent += 1
+        self._sent += not to  # what goes to one peer is no gap to the others
         if self._encoded[0] is not message:
             self._encoded = (message, self._encoder.encode(message))
-        data = self._signed(NUMBER.pack(self._sent) + self._encoded[1])
+        data = self._signed(NUMBER.pack(0 if to else self._sent) + self._encoded[1])
         if len(data) > DATAGRAM_BYTES_MAX:
             log.error("a message of %d bytes is too long for a datagram", len(data))
             return
@@ -173,6 +173,9 @@ class PeerNetwork:
             self._count(message.engine, NUMBER.unpack_from(body)[0])
 
     def _count(self, engine: str, number: int) -> None:
+        """``number`` 0 was meant for this engine alone and is not counted."""
+        if not number:
+            return
         loss = self._losses.setdefault(engine, Loss())
         before = loss.misses
         loss.hear(number, self._loop.now())
