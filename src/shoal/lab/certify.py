@@ -153,6 +153,8 @@ def main(*, quick: bool, as_json: bool, data_dir: Path | None, seed: int | None,
         console.print("Stopped.")
         return 130
     finally:
+        if not result.passed:
+            _keep_logs(folder, file)
         system.stop(folder, None, purge=own)
         if own:
             shutil.rmtree(folder, ignore_errors=True)
@@ -162,6 +164,16 @@ def main(*, quick: bool, as_json: bool, data_dir: Path | None, seed: int | None,
     if as_json:
         print(msgspec.json.encode(result).decode(), flush=True)
     return 0 if result.passed else 1
+
+
+def _keep_logs(folder: Path, file: Path) -> None:
+    """Beside the result: what the engines and the controller said. Engines' folders go with the engines."""
+    logs = file.with_suffix(".logs")
+    shutil.rmtree(logs, ignore_errors=True)
+    for log in [folder / "controller.log", *folder.glob("engines/*/*.log")]:
+        if log.is_file():
+            logs.mkdir(exist_ok=True)
+            shutil.copyfile(log, logs / (log.name if log.parent == folder else f"{log.parent.name}-{log.name}"))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -179,7 +191,9 @@ def _tell(console: Console, result: Result, file: Path) -> None:
         )
     for failure in (result.failures + result.idle)[:20]:
         at = time.strftime("%H:%M:%S", time.gmtime(failure.at))
-        console.print(f"  [red]{at}.{int(failure.at % 1 * 1000):03d} {failure.target}: {failure.why}[/red]")
+        console.print(
+            f"  [red]{at}.{int(failure.at % 1 * 1000):03d} {failure.target}: {failure.why} {failure.reset_by}[/red]"
+        )
     for move in result.move_log:
         if move.why:
             console.print(f"  [yellow]{move.kind} {move.what}: {move.why}[/yellow]")
