@@ -58,7 +58,7 @@ class Resets:
         while True:
             try:
                 frame, (_, _, kind, _, _) = self._socket.recvfrom(2048)
-            except BlockingIOError:
+            except OSError:  # nothing more, or the link was taken away
                 return
             at = 14 + (frame[14] & 15) * 4
             if kind != socket.PACKET_OUTGOING and len(frame) >= at + 14:
