@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import socket
 import ssl
 import sys
 import time
@@ -90,11 +91,10 @@ class IdleClose(Cut):
 
 
 class Link:
-    """One connection; ``port`` is ours."""
+    """One connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
-        self.port: int = writer.get_extra_info("sockname")[1]
         self.served = 0
 
     def closed(self) -> bool:
@@ -189,14 +189,20 @@ class Client:
 
     async def _connect(self) -> Link:
         began = time.monotonic()
-        context = self.load.tls if self.target.tls else None
+        context, at = self.load.tls if self.target.tls else None, (self.target.host, self.target.port)
+        plain = socket.socket()
+        plain.setblocking(False)
+        plain.bind(("", 0))  # so that the port is known of a connection that fails, too
+        self.port = plain.getsockname()[1]
         try:
             async with asyncio.timeout(CONNECT_WITHIN_S):
-                link = Link(*await asyncio.open_connection(self.target.host, self.target.port, ssl=context))
+                await asyncio.get_running_loop().sock_connect(plain, at)
+                name = self.target.host if context else None
+                link = Link(*await asyncio.open_connection(sock=plain, ssl=context, server_hostname=name))
         except (OSError, TimeoutError) as error:
+            plain.close()
             raise Cut(f"connection: {type(error).__name__} {error}".strip()) from error
         self.count.connections += 1
-        self.port = link.port
         self._took(began)
         return link
 

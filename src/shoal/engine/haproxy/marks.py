@@ -53,5 +53,6 @@ class Marks:
                 answer = str(error)
             if answer:  # no frontend that looks there, for one
                 log.info("%s: %s", command, answer)
+        told = self._known is not None or bool(wanted)
         self._known = wanted
-        return True
+        return told
