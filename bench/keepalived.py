@@ -89,7 +89,9 @@ class Pair:
 
     async def _in(self, node: str, *command: str) -> str:
         child = await asyncio.create_subprocess_exec(
-            *self.stage.lab.fabric.enter(f"lab-{node}", *command), stdout=asyncio.subprocess.PIPE
+            *self.stage.lab.fabric.enter(f"lab-{node}", *command),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,  # `ip` minds namespaces of others that vanish
         )
         out, _ = await child.communicate()
         return out.decode()
@@ -109,7 +111,8 @@ class Pair:
             options = [f"--{name}={pid}" for name, pid in zip(PID_FILES, pids, strict=True)]
             self.stage.start(node, "keepalived", "--dont-fork", "--log-console", "--vrrp", *options, "-f", str(file))
         await self._until(lambda owners: len(owners) == 1)
-        await asyncio.sleep(CALM_S)
+        await asyncio.sleep(CALM_S + 2 * interval)  # the other has heard of it, or shows now that it has not
+        await self._until(lambda owners: len(owners) == 1)
 
     async def stop(self) -> None:
         for node in NODES:

@@ -1,5 +1,7 @@
 """What native spreading costs: the same service on two engines against one, keep-alive and close, paired (as root).
 
+A third side, two engines with a service each and half of the connections, has the second process and no spreading: on
+few cores that costs something by itself (fewer events per wake-up), and the limits are for what is asked of users.
 CPU is that of everything a request passes: client, engines (HAProxy, agent, guard) and server. The owner's kernel
 forwards in the context of whoever sent the packet, so HAProxy's own CPU would not show it.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 from bench.rig import contestants, figures, load, pem, processes
@@ -19,7 +22,7 @@ LIMITS = {"keep_alive": 1.10, "close": 1.30}
 
 
 class Side(msgspec.Struct):
-    address: str
+    addresses: list[str]
     pids: list[int]
 
 
@@ -28,19 +31,34 @@ class Run(msgspec.Struct):
     rps: float
 
 
-async def side(stage: Stage, name: str, engines: int, servers: list[tuple[str, int]], pid: int) -> Side:
-    group = await stage.group(name, engines, min_scaleout_per_vs=engines)
-    made: Document = await stage.api.service(name, servers, se_group_ref=group)
-    placed = await stage.settled(made, engines)
-    names = [placement["se_ref"].rpartition("#")[2] for placement in placed["placements"]]
-    return Side(made["address"], [pid, *(p for engine in names for p in stage.pids(engine))])
+async def side(stage: Stage, names: list[str], engines: int, servers: list[tuple[str, int]], pid: int) -> Side:
+    """A service of each name on so many engines of its own."""
+    made = Side([], [pid])
+    for name in names:
+        group = await stage.group(name, engines, min_scaleout_per_vs=engines)
+        service: Document = await stage.api.service(name, servers, se_group_ref=group)
+        placed = await stage.settled(service, engines)
+        made.addresses.append(service["address"])
+        for placement in placed["placements"]:
+            made.pids += stage.pids(placement["se_ref"].rpartition("#")[2])
+    return made
 
 
 def run(stage: Stage, who: Side, seconds: float, *, close: bool) -> Run:
-    before = processes.cpu_s(who.pids)
-    loaded = load.wrk(stage.lab, who.address, 80, seconds, close=close)
-    cpu = processes.cpu_s(who.pids) - before + loaded.client_cpu_s
-    return Run(cpu / loaded.requests * 1e6, loaded.rps)
+    before = processes.cpu_s(who.pids) + load.client_cpu_s()
+    share = load.CONNECTIONS // len(who.addresses)
+    with ThreadPoolExecutor() as threads:
+        loads = [
+            threads.submit(load.wrk, stage.lab, address, 80, seconds, close=close, connections=share)
+            for address in who.addresses
+        ]
+        loaded = [future.result() for future in loads]
+    cpu = processes.cpu_s(who.pids) + load.client_cpu_s() - before
+    return Run(cpu / sum(one.requests for one in loaded) * 1e6, sum(one.rps for one in loaded))
+
+
+def costs(first: list[Run], second: list[Run]) -> list[tuple[float, float]]:
+    return [(a.cpu_us, b.cpu_us) for a, b in zip(first, second, strict=True)]
 
 
 async def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object]:
@@ -50,24 +68,26 @@ async def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object
     server = await stage.lab.node("server")
     await stage.lab.node("client")
     pid = stage.haproxy("server", contestants.backend(server, str(file)))
-    sides = {n: await side(stage, f"on{n}", n, [(server, 80)], pid) for n in (1, 2)}
+    servers = [(server, 80)]
+    sides = {
+        "one": await side(stage, ["one"], 1, servers, pid),
+        "two": await side(stage, ["two"], 2, servers, pid),
+        "apart": await side(stage, ["left", "right"], 1, servers, pid),
+    }
     found: dict[str, object] = {"bench": "spread", "pairs": options.pairs, "seconds": options.seconds}
     for case, limit in LIMITS.items():
-        runs: dict[int, list[Run]] = {1: [], 2: []}
+        runs: dict[str, list[Run]] = {name: [] for name in sides}
         for number in range(-1, options.pairs):
-            for engines in (1, 2) if number % 2 else (2, 1):
-                taken = run(stage, sides[engines], options.seconds, close=case == "close")
+            for name in sides if number % 2 else reversed(sides):
+                taken = run(stage, sides[name], options.seconds, close=case == "close")
                 if number >= 0:  # the first round warms up
-                    runs[engines].append(taken)
-        costs = [(two.cpu_us, one.cpu_us) for one, two in zip(runs[1], runs[2], strict=True)]
-        rates = [(one.rps, two.rps) for one, two in zip(runs[1], runs[2], strict=True)]
+                    runs[name].append(taken)
         found[case] = {
-            "one_engine_us": round(statistics.median(one for _, one in costs), 2),
-            "two_engines_us": round(statistics.median(two for two, _ in costs), 2),
-            "cpu_two_to_one": figures.paired_ratio(costs, limit),
-            "one_engine_rps": round(statistics.median(one for one, _ in rates)),
-            "two_engines_rps": round(statistics.median(two for _, two in rates)),
-            "rps_one_to_two": figures.paired_ratio(rates, limit),
+            "cpu_us": {name: round(statistics.median(r.cpu_us for r in taken), 2) for name, taken in runs.items()},
+            "rps": {name: round(statistics.median(r.rps for r in taken)) for name, taken in runs.items()},
+            "cpu_two_to_one": figures.paired_ratio(costs(runs["two"], runs["one"]), limit),
+            "cpu_two_to_apart": figures.paired_ratio(costs(runs["two"], runs["apart"])),
+            "cpu_apart_to_one": figures.paired_ratio(costs(runs["apart"], runs["one"])),
         }
     return found
 

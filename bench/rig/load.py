@@ -3,7 +3,6 @@ session is resumed."""
 
 from __future__ import annotations
 
-import json
 import re
 import resource
 import subprocess
@@ -21,38 +20,43 @@ UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """``client_cpu_s`` is what making the load took; ``resumed`` the share of handshakes that resumed a session."""
+    """``resumed`` is the share of handshakes that resumed a session."""
 
     requests: int
     rps: float
     p50_ms: float
     p99_ms: float
-    client_cpu_s: float
     resumed: float = 0.0
 
 
-def _run(lab: Lab, *command: str) -> tuple[str, float]:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def _run(lab: Lab, *command: str) -> str:
     entered = lab.fabric.enter("lab-client", *command)
     done = subprocess.run(entered, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done.stdout
 
 
-def wrk(lab: Lab, address: str, port: int, seconds: float, *, close: bool = False) -> Loaded:
+def client_cpu_s() -> float:
+    """Of all clients that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def wrk(
+    lab: Lab, address: str, port: int, seconds: float, *, close: bool = False, connections: int = CONNECTIONS
+) -> Loaded:
     """Raises RuntimeError when anything but 200 came back."""
     header = ["-H", "Connection: close"] if close else []
     url = f"http://{address}:{port}/"
     whole = max(1, round(seconds))
-    out, cpu = _run(lab, "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{whole}s", "--latency", *header, url)
+    out = _run(lab, "wrk", "-t1", f"-c{connections}", f"-d{whole}s", "--latency", *header, url)
     found = re.search(r"(\d+) requests in", out)
     rps = re.search(r"Requests/sec: +([\d.]+)", out)
     errors = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     if found is None or rps is None or errors is not None or found[1] == "0":
         raise RuntimeError(out)
-    return Loaded(int(found[1]), float(rps[1]), _latency(out, 50), _latency(out, 99), cpu)
+    return Loaded(int(found[1]), float(rps[1]), _latency(out, 50), _latency(out, 99))
 
 
 def _latency(out: str, percent: int) -> float:
@@ -64,5 +68,5 @@ def tls(lab: Lab, address: str, port: int, seconds: float, *, resumed: bool) -> 
     """A TLS 1.3 handshake and one request per connection."""
     how = "resumed" if resumed else "full"
     command = [sys.executable, "-m", "bench.rig.tls", address, str(port), str(seconds), how, str(TLS_CONNECTIONS)]
-    out, cpu = _run(lab, *command)
-    return msgspec.convert({**json.loads(out), "client_cpu_s": cpu}, Loaded)
+    out = _run(lab, *command)
+    return msgspec.json.decode(out, type=Loaded)

@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 INSTALL_WITHIN_S = 300
 SERVICES_MAX = 1000
 """On an engine: what ``max_vs_per_se`` can be."""
+FILL_WITHIN_S = 480.0
 AT_ONCE = 4
 """Services made at the same time by `Stage.fill`."""
 NOISE = "This machine has {cpus} cores for load, proxies and servers alike: rates are indications, paired ratios count."
@@ -81,7 +82,8 @@ class Stage:
         return f"/api/serviceenginegroup?name={name}"
 
     async def fill(self, numbers: range, servers: list[tuple[str, int]], group: str) -> list[Document]:
-        """Virtual services ``fill<number>``, a few at a time, until the last of them is placed and armed."""
+        """Virtual services ``fill<number>``, a few at a time, until the last of them is placed and armed. Raises
+        TimeoutError after `FILL_WITHIN_S`."""
         made: list[Document] = []
         left = iter(numbers)
 
@@ -89,9 +91,12 @@ class Stage:
             for number in left:
                 made.append(await self.api.service(f"fill{number}", servers, se_group_ref=group))
 
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(AT_ONCE):
-                tasks.create_task(work())
+        try:
+            async with asyncio.timeout(FILL_WITHIN_S), asyncio.TaskGroup() as tasks:
+                for _ in range(AT_ONCE):
+                    tasks.create_task(work())
+        except ExceptionGroup as several:
+            raise NotReady(f"Only {len(made)} of {len(numbers)} services: {several.exceptions[0]!r}") from several
         for service in made[-AT_ONCE:]:
             await self.settled(service)
         return made

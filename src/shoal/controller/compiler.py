@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
@@ -33,6 +34,18 @@ class GroupState(msgspec.Struct, kw_only=True):
     intents: dict[str, VipIntent]
 
 
+class Used:
+    """Documents that notes which of them were asked for."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+        self.keys: dict[tuple[str, str], None] = {}
+
+    def get(self, type: str, uuid: str) -> dict[str, Any] | None:
+        self.keys[type, uuid] = None
+        return self._documents.get(type, uuid)
+
+
 class Compiler:
     """``unseal(text, context)`` opens private keys; ``heartbeat_key(group)`` is what a group's engines know one
     another by; ``gateway`` is the data network's, a witness for engines."""
@@ -55,6 +68,8 @@ class Compiler:
         self._gateway = gateway
         self._groups: dict[str, GroupState] = {}
         self._services: dict[str, Encoded] = {}
+        self._users: dict[tuple[str, str], dict[str, None]] = {}
+        """(type, uuid) of a document -> the services compiled with it."""
         self._certificates: dict[str, Encoded | None] = {}
 
     def changed(self, type: str, uuid: str) -> None:
@@ -63,8 +78,9 @@ class Compiler:
             self._services.pop(uuid, None)
         elif type == "sslkeyandcertificate":
             self._certificates.clear()  # it may stand in others' chains
-        elif type in ("pool", "healthmonitor", "applicationprofile", "networkprofile", "vsvip", "sslprofile"):
-            self._services.clear()
+        else:
+            for service in self._users.pop((type, uuid), ()):
+                self._services.pop(service, None)
 
     def update(self, group: views.ServiceEngineGroup, intents: Iterable[VipIntent]) -> None:
         self._groups[group.uuid] = GroupState(group=group, intents={intent.id: intent for intent in intents})
@@ -111,7 +127,10 @@ class Compiler:
     def _service(self, service: views.VirtualService, intent: VipIntent) -> Encoded:
         known = self._services.get(service.uuid)
         if known is None:
-            known = self._services[service.uuid] = encoded(service_part(self._documents, service, intent))
+            used = Used(self._documents)
+            known = self._services[service.uuid] = encoded(service_part(used, service, intent))
+            for key in (*used.keys, ("vsvip", views.uuid_of(service.vsvip_ref))):
+                self._users.setdefault(key, {})[service.uuid] = None
         return known
 
     def _certificate(self, uuid: str) -> Encoded | None:

@@ -45,11 +45,11 @@ log = logging.getLogger("shoal.reconciler")
 REVIEW_INTERVAL_S = 10.0
 ROUNDS_MAX = 8
 """Plans in a row for one group before others get their turn (a plan can make the next one necessary)."""
-INTENT_TYPES = (
-    "serviceenginegroup",
-    "serviceengine",
-    "virtualservice",
-    "vsvip",
+VIP_TYPES = ("virtualservice", "vsvip")
+"""What VIPs are made from."""
+PLANNED_TYPES = ("serviceenginegroup", "serviceengine", *VIP_TYPES)
+"""What plans are made from."""
+CONFIGURED_TYPES = (
     "pool",
     "healthmonitor",
     "applicationprofile",
@@ -57,7 +57,7 @@ INTENT_TYPES = (
     "sslkeyandcertificate",
     "sslprofile",
 )
-"""What placement or an engine's configuration is made from."""
+"""What only an engine's configuration is made from: no plan depends on it."""
 
 
 class Reconciler:
@@ -86,6 +86,10 @@ class Reconciler:
         self.shortfalls: dict[str, Shortfalls] = {}
         """What it could not place, and why."""
         self._dirty: dict[str, None] = {}
+        self._stale: dict[str, None] = {}
+        """Groups whose engines may have to run something else, while the plan stands."""
+        self._vips: dict[str, list[VipIntent]] | None = None
+        """By group; None = to be made anew."""
         self._wake: dict[str, float] = {}
         self._wanted = asyncio.Event()
         self._raised: dict[str, frozenset[PlanEvent]] = {}
@@ -106,10 +110,15 @@ class Reconciler:
 
     def on_document(self, type: str, uuid: str, document: Mapping[str, object] | None) -> None:
         """A change of intent (the view's callback)."""
-        if type not in INTENT_TYPES:
-            return
-        self._compiler.changed(type, uuid)
-        self.mark_all()
+        if type in VIP_TYPES:
+            self._vips = None
+        if type in PLANNED_TYPES:
+            self._compiler.changed(type, uuid)
+            self.mark_all()
+        elif type in CONFIGURED_TYPES:
+            self._compiler.changed(type, uuid)
+            self._stale.update(dict.fromkeys(self.plans))
+            self._wanted.set()
 
     def on_engine(self, engine: str) -> None:
         record = self._ledger.engines.get(engine)
@@ -135,13 +144,16 @@ class Reconciler:
         while True:
             await self._wait()
             groups, self._dirty = list(self._dirty), {}
+            stale, self._stale = [group for group in self._stale if group not in groups], {}
+            for group in stale:
+                self._recompile(group)
             for group in groups:
                 await self._settle(group)
 
     async def _wait(self) -> None:
         now = self._clock.now()
         wake_at = min([now + REVIEW_INTERVAL_S, *self._wake.values()])
-        if not self._dirty:
+        if not self._dirty and not self._stale:
             try:
                 async with asyncio.timeout(max(0.0, wake_at - now)):
                     await self._wanted.wait()
@@ -198,9 +210,19 @@ class Reconciler:
             log.info("%s: %s", typed.name, result.sentence)
         return bool(changes)
 
+    def _recompile(self, group: str) -> None:
+        """The plan stands; what its engines run is compiled anew."""
+        document = self._view.get("serviceenginegroup", group)
+        if document is not None:
+            self._compiler.update(view(document, views.ServiceEngineGroup), self._intents().get(group, []))
+            for engine in self._ledger.engines_of(group):
+                self._fleet.push(engine.id)
+
     def _intents(self) -> dict[str, list[VipIntent]]:
-        vsvips = {document["uuid"]: document for document in self._view.all("vsvip")}
-        return snapshots.vips_by_group(self._view.all("virtualservice"), vsvips)
+        if self._vips is None:
+            vsvips = {document["uuid"]: document for document in self._view.all("vsvip")}
+            self._vips = snapshots.vips_by_group(self._view.all("virtualservice"), vsvips)
+        return self._vips
 
     def _snapshot(self, group: views.ServiceEngineGroup, intents: list[VipIntent], now: float) -> Snapshot:
         engines = (self._view.get("serviceengine", engine.id) for engine in self._ledger.engines_of(group.uuid))
