@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shoal.clouds.addressing import Addressing
 from shoal.lab.api import Api
 from shoal.lab.network import Lab
 from shoal.lab.trials import KINDS, MODES, PARTIAL_KINDS, PASSWORD, Bench, Trial
@@ -25,8 +26,7 @@ DEAF_MS_MAX = 1500.0
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    before = set(NETNS.iterdir()) if NETNS.exists() else set()
-    with private_host() as host:
+    with private_host():
         bench = Bench(Path(tmp_path_factory.mktemp("failover")) / "data")
         bench.launch()
         lab = Lab(bench.options.data_dir)
@@ -41,7 +41,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         finally:
             asyncio.run(lab.close())
             bench.stop()
-        left = {path.name for path in set(NETNS.iterdir()) - before} - {host}
+        prefix = Addressing.of(bench.options.data_dir).prefix
+        left = {path.name for path in NETNS.iterdir() if path.name.startswith(prefix)}
         assert not left, f"namespaces left behind: {left}"
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from shoal.controller.fleet import Live, unplanned, verdict
+from shoal.controller.clock import SystemClock
+from shoal.controller.desired import Encoded, encoded
+from shoal.controller.fleet import ROOTS_KEPT_MAX, Fleet, Live, Session, unplanned, verdict
 from shoal.controller.records import EngineRecord
 from shoal.placement.model import EngineState
+from shoal.wire import desired as wire
+from shoal.wire import messages
 from shoal.wire.messages import Claim, Ownership
 
 STARTED = 100.0
@@ -69,3 +74,54 @@ def test_a_planned_owner_is_no_takeover() -> None:
     taken = Ownership(vip="v", owner=True, claim=Claim(1, 1, 2), why="", detected_ms=300.0)
     assert not unplanned(planned)
     assert unplanned(taken)
+
+
+class Wire:
+    """A link that keeps what was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    async def receive(self) -> Any:
+        await asyncio.Event().wait()
+
+    async def close(self) -> None: ...
+
+
+async def test_a_state_that_comes_back_is_still_known_when_it_is_acknowledged() -> None:
+    """A, then as many others as are remembered, then A again: its acknowledgement counts."""
+    parts: dict[str, Encoded] = {}
+    fleet = Fleet(
+        SystemClock(),
+        record=lambda engine: RECORD,
+        desired=lambda engine: parts,
+        on_change=lambda engine: None,
+        on_ownership=lambda engine, message: None,
+    )
+    live, wire_end = fleet.live("e"), Wire()
+    session = Session(fleet, live, wire_end)
+    running = asyncio.create_task(session.run())
+    versions = [1, *range(2, ROOTS_KEPT_MAX + 1), 1, 99]
+    for number, version in enumerate(versions, 1):
+        vip = wire.Vip(
+            id="v",
+            addresses=("10.0.0.1",),
+            generation=1,
+            owner="e",
+            members=("e",),
+            succession=(),
+            list_version=version,
+            armed=True,
+        )
+        parts = {"vip/v": encoded(vip)}
+        session.push()
+        async with asyncio.timeout(5):
+            while len(wire_end.sent) < number:
+                await asyncio.sleep(0)
+    session._receive(messages.Applied(root=wire_end.sent[-2].manifest.root, how="none", took_ms=0.0))
+    assert fleet.acknowledged("e", "v") == 1
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -29,7 +29,7 @@ async def world(tmp_path: Path) -> AsyncIterator[ControlledWorld]:
 async def test_a_pool_is_served_without_a_monitor_that_cannot_be_run(world: ControlledWorld) -> None:
     await world.service()
     made = await world.client.post("/api/healthmonitor", json=PING)
-    assert "PING can't be run yet" in made.headers["x-shoal-warning"]
+    assert "HEALTH_MONITOR_PING is not run yet" in made.headers["x-shoal-warning"]
     pool = (await world.get("/api/pool"))["results"][0]
     add = {"add": {"health_monitor_refs": ["/api/healthmonitor?name=ping"]}}
     reply = await world.client.patch(f"/api/pool/{pool['uuid']}", json=add)

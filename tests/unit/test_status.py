@@ -10,7 +10,6 @@ import pytest
 from shoal import system
 from shoal.clouds import fabric as fabrics
 from shoal.clouds.addressing import Addressing
-from shoal.clouds.fabric import Fabric
 from shoal.clouds.namespaces import RECORD, Record
 
 
@@ -27,7 +26,8 @@ def test_status_tells_engines_from_the_labs_nodes(tmp_path: Path, monkeypatch: p
     for name in there:
         (tmp_path / "netns" / name).touch()
     monkeypatch.setattr(fabrics, "NETNS", tmp_path / "netns")
-    monkeypatch.setattr(Fabric, "_recall", lambda self: True)
+    kept = {"subnet": names.subnet, "vip_network": names.vip_network}
+    (tmp_path / "fabric.json").write_bytes(msgspec.json.encode(kept))
     found = system.status_of(tmp_path)
     assert found["engines"] == engines
     assert found["namespaces"] == [*sorted(there[:3]), names.fabric]

@@ -172,6 +172,7 @@ class Session:
 
     def _remember(self, root: str, parts: EngineParts) -> None:
         self._roots[root] = root_of(parts)
+        self._roots.move_to_end(root)  # it may have been sent before: a state can come back
         while len(self._roots) > ROOTS_KEPT_MAX:
             self._roots.popitem(last=False)
 

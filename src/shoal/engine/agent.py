@@ -39,8 +39,8 @@ APPLY_INTERVAL_S = 0.5
 """A burst's first change is applied at once, the reloads after it at least this far apart."""
 FAILURE_RETRY_S = 1.0
 MEASURE_INTERVAL_S = 0.5
-SOCKET_FOLDER_CHARACTERS_MAX = 86
-"""HAProxy takes socket paths of 97 octets (107, without its suffix while it binds); ours add /admin.sock."""
+SOCKET_FOLDER_CHARACTERS_MAX = 75
+"""A Unix socket's path has room for 107 octets; ours add a file's name and HAProxy's suffix while it binds."""
 SYSCTLS = {
     "ipv4/ip_nonlocal_bind": "1",
     "ipv6/ip_nonlocal_bind": "1",

@@ -92,7 +92,7 @@ class Bench:
             async def whole() -> bool:
                 found = await api.placement(service["uuid"])
                 ready = [p for p in found["placements"] if p["state"] == "ready"]
-                gone = host if kind in ("kill", "host") else []
+                gone = {"kill": [owner], "host": host}.get(kind, [])
                 settled = found["armed"] and found["answers"] not in ("", *gone)
                 return bool(
                     settled and len(ready) == engines == len(found["placements"]) and len(found["succession"]) > 1

@@ -1,10 +1,10 @@
-"""Health monitors: what an engine can't run is said when it is written, not when a pool fails by it."""
+"""Health monitors: what an engine would choke on is refused when it is written. (Kinds not run yet: `objects.acts`.)"""
 
 from __future__ import annotations
 
 import re
 
-from shoal.controller.desired import monitor_kind, runnable
+from shoal.controller.desired import monitor_kind
 from shoal.wire.desired import REQUEST_LINE
 
 from .change import Around, Change
@@ -16,10 +16,6 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 def check(change: Change, around: Around) -> None:
     monitor = change.document
     kind = monitor_kind(monitor["type"])
-    if not runnable(monitor["type"]):
-        change.warnings.append(
-            f"Health monitors of type {kind} can't be run yet: pools that refer to it are served without it."
-        )
     member = {"HTTP": "http_monitor", "HTTPS": "https_monitor"}.get(kind)
     if member is not None and member in monitor:
         _request(change, f"{member}.http_request", monitor[member].get("http_request", ""))

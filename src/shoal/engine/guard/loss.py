@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-MEMORY = 1 / 32
-"""Weight of one datagram: some three seconds of heartbeats are remembered."""
+RISE, FALL = 1 / 8, 1 / 32
+"""Weight of one datagram lost, and of one that came: caution comes at once and goes after some three seconds."""
 FALSE_ALARM = 1e-5
 """The share of moments at which silence by chance alone would be taken for death."""
 NEGLIGIBLE = 0.04
@@ -29,7 +29,7 @@ class Loss:
         gap = number - self._number - 1
         if self._number and 0 <= gap <= GAP_MAX and now - self._at < GAP_S_MAX:
             for lost in (*(1.0,) * gap, 0.0):
-                self.share += MEMORY * (lost - self.share)
+                self.share += (RISE if lost else FALL) * (lost - self.share)
             self._judge()
         if gap >= 0 or number < self._number - GAP_MAX:  # not one that was overtaken; or the sender began anew
             self._number, self._at = number, now

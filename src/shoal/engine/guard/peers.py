@@ -17,7 +17,7 @@ import msgspec
 
 from shoal.engine.guard import ENGINE_PORT
 from shoal.engine.guard.exchange import Flows, FlowsWanted
-from shoal.engine.guard.loop import Loop
+from shoal.engine.guard.loop import Loop, Timer
 from shoal.engine.guard.loss import Loss
 from shoal.ownership.events import Heartbeat, PeerMessage, Resign
 from shoal.wire.desired import Peer
@@ -68,6 +68,7 @@ class PeerNetwork:
         self._sessions: dict[str, socket.socket] = {}
         self._connecting: dict[str, socket.socket] = {}
         self._buffers: dict[socket.socket, bytes] = {}
+        self._round: Timer | None = None
         self._accepted: dict[socket.socket, str] = {}
         self._encoder = msgspec.msgpack.Encoder()
         self._encoded: tuple[Message | None, bytes] = (None, b"")
@@ -100,10 +101,10 @@ class PeerNetwork:
         self.connect()
 
     def send(self, message: Message, to: str = "") -> None:
-        self._sent += 1
+        self._sent += not to  # what goes to one peer is no gap to the others
         if self._encoded[0] is not message:
             self._encoded = (message, self._encoder.encode(message))
-        data = self._signed(NUMBER.pack(self._sent) + self._encoded[1])
+        data = self._signed(NUMBER.pack(0 if to else self._sent) + self._encoded[1])
         if len(data) > DATAGRAM_BYTES_MAX:
             log.error("a message of %d bytes is too long for a datagram", len(data))
             return
@@ -172,6 +173,9 @@ class PeerNetwork:
             self._count(message.engine, NUMBER.unpack_from(body)[0])
 
     def _count(self, engine: str, number: int) -> None:
+        """``number`` 0 was meant for this engine alone and is not counted."""
+        if not number:
+            return
         loss = self._losses.setdefault(engine, Loss())
         before = loss.misses
         loss.hear(number, self._loop.now())
@@ -213,7 +217,13 @@ class PeerNetwork:
         self._begin(peer, connection)
 
     def _call_later(self) -> None:
-        self._loop.at(self._loop.now() + RECONNECT_S, self.connect)
+        """One round for all that are away, however many they are."""
+        if self._round is None or self._round.call is None:
+            self._round = self._loop.at(self._loop.now() + RECONNECT_S, self._call_again)
+
+    def _call_again(self) -> None:
+        self._round = None
+        self.connect()
 
     def _accept(self) -> None:
         while True:

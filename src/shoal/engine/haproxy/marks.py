@@ -36,7 +36,7 @@ class Marks:
         self._known = frozenset(map(word, vips))
 
     async def put(self, vips: Collection[str]) -> bool:
-        """Tell the worker that runs now. True when something was told."""
+        """Tell the worker that runs now. True when there was something to tell."""
         wanted = frozenset(map(word, vips))
         if wanted == self._known:
             return False
@@ -53,6 +53,6 @@ class Marks:
                 answer = str(error)
             if answer:  # no frontend that looks there, for one
                 log.info("%s: %s", command, answer)
-        told = self._known is not None or bool(wanted)
+        told = bool(wanted or self._known)
         self._known = wanted
         return told
