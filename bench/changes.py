@@ -23,7 +23,7 @@ from shoal.lab.api import Document
 
 NEW_SERVICE_LIMITS_MS = {100: 300, 1000: 1000}
 APPLIED = re.compile(r" applied \S+ by (\w+) in")
-WAYS = ("start", "reload", "runtime", "none")
+WAYS = ("start", "reload", "certificate", "runtime", "map", "none")
 """The costliest first: a change may be followed by smaller ones. "none": HAProxy had nothing to do, the guard had."""
 REST_S = 0.8
 """Longer than the engine's window for bursts."""

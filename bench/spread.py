@@ -1,7 +1,8 @@
 """What native spreading costs: the same service on two engines against one, keep-alive and close, paired (as root).
 
-A third side, two engines with a service each and half of the connections, has the second process and no spreading: on
-few cores that costs something by itself (fewer events per wake-up), and the limits are for what is asked of users.
+A third side, two engines with a service each and half of the connections each, has the second process and no
+spreading: it tells what forwarding costs from what a second process costs on few cores (fewer events per wake-up).
+
 CPU is that of everything a request passes: client, engines (HAProxy, agent, guard) and server. The owner's kernel
 forwards in the context of whoever sent the packet, so HAProxy's own CPU would not show it.
 """

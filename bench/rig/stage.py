@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 INSTALL_WITHIN_S = 300
 SERVICES_MAX = 1000
 """On an engine: what ``max_vs_per_se`` can be."""
-FILL_WITHIN_S = 480.0
+FILL_WITHIN_S = 900.0
 AT_ONCE = 4
 """Services made at the same time by `Stage.fill`."""
 NOISE = "This machine has {cpus} cores for load, proxies and servers alike: rates are indications, paired ratios count."
