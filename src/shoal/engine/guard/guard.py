@@ -34,6 +34,8 @@ ANNOUNCE_AFTER_S = (0.0, 0.05, 0.2, 1.0)
 REPORT_S = 1.0
 SPREAD_AFTER_RELEASE_S = 2.0
 """So long a former owner goes on passing on what neighbours that have not heard of the new one still send it."""
+PRUNE_AFTER_S = 1.0
+"""So long the flows of an engine that seems dead are left to it."""
 SPEAKING = (on.TakeVip, on.Announce)
 
 
@@ -239,6 +241,8 @@ class Guard:
             self._exchange.begin(effect.vip, effect.addresses, (self._start.engine, *effect.members, *effect.draining))
         elif self._spreader.spread(effect.vip) is None:
             self._exchange.end(effect.vip)
+        change = self._spreader.changes
+        self.loop.at(self.loop.now() + PRUNE_AFTER_S, lambda: self._spreader.prune(change))
 
     def _take(self, effect: on.TakeVip) -> None:
         for address in effect.addresses:
