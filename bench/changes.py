@@ -248,8 +248,9 @@ class Play:
         for services in sorted(self.options.services):
             try:
                 pair = [(address, 80) for address in self.servers[:2]]
-                await self.stage.fill(range(self.filled, services - 2), pair, self.group)
-                self.filled = max(self.filled, services - 2)
+                wanted = services - 2 - self.made - self.options.repeat  # the new ones are of the number, too
+                await self.stage.fill(range(self.filled, wanted), pair, self.group)
+                self.filled = max(self.filled, wanted)
                 found[f"services_{services}"] = await self.classes(services)
             except (TimeoutError, ShoalError) as error:
                 found[f"services_{services}"] = {"failed": f"{type(error).__name__}: {error}"[:300]}

@@ -168,6 +168,16 @@ async def test_a_removed_server_that_is_busy_is_deleted_by_the_next_agent_too(la
     await asyncio.gather(*waiting)
 
 
+async def test_a_master_that_a_reload_runs_anew_is_not_taken_for_dead_by_an_agent_that_adopted_it(lab: Lab) -> None:
+    since = len(lab.controller.heard)
+    lab.kill_agent()
+    await lab.controller.hear(messages.Hello, since=since)
+    for port in range(8001, 8009):
+        applied = await lab.controller.push(settings(), vip(), ONE, service("more", port=port, pool=POOL))
+        assert applied.how == "reload"
+    assert "can't be brought in line" not in (lab.home / "agent.log").read_text()
+
+
 async def test_ratio_and_state_of_servers_and_names_need_no_reload(lab: Lab) -> None:
     for changed in (
         service(pool=pool(monitors=PATIENT, servers=servers(a={"ratio": 4}))),

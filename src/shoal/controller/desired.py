@@ -184,8 +184,14 @@ def vip_part(intent: VipIntent, record: VipRecord, *, armed: bool) -> wire.Vip |
     """None while no engine can own it yet (its only engines are still being created)."""
     if not record.succession:
         return None
-    serving = [p.engine for p in record.placements if p.state in (PlacementState.ASSIGNED, PlacementState.READY)]
     owner = record.succession[0]
+    # An engine gets connections once it has acknowledged that it is to serve: before that it may still be at work on an
+    # older state, in which it left the VIP.
+    serving = [
+        p.engine
+        for p in record.placements
+        if p.state is PlacementState.READY or (p.state is PlacementState.ASSIGNED and p.engine == owner)
+    ]
     return wire.Vip(
         id=intent.id,
         addresses=(intent.address,),

@@ -43,6 +43,9 @@ from .view import View
 log = logging.getLogger("shoal.reconciler")
 
 REVIEW_INTERVAL_S = 10.0
+PAUSE_S_MAX = 0.25
+"""After a plan others get as long as it took, up to this: each turn of the loop would otherwise wait for a plan, and a
+request takes some twenty turns."""
 ROUNDS_MAX = 8
 """Plans in a row for one group before others get their turn (a plan can make the next one necessary)."""
 VIP_TYPES = ("virtualservice", "vsvip")
@@ -171,7 +174,11 @@ class Reconciler:
     async def _settle(self, group: str) -> None:
         for _ in range(ROUNDS_MAX):
             try:
-                if not await self.reconcile(group):
+                began = self._clock.monotonic()
+                written = await self.reconcile(group)
+                if took := self._clock.monotonic() - began:
+                    await asyncio.sleep(min(took, PAUSE_S_MAX))
+                if not written:
                     return
             except Conflict as conflict:
                 log.warning("group %s: %s", group, conflict)

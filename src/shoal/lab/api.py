@@ -47,8 +47,11 @@ class Api:
         await self._client.aclose()
 
     async def call(self, method: str, path: str, body: Document | None = None) -> Any:
-        """Raises Refusal for anything but 2xx."""
-        answer = await self._client.request(method, f"/api/{path}", json=body, headers=self._headers)
+        """Raises Refusal for anything but 2xx, and when nobody answers."""
+        try:
+            answer = await self._client.request(method, f"/api/{path}", json=body, headers=self._headers)
+        except httpx.HTTPError as error:
+            raise Refusal(f"{method} {path}: no answer: {error or type(error).__name__}") from error
         if not 200 <= answer.status_code < 300:
             raise Refusal(f"{method} {path}: {answer.status_code} {answer.text}")
         return answer.json() if answer.content else None

@@ -35,6 +35,8 @@ WARM_UP_S = 2.0
 SETTLE_S = 2.0
 LOAD_ENDS_WITHIN_S = 60.0
 FAILURES_KEPT_MAX = 500
+TAKEN_OVER = " ms after"
+"""Stands in the events of unplanned changes of owner, and in no others."""
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +77,8 @@ class Result(msgspec.Struct, kw_only=True):
     load: dict[str, Count] = {}
     failures: list[Failure] = []
     idle: list[Failure] = []
+    takeovers: list[str] = []
+    """Engines that took a VIP over by themselves: no change asks for that, a starved machine may cause it."""
     change_log: list[Change] = []
     move_log: list[Move] = []
 
@@ -150,9 +154,9 @@ def main(*, quick: bool, as_json: bool, data_dir: Path | None, seed: int | None,
             raise
         result.verdict = f"not finished: {cause}"
     except KeyboardInterrupt:
-        console.print("Stopped.")
-        return 130
+        result.verdict = "stopped"
     finally:
+        _keep_logs(folder, file, wanted=not result.passed)
         system.stop(folder, None, purge=own)
         if own:
             shutil.rmtree(folder, ignore_errors=True)
@@ -162,6 +166,16 @@ def main(*, quick: bool, as_json: bool, data_dir: Path | None, seed: int | None,
     if as_json:
         print(msgspec.json.encode(result).decode(), flush=True)
     return 0 if result.passed else 1
+
+
+def _keep_logs(folder: Path, file: Path, *, wanted: bool) -> None:
+    """Beside the result: what the engines and the controller said. Engines' folders go with the engines."""
+    logs = file.with_suffix(".logs")
+    shutil.rmtree(logs, ignore_errors=True)
+    for log in [] if not wanted else [folder / "controller.log", *folder.glob("engines/*/*.log")]:
+        if log.is_file():
+            logs.mkdir(exist_ok=True)
+            shutil.copyfile(log, logs / (log.name if log.parent == folder else f"{log.parent.name}-{log.name}"))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -179,10 +193,14 @@ def _tell(console: Console, result: Result, file: Path) -> None:
         )
     for failure in (result.failures + result.idle)[:20]:
         at = time.strftime("%H:%M:%S", time.gmtime(failure.at))
-        console.print(f"  [red]{at}.{int(failure.at % 1 * 1000):03d} {failure.target}: {failure.why}[/red]")
+        console.print(
+            f"  [red]{at}.{int(failure.at % 1 * 1000):03d} {failure.target}: {failure.why} {failure.reset_by}[/red]"
+        )
     for move in result.move_log:
         if move.why:
             console.print(f"  [yellow]{move.kind} {move.what}: {move.why}[/yellow]")
+    if result.takeovers:
+        console.print(f"  [yellow]{len(result.takeovers)} unplanned takeovers, such as: {result.takeovers[0]}[/yellow]")
     console.print(f"  ways: {result.ways}")
     console.print(f"  by kind: {result.kinds}")
     style = "green" if result.passed else "red"
@@ -222,8 +240,15 @@ async def _certify(folder: Path, url: str, password: str, console: Console, resu
                 await reading
             result.changes, result.kinds, result.moves = changes.counts(), changes.ways(), moves.counts()
             result.change_log, result.move_log = changes.log, moves.log
+            with contextlib.suppress(Refusal):  # whatever has ended the run is told elsewhere
+                result.takeovers = await _takeovers(api)
         result.verdict = _judge(result, scale, complete=watch.complete)
         result.passed = result.verdict.startswith("passed")
+
+
+async def _takeovers(api: Api) -> list[str]:
+    events = (await api.get("analytics/logs?type=2&filter=eq(event_id,[vs_add_se])&page_size=200"))["results"]
+    return [text for event in events if TAKEN_OVER in (text := event["event_description"])]
 
 
 @contextlib.asynccontextmanager

@@ -11,12 +11,15 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import socket
 import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
+
+from .resets import Resets
 
 CONNECT_WITHIN_S = 15.0
 ANSWER_WITHIN_S = 20.0
@@ -49,12 +52,13 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """``at`` in seconds since the epoch; ``began`` so many seconds before it."""
+    """``at`` in seconds since the epoch; ``began`` so many seconds before it. ``reset_by``: the MAC whose reset came."""
 
     at: float
     target: str
     why: str
     began: float
+    reset_by: str = ""
 
 
 class Count(msgspec.Struct):
@@ -146,6 +150,7 @@ class Client:
             "echo": self.echo,
         }
         self.link: Link | None = None
+        self.port = 0
 
     async def run(self) -> None:
         step = self.steps[self.target.kind]
@@ -158,13 +163,17 @@ class Client:
             except (Cut, OSError, TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
                 self.count.failed += 1
                 why = str(error) if isinstance(error, Cut) else _words(error, "under way")
-                self.load.failures.append(Failure(time.time(), self.target.name, why, round(time.time() - began, 3)))
+                self.load.failures.append(self._failure(why, began))
                 if self.link is not None:
                     self.link.drop()
                     self.link = None
                 await asyncio.sleep(AFTER_FAILURE_S)
         if self.link is not None:
             self.link.drop()
+
+    def _failure(self, why: str, began: float) -> Failure:
+        now = time.time()
+        return Failure(now, self.target.name, why, round(now - began, 3), self.load.resets.sender(self.port))
 
     async def _pause(self) -> None:
         """Mostly short, sometimes so long that an idle connection sees a change pass."""
@@ -180,11 +189,18 @@ class Client:
 
     async def _connect(self) -> Link:
         began = time.monotonic()
-        context = self.load.tls if self.target.tls else None
+        context, at = self.load.tls if self.target.tls else None, (self.target.host, self.target.port)
+        plain = socket.socket()
+        plain.setblocking(False)
+        plain.bind(("", 0))  # so that the port is known of a connection that fails, too
+        self.port = plain.getsockname()[1]
         try:
             async with asyncio.timeout(CONNECT_WITHIN_S):
-                link = Link(*await asyncio.open_connection(self.target.host, self.target.port, ssl=context))
+                await asyncio.get_running_loop().sock_connect(plain, at)
+                name = self.target.host if context else None
+                link = Link(*await asyncio.open_connection(sock=plain, ssl=context, server_hostname=name))
         except (OSError, TimeoutError) as error:
+            plain.close()
             raise Cut(f"connection: {type(error).__name__} {error}".strip()) from error
         self.count.connections += 1
         self._took(began)
@@ -209,7 +225,7 @@ class Client:
     def _idle_close(self, why: str) -> None:
         assert self.link is not None
         self.count.idle_closes += 1
-        self.load.idle.append(Failure(time.time(), self.target.name, why, 0.0))
+        self.load.idle.append(self._failure(why, time.time()))
         self.link.drop()
         self.link = None
 
@@ -322,12 +338,14 @@ class Load:
         self.failures: list[Failure] = []
         self.idle: list[Failure] = []
         self.stopping = asyncio.Event()
+        self.resets = Resets()
         self.tls = ssl.create_default_context()
         self.tls.check_hostname = False
         self.tls.verify_mode = ssl.CERT_NONE
 
     async def run(self) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.stopping.set)
+        self.resets.start()
         async with asyncio.TaskGroup() as tasks:
             reporter = tasks.create_task(self._report())
             async with asyncio.TaskGroup() as clients:
@@ -336,6 +354,7 @@ class Load:
                         rng = random.Random(f"{self._plan.seed}/{target.name}/{number}")
                         clients.create_task(Client(target, self, rng).run())
             reporter.cancel()
+        self.resets.stop()
         self._tell(last=True)
 
     async def _report(self) -> None:

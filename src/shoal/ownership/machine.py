@@ -566,7 +566,9 @@ class _Turn:
         def ready(engine: str) -> bool:
             return known.alive_and_able(state, engine, self.now) and vip.id in state.peers[engine].entries
 
-        replaced = "" if state.engine in vip.members else vip.owner  # whose place this engine took, back or not
+        replaced = (
+            "" if state.engine in (*vip.members, *vip.draining) else vip.owner
+        )  # whose place this engine took, back or not
         away = (state.engine, replaced, *vip.draining)
         others = [m for m in vip.members if m not in away and ready(m)]
         here = state.engine not in vip.draining or not others

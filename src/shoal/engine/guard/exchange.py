@@ -73,8 +73,15 @@ class _Answer:
 class _Collection:
     def __init__(self, turn: int, addresses: tuple[str, ...], engines: Iterable[str], began: float) -> None:
         self.turn, self.addresses, self.began, self.asked_at = turn, addresses, began, began
-        self.answers = {(engine, address): _Answer() for engine in engines for address in addresses}
+        self.engines = tuple(engines)
+        self.last = False
+        """This is the second round, for connections that came while the first was answered."""
         self.flows = 0
+        self.answers: dict[tuple[str, str], _Answer] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        self.answers = {(engine, address): _Answer() for engine in self.engines for address in self.addresses}
 
     def missing(self) -> list[str]:
         return list(dict.fromkeys(engine for (engine, _), answer in self.answers.items() if not answer.whole))
@@ -159,6 +166,14 @@ class Exchange:
             if missing and now >= collection.asked_at + AGAIN_S:
                 collection.asked_at = now
                 self._ask(vip, collection)
+            self._loop.at(now + REVIEW_S, lambda: self._review(vip, collection))
+            return
+        if not collection.last and age < ASK_S_MAX:
+            self._turn += 1
+            collection.turn, collection.asked_at, collection.last = self._turn, now, True
+            collection.flows = 0
+            collection.forget()
+            self._ask(vip, collection)
             self._loop.at(now + REVIEW_S, lambda: self._review(vip, collection))
             return
         if missing:

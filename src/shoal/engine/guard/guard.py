@@ -32,6 +32,10 @@ log = logging.getLogger("shoal.guard")
 ANNOUNCE_AFTER_S = (0.0, 0.05, 0.2, 1.0)
 """One lost announcement costs a neighbour tens of seconds."""
 REPORT_S = 1.0
+SPREAD_AFTER_RELEASE_S = 2.0
+"""So long a former owner goes on passing on what neighbours that have not heard of the new one still send it."""
+PRUNE_AFTER_S = 1.0
+"""So long the flows of an engine that seems dead are left to it."""
 SPEAKING = (on.TakeVip, on.Announce)
 
 
@@ -46,8 +50,10 @@ class Guard:
         self._timer: Timer | None = None
         self._held: dict[str, tuple[str, ...]] = {}
         self._rounds: dict[str, int] = {}
+        self._former: dict[str, int] = {}
         self._vips: set[str] = set()
         self._idle_s = 600
+        self._releases = 0
         self._stopping = False
         self._claims = ClaimFile(directory / "claims.json")
         kernel.set_sysctls()
@@ -229,10 +235,14 @@ class Guard:
         return True
 
     def _spread(self, effect: on.Spread) -> None:
+        if self._former.pop(effect.vip, None) is not None:
+            self._spreader.drop(effect.vip)  # what was passed on is over: whose flows these are has to be asked anew
         if self._spreader.set(effect):
             self._exchange.begin(effect.vip, effect.addresses, (self._start.engine, *effect.members, *effect.draining))
         elif self._spreader.spread(effect.vip) is None:
             self._exchange.end(effect.vip)
+        change = self._spreader.changes
+        self.loop.at(self.loop.now() + PRUNE_AFTER_S, lambda: self._spreader.prune(change))
 
     def _take(self, effect: on.TakeVip) -> None:
         for address in effect.addresses:
@@ -248,8 +258,20 @@ class Guard:
             self._held[effect.vip] = left
         else:
             self._held.pop(effect.vip, None)
-            self._spreader.drop(effect.vip)
             self._exchange.end(effect.vip)
+            self._pass_on(effect.vip)
+
+    def _pass_on(self, vip: str) -> None:
+        """Keep spreading for a moment: packets on their way here are for connections that live on other engines."""
+        self._releases += 1
+        turn = self._former[vip] = self._releases
+
+        def end() -> None:
+            if self._former.get(vip) == turn:
+                del self._former[vip]
+                self._spreader.drop(vip)
+
+        self.loop.at(self.loop.now() + SPREAD_AFTER_RELEASE_S, end)
 
     def _announce(self, vip: str, addresses: tuple[str, ...]) -> None:
         """A new announcement replaces the rest of an older one."""

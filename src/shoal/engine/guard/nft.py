@@ -142,7 +142,10 @@ table {RESETS} {{
 
 
 def sharing(interface: str, mac: str, idle_s: int) -> str:
-    """The rules of the spreading itself. ``idle_s``: how long a flow lives without a packet; a SYN's only `SYN_S`."""
+    """The rules of the spreading itself. ``idle_s``: how long a flow lives without a packet; a SYN's only `SYN_S`.
+
+    While flows are being asked for the table is not believed: it may know them from an earlier time.
+    """
 
     def to_its_bucket(timeout_s: int) -> str:
         return f"""
@@ -160,8 +163,8 @@ table {TABLE} {{
     ip frag-off & 0x3fff != 0 ip daddr vmap @ask
     ip protocol != tcp accept
     tcp flags & (syn|ack) == syn goto fresh
-    ether daddr set {FLOW} map @flows goto known
     ip daddr @asking ip daddr vmap @ask
+    ether daddr set {FLOW} map @flows goto known
     goto pick
   }}
   chain known {{

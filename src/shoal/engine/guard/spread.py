@@ -11,6 +11,7 @@ from shoal.ownership.events import Spread
 ASK_S_MAX = 10
 """The kernel ends the asking by itself after this time."""
 
+Macs = set[str]
 Flow = tuple[str, int, int]
 """(client's address, client's port, the VIP's port)."""
 
@@ -28,6 +29,7 @@ class Spreader:
         self._askers: set[str] = set()
         self._live: set[str] = {mac}
         self._spreads: dict[str, Spread] = {}
+        self.changes = 0
         self._tables: dict[str, tuple[str, ...]] = {}  # address -> MACs by bucket
         self._asked: dict[str, tuple[str, ...]] = {}  # address -> MACs that get what nobody knows
 
@@ -75,14 +77,17 @@ class Spreader:
             self._apply(self._leave(spread))
 
     def load(self, address: str, engine: str, flows: Iterable[Flow], idle_s: int) -> None:
-        """These flows to ``address`` are ``engine``'s. A flow that is in the table already stays as it is."""
+        """These flows to ``address`` are ``engine``'s, whatever the table says: what it knows of the time before this
+        engine spread the VIP is stale, and a socket is not."""
         mac = self._macs.get(engine)
         if mac is None:
             return
         keys = [f"{client} . {port} . {address} . {service}" for client, port, service in flows]
         if keys and not self._adds(mac, keys, idle_s):
-            for key in keys:  # one of them has been begun anew meanwhile, and lives elsewhere
-                self._adds(mac, [key], idle_s)
+            for key in keys:
+                if not self._adds(mac, [key], idle_s):
+                    self._nft.tries(f"delete element {TABLE} flows {{ {key} }}".encode())
+                    self._adds(mac, [key], idle_s)
 
     def _adds(self, mac: str, keys: list[str], idle_s: int) -> bool:
         elements = ", ".join(f"{key} timeout {idle_s}s : {mac}" for key in keys)
@@ -100,13 +105,27 @@ class Spreader:
     def _gone(self, addresses: tuple[str, ...]) -> str:
         return "".join(self._table(address, ()) + self._ask(address, ()) for address in addresses)
 
+    def prune(self, change: int) -> None:
+        """Flows of engines that are in no spread any more are dealt anew, unless something changed since ``change``.
+
+        Called a moment after the change: an engine that only seemed dead keeps its connections.
+        """
+        if change == self.changes:
+            live = self._present()
+            self._run(set_batch("live", self._live, live))
+            self._live = live
+
     def _apply(self, text: str) -> None:
+        self.changes += 1
+        live = self._live | self._present()
+        self._run(text + set_batch("live", self._live, live))
+        self._live = live
+
+    def _present(self) -> Macs:
         engines = {self._engine}
         for spread in self._spreads.values():
             engines.update(spread.members, spread.draining)
-        live = {self._macs[e] for e in engines if e in self._macs}
-        self._run(text + set_batch("live", self._live, live))
-        self._live = live
+        return {self._macs[e] for e in engines if e in self._macs}
 
     def _table(self, address: str, new: tuple[str, ...]) -> str:
         old = self._tables.get(address, ())

@@ -265,6 +265,7 @@ class Control:
                 await self.process.start(config)
                 self._lingering.clear()
             except Broken as error:
+                self._config = ""  # which of the two runs is not known: nothing less than a reload will do next
                 culprits = self._culprits(good, str(error))
                 if not culprits:
                     raise

@@ -63,6 +63,9 @@ class Process:
         self.master = 0
         self.worker = 0
         self._crowded_since = 0.0
+        self._master_born = 0
+        """When an adopted master was started. Its command line can't tell: it is empty while a reload runs the master
+        anew, and a master taken for dead then would leave a change half made."""
         self.begun = asyncio.Event()
         """Set while there is a master to watch."""
 
@@ -70,7 +73,7 @@ class Process:
         """Whether the master lives."""
         if self._child is not None:
             return self._child.poll() is None
-        return self.master > 0 and self._is_ours(self.master)
+        return self.master > 0 and _born(self.master) == self._master_born
 
     async def adopt(self) -> bool:
         """Take over an HAProxy that an earlier agent left serving; False when there is none."""
@@ -85,6 +88,7 @@ class Process:
             os.kill(record.pid, signal.SIGKILL)  # a master whose worker does not answer serves no one
             return False
         self.master, self.worker, self._digest = record.pid, worker, record.digest
+        self._master_born = _born(record.pid)
         self.begun.set()
         return True
 
@@ -147,7 +151,7 @@ class Process:
             children = Path(f"/proc/{self.master}/task/{self.master}/children").read_text().split()
         except OSError:
             return []
-        return sorted((pid for pid in map(int, children) if pid != self.worker and self._is_ours(pid)), key=_age)
+        return sorted((pid for pid in map(int, children) if pid != self.worker and self._is_ours(pid)), key=_born)
 
     def make_room(self) -> None:
         """For one more old worker. Raises Crowded while there is none.
@@ -264,13 +268,13 @@ class Process:
             return log.read().decode(errors="replace")
 
 
-def _age(pid: int) -> tuple[int, int]:
-    """(start in clock ticks since boot, pid): processes of one parent in the order of their start."""
+def _born(pid: int) -> int:
+    """Its start, in clock ticks since boot; 0 for none that runs."""
     try:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(after_name[19]), pid
+        return 0 if after_name[0] == "Z" else int(after_name[19])
     except (OSError, IndexError):
-        return 0, pid
+        return 0
 
 
 def _digest(config: str) -> str:
