@@ -77,7 +77,7 @@ class Bench:
         service, engines = self.services[mode], MODES[mode]
         async with Api(self.url, PASSWORD) as api:
             owner = (await api.placed(service["uuid"], engines))["answers"]
-            host = await self._neighbours(api, owner)
+            host = await self._neighbours(api, owner) if kind == "host" else [owner]
         if not controller:
             self.kill_controller()
         probing = asyncio.create_task(lab.probe("client", service["address"], 80, PROBE_S))
