@@ -152,9 +152,10 @@ def test_a_lease_that_ended_cannot_be_renewed(guards: Lab) -> None:
     """Compare and set in this kernel: what the whole fence rests on."""
     script = (
         "import time\n"
-        "from shoal.engine.guard.nft import Lease, Nft, ruleset\n"
+        "from shoal.engine.guard.lease import Lease\n"
+        "from shoal.engine.guard.nft import Nft, ruleset\n"
         "nft = Nft(); nft.run(ruleset('eth0', '02:00:00:00:00:01', 60, 1000).encode())\n"
-        "lease = Lease(nft, 'eth0'); lease.set_length(60)\n"
+        "lease = Lease(nft); lease.set_length(60)\n"
         "said = [lease.renew()]\n"
         "lease.acquire()\n"
         "for _ in range(4): time.sleep(0.03); said.append(lease.renew())\n"

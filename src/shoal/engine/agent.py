@@ -135,7 +135,7 @@ class Agent:
                 self._due_at = time.monotonic() + APPLY_INTERVAL_S
                 self._wanted.set()
             except (Broken, OSError) as error:
-                log.error("HAProxy can't be brought in line: %s", error)
+                log.error("this engine can't be brought in line: %s", error)
                 self._due_at = time.monotonic() + FAILURE_RETRY_S
                 self._wanted.set()
 
@@ -154,7 +154,7 @@ class Agent:
         if result.how == "reload":
             self._due_at = began + APPLY_INTERVAL_S
         if settings is not None:  # only now: what the guard claims must be served
-            self._guard.want(Desired.of(settings, vips))
+            await self._guard.want(Desired.of(settings, vips))
         self._applied = root
         self._meter.wake()
         took_ms = (time.monotonic() - began) * 1000

@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ CONNECT_RETRY_S = 0.01
 RESTART_AFTER_S = 2.0
 LINE_BYTES_MAX = 4 * 1024 * 1024
 STOP_WITHIN_S = 2.0
+DONE_WITHIN_S = 3.0
 
 
 class GuardLink:
@@ -34,16 +36,26 @@ class GuardLink:
         self._on_changed = on_changed
         self._on_report = on_report
         self._desired: Desired | None = None
+        self._done = asyncio.Event()
         self._writer: asyncio.StreamWriter | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = False
         self._ended = asyncio.Event()
         self._decoder = msgspec.json.Decoder(FromGuard)
 
-    def want(self, desired: Desired) -> None:
-        """Tell the guard now, and again whenever it is connected anew."""
-        self._desired = desired
-        self._tell(desired)
+    async def want(self, desired: Desired) -> None:
+        """Tell the guard now, and again whenever it is connected anew; returns when it has done what it was told.
+
+        Raises TimeoutError after `DONE_WITHIN_S`: whether it was done is not known then.
+        """
+        self._desired = msgspec.structs.replace(desired, turn=uuid.uuid4().hex)
+        self._done.clear()
+        self._tell(self._desired)
+        try:
+            async with asyncio.timeout(DONE_WITHIN_S):
+                await self._done.wait()
+        except TimeoutError:
+            raise TimeoutError(f"the guard has not answered within {DONE_WITHIN_S:g} s; see guard.log") from None
 
     def _tell(self, message: ToGuard) -> None:
         if self._writer is not None and not self._writer.is_closing():
@@ -80,6 +92,8 @@ class GuardLink:
                     self._on_changed(message)
                 else:
                     self._on_report(message)
+                    if self._desired is not None and message.told == self._desired.turn:
+                        self._done.set()
         finally:
             self._writer = None
             writer.close()

@@ -40,6 +40,8 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
     """Signs what guards say to one another; messages signed otherwise are dropped."""
     idle_s: int = 600
     """How long a spread flow lives without a packet."""
+    turn: str = ""
+    """Told back in `Report.told` when it has been done."""
 
     @classmethod
     def of(cls, settings: Settings, vips: tuple[Vip, ...]) -> Desired:
@@ -63,6 +65,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
     isolated: bool = False
     alive_members: dict[str, tuple[str, ...]] = {}
     """VIP id -> the engines it spreads over now (for the VIPs it owns)."""
+    told: str = ""
+    """``turn`` of the last `Desired` that was done."""
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True, tag="changed"):

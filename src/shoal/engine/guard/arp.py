@@ -7,13 +7,15 @@ import logging
 import socket
 import struct
 
+from shoal.engine.guard.nft import ALIVE
+
 log = logging.getLogger("shoal.guard.arp")
 
 ETH_P_ARP = 0x0806
 BROADCAST = b"\xff" * 6
 NOBODY = b"\0" * 6
 REQUEST, REPLY = 1, 2
-SO_ATTACH_FILTER = 26
+SO_ATTACH_FILTER, SO_MARK = 26, 36
 FRAME = struct.Struct("!6s6sHHHBBH6s4s6s4s")
 
 # Classic BPF: keep the frame if the ARP operation (2 bytes at 20) is a reply; nobody is woken by others' questions.
@@ -58,6 +60,7 @@ class ArpSocket:
         self._socket.setsockopt(
             socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", len(REPLIES_ONLY), ctypes.addressof(memory))
         )
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_MARK, ALIVE)
         self._socket.bind((interface, ETH_P_ARP))
         self._socket.setblocking(False)
         self.mac: bytes = self._socket.getsockname()[4]

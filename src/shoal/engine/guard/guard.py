@@ -16,9 +16,10 @@ from shoal.engine.guard.arp import ArpSocket
 from shoal.engine.guard.claims import ClaimFile
 from shoal.engine.guard.exchange import Exchange, Flows, FlowsWanted
 from shoal.engine.guard.haproxy import HaproxyCheck
+from shoal.engine.guard.lease import Lease
 from shoal.engine.guard.loop import Loop, Timer
 from shoal.engine.guard.netlink import Addresses, LinkMonitor
-from shoal.engine.guard.nft import Lease, Nft, NftError, ruleset, set_batch, sharing
+from shoal.engine.guard.nft import Nft, NftError, ruleset, set_batch, sharing
 from shoal.engine.guard.peers import Message, PeerNetwork
 from shoal.engine.guard.revive import Revive
 from shoal.engine.guard.sockets import Sockets
@@ -53,6 +54,7 @@ class Guard:
         self._former: dict[str, int] = {}
         self._vips: set[str] = set()
         self._idle_s = 600
+        self._told = ""
         self._releases = 0
         self._stopping = False
         self._claims = ClaimFile(directory / "claims.json")
@@ -64,7 +66,7 @@ class Guard:
         mac = self._mac = self._arp.mac.hex(":")
         self._nft = Nft()
         self._nft.run_soon(ruleset(start.interface, mac, self._idle_s, start.flows_max).encode())
-        self._lease = Lease(self._nft, start.interface)
+        self._lease = Lease(self._nft)
         self._spreader = Spreader(self._nft, start.engine, start.interface, mac)
         self._link = LinkMonitor(start.interface)
         self._peers = PeerNetwork(
@@ -168,6 +170,7 @@ class Guard:
         self._prepare(message)
         self.feed(on.Told(message))
         self._peers.meet()
+        self._told = message.turn
         self._report()
 
     def _prepare(self, desired: Desired) -> None:
@@ -299,7 +302,7 @@ class Guard:
     # --- reports ---
 
     def _report(self) -> None:
-        self._agent.send(report(self._state, self.loop.now()))
+        self._agent.send(replace(report(self._state, self.loop.now()), told=self._told))
 
     def _report_on(self) -> None:
         self._report()

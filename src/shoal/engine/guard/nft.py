@@ -1,4 +1,4 @@
-"""nftables without a fork: the kernel lease that fences the dead, and the spreading of flows over an engine's peers.
+"""nftables without a fork: the fence that silences the dead, and the spreading of flows over an engine's peers.
 
 Source of the mechanisms and their figures: docs/architecture.md, "The data path".
 """
@@ -14,10 +14,12 @@ log = logging.getLogger("shoal.guard.nft")
 
 TABLE = "netdev shoal"
 RESETS = "inet shoal"
-LIFE = "netdev shoal_life"
+LIFE = "arp shoal_life"
 """Owned by this process (``flags owner``): the kernel removes it the moment the process is gone, however it ends."""
 ALIVE = 0x5A0B
-"""The mark of ARP that leaves while the process lives."""
+"""The mark of ARP that leaves while the process lives: the kernel's by a rule, the guard's own by its socket."""
+LEASED = 0x5A0C
+"""What the lease is held for (`lease.py`): the only key of its set, compared with a packet's mark."""
 ASKED = 0x5A0A
 """The mark of a packet that was handed to every member: whoever has no socket for it keeps quiet."""
 BUCKETS = 256
@@ -80,7 +82,7 @@ def asker(mac: str) -> str:
 
 
 def ruleset(interface: str, mac: str, idle_s: int, flows_max: int) -> str:
-    """All tables, made anew in one transaction.
+    """All tables, made anew in one transaction; the lease's rules come after it.
 
     ``fence`` sits behind everything that can leave the interface, raw sockets too: ARP whose sender is a VIP passes
     only while the process exists and the lease lives. So a killed engine is silent at once, a frozen one when its
@@ -93,7 +95,7 @@ def ruleset(interface: str, mac: str, idle_s: int, flows_max: int) -> str:
 table {TABLE}
 delete table {TABLE}
 table {TABLE} {{
-  set lease {{ type ifname; flags timeout; }}
+  set lease {{ type mark; flags dynamic,timeout; size 64; }}
   set vips {{ type ipv4_addr; }}
   set spread {{ type ipv4_addr; }}
   set peers {{ type ether_addr; }}
@@ -111,10 +113,15 @@ table {TABLE} {{
   chain fresh {{ }}
   chain pick {{ }}
   chain out {{ }}
+  chain speaks {{
+    arp saddr ip != @vips accept
+    meta mark != {ALIVE:#x} drop
+    meta mark set {LEASED:#x} meta mark @lease accept
+    drop
+  }}
   chain fence {{
     type filter hook egress device "{interface}" priority 0; policy accept;
-    arp saddr ip @vips meta mark != {ALIVE:#x} drop
-    arp saddr ip @vips oifname != @lease drop
+    ether type arp goto speaks
   }}
   chain ingress {{
     type filter hook ingress device "{interface}" priority 0; policy accept;
@@ -125,9 +132,9 @@ table {TABLE} {{
 {sharing(interface, mac, idle_s)}
 table {LIFE} {{
   flags owner;
-  chain egress {{
-    type filter hook egress device "{interface}" priority -10; policy accept;
-    ether type arp meta mark set {ALIVE:#x}
+  chain output {{
+    type filter hook output priority -10; policy accept;
+    meta mark set {ALIVE:#x}
   }}
 }}
 table {RESETS}
@@ -185,33 +192,6 @@ table {TABLE} {{
   }}
 }}
 """
-
-
-class Lease:
-    """One element for the whole engine: the cost of renewing it does not depend on the number of VIPs (75 µs)."""
-
-    def __init__(self, nft: Nft, interface: str) -> None:
-        self._nft = nft
-        self._interface = interface
-        self.set_length(200)
-
-    def set_length(self, lease_ms: int) -> None:
-        element = f'element {TABLE} lease {{ "{self._interface}" }}'
-        new = f'add element {TABLE} lease {{ "{self._interface}" timeout {lease_ms}ms }}'
-        # `add` first, so that `delete` finds something: adding again would not refresh the time-out
-        self._acquire = f"add {element}; delete {element}; {new}".encode()
-        self._renew = f"delete {element}; {new}".encode()
-        self._drop = f"add {element}; delete {element}".encode()
-
-    def acquire(self) -> None:
-        self._nft.run(self._acquire)
-
-    def renew(self) -> bool:
-        """Compare and set in the kernel: False, and nothing is changed, if the lease has ended."""
-        return self._nft.tries(self._renew)
-
-    def drop(self) -> None:
-        self._nft.run(self._drop)
 
 
 def set_batch(name: str, old: Iterable[str], new: Iterable[str]) -> str:
