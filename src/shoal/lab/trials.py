@@ -60,13 +60,14 @@ class Bench:
     def stop(self) -> None:
         system.stop(self.options.data_dir, None, purge=True)
 
-    async def prepare(self, lab: Lab, api: Api) -> None:
+    async def prepare(self, lab: Lab, api: Api, **group: Any) -> None:
+        """``group``: more fields of both groups."""
         backends = [await lab.backend(f"web{n}") for n in (1, 2, 3)]
         servers = [(backend.address, backend.port) for backend in backends]
         await lab.node("client")
         for mode, engines in MODES.items():
             name = mode.lower().replace("_", "-")
-            body = {"name": name, "ha_mode": mode, "max_se": 100, "vs_scalein_timeout": 2}
+            body = {"name": name, "ha_mode": mode, "max_se": 100, "vs_scalein_timeout": 2, **group}
             await api.post("serviceenginegroup", body)
             service = await api.service(f"vs-{name}", servers, se_group_ref=f"/api/serviceenginegroup?name={name}")
             self.services[mode] = service
