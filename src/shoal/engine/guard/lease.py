@@ -1,26 +1,28 @@
 """The kernel lease that fences a frozen guard: what the engine says as a VIP's owner leaves only while it lives.
 
-It is an element with a time-out in an nftables set. Packets renew it, not transactions: the guard sends a frame to ``lo``
-whose mark says what to do, and a rule of the egress hook does it before the system call returns. That takes 2.4 us and
-no lock of nftables, so nothing else that works on the tables, and no load, can make a renewal late
-(docs/decisions/0008-packets-renew-the-lease.md).
+It is an element with a time-out in an nftables set. Packets renew it, not transactions: the guard sends itself a datagram
+over ``lo`` whose mark says what to do, and a rule of the egress hook does it before the system call returns. That takes
+a few microseconds and no lock of nftables, so nothing else that works on the tables, and no load, can make a renewal
+late (docs/decisions/0008-packets-renew-the-lease.md).
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 import socket
+import struct
 
 from shoal.engine.guard.nft import LEASED, TABLE, Nft
 
 log = logging.getLogger("shoal.guard.lease")
 
 ACQUIRE, RENEW, DROP = 0x5A10, 0x5A11, 0x5A12
-"""Marks of the frames."""
-FRAME = b"\0" * 12 + b"\x88\xb5" + b"\0" * 46
-"""Of the EtherType for local experiments (IEEE 802), to and from nobody: the stack drops it after the hook."""
-SO_MARK = 36
+"""Marks of the datagrams."""
+SO_ATTACH_FILTER, SO_MARK, IP_RECVERR = 26, 36, 11
+NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
+"""Classic BPF: keep no byte of what comes."""
 
 
 def rules(lease_ms: int) -> str:
@@ -53,25 +55,31 @@ class Lease:
 
     def acquire(self) -> None:
         """Whether or not there is one. Raises OSError."""
-        self._acquire.send(FRAME)
+        self._acquire.send(b"")
 
     def renew(self) -> bool:
         """Compare and set in the kernel: False, and nothing is changed, if the lease has ended."""
         try:
-            self._renew.send(FRAME)
+            self._renew.send(b"")
         except OSError as error:
-            if error.errno != errno.ENOBUFS:  # ENOBUFS: a rule has dropped the frame
+            if error.errno != errno.ENOBUFS:  # ENOBUFS: a rule has dropped the datagram
                 log.error("lease not renewed: %s", error)
             return False
         return True
 
     def drop(self) -> None:
         """One that has ended already is fine. Raises OSError."""
-        self._drop.send(FRAME)
+        self._drop.send(b"")
 
 
 def _marked(mark: int) -> socket.socket:
-    packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    packets.bind(("lo", 0))
-    packets.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
-    return packets
+    """Connected to itself. Not a packet socket: the kernel takes some 15 ms to close one, and when a killed guard's
+    descriptors are closed, the end of its sessions must come at once."""
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    datagrams.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+    datagrams.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)  # else a drop is not told
+    memory = ctypes.create_string_buffer(NOTHING)
+    datagrams.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(memory)))
+    datagrams.bind(("127.0.0.1", 0))
+    datagrams.connect(datagrams.getsockname())
+    return datagrams
