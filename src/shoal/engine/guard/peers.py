@@ -11,6 +11,7 @@ import hmac
 import logging
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
@@ -62,7 +63,8 @@ class PeerNetwork:
         self._peers: dict[str, Peer] = {}
         self._by_address: dict[str, str] = {}
         self._strangers: dict[str, tuple[str, float]] = {}
-        self._sent = 0
+        self._sent: Counter[str] = Counter()
+        """Datagrams by peer, as each counts the gaps in its own: who is left out for a moment has lost nothing."""
         self._losses: dict[str, Loss] = {}
         self._key = b""
         self._sessions: dict[str, socket.socket] = {}
@@ -87,6 +89,8 @@ class PeerNetwork:
     def know(self, peers: tuple[Peer, ...], key: bytes) -> None:
         """The peers in force, and the group's key; sessions with others end."""
         self._key = key
+        for new in {p.id for p in peers} - set(self._peers):  # what it said meanwhile was not counted, and not lost
+            self._losses.pop(new, None)
         self._peers = {p.id: p for p in peers if p.id != self._engine}
         self._by_address = {p.address: p.id for p in self._peers.values()}
         for peer in tuple(self._sessions):
@@ -101,16 +105,16 @@ class PeerNetwork:
         self.connect()
 
     def send(self, message: Message, to: str = "") -> None:
-        self._sent += not to  # what goes to one peer is no gap to the others
         if self._encoded[0] is not message:
             self._encoded = (message, self._encoder.encode(message))
-        data = self._signed(NUMBER.pack(0 if to else self._sent) + self._encoded[1])
-        if len(data) > DATAGRAM_BYTES_MAX:
-            log.error("a message of %d bytes is too long for a datagram", len(data))
-            return
         for peer, address in self._addresses():
             if to and peer != to:
                 continue
+            self._sent[peer] += 1
+            data = self._signed(NUMBER.pack(self._sent[peer]) + self._encoded[1])
+            if len(data) > DATAGRAM_BYTES_MAX:
+                log.error("a message of %d bytes is too long for a datagram", len(data))
+                return
             try:
                 self._datagrams.sendto(data, (address, ENGINE_PORT))
             except OSError as error:  # unreachable for now; silence is noticed by the peer
@@ -173,13 +177,14 @@ class PeerNetwork:
             self._count(message.engine, NUMBER.unpack_from(body)[0])
 
     def _count(self, engine: str, number: int) -> None:
-        """``number`` 0 was meant for this engine alone and is not counted."""
+        """``number`` 0 is not counted."""
         if not number:
             return
         loss = self._losses.setdefault(engine, Loss())
         before = loss.misses
         loss.hear(number, self._loop.now())
         if loss.misses != before:
+            log.info("%s loses %.0f %%: %d missed heartbeats mean death", engine, loss.share * 100, loss.misses)
             self._on_loss(engine, loss.misses)
 
     # --- sessions ---
