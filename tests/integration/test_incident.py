@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from shoal.clouds.addressing import Addressing
+from shoal.clouds.fabric import ip
+from shoal.clouds.namespaces import LAB
 from shoal.lab.api import Api
 from shoal.lab.network import Lab
 from shoal.lab.probe import Probed
@@ -115,3 +117,30 @@ def test_the_timeline_of_a_killed_engine(bench: Bench) -> None:
     serves = next((e for e in entries if e["what"] == "serves" and e["after_ms"] > 0), None)
     if serves is not None:  # the outage may fall between two probes
         assert serves["about"] == taker and takeover["took_ms"] <= serves["after_ms"], text
+
+
+def test_a_stranger_that_takes_a_vip_is_an_event(bench: Bench) -> None:
+    async def story() -> list[str]:
+        lab = Lab(bench.options.data_dir)
+        try:
+            async with Api(bench.url, PASSWORD) as api:
+                vip = (await api.get("vsvip?name=shop-vip"))["results"][0]["vip"][0]["ip_address"]["addr"]
+                await lab.node("thief")
+                thief = lab.fabric.addressing.namespace(f"{LAB}thief")
+                await ip("-n", thief, "addr", "add", f"{vip}/32", "dev", "eth0")
+
+                async def told() -> list[str]:
+                    query = "analytics/logs?type=2&filter=eq(event_id,[VIP_TWO_ANSWERERS,VIP_STRANGER])"
+                    found = (await api.get(query))["results"]
+                    return [event["event_description"] for event in found] if len(found) > 1 else []
+
+                events: list[str] = await api.until("two answer, one of them a stranger", told)
+                return events
+        finally:
+            await lab.close()
+
+    events = asyncio.run(story())
+    assert all(event.startswith("shop ") for event in events), events
+    found = incident(bench, "--since", "20s")
+    seen = {entry["what"] for entry in found["entries"] if entry["who"] == "prober" and entry["vip"] == "shop"}
+    assert {"two answer", "stranger"} <= seen, found

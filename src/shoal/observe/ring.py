@@ -96,7 +96,8 @@ class Recorder:
             log.warning("%s can't be written (%s): what happens is recorded in memory only", path, error)
             memory = mmap.mmap(-1, size)
         if memory[: _HEADER.size] != header:
-            memory[:] = bytes(size)
+            if memory[: _HEADER.size].strip(b"\0"):  # else it is new, and zero
+                memory[:] = bytes(size)
             memory[: _HEADER.size] = header
         last = max((record.number for record in _records(memory[:], slots)), default=0)
         made = cls(memory, slots, last)
