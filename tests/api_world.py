@@ -80,6 +80,9 @@ class FakeRuntime:
         self.scale += {"scaleout": 1, "scalein": -1}.get(operation, 0)
         return {"status": "in progress"}
 
+    async def incident(self, seconds: float, service: str = "") -> Document:
+        return {"seconds": seconds, "service": service}
+
     def events(self, filters: Mapping[str, Any]) -> list[Document]:
         names = filters.get("name")
         known = [

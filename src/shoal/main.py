@@ -45,7 +45,10 @@ def cli() -> None:
     "--vip-network", metavar="CIDR", help="Addresses for virtual services (default: derived from the data directory)."
 )
 @click.option("--detach", is_flag=True, help="Return when ready and go on in the background.")
-def up(data_dir: Path, listen: str, vip_network: str | None, detach: bool) -> None:
+@click.option(
+    "--probe/--no-probe", default=True, show_default=True, help="Ask every VIP all the time, as a client would."
+)
+def up(data_dir: Path, listen: str, vip_network: str | None, detach: bool, probe: bool) -> None:
     """Run the controller and its engines on this machine (as root).
 
     SHOAL_ADMIN_PASSWORD sets the first admin password; without it one is made and printed once.
@@ -53,7 +56,8 @@ def up(data_dir: Path, listen: str, vip_network: str | None, detach: bool) -> No
     from shoal.system import Options, launch, run
 
     _needs_root("up")
-    options = Options.parse(data_dir, listen, vip_network, os.environ.get("SHOAL_ADMIN_PASSWORD"))
+    password = os.environ.get("SHOAL_ADMIN_PASSWORD")
+    options = Options.parse(data_dir, listen, vip_network, password, probe=probe)
     console = Console(stderr=True, highlight=False)
     if detach:
         launch(options, console)
@@ -95,6 +99,49 @@ def shell(arguments: tuple[str, ...]) -> None:
     from shoal.shell.main import main as shell_main
 
     sys.exit(shell_main(list(arguments)))
+
+
+@cli.command()
+@data_dir_option
+@click.option("--controller", envvar="SHOAL_CONTROLLER", help="Where the API is (default: as the data directory says).")
+@click.option("--user", envvar="SHOAL_USER", default="admin", show_default=True)
+@click.option("--password", envvar="SHOAL_PASSWORD", help="Better in SHOAL_PASSWORD, or typed at the prompt.")
+@click.option("--ca", type=click.Path(exists=True, dir_okay=False), help="Verify the controller by this CA.")
+@click.option("--since", default="60s", show_default=True, help="How far back: seconds, or 90s, 10m, 1h.")
+@click.option("--virtualservice", default="", help="Only what concerns this one (name or uuid).")
+@click.option("--all", "everything", is_flag=True, help="Also what was before the incident's first sign.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def incident(
+    data_dir: Path,
+    controller: str | None,
+    user: str,
+    password: str | None,
+    ca: str | None,
+    since: str,
+    virtualservice: str,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """What happened, in milliseconds: what engines recorded, what a client saw, what the controller decided.
+
+    Zero is the first sign of the last incident within --since.
+    """
+    from shoal.shell.incident import fetch, show
+
+    found = fetch(controller or _url_of(data_dir), user, password, ca, since, virtualservice)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        show(found, Console(highlight=False), everything=everything)
+
+
+def _url_of(data_dir: Path) -> str:
+    from shoal.system import found
+
+    running = found(data_dir)
+    if running is None:
+        raise click.ClickException(f"No controller runs on {data_dir}. Give --data-dir or --controller.")
+    return running.url
 
 
 @cli.command()

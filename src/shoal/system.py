@@ -25,6 +25,7 @@ from shoal import data_directory
 from shoal.api.accounts import Accounts
 from shoal.api.app import App, Dependencies
 from shoal.api.server import Served, listen, serve
+from shoal.clouds import memory
 from shoal.clouds.addressing import Addressing
 from shoal.clouds.fabric import Fabric, alive
 from shoal.clouds.namespaces import NamespacesCloud, engines_in
@@ -33,11 +34,13 @@ from shoal.controller.controller import Controller
 from shoal.controller.engine_documents import EngineDocuments
 from shoal.controller.intent import Intent
 from shoal.controller.metric_file import MetricFile
+from shoal.controller.observer import Place
 from shoal.controller.rules import Rules
 from shoal.controller.secrets import Secrets
 from shoal.controller.view import View
 from shoal.errors import Invalid, NotReady, Problem, ShoalError
 from shoal.objects import load
+from shoal.observe.ring import PROBER_FILE
 from shoal.store.sqlite import SqliteStore
 from shoal.wire import messages
 from shoal.wire.channel import Channel
@@ -59,9 +62,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     vip_network: str | None = None
     admin_password: str | None = None
+    probe: bool = True
+    """Whether VIPs are probed."""
 
     @classmethod
-    def parse(cls, data_dir: Path, listen: str, vip_network: str | None, admin_password: str | None) -> Options:
+    def parse(
+        cls,
+        data_dir: Path,
+        listen: str,
+        vip_network: str | None,
+        admin_password: str | None,
+        *,
+        probe: bool = True,
+    ) -> Options:
         """Raises Invalid naming the option that is wrong."""
         host, colon, port = listen.rpartition(":")
         if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:
@@ -74,6 +87,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             port=int(port),
             vip_network=vip_network,
             admin_password=admin_password,
+            probe=probe,
         )
 
 
@@ -136,6 +150,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             heartbeat_key=lambda group: secrets.derived(f"heartbeat/{group}"),
             gateway=names.gateway,
             metric_file=MetricFile(options.data_dir / "metrics.bin"),
+            probe_from=_place(options, names) if options.probe else None,
         )
         await controller.load()
         wire = await serve_wire(names.gateway, WIRE_PORT, authority.wire_server_context(), _attend(controller))
@@ -158,6 +173,14 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         served = await serve(App(deps), listener, Path(certificate), Path(key))
         stack.push_async_callback(served.stop)
         yield served, new_password
+
+
+def _place(options: Options, names: Addressing) -> Place:
+    """Through the host's own end of the data network, as a neighbour of its own."""
+    folder = memory.folder(names.namespace("prober")) or str(options.data_dir)
+    return Place(
+        interface=names.host_link, address=names.prober, mac=names.mac(names.prober), file=Path(folder) / PROBER_FILE
+    )
 
 
 def _listed(host: str) -> list[str]:
@@ -261,6 +284,7 @@ def launch(options: Options, console: Console | None) -> Running:
     command = [sys.executable, "-m", "shoal", "up", "--data-dir", str(options.data_dir)]
     command += ["--listen", f"{options.host}:{options.port}"]
     command += ["--vip-network", options.vip_network] if options.vip_network else []
+    command += [] if options.probe else ["--no-probe"]
     environment = dict(os.environ)
     if options.admin_password:
         environment["SHOAL_ADMIN_PASSWORD"] = options.admin_password

@@ -34,6 +34,7 @@ from shoal.wire.desired import (
     manifest,
 )
 from shoal.wire.engine_config import EngineConfig
+from shoal.wire.recorded import Recall, Recorded
 
 ENGINE = "se-one"
 ADDRESS = "10.88.0.2"
@@ -138,6 +139,13 @@ class ScriptedController:
         whole = self.manifest()
         await self._link.send(messages.State(manifest=whole, inline=inline))
         return whole.root
+
+    async def recall(self, seconds: float) -> Recorded:
+        """What the engine's recorders hold."""
+        assert self._link is not None
+        since = len(self.heard)
+        await self._link.send(Recall(since, seconds))
+        return await self.hear(Recorded, lambda m: m.id == since, since=since)
 
     async def hear(
         self, kind: type[Message], accept: Callable[[Message], bool] = lambda m: True, *, since: int = 0

@@ -46,6 +46,22 @@ async def test_traffic_flows_with_the_clients_address_in_x_forwarded_for(lab: La
     assert (status.haproxy, status.link, [o.vip for o in status.owned]) == (True, True, ["v"])
 
 
+async def test_it_sends_what_it_has_recorded(lab: Lab) -> None:
+    await owning(lab)
+    told = await lab.controller.recall(60.0)
+    recorded = {recording.writer: [record.kind for record in recording.records] for recording in told.recordings}
+    assert {"agent started", "controller", "applied"} <= set(recorded["agent"])
+    steps = [
+        kind for kind in recorded["guard"] if kind in ("guard started", "haproxy up", "told", "claim", "take", "took")
+    ]
+    assert steps[0] == "guard started" and steps[-3:] == ["claim", "take", "took"]
+    alive = [recording.alive_ns for recording in told.recordings]
+    assert all(0 <= told.monotonic_ns - alive_ns < 2_000_000_000 for alive_ns in alive)
+    hello = await lab.controller.hear(messages.Hello)
+    assert hello.recorder, "it says that it can be asked"
+    assert (await lab.controller.recall(0.0)).recordings[0].records == ()
+
+
 async def test_parts_that_were_not_sent_along_are_fetched(lab: Lab) -> None:
     lab.controller.send_inline = False
     applied = await lab.controller.push(settings(), vip(), service())

@@ -92,3 +92,14 @@ async def test_logs_give_events_by_name_and_only_events(world: World) -> None:
     paged = await world.get("/api/analytics/logs", type=2, page_size=10_000)
     assert len(paged["results"]) == 3
     assert (await world.get("/api/analytics/logs", type=1))["count"] == 0
+
+
+async def test_the_timeline_is_asked_for_by_seconds_and_by_a_services_name_or_uuid(world: World) -> None:
+    made = await world.service()
+    assert await world.get("/api/analytics/incident") == {"seconds": 60.0, "service": ""}
+    for wanted in (made["name"], made["uuid"]):
+        found = await world.get("/api/analytics/incident", since=90, virtualservice=wanted)
+        assert found == {"seconds": 90.0, "service": made["uuid"]}
+    assert "since" in (await world.get("/api/analytics/incident", 400, since="-1"))["error"]
+    await world.get("/api/analytics/incident", 404, virtualservice="none")
+    await world.call("POST", "/api/analytics/incident", 405)

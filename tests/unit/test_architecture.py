@@ -15,6 +15,7 @@ RANK = {
     "objects": 1,
     "store": 1,
     "wire": 1,
+    "observe": 2,
     "placement": 2,
     "ownership": 2,
     "clouds": 3,
@@ -32,7 +33,8 @@ RANK = {
 MAY_IMPORT = {
     "placement": {"placement"},
     "ownership": {"ownership", "wire"},
-    "engine": {"engine", "ownership", "wire", "errors"},
+    "observe": {"observe", "wire"},
+    "engine": {"engine", "observe", "ownership", "wire", "errors"},
     "shell": {"shell", "objects", "errors"},
 }
 IMPURE = {

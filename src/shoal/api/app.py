@@ -31,7 +31,7 @@ from . import listing, prometheus
 from .accounts import Accounts
 from .context import READ_METHODS, Context, host_of, path_of, query_of, version_of
 from .errors import json_response, method_not_allowed, refusal, unexpected
-from .inventory import CONFIGS, Inventory, log_filters
+from .inventory import CONFIGS, Inventory, log_filters, number
 from .limits import LOG_PAGE_SIZE_MAX, REQUEST_WITHIN_S, decode_object, read_body
 from .login import VERSION, Login
 from .metrics import Analytics
@@ -41,6 +41,7 @@ from .present import Look, Present
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Cache-Control": "no-store"}
 Document = dict[str, Any]
+INCIDENT_S = 60
 WELCOME = {"product": "Shoal", "api": "/api", "console": "comes in a later release"}
 
 
@@ -158,6 +159,8 @@ class App:
                 return await self._login.account(context)
             case ["analytics", "logs"]:
                 return await self._logs(context)
+            case ["analytics", "incident"]:
+                return await self._incident(context)
             case ["analytics", *rest]:
                 return await self._analytics.answer(context, rest)
             case [word, *rest] if word.removesuffix("-inventory") in CONFIGS and word.endswith("-inventory"):
@@ -215,6 +218,20 @@ class App:
         seen = prometheus.Names(names("serviceengine"), names("virtualservice"), names("pool"))
         text = await asyncio.to_thread(prometheus.text, self._metrics.counted(), seen)
         return Response(text, media_type=prometheus.CONTENT_TYPE)
+
+    async def _incident(self, context: Context) -> Response:
+        """``since``: seconds back; ``virtualservice``: a uuid or a name."""
+        if not context.reads:
+            raise method_not_allowed(context.method, "the timeline", "GET")
+        seconds = number("since", context.query.get("since", str(INCIDENT_S)))
+        wanted = context.query.get("virtualservice", "")
+        uuid = ""
+        if wanted:
+            seen = self._objects.seen(context, self._registry.type("virtualservice"))
+            uuid = next((d["uuid"] for d in seen if wanted in (d["uuid"], d["name"])), "")
+            if not uuid:
+                raise NotFound(f"There is no VirtualService {wanted[:80]!r}.")
+        return json_response(await self._runtime.incident(seconds, uuid))
 
     async def _logs(self, context: Context) -> Response:
         if not context.reads:

@@ -104,7 +104,7 @@ def log_filters(request: Request, query: Mapping[str, str]) -> Document | None:
         if query.get(name):
             filters[member] = moment(name, query[name])
     if query.get("duration"):
-        filters.setdefault("since", time.time() - _seconds("duration", query["duration"]))
+        filters.setdefault("since", time.time() - number("duration", query["duration"]))
     return filters
 
 
@@ -113,11 +113,12 @@ def moment(name: str, text: str) -> float:
         # A "+" before the zone arrives as a space when it was not quoted.
         moment = datetime.datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
     except ValueError:
-        return _seconds(name, text)
+        return number(name, text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
 
 
-def _seconds(name: str, text: str) -> float:
+def number(name: str, text: str) -> float:
+    """Of seconds. Raises Invalid."""
     digits = text.removesuffix("Z").replace(".", "", 1)
     if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
         raise Invalid([Problem(path=name, value=shown(text), why="must be seconds since the epoch, or ISO 8601")])

@@ -44,6 +44,11 @@ class Addressing(msgspec.Struct, frozen=True, kw_only=True):
         return str(self.network.network_address + 1)
 
     @property
+    def prober(self) -> str:
+        """From here VIPs are probed."""
+        return str(self.network.network_address + 2)
+
+    @property
     def fabric(self) -> str:
         return f"shoal-{self.id}-fabric"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import msgspec
 
+from shoal.observe import ring
 from shoal.wire.engine_config import EngineConfig
+from shoal.wire.recorded import Recording
 
+from . import memory
 from .fabric import NETNS, Fabric, end_all, processes_in
 from .protocol import CloudError, EngineHandle, EngineSpec, Host, quietest
 
@@ -111,6 +115,7 @@ class NamespacesCloud:
             return
         await self._fabric.remove(record.name)
         shutil.rmtree(self._folder / record.name, ignore_errors=True)
+        memory.remove(self._fabric.addressing.namespace(record.name))
         self._reap()
 
     async def engines(self) -> list[EngineHandle]:
@@ -120,12 +125,24 @@ class NamespacesCloud:
     async def hosts(self) -> list[Host]:
         return [Host(name=name) for name in self._hosts]
 
+    async def recordings(self, engine_id: str, seconds: float) -> tuple[Recording, ...]:
+        record = self._records.get(engine_id)
+        if record is None:
+            return ()
+        try:
+            data = (self._folder / record.name / "engine.json").read_bytes()
+            config = msgspec.json.decode(data, type=EngineConfig)
+        except (OSError, ValueError):  # just being removed
+            return ()
+        return await asyncio.to_thread(ring.read_engine, Path(config.recorder or config.directory), seconds)
+
     async def stop(self) -> None:
         """Engines keep serving; nothing is held that needs letting go."""
 
     async def destroy(self) -> None:
         await self._fabric.destroy()
         shutil.rmtree(self._folder, ignore_errors=True)
+        memory.remove_all(self._fabric.addressing.prefix)
         self._records.clear()
         self._reap()
 
@@ -154,6 +171,7 @@ class NamespacesCloud:
             prefix_length=self._fabric.addressing.network.prefixlen,
             mac=record.mac,
             memory_mb=spec.memory_mb,
+            recorder=memory.folder(self._fabric.addressing.namespace(record.name)),
         )
         files = {
             "engine.json": msgspec.json.encode(config),

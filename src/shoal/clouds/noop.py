@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from shoal.wire.recorded import Recording
+
 from .protocol import CloudError, EngineHandle, EngineSpec, Host, quietest
 
 SUBNET = "100.64.0.0/16"
@@ -58,6 +60,9 @@ class NoopCloud:
 
     async def hosts(self) -> list[Host]:
         return [Host(name=name) for name in self._hosts]
+
+    async def recordings(self, engine_id: str, seconds: float) -> tuple[Recording, ...]:
+        return ()
 
     async def stop(self) -> None: ...
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from shoal.errors import ShoalError
+from shoal.wire.recorded import Recording
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +86,11 @@ class Cloud(Protocol):
         ...
 
     async def hosts(self) -> list[Host]: ...
+
+    async def recordings(self, engine_id: str, seconds: float) -> tuple[Recording, ...]:
+        """What the engine's flight recorders hold of the last ``seconds``, read without the engine's help; empty where
+        this cloud can't. Their clocks are this machine's."""
+        ...
 
     async def stop(self) -> None:
         """Let go; engines keep serving."""

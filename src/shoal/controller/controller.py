@@ -15,13 +15,16 @@ from .clock import Clock, FreshId, SystemClock, fresh_uuid
 from .compiler import Compiler
 from .events import EventLog
 from .fleet import Fleet, Link, unplanned
+from .incident import Incidents, vsvip_of
 from .ledger import Ledger
 from .lifecycle import Documents, Lifecycle
 from .metric_file import MetricFile
 from .metrics import CONTROLLER, Metrics
+from .observer import Observer, Place
 from .operations import CallerLike, Operations
 from .reconciler import Reconciler
 from .runtime import Runtime
+from .targets import targets
 from .view import View
 
 
@@ -30,7 +33,8 @@ class Controller:
 
     ``identity(engine id, name)`` issues an engine's certificate; ``unseal(text, context)`` opens private keys;
     ``heartbeat_key(group)`` is the secret its engines' heartbeats are signed with;
-    ``gateway`` is the data network's; ``metric_file`` is where measured history is kept over a restart.
+    ``gateway`` is the data network's; ``metric_file`` is where measured history is kept over a restart;
+    ``probe_from`` is where the VIPs are probed from (None = they are not).
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Controller:
         heartbeat_key: Callable[[str], bytes],
         gateway: str = "",
         metric_file: MetricFile | None = None,
+        probe_from: Place | None = None,
         clock: Clock | None = None,
         fresh_id: FreshId = fresh_uuid,
     ) -> None:
@@ -78,6 +83,21 @@ class Controller:
             mark=self.reconciler.mark,
         )
         self.reconciler.lifecycle = self.lifecycle
+        self.incidents = Incidents(
+            self.ledger,
+            self.fleet,
+            cloud,
+            self.compiler,
+            self.events_log,
+            clock,
+            probe_from.file if probe_from else None,
+        )
+        self._observer: Observer | None = None
+        if probe_from is not None:
+            self._observer = Observer(
+                probe_from, lambda: targets(self.ledger, self.compiler), self.events_log, self.incidents.names
+            )
+            self.reconciler.on_planned = self._observer.tell
         self._runtime = Runtime(view, self.ledger, self.fleet, self.compiler, self.reconciler, clock)
         self._operations = Operations(
             view, self.ledger, self.reconciler, self.fleet, cloud, self.events_log, clock, fresh_id
@@ -100,6 +120,8 @@ class Controller:
                 tasks.create_task(self.lifecycle.run(), name="lifecycle")
                 tasks.create_task(self.events_log.run(), name="events")
                 tasks.create_task(self.metrics.run(self._metric_file), name="metrics")
+                if self._observer is not None:
+                    tasks.create_task(self._observer.run(), name="observer")
         finally:
             unsubscribe()
 
@@ -144,6 +166,11 @@ class Controller:
             }
             for event in self.events_log.read(filters)
         ]
+
+    async def incident(self, seconds: float, service: str = "") -> dict[str, Any]:
+        """What happened in the last ``seconds``, in order; ``service``: to this virtual service (a uuid) only."""
+        document = self.view.get("virtualservice", service) if service else None
+        return await self.incidents.report(seconds, vsvip_of(document) if document else "")
 
     # --- the engines' side ---
 

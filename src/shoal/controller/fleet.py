@@ -19,6 +19,7 @@ from shoal.placement.model import EngineState
 from shoal.wire import desired as wire
 from shoal.wire import messages
 from shoal.wire.counters import Counters
+from shoal.wire.recorded import Recall, Recorded
 
 from .acknowledged import Acknowledged, Root, root_of
 from .clock import Clock
@@ -42,6 +43,7 @@ LOST_UNCONFIRMED_S = 10.0
 DRAIN_SEEN_AFTER_S = 1.0
 """A status that comes so long after an acknowledgement was measured after it."""
 ROOTS_KEPT_MAX = 16
+RECALL_WITHIN_S = 1.5
 
 
 class Link(Protocol):
@@ -84,6 +86,14 @@ class Live(msgspec.Struct, kw_only=True):
     runs: Acknowledged = msgspec.field(default_factory=Acknowledged)
     pushed: dict[str, str] = {}
     """Part id -> hash, as last sent."""
+
+
+class Recalled(msgspec.Struct, frozen=True):
+    """What an engine's recorders hold. ``asked_at`` and ``got_at``: monotonic times of this controller."""
+
+    recorded: Recorded
+    asked_at: float
+    got_at: float
 
 
 class Ownership(msgspec.Struct, frozen=True):
@@ -130,6 +140,8 @@ class Session:
         self._roots: OrderedDict[str, Root] = OrderedDict()
         self._sent_root = ""
         self._cache: dict[str, bytes] = {}
+        self._recalls: dict[int, asyncio.Future[Recorded]] = {}
+        self._recalled = 0
 
     def push(self) -> None:
         """The desired state may have changed."""
@@ -143,6 +155,23 @@ class Session:
 
     async def close(self) -> None:
         await self._link.close()
+
+    async def recall(self, seconds: float) -> Recalled | None:
+        """None if the engine does not answer in time."""
+        clock = self._fleet.clock
+        self._recalled += 1
+        id, asked_at = self._recalled, clock.monotonic()
+        answer = self._recalls[id] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(RECALL_WITHIN_S):
+                await self._link.send(Recall(id, seconds))
+                recorded = await answer
+        except (TimeoutError, OSError, ShoalError) as error:
+            log.info("engine %s does not send its records: %s", self._live.id, error or "no answer in time")
+            return None
+        finally:
+            del self._recalls[id]
+        return Recalled(recorded, asked_at, clock.monotonic())
 
     async def run(self) -> None:
         """Until the link ends."""
@@ -196,6 +225,10 @@ class Session:
             case messages.Fetch():
                 parts = tuple((id, self._cache[id]) for id in message.ids if id in self._cache)
                 asyncio.get_running_loop().create_task(self._answer(messages.Parts(parts)))
+            case Recorded():
+                answer = self._recalls.get(message.id)
+                if answer is not None and not answer.done():
+                    answer.set_result(message)
             case messages.Leaving():
                 live.gone = True
                 self._fleet.changed(live.id)
@@ -383,6 +416,13 @@ class Fleet:
         if session is not None:
             session.push_again()
         return session is not None
+
+    async def recall(self, engine: str, seconds: float) -> Recalled | None:
+        """Ask an engine for what its recorders hold. None: it is away, silent, or has none."""
+        live = self.live(engine)
+        if live.session is None or live.hello is None or not live.hello.recorder:
+            return None
+        return await live.session.recall(seconds)
 
     def push_all(self) -> None:
         for live in self._live.values():

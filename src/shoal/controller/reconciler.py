@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -82,6 +82,8 @@ class Reconciler:
         self._events = events
         self._clock = clock
         self.lifecycle: Lifecycle | None = None
+        self.on_planned: Callable[[], None] = lambda: None
+        """Called when a plan is written, before engines hear of it."""
         self.plans: dict[str, Plan] = {}
         """The last plan of each group, for reading."""
         self.snapshots: dict[str, Snapshot] = {}
@@ -204,6 +206,7 @@ class Reconciler:
         retired = [self._ledger.engines[id] for id in result.retire_engines]
         if changes:
             await self._ledger.write(changes)
+        self.on_planned()
         self._raise(group, (*result.events, *shortfall_events(snapshot, result)))
         self._answer(snapshot, result)
         self._schedule(group, result)
@@ -321,6 +324,7 @@ class Reconciler:
         self._wake.pop(group, None)
         if changes:
             await self._ledger.write(changes)
+        self.on_planned()
         if self.lifecycle is not None:
             for engine in engines:
                 self.lifecycle.retire(engine)

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from shoal import __version__
+from shoal.observe import ring
 from shoal.wire import messages
 from shoal.wire.engine_config import EngineConfig
 from shoal.wire.guard import Changed, Desired, GuardStart, Report
@@ -62,6 +63,7 @@ class Agent:
             hard_stop_after_s=config.hard_stop_after_s,
             old_workers_max=config.old_workers_max,
         )
+        self._recorder = ring.Recorder.open(_recorder_folder(config) / ring.AGENT_FILE, ring.AGENT_SLOTS)
         self._control = Control(self._facts)
         self._incarnation = uuid.uuid4().hex
         self._meter = Meter(self._facts, self._control.process, config.interface, self._incarnation)
@@ -74,13 +76,20 @@ class Agent:
                 interface=config.interface,
                 address=config.address,
                 haproxy_socket=render.alive_socket(self._facts),
+                recorder=str(_recorder_folder(config)),
                 agent_command=(sys.executable, "-m", "shoal.engine", str(Path(config.directory) / "engine.json")),
             ),
             self._on_changed,
             self._on_report,
         )
         self._session = Session(
-            config, self._parts, hello=self._hello, status=lambda: self._status, on_state=lambda: self._wanted.set()
+            config,
+            self._parts,
+            hello=self._hello,
+            status=lambda: self._status,
+            on_state=lambda: self._wanted.set(),
+            on_link=self._on_link,
+            recordings=lambda seconds: ring.read_engine(_recorder_folder(config), seconds),
         )
         self._stopping = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -102,6 +111,7 @@ class Agent:
     async def run(self) -> None:
         """Until `stop`. Killed instead, it leaves guard and HAProxy serving, and the next agent adopts both."""
         _set_sysctls()
+        self._recorder.record("agent started")
         self._parts.restore()
         self._wanted.set()
         async with asyncio.TaskGroup() as group:
@@ -109,6 +119,7 @@ class Agent:
             tasks = [group.create_task(loop) for loop in loops]
             tasks.append(group.create_task(self._guard.run()))
             await self._stopping.wait()
+            self._recorder.record("agent stopping")
             for task in tasks[:3]:
                 task.cancel()
             await self._guard.stop()  # peers take over before HAProxy closes
@@ -136,6 +147,7 @@ class Agent:
                 self._wanted.set()
             except (Broken, OSError) as error:
                 log.error("this engine can't be brought in line: %s", error)
+                self._recorder.record("not applied", text=str(error))
                 self._due_at = time.monotonic() + FAILURE_RETRY_S
                 self._wanted.set()
 
@@ -143,6 +155,7 @@ class Agent:
         while True:
             await self._control.process.ended()
             log.warning("HAProxy has ended; starting it again")
+            self._recorder.record("haproxy ended", text="starting it again")
             self._wanted.set()
 
     async def _apply(self) -> None:
@@ -169,6 +182,7 @@ class Agent:
                     notes=tuple(messages.PartProblem(f"service/{id}", why) for id, why in result.notes.items()),
                 )
             )
+        self._recorder.record("applied", text=f"{root or 'nothing yet'} by {result.how}", ms=took_ms)
         served = len(self._control.services)
         log.info("applied %s by %s in %.0f ms: %d services", root or "nothing yet", result.how, took_ms, served)
         for part, why in problems.items():
@@ -190,6 +204,9 @@ class Agent:
 
     # --- the controller ---
 
+    def _on_link(self, up: bool, controller: str) -> None:
+        self._recorder.record("controller", text=f"{'reached' if up else 'lost'} {controller}")
+
     def _hello(self) -> messages.Hello:
         self._meter.wake()  # the controller may know nothing of the servers
         return messages.Hello(
@@ -202,6 +219,7 @@ class Agent:
             root=self._applied or "",
             parts=self._parts.hashes,
             owned=tuple(self._owned.values()),
+            recorder=True,
         )
 
     # --- figures ---
@@ -211,6 +229,7 @@ class Agent:
         told: tuple[object, ...] = ()
         while True:
             await asyncio.sleep(MEASURE_INTERVAL_S)
+            self._recorder.alive(time.monotonic_ns())
             fresh = await self._meter.look()
             if fresh:
                 self._servers = measure.server_states(self._control.services, self._meter.rows)
@@ -247,6 +266,16 @@ class Agent:
     def _whole(self) -> messages.Status:
         services = measure.service_stats(self._control.services, self._meter.rows)
         return msgspec.structs.replace(self._status, servers=self._servers, services=services, partial=False)
+
+
+def _recorder_folder(config: EngineConfig) -> Path:
+    """The one in memory may be gone since the machine has booted anew."""
+    if config.recorder:
+        try:
+            return ring.folder(Path(config.recorder))
+        except OSError as error:
+            log.warning("the flight recorder is in %s: %s", config.directory, error)
+    return Path(config.directory)
 
 
 def _health(status: messages.Status) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from shoal.wire import messages
 from shoal.wire.channel import Channel, ChannelClosed, ProtocolError, connect
 from shoal.wire.desired import Manifest
 from shoal.wire.engine_config import EngineConfig
+from shoal.wire.recorded import Recall, Recorded, Recording
 from shoal.wire.tls import engine_context
 
 from .parts import Parts
@@ -33,7 +34,8 @@ Link = Channel[messages.FromController]
 
 
 class Session:
-    """``hello`` and ``status`` are asked when they are needed; ``on_state`` is called when `Parts` has a new state."""
+    """``hello`` and ``status`` are asked when they are needed; ``on_state`` is called when `Parts` has a new state,
+    ``on_link`` when a controller is there and when it is gone. ``recordings(seconds)`` may take a while (a thread)."""
 
     def __init__(
         self,
@@ -43,8 +45,12 @@ class Session:
         hello: Callable[[], messages.Hello],
         status: Callable[[], messages.Status],
         on_state: Callable[[], None],
+        on_link: Callable[[bool, str], None] = lambda up, why: None,
+        recordings: Callable[[float], tuple[Recording, ...]] = lambda seconds: (),
     ) -> None:
         self._config = config
+        self._on_link = on_link
+        self._recordings = recordings
         self._parts = parts
         self._hello = hello
         self._status = status
@@ -94,12 +100,15 @@ class Session:
             while not self._outbox.empty():
                 self._outbox.get_nowait()
             self._manifest, self._asked_for = None, ""
+            self._on_link(True, controller)
             self._link = link  # from here on what is said is kept, and goes after the hello
             await link.send(self._hello())
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._send(link))
                 tasks.create_task(self._receive(link))
         finally:
+            if self._link is not None:
+                self._on_link(False, controller)
             self._link = None
             await link.close()
 
@@ -122,6 +131,9 @@ class Session:
                 case messages.Parts(parts=parts):
                     self._parts.offer(parts)
                     await self._advance(link)
+                case Recall() as recall:
+                    recordings = await asyncio.to_thread(self._recordings, recall.seconds)
+                    self.say(Recorded(recall.id, time.monotonic_ns(), time.time_ns(), recordings))
                 case messages.Rejected(why=why):
                     raise ChannelClosed(f"it rejects this engine: {why}")
                 case messages.Welcome(wire_version=version) if version != messages.WIRE_VERSION:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 import sys
 import time
 
 import msgspec
 
+from shoal.observe import frames
+
 START_EVERY_S = 0.005
 CONNECT_WITHIN_S = 0.05
 ANSWER_WITHIN_S = 0.5
-ETH_P_ARP = 0x0806
 
 
 class Start(msgspec.Struct, frozen=True, array_like=True):
@@ -81,21 +81,20 @@ async def one(address: str, port: int, starts: list[Start]) -> None:
 
 
 def arp_socket() -> socket.socket:
-    listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ARP))
+    listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(frames.ETH_P_ARP))
     listener.setblocking(False)
     return listener
 
 
-def note_arp(listener: socket.socket, address: bytes, heard: list[Heard]) -> None:
+def note_arp(listener: socket.socket, address: str, heard: list[Heard]) -> None:
     while True:
         try:
             frame = listener.recv(2048)
         except BlockingIOError:
             return
-        if len(frame) >= 42 and frame[28:32] == address:
-            operation = struct.unpack("!H", frame[20:22])[0]
-            if operation == 2 or frame[38:42] == address:
-                heard.append(Heard(time.monotonic(), frame[22:28].hex(":")))
+        said = frames.said(frame)
+        if said is not None and said.address == address:
+            heard.append(Heard(time.monotonic(), said.mac))
 
 
 async def probe(address: str, port: int, seconds: float) -> Probed:
@@ -104,7 +103,7 @@ async def probe(address: str, port: int, seconds: float) -> Probed:
     heard: list[Heard] = []
     loop = asyncio.get_running_loop()
     listener = arp_socket()
-    loop.add_reader(listener, note_arp, listener, socket.inet_aton(address), heard)
+    loop.add_reader(listener, note_arp, listener, address, heard)
     began = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
         count = 0

@@ -27,3 +27,5 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How long an HAProxy worker that a reload has replaced may keep its connections."""
     old_workers_max: int = 20
     """So many of them may live at once; further reloads wait."""
+    recorder: str = ""
+    """The folder of the flight recorder's files, best in memory (tmpfs); "" = ``directory``."""

@@ -26,6 +26,8 @@ class GuardStart(msgspec.Struct, frozen=True, kw_only=True):
     """Connections a spreading owner remembers the engine of; beyond it new ones go by their bucket."""
     agent_command: tuple[str, ...] = ()
     """Starts the agent again when it has died; empty = nobody watches it."""
+    recorder: str = ""
+    """The folder of its flight recorder's file; "" = ``directory``."""
 
 
 class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):

@@ -10,6 +10,7 @@ import msgspec
 
 from shoal.wire.counters import Counters
 from shoal.wire.desired import Manifest
+from shoal.wire.recorded import Recall, Recorded
 
 WIRE_VERSION = 1
 FRAME_BYTES_MAX = 64 * 1024 * 1024
@@ -46,6 +47,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     parts: tuple[tuple[str, str], ...] = ()
     """(id, hash) of the parts it has, so that only the others are sent."""
     owned: tuple[Owned, ...] = ()
+    recorder: bool = False
+    """It answers `Recall`."""
 
 
 class Fetch(msgspec.Struct, frozen=True, tag="fetch"):
@@ -176,5 +179,5 @@ class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
     why: str
 
 
-FromEngine = Hello | Fetch | Applied | Ownership | Status | Counters | Leaving
-FromController = Welcome | State | Parts | Rejected
+FromEngine = Hello | Fetch | Applied | Ownership | Status | Counters | Recorded | Leaving
+FromController = Welcome | State | Parts | Recall | Rejected

@@ -20,10 +20,12 @@ from shoal.engine.guard.lease import Lease
 from shoal.engine.guard.loop import Loop, Timer
 from shoal.engine.guard.netlink import Addresses, LinkMonitor
 from shoal.engine.guard.nft import Nft, NftError, ruleset, set_batch, sharing
+from shoal.engine.guard.notes import Notes
 from shoal.engine.guard.peers import Message, PeerNetwork
 from shoal.engine.guard.revive import Revive
 from shoal.engine.guard.sockets import Sockets
 from shoal.engine.guard.spread import Spreader
+from shoal.observe.ring import GUARD_FILE, GUARD_SLOTS, Recorder
 from shoal.ownership import events as on
 from shoal.ownership import initial, report, step, wake_at
 from shoal.wire.guard import Changed, Desired, GuardStart, Stop, ToGuard
@@ -57,6 +59,7 @@ class Guard:
         self._told = ""
         self._releases = 0
         self._stopping = False
+        self._notes = Notes(Recorder.open(Path(start.recorder or start.directory) / GUARD_FILE, GUARD_SLOTS))
         self._claims = ClaimFile(directory / "claims.json")
         kernel.set_sysctls()
         self._addresses = Addresses()
@@ -119,6 +122,7 @@ class Guard:
     def feed(self, event: on.Event) -> None:
         now = self.loop.now()
         vips = self._state.vips
+        self._notes.event(self._state, event, now)
         self._state, effects = step(self._state, event, now)
         if self._state.vips is vips and self._timer is not None:
             return  # nothing new: the machine wants to wake no earlier than it did
@@ -148,8 +152,8 @@ class Guard:
         self._report()
 
     def _on_arp(self) -> None:
-        for address, mac in self._arp.answers():
-            self.feed(on.ArpAnswered(address, mac.hex(":")))
+        for said in self._arp.answers():
+            self.feed(on.ArpAnswered(said.address, said.mac))
 
     def _on_link(self) -> None:
         for up in self._link.news():
@@ -203,9 +207,13 @@ class Guard:
             if lost and speaks:
                 continue
             try:
-                lost |= not self._do(effect)
+                if self._do(effect):
+                    self._notes.effect(self._state, effect, self.loop.now())
+                else:
+                    lost = True
             except (NftError, OSError) as error:
                 log.error("%s failed: %s", type(effect).__name__, error)
+                self._notes.failed(effect, str(error))
         return lost
 
     def _do(self, effect: on.Effect) -> bool:

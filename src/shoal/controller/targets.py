@@ -1,0 +1,23 @@
+"""What the prober should look at: every VIP with a service that is to be served, and who may answer for it.
+
+Whether it is placed does not matter: one that was never served is silently watched until it is.
+"""
+
+from __future__ import annotations
+
+from shoal.observe.watch import Target, Targets
+
+from .compiler import Compiler
+from .ledger import Ledger
+
+
+def targets(ledger: Ledger, compiler: Compiler) -> Targets:
+    found = []
+    for group, vips in ledger.vips.items():
+        for id in vips:
+            intent = compiler.intent(group, id)
+            ports = [port.port for service in intent.enabled for port in service.services] if intent else []
+            if intent and ports and ":" not in intent.address:  # IPv4 only, as the guard
+                found.append(Target(vip=id, address=intent.address, port=ports[0]))
+    engines = {engine.mac: engine.id for engine in ledger.engines.values() if engine.mac}
+    return Targets(engines=engines, vips=tuple(found))
