@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Protocol
 
+from shoal.controller.capture.wish import Wish
 from shoal.controller.intent import Caller
 
 
@@ -33,6 +34,11 @@ class Runtime(Protocol):
 
     async def incident(self, seconds: float, service: str = "") -> dict[str, Any]:
         """What happened in the last ``seconds``; ``service``: to this virtual service (a uuid) only."""
+        ...
+
+    def capture(self, service: str, wish: Wish) -> AsyncGenerator[bytes, None]:
+        """A file of packets as it grows, until it is closed. Raises NotFound, Invalid, Refused, at the latest with the
+        first piece."""
         ...
 
     def events(self, filters: Mapping[str, Any]) -> list[dict[str, Any]]: ...
