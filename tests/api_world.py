@@ -54,6 +54,9 @@ class FakeRuntime:
             raise NotFound(f"There is no {what} of a {type}.")
         return self.summary(type, uuid)
 
+    async def forecast(self, engine: str) -> Document:
+        return {"uuid": engine}
+
     def summary(self, type: str, uuid: str) -> Document:
         if self.fault is not None:
             raise self.fault

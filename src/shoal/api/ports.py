@@ -14,6 +14,10 @@ class Runtime(Protocol):
         """Raises NotFound. ``what``: ``runtime``, ``runtime/detail``, ``placement`` ..."""
         ...
 
+    async def forecast(self, engine: str) -> dict[str, Any]:
+        """What will happen when a service engine fails: who takes what over, and what is left."""
+        ...
+
     def summary(self, type: str, uuid: str) -> dict[str, Any]: ...
 
     def beside(self, type: str, uuid: str) -> dict[str, Any]:
