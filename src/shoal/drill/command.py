@@ -105,11 +105,10 @@ async def _drill(
     service, uuid = await _what(client, name, engine)
     forecast = await forecast_of(api, uuid)
     found = [*_here(kind, data_dir, forecast), *guards.refusals(forecast, kind, service)]
-    if not found:
-        found += [
-            guards.Refusal(code="unreachable", why=f"{vip} can't be reached from here, so not be watched")
-            for vip in await unreachable(forecast.concerned(kind, service))
-        ]
+    blind = await unreachable(forecast.concerned(kind, service)) if not found else []
+    for vip in blind:
+        why = f"{vip.label} can't be watched: no TCP connection to port {vip.ports[0]} can be made from here"
+        found.append(guards.Refusal(code="unreachable", why=why, forcible=True))
     against = guards.in_the_way(found, force=force)
     if not as_json:
         _foretell(forecast, kind, service, found)
@@ -121,7 +120,9 @@ async def _drill(
         return EXIT_FAILED
     say = (lambda text: click.echo(text, err=True)) if as_json else click.echo
     faults = Faults(Fabric.existing(data_dir.resolve())) if kind != "switchover" else None
-    drill = Drill(api, forecast, kind, service, faults, data_dir=data_dir.resolve(), max_seconds=max_seconds, say=say)
+    drill = Drill(
+        api, forecast, kind, service, faults, data_dir=data_dir.resolve(), blind=blind, max_seconds=max_seconds, say=say
+    )
     with _alone(data_dir if faults is not None else None):
         report = await _guarded(drill)
     if as_json:

@@ -100,7 +100,7 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     def concerned(self, kind: str, service: str) -> list[Vip]:
         """VIPs that a drill is about: all of the engine's, but a switchover of one virtual service is about its own
         (``service`` is its uuid, "" = the engine is drilled)."""
-        enabled = [vip for vip in self.vips if vip.virtualservices]
+        enabled = [vip for vip in self.vips if vip.virtualservices and vip.ports]
         if kind != "switchover":
             return enabled
         owned = [vip for vip in enabled if vip.owner == self.serviceengine]

@@ -7,7 +7,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,8 +67,8 @@ async def forecast_of(controller: Controller, engine: str) -> Forecast:
     return msgspec.convert(await controller.get(f"serviceengine/{engine}/forecast"), Forecast)
 
 
-async def unreachable(vips: list[Vip]) -> list[str]:
-    """VIPs that can't be watched from here: no connection to them can be made."""
+async def unreachable(vips: list[Vip]) -> list[Vip]:
+    """Those that can't be watched from here: no connection to them can be made."""
     found = []
     for vip in vips[:VIPS_WATCHED_MAX]:
         for _ in range(REACH_TRIES):
@@ -78,12 +78,12 @@ async def unreachable(vips: list[Vip]) -> list[str]:
                 writer.close()
                 break
         else:
-            found.append(vip.label)
+            found.append(vip)
     return found
 
 
 class Drill:
-    """``faults`` None: only a switchover can be done. ``say`` tells a person how it goes."""
+    """``faults`` None: only a switchover can be done. ``blind``: VIPs that are not watched. ``say`` tells a person."""
 
     def __init__(
         self,
@@ -94,6 +94,7 @@ class Drill:
         faults: Faults | None,
         *,
         data_dir: Path,
+        blind: Collection[Vip] = (),
         max_seconds: float,
         say: Callable[[str], None],
     ) -> None:
@@ -101,6 +102,7 @@ class Drill:
         self._forecast = forecast
         self._kind = kind
         self._vips = forecast.concerned(kind, service)
+        self._watched = [vip for vip in self._vips if vip not in blind][:VIPS_WATCHED_MAX]
         self._faults = faults
         self._data_dir = data_dir
         self._max_seconds = max_seconds
@@ -146,10 +148,6 @@ class Drill:
         events = [e for e in await self._events() if float(e["report_timestamp"]) > told_until]
         seen = {vip.vip: self._seen(vip, answers[vip.vip], watched, events) for vip in self._vips}
         self.report.scores = score(self._forecast, self._kind, self._vips, seen)
-
-    @property
-    def _watched(self) -> list[Vip]:
-        return self._vips[:VIPS_WATCHED_MAX]
 
     async def _do(self) -> None:
         self._began = True

@@ -212,7 +212,8 @@ def command(
     with _opened(path) as file:
         why = asyncio.run(_capture(client, f"virtualservice/{service['uuid']}/capture?{query}", body, blocks, file))
     _tell(blocks, path, why, as_json=as_json)
-    return EXIT_FAILED if why.startswith("lost") else 0
+    failed = any(engine.ended.startswith(("failed", "refused")) for engine in blocks.engines)
+    return EXIT_FAILED if failed or why.startswith("lost") else 0
 
 
 @contextlib.contextmanager
