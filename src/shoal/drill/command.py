@@ -107,7 +107,8 @@ async def _drill(
     found = [*_here(kind, data_dir, forecast), *guards.refusals(forecast, kind, service)]
     blind = await unreachable(forecast.concerned(kind, service)) if not found else []
     for vip in blind:
-        why = f"{vip.label} can't be watched: no TCP connection to port {vip.ports[0]} can be made from here"
+        how = f"no connection to port {vip.probed.port} can be made from here" if vip.probed else "it has no TCP port"
+        why = f"{vip.label} can't be watched: {how}"
         found.append(guards.Refusal(code="unreachable", why=why, forcible=True))
     against = guards.in_the_way(found, force=force)
     if not as_json:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 
 KINDS = ("kill", "freeze", "cut", "switchover")
+WATCHED = ("http", "tls", "tcp")
+"""What can be watched."""
 CLAIM_MS = 20
 """The address is probed so long before it is claimed (docs/failover.md)."""
 
@@ -29,12 +31,19 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
 
 
+class Port(msgspec.Struct, frozen=True):
+    """``speaks``: http, tls, tcp ..."""
+
+    port: int
+    speaks: str
+
+
 class Vip(msgspec.Struct, frozen=True, kw_only=True):
     """One that the engine serves. ``taker``: who takes over when it fails, "" = nobody, or the engine is no owner."""
 
     vip: str
     address: str
-    ports: tuple[int, ...]
+    ports: tuple[Port, ...]
     virtualservices: tuple[Service, ...]
     requested: int
     placements: tuple[Placement, ...]
@@ -46,6 +55,11 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def owner(self) -> str:
         return self.succession[0] if self.succession else ""
+
+    @property
+    def probed(self) -> Port | None:
+        """Where it is watched; None if nowhere."""
+        return next((port for port in self.ports if port.speaks in WATCHED), None)
 
     @property
     def label(self) -> str:
@@ -100,7 +114,7 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     def concerned(self, kind: str, service: str) -> list[Vip]:
         """VIPs that a drill is about: all of the engine's, but a switchover of one virtual service is about its own
         (``service`` is its uuid, "" = the engine is drilled)."""
-        enabled = [vip for vip in self.vips if vip.virtualservices and vip.ports]
+        enabled = [vip for vip in self.vips if vip.virtualservices]
         if kind != "switchover":
             return enabled
         owned = [vip for vip in enabled if vip.owner == self.serviceengine]

@@ -71,10 +71,11 @@ async def unreachable(vips: list[Vip]) -> list[Vip]:
     """Those that can't be watched from here: no connection to them can be made."""
     found = []
     for vip in vips[:VIPS_WATCHED_MAX]:
-        for _ in range(REACH_TRIES):
+        for _ in range(REACH_TRIES if vip.probed else 0):
+            assert vip.probed is not None
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(REACH_WITHIN_S):
-                    _, writer = await asyncio.open_connection(vip.address, vip.ports[0])
+                    _, writer = await asyncio.open_connection(vip.address, vip.probed.port)
                 writer.close()
                 break
         else:
@@ -102,7 +103,7 @@ class Drill:
         self._forecast = forecast
         self._kind = kind
         self._vips = forecast.concerned(kind, service)
-        self._watched = [vip for vip in self._vips if vip not in blind][:VIPS_WATCHED_MAX]
+        self._watched = [vip for vip in self._vips if vip.probed and vip not in blind][:VIPS_WATCHED_MAX]
         self._faults = faults
         self._data_dir = data_dir
         self._max_seconds = max_seconds
@@ -288,8 +289,8 @@ class Drill:
 
 
 def _target(vip: Vip) -> str:
-    address = f"[{vip.address}]" if ":" in vip.address else vip.address
-    return f"{address}:{vip.ports[0]}"
+    assert vip.probed is not None
+    return f"{vip.probed.speaks}://{vip.address}:{vip.probed.port}"
 
 
 def document(report: Report) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from shoal.controller import timing
-from shoal.controller.desired import engines_of
+from shoal.controller.desired import VipIntent, engines_of, service_part
 from shoal.controller.records import VipRecord
 from shoal.errors import NotReady
 from shoal.objects import views
@@ -76,7 +76,7 @@ class Forecasts:
         return {
             "vip": record.id,
             "address": intent.address if intent else "",
-            "ports": [port.port for service in services for port in service.services],
+            "ports": self._ports(intent) if intent else [],
             "virtualservices": [{"name": service.name, "uuid": service.uuid} for service in services],
             "requested": record.requested,
             "placements": [{"serviceengine": name(p.engine), "state": p.state.value} for p in record.placements],
@@ -85,6 +85,14 @@ class Forecasts:
             "answers": self._of.owner_name(record.id),
             "taker": name(taker) if taker else "",
         }
+
+    def _ports(self, intent: VipIntent) -> list[Document]:
+        parts = (service_part(self._of.view, service, intent) for service in intent.enabled)
+        return [
+            {"port": listener.port, "speaks": "tls" if listener.tls else part.mode}
+            for part in parts
+            for listener in part.listeners
+        ]
 
     def _unsettled(self, snapshot: Snapshot) -> list[str]:
         """VIPs of the group that are not whole: not answered by their planned owner, not armed, on the move."""
