@@ -160,7 +160,7 @@ def test_an_agent_that_dies_takes_its_capture_along_and_is_followed_when_it_is_b
 ) -> None:
     file = tmp_path / "agent.pcapng"
     lab = Lab(bench.options.data_dir)
-    child = start(bench, "-o", str(file), "--seconds", "6")
+    child = start(bench, "-o", str(file), "--seconds", "4")
     until("it is captured", lambda: len(children(bench)) >= 2)
 
     async def owner() -> str:

@@ -103,7 +103,7 @@ def test_it_comes_as_foretold_and_all_is_whole_again(bench: Bench, service: str,
     assert shown["serviceengine"] == score["actual"] and shown["refusals"] == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_an_engine_is_given_back_however_the_drill_ends(bench: Bench, number: signal.Signals) -> None:
     engine = drilled(bench, ONE, "--dry-run", "--kind", "freeze")["serviceengine"]
     child = start(bench, ONE, "--kind", "freeze", "--yes")
