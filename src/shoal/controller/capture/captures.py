@@ -39,7 +39,8 @@ CHUNKS_AN_ENGINE_MIN = 4
 WAITING_PACKETS_MAX = 200_000
 """While so many wait for a slower engine, the others are granted no more."""
 LOOK_INTERVAL_S = 0.1
-STATISTICS_INTERVAL_S = 1.0
+STATISTICS_INTERVAL_S = 0.25
+"""So old are the counts of a file whose reader leaves."""
 STATISTICS_REPEATED_S = 5.0
 """Also when nothing has changed, so that the one who reads knows that it goes on."""
 LAST_WORDS_S = 1.5
