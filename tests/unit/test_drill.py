@@ -16,7 +16,7 @@ import pytest
 from shoal.drill import run as runs
 from shoal.drill.forecast import Buffer, Detection, Engine, Forecast, Outcome, Placement, Port, Service, Vip
 from shoal.drill.guards import in_the_way, refusals
-from shoal.drill.run import Drill
+from shoal.drill.run import Drill, words_about
 from shoal.drill.score import TOLERANCE_MS, Score, Seen, score
 from shoal.errors import NotReady
 from shoal.placement import whatif
@@ -211,6 +211,12 @@ def test_as_foretold(kind: str, ms: float) -> None:
 )
 def test_a_difference_is_told_with_its_reason(seen: dict[str, Any], difference: str) -> None:
     assert judged(**seen).differences == (difference,)
+
+
+def test_events_about_the_vip_and_the_end_of_its_taker_are_its_reasons() -> None:
+    told = ("b: none of its processes runs", "bb: nothing heard", "c took over web/0 from a: a is silent", "x web/1")
+    assert words_about(vip(), "b", told) == (told[0], "c took over 10.0.0.5 from a: a is silent")
+    assert words_about(vip(), "", told) == ("c took over 10.0.0.5 from a: a is silent",)
 
 
 def test_of_a_vip_that_the_engine_only_helps_with_the_owner_stays() -> None:

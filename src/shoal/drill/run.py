@@ -7,7 +7,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,7 +36,7 @@ CHILD_WITHIN_S = 10.0
 UNDO_WITHIN_S = 15.0
 REACH_TRIES = 3
 REACH_WITHIN_S = 1.0
-EVENTS = "analytics/logs?type=2&filter=eq(event_id,[vs_add_se])&page_size=100"
+EVENTS = "analytics/logs?type=2&filter=eq(event_id,[vs_add_se,se_down])&page_size=100"
 Document = dict[str, Any]
 
 
@@ -111,6 +111,7 @@ class Drill:
         self._children: list[subprocess.Popen[bytes]] = []
         self._keeper: subprocess.Popen[bytes] | None = None
         self._began = False
+        self._macs = {engine.mac: engine.name for engine in forecast.serviceengines}
         self.report = Report(serviceengine=forecast.serviceengine, kind=kind)
 
     async def run(self) -> Report:
@@ -146,6 +147,7 @@ class Drill:
         await asyncio.sleep(SETTLE_S)
         answers = await self._answers()
         watched = await self._watched_by(watcher)
+        self._macs |= await self._made_meanwhile()
         events = [e for e in await self._events() if float(e["report_timestamp"]) > told_until]
         seen = {vip.vip: self._seen(vip, answers[vip.vip], watched, events) for vip in self._vips}
         self.report.scores = score(self._forecast, self._kind, self._vips, seen)
@@ -189,21 +191,27 @@ class Drill:
             found[vip.vip] = next((str(v["answers"]) for v in document["vips"] if v["vip_id"] == id), "")
         return found
 
+    async def _made_meanwhile(self) -> dict[str, str]:
+        """MAC -> name of the engines as they are now."""
+        try:
+            found = await forecast_of(self._api, self._forecast.uuid)
+        except ShoalError:
+            return {}
+        return {engine.mac: engine.name for engine in found.serviceengines}
+
     async def _events(self) -> list[Document]:
         found: list[Document] = (await self._api.get(EVENTS))["results"]
         return found[::-1]
 
     def _seen(self, vip: Vip, answers: str, watched: Watched, events: list[Document]) -> Seen:
-        told = [e["event_description"] for e in events if vip.vip in e["event_description"]]
-        words = tuple(text.replace(vip.vip, vip.address) for text in told)
+        words = words_about(vip, self._forecast.taker(vip, self._kind), [e["event_description"] for e in events])
         probed = watched.targets.get(vip.address)
         if probed is None:
             return Seen(answers=answers, events=words)
-        macs = {engine.mac: engine.name for engine in self._forecast.serviceengines}
         last = probed.arp[-1].mac if probed.arp else ""
         return Seen(
             answers=answers,
-            arp=macs.get(last, last),
+            arp=self._macs.get(last, last),
             starts=len(probed.starts),
             failed=len(probed.failed()),
             outage_ms=watched.outage_ms(vip.address),
@@ -286,6 +294,12 @@ class Drill:
         assert child.stdin is not None and child.stdout is not None
         child.stdin.close()
         return msgspec.json.decode(await asyncio.to_thread(child.stdout.read), type=Watched)
+
+
+def words_about(vip: Vip, taker: str, told: Iterable[str]) -> tuple[str, ...]:
+    """Of what the events tell, what is about the VIP, or says that the engine that was to take it over went down."""
+    mine = (text for text in told if vip.vip in text or (taker and text.startswith(f"{taker}:")))
+    return tuple(text.replace(vip.vip, vip.address) for text in mine)
 
 
 def _target(vip: Vip) -> str:
