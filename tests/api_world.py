@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from shoal.api.ports import Runtime
 from shoal.clouds.noop import NoopCloud
 from shoal.clouds.protocol import Identity
 from shoal.controller.bootstrap import Options, bootstrap
+from shoal.controller.capture.wish import Wish
 from shoal.controller.clock import SystemClock
 from shoal.controller.controller import Controller
 from shoal.controller.engine_documents import EngineDocuments
@@ -43,11 +44,18 @@ class FakeRuntime:
         self.calls: list[tuple[str, str, str, Mapping[str, Any]]] = []
         self.fault: Exception | None = None
         self.scale = 1
+        self.wishes: list[Wish] = []
+        self.wishes_ended = 0
+        self.pieces = [b"head", b"packet"]
+        self.endless = False
 
     def read(self, type: str, uuid: str, what: str) -> Any:
         if what.strip("/") not in ("runtime", "runtime/detail", "placement"):
             raise NotFound(f"There is no {what} of a {type}.")
         return self.summary(type, uuid)
+
+    async def forecast(self, engine: str) -> Document:
+        return {"uuid": engine}
 
     def summary(self, type: str, uuid: str) -> Document:
         if self.fault is not None:
@@ -82,6 +90,18 @@ class FakeRuntime:
 
     async def incident(self, seconds: float, service: str = "") -> Document:
         return {"seconds": seconds, "service": service}
+
+    async def capture(self, service: str, wish: Wish) -> AsyncGenerator[bytes, None]:
+        self.wishes.append(wish)
+        try:
+            for piece in self.pieces:
+                yield piece
+                await asyncio.sleep(0)
+            while self.endless:
+                yield b"more"
+                await asyncio.sleep(0.01)
+        finally:
+            self.wishes_ended += 1
 
     def events(self, filters: Mapping[str, Any]) -> list[Document]:
         names = filters.get("name")

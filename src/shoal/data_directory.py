@@ -16,7 +16,7 @@ MARK = "SHOAL"
 MARK_TEXT = "This directory belongs to Shoal; `shoal down --purge` removes it.\n"
 OURS = (
     *("shoal.db*", "metrics.*", "keys", "pki", "api", "engines"),
-    *("controller.log*", "controller.pid", "up.out", "fabric.json", "certify.json"),
+    *("controller.log*", "controller.pid", "up.out", "fabric.json", "certify.json", "drill.lock"),
 )
 """All that `purge` removes; anything else in the directory is somebody else's."""
 FOREIGN_SHOWN_MAX = 3

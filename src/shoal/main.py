@@ -101,6 +101,24 @@ def shell(arguments: tuple[str, ...]) -> None:
     sys.exit(shell_main(list(arguments)))
 
 
+@cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def capture(arguments: tuple[str, ...]) -> None:
+    """Packets of a virtual service, from all its engines into one file (`shoal capture --help`)."""
+    from shoal.shell.capture import main as capture_main
+
+    sys.exit(capture_main(list(arguments)))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def drill(arguments: tuple[str, ...]) -> None:
+    """A failover on purpose: foretold, guarded, watched, undone (`shoal drill --help`)."""
+    from shoal.drill.command import main as drill_main
+
+    sys.exit(drill_main(list(arguments)))
+
+
 @cli.command()
 @data_dir_option
 @click.option("--controller", envvar="SHOAL_CONTROLLER", help="Where the API is (default: as the data directory says).")

@@ -26,10 +26,11 @@ RANK = {
     "simulator": 6,
     "system": 7,
     "lab": 8,
-    "main": 9,
-    "__main__": 10,
+    "drill": 9,
+    "main": 10,
+    "__main__": 11,
 }
-"""The trials of the lab start whole systems, so the lab stands above `system`."""
+"""The trials of the lab start whole systems, so the lab stands above `system`; a drill watches with the lab's probe."""
 MAY_IMPORT = {
     "placement": {"placement"},
     "ownership": {"ownership", "wire"},

@@ -33,7 +33,7 @@ def test_a_directory_with_other_things_is_refused(tmp_path: Path) -> None:
 def test_purge_removes_ours_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     data_directory.make(folder)
-    for name in ("shoal.db", "shoal.db-wal", "controller.log.1"):
+    for name in ("shoal.db", "shoal.db-wal", "controller.log.1", "drill.lock"):
         (folder / name).touch()
     (folder / "engines" / "e1").mkdir(parents=True)
     (folder / "notes").touch()

@@ -6,6 +6,7 @@
     objects    create, read, replace, patch, delete listing    filters, order, pages
     inventory  dashboards' entries, the event log   present    documents as a client sees them
     metrics    measured history                     prometheus totals for a scraper
+    capture    packets, as they come
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from shoal.objects import ObjectType, Registry
 
 from . import listing, prometheus
 from .accounts import Accounts
+from .capture import Capturing
 from .context import READ_METHODS, Context, host_of, path_of, query_of, version_of
 from .errors import json_response, method_not_allowed, refusal, unexpected
 from .inventory import CONFIGS, Inventory, log_filters, number
@@ -69,6 +71,7 @@ class App:
         self._inventory = Inventory(deps.view, deps.registry, deps.runtime, self._present)
         self._metrics = deps.metrics or Metrics(SystemClock())
         self._analytics = Analytics(self._metrics, self._objects, deps.registry, self._present)
+        self._capturing = Capturing(deps.view, deps.registry, deps.intent, deps.runtime)
         self._open: dict[str, Callable[[Request], object]] = {
             "": lambda request: WELCOME,
             "/api/initial-data": self._login.about,
@@ -187,7 +190,11 @@ class App:
 
     async def _below(self, context: Context, kind: ObjectType, uuid: str, what: str) -> Response:
         """Runtime documents (GET) and operations (POST) of an object."""
-        self._objects.found(context, kind, uuid)
+        stored = self._objects.found(context, kind, uuid)
+        if (kind.endpoint, what) == ("virtualservice", "capture"):
+            return await self._capturing.answer(context, stored)
+        if context.reads and (kind.endpoint, what) == ("serviceengine", "forecast"):
+            return json_response(await self._runtime.forecast(uuid))
         if context.reads:
             found = self._runtime.read(kind.endpoint, uuid, what)
             return json_response(self._present.runtime(found, context.look))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Protocol
 
+from shoal.controller.capture.wish import Wish
 from shoal.controller.intent import Caller
 
 
 class Runtime(Protocol):
     def read(self, type: str, uuid: str, what: str) -> Any:
         """Raises NotFound. ``what``: ``runtime``, ``runtime/detail``, ``placement`` ..."""
+        ...
+
+    async def forecast(self, engine: str) -> dict[str, Any]:
+        """What will happen when a service engine fails: who takes what over, and what is left."""
         ...
 
     def summary(self, type: str, uuid: str) -> dict[str, Any]: ...
@@ -33,6 +38,11 @@ class Runtime(Protocol):
 
     async def incident(self, seconds: float, service: str = "") -> dict[str, Any]:
         """What happened in the last ``seconds``; ``service``: to this virtual service (a uuid) only."""
+        ...
+
+    def capture(self, service: str, wish: Wish) -> AsyncGenerator[bytes, None]:
+        """A file of packets as it grows, until it is closed. Raises NotFound, Invalid, Refused, at the latest with the
+        first piece."""
         ...
 
     def events(self, filters: Mapping[str, Any]) -> list[dict[str, Any]]: ...

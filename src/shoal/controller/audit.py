@@ -18,14 +18,20 @@ AUDITS = "/audit/"
 AUDITS_KEPT_MAX = 20_000
 PRUNE_EVERY = 500
 PRUNE_BATCH_MAX = 100
-EVENT_NAMES = {"CREATE": "CONFIG_CREATE", "UPDATE": "CONFIG_UPDATE", "DELETE": "CONFIG_DELETE"}
-VERBS = {"CREATE": "created", "UPDATE": "changed", "DELETE": "deleted"}
+EVENT_NAMES = {
+    "CREATE": "CONFIG_CREATE",
+    "UPDATE": "CONFIG_UPDATE",
+    "DELETE": "CONFIG_DELETE",
+    "CAPTURE": "CONFIG_ACTION",
+}
+VERBS = {"CREATE": "created", "UPDATE": "changed", "DELETE": "deleted", "CAPTURE": "captured packets of"}
 SYSTEM_USER = "system"
 """The controller's own writes are not read: what they come from has events of its own."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One write. ``tenant`` is the caller's, ``fields`` those whose value changed (updates only)."""
+    """One write, or one capture. ``tenant`` is the caller's, ``fields`` those whose value changed (updates only), or
+    what was captured."""
 
     at: float
     user: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from shoal.clouds.protocol import Cloud, Identity
@@ -11,6 +11,8 @@ from shoal.objects.views import ServiceEngineGroup, view
 from shoal.store.protocol import Store
 from shoal.wire import messages
 
+from .capture.captures import Captures
+from .capture.wish import Wish
 from .clock import Clock, FreshId, SystemClock, fresh_uuid
 from .compiler import Compiler
 from .events import EventLog
@@ -66,10 +68,12 @@ class Controller:
             on_change=self._engine_changed,
             on_ownership=self._ownership,
             on_counters=self.metrics.take,
+            on_captured=lambda engine, message: self._captures.take(engine, message),
         )
         self.compiler = Compiler(
             view, self.ledger, self.fleet, unseal=unseal, heartbeat_key=heartbeat_key, gateway=gateway
         )
+        self._captures = Captures(view, self.ledger, self.fleet, self.compiler, clock)
         self.reconciler = Reconciler(view, self.ledger, self.fleet, self.compiler, self.events_log, clock)
         self.lifecycle = Lifecycle(
             cloud,
@@ -134,6 +138,9 @@ class Controller:
     def read(self, type: str, uuid: str, what: str) -> Any:
         return self._runtime.read(type, uuid, what)
 
+    async def forecast(self, engine: str) -> dict[str, Any]:
+        return await self._runtime.forecast(engine)
+
     def summary(self, type: str, uuid: str) -> dict[str, Any]:
         return self._runtime.summary(type, uuid)
 
@@ -147,6 +154,9 @@ class Controller:
         self, type: str, uuid: str, operation: str, body: Mapping[str, Any], caller: CallerLike
     ) -> dict[str, Any]:
         return await self._operations.operate(type, uuid, operation, body, caller)
+
+    def capture(self, service: str, wish: Wish) -> AsyncGenerator[bytes, None]:
+        return self._captures.open(service, wish)
 
     async def remove_engine(self, uuid: str) -> None:
         await self._operations.remove_idle(uuid)

@@ -18,6 +18,7 @@ from shoal.errors import ShoalError
 from shoal.placement.model import EngineState
 from shoal.wire import desired as wire
 from shoal.wire import messages
+from shoal.wire.capture import Captured, CaptureMore, CaptureStart, CaptureStop
 from shoal.wire.counters import Counters
 from shoal.wire.recorded import Recall, Recorded
 
@@ -153,6 +154,10 @@ class Session:
         self._live.pushed = {}
         self._wanted.set()
 
+    async def send(self, message: messages.FromController) -> None:
+        """Raises OSError, ShoalError when the engine went away."""
+        await self._link.send(message)
+
     async def close(self) -> None:
         await self._link.close()
 
@@ -220,6 +225,8 @@ class Session:
                 self._fleet.reported(live, message)
             case Counters():
                 self._fleet.counted(live.id, message)
+            case Captured():
+                self._fleet.captured(live.id, message)
             case messages.Ownership():
                 self._fleet.ownership(live, message)
             case messages.Fetch():
@@ -254,12 +261,14 @@ class Fleet:
         on_change: Callable[[str], None],
         on_ownership: Callable[[str, messages.Ownership], None],
         on_counters: Callable[[str, Counters], None] = lambda engine, message: None,
+        on_captured: Callable[[str, Captured], None] = lambda engine, message: None,
         name: str = "controller",
     ) -> None:
         self.clock = clock
         self.desired = desired
         self.changed = on_change
         self.counted = on_counters
+        self.captured = on_captured
         self._record = record
         self._on_ownership = on_ownership
         self._name = name
@@ -423,6 +432,18 @@ class Fleet:
         if live.session is None or live.hello is None or not live.hello.recorder:
             return None
         return await live.session.recall(seconds)
+
+    async def tell(self, engine: str, message: CaptureStart | CaptureMore | CaptureStop) -> bool:
+        """False when it is not connected (any more)."""
+        session = self.live(engine).session
+        if session is None:
+            return False
+        try:
+            await session.send(message)
+        except (OSError, ShoalError) as error:
+            log.info("engine %s went away: %s", engine, error)
+            return False
+        return True
 
     def push_all(self) -> None:
         for live in self._live.values():

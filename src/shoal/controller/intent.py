@@ -151,6 +151,15 @@ class Intent:
             await self._commit(keys)
             return document
 
+    async def note(self, type: str, uuid: str, operation: str, what: tuple[str, ...], caller: Caller) -> None:
+        """Put an operation that changes no object into the audit trail. Raises NotFound."""
+        kind = self._registry.type(type)
+        keys = Keys()
+        self._audit(keys, caller, kind, self._stored(kind, uuid, caller), operation, what)
+        assert keys.audit is not None
+        await self._store.commit(Transaction(puts=tuple(keys.puts)))  # nothing that the view would see
+        await self.trail.written(*keys.audit)
+
     # --- how a write goes ---
 
     def _writable(self, type: str, method: str, caller: Caller) -> ObjectType:

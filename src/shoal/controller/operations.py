@@ -27,6 +27,7 @@ from .view import View
 
 Body = Mapping[str, Any]
 ANSWER_WITHIN_S = 5.0
+DRILL_TEXT_MAX = 500
 
 MEMBERS = {
     RequestKind.SCALE_OUT: {"vip_id", "uuid", "to_se_ref", "to_new_se", "to_host_ref", "new_vcpus", "admin_up"},
@@ -84,6 +85,8 @@ class Operations:
             return await self._on_vip(uuid, RequestKind(operation), body, caller)
         if (type, operation) == ("virtualservice", "resync"):
             return self._resync(uuid, body)
+        if (type, operation) == ("serviceengine", "drill"):
+            return self._drill(uuid, body, caller)
         if (type, operation) in NOT_YET:
             why, hint = NOT_YET[type, operation]
             raise Refused(why, hint=hint)
@@ -199,6 +202,18 @@ class Operations:
         self._events.add("REBOOT_SE", f"{engine.name}: asked for by an operator", serviceengine=engine.id)
         await self._cloud.restart(engine.id)
         return {"status": f"{engine.name} is being rebooted"}
+
+    def _drill(self, uuid: str, body: Body, caller: CallerLike) -> dict[str, Any]:
+        """A drill begins or ends, on a word of the one who does it: so that the events tell it from a real failure."""
+        engine = self._ledger.engines.get(uuid)
+        if engine is None:
+            raise NotFound(f"There is no service engine {uuid}.")
+        text = body.get("text")
+        if not isinstance(text, str) or not 0 < len(text) <= DRILL_TEXT_MAX or not text.isprintable():
+            why = f"must be a text of at most {DRILL_TEXT_MAX} printable characters"
+            raise Invalid([Problem(path="text", value=str(text)[:40], why=why)])
+        self._events.add("SE_DRILL", f"{engine.name}: {text} ({caller.user})", serviceengine=engine.id)
+        return {"status": "noted"}
 
     async def _force_delete(self, engine: EngineRecord) -> dict[str, Any]:
         """The engine goes at once; what it served moves as if it had died."""

@@ -234,6 +234,14 @@ class Reconciler:
             self._vips = snapshots.vips_by_group(self._view.all("virtualservice"), vsvips)
         return self._vips
 
+    def present(self, group: str) -> Snapshot | None:
+        """The group as it stands now; None if there is no such group."""
+        document = self._view.get("serviceenginegroup", group)
+        if document is None:
+            return None
+        typed = view(document, views.ServiceEngineGroup)
+        return self._snapshot(typed, self._intents().get(group, []), self._clock.now())
+
     def _snapshot(self, group: views.ServiceEngineGroup, intents: list[VipIntent], now: float) -> Snapshot:
         engines = (self._view.get("serviceengine", engine.id) for engine in self._ledger.engines_of(group.uuid))
         return snapshots.build(

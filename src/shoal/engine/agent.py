@@ -26,6 +26,7 @@ from shoal.wire.engine_config import EngineConfig
 from shoal.wire.guard import Changed, Desired, GuardStart, Report
 
 from . import measure
+from .capture.captures import Captures
 from .guard_link import GuardLink
 from .haproxy import render
 from .haproxy.control import Control
@@ -85,6 +86,7 @@ class Agent:
         self._session = Session(
             config,
             self._parts,
+            Captures(config.interface),
             hello=self._hello,
             status=lambda: self._status,
             on_state=lambda: self._wanted.set(),
@@ -220,6 +222,7 @@ class Agent:
             parts=self._parts.hashes,
             owned=tuple(self._owned.values()),
             recorder=True,
+            captures=True,
         )
 
     # --- figures ---

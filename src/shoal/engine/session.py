@@ -14,12 +14,14 @@ from pathlib import Path
 
 from shoal.errors import ShoalError
 from shoal.wire import messages
+from shoal.wire.capture import CaptureMore, CaptureStart, CaptureStop
 from shoal.wire.channel import Channel, ChannelClosed, ProtocolError, connect
 from shoal.wire.desired import Manifest
 from shoal.wire.engine_config import EngineConfig
 from shoal.wire.recorded import Recall, Recorded, Recording
 from shoal.wire.tls import engine_context
 
+from .capture.captures import Captures
 from .parts import Parts
 
 log = logging.getLogger("shoal.session")
@@ -41,6 +43,7 @@ class Session:
         self,
         config: EngineConfig,
         parts: Parts,
+        captures: Captures,
         *,
         hello: Callable[[], messages.Hello],
         status: Callable[[], messages.Status],
@@ -52,6 +55,7 @@ class Session:
         self._on_link = on_link
         self._recordings = recordings
         self._parts = parts
+        self._captures = captures
         self._hello = hello
         self._status = status
         self._on_state = on_state
@@ -110,6 +114,7 @@ class Session:
             if self._link is not None:
                 self._on_link(False, controller)
             self._link = None
+            await self._captures.end()  # nobody is left to take them
             await link.close()
 
     async def _send(self, link: Link) -> None:
@@ -134,6 +139,8 @@ class Session:
                 case Recall() as recall:
                     recordings = await asyncio.to_thread(self._recordings, recall.seconds)
                     self.say(Recorded(recall.id, time.monotonic_ns(), time.time_ns(), recordings))
+                case CaptureStart() | CaptureMore() | CaptureStop() as asked:
+                    self._captures.take(asked, link.send)
                 case messages.Rejected(why=why):
                     raise ChannelClosed(f"it rejects this engine: {why}")
                 case messages.Welcome(wire_version=version) if version != messages.WIRE_VERSION:

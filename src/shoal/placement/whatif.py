@@ -1,4 +1,4 @@
-"""What if these engines fail? Answered by the planner itself, on paper, until nothing is left to do."""
+"""What if these engines fail, and who takes over? Answered by the planner itself, on paper, until nothing is left to do."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """VIPs that stay down."""
     reduced: tuple[str, ...]
     """VIPs that stay up with fewer engines than requested."""
+    exposed: tuple[str, ...]
+    """VIPs that stay up with no successor: down when their engine fails next."""
     moves: int
     """Placements made anew."""
     engines_made: int
@@ -85,10 +87,34 @@ def fail(snapshot: Snapshot, engine_ids: Iterable[str], now: float) -> Outcome:
         waiting=waiting,
         down=tuple(vip.id for vip in world.vips if vip.enabled and not _serving(vip)),
         reduced=tuple(v.id for v in world.vips if v.enabled and 0 < _serving(v) < v.requested),
+        exposed=tuple(v.id for v in world.vips if v.enabled and _serving(v) and len(v.succession) < 2),
         moves=sum(len({p.engine for p in vip.placements} - before[vip.id]) for vip in world.vips),
         engines_made=made,
         buffer=last.buffer,
     )
+
+
+def takers(snapshot: Snapshot, engine: str) -> dict[str, str]:
+    """Who takes each VIP over that the engine owns, when it fails: the first of the armed list that lives and has
+    room beside what it takes over, too. "" = nobody. What the engines themselves will decide, as far as it is known."""
+    up = {e.id for e in snapshot.engines if e.state is EngineState.UP}
+    room = dict.fromkeys(up, snapshot.group.max_vs_per_se)
+    for vip in snapshot.vips:
+        for placement in vip.placements:
+            if placement.engine in room:
+                room[placement.engine] -= vip.slots
+    found: dict[str, str] = {}
+    for vip in snapshot.vips:
+        if not vip.enabled or vip.succession[:1] != (engine,):
+            continue
+        holds = {p.engine for p in vip.placements}
+        found[vip.id] = ""
+        for successor in vip.succession[1:] if vip.armed else ():
+            if successor in up and (successor in holds or room[successor] >= vip.slots):
+                found[vip.id] = successor
+                room[successor] -= 0 if successor in holds else vip.slots
+                break
+    return found
 
 
 def _orphaned(vip: Vip, dead: tuple[str, ...]) -> Vip:

@@ -32,7 +32,8 @@ class Client:
         self.tenant = tenant
         self._credentials = {"username": user, "password": password}
         try:
-            self._http = httpx.Client(base_url=self.url, verify=_context(ca), timeout=TIMEOUT_S, trust_env=False)
+            self._verify = _context(ca)
+            self._http = httpx.Client(base_url=self.url, verify=self._verify, timeout=TIMEOUT_S, trust_env=False)
         except httpx.InvalidURL as error:
             raise Invalid([Problem(path="--controller", value=shown(url), why=f"is no URL: {error}")]) from None
         self.warnings: list[str] = []
@@ -55,10 +56,8 @@ class Client:
             answer = self._api(method, path, body, within_s)
         if method != "GET":  # completion reads meanwhile, in a thread of its own
             self.warnings = answer.headers.get_list("x-shoal-warning")
-        if answer.status_code == 404:
-            raise NotFound(_words(answer))
         if answer.status_code >= 300:
-            raise Refusal(_words(answer))
+            raise refused(answer)
         return self._document(answer) if answer.content else None
 
     def _document(self, answer: httpx.Response) -> Any:
@@ -68,13 +67,22 @@ class Client:
             raise NotReady(f"What answers at {self.url} is no Shoal controller.", hint=HINT) from None
 
     def _api(self, method: str, path: str, body: Document | None, within_s: float) -> httpx.Response:
-        headers = {
-            "X-CSRFToken": self._http.cookies.get("csrftoken", ""),
+        return self._send(method, f"/api/{path}", json=body, headers=self.headers(), timeout=within_s)
+
+    def headers(self) -> dict[str, str]:
+        """Of each request after the log-in."""
+        return {
+            "X-CSRFToken": self._http.cookies.get("csrftoken") or "",
             "X-Avi-Version": API_VERSION,
             "X-Avi-Tenant": self.tenant,
             "Referer": self.url,
         }
-        return self._send(method, f"/api/{path}", json=body, headers=headers, timeout=within_s)
+
+    def asynchronous(self, within_s: float) -> httpx.AsyncClient:
+        """Another client of the same session; to be closed by the caller."""
+        return httpx.AsyncClient(
+            base_url=self.url, verify=self._verify, timeout=within_s, trust_env=False, cookies=self._http.cookies
+        )
 
     def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
         try:
@@ -119,6 +127,11 @@ def _context(ca: str | None) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def refused(answer: httpx.Response) -> ShoalError:
+    """The controller's words as an error."""
+    return NotFound(_words(answer)) if answer.status_code == 404 else Refusal(_words(answer))
 
 
 def _words(answer: httpx.Response) -> str:

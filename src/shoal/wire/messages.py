@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from shoal.wire.capture import Captured, CaptureMore, CaptureStart, CaptureStop
 from shoal.wire.counters import Counters
 from shoal.wire.desired import Manifest
 from shoal.wire.recorded import Recall, Recorded
@@ -49,6 +50,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     owned: tuple[Owned, ...] = ()
     recorder: bool = False
     """It answers `Recall`."""
+    captures: bool = False
+    """It can capture packets: an older agent would take the request for garbage."""
 
 
 class Fetch(msgspec.Struct, frozen=True, tag="fetch"):
@@ -179,5 +182,5 @@ class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
     why: str
 
 
-FromEngine = Hello | Fetch | Applied | Ownership | Status | Counters | Recorded | Leaving
-FromController = Welcome | State | Parts | Recall | Rejected
+FromEngine = Hello | Fetch | Applied | Ownership | Status | Counters | Recorded | Captured | Leaving
+FromController = Welcome | State | Parts | Recall | Rejected | CaptureStart | CaptureMore | CaptureStop

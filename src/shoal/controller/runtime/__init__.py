@@ -17,6 +17,7 @@ from shoal.controller.reconciler import Reconciler
 from shoal.controller.view import View
 from shoal.errors import NotFound
 
+from .forecast import Forecasts
 from .group import Groups
 from .pool import Pools
 from .serviceengine import ServiceEngines
@@ -40,6 +41,7 @@ class Runtime:
         pools, engines = Pools(sources), ServiceEngines(sources)
         services, groups = VirtualServices(sources, pools), Groups(sources, engines)
         self._services = services
+        self._forecasts = Forecasts(sources)
         self._readers: dict[tuple[str, str], Callable[[str], Any]] = {
             ("virtualservice", "runtime"): services.runtime,
             ("virtualservice", "runtime/detail"): services.detail,
@@ -66,6 +68,10 @@ class Runtime:
             kinds = ", ".join(sorted(kind for owner, kind in self._readers if owner == type)) or "none"
             raise NotFound(f"There is no {what} of a {type}.", hint=f"There are: {kinds}.")
         return reader(uuid)
+
+    async def forecast(self, engine: str) -> Document:
+        """What will happen when this engine fails. Raises NotFound, NotReady."""
+        return await self._forecasts.engine(engine)
 
     def summary(self, type: str, uuid: str) -> Document:
         """The ``runtime`` member of an inventory entry; empty for types that have none."""

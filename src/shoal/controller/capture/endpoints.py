@@ -1,0 +1,37 @@
+"""Where the packets of a virtual service go to and come from, on its two sides. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from shoal.wire.capture import Endpoint
+from shoal.wire.desired import Service
+
+
+def client_side(services: Iterable[Service]) -> tuple[Endpoint, ...]:
+    """Its VIPs with the ports it listens on."""
+    return _each_once(
+        Endpoint(address, listener.port, listener.port_end)
+        for service in services
+        for address in service.addresses
+        for listener in service.listeners
+    )
+
+
+def server_side(services: Iterable[Service]) -> tuple[Endpoint, ...]:
+    """Its pool's servers (health checks go there, too)."""
+    pools = (service.pool for service in services if service.pool is not None)
+    return _each_once(Endpoint(server.address, server.port, server.port) for pool in pools for server in pool.servers)
+
+
+def _each_once(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    return tuple(dict.fromkeys(endpoint for endpoint in endpoints if _is_address(endpoint.address)))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,79 @@
+"""What every command that talks to a controller has in common: options, log-in, errors in words."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from shoal.errors import ShoalError
+
+from .client import Client
+
+CONTROLLER = "https://127.0.0.1:9443"
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+OPTIONS = (
+    click.option(
+        "--controller", envvar="SHOAL_CONTROLLER", default=CONTROLLER, show_default=True, help="Where the API is."
+    ),
+    click.option("--user", envvar="SHOAL_USER", default="admin", show_default=True),
+    click.option("--password", envvar="SHOAL_PASSWORD", help="Better in SHOAL_PASSWORD, or typed at the prompt."),
+    click.option("--tenant", default="admin", show_default=True),
+    click.option(
+        "--ca",
+        type=click.Path(exists=True, dir_okay=False),
+        help="Verify the controller by this CA (default: not verified).",
+    ),
+)
+
+
+def with_client(function: Callable[..., int]) -> Callable[..., int]:
+    """The options of the connection; the function gets a `Client` that is not logged in yet, closed afterwards."""
+
+    @functools.wraps(function)
+    def wrapped(controller: str, user: str, password: str | None, tenant: str, ca: str | None, **options: Any) -> int:
+        if password is None:
+            if not sys.stdin.isatty():
+                raise click.ClickException("No password. Set SHOAL_PASSWORD, or give --password.")
+            password = getpass.getpass(f"Password of {user}: ")
+        client = Client(controller, user, password, tenant=tenant, ca=ca)
+        try:
+            return function(client, **options)
+        finally:
+            client.close()
+
+    result: Callable[..., int] = wrapped
+    for option in reversed(OPTIONS):
+        result = option(result)
+    return result
+
+
+def run(command: click.Command, name: str, arguments: list[str]) -> int:
+    """Returns the exit status: 0, or that of the first thing that failed."""
+    try:
+        result = command.main(args=arguments, prog_name=name, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt, EOFError):
+        return EXIT_INTERRUPTED
+    except ShoalError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except BrokenPipeError:
+        silence()
+        return 0
+
+
+def silence() -> None:
+    """The reader has gone; nothing more can be said there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
