@@ -7,10 +7,12 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from shoal.wire.desired import Service
+import msgspec
+
+from shoal.wire.desired import Server, Service
 from shoal.wire.messages import ServerState, ServiceStats
 
 from .haproxy import render
@@ -42,6 +44,20 @@ def server_states(services: Mapping[str, Service], rows: Iterable[Row]) -> tuple
                         errors_total=row.errors,
                     )
                 )
+    return tuple(found)
+
+
+def with_monitors(
+    states: tuple[ServerState, ...], services: Mapping[str, Service], ill: Callable[[Service, Server], str]
+) -> tuple[ServerState, ...]:
+    """The same, where servers that the agent's own monitors find ``ill`` (and say why) are down."""
+    found = []
+    for state in states:
+        service = services.get(state.service)
+        servers = service.pool.servers if service and service.pool else ()
+        server = next((s for s in servers if s.name == state.server), None) if state.state == "up" else None
+        why = ill(service, server) if service and server else ""
+        found.append(msgspec.structs.replace(state, state="down", check=why) if why else state)
     return tuple(found)
 
 

@@ -1,7 +1,8 @@
 """A small real HTTP server: ``python -m shoal.lab.backend ADDRESS PORT NAME``. Answers its name; ``/health`` is 200.
 
 ``GET /stream?SECONDS`` is a chunked download that takes so long; a body that is sent is read to its end before the
-answer; ``Upgrade: websocket`` is answered 101, then all that comes is sent back. A TCP echo service answers on PORT + 1.
+answer; ``Upgrade: websocket`` is answered 101, then all that comes is sent back. A TCP echo service answers on PORT + 1,
+UDP on PORT: the name, a space, and what came.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import base64
 import hashlib
 import re
 import sys
+from typing import cast
 
 KEEP_ALIVE_IDLE_S = 120.0
 CHUNK_EVERY_S = 0.05
@@ -83,9 +85,23 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
+class Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, name: str) -> None:
+        self._name = name.encode()
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)  # uvloop's is no subclass
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if self._transport is not None:
+            self._transport.sendto(self._name + b" " + data, addr)
+
+
 async def _main(address: str, port: int, name: str) -> None:
     http = await asyncio.start_server(lambda r, w: _http(name, r, w), address, port, backlog=1024)
     echo = await asyncio.start_server(_echo, address, port + 1, backlog=1024)
+    await asyncio.get_running_loop().create_datagram_endpoint(lambda: Datagrams(name), local_addr=(address, port))
     print("ready", flush=True)
     async with http, echo:
         await asyncio.gather(http.serve_forever(), echo.serve_forever())
