@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from shoal.lab.api import Api
+from shoal.lab.api import Api, engine_name
 from shoal.lab.network import Lab
 from shoal.lab.trials import PASSWORD, Bench
 from tests.integration.private_host import private_host
@@ -35,8 +35,14 @@ MONITOR = {
     "failed_checks": 1,
     "udp_monitor": {"udp_request": "well?", "udp_response": "dns"},
 }
-DETECTED_WITHIN_S = 3.0
-"""An interval, a time-out, and what a busy machine needs."""
+HTTP_MONITOR = {
+    **{field: value for field, value in MONITOR.items() if not field.startswith("udp")},
+    "name": "quick-http",
+    "type": "HEALTH_MONITOR_HTTP",
+    "http_monitor": {"http_request": "GET / HTTP/1.0", "http_response_code": ["HTTP_2XX"]},
+}
+DETECTED_WITHIN_S = 4.0
+"""An interval, a time-out, half a second until HAProxy's word is read, and what a busy machine needs."""
 PROFILE = {
     "name": "short",
     "profile": {"type": "PROTOCOL_TYPE_UDP_FAST_PATH", "udp_fast_path_profile": {"session_idle_timeout": 3}},
@@ -57,7 +63,8 @@ class World:
         backends = [await self.lab.backend(name) for name in ("dns1", "dns2")]
         self.servers = [f"{b.address}:{b.port}" for b in backends]
         await self.lab.node("client")
-        await self.api.post("healthmonitor", MONITOR)
+        for monitor in (MONITOR, HTTP_MONITOR):
+            await self.api.post("healthmonitor", monitor)
         await self.api.post("networkprofile", PROFILE)
         group = {"name": "udp", "max_se": 4, "vs_scalein_timeout": 5, "ha_mode": "HA_MODE_SHARED"}
         await self.api.post("serviceenginegroup", group)
@@ -101,7 +108,7 @@ class World:
         done = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True)
         return str(done.stdout.strip())
 
-    async def change_pool(self, enabled: bool, **fields: int) -> None:
+    async def change_pool(self, enabled: bool = True, **fields: object) -> None:
         """``enabled``: the first server."""
         pool = await self.api.get(f"pool/{self.pool}") | fields
         pool["servers"][0]["enabled"] = enabled
@@ -112,6 +119,11 @@ class World:
             if f"{server['ip_addr']['addr']}:{server['port']}" == self.servers[number]:
                 return str(server["oper_status"]["state"])
         return ""
+
+    def flows(self, engine: str) -> int:
+        """What the engine's kernel tracks."""
+        command = self.lab.fabric.enter(engine, "cat", "/proc/sys/net/netfilter/nf_conntrack_count")
+        return int(subprocess.run(command, check=True, capture_output=True).stdout)
 
     def backend(self, name: str) -> int:
         """The pid of a backend's server."""
@@ -163,8 +175,11 @@ def test_a_udp_service_from_its_first_datagram_to_the_death_of_its_owner(bench: 
                 await world.build()
                 await every_datagram_is_answered_by_ratio(world)
                 await a_dead_server_loses_its_clients(world)
+                await world.change_pool(health_monitor_refs=["/api/healthmonitor?name=quick-http"])
+                await a_dead_server_loses_its_clients(world)
                 await a_disabled_server_keeps_its_flows_and_gets_no_new_ones(world)
                 await the_owner_dies(world)
+                await flows_stay_while_engines_come_and_go(world)
         finally:
             await lab.close()
 
@@ -249,3 +264,28 @@ async def the_owner_dies(world: World) -> None:
     answers = await world.send(100)
     assert answers.keys() == {"dns1", "dns2"} and sum(answers.values()) == 100
     kept.close()
+
+
+async def flows_stay_while_engines_come_and_go(world: World) -> None:
+    await world.api.placed(world.made["uuid"], 1)
+    kept = Kept(world)
+    await world.api.post(f"virtualservice/{world.made['uuid']}/scaleout", {})
+    placed = await world.api.placed(world.made["uuid"], 2)
+    assert await asyncio.to_thread(kept.ask) == {"same": FLOWS, "moved": 0, "lost": 0}
+    answers = await world.send(DATAGRAMS)
+    assert answers.keys() == {"dns1", "dns2"} and sum(answers.values()) == DATAGRAMS
+    assert abs(answers["dns1"] - DATAGRAMS // 4) <= DATAGRAMS // 20, answers
+    tracked = [world.flows(engine_name(placement["se_ref"])) for placement in placed["placements"]]
+    assert min(tracked) > DATAGRAMS // 3, "each engine carries about a half"
+    spread = Kept(world)
+    assert await asyncio.to_thread(kept.ask) == {"same": FLOWS, "moved": 0, "lost": 0}
+    await world.api.post(f"virtualservice/{world.made['uuid']}/scaleout", {})
+    await world.api.placed(world.made["uuid"], 3)
+    for flows in (kept, spread):
+        assert await asyncio.to_thread(flows.ask) == {"same": FLOWS, "moved": 0, "lost": 0}
+        flows.close()
+    for left in (2, 1):
+        await world.api.post(f"virtualservice/{world.made['uuid']}/scalein", {})
+        await world.api.placed(world.made["uuid"], left)
+        answers = await world.send(100)
+        assert sum(answers.values()) == 100 and "" not in answers

@@ -72,6 +72,22 @@ async def test_what_only_udp_is_checked_by_is_said_of_a_pool_that_tcp_uses(world
     assert [m.kind for m in pool_part(world.view, view(stored or {}, views.Pool)).monitors] == ["PING"]
 
 
+@pytest.mark.parametrize(
+    ("question", "path"),
+    [
+        (None, "dns_monitor"),
+        ({"query_name": "a b"}, "dns_monitor.query_name"),
+        ({"query_name": "www.example.org", "record_type": "DNS_RECORD_AXFR"}, "dns_monitor.record_type"),
+    ],
+)
+async def test_a_dns_question_that_cannot_be_asked_is_refused(
+    world: ControlledWorld, question: dict[str, str] | None, path: str
+) -> None:
+    body = {"name": "m", "type": "HEALTH_MONITOR_DNS"} | ({"dns_monitor": question} if question else {})
+    reply = await world.post("/api/healthmonitor", body, 400)
+    assert reply["problems"][0]["path"] == path
+
+
 @pytest.mark.parametrize("request_text", ["nonsense", "GET /\x00 HTTP/1.0", "GET / HTTP/1.0\r\nHo st: x", "G" * 3000])
 async def test_a_request_that_cannot_be_sent_is_refused_when_written(world: ControlledWorld, request_text: str) -> None:
     body = {"name": "m", "type": "HEALTH_MONITOR_HTTP", "http_monitor": _web(request_text)}

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import struct
 from collections import Counter
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
 
 from shoal.engine.udp import buckets, dns
 from shoal.engine.udp.checks import Health
-from shoal.engine.udp.plan import OURS, Plan, Unservable, plan
-from shoal.engine.udp.probe import text_octets
+from shoal.engine.udp.family import IPV4, IPV6
+from shoal.engine.udp.plan import OURS, Plan, Unservable, plan, versions
+from shoal.engine.udp.probe import probe, text_octets
 from shoal.engine.udp.rules import counter, ruleset
 from shoal.engine.udp.table import NOTHING, _step
 from shoal.engine.udp.tally import Tally
+from shoal.lab.backend import Datagrams
 from shoal.wire.counters import Counts, ServiceCounts
 from shoal.wire.desired import DnsQuestion, Listener, Monitor, Pool, Server, Service
 
@@ -67,22 +72,22 @@ def test_a_server_that_goes_moves_its_own_buckets_only() -> None:
 def test_servers_that_are_down_or_disabled_take_nothing() -> None:
     disabled = (*servers(1, 3)[:1], msgspec.structs.replace(servers(1, 3)[1], enabled=False))
     pool = Pool(id="p", name="p", servers=(*disabled, Server(name="s3", address="10.0.0.3", port=53)))
-    made = plan(service(pool), {"s3"}, ())
+    made = plan(service(pool), 4, {"s3"}, ())
     assert [target.name for target in made.taking] == ["s1"]
     assert "round robin" in made.notes[0], "least connections is said to be approximated"
 
 
 def test_a_server_has_the_same_mark_in_every_life() -> None:
-    one, two = plan(service(), (), ()), plan(service(), {"s2"}, ())
+    one, two = plan(service(), 4, (), ()), plan(service(), 4, {"s2"}, ())
     assert one.taking[0] == two.taking[0] and one.taking[0].mark & OURS
     assert len({target.mark for target in one.taking}) == 2
 
 
-@pytest.mark.parametrize("address", ["nonsense", "10.0.0.1; drop", "2001:db8::1"])
+@pytest.mark.parametrize("address", ["nonsense", "10.0.0.1; drop", ""])
 def test_what_is_no_address_never_becomes_a_rule(address: str) -> None:
     bad = Pool(id="p", name="p", servers=(Server(name="x", address=address, port=53),))
     with pytest.raises(Unservable):
-        plan(service(bad), (), ())
+        plan(service(bad), 4, (), ())
 
 
 @pytest.mark.parametrize(
@@ -94,7 +99,7 @@ def test_what_is_no_address_never_becomes_a_rule(address: str) -> None:
 )
 def test_hashes_are_the_kernels(hash: str, choice: str) -> None:
     pool = Pool(id="p", name="p", algorithm="LB_ALGORITHM_CONSISTENT_HASH", hash=hash, servers=servers(1, 1))
-    made = plan(service(pool), (), ())
+    made = plan(service(pool), 4, (), ())
     assert (made.choice, made.notes, len(made.shares)) == (choice, (), buckets.HASH_BUCKETS)
 
 
@@ -103,28 +108,41 @@ def test_hashes_are_the_kernels(hash: str, choice: str) -> None:
 
 def test_only_udp_services_are_tracked_and_without_any_there_is_no_table() -> None:
     assert ruleset([], "10.0.0.9") == NOTHING
-    rules = ruleset([plan(service(), (), ())], "10.0.0.9")
+    rules = ruleset([plan(service(), 4, (), ())], "10.0.0.9")
     assert rules.chains["raw_in"][1].endswith("notrack")
     assert "10.1.0.1 . 53" in rules.chains["raw_in"][1]
     assert rules.chains["passing"][0].endswith("policy drop")
 
 
+def test_each_version_of_ip_has_its_own_servers_and_words() -> None:
+    six = Server(name="six", address="2001:db8::1", port=53)
+    both = service(Pool(id="p", name="p", servers=(*servers(1), six)), addresses=("10.1.0.1", "2001:db8::53"))
+    assert versions(both) == (4, 6)
+    made = plan(both, 6, (), ())
+    assert [one.name for one in made.taking] == ["six"]
+    chains = ruleset([made], "2001:db8::2", IPV6).chains
+    assert "ip6 daddr . udp dport { 2001:db8::53 . 53 }" in chains["raw_in"][1]
+    assert not any(f" {word} " in f" {rules} " for _, rules in chains.values() for word in ("ip", "10.1.0.1", "icmp"))
+    only_four = service(addresses=("2001:db8::53",))
+    assert "No server has an IPv6 address" in plan(only_four, 6, (), ()).notes[0]
+
+
 def test_a_pool_with_all_servers_down_is_refused_by_the_kernel_itself() -> None:
     """No rule speaks of its ports: nobody listens there, and the client is told by ICMP."""
-    assert ruleset([plan(service(), {"s1", "s2"}, ())], "10.0.0.9") == NOTHING
+    assert ruleset([plan(service(), 4, {"s1", "s2"}, ())], "10.0.0.9") == NOTHING
 
 
 def test_new_flows_are_refused_while_only_draining_servers_are_left() -> None:
-    before = plan(service(), (), ())
-    rules = ruleset([plan(service(), {"s1", "s2"}, before.taking)], "10.0.0.9")
+    before = plan(service(), 4, (), ())
+    rules = ruleset([plan(service(), 4, {"s1", "s2"}, before.taking)], "10.0.0.9")
     assert "reject" in rules.chains["closed"][1] and rules.chains["arriving"][1] == ""
 
 
 def test_a_change_of_one_service_touches_no_other() -> None:
     two = service(id="two", addresses=("10.1.0.2",))
-    before = ruleset([plan(service(), (), ()), plan(two, (), ())], "10.0.0.9")
-    after = ruleset([plan(service(), (), ()), _turned(plan(two, (), ()))], "10.0.0.9")
-    text = _step(before, after)
+    before = ruleset([plan(service(), 4, (), ()), plan(two, 4, (), ())], "10.0.0.9")
+    after = ruleset([plan(service(), 4, (), ()), _turned(plan(two, 4, (), ()))], "10.0.0.9")
+    text = _step(IPV4, before, after)
     (mine,) = (name for name, chain in after.chains.items() if chain != before.chains[name])
     assert text.count("flush chain") == 1 and f"flush chain ip shoal_udp {mine}\n" in text
 
@@ -180,11 +198,41 @@ def test_broken_and_foreign_dns_answers_are_no_answers(cut: int) -> None:
     assert dns.parsed(answer(7, 0x0100), 7) is None
 
 
+@pytest.fixture
+async def backend() -> AsyncIterator[int]:
+    """The lab's UDP server; its port."""
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(lambda: Datagrams("b"), local_addr=("127.0.0.1", 0))
+    yield transport.get_extra_info("sockname")[1]
+    transport.close()
+
+
+@pytest.mark.parametrize(
+    ("monitor", "why"),
+    [
+        (Monitor(name="m", kind="UDP", request="hi", response="b hi"), ""),
+        (Monitor(name="m", kind="UDP", request="hi", response="other", timeout_s=1), "UDP no answer within 1 s"),
+        (Monitor(name="m", kind="UDP", request="hi", timeout_s=1), ""),
+        (Monitor(name="m", kind="DNS", response="192.0.2.1", dns=QUESTION), ""),
+        (Monitor(name="m", kind="DNS", response="192.0.2.9", dns=QUESTION), "DNS answers without '192.0.2.9'"),
+    ],
+)
+async def test_a_server_is_asked_as_its_monitor_says(backend: int, monitor: Monitor, why: str) -> None:
+    assert await probe(monitor, "127.0.0.1", backend) == why
+
+
+async def test_a_refusal_is_a_failure_where_silence_would_not_be(backend: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert await probe(Monitor(name="m", kind="UDP", request="hi"), "127.0.0.1", port) == "UDP Connection refused"
+
+
 # --- totals ---
 
 
 def test_totals_go_on_when_a_server_leaves_and_comes_back() -> None:
-    made = plan(service(), (), ())
+    made = plan(service(), 4, (), ())
     one, two = made.taking
     tally, none = Tally(), ServiceCounts("one", Counts())
 

@@ -246,7 +246,7 @@ class Agent:
                 self._seen = measure.server_states(self._control.services, self._meter.rows)
                 if self._meter.rows:
                     self._datagrams.heed({(s.service, s.server) for s in self._seen if s.state == "down"})
-            servers = measure.with_monitors(self._seen, self._control.services, self._datagrams.ill)
+            servers = measure.with_monitors(self._seen, self._datagrams.ill)
             self._untold = self._untold or fresh or servers != self._servers
             self._servers = servers
             self._states = tuple((s.service, s.server, s.state) for s in self._servers)

@@ -7,12 +7,12 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from shoal.wire.desired import Server, Service
+from shoal.wire.desired import Service
 from shoal.wire.messages import ServerState, ServiceStats
 
 from .haproxy import render
@@ -47,18 +47,16 @@ def server_states(services: Mapping[str, Service], rows: Iterable[Row]) -> tuple
     return tuple(found)
 
 
-def with_monitors(
-    states: tuple[ServerState, ...], services: Mapping[str, Service], ill: Callable[[Service, Server], str]
-) -> tuple[ServerState, ...]:
-    """The same, where servers that the agent's own monitors find ``ill`` (and say why) are down."""
-    found = []
-    for state in states:
-        service = services.get(state.service)
-        servers = service.pool.servers if service and service.pool else ()
-        server = next((s for s in servers if s.name == state.server), None) if state.state == "up" else None
-        why = ill(service, server) if service and server else ""
-        found.append(msgspec.structs.replace(state, state="down", check=why) if why else state)
-    return tuple(found)
+def with_monitors(states: tuple[ServerState, ...], ill: Mapping[tuple[str, str], str]) -> tuple[ServerState, ...]:
+    """The same, where servers that the agent's own monitors find ``ill`` are down: (service, server) -> why."""
+    if not ill:
+        return states
+    return tuple(
+        msgspec.structs.replace(one, state="down", check=ill[one.service, one.server])
+        if one.state == "up" and (one.service, one.server) in ill
+        else one
+        for one in states
+    )
 
 
 def service_stats(services: Mapping[str, Service], rows: Iterable[Row]) -> tuple[ServiceStats, ...]:

@@ -20,6 +20,22 @@ AGENT_KINDS = ("UDP", "PING", "DNS")
 """Run by the agent itself, for ports that are served by UDP."""
 MONITOR_KINDS = (*HAPROXY_KINDS, *AGENT_KINDS)
 """What an engine can run. Monitors of other kinds are not sent to it."""
+DNS_RECORD_TYPES = {
+    "DNS_RECORD_A": 1,
+    "DNS_RECORD_NS": 2,
+    "DNS_RECORD_CNAME": 5,
+    "DNS_RECORD_SOA": 6,
+    "DNS_RECORD_PTR": 12,
+    "DNS_RECORD_HINFO": 13,
+    "DNS_RECORD_MX": 15,
+    "DNS_RECORD_TXT": 16,
+    "DNS_RECORD_RP": 17,
+    "DNS_RECORD_AAAA": 28,
+    "DNS_RECORD_SRV": 33,
+    "DNS_RECORD_DNSKEY": 48,
+    "DNS_RECORD_ANY": 255,
+}
+"""What a DNS monitor can ask for."""
 REQUEST_LINE = re.compile(r"(?P<method>[A-Z]{3,10}) (?P<uri>\S+)( HTTP/(?P<version>1\.[01]))?")
 """What the request of an HTTP monitor begins with."""
 

@@ -28,8 +28,6 @@ SYN_S = 30
 FIN_S = 20
 """How long a flow's entry stays after FIN or RST."""
 SEED = 0xBEEF
-OUTPUT_JSON = 1 << 4
-"""NFT_CTX_OUTPUT_JSON of libnftables(3)."""
 RUN_SOON_TRIES = 20
 RUN_SOON_GAP_S = 0.01
 
@@ -52,11 +50,6 @@ class Nft:
         self._error = library.nft_ctx_get_error_buffer
         self._error.argtypes = [ctypes.c_void_p]
         self._error.restype = ctypes.c_char_p
-        self._output = library.nft_ctx_get_output_buffer
-        self._output.argtypes = [ctypes.c_void_p]
-        self._output.restype = ctypes.c_char_p
-        self._flags = library.nft_ctx_output_set_flags
-        self._flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         for name in ("nft_ctx_buffer_output", "nft_ctx_buffer_error"):
             getattr(library, name).argtypes = [ctypes.c_void_p]
         self._context = ctypes.c_void_p(library.nft_ctx_new(0))
@@ -67,15 +60,6 @@ class Nft:
         """Raises `NftError`."""
         if self._run(self._context, batch):
             raise NftError((self._error(self._context) or b"").decode(errors="replace").strip())
-
-    def ask(self, command: bytes) -> str:
-        """The answer to a ``list`` command, as JSON. Raises `NftError`."""
-        self._flags(self._context, OUTPUT_JSON)
-        try:
-            self.run(command)
-        finally:
-            self._flags(self._context, 0)
-        return (self._output(self._context) or b"").decode(errors="replace")
 
     def run_soon(self, batch: bytes) -> None:
         """As `run`, but a table that a process which just died still owns gets a moment to go."""
@@ -124,6 +108,7 @@ table {TABLE} {{
     type ipv4_addr . inet_service . ipv4_addr . inet_service : ether_addr
     flags dynamic,timeout; size {flows_max}; timeout {idle_s}s;
   }}
+  chain datagrams {{ }}
   chain share {{ }}
   chain known {{ }}
   chain fresh {{ }}
@@ -183,6 +168,7 @@ def sharing(interface: str, mac: str, idle_s: int) -> str:
 table {TABLE} {{
   chain share {{
     ip protocol icmp icmp type {{ destination-unreachable, time-exceeded, parameter-problem }} ip daddr vmap @ask
+    ip protocol udp goto datagrams
     ip frag-off & 0x3fff != 0 ip daddr vmap @ask
     ip protocol != tcp accept
     tcp flags & (syn|ack) == syn goto fresh

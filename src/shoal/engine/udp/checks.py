@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
@@ -71,10 +71,16 @@ class Checks:
         )
         self._changed.set()
 
-    def ill(self, service: Service, server: Server) -> str:
-        """What is wrong with a server by its monitors; "" when nothing is."""
-        found = (self._health.get(check) for check in of_server(service, server))
-        return next((health.why for health in found if health is not None and health.why), "")
+    def ill(self, services: Iterable[Service]) -> dict[tuple[str, str], str]:
+        """(service, server) -> what is wrong with it, of those that are not well."""
+        found = {}
+        for service in services:
+            for server in service.pool.servers if service.pool else ():
+                health = (self._health.get(check) for check in of_server(service, server))
+                why = next((one.why for one in health if one is not None and one.why), "")
+                if why:
+                    found[service.id, server.name] = why
+        return found
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -98,7 +104,7 @@ class Checks:
             began = loop.time()
             try:
                 why = await probe(check.monitor, check.address, check.port)
-            except (ValueError, KeyError) as error:
+            except (ValueError, KeyError, OverflowError) as error:
                 why = f"{check.monitor.kind} can't be run: {error}"
             if health.note(why):
                 log.info("%s:%d is %s", check.address, check.port, f"down: {why}" if why else "up")

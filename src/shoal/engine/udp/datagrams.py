@@ -16,14 +16,15 @@ import msgspec
 
 from shoal.engine.guard.nft import NftError
 from shoal.wire.counters import ServiceCounts
-from shoal.wire.desired import Server, Service
+from shoal.wire.desired import Service
 
 from . import conntrack
 from .checks import Checks
-from .plan import Plan, Target, Unservable, plan, served_by_udp, target
+from .family import FAMILIES, IPV4, Family, own_address6
+from .plan import Plan, Target, Unservable, plan, served_by_udp, target, versions
 from .rules import ruleset
 from .table import Table
-from .tally import Tally
+from .tally import Counted, Tally
 
 log = logging.getLogger("shoal.udp")
 
@@ -31,7 +32,8 @@ CUT_AGAIN_AFTER_S = 0.2
 """A packet that was under way when the rules changed may have made a flow after the others were deleted."""
 FAILURE_RETRY_S = 1.0
 IDLE_S = 10
-FORWARDING = {"ip_forward": "1", "conf/all/send_redirects": "0"}
+Key = tuple[str, int]
+"""(service, version of IP)."""
 
 
 class Drain(msgspec.Struct):
@@ -49,20 +51,20 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Datagrams:
-    """``address``: the engine's own on ``interface``."""
+    """``address``: the engine's own on ``interface``, IPv4; the IPv6 one is looked up."""
 
     def __init__(self, address: str, interface: str) -> None:
         self._address = address
         self._interface = interface
-        self._table = Table()
+        self._tables = tuple(Table(family) for family in FAMILIES)
         self._tally = Tally()
         self._services: dict[str, Service] = {}
-        self._plans: dict[str, Plan] = {}
+        self._plans: dict[Key, Plan] = {}
         self._drains: dict[int, Drain] = {}
         self._down: frozenset[tuple[str, str]] = frozenset()
         self._fresh = True
         """Nothing was applied yet: what an earlier agent left is not known."""
-        self._open: Counter[int] = Counter()
+        self._ill: dict[tuple[str, str], str] = {}
         self._changed = asyncio.Event()
         self._checks = Checks(self._changed.set)
         self._turn = asyncio.Lock()
@@ -82,9 +84,10 @@ class Datagrams:
             self._down = mine
             self._changed.set()
 
-    def ill(self, service: Service, server: Server) -> str:
-        """Why a server gets no UDP flows although it is enabled, by the agent's own monitors; "" if it does."""
-        return self._checks.ill(service, server)
+    @property
+    def ill(self) -> Mapping[tuple[str, str], str]:
+        """(service, server) that the agent's own monitors find down -> why."""
+        return self._ill
 
     @property
     def idle_s(self) -> int:
@@ -117,32 +120,44 @@ class Datagrams:
         async with self._turn:
             problems: dict[str, str] = {}
             before, self._plans = self._plans, self._planned(problems)
-            wanted = ruleset(self._plans.values(), self._address)
+            wanted = {
+                table: ruleset(
+                    [one for (_, version), one in self._plans.items() if version == table.family.version],
+                    self._address if table.family is IPV4 else own_address6(self._interface),
+                    table.family,
+                )
+                for table in self._tables
+            }
             targets = _targets(before)
             try:
-                counted = await asyncio.to_thread(self._table.counted) if targets else {}
-                self._tally.take(counted, targets.values())
-                changed = await asyncio.to_thread(self._table.put, wanted)
-                if changed:
-                    self._forward(bool(wanted.chains))
+                self._tally.take(await self._read(), targets.values())
+                for table, rules in wanted.items():
+                    if await asyncio.to_thread(table.put, rules):
+                        self._forward(table.family, bool(rules.chains))
             except NftError as error:
                 log.error("the kernel refuses the rules: %s", error)
                 self._plans = before
                 asyncio.get_running_loop().call_later(FAILURE_RETRY_S, self._changed.set)
                 return Outcome(dict.fromkeys(self._services, f"The kernel refuses the rules for UDP: {error}"), {})
-            self._tally.keep(wanted.counters, self._services)
+            self._tally.keep(frozenset().union(*(rules.counters for rules in wanted.values())), self._services)
             now = _targets(self._plans)
             gone = targets.keys() - now.keys()
-            if self._fresh and wanted.chains:
+            if self._fresh and self._plans:
                 gone |= (await self._flows(all_=True)).keys() - now.keys()
                 self._fresh = False
             await self._cut(gone)
-            notes = {id: " ".join(p.notes) for id, p in self._plans.items() if p.notes}
-            return Outcome(problems, notes)
+            return Outcome(problems, self._notes())
 
-    def _planned(self, problems: dict[str, str]) -> dict[str, Plan]:
-        plans: dict[str, Plan] = {}
+    def _notes(self) -> dict[str, str]:
+        notes: dict[str, dict[str, None]] = {}
+        for (id, _), planned in self._plans.items():
+            notes.setdefault(id, {}).update(dict.fromkeys(planned.notes))
+        return {id: " ".join(texts) for id, texts in notes.items() if texts}
+
+    def _planned(self, problems: dict[str, str]) -> dict[Key, Plan]:
+        plans: dict[Key, Plan] = {}
         now = asyncio.get_running_loop().time()
+        self._ill = self._checks.ill(self._services.values())
         self._drains = {
             mark: drain
             for mark, drain in self._drains.items()
@@ -150,15 +165,15 @@ class Datagrams:
         }
         for id, service in self._services.items():
             try:
-                plans[id] = self._plan(service, now)
+                plans |= self._plan(service, now)
             except Unservable as error:
                 problems[id] = str(error)
         return plans
 
-    def _plan(self, service: Service, now: float) -> Plan:
+    def _plan(self, service: Service, now: float) -> dict[Key, Plan]:
         pool = service.pool
         servers = {server.name: server for server in pool.servers} if pool else {}
-        down = {name for name, one in servers.items() if (service.id, name) in self._down or self.ill(service, one)}
+        down = {name for name in servers if (service.id, name) in self._down or (service.id, name) in self._ill}
         taking = {target(service.id, server).mark for server in servers.values() if server.enabled and server.ratio}
         for one in self._served_before(service):
             healthy = one.name not in down
@@ -170,24 +185,37 @@ class Datagrams:
             if mark in taking or drain.target.name in down or (pool is not None and pool.graceful_disable_s == 0):
                 del self._drains[mark]
         draining = [drain.target for drain in self._drains.values() if drain.target.service == service.id]
-        return plan(service, down, draining)
+        return {
+            (service.id, version): plan(service, version, down, [one for one in draining if one.version == version])
+            for version in versions(service)
+        }
 
     def _served_before(self, service: Service) -> Iterable[Target]:
         """What may have flows. After a restart these are all its servers: drains that were under way begin anew."""
-        if service.id in self._plans:
-            return self._plans[service.id].taking
+        known = [planned for (id, _), planned in self._plans.items() if id == service.id]
+        if known:
+            return [one for planned in known for one in planned.taking]
         if self._fresh and service.pool is not None:
             return [target(service.id, server) for server in service.pool.servers]
         return ()
 
-    def _forward(self, on: bool) -> None:
+    def _forward(self, family: Family, on: bool) -> None:
         """Only while there are rules that say what may be forwarded."""
-        values = FORWARDING | {f"conf/{self._interface}/send_redirects": "0"} if on else {"ip_forward": "0"}
-        for name, value in values.items():
+        for name, value, otherwise in family.sysctls:
+            path = name.format(interface=self._interface)
             try:
-                Path("/proc/sys/net/ipv4", name).write_text(value)
+                Path("/proc/sys/net", path).write_text(value if on else otherwise)
             except OSError as error:
-                log.error("sysctl net.ipv4.%s: %s; UDP is not carried", name.replace("/", "."), error)
+                if on:
+                    log.error("sysctl net/%s: %s; UDP is not carried", path, error)
+
+    async def _read(self) -> Counted:
+        """The kernel's counters."""
+        found: dict[str, tuple[int, int]] = {}
+        for table in self._tables:
+            if table.present:
+                found |= await asyncio.to_thread(table.counted)
+        return found
 
     async def _cut(self, marks: Collection[int]) -> None:
         if not marks:
@@ -204,14 +232,14 @@ class Datagrams:
             return services
         async with self._turn:
             targets = _targets(self._plans)
-            self._tally.take(await asyncio.to_thread(self._table.counted), targets.values())
-            self._open = await self._flows()
+            self._tally.take(await self._read(), targets.values())
+            flows = await self._flows()
             found = []
             for one in services:
-                service, planned = self._services.get(one.id), self._plans.get(one.id)
-                if service is not None and planned is not None:
-                    one = self._tally.added(one, service, {t.name: self._open[t.mark] for t in planned.targets})
-                found.append(one)
+                service = self._services.get(one.id)
+                mine = [target for target in targets.values() if target.service == one.id] if service else []
+                open_ = {target.name: flows[target.mark] for target in mine}
+                found.append(self._tally.added(one, service, open_) if service else one)
             return tuple(found)
 
     async def busy(self) -> frozenset[str]:
@@ -230,7 +258,7 @@ class Datagrams:
             return Counter()
 
 
-def _targets(plans: Mapping[str, Plan]) -> dict[int, Target]:
+def _targets(plans: Mapping[Key, Plan]) -> dict[int, Target]:
     return {one.mark: one for planned in plans.values() for one in planned.targets}
 
 

@@ -7,23 +7,9 @@ import struct
 
 import msgspec
 
-from shoal.wire.desired import DnsQuestion
+from shoal.wire.desired import DNS_RECORD_TYPES, DnsQuestion
 
-TYPES = {
-    "A": 1,
-    "NS": 2,
-    "CNAME": 5,
-    "SOA": 6,
-    "PTR": 12,
-    "HINFO": 13,
-    "MX": 15,
-    "TXT": 16,
-    "RP": 17,
-    "AAAA": 28,
-    "SRV": 33,
-    "DNSKEY": 48,
-    "ANY": 255,
-}
+A, AAAA, ANY = (DNS_RECORD_TYPES[f"DNS_RECORD_{name}"] for name in ("A", "AAAA", "ANY"))
 RECURSION_DESIRED, RESPONSE = 0x0100, 0x8000
 LABEL_OCTETS_MAX, NAME_OCTETS_MAX = 63, 255
 _HEADER = struct.Struct("!HHHHHH")
@@ -34,11 +20,6 @@ class Answer(msgspec.Struct, frozen=True):
     code: int
     records: tuple[tuple[int, bytes], ...]
     """(type, data) of the answer section."""
-
-
-def number_of(record_type: str) -> int:
-    """Of ``DNS_RECORD_A`` and its siblings. Raises KeyError for those nobody can ask for."""
-    return TYPES[record_type.removeprefix("DNS_RECORD_")]
 
 
 def name_octets(name: str) -> bytes:
@@ -55,7 +36,7 @@ def name_octets(name: str) -> bytes:
 def query(number: int, question: DnsQuestion) -> bytes:
     """Raises ValueError, KeyError."""
     head = _HEADER.pack(number, RECURSION_DESIRED, 1, 0, 0, 0)
-    return head + name_octets(question.name) + struct.pack("!HH", number_of(question.record_type), 1)
+    return head + name_octets(question.name) + struct.pack("!HH", DNS_RECORD_TYPES[question.record_type], 1)
 
 
 def parsed(data: bytes, number: int) -> Answer | None:
@@ -91,9 +72,9 @@ def judged(answer: Answer, question: DnsQuestion, wanted: str) -> str:
     """ "" when it is what the monitor wants, else why not. ``wanted`` must occur in a record (addresses as text)."""
     if question.code == "RCODE_NO_ERROR" and answer.code:
         return f"DNS answers with RCODE {answer.code}"
-    asked = number_of(question.record_type)
+    asked = DNS_RECORD_TYPES[question.record_type]
     kinds = {kind for kind, _ in answer.records}
-    if question.answer == "DNS_QUERY_TYPE" and asked != TYPES["ANY"] and asked not in kinds:
+    if question.answer == "DNS_QUERY_TYPE" and asked != ANY and asked not in kinds:
         return f"DNS answers without a record of type {question.record_type.removeprefix('DNS_RECORD_')}"
     if question.answer in ("DNS_QUERY_TYPE", "DNS_ANY_TYPE") and not answer.records:
         return "DNS answers without any record"
@@ -103,6 +84,6 @@ def judged(answer: Answer, question: DnsQuestion, wanted: str) -> str:
 
 
 def _text(kind: int, data: bytes) -> str:
-    if (kind, len(data)) in ((TYPES["A"], 4), (TYPES["AAAA"], 16)):
+    if (kind, len(data)) in ((A, 4), (AAAA, 16)):
         return str(ipaddress.ip_address(data))
     return data.decode("latin-1")

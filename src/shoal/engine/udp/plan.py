@@ -30,6 +30,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     mark: int
 
+    @property
+    def version(self) -> int:
+        """Of IP."""
+        return 6 if ":" in self.address else 4
+
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
     address: str
@@ -40,7 +45,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One virtual service. ``choice``: ``turns``, ``random``, ``saddr`` or ``saddr and port``; ``shares`` are the marks
+    """One virtual service by one version of IP. ``choice``: ``turns``, ``random``, ``saddr`` or ``saddr and port``; ``shares`` are the marks
     it chooses from. ``keeping`` get no new flows. ``notes``: what is served otherwise than asked for."""
 
     service: str
@@ -60,25 +65,35 @@ class Unservable(ValueError):
     """Says why the service can't be carried."""
 
 
-def plan(service: Service, down: Collection[str], draining: Iterable[Target]) -> Plan:
-    """``down``: names of servers whose monitors fail. ``draining``: targets that may finish what they have. Raises
-    Unservable."""
+def versions(service: Service) -> tuple[int, ...]:
+    """Of IP, of the VIP's addresses."""
+    return tuple(sorted({ipaddress.ip_address(vip).version for vip in service.addresses}))
+
+
+def plan(service: Service, version: int, down: Collection[str], draining: Iterable[Target]) -> Plan:
+    """How the VIP's addresses of one version of IP are served, by the servers of the same. ``down``: names of servers
+    whose monitors fail. ``draining``: targets that may finish what they have. Raises Unservable."""
+    vips = [str(vip) for vip in map(ipaddress.ip_address, service.addresses) if vip.version == version]
     ports = tuple(
-        Ports(address=str(ipaddress.ip_address(vip)), first=one.port, last=one.port_end, idle_s=max(1, one.idle_s))
-        for vip in service.addresses
+        Ports(address=vip, first=one.port, last=one.port_end, idle_s=max(1, one.idle_s))
+        for vip in vips
         for one in service.listeners
         if one.protocol == "udp"
     )
     for one in ports:
         if not 0 < one.first <= one.last <= 65535:
             raise Unservable(f"The UDP ports {one.first} to {one.last} are no range.")
-        if ":" in one.address:
-            raise Unservable(f"UDP is served on IPv4 addresses only, and {one.address} is none.")
     pool = service.pool or Pool(id="", name="")
     choice, notes = _choice(pool)
-    usable = [s for s in pool.servers if s.enabled and s.ratio > 0 and s.name not in down]
-    taking = tuple(target(service.id, server) for server in usable)
-    weights = {server.name: server.ratio for server in usable}
+    if pool.tls:
+        notes += ("UDP goes to the servers as it comes: ssl_profile_ref of the pool has no effect on it.",)
+    same = [(server, target(service.id, server)) for server in pool.servers]
+    same = [(server, one) for server, one in same if one.version == version]
+    if pool.servers and not same:
+        notes += (f"No server has an IPv{version} address: UDP to {', '.join(vips)} is refused.",)
+    usable = [(server, one) for server, one in same if server.enabled and server.ratio > 0 and server.name not in down]
+    taking = tuple(one for _, one in usable)
+    weights = {server.name: server.ratio for server, _ in usable}
     marks = {one.name: one.mark for one in taking}
     table = buckets.hashed(weights) if choice in HASHES.values() else buckets.turns(weights)
     return Plan(
@@ -98,8 +113,8 @@ def target(service: str, server: Server) -> Target:
         parsed = ipaddress.ip_address(server.address)
     except ValueError:
         raise Unservable(f"{server.address[:60]!r} is no IP address.") from None
-    if parsed.version != 4 or not 0 < server.port <= 65535:
-        raise Unservable(f"The server {server.name[:60]!r} has no IPv4 address and port.")
+    if not 0 < server.port <= 65535:
+        raise Unservable(f"The server {server.name[:60]!r} has the port {server.port}.")
     text = f"{service}\0{server.name}\0{parsed}\0{server.port}".encode(errors="surrogatepass")
     mark = OURS | int.from_bytes(hashlib.blake2b(text, digest_size=4).digest())
     return Target(service=service, name=server.name, address=str(parsed), port=server.port, mark=mark)

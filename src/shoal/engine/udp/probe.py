@@ -17,6 +17,7 @@ from . import dns
 log = logging.getLogger("shoal.udp.probe")
 
 DATAGRAM_BYTES_MAX = 4096
+FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 ICMP_PROTOCOL = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
 ECHO_REQUEST, ECHO_REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}
 
@@ -90,7 +91,7 @@ def text_octets(text: str) -> bytes:
 
 
 def _socket(address: str, kind: int, protocol: int = 0) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    family = FAMILY[ipaddress.ip_address(address).version]  # a name would be looked up, which blocks
     link = socket.socket(family, kind, protocol)
     link.setblocking(False)
     return link

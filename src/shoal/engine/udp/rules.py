@@ -12,11 +12,11 @@ from itertools import groupby
 
 import msgspec
 
+from .family import IPV4, Family
 from .plan import OURS, Plan, Target
 
 SEED = 0x5EED
 """Not that of the spreading over engines: an engine's share of one hash would be a part of the servers by the other."""
-ERRORS = "destination-unreachable, time-exceeded, parameter-problem"
 
 
 class Ruleset(msgspec.Struct, frozen=True):
@@ -28,8 +28,9 @@ class Ruleset(msgspec.Struct, frozen=True):
     timeouts: frozenset[int]
 
 
-def ruleset(plans: Iterable[Plan], address: str) -> Ruleset:
+def ruleset(plans: Iterable[Plan], address: str, family: Family = IPV4) -> Ruleset:
     """``address``: the engine's own, which servers see as their client."""
+    ip = family.ip
     plans = [plan for plan in plans if plan.targets]
     open_ = [plan for plan in plans if plan.taking]
     closed = [plan for plan in plans if not plan.taking]
@@ -40,26 +41,26 @@ def ruleset(plans: Iterable[Plan], address: str) -> Ruleset:
         return Ruleset({}, frozenset(), frozenset())
     for plan in open_:
         for idle_s in sorted({ports.idle_s for ports in plan.ports}):
-            chains[_chain(plan, idle_s)] = "", _choose(plan, idle_s)
-    chains["give"] = "", _give(targets.values())
+            chains[_chain(plan, idle_s)] = "", _choose(plan, idle_s, ip)
+    chains["give"] = "", _give(targets.values(), ip)
     chains["raw_in"] = (
         "type filter hook prerouting priority raw",
-        f"""ip daddr . udp dport {{ {_sockets(plans)} }} accept
-        ip saddr . udp sport {{ {sockets} }} accept
-        icmp type {{ {ERRORS} }} accept
+        f"""{ip} daddr . udp dport {{ {_sockets(plans)} }} accept
+        {ip} saddr . udp sport {{ {sockets} }} accept
+        {family.errors} accept
         notrack""",
     )
     chains["raw_out"] = (
         "type filter hook output priority raw",
-        f"ip daddr . udp dport {{ {sockets} }} accept\n        notrack",
+        f"{family.silent}\n        {ip} daddr . udp dport {{ {sockets} }} accept\n        notrack",
     )
     chains["closed"] = (
         "type filter hook prerouting priority mangle",
-        f"ct state new ip daddr . udp dport {{ {_sockets(closed)} }} reject" if closed else "",
+        f"ct state new {ip} daddr . udp dport {{ {_sockets(closed)} }} reject" if closed else "",
     )
     chains["arriving"] = (
         "type nat hook prerouting priority dstnat",
-        f"ip daddr . udp dport vmap {{ {_dispatch(open_)} }}" if open_ else "",
+        f"{ip} daddr . udp dport vmap {{ {_dispatch(open_)} }}" if open_ else "",
     )
     chains["leaving"] = (
         "type nat hook postrouting priority srcnat",
@@ -104,13 +105,13 @@ def _range(first: int, last: int) -> str:
     return f"{first}-{last}" if last > first else str(first)
 
 
-def _choose(plan: Plan, idle_s: int) -> str:
+def _choose(plan: Plan, idle_s: int, ip: str) -> str:
     size = len(plan.shares)
     way = {
         "turns": f"numgen inc mod {size}",
         "random": f"numgen random mod {size}",
-        "saddr": f"jhash ip saddr mod {size} seed {SEED:#x}",
-        "saddr and port": f"jhash ip saddr . udp sport mod {size} seed {SEED:#x}",
+        "saddr": f"jhash {ip} saddr mod {size} seed {SEED:#x}",
+        "saddr and port": f"jhash {ip} saddr . udp sport mod {size} seed {SEED:#x}",
     }[plan.choice]
     chosen = f"{way} map {{ {_runs(plan.shares)} }}" if len(set(plan.shares)) > 1 else f"{plan.shares[0]:#x}"
     return f'ct timeout set "{timeout(idle_s)}"\n        ct mark set {chosen}\n        goto give'
@@ -126,11 +127,11 @@ def _runs(shares: Sequence[int]) -> str:
     return ", ".join(texts)
 
 
-def _give(targets: Iterable[Target]) -> str:
+def _give(targets: Iterable[Target], ip: str) -> str:
     targets = list(targets)
     new = ", ".join(f'{t.mark:#x} : "{counter("new", t.mark)}"' for t in targets)
     to = ", ".join(f"{t.mark:#x} : {t.address} . {t.port}" for t in targets)
-    return f"counter name ct mark map {{ {new} }}\n        meta l4proto udp dnat ip to ct mark map {{ {to} }}"
+    return f"counter name ct mark map {{ {new} }}\n        meta l4proto udp dnat {ip} to ct mark map {{ {to} }}"
 
 
 def _counters(prefix: str, marks: Iterable[int]) -> str:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import struct
+from collections.abc import Iterator
 
-from shoal.engine.guard.nft import Nft, NftError
+from shoal.engine.guard.netlink import attribute
+from shoal.engine.guard.nft import Nft
 
+from .family import IPV4, Family
+from .netfilter import answers, nested, request
 from .rules import Ruleset, timeout
 
 log = logging.getLogger("shoal.udp.table")
 
-TABLE = "ip shoal_udp"
+GETOBJ = 10 << 8 | 19
+"""And below: linux/netfilter/nf_tables.h."""
+NFTA_OBJ_TABLE, NFTA_OBJ_NAME, NFTA_OBJ_TYPE, NFTA_OBJ_DATA = 1, 2, 3, 4
+OBJECT_COUNTER, COUNTER_BYTES, COUNTER_PACKETS = 1, 1, 2
 NOTHING = Ruleset({}, frozenset(), frozenset())
 
 
 class Table:
     """One owner. Every change is one transaction. What a former agent left is replaced by the first `put`."""
 
-    def __init__(self) -> None:
+    def __init__(self, family: Family = IPV4) -> None:
+        self.family = family
         self._nft: Nft | None = None
         self._there = NOTHING
         self._known = False
@@ -33,7 +41,11 @@ class Table:
         """Raises NftError; then the rules of before hold. False: nothing was to be done."""
         if self._known and wanted == self._there:
             return False
-        batch = _whole(wanted) if not (self._known and self.present and wanted.chains) else _step(self._there, wanted)
+        batch = (
+            _whole(self.family, wanted)
+            if not (self._known and self.present and wanted.chains)
+            else _step(self.family, self._there, wanted)
+        )
         self._kernel().run(batch.encode())
         self._there, self._known = wanted, True
         return True
@@ -43,12 +55,10 @@ class Table:
         if not self.present:
             return {}
         try:
-            found = json.loads(self._kernel().ask(f"list counters table {TABLE}".encode()))
-        except (NftError, ValueError) as error:
+            return dict(_counters(self.family))
+        except OSError as error:
             log.warning("the counters can't be read: %s", error)
             return {}
-        entries = (entry["counter"] for entry in found["nftables"] if "counter" in entry)
-        return {entry["name"]: (entry["packets"], entry["bytes"]) for entry in entries}
 
     def _kernel(self) -> Nft:
         if self._nft is None:
@@ -56,29 +66,42 @@ class Table:
         return self._nft
 
 
-def _whole(wanted: Ruleset) -> str:
-    text = f"add table {TABLE}\ndelete table {TABLE}\n"
-    return text + (f"add table {TABLE}\n{_step(NOTHING, wanted)}" if wanted.chains else "")
+def _counters(family: Family) -> Iterator[tuple[str, tuple[int, int]]]:
+    """By netlink: libnftables would read every table of the namespace first, a guard's 100,000 flows too."""
+    name = family.table.split()[1].encode()
+    asked = attribute(NFTA_OBJ_TABLE, name + b"\0") + attribute(NFTA_OBJ_TYPE, struct.pack("!I", OBJECT_COUNTER))
+    for data in answers(request(GETOBJ, asked, dump=True, family=family.number)):
+        found = nested(data)
+        counts = nested(found.get(NFTA_OBJ_DATA, b""))
+        octets, packets = (int.from_bytes(counts.get(kind, b"")) for kind in (COUNTER_BYTES, COUNTER_PACKETS))
+        yield found.get(NFTA_OBJ_NAME, b"").rstrip(b"\0").decode(), (packets, octets)
 
 
-def _step(there: Ruleset, wanted: Ruleset) -> str:
+def _whole(family: Family, wanted: Ruleset) -> str:
+    table = family.table
+    text = f"add table {table}\ndelete table {table}\n"
+    return text + (f"add table {table}\n{_step(family, NOTHING, wanted)}" if wanted.chains else "")
+
+
+def _step(family: Family, there: Ruleset, wanted: Ruleset) -> str:
     """What is used is made before, what is not used any more goes after."""
-    text = "".join(f"add counter {TABLE} {name}\n" for name in sorted(wanted.counters - there.counters))
-    text += "".join(_timeout(seconds) for seconds in sorted(wanted.timeouts - there.timeouts))
+    table = family.table
+    text = "".join(f"add counter {table} {name}\n" for name in sorted(wanted.counters - there.counters))
+    text += "".join(_timeout(family, seconds) for seconds in sorted(wanted.timeouts - there.timeouts))
     changed = {name: chain for name, chain in wanted.chains.items() if there.chains.get(name) != chain}
     for name, (hook, _) in changed.items():
-        text += f"add chain {TABLE} {name}" + (f" {{ {hook}; }}\n" if hook else "\n")
+        text += f"add chain {table} {name}" + (f" {{ {hook}; }}\n" if hook else "\n")
     gone = sorted(there.chains.keys() - wanted.chains.keys())
-    text += "".join(f"flush chain {TABLE} {name}\n" for name in (*changed, *gone) if name in there.chains)
+    text += "".join(f"flush chain {table} {name}\n" for name in (*changed, *gone) if name in there.chains)
     rules = [f"  chain {name} {{\n        {rules}\n  }}" for name, (_, rules) in changed.items() if rules]
     if rules:
-        text += f"table {TABLE} {{\n" + "\n".join(rules) + "\n}\n"
-    text += "".join(f"delete chain {TABLE} {name}\n" for name in gone)
-    text += "".join(f"delete counter {TABLE} {name}\n" for name in sorted(there.counters - wanted.counters))
+        text += f"table {table} {{\n" + "\n".join(rules) + "\n}\n"
+    text += "".join(f"delete chain {table} {name}\n" for name in gone)
+    text += "".join(f"delete counter {table} {name}\n" for name in sorted(there.counters - wanted.counters))
     unused = sorted(there.timeouts - wanted.timeouts)
-    return text + "".join(f"delete ct timeout {TABLE} {timeout(seconds)}\n" for seconds in unused)
+    return text + "".join(f"delete ct timeout {table} {timeout(seconds)}\n" for seconds in unused)
 
 
-def _timeout(seconds: int) -> str:
+def _timeout(family: Family, seconds: int) -> str:
     policy = f"policy = {{ unreplied : {seconds}, replied : {seconds} }}"
-    return f"table {TABLE} {{\n  ct timeout {timeout(seconds)} {{\n  protocol udp; l3proto ip; {policy}\n  }}\n}}\n"
+    return f"table {family.table} {{\n  ct timeout {timeout(seconds)} {{\n  protocol udp; l3proto {family.ip}; {policy}\n  }}\n}}\n"
