@@ -83,11 +83,13 @@ def test_a_server_has_the_same_mark_in_every_life() -> None:
     assert len({target.mark for target in one.taking}) == 2
 
 
-@pytest.mark.parametrize("address", ["nonsense", "10.0.0.1; drop", ""])
+@pytest.mark.parametrize("address", ["nonsense", "10.0.0.1; drop", "", "fe80::1%; drop"])
 def test_what_is_no_address_never_becomes_a_rule(address: str) -> None:
     bad = Pool(id="p", name="p", servers=(Server(name="x", address=address, port=53),))
     with pytest.raises(Unservable):
         plan(service(bad), 4, (), ())
+    with pytest.raises(Unservable):
+        versions(service(addresses=(address,)))
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,7 @@ class Keeper:
 
     def stay(self, addresses: Collection[str]) -> None:
         """Call it before these are spread: from then on their flows are known, or stay for as long as they are not."""
+        addresses = [address for address in addresses if ":" not in address]  # only IPv4's are spread
         elements = ", ".join(f"{address} timeout {STAY_S_MAX}s" for address in addresses)
         if elements and self._nft.tries(f"add element {TABLE} staying {{ {elements} }}".encode()):
             self._waiting.append(frozenset(addresses))
@@ -103,7 +104,7 @@ class Keeper:
         except OSError as error:
             log.warning("UDP flows are not all known: %s", error)
             found = [(NLMSG_DONE, b"")]
-        keys = []
+        keys: list[str] = []
         for kind, data in found:
             if kind in (NLMSG_DONE, NLMSG_ERROR):
                 self._load(keys)

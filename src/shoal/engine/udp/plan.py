@@ -66,14 +66,14 @@ class Unservable(ValueError):
 
 
 def versions(service: Service) -> tuple[int, ...]:
-    """Of IP, of the VIP's addresses."""
-    return tuple(sorted({ipaddress.ip_address(vip).version for vip in service.addresses}))
+    """Of IP, of the VIP's addresses. Raises Unservable."""
+    return tuple(sorted({_parsed(vip).version for vip in service.addresses}))
 
 
 def plan(service: Service, version: int, down: Collection[str], draining: Iterable[Target]) -> Plan:
     """How the VIP's addresses of one version of IP are served, by the servers of the same. ``down``: names of servers
     whose monitors fail. ``draining``: targets that may finish what they have. Raises Unservable."""
-    vips = [str(vip) for vip in map(ipaddress.ip_address, service.addresses) if vip.version == version]
+    vips = [str(vip) for vip in map(_parsed, service.addresses) if vip.version == version]
     ports = tuple(
         Ports(address=vip, first=one.port, last=one.port_end, idle_s=max(1, one.idle_s))
         for vip in vips
@@ -109,15 +109,22 @@ def plan(service: Service, version: int, down: Collection[str], draining: Iterab
 
 def target(service: str, server: Server) -> Target:
     """Raises Unservable."""
-    try:
-        parsed = ipaddress.ip_address(server.address)
-    except ValueError:
-        raise Unservable(f"{server.address[:60]!r} is no IP address.") from None
+    parsed = _parsed(server.address)
     if not 0 < server.port <= 65535:
         raise Unservable(f"The server {server.name[:60]!r} has the port {server.port}.")
     text = f"{service}\0{server.name}\0{parsed}\0{server.port}".encode(errors="surrogatepass")
     mark = OURS | int.from_bytes(hashlib.blake2b(text, digest_size=4).digest())
     return Target(service=service, name=server.name, address=str(parsed), port=server.port, mark=mark)
+
+
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        raise Unservable(f"{address[:60]!r} is no IP address.") from None
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.scope_id is not None:  # any text can be one
+        raise Unservable(f"{address[:60]!r} has a scope; an address of the data network has none.")
+    return parsed
 
 
 def _choice(pool: Pool) -> tuple[str, tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import threading
 from collections.abc import Iterator
 
 from shoal.engine.guard.netlink import attribute
@@ -31,6 +32,8 @@ class Table:
         self._there = NOTHING
         self._known = False
         """Whether what is in the kernel is ours to the letter."""
+        self._alone = threading.Lock()
+        """A thread whose waiter was cancelled goes on, and libnftables' context is for one at a time."""
 
     @property
     def present(self) -> bool:
@@ -39,6 +42,10 @@ class Table:
 
     def put(self, wanted: Ruleset) -> bool:
         """Raises NftError; then the rules of before hold. False: nothing was to be done."""
+        with self._alone:
+            return self._put(wanted)
+
+    def _put(self, wanted: Ruleset) -> bool:
         if self._known and wanted == self._there:
             return False
         batch = (
