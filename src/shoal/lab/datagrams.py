@@ -2,7 +2,8 @@
 
 Sends a datagram from each of FLOWS sockets and prints, as JSON, how many each server answered (``""``: nobody within
 `ANSWER_S`). With ``keep`` the sockets stay: each further line of input sends again, from all of them, and prints
-``{"same": flows answered by the server of the first time, "moved": by another one, "lost": by none}``.
+``{"same": flows answered by the server of the first time, "moved": by another one, "lost": by none}``. With ``time``
+FLOWS are questions one after another, first on one socket, then each on a new one; prints their round trips in us.
 """
 
 from __future__ import annotations
@@ -58,8 +59,29 @@ def _ask(flows: list[socket.socket]) -> dict[socket.socket, str]:
     return found
 
 
+def timed(address: str, port: int, count: int, flows: int) -> list[float]:
+    """Round trips of ``count`` questions on each of ``flows`` sockets, one after another, in us; lost ones are left out."""
+    trips = []
+    for _ in range(flows):
+        (flow,) = open_flows(address, port, 1)
+        with flow:
+            flow.settimeout(ANSWER_S)
+            for _ in range(count):
+                began = time.perf_counter()
+                try:
+                    flow.send(b"who?")
+                    flow.recv(2048)
+                except OSError:
+                    continue
+                trips.append((time.perf_counter() - began) * 1e6)
+    return trips
+
+
 def main() -> None:
     address, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    if sys.argv[4:] == ["time"]:
+        print(json.dumps({"one_flow": timed(address, port, count, 1), "new_flows": timed(address, port, 1, count)}))
+        return
     if sys.argv[4:] != ["keep"]:
         answers: Counter[str] = Counter()
         for at in range(0, count, AT_ONCE):
