@@ -43,6 +43,13 @@ def profile_of(documents: Documents, service: Document, port: Document) -> dict[
     return documents.get("networkprofile", uuid_of(reference))
 
 
+def kind_of(documents: Documents, service: views.VirtualService, port: views.Port) -> str:
+    """``tcp``, ``udp`` or ``sctp``."""
+    reference = port.override_network_profile_ref or service.network_profile_ref
+    profile = documents.get("networkprofile", uuid_of(reference)) if reference else None
+    return protocol(profile) if profile else "tcp"
+
+
 def ports_of(documents: Documents, service: Document) -> list[Range]:
     found = []
     for port in service.get("services", ()):
