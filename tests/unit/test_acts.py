@@ -29,10 +29,10 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
     "ServiceEngine": views.ServiceEngine,
     "ApplicationProfile": views.ApplicationProfile,
     "SSLKeyAndCertificate": views.SslKeyAndCertificate,
+    "NetworkProfile": views.NetworkProfile,
 }
 READ_ELSEWHERE = {
     "VsVip": {"vip.auto_allocate_ip", "vip.auto_allocate_ip_type", "vip.ipam_network_subnet"},  # rules, ipam
-    "NetworkProfile": {"profile.type"},  # what it names is what every engine does
 }
 READ_WITHOUT_EFFECT = {
     "ServiceEngineGroup": {"min_se", "vcpus_per_se"},  # for auto-rebalance, for clouds that size machines
@@ -109,7 +109,6 @@ async def test_fields_of_a_service_without_effect_are_named(intent: Intent) -> N
         "traffic_enabled": False,
         "performance_limits": {"max_concurrent_connections": 10},
         "flow_dist": "CONSISTENT_HASH_SOURCE_IP_ADDRESS",
-        "network_profile_ref": "/api/networkprofile?name=System-TCP-Fast-Path",
         "services": [{"port": 80, "horizon_internal_ports": True}],
     }
     (warning,) = await service(intent, **idle)
@@ -130,8 +129,8 @@ async def test_fields_of_a_service_without_effect_are_named(intent: Intent) -> N
         ),
         (
             "healthmonitor",
-            {"name": "m", "type": "HEALTH_MONITOR_PING"},
-            "type HEALTH_MONITOR_PING is not run yet.",
+            {"name": "m", "type": "HEALTH_MONITOR_SIP"},
+            "type HEALTH_MONITOR_SIP is not run yet.",
         ),
         (
             "applicationprofile",

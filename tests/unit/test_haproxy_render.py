@@ -177,9 +177,11 @@ def test_monitors_that_cannot_all_be_run_are_named() -> None:
     assert check(web, talking, late).notes[1:] == (
         "The health monitor 'late' is not run beside an HTTP and another TCP monitor.",
     )
-    assert check(web, ping).notes == ("The health monitor 'ping' of type PING is not run yet.",)
-    with pytest.raises(Unrenderable, match="PING"):
-        check(ping)
+    sip = Monitor(name="sip", kind="SIP")
+    assert check(web, sip).notes == ("The health monitor 'sip' of type SIP is not run yet.",)
+    assert check(web, ping).notes == () and check(ping) == monitors.Check(), "the agent's, for UDP"
+    with pytest.raises(Unrenderable, match="SIP"):
+        check(sip)
     with pytest.raises(Unrenderable, match="begins with 'nonsense'"):
         check(Monitor(name="odd", kind="HTTP", request="nonsense"))
 

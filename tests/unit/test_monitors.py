@@ -13,6 +13,7 @@ from shoal.objects import views
 from shoal.objects.views import view
 from tests.api_world import ControlledWorld, controlled_world
 
+SIP = {"name": "sip", "type": "HEALTH_MONITOR_SIP"}
 PING = {"name": "ping", "type": "HEALTH_MONITOR_PING"}
 
 
@@ -28,13 +29,13 @@ async def world(tmp_path: Path) -> AsyncIterator[ControlledWorld]:
 
 async def test_a_pool_is_served_without_a_monitor_that_cannot_be_run(world: ControlledWorld) -> None:
     await world.service()
-    made = await world.client.post("/api/healthmonitor", json=PING)
-    assert "HEALTH_MONITOR_PING is not run yet" in made.headers["x-shoal-warning"]
+    made = await world.client.post("/api/healthmonitor", json=SIP)
+    assert "HEALTH_MONITOR_SIP is not run yet" in made.headers["x-shoal-warning"]
     pool = (await world.get("/api/pool"))["results"][0]
-    add = {"add": {"health_monitor_refs": ["/api/healthmonitor?name=ping"]}}
+    add = {"add": {"health_monitor_refs": ["/api/healthmonitor?name=sip"]}}
     reply = await world.client.patch(f"/api/pool/{pool['uuid']}", json=add)
     assert reply.status_code == 200
-    assert reply.headers["x-shoal-warning"].endswith("the pool is served without ping.")
+    assert reply.headers["x-shoal-warning"].endswith("the pool is served without sip.")
 
     stored = world.view.get("pool", pool["uuid"])
     assert stored is not None and len(stored["health_monitor_refs"]) == 1
@@ -42,15 +43,49 @@ async def test_a_pool_is_served_without_a_monitor_that_cannot_be_run(world: Cont
     assert monitors.check(part) == monitors.Check()
 
     runtime = await world.get(f"/api/pool/{pool['uuid']}/runtime")
-    assert any("PING can't be run yet" in reason for reason in runtime["oper_status"]["reason"])
+    assert any("SIP can't be run yet" in reason for reason in runtime["oper_status"]["reason"])
 
 
 async def test_monitors_beside_one_that_cannot_be_run_are_run(world: ControlledWorld) -> None:
-    await world.post("/api/healthmonitor", PING)
-    refs = ["/api/healthmonitor?name=ping", "/api/healthmonitor?name=System-TCP"]
+    await world.post("/api/healthmonitor", SIP)
+    refs = ["/api/healthmonitor?name=sip", "/api/healthmonitor?name=System-TCP"]
     pool = await world.post("/api/pool", {"name": "p", "health_monitor_refs": refs})
     part = pool_part(world.view, view(world.view.get("pool", pool["uuid"]) or {}, views.Pool))
     assert [monitor.name for monitor in part.monitors] == ["System-TCP"]
+
+
+async def test_what_only_udp_is_checked_by_is_said_of_a_pool_that_tcp_uses(world: ControlledWorld) -> None:
+    made = await world.service()
+    await world.post("/api/healthmonitor", PING)
+    pool = (await world.get("/api/pool"))["results"][0]
+    add = {"add": {"health_monitor_refs": ["/api/healthmonitor?name=ping"]}}
+    reply = await world.client.patch(f"/api/pool/{pool['uuid']}", json=add)
+    assert "PING are run for UDP ports only: TCP is served without ping." in reply.headers["x-shoal-warning"]
+    profiles = {
+        "network_profile_ref": "/api/networkprofile?name=System-UDP-Fast-Path",
+        "application_profile_ref": "/api/applicationprofile?name=System-L4-Application",
+    }
+    await world.call("PATCH", f"/api/virtualservice/{made['uuid']}", 200, json={"replace": profiles})
+    reply = await world.client.patch(f"/api/pool/{pool['uuid']}", json={"replace": {"default_server_port": 53}})
+    assert reply.status_code == 200 and "PING" not in reply.headers.get("x-shoal-warning", "")
+    stored = world.view.get("pool", pool["uuid"])
+    assert [m.kind for m in pool_part(world.view, view(stored or {}, views.Pool)).monitors] == ["PING"]
+
+
+@pytest.mark.parametrize(
+    ("question", "path"),
+    [
+        (None, "dns_monitor"),
+        ({"query_name": "a b"}, "dns_monitor.query_name"),
+        ({"query_name": "www.example.org", "record_type": "DNS_RECORD_AXFR"}, "dns_monitor.record_type"),
+    ],
+)
+async def test_a_dns_question_that_cannot_be_asked_is_refused(
+    world: ControlledWorld, question: dict[str, str] | None, path: str
+) -> None:
+    body = {"name": "m", "type": "HEALTH_MONITOR_DNS"} | ({"dns_monitor": question} if question else {})
+    reply = await world.post("/api/healthmonitor", body, 400)
+    assert reply["problems"][0]["path"] == path
 
 
 @pytest.mark.parametrize("request_text", ["nonsense", "GET /\x00 HTTP/1.0", "GET / HTTP/1.0\r\nHo st: x", "G" * 3000])

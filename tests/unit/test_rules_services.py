@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,26 +17,82 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-@pytest.mark.parametrize("profile", ["System-UDP-Fast-Path", "mine"])
-async def test_a_udp_service_is_refused_until_udp_is_served(world: World, profile: str) -> None:
-    await world.post("/api/networkprofile", {"name": "mine", "profile": {"type": "PROTOCOL_TYPE_UDP_PROXY"}})
+UDP = "/api/networkprofile?name=System-UDP-Fast-Path"
+L4 = "/api/applicationprofile?name=System-L4-Application"
+
+
+async def udp_service(world: World, name: str, status: int = 201, **more: object) -> dict[str, Any]:
+    """On the VIP and pool of `World.service`, port 80 unless said otherwise."""
+    first = (await world.get("/api/virtualservice"))["results"][0]
+    body = {"name": name, "vsvip_ref": first["vsvip_ref"], "pool_ref": first["pool_ref"], "services": [{"port": 80}]}
+    made: dict[str, Any] = await world.post("/api/virtualservice", {**body, "network_profile_ref": UDP, **more}, status)
+    return made
+
+
+async def test_tcp_and_udp_share_a_port_of_a_vip_and_udp_has_it_once(world: World) -> None:
+    await world.service()
+    made = await udp_service(world, "dns")
+    stored = await world.get(f"/api/virtualservice/{made['uuid']}?include_name")
+    assert stored["application_profile_ref"].endswith("#System-L4-Application"), "filled in for UDP"
+    reply = await udp_service(world, "again", 409)
+    assert reply["error"].startswith("UDP port 80 of this VIP is used by virtual service dns already")
+    await udp_service(world, "range", 409, services=[{"port": 70, "port_range_end": 90}])
+    both = [{"port": 53}, {"port": 53, "override_network_profile_ref": "/api/networkprofile?name=System-TCP-Proxy"}]
+    await udp_service(world, "both", services=both)
+    reply = await udp_service(world, "twice", 400, services=[{"port": 99}, {"port": 99}])
+    assert "UDP port 99 is given twice" in reply["error"]
+
+
+async def test_what_udp_cannot_have_is_refused(world: World) -> None:
+    await world.service()
+    reply = await udp_service(world, "dns", 400, application_profile_ref="/api/applicationprofile?name=System-HTTP")
+    assert reply["problems"][0]["path"] == "application_profile_ref"
+    reply = await udp_service(world, "dns", 400, services=[{"port": 53, "enable_ssl": True}])
+    assert "services[0].enable_ssl" in {problem["path"] for problem in reply["problems"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ({"type": "PROTOCOL_TYPE_SCTP_PROXY"}, "is SCTP, which is not served"),
+        ({"type": "PROTOCOL_TYPE_UDP_FAST_PATH", "udp_fast_path_profile": {"snat": False}}, "sets snat to False"),
+    ],
+)
+async def test_a_profile_that_is_not_served_is_refused(world: World, body: dict[str, Any], why: str) -> None:
+    await world.post("/api/networkprofile", {"name": "mine", "profile": body})
     made = await world.service()
     path = f"/api/virtualservice/{made['uuid']}"
-    reference = f"/api/networkprofile?name={profile}"
-    change = {"replace": {"network_profile_ref": reference}}
+    change: dict[str, Any] = {"network_profile_ref": "/api/networkprofile?name=mine", "application_profile_ref": L4}
+    change = {"replace": change}
     problem = (await world.call("PATCH", path, 400, json=change))["problems"][0]
-    assert problem["path"] == "network_profile_ref"
-    assert problem["why"] == f"{profile} is UDP, which is not served yet" and "System-TCP-Proxy" in problem["hint"]
-    ports = {"replace": {"services": [{"port": 80, "override_network_profile_ref": reference}]}}
+    assert problem["path"] == "network_profile_ref" and problem["why"].startswith(f"mine {why}")
+    ports = {"replace": {"services": [{"port": 80, "override_network_profile_ref": "/api/networkprofile?name=mine"}]}}
     problem = (await world.call("PATCH", path, 400, json=ports))["problems"][0]
     assert problem["path"] == "services[0].override_network_profile_ref"
 
 
-async def test_a_profile_in_use_does_not_become_udp(world: World) -> None:
+async def test_a_profile_in_use_keeps_its_protocol(world: World) -> None:
     made = await world.service()
     mine = await world.post("/api/networkprofile", {"name": "mine", "profile": {"type": "PROTOCOL_TYPE_TCP_PROXY"}})
     change = {"replace": {"network_profile_ref": mine["url"]}}
     await world.call("PATCH", f"/api/virtualservice/{made['uuid']}", 200, json=change)
     body = {"name": "mine", "profile": {"type": "PROTOCOL_TYPE_UDP_FAST_PATH"}}
     reply = await world.call("PUT", f"/api/networkprofile/{mine['uuid']}", 400, json=body)
-    assert "UDP is not served yet, and used by virtual service web" in reply["error"]
+    assert "can't change between TCP and UDP while virtual service web uses the profile" in reply["error"]
+
+
+@pytest.mark.parametrize(
+    ("type", "acts_as"), [("TCP_FAST_PATH", "PROTOCOL_TYPE_TCP_PROXY"), ("UDP_PROXY", "PROTOCOL_TYPE_UDP_FAST_PATH")]
+)
+async def test_what_is_served_by_the_nearest_is_said(world: World, type: str, acts_as: str) -> None:
+    await world.post("/api/networkprofile", {"name": "mine", "profile": {"type": f"PROTOCOL_TYPE_{type}"}})
+    made = await world.service()
+    change = {"replace": {"network_profile_ref": "/api/networkprofile?name=mine", "application_profile_ref": L4}}
+    reply = await world.client.patch(f"/api/virtualservice/{made['uuid']}", json=change)
+    assert reply.status_code == 200 and f"mine acts as {acts_as}" in reply.headers["x-shoal-warning"]
+
+
+async def test_a_profile_that_asks_for_each_packet_apart_is_warned_of(world: World) -> None:
+    body = {"type": "PROTOCOL_TYPE_UDP_FAST_PATH", "udp_fast_path_profile": {"per_pkt_loadbalance": True}}
+    made = await world.client.post("/api/networkprofile", json={"name": "mine", "profile": body})
+    assert "per_pkt_loadbalance has no effect" in made.headers["x-shoal-warning"]

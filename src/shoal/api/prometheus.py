@@ -101,8 +101,13 @@ def _counts(prefix: str, labels: list[str], rows: list[tuple[list[str], Counts]]
         for values, counts in rows:
             total.add_metric(values, getattr(counts, name))
         yield total
+    packets = CounterMetricFamily(
+        f"{prefix}_udp_packets", "UDP packets from (in) and to (out) clients.", labels=[*labels, "way"]
+    )
     responses = CounterMetricFamily(f"{prefix}_responses", "HTTP responses by class.", labels=[*labels, "code"])
-    octets = CounterMetricFamily(f"{prefix}_bytes", "Payload from (in) and to (out) clients.", labels=[*labels, "way"])
+    octets = CounterMetricFamily(
+        f"{prefix}_bytes", "Payload of TCP, IP packets of UDP, from (in) and to (out) clients.", labels=[*labels, "way"]
+    )
     times = CounterMetricFamily(
         f"{prefix}_session_seconds", "Time of sessions by phase; divide by sessions_timed.", labels=[*labels, "phase"]
     )
@@ -112,7 +117,9 @@ def _counts(prefix: str, labels: list[str], rows: list[tuple[list[str], Counts]]
             responses.add_metric([*values, code], getattr(counts, f"responses_{code}"))
         octets.add_metric([*values, "in"], counts.bytes_in)
         octets.add_metric([*values, "out"], counts.bytes_out)
+        packets.add_metric([*values, "in"], counts.packets_in)
+        packets.add_metric([*values, "out"], counts.packets_out)
         for phase, field in PHASES.items():
             times.add_metric([*values, phase], getattr(counts, field) / 1000)
         timed.add_metric(values, counts.timed)
-    yield from (responses, octets, times, timed)
+    yield from (responses, octets, packets, times, timed)

@@ -12,7 +12,6 @@ from shoal.wire import desired as wire
 
 from . import timing
 from .desired import (
-    Documents,
     Encoded,
     EngineParts,
     VipIntent,
@@ -24,6 +23,7 @@ from .desired import (
 )
 from .fleet import Fleet
 from .ledger import Ledger
+from .protocols import Documents
 from .records import EngineRecord, VipRecord
 
 

@@ -99,7 +99,10 @@ class Controller:
         self._observer: Observer | None = None
         if probe_from is not None:
             self._observer = Observer(
-                probe_from, lambda: targets(self.ledger, self.compiler), self.events_log, self.incidents.names
+                probe_from,
+                lambda: targets(self.ledger, self.compiler, self.view),
+                self.events_log,
+                self.incidents.names,
             )
             self.reconciler.on_planned = self._observer.tell
         self._runtime = Runtime(view, self.ledger, self.fleet, self.compiler, self.reconciler, clock)

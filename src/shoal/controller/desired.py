@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -12,17 +12,13 @@ from shoal.objects.views import uuid_of, view
 from shoal.placement.model import PlacementState
 from shoal.wire import desired as wire
 
+from . import protocols
+from .protocols import Documents
 from .records import VipRecord
 
 Document = Mapping[str, Any]
 SECONDS_PER_MINUTE = 60
 KEEPALIVE_MS_PER_S = 1000
-
-
-class Documents(Protocol):
-    """The part of the view that compiling needs."""
-
-    def get(self, type: str, uuid: str) -> dict[str, Any] | None: ...
 
 
 class Encoded(msgspec.Struct, frozen=True):
@@ -69,19 +65,25 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
         addresses=(vip.address,),
         enabled=service.enabled,
         mode="http" if http else "tcp",
-        listeners=tuple(
-            wire.Listener(
-                port=port.port,
-                port_end=port.port_range_end or port.port,
-                tls=port.enable_ssl,
-                http2=port.enable_http2,
-            )
-            for port in service.services
-        ),
+        listeners=tuple(_listener(documents, service, port) for port in service.services),
         pool=pool_part(documents, pool) if pool else None,
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
         x_forwarded_for=http and http_profile.xff_enabled,
         client_idle_s=max(1, http_profile.keepalive_timeout // KEEPALIVE_MS_PER_S) if http else 600,
+    )
+
+
+def _listener(documents: Documents, service: views.VirtualService, port: views.Port) -> wire.Listener:
+    reference = port.override_network_profile_ref or service.network_profile_ref
+    profile = documents.get("networkprofile", uuid_of(reference)) if reference else None
+    udp = profile is not None and protocols.protocol(profile) == "udp"
+    return wire.Listener(
+        port=port.port,
+        port_end=port.port_range_end or port.port,
+        tls=port.enable_ssl,
+        http2=port.enable_http2,
+        protocol="udp" if udp else "tcp",
+        idle_s=protocols.idle_s(profile) if udp else protocols.UDP_IDLE_S,
     )
 
 
@@ -124,20 +126,34 @@ def runnable(type: str) -> bool:
     return monitor_kind(type) in wire.MONITOR_KINDS
 
 
-def passed_over(documents: Documents, pool: Document) -> list[str]:
-    """One sentence for each health monitor of a pool document that is not run."""
+def passed_over(documents: Documents, pool: Document, users: Iterable[str]) -> list[str]:
+    """One sentence for each health monitor of a pool document that is not run. ``users``: uuids of the virtual services
+    that have the pool."""
+    services = [found for user in users if (found := documents.get("virtualservice", user)) is not None]
+    kinds = {kind for service in services for _, _, kind in protocols.ports_of(documents, service)}
     monitors = (documents.get("healthmonitor", uuid_of(ref)) for ref in pool.get("health_monitor_refs", ()))
-    return [
-        f"Health monitors of type {monitor_kind(m['type'])} can't be run yet: the pool is served without {m['name']}."
-        for m in monitors
-        if m is not None and not runnable(m["type"])
-    ]
+    reasons = []
+    for monitor in monitors:
+        kind = monitor_kind(monitor["type"]) if monitor is not None else ""
+        if monitor is not None and kind not in wire.MONITOR_KINDS:
+            why = f"Health monitors of type {kind} can't be run yet: the pool is served without {monitor['name']}."
+            reasons.append(why)
+        elif monitor is not None and kind in wire.AGENT_KINDS and kinds != {"udp"}:
+            why = f"Health monitors of type {kind} are run for UDP ports only: TCP is served without {monitor['name']}."
+            reasons.append(why)
+    return reasons
 
 
 def monitor_part(monitor: views.HealthMonitor) -> wire.Monitor:
     kind = monitor_kind(monitor.type)
     http = monitor.https_monitor if kind == "HTTPS" else monitor.http_monitor
-    tcp = monitor.tcp_monitor
+    tcp, udp, dns = monitor.tcp_monitor, monitor.udp_monitor, monitor.dns_monitor
+    texts = {
+        "TCP": (tcp.tcp_request, tcp.tcp_response) if tcp else ("", ""),
+        "UDP": (udp.udp_request, udp.udp_response) if udp else ("", ""),
+        "DNS": ("", dns.response_string) if dns else ("", ""),
+    }
+    request, response = texts.get(kind, (http.http_request, http.http_response) if http else ("", ""))
     return wire.Monitor(
         name=monitor.name,
         kind=kind,
@@ -146,9 +162,12 @@ def monitor_part(monitor: views.HealthMonitor) -> wire.Monitor:
         rise=monitor.successful_checks,
         fall=monitor.failed_checks,
         port=monitor.monitor_port,
-        request=http.http_request if http else (tcp.tcp_request if tcp else ""),
+        request=request,
         codes=http.http_response_code if http else (),
-        response=http.http_response if http else (tcp.tcp_response if tcp else ""),
+        response=response,
+        dns=wire.DnsQuestion(name=dns.query_name, record_type=dns.record_type, answer=dns.qtype, code=dns.rcode)
+        if dns and kind == "DNS"
+        else None,
     )
 
 

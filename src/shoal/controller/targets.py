@@ -9,15 +9,18 @@ from shoal.observe.watch import Target, Targets
 
 from .compiler import Compiler
 from .ledger import Ledger
+from .protocols import Documents, kind_of
 
 
-def targets(ledger: Ledger, compiler: Compiler) -> Targets:
+def targets(ledger: Ledger, compiler: Compiler, documents: Documents) -> Targets:
+    """A VIP that is served by UDP only is asked for its MAC and not for a connection."""
     found = []
     for group, vips in ledger.vips.items():
         for id in vips:
             intent = compiler.intent(group, id)
-            ports = [port.port for service in intent.enabled for port in service.services] if intent else []
-            if intent and ports and ":" not in intent.address:  # IPv4 only, as the guard
-                found.append(Target(vip=id, address=intent.address, port=ports[0]))
+            services = [(service, port) for service in intent.enabled for port in service.services] if intent else []
+            if intent and services and ":" not in intent.address:  # IPv4 only, as the guard
+                tcp = (port.port for service, port in services if kind_of(documents, service, port) == "tcp")
+                found.append(Target(vip=id, address=intent.address, port=next(tcp, 0)))
     engines = {engine.mac: engine.id for engine in ledger.engines.values() if engine.mac}
     return Targets(engines=engines, vips=tuple(found))

@@ -16,8 +16,8 @@ from shoal.objects import ObjectType
 from shoal.objects.views import uuid_of
 from shoal.store.protocol import Condition, Store
 
-from . import audit
-from .rules import addresses_of, overlap_between, ports_of
+from . import audit, protocols
+from .rules import addresses_of
 from .view import View, scope_of
 
 Document = dict[str, Any]
@@ -56,21 +56,30 @@ class Uniqueness:
     async def _port_key(self, keys: Keys, vsvip: str, before: Document | None, after: Document | None) -> None:
         key = f"/portuse/{vsvip}"
         record = await self._store.get(key)
-        used: dict[str, list[tuple[int, int]]] = msgspec.json.decode(record.value) if record else {}
+        used = _used(record.value) if record else {}
         used.pop((before or after or {})["uuid"], None)
         if after is not None and uuid_of(after["vsvip_ref"]) == vsvip:
-            mine = ports_of(after)
+            mine = protocols.ports_of(self._view, after)
             for other, ranges in used.items():
-                clash = overlap_between(mine, ranges)
+                clash = protocols.overlap_between(mine, ranges)
                 if clash:
                     name = (self._view.get("virtualservice", other) or {}).get("name", other)
-                    raise Duplicate(f"Port {clash} of this VIP is used by virtual service {name} already.")
+                    clash = f"{clash[0].upper()}{clash[1:]}"
+                    raise Duplicate(f"{clash} of this VIP is used by virtual service {name} already.")
             used[after["uuid"]] = mine
         keys.conditions.append(Condition(key, record.version if record else 0))
         if used:
             keys.puts.append((key, msgspec.json.encode(used)))
         elif record:
             keys.deletes.append(key)
+
+
+def _used(data: bytes) -> dict[str, list[protocols.Range]]:
+    """Records of the time before UDP name no protocol."""
+    stored: dict[str, list[list[Any]]] = msgspec.json.decode(data)
+    return {
+        service: [(r[0], r[1], r[2] if len(r) > 2 else "tcp") for r in ranges] for service, ranges in stored.items()
+    }
 
 
 def of_name(kind: ObjectType, keys: Keys, before: Document | None, document: Document) -> None:

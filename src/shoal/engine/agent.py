@@ -34,6 +34,7 @@ from .haproxy.process import Broken, Crowded
 from .meter import Meter
 from .parts import Parts
 from .session import Session
+from .udp.datagrams import Datagrams
 
 log = logging.getLogger("shoal.agent")
 
@@ -49,6 +50,7 @@ SYSCTLS = {
     "ipv4/ip_local_port_range": "10000 65000",
     "ipv4/tcp_tw_reuse": "1",
     "core/somaxconn": "8192",
+    "ipv4/ping_group_range": "0 0",  # PING monitors without raw sockets
 }
 
 
@@ -69,6 +71,7 @@ class Agent:
         self._incarnation = uuid.uuid4().hex
         self._meter = Meter(self._facts, self._control.process, config.interface, self._incarnation)
         self._control.reloading = self._meter.reloading
+        self._datagrams = Datagrams(config.address, config.interface)
         self._guard = GuardLink(
             GuardStart(
                 engine=config.id,
@@ -100,6 +103,8 @@ class Agent:
         self._owned: dict[str, messages.Owned] = {}
         self._report: Report | None = None
         self._status = messages.Status(root="", haproxy=False, link=True, partial=True)
+        self._seen: tuple[messages.ServerState, ...] = ()
+        """The servers as HAProxy sees them; `_servers` as they are, by the agent's own monitors too."""
         self._servers: tuple[messages.ServerState, ...] = ()
         self._states: tuple[tuple[str, str, str], ...] = ()
         self._untold = False
@@ -119,7 +124,7 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             loops = (self._apply_loop(), self._watch_loop(), self._measure_loop(), self._session.run())
             tasks = [group.create_task(loop) for loop in loops]
-            tasks.append(group.create_task(self._guard.run()))
+            tasks += [group.create_task(self._guard.run()), group.create_task(self._datagrams.run())]
             await self._stopping.wait()
             self._recorder.record("agent stopping")
             for task in tasks[:3]:
@@ -128,6 +133,7 @@ class Agent:
             await self._session.leave("the agent was told to stop")
             for task in tasks:
                 task.cancel()
+            await self._datagrams.stop()
             await self._control.process.stop()
         if self._facts.sockets != self.config.directory:
             shutil.rmtree(self._facts.sockets, ignore_errors=True)
@@ -168,12 +174,17 @@ class Agent:
         result = await self._control.apply(self._parts.services(), self._parts.certificates(), draining)
         if result.how == "reload":
             self._due_at = began + APPLY_INTERVAL_S
+        carried = await self._datagrams.apply(self._control.services)
         if settings is not None:  # only now: what the guard claims must be served
-            await self._guard.want(Desired.of(settings, vips))
+            await self._guard.want(Desired.of(settings, vips, self._datagrams.idle_s))
         self._applied = root
         self._meter.wake()
         took_ms = (time.monotonic() - began) * 1000
-        problems = {**unreadable, **{f"service/{id}": why for id, why in result.problems.items()}}
+        refused = {**result.problems, **carried.problems}
+        problems = {**unreadable, **{f"service/{id}": why for id, why in refused.items()}}
+        notes = dict(result.notes)
+        for id, note in carried.notes.items():
+            notes[id] = f"{notes[id]} {note}" if id in notes else note
         if root:
             self._session.say(
                 messages.Applied(
@@ -181,7 +192,7 @@ class Agent:
                     how=result.how,
                     took_ms=took_ms,
                     problems=tuple(messages.PartProblem(part, why) for part, why in problems.items()),
-                    notes=tuple(messages.PartProblem(f"service/{id}", why) for id, why in result.notes.items()),
+                    notes=tuple(messages.PartProblem(f"service/{id}", why) for id, why in notes.items()),
                 )
             )
         self._recorder.record("applied", text=f"{root or 'nothing yet'} by {result.how}", ms=took_ms)
@@ -235,10 +246,14 @@ class Agent:
             self._recorder.alive(time.monotonic_ns())
             fresh = await self._meter.look()
             if fresh:
-                self._servers = measure.server_states(self._control.services, self._meter.rows)
-                self._states = tuple((s.service, s.server, s.state) for s in self._servers)
-            self._untold = self._untold or fresh
-            self._status = self._measured()
+                self._seen = measure.server_states(self._control.services, self._meter.rows)
+                if self._meter.rows:
+                    self._datagrams.heed({(s.service, s.server) for s in self._seen if s.state == "down"})
+            servers = measure.with_monitors(self._seen, self._datagrams.ill)
+            self._untold = self._untold or fresh or servers != self._servers
+            self._servers = servers
+            self._states = tuple((s.service, s.server, s.state) for s in self._servers)
+            self._status = self._measured(await self._busy())
             health, now = (*_health(self._status), self._states), time.monotonic()
             if health != told or now >= due:
                 due, told = now + messages.STATUS_INTERVAL_S, health
@@ -246,14 +261,20 @@ class Agent:
                 self._untold = False
             counters = self._meter.counters(self._control.services, (os.getpid(), self._guard.pid))
             if counters is not None:
-                self._session.say(counters)
+                services = await self._datagrams.counted(counters.services)
+                self._session.say(msgspec.structs.replace(counters, services=services))
 
-    def _measured(self) -> messages.Status:
-        """Without servers and services."""
+    async def _busy(self) -> frozenset[str]:
+        """Addresses that clients have something of; looked up only while a VIP is drained."""
+        if not any(self.config.id in vip.draining for vip in self._parts.vips()):
+            return frozenset()
+        return measure.connected_addresses() | await self._datagrams.busy()
+
+    def _measured(self, busy: frozenset[str]) -> messages.Status:
+        """Without servers and services. ``busy``: `_busy`."""
         report = self._report
         cpu, memory = self._cost.read([os.getpid(), self._control.process.worker])
         draining = [vip for vip in self._parts.vips() if self.config.id in vip.draining]
-        busy = measure.connected_addresses() if draining else frozenset()
         return messages.Status(
             root=self._applied or "",
             haproxy=bool(self._meter.rows),

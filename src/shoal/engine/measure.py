@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from shoal.wire.desired import Service
 from shoal.wire.messages import ServerState, ServiceStats
 
@@ -43,6 +45,18 @@ def server_states(services: Mapping[str, Service], rows: Iterable[Row]) -> tuple
                     )
                 )
     return tuple(found)
+
+
+def with_monitors(states: tuple[ServerState, ...], ill: Mapping[tuple[str, str], str]) -> tuple[ServerState, ...]:
+    """The same, where servers that the agent's own monitors find ``ill`` are down: (service, server) -> why."""
+    if not ill:
+        return states
+    return tuple(
+        msgspec.structs.replace(one, state="down", check=ill[one.service, one.server])
+        if one.state == "up" and (one.service, one.server) in ill
+        else one
+        for one in states
+    )
 
 
 def service_stats(services: Mapping[str, Service], rows: Iterable[Row]) -> tuple[ServiceStats, ...]:

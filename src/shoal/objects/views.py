@@ -71,6 +71,7 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     port_range_end: int = 0
     enable_ssl: bool = False
     enable_http2: bool = False
+    override_network_profile_ref: str = ""
 
 
 class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +84,7 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     se_group_ref: str = ""
     tenant_ref: str = ""
     application_profile_ref: str = ""
+    network_profile_ref: str = ""
     ssl_key_and_certificate_refs: tuple[str, ...] = ()
 
 
@@ -119,6 +121,19 @@ class MonitorTcp(msgspec.Struct, frozen=True, kw_only=True):
     tcp_response: str = ""
 
 
+class MonitorUdp(msgspec.Struct, frozen=True, kw_only=True):
+    udp_request: str = ""
+    udp_response: str = ""
+
+
+class MonitorDns(msgspec.Struct, frozen=True, kw_only=True):
+    query_name: str
+    record_type: str = "DNS_RECORD_A"
+    qtype: str = "DNS_QUERY_TYPE"
+    rcode: str = "RCODE_NO_ERROR"
+    response_string: str = ""
+
+
 class HealthMonitor(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
@@ -131,6 +146,8 @@ class HealthMonitor(msgspec.Struct, frozen=True, kw_only=True):
     http_monitor: MonitorHttp | None = None
     https_monitor: MonitorHttp | None = None
     tcp_monitor: MonitorTcp | None = None
+    udp_monitor: MonitorUdp | None = None
+    dns_monitor: MonitorDns | None = None
 
 
 class HttpProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +160,28 @@ class ApplicationProfile(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     type: str
     http_profile: HttpProfile | None = None
+
+
+class UdpFastPath(msgspec.Struct, frozen=True, kw_only=True):
+    session_idle_timeout: int = 10
+    per_pkt_loadbalance: bool = False
+    snat: bool = True
+
+
+class UdpProxy(msgspec.Struct, frozen=True, kw_only=True):
+    session_idle_timeout: int = 10
+
+
+class NetworkProfileBody(msgspec.Struct, frozen=True, kw_only=True):
+    type: str = "PROTOCOL_TYPE_TCP_PROXY"
+    udp_fast_path_profile: UdpFastPath | None = None
+    udp_proxy_profile: UdpProxy | None = None
+
+
+class NetworkProfile(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    profile: NetworkProfileBody
 
 
 class CertificateBody(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,8 @@ engine serves at most ``max_vs_per_se`` of them)."""
 class Counts(msgspec.Struct, frozen=True, array_like=True):
     """Totals of a virtual service (seen at its frontend) or of a server, since ``epoch`` began.
 
-    ``open`` is the moment's figure. ``connections``: for a server the sessions given to it. ``errors``: requests or
+    ``open`` is the moment's figure. ``connections``: for a server the sessions given to it; UDP's are its flows.
+    ``bytes``: payload of TCP, whole IP packets of UDP; ``packets`` are counted of UDP only. ``errors``: requests or
     responses that were broken, connections to servers that failed. The ``_ms`` are sums over ``timed`` sessions: means
     HAProxy gives of its last 1,024 ones, times the sessions that came since the reading before.
     """
@@ -36,6 +37,8 @@ class Counts(msgspec.Struct, frozen=True, array_like=True):
     response_ms: int = 0
     total_ms: int = 0
     timed: int = 0
+    packets_in: int = 0
+    packets_out: int = 0
 
 
 class ServiceCounts(msgspec.Struct, frozen=True, array_like=True):

@@ -15,8 +15,27 @@ from collections.abc import Iterable
 
 import msgspec
 
-MONITOR_KINDS = ("TCP", "HTTP", "HTTPS")
+HAPROXY_KINDS = ("TCP", "HTTP", "HTTPS")
+AGENT_KINDS = ("UDP", "PING", "DNS")
+"""Run by the agent itself, for ports that are served by UDP."""
+MONITOR_KINDS = (*HAPROXY_KINDS, *AGENT_KINDS)
 """What an engine can run. Monitors of other kinds are not sent to it."""
+DNS_RECORD_TYPES = {
+    "DNS_RECORD_A": 1,
+    "DNS_RECORD_NS": 2,
+    "DNS_RECORD_CNAME": 5,
+    "DNS_RECORD_SOA": 6,
+    "DNS_RECORD_PTR": 12,
+    "DNS_RECORD_HINFO": 13,
+    "DNS_RECORD_MX": 15,
+    "DNS_RECORD_TXT": 16,
+    "DNS_RECORD_RP": 17,
+    "DNS_RECORD_AAAA": 28,
+    "DNS_RECORD_SRV": 33,
+    "DNS_RECORD_DNSKEY": 48,
+    "DNS_RECORD_ANY": 255,
+}
+"""What a DNS monitor can ask for."""
 REQUEST_LINE = re.compile(r"(?P<method>[A-Z]{3,10}) (?P<uri>\S+)( HTTP/(?P<version>1\.[01]))?")
 """What the request of an HTTP monitor begins with."""
 
@@ -78,10 +97,24 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True, tag="vip"):
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
+    """Ports of a virtual service. ``protocol``: ``tcp`` (HAProxy serves them) or ``udp`` (the kernel does)."""
+
     port: int
     port_end: int
     tls: bool = False
     http2: bool = False
+    protocol: str = "tcp"
+    idle_s: int = 10
+    """UDP: how long a flow keeps its server without a packet either way."""
+
+
+class DnsQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """What a DNS monitor asks and takes for an answer; values as the schema's ``HealthMonitorDNS`` has them."""
+
+    name: str
+    record_type: str = "DNS_RECORD_A"
+    answer: str = "DNS_QUERY_TYPE"
+    code: str = "RCODE_NO_ERROR"
 
 
 class Monitor(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +133,8 @@ class Monitor(msgspec.Struct, frozen=True, kw_only=True):
     codes: tuple[str, ...] = ()
     """``HTTP_2XX``, ``HTTP_3XX``, ... that count as up; empty = 2xx."""
     response: str = ""
-    """Text that must occur in the body (HTTP) or the banner (TCP)."""
+    """Text that must occur in the body (HTTP), the banner (TCP) or the answer (UDP, DNS)."""
+    dns: DnsQuestion | None = None
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +161,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
-    """One virtual service as an engine serves it. ``mode``: ``http`` or ``tcp``."""
+    """One virtual service as an engine serves it. ``mode``, of its TCP ports: ``http`` or ``tcp``."""
 
     id: str
     name: str

@@ -44,9 +44,11 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
     """How long a spread flow lives without a packet."""
     turn: str = ""
     """Told back in `Report.told` when it has been done."""
+    datagrams_idle_s: int = 10
+    """The same for UDP."""
 
     @classmethod
-    def of(cls, settings: Settings, vips: tuple[Vip, ...]) -> Desired:
+    def of(cls, settings: Settings, vips: tuple[Vip, ...], datagrams_idle_s: int = 10) -> Desired:
         return cls(
             timing=settings.timing,
             peers=settings.peers,
@@ -54,6 +56,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
             slots_max=settings.slots_max,
             gateway=settings.gateway,
             heartbeat_key=settings.heartbeat_key,
+            datagrams_idle_s=datagrams_idle_s,
         )
 
 

@@ -17,10 +17,9 @@ from shoal.errors import Invalid
 
 from . import certificates, clusters, engines, groups, monitors, networks, pools, profiles, services, vips
 from .change import Around, Change, Rule
-from .services import overlap_between, ports_of
 from .vips import addresses_of
 
-__all__ = ["Change", "Rules", "addresses_of", "overlap_between", "ports_of"]
+__all__ = ["Change", "Rules", "addresses_of"]
 
 FILL: dict[str, Rule] = {
     "serviceenginegroup": groups.fill,

@@ -5,21 +5,38 @@ from __future__ import annotations
 import re
 
 from shoal.controller.desired import monitor_kind
-from shoal.wire.desired import REQUEST_LINE
+from shoal.wire.desired import DNS_RECORD_TYPES, REQUEST_LINE
 
-from .change import Around, Change
+from .change import Around, Change, Document
 
 REQUEST_CHARACTERS_MAX = 2_000
+DOMAIN_CHARACTERS_MAX = 253
+_DOMAIN = re.compile(r"\.|([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def check(change: Change, around: Around) -> None:
     monitor = change.document
     kind = monitor_kind(monitor["type"])
+    if kind == "DNS":
+        _question(change, monitor)
     member = {"HTTP": "http_monitor", "HTTPS": "https_monitor"}.get(kind)
     if member is not None and member in monitor:
         _request(change, f"{member}.http_request", monitor[member].get("http_request", ""))
         _printable(change, f"{member}.http_response", monitor[member].get("http_response", ""))
+
+
+def _question(change: Change, monitor: Document) -> None:
+    question = monitor.get("dns_monitor")
+    if question is None:
+        change.wrong("dns_monitor", "required by HEALTH_MONITOR_DNS, and missing", hint='Give {"query_name": ...}.')
+    elif question["record_type"] not in DNS_RECORD_TYPES:
+        allowed = ", ".join(DNS_RECORD_TYPES)
+        change.wrong(
+            "dns_monitor.record_type", "can't be asked for", question["record_type"], hint=f"One of {allowed}."
+        )
+    elif not _DOMAIN.fullmatch(question["query_name"]) or len(question["query_name"]) > DOMAIN_CHARACTERS_MAX:
+        change.wrong("dns_monitor.query_name", "must be a domain name", question["query_name"])
 
 
 def _request(change: Change, path: str, request: str) -> None:

@@ -23,4 +23,5 @@ def check(change: Change, around: Around) -> None:
         if key in seen:
             change.wrong(where, f"is servers[{seen[key]}] again ({key[0]}:{key[1]})")
         seen[key] = index
-    change.warnings += passed_over(around.view, pool)
+    users = [uuid for type, uuid, _ in around.view.referrers(change.uuid) if type == "virtualservice"]
+    change.warnings += passed_over(around.view, pool, users)

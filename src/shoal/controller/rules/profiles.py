@@ -1,30 +1,31 @@
-"""Network profiles: which protocols are served."""
+"""Network profiles: which are served, and which of their fields act."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from shoal.controller import protocols
 
 from .change import Around, Change
 
-SERVED = frozenset({"PROTOCOL_TYPE_TCP_PROXY", "PROTOCOL_TYPE_TCP_FAST_PATH"})
-USE_TCP = "Use System-TCP-Proxy, or another TCP profile."
-
-
-def protocol(profile: Mapping[str, Any]) -> str:
-    """``UDP``, ``TCP`` ..."""
-    return str(profile["profile"]["type"]).removeprefix("PROTOCOL_TYPE_").partition("_")[0]
-
-
-def served(profile: Mapping[str, Any]) -> bool:
-    return profile["profile"]["type"] in SERVED
+OTHER = "Use System-TCP-Proxy, System-UDP-Fast-Path, or another TCP or UDP profile."
 
 
 def check(change: Change, around: Around) -> None:
-    """A profile of any protocol is kept; one that virtual services use must be served."""
-    if served(change.document):
-        return
+    """A profile of any protocol is kept; one that virtual services use must be served, and its protocol stays."""
+    profile = change.document
+    body = profile["profile"]
+    if (body.get("udp_fast_path_profile") or {}).get("per_pkt_loadbalance"):
+        change.warnings.append(
+            "per_pkt_loadbalance has no effect: a flow stays on its server until it has been idle for "
+            "session_idle_timeout."
+        )
     users = [name for type, _, name in around.view.referrers(change.uuid) if type == "virtualservice"]
-    if users:
-        why = f"{protocol(change.document)} is not served yet, and used by virtual service {', '.join(users[:8])}"
-        change.wrong("profile.type", why, hint=USE_TCP)
+    if not users:
+        return
+    named = ", ".join(users[:8])
+    why = protocols.unserved(profile)
+    before = change.before
+    if why:
+        change.wrong("profile", f"{profile['name']} {why}; it is used by virtual service {named}", hint=OTHER)
+    elif before is not None and protocols.protocol(before) != protocols.protocol(profile):
+        why = f"can't change between TCP and UDP while virtual service {named} uses the profile"
+        change.wrong("profile.type", why, hint="Make another profile, and give it to the virtual service.")

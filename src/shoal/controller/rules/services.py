@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
+from shoal.controller import protocols
 from shoal.objects.views import uuid_of
 
 from . import profiles
 from .change import Around, Change
-from .profiles import USE_TCP
 
 DEFAULT_CERTIFICATE = "System-Default-Cert"
+L4_APPLICATION = "System-L4-Application"
+ACT_AS = {
+    "PROTOCOL_TYPE_TCP_FAST_PATH": "PROTOCOL_TYPE_TCP_PROXY",
+    "PROTOCOL_TYPE_UDP_PROXY": "PROTOCOL_TYPE_UDP_FAST_PATH",
+}
 
 
 def fill(change: Change, around: Around) -> None:
@@ -19,7 +25,8 @@ def fill(change: Change, around: Around) -> None:
     change.default(around.view, "vrf_context_ref", "vrfcontext", "global")
     change.default(around.view, "analytics_profile_ref", "analyticsprofile", "System-Analytics-Profile")
     change.default(around.view, "network_profile_ref", "networkprofile", "System-TCP-Proxy")
-    change.default(around.view, "application_profile_ref", "applicationprofile", "System-HTTP")
+    application = L4_APPLICATION if _is_udp(change, around) else "System-HTTP"
+    change.default(around.view, "application_profile_ref", "applicationprofile", application)
     if not change.raw.get("cloud_type"):
         change.raw["cloud_type"] = "CLOUD_NONE"
     if _wants_tls(change.raw.get("services")) and not change.raw.get("ssl_key_and_certificate_refs"):
@@ -29,6 +36,16 @@ def fill(change: Change, around: Around) -> None:
             change.warnings.append(
                 f"No certificate was given: {DEFAULT_CERTIFICATE} is used, which clients don't trust."
             )
+
+
+def _is_udp(change: Change, around: Around) -> bool:
+    """Whether the network profile a client gives, by reference or by name, is a UDP one."""
+    reference = str(change.raw.get("network_profile_ref") or "")
+    name = str(change.raw.get("network_profile_name") or urllib.parse.unquote(reference.partition("name=")[2]))
+    found = around.view.get("networkprofile", uuid_of(reference)) or next(
+        (d for d in around.view.all("networkprofile") if name and d["name"] == name), None
+    )
+    return found is not None and protocols.protocol(found) == "udp"
 
 
 def _wants_tls(ports: object) -> bool:
@@ -50,26 +67,42 @@ def check(change: Change, around: Around) -> None:
     if not service.get("vsvip_ref"):
         change.wrong("vsvip_ref", "required, and missing", hint="Create a VsVip first.")
         return
-    overlap = _overlap(ports_of(service))
+    overlap = protocols.overlap(protocols.ports_of(around.view, service))
     if overlap:
-        change.wrong("services", f"port {overlap} is given twice")
+        change.wrong("services", f"{overlap} is given twice")
     _transport(change, around)
     _certificates(change, around)
     _same_group(change, around)
 
 
 def _transport(change: Change, around: Around) -> None:
-    """HAProxy serves TCP. A service that says UDP and is served as TCP would be up, and dead to its clients."""
+    """A service that says one protocol and is served by another would be up, and dead to its clients."""
     service = change.document
     given = {"network_profile_ref": service.get("network_profile_ref", "")}
     for index, port in enumerate(service.get("services", ())):
         given[f"services[{index}].override_network_profile_ref"] = port.get("override_network_profile_ref", "")
+        profile = protocols.profile_of(around.view, service, port)
+        if profile is not None and protocols.protocol(profile) == "udp":
+            _datagrams(change, around, index, port)
     for path, reference in given.items():
         profile = around.view.get("networkprofile", uuid_of(reference))
-        if profile is not None and not profiles.served(profile):
-            change.wrong(
-                path, f"{profile['name']} is {profiles.protocol(profile)}, which is not served yet", hint=USE_TCP
-            )
+        why = protocols.unserved(profile) if profile is not None else ""
+        if profile is not None and why:
+            change.wrong(path, f"{profile['name']} {why}", hint=profiles.OTHER)
+        elif profile is not None and profile["profile"]["type"] in ACT_AS:
+            change.warnings.append(f"{path}: {profile['name']} acts as {ACT_AS[profile['profile']['type']]}.")
+
+
+def _datagrams(change: Change, around: Around, index: int, port: Mapping[str, Any]) -> None:
+    """What a port that is served by UDP can't have."""
+    if port.get("enable_ssl"):
+        change.wrong(f"services[{index}].enable_ssl", "can't be set on a UDP port", hint="Set enable_ssl to false.")
+    application = around.view.get("applicationprofile", uuid_of(change.document.get("application_profile_ref", "")))
+    own = port.get("override_network_profile_ref")
+    if application is not None and application["type"] == "APPLICATION_PROFILE_TYPE_HTTP" and not own:
+        why = f"{application['name']} is HTTP, and port {port['port']} is UDP"
+        if not any(problem.path == "application_profile_ref" for problem in change.problems):
+            change.wrong("application_profile_ref", why, hint=f"Use {L4_APPLICATION}.")
 
 
 def _certificates(change: Change, around: Around) -> None:
@@ -95,25 +128,3 @@ def _same_group(change: Change, around: Around) -> None:
         if uuid_of(other["se_group_ref"]) != uuid_of(service["se_group_ref"]):
             hint = "Use the same se_group_ref for all virtual services of a VsVip."
             change.wrong("se_group_ref", f"virtual service {name} shares this VIP and is in another group", hint=hint)
-
-
-def ports_of(service: Mapping[str, Any]) -> list[tuple[int, int]]:
-    return [(p["port"], p.get("port_range_end") or p["port"]) for p in service.get("services", ())]
-
-
-def _overlap(ranges: list[tuple[int, int]]) -> int:
-    """The first port that two ranges share; 0 if none."""
-    last = 0
-    for low, high in sorted(ranges):
-        if low <= last:
-            return low
-        last = max(last, high)
-    return 0
-
-
-def overlap_between(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> int:
-    for low, high in one:
-        for low2, high2 in other:
-            if max(low, low2) <= min(high, high2):
-                return max(low, low2)
-    return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from shoal.controller.desired import passed_over
 from shoal.objects import views
 from shoal.placement.model import EngineState
@@ -22,7 +24,8 @@ class Pools:
         up = sum(server["oper_status"]["state"] == "OPER_UP" for server in servers)
         enabled = sum(server.enabled and pool.enabled for server in pool.servers)
         state, reason = self.state(uuid)
-        unchecked = passed_over(self._of.view, self._of.found("pool", uuid))
+        users = [user for type, user, _ in self._of.view.referrers(uuid) if type == "virtualservice"]
+        unchecked = passed_over(self._of.view, self._of.found("pool", uuid), users)
         at = max(
             (server["oper_status"]["last_changed_time"]["secs"] for server in servers), default=self._written(uuid)
         )
@@ -36,16 +39,21 @@ class Pools:
         }
 
     def servers(self, uuid: str) -> list[Document]:
-        """Each server as the engines see it: up when any serving engine says so."""
+        """Each server as the engines see it: up when any serving engine says so, for all its services that use it."""
         pool = self._of.pool(uuid)
         seen: dict[str, list[tuple[ServerState, float]]] = {}
         for engine in self._of.ledger.engines:
             live = self._of.fleet.live(engine)
             if live.status is not None and self._of.fleet.state(engine) is EngineState.UP:
+                here: dict[str, list[ServerState]] = {}
                 for server in live.status.servers:
                     if server.pool == uuid:
-                        since = live.servers_since.get((server.service, server.pool, server.server), 0.0)
-                        seen.setdefault(server.server, []).append((server, since))
+                        here.setdefault(server.server, []).append(server)
+                for name, reports in here.items():
+                    worst = next((report for report in reports if report.state != "up"), reports[0])
+                    since = live.servers_since.get((worst.service, worst.pool, worst.server), 0.0)
+                    whole = msgspec.structs.replace(worst, connections=sum(r.connections for r in reports))
+                    seen.setdefault(name, []).append((whole, since))
         return [self._server(pool, server, seen) for server in pool.servers]
 
     def _server(

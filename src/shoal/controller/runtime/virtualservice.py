@@ -6,6 +6,7 @@ import time
 
 import msgspec
 
+from shoal.controller import protocols
 from shoal.controller.desired import engines_of
 from shoal.controller.records import Noted, VipRecord
 from shoal.objects import views
@@ -33,9 +34,15 @@ class VirtualServices:
             "oper_status": oper_status(state, at, reason),
             "percent_ses_up": 100 * assigned // requested if requested else 0,
             "vip_summary": vips,
+            "ports": self._ports(uuid),
             "last_change": self._last_changes(service),
             "notes": self._notes(service),
         }
+
+    def _ports(self, uuid: str) -> list[str]:
+        """``80/tcp``, ``5000-5100/udp``."""
+        ranges = protocols.ports_of(self._of.view, self._of.found("virtualservice", uuid))
+        return [f"{low}-{high}/{kind}" if high > low else f"{low}/{kind}" for low, high, kind in ranges]
 
     def _last_changes(self, service: views.VirtualService) -> list[Document]:
         """On each engine that has it: which way it, or its certificate, was last taken on there."""

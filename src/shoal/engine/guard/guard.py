@@ -14,6 +14,7 @@ from shoal.engine.guard import kernel
 from shoal.engine.guard.agent_socket import AgentSocket
 from shoal.engine.guard.arp import ArpSocket
 from shoal.engine.guard.claims import ClaimFile
+from shoal.engine.guard.datagrams import Keeper
 from shoal.engine.guard.exchange import Exchange, Flows, FlowsWanted
 from shoal.engine.guard.haproxy import HaproxyCheck
 from shoal.engine.guard.lease import Lease
@@ -69,6 +70,7 @@ class Guard:
         mac = self._mac = self._arp.mac.hex(":")
         self._nft = Nft()
         self._nft.run_soon(ruleset(start.interface, mac, self._idle_s, start.flows_max).encode())
+        self._datagrams = Keeper(self.loop, self._nft, mac)
         self._lease = Lease(self._nft)
         self._spreader = Spreader(self._nft, start.engine, start.interface, mac)
         self._link = LinkMonitor(start.interface)
@@ -183,6 +185,7 @@ class Guard:
         if desired.idle_s != self._idle_s:
             self._idle_s = desired.idle_s
             self._nft.run(sharing(self._start.interface, self._mac, desired.idle_s).encode())
+        self._datagrams.prepare(desired.datagrams_idle_s, self._start.flows_max)
         self._lease.set_length(desired.timing.lease_ms)
         self._nft.run((set_batch("vips", self._vips, self._vips | vips) or " ").encode())
         on_lo = set(self._addresses.ours("lo"))
@@ -248,6 +251,8 @@ class Guard:
     def _spread(self, effect: on.Spread) -> None:
         if self._former.pop(effect.vip, None) is not None:
             self._spreader.drop(effect.vip)  # what was passed on is over: whose flows these are has to be asked anew
+        if effect.vip in self._held and self._spreader.spread(effect.vip) is None and len(effect.members) > 1:
+            self._datagrams.stay(effect.addresses)
         if self._spreader.set(effect):
             self._exchange.begin(effect.vip, effect.addresses, (self._start.engine, *effect.members, *effect.draining))
         elif self._spreader.spread(effect.vip) is None:

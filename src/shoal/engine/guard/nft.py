@@ -108,6 +108,7 @@ table {TABLE} {{
     type ipv4_addr . inet_service . ipv4_addr . inet_service : ether_addr
     flags dynamic,timeout; size {flows_max}; timeout {idle_s}s;
   }}
+  chain datagrams {{ }}
   chain share {{ }}
   chain known {{ }}
   chain fresh {{ }}
@@ -167,6 +168,7 @@ def sharing(interface: str, mac: str, idle_s: int) -> str:
 table {TABLE} {{
   chain share {{
     ip protocol icmp icmp type {{ destination-unreachable, time-exceeded, parameter-problem }} ip daddr vmap @ask
+    ip protocol udp goto datagrams
     ip frag-off & 0x3fff != 0 ip daddr vmap @ask
     ip protocol != tcp accept
     tcp flags & (syn|ack) == syn goto fresh

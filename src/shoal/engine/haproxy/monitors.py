@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from shoal.wire.desired import MONITOR_KINDS, REQUEST_LINE, Monitor, Pool
+from shoal.wire.desired import HAPROXY_KINDS, MONITOR_KINDS, REQUEST_LINE, Monitor, Pool
 
 from .escape import Unrenderable, format_quoted, octets, quoted, token
 
@@ -33,9 +33,9 @@ class Check(msgspec.Struct, frozen=True):
 
 def check(pool: Pool) -> Check:
     """Raises Unrenderable when none of the pool's monitors can be run."""
-    monitors = [m for m in pool.monitors if m.kind in MONITOR_KINDS]
-    left_out = [m for m in pool.monitors if m not in monitors]
-    if not pool.monitors:
+    monitors = [m for m in pool.monitors if m.kind in HAPROXY_KINDS]
+    left_out = [m for m in pool.monitors if m.kind not in MONITOR_KINDS]
+    if not monitors and not left_out:
         return Check()
     if not monitors:
         kinds = ", ".join(sorted({m.kind[:20] for m in left_out}))

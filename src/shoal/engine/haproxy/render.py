@@ -6,12 +6,12 @@ The per-request work is that of a lean hand-written file: no logging, no header 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from shoal.wire.desired import Listener, Pool, Server, Service
+from shoal.wire.desired import AGENT_KINDS, Listener, Pool, Server, Service
 
 from . import monitors
 from .escape import Unrenderable, address, quoted, word
@@ -139,10 +139,14 @@ def config(facts: Facts, fragments: Mapping[str, Fragment]) -> str:
 
 
 def service_fragment(service: Service, facts: Facts) -> Fragment:
-    """A virtual service's frontend and backend. Raises Unrenderable, naming what can't be."""
+    """A virtual service's frontend and backend; without TCP ports the backend alone, whose servers it checks. Raises
+    Unrenderable, naming what can't be."""
     http = service.mode == "http"
-    binds = [bind for listener in service.listeners for bind in _binds(service, listener, facts)]
-    ports = sum(listener.port_end - listener.port + 1 for listener in service.listeners)
+    listeners = [listener for listener in service.listeners if listener.protocol == "tcp"]
+    if service.listeners and not listeners:
+        return _checks_only(service)
+    binds = [bind for listener in listeners for bind in _binds(service, listener, facts)]
+    ports = sum(listener.port_end - listener.port + 1 for listener in listeners)
     if not binds or not 0 < ports <= PORTS_MAX:
         raise Unrenderable(f"The virtual service has {len(binds)} listeners on {ports} ports; 1 to {PORTS_MAX} can be.")
     idle_s = max(1, int(service.client_idle_s))
@@ -163,12 +167,23 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
     if service.pool is not None:
         rules, notes = _pool(service.pool, http)
         back += rules
+        unchecked = [m.name[:60] for m in service.pool.monitors if m.kind in AGENT_KINDS]
+        notes += tuple(f"The health monitor {name!r} is run for UDP ports only, not for TCP." for name in unchecked)
     elif http:
         back.append("http-request return status 503")
     text = _section(f"frontend {frontend_name(service.id)}", lines)
     text += "\n" + _section(f"backend {backend_name(service.id)}", back)
     servers = len(service.pool.servers) if service.pool else 0
     return Fragment(text, ports * len(service.addresses) + servers, notes)
+
+
+def _checks_only(service: Service) -> Fragment:
+    lines = ["mode tcp"]
+    notes: tuple[str, ...] = ()
+    if service.pool is not None:
+        check = monitors.check(service.pool)
+        lines, notes = [*lines, *check.rules, *_servers(service.pool, check)], check.notes
+    return Fragment(_section(f"backend {backend_name(service.id)}", lines), len(lines), notes)
 
 
 def _section(title: str, lines: Iterable[str]) -> str:
@@ -194,19 +209,25 @@ def _binds(service: Service, listener: Listener, facts: Facts) -> Iterator[str]:
 def overlaps(services: Iterable[Service]) -> dict[str, str]:
     """Service id -> why it can't be served: an earlier one has the address and port (HAProxy would split the traffic
     between them without a word)."""
-    taken: dict[tuple[str, int], str] = {}
+    taken: dict[tuple[str, int, str], str] = {}
     found: dict[str, str] = {}
     for service in services:
-        ports = [p for listener in service.listeners for p in range(listener.port, listener.port_end + 1)[:PORTS_MAX]]
-        sockets = [(vip, port) for vip in service.addresses for port in ports]
+        ports = [(port, one.protocol) for one in service.listeners for port in _ports(one)]
+        sockets = [(vip, port, protocol) for vip in service.addresses for port, protocol in ports]
         clash = next((s for s in sockets if s in taken), None)
         if clash is not None or len(set(sockets)) < len(sockets):
-            vip, port = clash or max(sockets, key=sockets.count)
+            vip, port, _ = clash or max(sockets, key=sockets.count)
             by = f"virtual service {taken[clash][:60]!r}" if clash else "another of its own listeners"
             found[service.id] = f"{vip}:{port} is already served by {by}."
         else:
             taken.update(dict.fromkeys(sockets, service.name))
     return found
+
+
+def _ports(listener: Listener) -> Sequence[int]:
+    """A TCP range that is too long is refused anyway."""
+    ports = range(listener.port, listener.port_end + 1)
+    return ports if listener.protocol == "udp" else ports[:PORTS_MAX]
 
 
 def _hashes_port(pool: Pool) -> bool:
@@ -216,11 +237,14 @@ def _hashes_port(pool: Pool) -> bool:
 def _pool(pool: Pool, http: bool) -> tuple[list[str], tuple[str, ...]]:
     balance, note = _balance(pool, http)
     check = monitors.check(pool)
-    lines = [*balance, *check.rules]
+    lines = [*balance, *check.rules, *_servers(pool, check)]
+    return lines, (*([note] if note else []), *check.notes)
+
+
+def _servers(pool: Pool, check: monitors.Check) -> Iterator[str]:
     for server in pool.servers:
         text = f"server {word(server.name)} {server_arguments(pool, server, check)}"
-        lines.append(text if server.enabled else f"{text} disabled")
-    return lines, (*([note] if note else []), *check.notes)
+        yield text if server.enabled else f"{text} disabled"
 
 
 def _balance(pool: Pool, http: bool) -> tuple[list[str], str]:

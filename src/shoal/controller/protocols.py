@@ -1,0 +1,90 @@
+"""Which protocol each port of a virtual service speaks: its own network profile says so, or the service's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from shoal.objects import views
+from shoal.objects.views import uuid_of, view
+
+Document = Mapping[str, Any]
+Range = tuple[int, int, str]
+"""First port, last port, ``tcp`` or ``udp``."""
+SERVED = frozenset(f"PROTOCOL_TYPE_{kind}" for kind in ("TCP_PROXY", "TCP_FAST_PATH", "UDP_FAST_PATH", "UDP_PROXY"))
+UDP_IDLE_S = 10
+
+
+class Documents(Protocol):
+    def get(self, type: str, uuid: str) -> dict[str, Any] | None: ...
+
+
+def protocol(profile: Document) -> str:
+    """``tcp``, ``udp`` or ``sctp``."""
+    return str(profile["profile"]["type"]).removeprefix("PROTOCOL_TYPE_").partition("_")[0].lower()
+
+
+def unserved(profile: Document) -> str:
+    """Why virtual services can't use this network profile; "" if they can."""
+    body = profile["profile"]
+    if body["type"] not in SERVED:
+        return f"is {protocol(profile).upper()}, which is not served"
+    fast = body.get("udp_fast_path_profile") or {}
+    if body["type"] == "PROTOCOL_TYPE_UDP_FAST_PATH" and fast.get("snat") is False:
+        return "sets snat to False, which is not served: servers have to answer to the engine"
+    if body["type"] == "PROTOCOL_TYPE_UDP_FAST_PATH" and fast.get("dsr_profile"):
+        return "has a dsr_profile, which is not served: servers have to answer to the engine"
+    return ""
+
+
+def profile_of(documents: Documents, service: Document, port: Document) -> dict[str, Any] | None:
+    """The network profile of one entry of ``services``."""
+    reference = port.get("override_network_profile_ref") or service.get("network_profile_ref") or ""
+    return documents.get("networkprofile", uuid_of(reference))
+
+
+def kind_of(documents: Documents, service: views.VirtualService, port: views.Port) -> str:
+    """``tcp``, ``udp`` or ``sctp``."""
+    reference = port.override_network_profile_ref or service.network_profile_ref
+    profile = documents.get("networkprofile", uuid_of(reference)) if reference else None
+    return protocol(profile) if profile else "tcp"
+
+
+def ports_of(documents: Documents, service: Document) -> list[Range]:
+    found = []
+    for port in service.get("services", ()):
+        profile = profile_of(documents, service, port)
+        kind = protocol(profile) if profile else "tcp"
+        found.append((port["port"], port.get("port_range_end") or port["port"], kind))
+    return found
+
+
+def idle_s(profile: Document | None) -> int:
+    """How long a UDP flow keeps its server without a packet."""
+    if profile is None:
+        return UDP_IDLE_S
+    body = view(profile, views.NetworkProfile).profile
+    found = body.udp_proxy_profile if body.type == "PROTOCOL_TYPE_UDP_PROXY" else body.udp_fast_path_profile
+    return found.session_idle_timeout if found else UDP_IDLE_S
+
+
+def overlap(ranges: list[Range]) -> str:
+    """The first port that two ranges of one protocol share, as `named`; "" if none."""
+    last: dict[str, int] = {}
+    for low, high, kind in sorted(ranges):
+        if low <= last.get(kind, 0):
+            return named(low, kind)
+        last[kind] = max(last.get(kind, 0), high)
+    return ""
+
+
+def overlap_between(one: list[Range], other: list[Range]) -> str:
+    for low, high, kind in one:
+        for low2, high2, kind2 in other:
+            if kind == kind2 and max(low, low2) <= min(high, high2):
+                return named(max(low, low2), kind)
+    return ""
+
+
+def named(port: int, kind: str) -> str:
+    return f"port {port}" if kind == "tcp" else f"{kind.upper()} port {port}"

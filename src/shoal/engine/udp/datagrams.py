@@ -1,0 +1,270 @@
+"""The UDP side of an engine: keeps the kernel's rules in line with the services wanted and with the servers' health.
+
+A server that is down loses its flows at once, so that its clients move; one that is disabled keeps them for the pool's
+graceful_disable_timeout. Flows of a service that is gone are gone with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from shoal.engine.guard.nft import NftError
+from shoal.wire.counters import ServiceCounts
+from shoal.wire.desired import Service
+
+from . import conntrack
+from .checks import Checks
+from .family import FAMILIES, IPV4, Family, own_address6
+from .plan import Plan, Target, Unservable, plan, served_by_udp, target, versions
+from .rules import ruleset
+from .table import Table
+from .tally import Counted, Tally
+
+log = logging.getLogger("shoal.udp")
+
+CUT_AGAIN_AFTER_S = 0.2
+"""A packet that was under way when the rules changed may have made a flow after the others were deleted."""
+FAILURE_RETRY_S = 1.0
+IDLE_S = 10
+Key = tuple[str, int]
+"""(service, version of IP)."""
+
+
+class Drain(msgspec.Struct):
+    """A target that keeps its flows until ``end`` (the loop's clock; None: until they end by themselves)."""
+
+    target: Target
+    end: float | None
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """By service id: why it is not served, or how otherwise than asked for."""
+
+    problems: dict[str, str]
+    notes: dict[str, str]
+
+
+class Datagrams:
+    """``address``: the engine's own on ``interface``, IPv4; the IPv6 one is looked up."""
+
+    def __init__(self, address: str, interface: str) -> None:
+        self._address = address
+        self._interface = interface
+        self._tables = tuple(Table(family) for family in FAMILIES)
+        self._tally = Tally()
+        self._services: dict[str, Service] = {}
+        self._plans: dict[Key, Plan] = {}
+        self._drains: dict[int, Drain] = {}
+        self._down: frozenset[tuple[str, str]] = frozenset()
+        self._fresh = True
+        """Nothing was applied yet: what an earlier agent left is not known."""
+        self._ill: dict[tuple[str, str], str] = {}
+        self._changed = asyncio.Event()
+        self._checks = Checks(self._changed.set)
+        self._turn = asyncio.Lock()
+
+    # --- what is wanted, what is so ---
+
+    async def apply(self, services: Mapping[str, Service]) -> Outcome:
+        """Carry the UDP ports of exactly these. Nothing is raised: what can't be carried is among the problems."""
+        self._services = {id: service for id, service in services.items() if served_by_udp(service)}
+        self._checks.want(tuple(self._services.values()))
+        return await self._update()
+
+    def heed(self, down: Collection[tuple[str, str]]) -> None:
+        """(service, server) that HAProxy's checks find down."""
+        mine = frozenset(key for key in down if key[0] in self._services)
+        if mine != self._down:
+            self._down = mine
+            self._changed.set()
+
+    @property
+    def ill(self) -> Mapping[tuple[str, str], str]:
+        """(service, server) that the agent's own monitors find down -> why."""
+        return self._ill
+
+    @property
+    def idle_s(self) -> int:
+        """The longest time that any service lets a flow be idle."""
+        services = self._services.values()
+        return max((one.idle_s for s in services for one in s.listeners if one.protocol == "udp"), default=IDLE_S)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._checks.run())
+            while True:
+                ends = [drain.end for drain in self._drains.values() if drain.end is not None]
+                wait = min(ends) - asyncio.get_running_loop().time() if ends else None
+                try:
+                    async with asyncio.timeout(None if wait is None else max(0.0, wait)):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
+                self._changed.clear()
+                await self._update()
+
+    async def stop(self) -> None:
+        """Nothing is carried any more."""
+        await self.apply({})
+
+    # --- bringing it in line ---
+
+    async def _update(self) -> Outcome:
+        async with self._turn:
+            problems: dict[str, str] = {}
+            before, self._plans = self._plans, self._planned(problems)
+            wanted = {
+                table: ruleset(
+                    [one for (_, version), one in self._plans.items() if version == table.family.version],
+                    self._address if table.family is IPV4 else own_address6(self._interface),
+                    table.family,
+                )
+                for table in self._tables
+            }
+            targets = _targets(before)
+            try:
+                self._tally.take(await self._read(), targets.values())
+                for table, rules in wanted.items():
+                    if await asyncio.to_thread(table.put, rules):
+                        self._forward(table.family, bool(rules.chains))
+            except NftError as error:
+                log.error("the kernel refuses the rules: %s", error)
+                self._plans = before
+                asyncio.get_running_loop().call_later(FAILURE_RETRY_S, self._changed.set)
+                return Outcome(dict.fromkeys(self._services, f"The kernel refuses the rules for UDP: {error}"), {})
+            self._tally.keep(frozenset().union(*(rules.counters for rules in wanted.values())), self._services)
+            now = _targets(self._plans)
+            gone = targets.keys() - now.keys()
+            if self._fresh and self._plans:
+                gone |= (await self._flows(all_=True)).keys() - now.keys()
+                self._fresh = False
+            await self._cut(gone)
+            return Outcome(problems, self._notes())
+
+    def _notes(self) -> dict[str, str]:
+        notes: dict[str, dict[str, None]] = {}
+        for (id, _), planned in self._plans.items():
+            notes.setdefault(id, {}).update(dict.fromkeys(planned.notes))
+        return {id: " ".join(texts) for id, texts in notes.items() if texts}
+
+    def _planned(self, problems: dict[str, str]) -> dict[Key, Plan]:
+        plans: dict[Key, Plan] = {}
+        now = asyncio.get_running_loop().time()
+        self._ill = self._checks.ill(self._services.values())
+        self._drains = {
+            mark: drain
+            for mark, drain in self._drains.items()
+            if drain.target.service in self._services and (drain.end is None or drain.end > now)
+        }
+        for id, service in self._services.items():
+            try:
+                plans |= self._plan(service, now)
+            except Unservable as error:
+                problems[id] = str(error)
+        return plans
+
+    def _plan(self, service: Service, now: float) -> dict[Key, Plan]:
+        pool = service.pool
+        servers = {server.name: server for server in pool.servers} if pool else {}
+        down = {name for name in servers if (service.id, name) in self._down or (service.id, name) in self._ill}
+        taking = {target(service.id, server).mark for server in servers.values() if server.enabled and server.ratio}
+        for one in self._served_before(service):
+            healthy = one.name not in down
+            if one.mark not in taking and healthy and pool and pool.graceful_disable_s and one.mark not in self._drains:
+                end = now + pool.graceful_disable_s if pool.graceful_disable_s > 0 else None
+                self._drains[one.mark] = Drain(one, end)
+        for mark in [m for m, d in self._drains.items() if d.target.service == service.id]:
+            drain = self._drains[mark]
+            if mark in taking or drain.target.name in down or (pool is not None and pool.graceful_disable_s == 0):
+                del self._drains[mark]
+        draining = [drain.target for drain in self._drains.values() if drain.target.service == service.id]
+        return {
+            (service.id, version): plan(service, version, down, [one for one in draining if one.version == version])
+            for version in versions(service)
+        }
+
+    def _served_before(self, service: Service) -> Iterable[Target]:
+        """What may have flows. After a restart these are all its servers: drains that were under way begin anew."""
+        known = [planned for (id, _), planned in self._plans.items() if id == service.id]
+        if known:
+            return [one for planned in known for one in planned.taking]
+        if self._fresh and service.pool is not None:
+            return [target(service.id, server) for server in service.pool.servers]
+        return ()
+
+    def _forward(self, family: Family, on: bool) -> None:
+        """Only while there are rules that say what may be forwarded."""
+        for name, value, otherwise in family.sysctls:
+            path = name.format(interface=self._interface)
+            try:
+                Path("/proc/sys/net", path).write_text(value if on else otherwise)
+            except OSError as error:
+                if on:
+                    log.error("sysctl net/%s: %s; UDP is not carried", path, error)
+
+    async def _read(self) -> Counted:
+        """The kernel's counters."""
+        found: dict[str, tuple[int, int]] = {}
+        for table in self._tables:
+            if table.present:
+                found |= await asyncio.to_thread(table.counted)
+        return found
+
+    async def _cut(self, marks: Collection[int]) -> None:
+        if not marks:
+            return
+        await asyncio.to_thread(_delete, marks)
+        loop = asyncio.get_running_loop()
+        loop.call_later(CUT_AGAIN_AFTER_S, lambda: loop.run_in_executor(None, _delete, marks))
+
+    # --- figures ---
+
+    async def counted(self, services: tuple[ServiceCounts, ...]) -> tuple[ServiceCounts, ...]:
+        """The same with what UDP adds."""
+        if not self._plans:
+            return services
+        async with self._turn:
+            targets = _targets(self._plans)
+            self._tally.take(await self._read(), targets.values())
+            flows = await self._flows()
+            found = []
+            for one in services:
+                service = self._services.get(one.id)
+                mine = [target for target in targets.values() if target.service == one.id] if service else []
+                open_ = {target.name: flows[target.mark] for target in mine}
+                found.append(self._tally.added(one, service, open_) if service else one)
+            return tuple(found)
+
+    async def busy(self) -> frozenset[str]:
+        """The VIPs' addresses that have UDP flows here."""
+        if not self._plans:
+            return frozenset()
+        flows = await self._flows()
+        plans = self._plans.values()
+        return frozenset(p.address for one in plans if any(flows[t.mark] for t in one.targets) for p in one.ports)
+
+    async def _flows(self, *, all_: bool = False) -> Counter[int]:
+        try:
+            return await asyncio.to_thread(conntrack.flows, *((None,) if all_ else ()))
+        except OSError as error:
+            log.warning("flows are not known: %s", error)
+            return Counter()
+
+
+def _targets(plans: Mapping[Key, Plan]) -> dict[int, Target]:
+    return {one.mark: one for planned in plans.values() for one in planned.targets}
+
+
+def _delete(marks: Collection[int]) -> None:
+    for mark in marks:
+        try:
+            conntrack.delete(mark)
+        except OSError as error:
+            log.warning("flows of %08x can't be deleted: %s", mark, error)

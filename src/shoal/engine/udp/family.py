@@ -1,0 +1,60 @@
+"""IPv4 and IPv6 each have a table of their own: the same rules in other words."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Family(NamedTuple):
+    """``errors``: the packets that speak of a flow without being of it. ``sysctls``: (to forward, not to) -> values."""
+
+    version: int
+    ip: str
+    number: int
+    errors: str
+    sysctls: tuple[tuple[str, str, str], ...]
+    """(name below net/, value while there is something to forward, value otherwise)."""
+    silent: str = ""
+    """What forwarding on one interface would say to clients, and is not to."""
+
+    @property
+    def table(self) -> str:
+        return f"{self.ip} shoal_udp"
+
+
+IPV4 = Family(
+    4,
+    "ip",
+    socket.AF_INET,
+    "icmp type { destination-unreachable, time-exceeded, parameter-problem }",
+    (
+        ("ipv4/ip_forward", "1", "0"),
+        ("ipv4/conf/all/send_redirects", "0", "0"),
+        ("ipv4/conf/{interface}/send_redirects", "0", "0"),
+    ),
+)
+IPV6 = Family(
+    6,
+    "ip6",
+    socket.AF_INET6,
+    "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem }",
+    (("ipv6/conf/all/forwarding", "1", "0"),),
+    "icmpv6 type nd-redirect drop",
+)
+FAMILIES = (IPV4, IPV6)
+
+
+def own_address6(interface: str) -> str:
+    """The engine's own global IPv6 address: not one of a single host, as VIPs are; "" if there is none."""
+    try:
+        lines = Path("/proc/net/if_inet6").read_text().splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        digits, _, prefix, scope, _, name = line.split()
+        if name == interface and scope == "00" and prefix != "80":
+            return str(ipaddress.IPv6Address(bytes.fromhex(digits)))
+    return ""

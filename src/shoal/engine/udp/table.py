@@ -1,0 +1,114 @@
+"""Puts a `Ruleset` into the kernel, piece by piece, and reads its counters. The table is gone while there is none."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+from collections.abc import Iterator
+
+from shoal.engine.guard.netlink import attribute
+from shoal.engine.guard.nft import Nft
+
+from .family import IPV4, Family
+from .netfilter import answers, nested, request
+from .rules import Ruleset, timeout
+
+log = logging.getLogger("shoal.udp.table")
+
+GETOBJ = 10 << 8 | 19
+"""And below: linux/netfilter/nf_tables.h."""
+NFTA_OBJ_TABLE, NFTA_OBJ_NAME, NFTA_OBJ_TYPE, NFTA_OBJ_DATA = 1, 2, 3, 4
+OBJECT_COUNTER, COUNTER_BYTES, COUNTER_PACKETS = 1, 1, 2
+NOTHING = Ruleset({}, frozenset(), frozenset())
+
+
+class Table:
+    """One owner. Every change is one transaction. What a former agent left is replaced by the first `put`."""
+
+    def __init__(self, family: Family = IPV4) -> None:
+        self.family = family
+        self._nft: Nft | None = None
+        self._there = NOTHING
+        self._known = False
+        """Whether what is in the kernel is ours to the letter."""
+        self._alone = threading.Lock()
+        """A thread whose waiter was cancelled goes on, and libnftables' context is for one at a time."""
+
+    @property
+    def present(self) -> bool:
+        """Whether there is a table."""
+        return bool(self._there.chains)
+
+    def put(self, wanted: Ruleset) -> bool:
+        """Raises NftError; then the rules of before hold. False: nothing was to be done."""
+        with self._alone:
+            return self._put(wanted)
+
+    def _put(self, wanted: Ruleset) -> bool:
+        if self._known and wanted == self._there:
+            return False
+        batch = (
+            _whole(self.family, wanted)
+            if not (self._known and self.present and wanted.chains)
+            else _step(self.family, self._there, wanted)
+        )
+        self._kernel().run(batch.encode())
+        self._there, self._known = wanted, True
+        return True
+
+    def counted(self) -> dict[str, tuple[int, int]]:
+        """Counter -> (packets, bytes)."""
+        if not self.present:
+            return {}
+        try:
+            return dict(_counters(self.family))
+        except OSError as error:
+            log.warning("the counters can't be read: %s", error)
+            return {}
+
+    def _kernel(self) -> Nft:
+        if self._nft is None:
+            self._nft = Nft()
+        return self._nft
+
+
+def _counters(family: Family) -> Iterator[tuple[str, tuple[int, int]]]:
+    """By netlink: libnftables would read every table of the namespace first, a guard's 100,000 flows too."""
+    name = family.table.split()[1].encode()
+    asked = attribute(NFTA_OBJ_TABLE, name + b"\0") + attribute(NFTA_OBJ_TYPE, struct.pack("!I", OBJECT_COUNTER))
+    for data in answers(request(GETOBJ, asked, dump=True, family=family.number)):
+        found = nested(data)
+        counts = nested(found.get(NFTA_OBJ_DATA, b""))
+        octets, packets = (int.from_bytes(counts.get(kind, b"")) for kind in (COUNTER_BYTES, COUNTER_PACKETS))
+        yield found.get(NFTA_OBJ_NAME, b"").rstrip(b"\0").decode(), (packets, octets)
+
+
+def _whole(family: Family, wanted: Ruleset) -> str:
+    table = family.table
+    text = f"add table {table}\ndelete table {table}\n"
+    return text + (f"add table {table}\n{_step(family, NOTHING, wanted)}" if wanted.chains else "")
+
+
+def _step(family: Family, there: Ruleset, wanted: Ruleset) -> str:
+    """What is used is made before, what is not used any more goes after."""
+    table = family.table
+    text = "".join(f"add counter {table} {name}\n" for name in sorted(wanted.counters - there.counters))
+    text += "".join(_timeout(family, seconds) for seconds in sorted(wanted.timeouts - there.timeouts))
+    changed = {name: chain for name, chain in wanted.chains.items() if there.chains.get(name) != chain}
+    for name, (hook, _) in changed.items():
+        text += f"add chain {table} {name}" + (f" {{ {hook}; }}\n" if hook else "\n")
+    gone = sorted(there.chains.keys() - wanted.chains.keys())
+    text += "".join(f"flush chain {table} {name}\n" for name in (*changed, *gone) if name in there.chains)
+    rules = [f"  chain {name} {{\n        {rules}\n  }}" for name, (_, rules) in changed.items() if rules]
+    if rules:
+        text += f"table {table} {{\n" + "\n".join(rules) + "\n}\n"
+    text += "".join(f"delete chain {table} {name}\n" for name in gone)
+    text += "".join(f"delete counter {table} {name}\n" for name in sorted(there.counters - wanted.counters))
+    unused = sorted(there.timeouts - wanted.timeouts)
+    return text + "".join(f"delete ct timeout {table} {timeout(seconds)}\n" for seconds in unused)
+
+
+def _timeout(family: Family, seconds: int) -> str:
+    policy = f"policy = {{ unreplied : {seconds}, replied : {seconds} }}"
+    return f"table {family.table} {{\n  ct timeout {timeout(seconds)} {{\n  protocol udp; l3proto {family.ip}; {policy}\n  }}\n}}\n"

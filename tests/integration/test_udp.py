@@ -1,0 +1,290 @@
+"""UDP virtual services of a whole Shoal: real engines, real datagrams."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from shoal.lab.api import Api, engine_name
+from shoal.lab.network import Lab
+from shoal.lab.trials import PASSWORD, Bench
+from tests.integration.private_host import private_host
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
+
+DATAGRAMS = 2_000
+HEADERS_BYTES = 28
+"""Of IPv4 and UDP."""
+FLOWS = 60
+PORT = 5300
+MONITOR = {
+    "name": "quick-udp",
+    "type": "HEALTH_MONITOR_UDP",
+    "send_interval": 1,
+    "receive_timeout": 1,
+    "successful_checks": 1,
+    "failed_checks": 2,
+    "udp_monitor": {"udp_request": "well?", "udp_response": "dns"},
+}
+HTTP_MONITOR = {
+    **{field: value for field, value in MONITOR.items() if not field.startswith("udp")},
+    "name": "quick-http",
+    "type": "HEALTH_MONITOR_HTTP",
+    "http_monitor": {"http_request": "GET / HTTP/1.0", "http_response_code": ["HTTP_2XX"]},
+}
+DETECTED_WITHIN_S = 6.0
+"""Two checks of an interval and a time-out, half a second until HAProxy's word is read, and what a busy machine needs."""
+PROFILE = {
+    "name": "short",
+    "profile": {"type": "PROTOCOL_TYPE_UDP_FAST_PATH", "udp_fast_path_profile": {"session_idle_timeout": 3}},
+}
+
+
+class World:
+    def __init__(self, bench: Bench, lab: Lab, api: Api) -> None:
+        self.bench, self.lab, self.api = bench, lab, api
+        self.made: dict[str, Any] = {}
+        self.servers: list[str] = []
+
+    @property
+    def address(self) -> str:
+        return str(self.made["address"])
+
+    async def build(self) -> None:
+        backends = [await self.lab.backend(name) for name in ("dns1", "dns2")]
+        self.servers = [f"{b.address}:{b.port}" for b in backends]
+        await self.lab.node("client")
+        for monitor in (MONITOR, HTTP_MONITOR):
+            await self.api.post("healthmonitor", monitor)
+        await self.api.post("networkprofile", PROFILE)
+        group = {"name": "udp", "max_se": 4, "vs_scalein_timeout": 5, "ha_mode": "HA_MODE_SHARED"}
+        await self.api.post("serviceenginegroup", group)
+        servers = [
+            {"ip": {"addr": b.address, "type": "V4"}, "port": b.port, "ratio": ratio}
+            for b, ratio in zip(backends, (1, 3), strict=True)
+        ]
+        self.made = await self.api.service(
+            "dns",
+            [],
+            pool={"servers": servers, "health_monitor_refs": ["/api/healthmonitor?name=quick-udp"]},
+            services=[{"port": PORT}],
+            network_profile_ref="/api/networkprofile?name=short",
+            se_group_ref="/api/serviceenginegroup?name=udp",
+        )
+        tcp = {"name": "web", "services": [{"port": PORT}], "vsvip_ref": "/api/vsvip?name=dns-vip"}
+        same = {"pool_ref": "/api/pool?name=dns-pool", "se_group_ref": "/api/serviceenginegroup?name=udp"}
+        await self.api.post("virtualservice", {**tcp, **same})
+        await self.api.placed(self.made["uuid"], 1)
+
+    @property
+    def pool(self) -> str:
+        return str(self.made["pool_ref"].partition("#")[0].rpartition("/")[2])
+
+    async def send(self, count: int) -> dict[str, int]:
+        """Each from a port of its own: who answered how many."""
+        child = self.lab.start(
+            "client", "shoal.lab.datagrams", self.address, str(PORT), str(count), output=subprocess.PIPE
+        )
+        out, _ = await asyncio.to_thread(child.communicate)
+        self.lab._children.remove(child)
+        found: dict[str, int] = json.loads(out)
+        return found
+
+    async def get(self) -> str:
+        """Over TCP, the same address and port."""
+        script = (
+            f"import urllib.request as u; print(u.urlopen('http://{self.address}:{PORT}/', timeout=3).read().decode())"
+        )
+        command = self.lab.fabric.enter("lab-client", sys.executable, "-c", script)
+        done = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True)
+        return str(done.stdout.strip())
+
+    async def change_pool(self, enabled: bool = True, **fields: object) -> None:
+        """``enabled``: the first server."""
+        pool = await self.api.get(f"pool/{self.pool}") | fields
+        pool["servers"][0]["enabled"] = enabled
+        await self.api.call("PUT", f"pool/{self.pool}", pool)
+
+    async def state(self, number: int) -> str:
+        for server in await self.api.get(f"pool/{self.pool}/runtime/server"):
+            if f"{server['ip_addr']['addr']}:{server['port']}" == self.servers[number]:
+                return str(server["oper_status"]["state"])
+        return ""
+
+    def flows(self, engine: str) -> int:
+        """What the engine's kernel tracks."""
+        command = self.lab.fabric.enter(engine, "cat", "/proc/sys/net/netfilter/nf_conntrack_count")
+        return int(subprocess.run(command, check=True, capture_output=True).stdout)
+
+    def backend(self, name: str) -> int:
+        """The pid of a backend's server."""
+        return next(c.pid for c in self.lab._children if isinstance(c.args, list) and c.args[-1] == name)
+
+
+class Kept:
+    """Sockets of a client that stay; `ask` tells whether the same servers answer."""
+
+    def __init__(self, world: World, count: int = FLOWS) -> None:
+        self._world = world
+        command = ("shoal.lab.datagrams", world.address, str(PORT), str(count), "keep")
+        node = world.lab.fabric.enter("lab-client", sys.executable, "-m", *command)
+        self._child = subprocess.Popen(node, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.first = self._line()
+
+    def _line(self) -> dict[str, int]:
+        assert self._child.stdout is not None
+        found: dict[str, int] = json.loads(self._child.stdout.readline())
+        return found
+
+    def ask(self) -> dict[str, int]:
+        assert self._child.stdin is not None
+        self._child.stdin.write("\n")
+        return self._line()
+
+    def close(self) -> None:
+        self._child.kill()
+        self._child.communicate()
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with private_host():
+        bench = Bench(tmp_path_factory.mktemp("udp") / "data")
+        bench.launch()
+        try:
+            yield bench
+        finally:
+            bench.stop()
+
+
+def test_a_udp_service_from_its_first_datagram_to_the_death_of_its_owner(bench: Bench) -> None:
+    async def check() -> None:
+        lab = Lab(bench.options.data_dir)
+        try:
+            async with Api(bench.url, PASSWORD) as api:
+                world = World(bench, lab, api)
+                await world.build()
+                await every_datagram_is_answered_by_ratio(world)
+                await a_dead_server_loses_its_clients(world)
+                await world.change_pool(health_monitor_refs=["/api/healthmonitor?name=quick-http"])
+                await a_dead_server_loses_its_clients(world)
+                await a_disabled_server_keeps_its_flows_and_gets_no_new_ones(world)
+                await the_owner_dies(world)
+                await flows_stay_while_engines_come_and_go(world)
+        finally:
+            await lab.close()
+
+    asyncio.run(check())
+
+
+async def every_datagram_is_answered_by_ratio(world: World) -> None:
+    answers = await world.send(DATAGRAMS)
+    assert answers.keys() == {"dns1", "dns2"} and sum(answers.values()) == DATAGRAMS
+    assert abs(answers["dns1"] - DATAGRAMS // 4) <= DATAGRAMS // 50, answers
+    assert await world.get() in ("dns1", "dns2")
+    runtime = await world.api.runtime(world.made["uuid"])
+    assert runtime["oper_status"]["state"] == "OPER_UP" and runtime["ports"] == [f"{PORT}/udp"]
+    path = f"virtualservice/{world.made['uuid']}"
+
+    async def counted(metric: str) -> float:
+        query = f"metric_id={metric}&step=5&limit=60"
+        found = await world.api.get(f"analytics/metrics/{path}?{query}")
+        return sum(float(point["value"]) for series in found["series"] for point in series["data"])
+
+    async def all_flows() -> bool:
+        return await counted("l4_client.sum_finished_conns") > 0.9 * DATAGRAMS
+
+    await world.api.until("the flows are counted", all_flows, 20.0)
+    flows = await counted("l4_client.sum_finished_conns")
+    assert flows <= DATAGRAMS, "and some of the client's ports came twice within the idle time-out"
+    for way, text in (("rx", "who?"), ("tx", "dns1 who?")):
+        octets, packets = await counted(f"l4_client.avg_{way}_bytes"), await counted(f"l4_client.avg_{way}_pkts")
+        assert octets / packets == pytest.approx(HEADERS_BYTES + len(text))
+
+
+async def a_dead_server_loses_its_clients(world: World) -> None:
+    kept = Kept(world)
+    assert kept.first.keys() == {"dns1", "dns2"}
+    assert kept.ask() == {"same": FLOWS, "moved": 0, "lost": 0}
+    os.kill(world.backend("dns2"), signal.SIGSTOP)
+    end = time.monotonic() + DETECTED_WITHIN_S
+    while (now := await asyncio.to_thread(kept.ask))["lost"] and time.monotonic() < end:
+        pass
+    assert now == {"same": kept.first["dns1"], "moved": kept.first["dns2"], "lost": 0}
+    kept.close()
+
+    async def down() -> bool:
+        return await world.state(1) == "OPER_DOWN"
+
+    await world.api.until("the dead server is seen to be down", down, 5.0)
+    os.kill(world.backend("dns2"), signal.SIGCONT)
+
+    async def up() -> bool:
+        return await world.state(1) == "OPER_UP" and "dns2" in await world.send(8)
+
+    await world.api.until("the server is back", up, 5.0)
+
+
+async def a_disabled_server_keeps_its_flows_and_gets_no_new_ones(world: World) -> None:
+    kept = Kept(world)
+    await world.change_pool(enabled=False)
+
+    async def drained() -> bool:
+        return (await world.send(20)).keys() == {"dns2"}
+
+    await world.api.until("the disabled server gets no new flows", drained, 5.0)
+    assert kept.ask() == {"same": FLOWS, "moved": 0, "lost": 0}
+    await world.change_pool(enabled=False, graceful_disable_timeout=0)
+
+    async def moved() -> bool:
+        return await asyncio.to_thread(kept.ask) == {"same": kept.first["dns2"], "moved": kept.first["dns1"], "lost": 0}
+
+    await world.api.until("nothing is left to the disabled server", moved, 5.0)
+    kept.close()
+    await world.change_pool(enabled=True, graceful_disable_timeout=1)
+
+
+async def the_owner_dies(world: World) -> None:
+    """Flows are balanced afresh by the successor."""
+    owner = (await world.api.placed(world.made["uuid"], 1))["answers"]
+    kept = Kept(world)
+    world.lab.kill(owner)
+    await asyncio.sleep(0.5)
+    now = await asyncio.to_thread(kept.ask)
+    assert now["lost"] == 0, now
+    answers = await world.send(100)
+    assert answers.keys() == {"dns1", "dns2"} and sum(answers.values()) == 100
+    kept.close()
+
+
+async def flows_stay_while_engines_come_and_go(world: World) -> None:
+    await world.api.placed(world.made["uuid"], 1)
+    kept = Kept(world)
+    await world.api.post(f"virtualservice/{world.made['uuid']}/scaleout", {"vip_id": "0"})
+    placed = await world.api.placed(world.made["uuid"], 2)
+    assert await asyncio.to_thread(kept.ask) == {"same": FLOWS, "moved": 0, "lost": 0}
+    answers = await world.send(DATAGRAMS)
+    assert answers.keys() == {"dns1", "dns2"} and sum(answers.values()) == DATAGRAMS
+    assert abs(answers["dns1"] - DATAGRAMS // 4) <= DATAGRAMS // 20, answers
+    tracked = [world.flows(engine_name(placement["se_ref"])) for placement in placed["placements"]]
+    assert min(tracked) > DATAGRAMS // 3, "each engine carries about a half"
+    spread = Kept(world)
+    assert await asyncio.to_thread(kept.ask) == {"same": FLOWS, "moved": 0, "lost": 0}
+    await world.api.post(f"virtualservice/{world.made['uuid']}/scaleout", {"vip_id": "0"})
+    await world.api.placed(world.made["uuid"], 3)
+    for flows in (kept, spread):
+        assert await asyncio.to_thread(flows.ask) == {"same": FLOWS, "moved": 0, "lost": 0}
+        flows.close()
+    await world.api.post(f"virtualservice/{world.made['uuid']}/scalein", {"vip_id": "0"})
+    await world.api.placed(world.made["uuid"], 2)
+    answers = await world.send(100)
+    assert sum(answers.values()) == 100 and "" not in answers

@@ -1,0 +1,34 @@
+"""What the prober is told to look at."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from shoal.controller.targets import targets
+from tests.api_world import controlled_world
+
+
+async def test_a_vip_is_asked_for_a_connection_only_where_tcp_is_served(tmp_path: Path) -> None:
+    async with controlled_world(tmp_path) as world:
+        controller = world.controller
+
+        def ports() -> list[int]:
+            return [target.port for target in targets(controller.ledger, controller.compiler, world.view).vips]
+
+        made = await world.service()
+        seen: list[list[int]] = []
+
+        def both() -> bool:
+            seen.append(ports())
+            return [80] in seen and seen[-1] == [0]
+
+        working = asyncio.create_task(world.run(both))
+        while [80] not in seen:
+            await asyncio.sleep(0.01)
+        profiles = {
+            "network_profile_ref": "/api/networkprofile?name=System-UDP-Fast-Path",
+            "application_profile_ref": "/api/applicationprofile?name=System-L4-Application",
+        }
+        await world.call("PATCH", f"/api/virtualservice/{made['uuid']}", 200, json={"replace": profiles})
+        await working

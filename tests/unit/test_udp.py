@@ -1,0 +1,251 @@
+"""The UDP side of an engine, as far as it is pure: shares, plans, rules, DNS, verdicts, totals."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from shoal.engine.udp import buckets, dns
+from shoal.engine.udp.checks import Health
+from shoal.engine.udp.family import IPV4, IPV6
+from shoal.engine.udp.plan import OURS, Plan, Unservable, plan, versions
+from shoal.engine.udp.probe import probe, text_octets
+from shoal.engine.udp.rules import counter, ruleset
+from shoal.engine.udp.table import NOTHING, _step
+from shoal.engine.udp.tally import Tally
+from shoal.lab.backend import Datagrams
+from shoal.wire.counters import Counts, ServiceCounts
+from shoal.wire.desired import DnsQuestion, Listener, Monitor, Pool, Server, Service
+
+
+def servers(*ratios: int) -> tuple[Server, ...]:
+    return tuple(Server(name=f"s{n}", address=f"10.0.0.{n}", port=53, ratio=r) for n, r in enumerate(ratios, 1))
+
+
+def service(pool: Pool | None = None, **more: object) -> Service:
+    base = Service(
+        id="one",
+        name="one",
+        vip="v",
+        addresses=("10.1.0.1",),
+        enabled=True,
+        mode="tcp",
+        listeners=(Listener(port=53, port_end=53, protocol="udp"),),
+        pool=pool or Pool(id="p", name="p", algorithm="LB_ALGORITHM_ROUND_ROBIN", servers=servers(1, 3)),
+    )
+    return msgspec.structs.replace(base, **more)
+
+
+# --- shares ---
+
+
+def test_a_round_has_each_server_by_its_ratio_and_spreads_its_turns() -> None:
+    assert buckets.turns({"a": 1, "b": 3}) == ("b", "a", "b", "b")
+    assert Counter(buckets.turns({"a": 4, "b": 8, "c": 0})) == Counter(a=1, b=2)
+    assert buckets.turns({}) == ()
+
+
+def test_a_round_is_bounded_whatever_the_ratios() -> None:
+    many = {f"s{n}": 1 + n % 20 for n in range(400)}
+    assert len(buckets.turns(many)) <= 2 * buckets.TURNS_MAX
+    assert set(buckets.turns(many)) == set(many)
+
+
+def test_a_server_that_goes_moves_its_own_buckets_only() -> None:
+    before = buckets.hashed({"a": 1, "b": 1, "c": 2})
+    after = buckets.hashed({"a": 1, "c": 2})
+    assert all(old == new for old, new in zip(before, after, strict=True) if old != "b")
+    share = Counter(before)
+    assert 90 < share["c"] < 166 and min(share["a"], share["b"]) > 38
+    assert buckets.hashed({"c": 2, "b": 1, "a": 1}) == before, "in whatever order they are named"
+
+
+# --- plans ---
+
+
+def test_servers_that_are_down_or_disabled_take_nothing() -> None:
+    disabled = (*servers(1, 3)[:1], msgspec.structs.replace(servers(1, 3)[1], enabled=False))
+    pool = Pool(id="p", name="p", servers=(*disabled, Server(name="s3", address="10.0.0.3", port=53)))
+    made = plan(service(pool), 4, {"s3"}, ())
+    assert [target.name for target in made.taking] == ["s1"]
+    assert "round robin" in made.notes[0], "least connections is said to be approximated"
+
+
+def test_a_server_has_the_same_mark_in_every_life() -> None:
+    one, two = plan(service(), 4, (), ()), plan(service(), 4, {"s2"}, ())
+    assert one.taking[0] == two.taking[0] and one.taking[0].mark & OURS
+    assert len({target.mark for target in one.taking}) == 2
+
+
+@pytest.mark.parametrize("address", ["nonsense", "10.0.0.1; drop", "", "fe80::1%; drop"])
+def test_what_is_no_address_never_becomes_a_rule(address: str) -> None:
+    bad = Pool(id="p", name="p", servers=(Server(name="x", address=address, port=53),))
+    with pytest.raises(Unservable):
+        plan(service(bad), 4, (), ())
+    with pytest.raises(Unservable):
+        versions(service(addresses=(address,)))
+
+
+@pytest.mark.parametrize(
+    ("hash", "choice"),
+    [
+        ("LB_ALGORITHM_CONSISTENT_HASH_SOURCE_IP_ADDRESS", "saddr"),
+        ("LB_ALGORITHM_CONSISTENT_HASH_SOURCE_IP_ADDRESS_AND_PORT", "saddr and port"),
+    ],
+)
+def test_hashes_are_the_kernels(hash: str, choice: str) -> None:
+    pool = Pool(id="p", name="p", algorithm="LB_ALGORITHM_CONSISTENT_HASH", hash=hash, servers=servers(1, 1))
+    made = plan(service(pool), 4, (), ())
+    assert (made.choice, made.notes, len(made.shares)) == (choice, (), buckets.HASH_BUCKETS)
+
+
+# --- rules ---
+
+
+def test_only_udp_services_are_tracked_and_without_any_there_is_no_table() -> None:
+    assert ruleset([], "10.0.0.9") == NOTHING
+    rules = ruleset([plan(service(), 4, (), ())], "10.0.0.9")
+    assert rules.chains["raw_in"][1].endswith("notrack")
+    assert "10.1.0.1 . 53" in rules.chains["raw_in"][1]
+    assert rules.chains["passing"][0].endswith("policy drop")
+
+
+def test_each_version_of_ip_has_its_own_servers_and_words() -> None:
+    six = Server(name="six", address="2001:db8::1", port=53)
+    both = service(Pool(id="p", name="p", servers=(*servers(1), six)), addresses=("10.1.0.1", "2001:db8::53"))
+    assert versions(both) == (4, 6)
+    made = plan(both, 6, (), ())
+    assert [one.name for one in made.taking] == ["six"]
+    chains = ruleset([made], "2001:db8::2", IPV6).chains
+    assert "ip6 daddr . udp dport { 2001:db8::53 . 53 }" in chains["raw_in"][1]
+    assert not any(f" {word} " in f" {rules} " for _, rules in chains.values() for word in ("ip", "10.1.0.1", "icmp"))
+    only_four = service(addresses=("2001:db8::53",))
+    assert "No server has an IPv6 address" in plan(only_four, 6, (), ()).notes[0]
+
+
+def test_a_pool_with_all_servers_down_is_refused_by_the_kernel_itself() -> None:
+    """No rule speaks of its ports: nobody listens there, and the client is told by ICMP."""
+    assert ruleset([plan(service(), 4, {"s1", "s2"}, ())], "10.0.0.9") == NOTHING
+
+
+def test_new_flows_are_refused_while_only_draining_servers_are_left() -> None:
+    before = plan(service(), 4, (), ())
+    rules = ruleset([plan(service(), 4, {"s1", "s2"}, before.taking)], "10.0.0.9")
+    assert "reject" in rules.chains["closed"][1] and rules.chains["arriving"][1] == ""
+
+
+def test_a_change_of_one_service_touches_no_other() -> None:
+    two = service(id="two", addresses=("10.1.0.2",))
+    before = ruleset([plan(service(), 4, (), ()), plan(two, 4, (), ())], "10.0.0.9")
+    after = ruleset([plan(service(), 4, (), ()), _turned(plan(two, 4, (), ()))], "10.0.0.9")
+    text = _step(IPV4, before, after)
+    (mine,) = (name for name, chain in after.chains.items() if chain != before.chains[name])
+    assert text.count("flush chain") == 1 and f"flush chain ip shoal_udp {mine}\n" in text
+
+
+def _turned(made: Plan) -> Plan:
+    return msgspec.structs.replace(made, shares=tuple(reversed(made.shares)) + made.shares)
+
+
+# --- verdicts ---
+
+
+def test_the_first_check_decides_and_later_ones_by_rise_and_fall() -> None:
+    health = Health(Monitor(name="m", kind="UDP", rise=2, fall=3))
+    assert health.note("silent") and health.why == "silent"
+    assert not health.note("") and health.note("") and health.why == ""
+    assert not health.note("x") and not health.note("x") and not health.note("") and not health.note("x")
+
+
+@pytest.mark.parametrize(
+    ("text", "octets"), [("hi\\r\\n", b"hi\r\n"), ("\\x00\\xff", b"\0\xff"), ("é", b"\xe9"), ("€", "€".encode())]
+)
+def test_a_monitors_text_may_name_octets(text: str, octets: bytes) -> None:
+    assert text_octets(text) == octets
+
+
+QUESTION = DnsQuestion(name="www.example.org")
+
+
+def answer(number: int, flags: int, *records: tuple[int, bytes]) -> bytes:
+    head = struct.pack("!HHHHHH", number, flags, 1, len(records), 0, 0)
+    asked = dns.query(number, QUESTION)[12:]
+    return head + asked + b"".join(b"\xc0\x0c" + struct.pack("!HHIH", t, 1, 60, len(d)) + d for t, d in records)
+
+
+def test_dns_answers_are_judged_by_code_type_and_text() -> None:
+    good = dns.parsed(answer(7, 0x8180, (1, bytes([192, 0, 2, 1]))), 7)
+    assert good is not None and dns.judged(good, QUESTION, "192.0.2.1") == ""
+    assert "without '192.0.2.9'" in dns.judged(good, QUESTION, "192.0.2.9")
+    refused = dns.parsed(answer(7, 0x8183), 7)
+    assert refused is not None and "RCODE 3" in dns.judged(refused, QUESTION, "")
+    anything = msgspec.structs.replace(QUESTION, code="RCODE_ANYTHING", answer="DNS_ANY_THING")
+    assert dns.judged(refused, anything, "") == ""
+    alias = dns.parsed(answer(7, 0x8180, (5, b"\0")), 7)
+    assert alias is not None and "type A" in dns.judged(alias, QUESTION, "")
+    assert dns.judged(alias, msgspec.structs.replace(QUESTION, answer="DNS_ANY_TYPE"), "") == ""
+
+
+@pytest.mark.parametrize("cut", [0, 5, 11, 14, 20, 40])
+def test_broken_and_foreign_dns_answers_are_no_answers(cut: int) -> None:
+    whole = answer(7, 0x8180, (1, bytes(4)))
+    assert dns.parsed(whole[:cut], 7) is None
+    assert dns.parsed(whole, 8) is None
+    assert dns.parsed(answer(7, 0x0100), 7) is None
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[int]:
+    """The lab's UDP server; its port."""
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(lambda: Datagrams("b"), local_addr=("127.0.0.1", 0))
+    yield transport.get_extra_info("sockname")[1]
+    transport.close()
+
+
+@pytest.mark.parametrize(
+    ("monitor", "why"),
+    [
+        (Monitor(name="m", kind="UDP", request="hi", response="b hi"), ""),
+        (Monitor(name="m", kind="UDP", request="hi", response="other", timeout_s=1), "UDP no answer within 1 s"),
+        (Monitor(name="m", kind="UDP", request="hi", timeout_s=1), ""),
+        (Monitor(name="m", kind="DNS", response="192.0.2.1", dns=QUESTION), ""),
+        (Monitor(name="m", kind="DNS", response="192.0.2.9", dns=QUESTION), "DNS answers without '192.0.2.9'"),
+    ],
+)
+async def test_a_server_is_asked_as_its_monitor_says(backend: int, monitor: Monitor, why: str) -> None:
+    assert await probe(monitor, "127.0.0.1", backend) == why
+
+
+async def test_a_refusal_is_a_failure_where_silence_would_not_be(backend: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert await probe(Monitor(name="m", kind="UDP", request="hi"), "127.0.0.1", port) == "UDP Connection refused"
+
+
+# --- totals ---
+
+
+def test_totals_go_on_when_a_server_leaves_and_comes_back() -> None:
+    made = plan(service(), 4, (), ())
+    one, two = made.taking
+    tally, none = Tally(), ServiceCounts("one", Counts())
+
+    def reading(first: int, second: int | None) -> dict[str, tuple[int, int]]:
+        found = {counter("new", one.mark): (first, 0), counter("in", one.mark): (first, 10 * first)}
+        return found | ({counter("new", two.mark): (second, 0)} if second is not None else {})
+
+    tally.take(reading(5, 5), made.taking)
+    tally.keep({counter("new", one.mark), counter("in", one.mark)}, {"one"})
+    tally.take(reading(6, None), made.taking[:1])
+    tally.take(reading(7, 2), made.taking)
+    counted = tally.added(none, service(), {"s1": 3})
+    assert (counted.counts.connections, counted.counts.bytes_in, counted.counts.open) == (14, 70, 3)
+    assert dict(counted.servers)["s2"].connections == 7
