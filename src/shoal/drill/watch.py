@@ -114,7 +114,7 @@ def _listen(heard: dict[str, list[Heard]]) -> list[socket.socket]:
                 listener = arp_socket()
             except PermissionError:
                 break
-            asyncio.get_running_loop().add_reader(listener, note_arp, listener, socket.inet_aton(address), list)
+            asyncio.get_running_loop().add_reader(listener, note_arp, listener, address, list)
             listeners.append(listener)
     return listeners
 
