@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from shoal.wire.desired import Peer, Timing, Vip
-from shoal.wire.guard import Changed, Desired, FromGuard, GuardStart, Report
+from shoal.wire.guard import Changed, Desired, FromGuard, GuardStart, Report, Sharing
 
 VIP = "10.99.0.100"
 CLIENT = "10.99.0.10"
@@ -214,6 +214,7 @@ class Lab:
         self.prefix = f"gt{secrets.token_hex(3)}"
         self.directory = directory
         self.flows_max = 262144
+        self.sharing: tuple[Sharing, ...] = ()
         self.bridge = f"{self.prefix}br"
         self.client = f"{self.prefix}cl"
         self.engines: dict[str, LabEngine] = {}
@@ -253,7 +254,8 @@ class Lab:
         peers = tuple(
             Peer(id=e.name, name=e.name, rank=e.rank, address=e.address, mac=e.mac) for e in self.engines.values()
         )
-        return Desired(timing=Timing(), peers=peers, vips=(msgspec.convert(value, Vip),), slots_max=10)
+        vips = (msgspec.convert(value, Vip),)
+        return Desired(timing=Timing(), peers=peers, vips=vips, slots_max=10, sharing=self.sharing)
 
     def start(self, **vip: object) -> None:
         """All engines up, told, and the first one owns the VIP and hears all the others."""

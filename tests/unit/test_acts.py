@@ -108,7 +108,6 @@ async def test_fields_of_a_service_without_effect_are_named(intent: Intent) -> N
     idle = {
         "traffic_enabled": False,
         "performance_limits": {"max_concurrent_connections": 10},
-        "flow_dist": "CONSISTENT_HASH_SOURCE_IP_ADDRESS",
         "network_profile_ref": "/api/networkprofile?name=System-TCP-Fast-Path",
         "services": [{"port": 80, "horizon_internal_ports": True}],
     }

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from shoal.controller.desired import certificate_part
+import pytest
+
+from shoal.controller.desired import VipIntent, certificate_part, service_part
+from shoal.objects import views
 
 
 def test_a_chain_is_served_behind_its_certificate() -> None:
@@ -22,3 +25,17 @@ def test_a_chain_is_served_behind_its_certificate() -> None:
 
     part = certificate_part(Documents(), "leaf", lambda text, context: text)
     assert part is not None and part.pem == "leaf\nissuer\n"
+
+
+class Nothing:
+    def get(self, type: str, uuid: str) -> dict[str, Any] | None:
+        return None
+
+
+@pytest.mark.parametrize(
+    "flow_dist", ["LOAD_AWARE", "CONSISTENT_HASH_SOURCE_IP_ADDRESS", "CONSISTENT_HASH_SOURCE_IP_ADDRESS_AND_PORT"]
+)
+def test_engines_are_told_how_flows_are_shared(flow_dist: str) -> None:
+    service = views.view({"uuid": "s", "name": "s", "flow_dist": flow_dist}, views.VirtualService)
+    vip = VipIntent(id="v", name="v", address="10.0.0.1", services=(service,), created=0.0)
+    assert service_part(Nothing(), service, vip).flow_dist == flow_dist

@@ -82,6 +82,7 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
         x_forwarded_for=http and http_profile.xff_enabled,
         client_idle_s=max(1, http_profile.keepalive_timeout // KEEPALIVE_MS_PER_S) if http else 600,
+        flow_dist=service.flow_dist,
     )
 
 

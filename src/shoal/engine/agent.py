@@ -32,6 +32,7 @@ from .haproxy.process import Broken, Crowded
 from .meter import Meter
 from .parts import Parts
 from .session import Session
+from .sharing import sharing
 
 log = logging.getLogger("shoal.agent")
 
@@ -154,7 +155,8 @@ class Agent:
         if result.how == "reload":
             self._due_at = began + APPLY_INTERVAL_S
         if settings is not None:  # only now: what the guard claims must be served
-            await self._guard.want(Desired.of(settings, vips))
+            services = self._parts.services().values()
+            await self._guard.want(Desired.of(settings, vips, tuple(sharing(vips, services))))
         self._applied = root
         self._meter.wake()
         took_ms = (time.monotonic() - began) * 1000

@@ -84,6 +84,7 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     tenant_ref: str = ""
     application_profile_ref: str = ""
     ssl_key_and_certificate_refs: tuple[str, ...] = ()
+    flow_dist: str = "LOAD_AWARE"
 
 
 class PoolServer(msgspec.Struct, frozen=True, kw_only=True):

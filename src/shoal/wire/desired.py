@@ -142,6 +142,9 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     client_idle_s: int = 60
     connections_max: int = 0
     """0 = no limit but the engine's."""
+    flow_dist: str = "LOAD_AWARE"
+    """How the VIP's primary shares new flows to its ports over the engines: ``LOAD_AWARE``,
+    ``CONSISTENT_HASH_SOURCE_IP_ADDRESS`` or ``CONSISTENT_HASH_SOURCE_IP_ADDRESS_AND_PORT``."""
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True, tag="certificate"):

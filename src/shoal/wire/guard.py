@@ -28,6 +28,19 @@ class GuardStart(msgspec.Struct, frozen=True, kw_only=True):
     """Starts the agent again when it has died; empty = nobody watches it."""
 
 
+PortRange = tuple[int, int]
+"""First and last."""
+
+
+class Sharing(msgspec.Struct, frozen=True, kw_only=True):
+    """How new flows of a VIP are shared over its engines where that is not by load: ports whose clients stay on one
+    engine whatever its load, found by the client's address alone, or by its port too. Ranges of one list don't touch."""
+
+    vip: str
+    by_source: tuple[PortRange, ...] = ()
+    by_source_and_port: tuple[PortRange, ...] = ()
+
+
 class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
     """Agent to guard: all that matters for ownership. Sent only after HAProxy serves the VIPs named here."""
 
@@ -42,9 +55,11 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
     """How long a spread flow lives without a packet."""
     turn: str = ""
     """Told back in `Report.told` when it has been done."""
+    sharing: tuple[Sharing, ...] = ()
+    """Of VIPs with flows that are not shared by load."""
 
     @classmethod
-    def of(cls, settings: Settings, vips: tuple[Vip, ...]) -> Desired:
+    def of(cls, settings: Settings, vips: tuple[Vip, ...], sharing: tuple[Sharing, ...] = ()) -> Desired:
         return cls(
             timing=settings.timing,
             peers=settings.peers,
@@ -52,6 +67,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
             slots_max=settings.slots_max,
             gateway=settings.gateway,
             heartbeat_key=settings.heartbeat_key,
+            sharing=sharing,
         )
 
 

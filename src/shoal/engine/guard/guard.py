@@ -189,6 +189,7 @@ class Guard:
             self._addresses.remove("lo", address)
         self._vips |= vips
         self._spreader.know({p.id: p.mac for p in desired.peers})
+        self._spreader.share(desired.sharing)
         self._peers.know(desired.peers, desired.heartbeat_key)
 
     # --- effects ---

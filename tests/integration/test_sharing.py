@@ -1,0 +1,88 @@
+"""Which engine of a VIP gets a new flow: by the client's address, whatever else happens; established ones stay."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shoal.wire.guard import Sharing
+from tests.integration.guard_lab import VIP, Lab, LongConnections, lab, run, wait, wait_for_spread
+
+pytestmark = pytest.mark.root
+
+NAMES = ("a", "b", "c")
+SOURCES = tuple(f"10.99.0.{n}" for n in range(150, 190))
+
+# Prints as JSON: for each source address, which engines answered its connections, each from another port.
+BY_SOURCE = """
+import json, socket, sys
+vip, each, *sources = sys.argv[1:]
+found = {}
+for source in sources:
+    for _ in range(int(each)):
+        with socket.create_connection((vip, 80), timeout=2, source_address=(source, 0)) as s:
+            found.setdefault(source, set()).add(s.recv(20).decode())
+print(json.dumps({k: sorted(v) for k, v in found.items()}))
+"""
+
+
+@pytest.fixture
+def guards(tmp_path: Path) -> Iterator[Lab]:
+    with lab(tmp_path, NAMES) as value:
+        for source in SOURCES:
+            run("ip", "-n", value.client, "addr", "add", f"{source}/24", "dev", "eth0")
+        yield value
+
+
+def homes(guards: Lab) -> dict[str, list[str]]:
+    """The engines that answer each source address."""
+    found: dict[str, list[str]] = json.loads(guards.in_client(BY_SOURCE, VIP, "5", *SOURCES))
+    return found
+
+
+def test_a_source_address_has_one_engine_also_after_the_primarys_death(guards: Lab) -> None:
+    guards.sharing = (Sharing(vip="vip", by_source=((80, 80),)),)
+    guards.start(members=NAMES, succession=NAMES[1:])
+    a, b = guards.engines["a"], guards.engines["b"]
+    wait_for_spread(a, NAMES)
+    before = homes(guards)
+    assert all(len(engines) == 1 for engines in before.values()), before
+    assert set(Counter(engines[0] for engines in before.values())) == set(NAMES)
+    a.kill()
+    wait(lambda: b.owns)
+    wait_for_spread(b, ("b", "c"))
+    after = homes(guards)
+    assert {k: v for k, v in after.items() if before[k] != ["a"]} == {k: v for k, v in before.items() if v != ["a"]}
+    assert all(len(engines) == 1 for engines in after.values())
+
+
+def test_the_way_of_sharing_changes_under_connections(guards: Lab) -> None:
+    guards.start(members=NAMES)
+    a = guards.engines["a"]
+    wait_for_spread(a, NAMES)
+    held = LongConnections(guards, 150)
+    assert set(held.homes) == set(NAMES)
+    assert any(len(engines) > 1 for engines in homes(guards).values())
+    for sharing in (
+        Sharing(vip="vip", by_source=((80, 90), (443, 443))),
+        Sharing(vip="vip", by_source=((443, 443),), by_source_and_port=((80, 80),)),
+    ):
+        guards.sharing = (sharing,)
+        guards.tell(members=NAMES)
+        wait(lambda wanted=sharing: _first_is(a.nft("set netdev shoal by_source"), wanted.by_source[0]))
+        one_engine_each = all(len(engines) == 1 for engines in homes(guards).values())
+        assert one_engine_each == (sharing.by_source[0][0] == 80)
+        assert held.alive() == 150
+    guards.sharing = ()
+    guards.tell(members=NAMES)
+    wait(lambda: "elem" not in json.dumps(a.nft("set netdev shoal by_source_and_port")))
+    assert held.alive() == 150
+    held.close()
+
+
+def _first_is(listed: dict[str, object], ports: tuple[int, int]) -> bool:
+    return str(ports[0]) in json.dumps(listed)
