@@ -215,6 +215,7 @@ class Lab:
         self.directory = directory
         self.flows_max = 262144
         self.sharing: tuple[Sharing, ...] = ()
+        self.idle_s = 600
         self.bridge = f"{self.prefix}br"
         self.client = f"{self.prefix}cl"
         self.engines: dict[str, LabEngine] = {}
@@ -255,7 +256,9 @@ class Lab:
             Peer(id=e.name, name=e.name, rank=e.rank, address=e.address, mac=e.mac) for e in self.engines.values()
         )
         vips = (msgspec.convert(value, Vip),)
-        return Desired(timing=Timing(), peers=peers, vips=vips, slots_max=10, sharing=self.sharing)
+        return Desired(
+            timing=Timing(), peers=peers, vips=vips, slots_max=10, sharing=self.sharing, idle_s=self.idle_s
+        )
 
     def start(self, **vip: object) -> None:
         """All engines up, told, and the first one owns the VIP and hears all the others."""

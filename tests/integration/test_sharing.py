@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from shoal.engine.guard.nft import FIN_S, SYN_S
 from shoal.wire.guard import Sharing
-from tests.integration.guard_lab import VIP, Lab, LongConnections, lab, run, wait, wait_for_spread
+from tests.integration.guard_lab import VIP, Lab, LabEngine, LongConnections, lab, run, wait, wait_for_spread
 
 pytestmark = pytest.mark.root
 
@@ -82,6 +83,22 @@ def test_the_way_of_sharing_changes_under_connections(guards: Lab) -> None:
     wait(lambda: "elem" not in json.dumps(a.nft("set netdev shoal by_source_and_port")))
     assert held.alive() == 150
     held.close()
+    assert set(_lives_s(a)) <= {600, SYN_S, FIN_S}
+    guards.idle_s = 930
+    guards.tell(members=NAMES)
+    wait(lambda: "15m30s" in run("ip", "netns", "exec", a.namespace, "nft", "list", "chain", *"netdev shoal known".split()))
+    held = LongConnections(guards, 20)
+    assert held.alive() == 20
+    assert _lives_s(a)[930] == 20, "flows live as long as the services say"
+    held.close()
+
+
+def _lives_s(engine: LabEngine) -> Counter[int]:
+    """How many of the flows that the engine remembers live how long without a packet."""
+    listed = engine.nft("map netdev shoal flows")["nftables"]
+    assert isinstance(listed, list)
+    elements = next(entry["map"]["elem"] for entry in listed if "map" in entry)
+    return Counter(key["elem"]["timeout"] for key, _ in elements)
 
 
 def _first_is(listed: dict[str, object], ports: tuple[int, int]) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from shoal.engine.guard.buckets import settled
 from shoal.engine.guard.steady import Steady
-from shoal.engine.sharing import BY_SOURCE, BY_SOURCE_AND_PORT, sharing
+from shoal.engine.sharing import BY_SOURCE, BY_SOURCE_AND_PORT, flow_idle_s, sharing
 from shoal.wire.desired import Listener, Service, Vip
 from shoal.wire.guard import Sharing
 
@@ -67,6 +69,12 @@ def test_only_what_changed_goes_into_the_kernel() -> None:
     assert steady.want([Sharing(vip="v1", by_source=((80, 80),))]) == []
     assert steady.batch("v1", "10.0.0.1") == ""
     assert steady.batch("", "10.0.0.1") == "delete element netdev shoal by_source { 10.0.0.1 . 80 }\n"
+
+
+@pytest.mark.parametrize(("idle", "flow"), [((), 60), ((10,), 60), ((30, 600, 45), 630), ((86_400,), 86_430), ((10**6,), 90_000)])
+def test_a_flow_is_remembered_for_as_long_as_a_client_may_be_silent(idle: tuple[int, ...], flow: int) -> None:
+    services = [msgspec.structs.replace(service(f"s{n}", "LOAD_AWARE", (n, n)), client_idle_s=n) for n in idle]
+    assert flow_idle_s(services) == flow
 
 
 @given(engines)

@@ -32,7 +32,7 @@ from .haproxy.process import Broken, Crowded
 from .meter import Meter
 from .parts import Parts
 from .session import Session
-from .sharing import sharing
+from .sharing import flow_idle_s, sharing
 
 log = logging.getLogger("shoal.agent")
 
@@ -155,8 +155,9 @@ class Agent:
         if result.how == "reload":
             self._due_at = began + APPLY_INTERVAL_S
         if settings is not None:  # only now: what the guard claims must be served
-            services = self._parts.services().values()
-            await self._guard.want(Desired.of(settings, vips, tuple(sharing(vips, services))))
+            services = tuple(self._parts.services().values())
+            shared = tuple(sharing(vips, services))
+            await self._guard.want(Desired.of(settings, vips, shared, idle_s=flow_idle_s(services)))
         self._applied = root
         self._meter.wake()
         took_ms = (time.monotonic() - began) * 1000

@@ -10,6 +10,17 @@ from shoal.wire.guard import PortRange, Sharing
 BY_SOURCE = "CONSISTENT_HASH_SOURCE_IP_ADDRESS"
 BY_SOURCE_AND_PORT = "CONSISTENT_HASH_SOURCE_IP_ADDRESS_AND_PORT"
 
+FLOW_IDLE_S_MIN = 60
+FLOW_IDLE_S_MAX = 90_000
+FLOW_IDLE_MARGIN_S = 30
+"""So long HAProxy and a client may take to say goodbye, when a connection was idle for too long."""
+
+
+def flow_idle_s(services: Iterable[Service]) -> int:
+    """How long the primary must remember a silent flow: as long as HAProxy keeps the longest-lived one of them."""
+    longest = max((service.client_idle_s for service in services), default=0)
+    return min(max(longest + FLOW_IDLE_MARGIN_S, FLOW_IDLE_S_MIN), FLOW_IDLE_S_MAX)
+
 
 def sharing(vips: Iterable[Vip], services: Iterable[Service]) -> Iterator[Sharing]:
     """For each VIP with services whose flows are not shared by load: their ports. Services that share a VIP may differ."""

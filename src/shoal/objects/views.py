@@ -83,6 +83,7 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     se_group_ref: str = ""
     tenant_ref: str = ""
     application_profile_ref: str = ""
+    network_profile_ref: str = ""
     ssl_key_and_certificate_refs: tuple[str, ...] = ()
     flow_dist: str = "LOAD_AWARE"
 
@@ -144,6 +145,32 @@ class ApplicationProfile(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     type: str
     http_profile: HttpProfile | None = None
+
+
+class TcpProxyProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """``idle_connection_timeout``: seconds; 0 = infinite."""
+
+    idle_connection_timeout: int = 600
+
+
+class TcpFastPathProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """``session_idle_timeout``: seconds; 0 = infinite."""
+
+    session_idle_timeout: int = 300
+
+
+class Transport(msgspec.Struct, frozen=True, kw_only=True):
+    """``NetworkProfile.profile``."""
+
+    type: str = "PROTOCOL_TYPE_TCP_PROXY"
+    tcp_proxy_profile: TcpProxyProfile | None = None
+    tcp_fast_path_profile: TcpFastPathProfile | None = None
+
+
+class NetworkProfile(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    profile: Transport = Transport()
 
 
 class CertificateBody(msgspec.Struct, frozen=True, kw_only=True):

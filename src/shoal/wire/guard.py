@@ -52,14 +52,16 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
     heartbeat_key: bytes = b""
     """Signs what guards say to one another; messages signed otherwise are dropped."""
     idle_s: int = 600
-    """How long a spread flow lives without a packet."""
+    """How long a spread flow lives without a packet: longer than any service here lets a client be silent."""
     turn: str = ""
     """Told back in `Report.told` when it has been done."""
     sharing: tuple[Sharing, ...] = ()
     """Of VIPs with flows that are not shared by load."""
 
     @classmethod
-    def of(cls, settings: Settings, vips: tuple[Vip, ...], sharing: tuple[Sharing, ...] = ()) -> Desired:
+    def of(
+        cls, settings: Settings, vips: tuple[Vip, ...], sharing: tuple[Sharing, ...] = (), *, idle_s: int = 600
+    ) -> Desired:
         return cls(
             timing=settings.timing,
             peers=settings.peers,
@@ -68,6 +70,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
             gateway=settings.gateway,
             heartbeat_key=settings.heartbeat_key,
             sharing=sharing,
+            idle_s=idle_s,
         )
 
 
