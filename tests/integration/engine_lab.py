@@ -139,6 +139,10 @@ class ScriptedController:
         await self._link.send(messages.State(manifest=whole, inline=inline))
         return whole.root
 
+    async def share(self, vips: dict[str, dict[str, int]]) -> None:
+        assert self._link is not None
+        await self._link.send(messages.Shares(vips))
+
     async def hear(
         self, kind: type[Message], accept: Callable[[Message], bool] = lambda m: True, *, since: int = 0
     ) -> Message:

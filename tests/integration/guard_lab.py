@@ -19,6 +19,7 @@ import msgspec
 
 from shoal.wire.desired import Peer, Timing, Vip
 from shoal.wire.guard import Changed, Desired, FromGuard, GuardStart, Report, Sharing
+from shoal.wire.messages import Shares
 
 VIP = "10.99.0.100"
 CLIENT = "10.99.0.10"
@@ -168,9 +169,9 @@ class LabEngine:
         self._socket, self._buffer = agent, b""
         return True
 
-    def tell(self, desired: Desired) -> None:
+    def tell(self, message: Desired | Shares) -> None:
         assert self._socket is not None
-        self._socket.sendall(msgspec.json.encode(desired) + b"\n")
+        self._socket.sendall(msgspec.json.encode(message) + b"\n")
 
     def read(self) -> None:
         assert self._socket is not None
@@ -257,7 +258,12 @@ class Lab:
         )
         vips = (msgspec.convert(value, Vip),)
         return Desired(
-            timing=Timing(), peers=peers, vips=vips, slots_max=10, sharing=self.sharing, idle_s=self.idle_s
+            timing=Timing(),
+            peers=peers,
+            vips=vips,
+            slots_max=10,
+            sharing=self.sharing,
+            idle_s=self.idle_s,
         )
 
     def start(self, **vip: object) -> None:

@@ -256,3 +256,18 @@ async def test_tls_is_terminated_and_a_new_certificate_replaces_the_old(lab: Lab
         await writer.wait_closed()
     await lab.controller.push(settings(), vip(), service())
     assert not list((lab.home / "certificates").iterdir())
+
+
+async def test_shares_are_told_to_the_guard_and_come_back_in_a_hello_and_change_nothing_else(lab: Lab) -> None:
+    await owning(lab)
+    since = len(lab.controller.heard)
+    await lab.controller.share({"v": {ENGINE: 700}})
+    await lab.controller.hear_status(lambda s: True)
+    await lab.controller.hear_status(lambda s: True)
+    assert not [m for m in lab.controller.heard[since:] if isinstance(m, messages.Applied)], (
+        "nothing was applied for it"
+    )
+    await lab.controller.stop()
+    await lab.controller.start(lab.authority)
+    hello = await lab.controller.hear(messages.Hello, since=since)
+    assert hello.shares == {"v": {ENGINE: 700}}

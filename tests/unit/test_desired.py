@@ -46,7 +46,12 @@ class Profiles:
 
     def __init__(self, type: str, transport: dict[str, Any]) -> None:
         self.documents = {
-            "applicationprofile": {"uuid": "a", "name": "a", "type": type, "http_profile": {"keepalive_timeout": 45000}},
+            "applicationprofile": {
+                "uuid": "a",
+                "name": "a",
+                "type": type,
+                "http_profile": {"keepalive_timeout": 45000},
+            },
             "networkprofile": {"uuid": "n", "name": "n", "profile": transport},
         }
 

@@ -71,7 +71,9 @@ def test_only_what_changed_goes_into_the_kernel() -> None:
     assert steady.batch("", "10.0.0.1") == "delete element netdev shoal by_source { 10.0.0.1 . 80 }\n"
 
 
-@pytest.mark.parametrize(("idle", "flow"), [((), 60), ((10,), 60), ((30, 600, 45), 630), ((86_400,), 86_430), ((10**6,), 90_000)])
+@pytest.mark.parametrize(
+    ("idle", "flow"), [((), 60), ((10,), 60), ((30, 600, 45), 630), ((86_400,), 86_430), ((10**6,), 90_000)]
+)
 def test_a_flow_is_remembered_for_as_long_as_a_client_may_be_silent(idle: tuple[int, ...], flow: int) -> None:
     services = [msgspec.structs.replace(service(f"s{n}", "LOAD_AWARE", (n, n)), client_idle_s=n) for n in idle]
     assert flow_idle_s(services) == flow

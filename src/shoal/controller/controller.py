@@ -22,6 +22,7 @@ from .metrics import CONTROLLER, Metrics
 from .operations import CallerLike, Operations
 from .reconciler import Reconciler
 from .runtime import Runtime
+from .shares import LOAD_AWARE, Shares
 from .view import View
 
 
@@ -54,6 +55,13 @@ class Controller:
         self._metric_file = metric_file
         self.events_log = EventLog(store, clock)
         self.ledger = Ledger(store, fresh_id)
+        self.shares = Shares(
+            clock,
+            self.ledger,
+            free_cpu=self.metrics.free_cpu,
+            by_load=self._by_load,
+            push=lambda engine: self.fleet.push(engine),
+        )
         self.fleet = Fleet(
             clock,
             record=lambda engine: self.ledger.engines.get(engine),
@@ -61,6 +69,7 @@ class Controller:
             on_change=self._engine_changed,
             on_ownership=self._ownership,
             on_counters=self.metrics.take,
+            shares=self.shares,
         )
         self.compiler = Compiler(
             view, self.ledger, self.fleet, unseal=unseal, heartbeat_key=heartbeat_key, gateway=gateway
@@ -100,6 +109,7 @@ class Controller:
                 tasks.create_task(self.lifecycle.run(), name="lifecycle")
                 tasks.create_task(self.events_log.run(), name="events")
                 tasks.create_task(self.metrics.run(self._metric_file), name="metrics")
+                tasks.create_task(self.shares.run(), name="shares")
         finally:
             unsubscribe()
 
@@ -155,6 +165,10 @@ class Controller:
     def _group(self, uuid: str) -> ServiceEngineGroup | None:
         document = self.view.get("serviceenginegroup", uuid)
         return view(document, ServiceEngineGroup) if document else None
+
+    def _by_load(self, group: str, vip: str) -> bool:
+        intent = self.compiler.intent(group, vip)
+        return intent is None or any(service.flow_dist == LOAD_AWARE for service in intent.enabled)
 
     def _engine_changed(self, engine: str) -> None:
         self.lifecycle.kick()

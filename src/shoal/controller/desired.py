@@ -12,7 +12,7 @@ from shoal.objects.views import uuid_of, view
 from shoal.placement.model import PlacementState
 from shoal.wire import desired as wire
 
-from .idle import http_idle_s, tcp_idle_s
+from .idle import client_idle_s
 from .records import VipRecord
 
 Document = Mapping[str, Any]
@@ -82,7 +82,7 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
         pool=pool_part(documents, pool) if pool else None,
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
         x_forwarded_for=http and http_profile.xff_enabled,
-        client_idle_s=http_idle_s(http_profile) if http else tcp_idle_s(network.profile if network else views.Transport()),
+        client_idle_s=client_idle_s(http_profile if http else None, network.profile if network else None),
         flow_dist=service.flow_dist,
     )
 

@@ -81,7 +81,12 @@ class Agent:
             self._on_report,
         )
         self._session = Session(
-            config, self._parts, hello=self._hello, status=lambda: self._status, on_state=lambda: self._wanted.set()
+            config,
+            self._parts,
+            hello=self._hello,
+            status=lambda: self._status,
+            on_state=lambda: self._wanted.set(),
+            on_shares=self._guard.share,
         )
         self._stopping = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -205,6 +210,7 @@ class Agent:
             root=self._applied or "",
             parts=self._parts.hashes,
             owned=tuple(self._owned.values()),
+            shares=self._guard.shares.vips,
         )
 
     # --- figures ---

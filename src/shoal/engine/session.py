@@ -43,12 +43,14 @@ class Session:
         hello: Callable[[], messages.Hello],
         status: Callable[[], messages.Status],
         on_state: Callable[[], None],
+        on_shares: Callable[[messages.Shares], None],
     ) -> None:
         self._config = config
         self._parts = parts
         self._hello = hello
         self._status = status
         self._on_state = on_state
+        self._on_shares = on_shares
         self._outbox: asyncio.Queue[messages.FromEngine] = asyncio.Queue(OUTBOX_MAX)
         self._link: Link | None = None
         self._manifest: Manifest | None = None
@@ -122,6 +124,8 @@ class Session:
                 case messages.Parts(parts=parts):
                     self._parts.offer(parts)
                     await self._advance(link)
+                case messages.Shares() as shares:
+                    self._on_shares(shares)
                 case messages.Rejected(why=why):
                     raise ChannelClosed(f"it rejects this engine: {why}")
                 case messages.Welcome(wire_version=version) if version != messages.WIRE_VERSION:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from shoal.wire.desired import Peer, Settings, Timing, Vip
-from shoal.wire.messages import Owned, Ownership, PeerState
+from shoal.wire.messages import Owned, Ownership, PeerState, Shares
 
 
 class GuardStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,4 +99,4 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 
 FromGuard = Report | Changed
-ToGuard = Desired | Stop
+ToGuard = Desired | Shares | Stop

@@ -46,6 +46,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     parts: tuple[tuple[str, str], ...] = ()
     """(id, hash) of the parts it has, so that only the others are sent."""
     owned: tuple[Owned, ...] = ()
+    shares: dict[str, dict[str, int]] = {}
+    """The last `Shares` it was told: a controller that has just started goes on from there."""
 
 
 class Fetch(msgspec.Struct, frozen=True, tag="fetch"):
@@ -170,6 +172,19 @@ class Parts(msgspec.Struct, frozen=True, tag="parts"):
     parts: tuple[tuple[str, bytes], ...]
 
 
+EQUAL_SHARE = 1000
+
+
+class Shares(msgspec.Struct, frozen=True, tag="shares"):
+    """How much of a VIP's new LOAD_AWARE flows each engine should get: VIP id -> engine -> thousandths of an equal share.
+
+    All of the VIPs that matter to the engine; who is not named gets an equal share. It is no part of the desired state:
+    no claim, plan, acknowledgement or configuration depends on it, and whoever misses it serves all the same.
+    """
+
+    vips: dict[str, dict[str, int]]
+
+
 class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
     """The controller won't talk (unknown engine, wire version). The engine keeps serving and tries again later."""
 
@@ -177,4 +192,4 @@ class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
 
 
 FromEngine = Hello | Fetch | Applied | Ownership | Status | Counters | Leaving
-FromController = Welcome | State | Parts | Rejected
+FromController = Welcome | State | Parts | Shares | Rejected

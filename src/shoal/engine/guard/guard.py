@@ -27,6 +27,7 @@ from shoal.engine.guard.spread import Spreader
 from shoal.ownership import events as on
 from shoal.ownership import initial, report, step, wake_at
 from shoal.wire.guard import Changed, Desired, GuardStart, Stop, ToGuard
+from shoal.wire.messages import Shares
 
 log = logging.getLogger("shoal.guard")
 
@@ -166,6 +167,9 @@ class Guard:
         if isinstance(message, Stop):
             self._revive.stop()
             self.stop()
+            return
+        if isinstance(message, Shares):
+            self._spreader.weigh(message.vips)
             return
         self._prepare(message)
         self.feed(on.Told(message))

@@ -32,6 +32,7 @@ class Spreader:
         self._live: set[str] = {mac}
         self._spreads: dict[str, Spread] = {}
         self._steady = Steady()
+        self._weights: dict[str, dict[str, int]] = {}  # VIP -> engine -> thousandths of an equal share
         self.changes = 0
         self._tables: dict[str, tuple[str, ...]] = {}  # address -> MACs by bucket
         self._asked: dict[str, tuple[str, ...]] = {}  # address -> MACs that get what nobody knows
@@ -73,7 +74,15 @@ class Spreader:
 
     def share(self, wanted: Iterable[Sharing]) -> None:
         """Which ports' flows are not shared by load. Of a VIP that is spread now it counts for new flows at once."""
-        for vip in self._steady.want(wanted):
+        self._deal_anew(self._steady.want(wanted))
+
+    def weigh(self, weights: dict[str, dict[str, int]]) -> None:
+        """VIP -> engine -> thousandths of an equal share of new flows by load. At once, also for VIPs spread later."""
+        before, self._weights = self._weights, weights
+        self._deal_anew(vip for vip in {**before, **weights} if before.get(vip) != weights.get(vip))
+
+    def _deal_anew(self, vips: Iterable[str]) -> None:
+        for vip in vips:
             spread = self._spreads.get(vip)
             if spread is not None:
                 self._run("".join(self._deal(spread, address) for address in spread.addresses))
@@ -144,7 +153,8 @@ class Spreader:
 
     def _deal(self, spread: Spread, address: str) -> str:
         members = self._members(spread)
-        table = deal(self._tables.get(address, ())[:BUCKETS], members)
+        weights = {self._macs[e]: w for e, w in self._weights.get(spread.vip, {}).items() if e in self._macs}
+        table = deal(self._tables.get(address, ())[:BUCKETS], members, weights)
         if self._steady.any(spread.vip):
             table += settled(members)
         return self._table(address, table) + self._steady.batch(spread.vip, address)
