@@ -123,6 +123,33 @@ def test_a_scale_in_is_under_way_until_its_drain_has_ended() -> None:
     play(story)
 
 
+@pytest.mark.parametrize(
+    ("drain_s", "timeout_s", "at_least_s", "at_most_s"),
+    [(3.0, 20, 3.0, 6.0), (1000.0, 20, 20.0, 22.0), (1000.0, 0, 0.0, 2.0)],
+)
+def test_a_drain_ends_with_its_last_connection_or_at_the_time_out(
+    drain_s: float, timeout_s: int, at_least_s: float, at_most_s: float
+) -> None:
+    async def story(world: SystemWorld) -> None:
+        await group(world, max_se=3, vs_scalein_timeout=timeout_s)
+        service = await world.service("s", "g")
+        await world.pass_time(5.0)
+        await world.operate(service["uuid"], "scaleout")
+        await world.pass_time(10.0)
+        for agent in world.agents.values():
+            agent.drain_s = (drain_s, drain_s)
+        began = world.now
+        await world.operate(service["uuid"], "scalein")
+        (record,) = next(iter(world.controller.ledger.vips.values())).values()
+        while len(record.placements) > 1:
+            await world.pass_time(0.1)
+            (record,) = next(iter(world.controller.ledger.vips.values())).values()
+            assert world.now - began < 60
+        assert at_least_s <= world.now - began <= at_most_s
+
+    play(story)
+
+
 def test_a_migrate_names_its_two_halves() -> None:
     async def story(world: SystemWorld) -> None:
         await group(world, max_se=3)

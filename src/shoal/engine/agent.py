@@ -21,10 +21,12 @@ import msgspec
 
 from shoal import __version__
 from shoal.wire import messages
+from shoal.wire.desired import Vip
 from shoal.wire.engine_config import EngineConfig
 from shoal.wire.guard import Changed, Desired, GuardStart, Report
 
 from . import measure
+from .closing import close_connections, ended
 from .guard_link import GuardLink
 from .haproxy import render
 from .haproxy.control import Control
@@ -92,6 +94,8 @@ class Agent:
         self._wanted = asyncio.Event()
         self._due_at = 0.0
         self._applied: str | None = None
+        self._vips: tuple[Vip, ...] = ()
+        """Of the state that was applied last."""
         self._owned: dict[str, messages.Owned] = {}
         self._report: Report | None = None
         self._status = messages.Status(root="", haproxy=False, link=True, partial=True)
@@ -159,6 +163,7 @@ class Agent:
         result = await self._control.apply(self._parts.services(), self._parts.certificates(), draining)
         if result.how == "reload":
             self._due_at = began + APPLY_INTERVAL_S
+        await self._close(vips)
         if settings is not None:  # only now: what the guard claims must be served
             services = tuple(self._parts.services().values())
             shared = tuple(sharing(vips, services))
@@ -181,6 +186,17 @@ class Agent:
         log.info("applied %s by %s in %.0f ms: %d services", root or "nothing yet", result.how, took_ms, served)
         for part, why in problems.items():
             log.warning("%s is not served: %s", part, why)
+
+    async def _close(self, vips: tuple[Vip, ...]) -> None:
+        """What still lives where nothing is served any more ends now: the guard is about to take the address away."""
+        gone, self._vips = sorted(ended(self.config.id, self._vips, vips)), vips
+        if gone:
+            try:
+                count = await asyncio.to_thread(close_connections, gone)
+            except OSError as error:
+                log.warning("connections to %s were not closed: %s", ", ".join(gone), error)
+            else:
+                log.info("closed %d connections to %s", count, ", ".join(gone))
 
     # --- the guard ---
 
