@@ -217,6 +217,8 @@ class Lab:
         self.flows_max = 262144
         self.sharing: tuple[Sharing, ...] = ()
         self.idle_s = 600
+        self.return_through_primary = False
+        self.gateway = ""
         self.bridge = f"{self.prefix}br"
         self.client = f"{self.prefix}cl"
         self.engines: dict[str, LabEngine] = {}
@@ -264,6 +266,8 @@ class Lab:
             slots_max=10,
             sharing=self.sharing,
             idle_s=self.idle_s,
+            return_through_primary=self.return_through_primary,
+            gateway=self.gateway,
         )
 
     def start(self, **vip: object) -> None:

@@ -11,6 +11,8 @@ from shoal.errors import Invalid
 from shoal.simulator.system_world import SystemWorld
 from shoal.simulator.virtual_time import VirtualLoop, run
 from shoal.wire import messages
+from shoal.wire.desired import Settings, decode_part
+from shoal.wire.guard import Desired
 
 
 def play(story: Callable[[SystemWorld], Awaitable[None]], seed: int = 1) -> None:
@@ -146,6 +148,22 @@ def test_a_drain_ends_with_its_last_connection_or_at_the_time_out(
             (record,) = next(iter(world.controller.ledger.vips.values())).values()
             assert world.now - began < 60
         assert at_least_s <= world.now - began <= at_most_s
+
+    play(story)
+
+
+def test_engines_are_told_the_way_of_replies() -> None:
+    async def story(world: SystemWorld) -> None:
+        uuid = await group(world)
+        await world.service("s", "g")
+        await world.pass_time(5.0)
+        for mode, through_primary in ((0, False), (1, True), (2, False)):
+            await world.patch("serviceenginegroup", uuid, se_tunnel_mode=mode)
+            await world.pass_time(1.0)
+            for engine in world.controller.ledger.engines:
+                settings = decode_part(world.controller.compiler.parts(engine)["settings"].data)
+                assert isinstance(settings, Settings) and settings.return_through_primary == through_primary
+                assert Desired.of(settings, ()).return_through_primary == through_primary
 
     play(story)
 

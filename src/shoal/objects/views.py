@@ -40,6 +40,7 @@ class ServiceEngineGroup(msgspec.Struct, frozen=True, kw_only=True):
     dp_hb_timeout_count: int = 10
     dp_aggressive_hb_frequency: int = 100
     dp_aggressive_hb_timeout_count: int = 10
+    se_tunnel_mode: int = 0
 
 
 class ServiceEngine(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, tag="settings"):
     slots_max: int
     """``max_vs_per_se``: an engine declines to take over beyond it and the next successor takes."""
     gateway: str = ""
+    return_through_primary: bool = False
+    """A VIP's replies leave from its primary's MAC only: its other engines hand theirs to it."""
     heartbeat_key: bytes = b""
     """What the group's guards sign their messages to one another with."""
 

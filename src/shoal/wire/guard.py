@@ -55,6 +55,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
     """How long a spread flow lives without a packet: longer than any service here lets a client be silent."""
     turn: str = ""
     """Told back in `Report.told` when it has been done."""
+    return_through_primary: bool = False
     sharing: tuple[Sharing, ...] = ()
     """Of VIPs with flows that are not shared by load."""
 
@@ -71,6 +72,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
             heartbeat_key=settings.heartbeat_key,
             sharing=sharing,
             idle_s=idle_s,
+            return_through_primary=settings.return_through_primary,
         )
 
 
