@@ -68,7 +68,7 @@ def settled(members: Sequence[str]) -> tuple[str, ...]:
     if not members:
         return ()
     ranked = sorted(members)
-    return tuple(max(ranked, key=lambda m: _scores(m)[bucket]) for bucket in range(BUCKETS))
+    return tuple(ranked[scores.index(max(scores))] for scores in zip(*map(_scores, ranked), strict=True))
 
 
 @functools.lru_cache(maxsize=1024)

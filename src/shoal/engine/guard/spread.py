@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 from shoal.engine.guard.buckets import BUCKETS, deal, settled
-from shoal.engine.guard.nft import ASKED, TABLE, Nft, asker, set_batch
+from shoal.engine.guard.nft import ASKED, TABLE, Nft, NftError, asker, set_batch
 from shoal.engine.guard.steady import Steady
 from shoal.ownership.events import Spread
 from shoal.wire.guard import Sharing
+
+log = logging.getLogger("shoal.guard.spread")
 
 ASK_S_MAX = 10
 """The kernel ends the asking by itself after this time."""
@@ -85,7 +88,10 @@ class Spreader:
         for vip in vips:
             spread = self._spreads.get(vip)
             if spread is not None:
-                self._run("".join(self._deal(spread, address) for address in spread.addresses))
+                try:
+                    self._run("".join(self._deal(spread, address) for address in spread.addresses))
+                except NftError as error:  # flows go on by the shares they had
+                    log.error("%s: shares can't be changed: %s", vip, error)
 
     def spread(self, vip: str) -> Spread | None:
         return self._spreads.get(vip)
