@@ -159,15 +159,15 @@ class Agent:
         """Raises Broken, Crowded, OSError; then nothing of the new state was told to anyone."""
         root, began = self._parts.root, time.monotonic()
         unreadable, vips, settings = self._parts.problems, self._parts.vips(), self._parts.settings()
+        services = self._parts.services()
         draining = [vip.id for vip in vips if self.config.id in vip.draining]
-        result = await self._control.apply(self._parts.services(), self._parts.certificates(), draining)
+        result = await self._control.apply(services, self._parts.certificates(), draining)
         if result.how == "reload":
             self._due_at = began + APPLY_INTERVAL_S
         await self._close(vips)
         if settings is not None:  # only now: what the guard claims must be served
-            services = tuple(self._parts.services().values())
-            shared = tuple(sharing(vips, services))
-            await self._guard.want(Desired.of(settings, vips, shared, idle_s=flow_idle_s(services)))
+            shared = tuple(sharing(vips, services.values()))
+            await self._guard.want(Desired.of(settings, vips, shared, idle_s=flow_idle_s(services.values())))
         self._applied = root
         self._meter.wake()
         took_ms = (time.monotonic() - began) * 1000

@@ -33,7 +33,6 @@ RUN_SOON_TRIES = 20
 RUN_SOON_GAP_S = 0.01
 
 FLOW = "ip saddr . tcp sport . ip daddr . tcp dport"
-SERVICE = "ip daddr . tcp dport"
 
 
 class NftError(OSError):
@@ -152,6 +151,15 @@ table {RESETS} {{
 """
 
 
+def bucket_in_mark(protocol: str) -> str:
+    """Rules that put a new flow's bucket into the packet's mark: of the table by load, or of the steady one behind it."""
+    by_both, seed = f"jhash ip saddr . {protocol} sport mod {BUCKETS}", f"seed {SEED:#x}"
+    service = f"ip daddr . {protocol} dport"
+    return f"""meta mark set {by_both} {seed}
+    {service} @by_source_and_port meta mark set {by_both} {seed} offset {BUCKETS}
+    {service} @by_source meta mark set jhash ip saddr mod {BUCKETS} {seed} offset {BUCKETS}"""
+
+
 def sharing(interface: str, mac: str, idle_s: int) -> str:
     """The rules of the spreading itself. ``idle_s``: how long a flow lives without a packet; a SYN's only `SYN_S`.
 
@@ -162,9 +170,7 @@ def sharing(interface: str, mac: str, idle_s: int) -> str:
 
     def to_its_bucket(timeout_s: int) -> str:
         return f"""
-    meta mark set jhash ip saddr . tcp sport mod {BUCKETS} seed {SEED:#x}
-    {SERVICE} @by_source_and_port meta mark set jhash ip saddr . tcp sport mod {BUCKETS} seed {SEED:#x} offset {BUCKETS}
-    {SERVICE} @by_source meta mark set jhash ip saddr mod {BUCKETS} seed {SEED:#x} offset {BUCKETS}
+    {bucket_in_mark("tcp")}
     ether daddr set ip daddr . meta mark map @buckets
     update @flows {{ {FLOW} timeout {timeout_s}s : ether daddr }}
     goto out"""
