@@ -147,6 +147,10 @@ class ScriptedController:
         await self._link.send(Recall(since, seconds))
         return await self.hear(Recorded, lambda m: m.id == since, since=since)
 
+    async def share(self, vips: dict[str, dict[str, int]]) -> None:
+        assert self._link is not None
+        await self._link.send(messages.Shares(vips))
+
     async def hear(
         self, kind: type[Message], accept: Callable[[Message], bool] = lambda m: True, *, since: int = 0
     ) -> Message:

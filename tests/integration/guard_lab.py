@@ -18,7 +18,8 @@ from pathlib import Path
 import msgspec
 
 from shoal.wire.desired import Peer, Timing, Vip
-from shoal.wire.guard import Changed, Desired, FromGuard, GuardStart, Report
+from shoal.wire.guard import Changed, Desired, FromGuard, GuardStart, Report, Sharing
+from shoal.wire.messages import Shares
 
 VIP = "10.99.0.100"
 CLIENT = "10.99.0.10"
@@ -168,9 +169,9 @@ class LabEngine:
         self._socket, self._buffer = agent, b""
         return True
 
-    def tell(self, desired: Desired) -> None:
+    def tell(self, message: Desired | Shares) -> None:
         assert self._socket is not None
-        self._socket.sendall(msgspec.json.encode(desired) + b"\n")
+        self._socket.sendall(msgspec.json.encode(message) + b"\n")
 
     def read(self) -> None:
         assert self._socket is not None
@@ -214,6 +215,10 @@ class Lab:
         self.prefix = f"gt{secrets.token_hex(3)}"
         self.directory = directory
         self.flows_max = 262144
+        self.sharing: tuple[Sharing, ...] = ()
+        self.idle_s = 600
+        self.return_through_primary = False
+        self.gateway = ""
         self.bridge = f"{self.prefix}br"
         self.client = f"{self.prefix}cl"
         self.engines: dict[str, LabEngine] = {}
@@ -253,7 +258,17 @@ class Lab:
         peers = tuple(
             Peer(id=e.name, name=e.name, rank=e.rank, address=e.address, mac=e.mac) for e in self.engines.values()
         )
-        return Desired(timing=Timing(), peers=peers, vips=(msgspec.convert(value, Vip),), slots_max=10)
+        vips = (msgspec.convert(value, Vip),)
+        return Desired(
+            timing=Timing(),
+            peers=peers,
+            vips=vips,
+            slots_max=10,
+            sharing=self.sharing,
+            idle_s=self.idle_s,
+            return_through_primary=self.return_through_primary,
+            gateway=self.gateway,
+        )
 
     def start(self, **vip: object) -> None:
         """All engines up, told, and the first one owns the VIP and hears all the others."""

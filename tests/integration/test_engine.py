@@ -272,3 +272,32 @@ async def test_tls_is_terminated_and_a_new_certificate_replaces_the_old(lab: Lab
         await writer.wait_closed()
     await lab.controller.push(settings(), vip(), service())
     assert not list((lab.home / "certificates").iterdir())
+
+
+async def test_shares_are_told_to_the_guard_and_come_back_in_a_hello_and_change_nothing_else(lab: Lab) -> None:
+    await owning(lab)
+    since = len(lab.controller.heard)
+    await lab.controller.share({"v": {ENGINE: 700}})
+    await lab.controller.hear_status(lambda s: True)
+    await lab.controller.hear_status(lambda s: True)
+    assert not [m for m in lab.controller.heard[since:] if isinstance(m, messages.Applied)], (
+        "nothing was applied for it"
+    )
+    await lab.controller.stop()
+    await lab.controller.start(lab.authority)
+    hello = await lab.controller.hear(messages.Hello, since=since)
+    assert hello.shares == {"v": {ENGINE: 700}}
+
+
+async def test_what_still_lives_when_a_vip_leaves_is_reset(lab: Lab) -> None:
+    """Also a connection of an old HAProxy worker, whose client only waits."""
+    await owning(lab)
+    reader, writer = await asyncio.open_connection(VIP, 80, local_addr=("127.0.0.1", 0))
+    await lab.controller.push(settings(), vip(), service(), service("other", 81))
+    await lab.controller.push(settings(), vip(draining=(ENGINE,)), service(), service("other", 81))
+    assert not reader.at_eof()
+    await lab.controller.push(settings())
+    with pytest.raises(ConnectionResetError):
+        async with asyncio.timeout(1):
+            await reader.read()
+    writer.close()

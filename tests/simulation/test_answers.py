@@ -11,6 +11,8 @@ from shoal.errors import Invalid
 from shoal.simulator.system_world import SystemWorld
 from shoal.simulator.virtual_time import VirtualLoop, run
 from shoal.wire import messages
+from shoal.wire.desired import Settings, decode_part
+from shoal.wire.guard import Desired
 
 
 def play(story: Callable[[SystemWorld], Awaitable[None]], seed: int = 1) -> None:
@@ -119,6 +121,49 @@ def test_a_scale_in_is_under_way_until_its_drain_has_ended() -> None:
         assert detail["vip_runtime"][0]["progress_percent"] == 50
         await world.pass_time(30.0)
         assert states(world, service) == "SCALEOUT_SUCCESS"
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("drain_s", "timeout_s", "at_least_s", "at_most_s"),
+    [(3.0, 20, 3.0, 6.0), (1000.0, 20, 20.0, 22.0), (1000.0, 0, 0.0, 2.0)],
+)
+def test_a_drain_ends_with_its_last_connection_or_at_the_time_out(
+    drain_s: float, timeout_s: int, at_least_s: float, at_most_s: float
+) -> None:
+    async def story(world: SystemWorld) -> None:
+        await group(world, max_se=3, vs_scalein_timeout=timeout_s)
+        service = await world.service("s", "g")
+        await world.pass_time(5.0)
+        await world.operate(service["uuid"], "scaleout")
+        await world.pass_time(10.0)
+        for agent in world.agents.values():
+            agent.drain_s = (drain_s, drain_s)
+        began = world.now
+        await world.operate(service["uuid"], "scalein")
+        (record,) = next(iter(world.controller.ledger.vips.values())).values()
+        while len(record.placements) > 1:
+            await world.pass_time(0.1)
+            (record,) = next(iter(world.controller.ledger.vips.values())).values()
+            assert world.now - began < 60
+        assert at_least_s <= world.now - began <= at_most_s
+
+    play(story)
+
+
+def test_engines_are_told_the_way_of_replies() -> None:
+    async def story(world: SystemWorld) -> None:
+        uuid = await group(world)
+        await world.service("s", "g")
+        await world.pass_time(5.0)
+        for mode, through_primary in ((0, False), (1, True), (2, False)):
+            await world.patch("serviceenginegroup", uuid, se_tunnel_mode=mode)
+            await world.pass_time(1.0)
+            for engine in world.controller.ledger.engines:
+                settings = decode_part(world.controller.compiler.parts(engine)["settings"].data)
+                assert isinstance(settings, Settings) and settings.return_through_primary == through_primary
+                assert Desired.of(settings, ()).return_through_primary == through_primary
 
     play(story)
 

@@ -28,8 +28,8 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
     "ServiceEngineGroup": views.ServiceEngineGroup,
     "ServiceEngine": views.ServiceEngine,
     "ApplicationProfile": views.ApplicationProfile,
-    "SSLKeyAndCertificate": views.SslKeyAndCertificate,
     "NetworkProfile": views.NetworkProfile,
+    "SSLKeyAndCertificate": views.SslKeyAndCertificate,
 }
 READ_ELSEWHERE = {
     "VsVip": {"vip.auto_allocate_ip", "vip.auto_allocate_ip_type", "vip.ipam_network_subnet"},  # rules, ipam
@@ -39,7 +39,7 @@ READ_WITHOUT_EFFECT = {
 }
 
 
-def paths(view: type[msgspec.Struct], prefix: str = "", depth: int = 2) -> Iterator[str]:
+def paths(view: type[msgspec.Struct], prefix: str = "", depth: int = 3) -> Iterator[str]:
     """What a typed view reads, to the depth of the data."""
     for field in msgspec.structs.fields(view):
         kinds = [field.type, *typing.get_args(field.type)]
@@ -54,9 +54,9 @@ def paths(view: type[msgspec.Struct], prefix: str = "", depth: int = 2) -> Itera
 def test_every_path_and_value_is_in_the_schema(name: str) -> None:
     kind, entry = load().objects[name], acts.load().types[name]
     for path in (*entry.acts, *entry.plain, *entry.usual, *entry.values, *entry.hints):
-        field, _, member = path.partition(".")
+        field, *members = path.split(".")
         found = kind.fields[field]
-        if member:
+        for member in members:
             assert found.nested is not None
             found = found.nested.fields[member]
         for value in entry.values[path].act if path in entry.values else ():
@@ -108,7 +108,6 @@ async def test_fields_of_a_service_without_effect_are_named(intent: Intent) -> N
     idle = {
         "traffic_enabled": False,
         "performance_limits": {"max_concurrent_connections": 10},
-        "flow_dist": "CONSISTENT_HASH_SOURCE_IP_ADDRESS",
         "services": [{"port": 80, "horizon_internal_ports": True}],
     }
     (warning,) = await service(intent, **idle)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from shoal.controller.desired import certificate_part
+import pytest
+
+from shoal.controller.desired import VipIntent, certificate_part, service_part
+from shoal.objects import views
 
 
 def test_a_chain_is_served_behind_its_certificate() -> None:
@@ -22,3 +25,54 @@ def test_a_chain_is_served_behind_its_certificate() -> None:
 
     part = certificate_part(Documents(), "leaf", lambda text, context: text)
     assert part is not None and part.pem == "leaf\nissuer\n"
+
+
+class Nothing:
+    def get(self, type: str, uuid: str) -> dict[str, Any] | None:
+        return None
+
+
+@pytest.mark.parametrize(
+    "flow_dist", ["LOAD_AWARE", "CONSISTENT_HASH_SOURCE_IP_ADDRESS", "CONSISTENT_HASH_SOURCE_IP_ADDRESS_AND_PORT"]
+)
+def test_engines_are_told_how_flows_are_shared(flow_dist: str) -> None:
+    service = views.view({"uuid": "s", "name": "s", "flow_dist": flow_dist}, views.VirtualService)
+    vip = VipIntent(id="v", name="v", address="10.0.0.1", services=(service,), created=0.0)
+    assert service_part(Nothing(), service, vip).flow_dist == flow_dist
+
+
+class Profiles:
+    """``transport`` is the network profile's, ``type`` the application profile's."""
+
+    def __init__(self, type: str, transport: dict[str, Any]) -> None:
+        self.documents = {
+            "applicationprofile": {
+                "uuid": "a",
+                "name": "a",
+                "type": type,
+                "http_profile": {"keepalive_timeout": 45000},
+            },
+            "networkprofile": {"uuid": "n", "name": "n", "profile": transport},
+        }
+
+    def get(self, type: str, uuid: str) -> dict[str, Any] | None:
+        return self.documents.get(type)
+
+
+@pytest.mark.parametrize(
+    ("type", "transport", "idle_s"),
+    [
+        ("HTTP", {"type": "PROTOCOL_TYPE_TCP_PROXY", "tcp_proxy_profile": {"idle_connection_timeout": 900}}, 45),
+        ("L4", {"type": "PROTOCOL_TYPE_TCP_PROXY", "tcp_proxy_profile": {"idle_connection_timeout": 900}}, 900),
+        ("L4", {"type": "PROTOCOL_TYPE_TCP_PROXY", "tcp_proxy_profile": {"idle_connection_timeout": 0}}, 86400),
+        ("L4", {"type": "PROTOCOL_TYPE_TCP_PROXY"}, 600),
+        ("L4", {"type": "PROTOCOL_TYPE_TCP_FAST_PATH", "tcp_fast_path_profile": {"session_idle_timeout": 20}}, 20),
+        ("L4", {"type": "PROTOCOL_TYPE_TCP_FAST_PATH", "tcp_fast_path_profile": {}}, 300),
+    ],
+)
+def test_idle_time_comes_from_the_profiles(type: str, transport: dict[str, Any], idle_s: int) -> None:
+    document = {"uuid": "s", "name": "s", "application_profile_ref": "a", "network_profile_ref": "n"}
+    service = views.view(document, views.VirtualService)
+    vip = VipIntent(id="v", name="v", address="10.0.0.1", services=(service,), created=0.0)
+    profiles = Profiles(f"APPLICATION_PROFILE_TYPE_{type}", transport)
+    assert service_part(profiles, service, vip).client_idle_s == idle_s

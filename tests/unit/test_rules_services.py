@@ -95,4 +95,4 @@ async def test_what_is_served_by_the_nearest_is_said(world: World, type: str, ac
 async def test_a_profile_that_asks_for_each_packet_apart_is_warned_of(world: World) -> None:
     body = {"type": "PROTOCOL_TYPE_UDP_FAST_PATH", "udp_fast_path_profile": {"per_pkt_loadbalance": True}}
     made = await world.client.post("/api/networkprofile", json={"name": "mine", "profile": body})
-    assert "per_pkt_loadbalance has no effect" in made.headers["x-shoal-warning"]
+    assert "no effect yet: profile.udp_fast_path_profile.per_pkt_loadbalance" in made.headers["x-shoal-warning"]

@@ -26,6 +26,9 @@ from .ledger import Ledger
 from .protocols import Documents
 from .records import EngineRecord, VipRecord
 
+TUNNEL_ALWAYS = 1
+"""``se_tunnel_mode``: 0 and 2 are direct."""
+
 
 class GroupState(msgspec.Struct, kw_only=True):
     """One group as last compiled."""
@@ -160,5 +163,6 @@ class Compiler:
             timing=timing.in_force(group),
             slots_max=2 if group.per_app else group.max_vs_per_se,
             gateway=self._gateway,
+            return_through_primary=group.se_tunnel_mode == TUNNEL_ALWAYS,
             heartbeat_key=self._heartbeat_key(group.uuid),
         )

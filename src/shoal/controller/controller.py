@@ -26,6 +26,7 @@ from .observer import Observer, Place
 from .operations import CallerLike, Operations
 from .reconciler import Reconciler
 from .runtime import Runtime
+from .shares import LOAD_AWARE, Shares
 from .targets import targets
 from .view import View
 
@@ -61,6 +62,13 @@ class Controller:
         self._metric_file = metric_file
         self.events_log = EventLog(store, clock)
         self.ledger = Ledger(store, fresh_id)
+        self.shares = Shares(
+            clock,
+            self.ledger,
+            free_cpu=self.metrics.free_cpu,
+            by_load=self._by_load,
+            push=lambda engine: self.fleet.push(engine),
+        )
         self.fleet = Fleet(
             clock,
             record=lambda engine: self.ledger.engines.get(engine),
@@ -69,6 +77,7 @@ class Controller:
             on_ownership=self._ownership,
             on_counters=self.metrics.take,
             on_captured=lambda engine, message: self._captures.take(engine, message),
+            shares=self.shares,
         )
         self.compiler = Compiler(
             view, self.ledger, self.fleet, unseal=unseal, heartbeat_key=heartbeat_key, gateway=gateway
@@ -129,6 +138,7 @@ class Controller:
                 tasks.create_task(self.metrics.run(self._metric_file), name="metrics")
                 if self._observer is not None:
                     tasks.create_task(self._observer.run(), name="observer")
+                tasks.create_task(self.shares.run(), name="shares")
         finally:
             unsubscribe()
 
@@ -195,6 +205,10 @@ class Controller:
     def _group(self, uuid: str) -> ServiceEngineGroup | None:
         document = self.view.get("serviceenginegroup", uuid)
         return view(document, ServiceEngineGroup) if document else None
+
+    def _by_load(self, group: str, vip: str) -> bool:
+        intent = self.compiler.intent(group, vip)
+        return intent is None or any(service.flow_dist == LOAD_AWARE for service in intent.enabled)
 
     def _engine_changed(self, engine: str) -> None:
         self.lifecycle.kick()

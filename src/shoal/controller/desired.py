@@ -13,12 +13,12 @@ from shoal.placement.model import PlacementState
 from shoal.wire import desired as wire
 
 from . import protocols
+from .idle import client_idle_s
 from .protocols import Documents
 from .records import VipRecord
 
 Document = Mapping[str, Any]
 SECONDS_PER_MINUTE = 60
-KEEPALIVE_MS_PER_S = 1000
 
 
 class Encoded(msgspec.Struct, frozen=True):
@@ -58,6 +58,7 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
     http = profile is None or profile.type == "APPLICATION_PROFILE_TYPE_HTTP"
     http_profile = profile.http_profile if profile and profile.http_profile else views.HttpProfile()
     pool = _fetch(documents, "pool", service.pool_ref, views.Pool)
+    network = _fetch(documents, "networkprofile", service.network_profile_ref, views.NetworkProfile)
     return wire.Service(
         id=service.uuid,
         name=service.name,
@@ -69,7 +70,8 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
         pool=pool_part(documents, pool) if pool else None,
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
         x_forwarded_for=http and http_profile.xff_enabled,
-        client_idle_s=max(1, http_profile.keepalive_timeout // KEEPALIVE_MS_PER_S) if http else 600,
+        client_idle_s=client_idle_s(http_profile if http else None, network.profile if network else None),
+        flow_dist=service.flow_dist,
     )
 
 

@@ -57,6 +57,18 @@ class Link(Protocol):
     async def close(self) -> None: ...
 
 
+class SharesLike(Protocol):
+    """Who decides how much of a VIP's new flows an engine gets."""
+
+    def of(self, engine: str) -> messages.Shares:
+        """What the engine should know now."""
+        ...
+
+    def adopt(self, shares: dict[str, dict[str, int]]) -> None:
+        """What an engine was told by an earlier controller."""
+        ...
+
+
 class Live(msgspec.Struct, kw_only=True):
     """What is known of one engine at this moment."""
 
@@ -140,6 +152,7 @@ class Session:
         self._wanted = asyncio.Event()
         self._roots: OrderedDict[str, Root] = OrderedDict()
         self._sent_root = ""
+        self._sent_shares = messages.Shares(live.hello.shares if live.hello is not None else {})
         self._cache: dict[str, bytes] = {}
         self._recalls: dict[int, asyncio.Future[Recorded]] = {}
         self._recalled = 0
@@ -192,17 +205,27 @@ class Session:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            parts = self._fleet.desired(self._live.id)
-            manifest = wire.manifest(references(parts))
-            if manifest.root == self._sent_root:
-                continue
-            known = self._live.pushed
-            inline = tuple((id, part.data) for id, part in parts.items() if known.get(id) != part.hash)
-            self._live.pushed = {id: part.hash for id, part in parts.items()}
-            self._cache = {id: part.data for id, part in parts.items()}
-            self._remember(manifest.root, parts)
-            self._sent_root = manifest.root
-            await self._link.send(messages.State(manifest=manifest, inline=inline))
+            await self._send_state()
+            if self._fleet.shares is not None:
+                await self._send_shares(self._fleet.shares.of(self._live.id))
+
+    async def _send_shares(self, shares: messages.Shares) -> None:
+        if shares != self._sent_shares:
+            self._sent_shares = shares
+            await self._link.send(shares)
+
+    async def _send_state(self) -> None:
+        parts = self._fleet.desired(self._live.id)
+        manifest = wire.manifest(references(parts))
+        if manifest.root == self._sent_root:
+            return
+        known = self._live.pushed
+        inline = tuple((id, part.data) for id, part in parts.items() if known.get(id) != part.hash)
+        self._live.pushed = {id: part.hash for id, part in parts.items()}
+        self._cache = {id: part.data for id, part in parts.items()}
+        self._remember(manifest.root, parts)
+        self._sent_root = manifest.root
+        await self._link.send(messages.State(manifest=manifest, inline=inline))
 
     def _remember(self, root: str, parts: EngineParts) -> None:
         self._roots[root] = root_of(parts)
@@ -262,6 +285,7 @@ class Fleet:
         on_ownership: Callable[[str, messages.Ownership], None],
         on_counters: Callable[[str, Counters], None] = lambda engine, message: None,
         on_captured: Callable[[str, Captured], None] = lambda engine, message: None,
+        shares: SharesLike | None = None,
         name: str = "controller",
     ) -> None:
         self.clock = clock
@@ -269,6 +293,7 @@ class Fleet:
         self.changed = on_change
         self.counted = on_counters
         self.captured = on_captured
+        self.shares = shares
         self._record = record
         self._on_ownership = on_ownership
         self._name = name
@@ -337,6 +362,7 @@ class Fleet:
         live = self.live(hello.engine)
         if live.session is not None:
             await live.session.close()
+        live.hello = hello
         session = Session(self, live, link)
         self._greet(live, hello, session)
         await link.send(messages.Welcome(wire_version=messages.WIRE_VERSION, controller=self._name))
@@ -360,7 +386,7 @@ class Fleet:
         return ""
 
     def _greet(self, live: Live, hello: messages.Hello, session: Session) -> None:
-        live.hello, live.session = hello, session
+        live.session = session
         live.heard_at = self.clock.monotonic()
         live.gone = False
         live.applied = hello.root
@@ -369,6 +395,8 @@ class Fleet:
         same = {id: part for id, part in parts.items() if live.pushed.get(id) == part.hash}
         live.runs.greet(root_of(same), self.clock.monotonic())
         self.note_owned(live.id, hello.owned)
+        if self.shares is not None:
+            self.shares.adopt(hello.shares)
         self.changed(live.id)
 
     def reported(self, live: Live, status: messages.Status) -> None:

@@ -22,11 +22,13 @@ import msgspec
 from shoal import __version__
 from shoal.observe import ring
 from shoal.wire import messages
+from shoal.wire.desired import Vip
 from shoal.wire.engine_config import EngineConfig
 from shoal.wire.guard import Changed, Desired, GuardStart, Report
 
 from . import measure
 from .capture.captures import Captures
+from .closing import close_connections, ended
 from .guard_link import GuardLink
 from .haproxy import render
 from .haproxy.control import Control
@@ -34,6 +36,7 @@ from .haproxy.process import Broken, Crowded
 from .meter import Meter
 from .parts import Parts
 from .session import Session
+from .sharing import flow_idle_s, sharing
 from .udp.datagrams import Datagrams
 
 log = logging.getLogger("shoal.agent")
@@ -93,6 +96,7 @@ class Agent:
             hello=self._hello,
             status=lambda: self._status,
             on_state=lambda: self._wanted.set(),
+            on_shares=self._guard.share,
             on_link=self._on_link,
             recordings=lambda seconds: ring.read_engine(_recorder_folder(config), seconds),
         )
@@ -100,6 +104,8 @@ class Agent:
         self._wanted = asyncio.Event()
         self._due_at = 0.0
         self._applied: str | None = None
+        self._vips: tuple[Vip, ...] = ()
+        """Of the state that was applied last."""
         self._owned: dict[str, messages.Owned] = {}
         self._report: Report | None = None
         self._status = messages.Status(root="", haproxy=False, link=True, partial=True)
@@ -170,13 +176,22 @@ class Agent:
         """Raises Broken, Crowded, OSError; then nothing of the new state was told to anyone."""
         root, began = self._parts.root, time.monotonic()
         unreadable, vips, settings = self._parts.problems, self._parts.vips(), self._parts.settings()
+        services = self._parts.services()
         draining = [vip.id for vip in vips if self.config.id in vip.draining]
-        result = await self._control.apply(self._parts.services(), self._parts.certificates(), draining)
+        result = await self._control.apply(services, self._parts.certificates(), draining)
         if result.how == "reload":
             self._due_at = began + APPLY_INTERVAL_S
+        await self._close(vips)
         carried = await self._datagrams.apply(self._control.services)
         if settings is not None:  # only now: what the guard claims must be served
-            await self._guard.want(Desired.of(settings, vips, self._datagrams.idle_s))
+            desired = Desired.of(
+                settings,
+                vips,
+                tuple(sharing(vips, services.values())),
+                idle_s=flow_idle_s(services.values()),
+                datagrams_idle_s=self._datagrams.idle_s,
+            )
+            await self._guard.want(desired)
         self._applied = root
         self._meter.wake()
         took_ms = (time.monotonic() - began) * 1000
@@ -200,6 +215,17 @@ class Agent:
         log.info("applied %s by %s in %.0f ms: %d services", root or "nothing yet", result.how, took_ms, served)
         for part, why in problems.items():
             log.warning("%s is not served: %s", part, why)
+
+    async def _close(self, vips: tuple[Vip, ...]) -> None:
+        """What still lives where nothing is served any more ends now: the guard is about to take the address away."""
+        gone, self._vips = sorted(ended(self.config.id, self._vips, vips)), vips
+        if gone:
+            try:
+                count = await asyncio.to_thread(close_connections, gone)
+            except OSError as error:
+                log.warning("connections to %s were not closed: %s", ", ".join(gone), error)
+            else:
+                log.info("closed %d connections to %s", count, ", ".join(gone))
 
     # --- the guard ---
 
@@ -234,6 +260,7 @@ class Agent:
             owned=tuple(self._owned.values()),
             recorder=True,
             captures=True,
+            shares=self._guard.shares.vips,
         )
 
     # --- figures ---

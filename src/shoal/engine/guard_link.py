@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from shoal.wire.guard import Changed, Desired, FromGuard, GuardStart, Report, Stop, ToGuard
+from shoal.wire.messages import Shares
 
 log = logging.getLogger("shoal.guard_link")
 
@@ -37,6 +38,8 @@ class GuardLink:
         self._on_report = on_report
         self._desired: Desired | None = None
         self._done = asyncio.Event()
+        self.shares = Shares({})
+        """What was told last."""
         self._writer: asyncio.StreamWriter | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = False
@@ -56,6 +59,11 @@ class GuardLink:
                 await self._done.wait()
         except TimeoutError:
             raise TimeoutError(f"the guard has not answered within {DONE_WITHIN_S:g} s; see guard.log") from None
+
+    def share(self, shares: Shares) -> None:
+        """Tell the guard now, and again whenever it is connected anew."""
+        self.shares = shares
+        self._tell(shares)
 
     def _tell(self, message: ToGuard) -> None:
         if self._writer is not None and not self._writer.is_closing():
@@ -86,6 +94,8 @@ class GuardLink:
         try:
             if self._desired is not None:
                 self._tell(self._desired)
+            if self.shares.vips:
+                self._tell(self.shares)
             while line := await reader.readline():
                 message = self._decoder.decode(line)
                 if isinstance(message, Changed):

@@ -48,6 +48,7 @@ class Session:
         hello: Callable[[], messages.Hello],
         status: Callable[[], messages.Status],
         on_state: Callable[[], None],
+        on_shares: Callable[[messages.Shares], None],
         on_link: Callable[[bool, str], None] = lambda up, why: None,
         recordings: Callable[[float], tuple[Recording, ...]] = lambda seconds: (),
     ) -> None:
@@ -59,6 +60,7 @@ class Session:
         self._hello = hello
         self._status = status
         self._on_state = on_state
+        self._on_shares = on_shares
         self._outbox: asyncio.Queue[messages.FromEngine] = asyncio.Queue(OUTBOX_MAX)
         self._link: Link | None = None
         self._manifest: Manifest | None = None
@@ -141,6 +143,8 @@ class Session:
                     self.say(Recorded(recall.id, time.monotonic_ns(), time.time_ns(), recordings))
                 case CaptureStart() | CaptureMore() | CaptureStop() as asked:
                     self._captures.take(asked, link.send)
+                case messages.Shares() as shares:
+                    self._on_shares(shares)
                 case messages.Rejected(why=why):
                     raise ChannelClosed(f"it rejects this engine: {why}")
                 case messages.Welcome(wire_version=version) if version != messages.WIRE_VERSION:

@@ -36,7 +36,7 @@ class Values(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Acts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """``plain`` fields describe, and nobody expects them to act; of ``usual`` the object of that name is what is served
-    anyway; ``hints`` say what to do instead. Paths are ``field`` or ``field.member``."""
+    anyway; ``hints`` say what to do instead. Paths are ``field``, ``field.member`` and so on."""
 
     acts: tuple[str, ...]
     plain: tuple[str, ...] = ()
@@ -51,7 +51,8 @@ class Acts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     @functools.cached_property
     def entered(self) -> frozenset[str]:
         """Messages of which some members are heeded."""
-        return frozenset(path.partition(".")[0] for path in self.heeded if "." in path)
+        names = (path.split(".") for path in self.heeded)
+        return frozenset(".".join(parts[:depth]) for parts in names for depth in range(1, len(parts)))
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,7 +85,7 @@ def warnings(kind: ObjectType, document: Document, before: Document | None, name
 
 
 class _Look:
-    """Goes over a document, two levels deep."""
+    """Goes over a document, as deep as the paths."""
 
     def __init__(self, acts: Acts, name_of: NameOf) -> None:
         self._acts = acts

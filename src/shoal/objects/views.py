@@ -40,6 +40,7 @@ class ServiceEngineGroup(msgspec.Struct, frozen=True, kw_only=True):
     dp_hb_timeout_count: int = 10
     dp_aggressive_hb_frequency: int = 100
     dp_aggressive_hb_timeout_count: int = 10
+    se_tunnel_mode: int = 0
 
 
 class ServiceEngine(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +87,7 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     application_profile_ref: str = ""
     network_profile_ref: str = ""
     ssl_key_and_certificate_refs: tuple[str, ...] = ()
+    flow_dist: str = "LOAD_AWARE"
 
 
 class PoolServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,7 +166,6 @@ class ApplicationProfile(msgspec.Struct, frozen=True, kw_only=True):
 
 class UdpFastPath(msgspec.Struct, frozen=True, kw_only=True):
     session_idle_timeout: int = 10
-    per_pkt_loadbalance: bool = False
     snat: bool = True
 
 
@@ -172,8 +173,24 @@ class UdpProxy(msgspec.Struct, frozen=True, kw_only=True):
     session_idle_timeout: int = 10
 
 
-class NetworkProfileBody(msgspec.Struct, frozen=True, kw_only=True):
+class TcpProxyProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """``idle_connection_timeout``: seconds; 0 = infinite."""
+
+    idle_connection_timeout: int = 600
+
+
+class TcpFastPathProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """``session_idle_timeout``: seconds; 0 = infinite."""
+
+    session_idle_timeout: int = 300
+
+
+class Transport(msgspec.Struct, frozen=True, kw_only=True):
+    """``NetworkProfile.profile``."""
+
     type: str = "PROTOCOL_TYPE_TCP_PROXY"
+    tcp_proxy_profile: TcpProxyProfile | None = None
+    tcp_fast_path_profile: TcpFastPathProfile | None = None
     udp_fast_path_profile: UdpFastPath | None = None
     udp_proxy_profile: UdpProxy | None = None
 
@@ -181,7 +198,7 @@ class NetworkProfileBody(msgspec.Struct, frozen=True, kw_only=True):
 class NetworkProfile(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
-    profile: NetworkProfileBody
+    profile: Transport = Transport()
 
 
 class CertificateBody(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,6 +45,7 @@ class SimulatedAgent:
         self._link: End[messages.FromController, messages.FromEngine] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._drains: dict[str, float] = {}
+        self.shares: dict[str, dict[str, int]] = {}
         self.drain_s = DRAIN_S
         self._thawed = asyncio.Event()
         self._thawed.set()
@@ -61,7 +62,7 @@ class SimulatedAgent:
         """Its processes end; the kernel closes its sockets."""
         for task in self._tasks:
             task.cancel()
-        self._tasks = []
+        self._tasks, self.shares = [], {}
         if self._link is not None:
             self._link.hang_up()
             self._link = None
@@ -99,6 +100,8 @@ class SimulatedAgent:
                 await self._thawed.wait()
                 if isinstance(message, messages.State):
                     self._accept(message)
+                elif isinstance(message, messages.Shares):
+                    self.shares = message.vips
         finally:
             reporting.cancel()
             link.hang_up()
@@ -114,6 +117,7 @@ class SimulatedAgent:
             root=self._applied,
             parts=tuple(sorted((id, wire.digest(data)) for id, data in self._parts.items())),
             owned=self._owned(),
+            shares=self.shares,
         )
 
     def _accept(self, state: messages.State) -> None:

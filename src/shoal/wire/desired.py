@@ -70,6 +70,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, tag="settings"):
     slots_max: int
     """``max_vs_per_se``: an engine declines to take over beyond it and the next successor takes."""
     gateway: str = ""
+    return_through_primary: bool = False
+    """A VIP's replies leave from its primary's MAC only: its other engines hand theirs to it."""
     heartbeat_key: bytes = b""
     """What the group's guards sign their messages to one another with."""
 
@@ -176,6 +178,9 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     client_idle_s: int = 60
     connections_max: int = 0
     """0 = no limit but the engine's."""
+    flow_dist: str = "LOAD_AWARE"
+    """How the VIP's primary shares new flows to its ports over the engines: ``LOAD_AWARE``,
+    ``CONSISTENT_HASH_SOURCE_IP_ADDRESS`` or ``CONSISTENT_HASH_SOURCE_IP_ADDRESS_AND_PORT``."""
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True, tag="certificate"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from shoal.wire.desired import Peer, Settings, Timing, Vip
-from shoal.wire.messages import Owned, Ownership, PeerState
+from shoal.wire.messages import Owned, Ownership, PeerState, Shares
 
 
 class GuardStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +30,19 @@ class GuardStart(msgspec.Struct, frozen=True, kw_only=True):
     """The folder of its flight recorder's file; "" = ``directory``."""
 
 
+PortRange = tuple[int, int]
+"""First and last."""
+
+
+class Sharing(msgspec.Struct, frozen=True, kw_only=True):
+    """How new flows of a VIP are shared over its engines where that is not by load: ports whose clients stay on one
+    engine whatever its load, found by the client's address alone, or by its port too. Ranges of one list don't touch."""
+
+    vip: str
+    by_source: tuple[PortRange, ...] = ()
+    by_source_and_port: tuple[PortRange, ...] = ()
+
+
 class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
     """Agent to guard: all that matters for ownership. Sent only after HAProxy serves the VIPs named here."""
 
@@ -41,14 +54,25 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
     heartbeat_key: bytes = b""
     """Signs what guards say to one another; messages signed otherwise are dropped."""
     idle_s: int = 600
-    """How long a spread flow lives without a packet."""
+    """How long a spread flow lives without a packet: longer than any service here lets a client be silent."""
     turn: str = ""
     """Told back in `Report.told` when it has been done."""
     datagrams_idle_s: int = 10
     """The same for UDP."""
+    return_through_primary: bool = False
+    sharing: tuple[Sharing, ...] = ()
+    """Of VIPs with flows that are not shared by load."""
 
     @classmethod
-    def of(cls, settings: Settings, vips: tuple[Vip, ...], datagrams_idle_s: int = 10) -> Desired:
+    def of(
+        cls,
+        settings: Settings,
+        vips: tuple[Vip, ...],
+        sharing: tuple[Sharing, ...] = (),
+        *,
+        idle_s: int = 600,
+        datagrams_idle_s: int = 10,
+    ) -> Desired:
         return cls(
             timing=settings.timing,
             peers=settings.peers,
@@ -57,6 +81,9 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
             gateway=settings.gateway,
             heartbeat_key=settings.heartbeat_key,
             datagrams_idle_s=datagrams_idle_s,
+            sharing=sharing,
+            idle_s=idle_s,
+            return_through_primary=settings.return_through_primary,
         )
 
 
@@ -85,4 +112,4 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 
 FromGuard = Report | Changed
-ToGuard = Desired | Stop
+ToGuard = Desired | Shares | Stop

@@ -52,6 +52,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     """It answers `Recall`."""
     captures: bool = False
     """It can capture packets: an older agent would take the request for garbage."""
+    shares: dict[str, dict[str, int]] = {}
+    """The last `Shares` it was told: a controller that has just started goes on from there."""
 
 
 class Fetch(msgspec.Struct, frozen=True, tag="fetch"):
@@ -176,6 +178,19 @@ class Parts(msgspec.Struct, frozen=True, tag="parts"):
     parts: tuple[tuple[str, bytes], ...]
 
 
+EQUAL_SHARE = 1000
+
+
+class Shares(msgspec.Struct, frozen=True, tag="shares"):
+    """How much of a VIP's new LOAD_AWARE flows each engine should get: VIP id -> engine -> thousandths of an equal share.
+
+    All of the VIPs that matter to the engine; who is not named gets an equal share. It is no part of the desired state:
+    no claim, plan, acknowledgement or configuration depends on it, and whoever misses it serves all the same.
+    """
+
+    vips: dict[str, dict[str, int]]
+
+
 class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
     """The controller won't talk (unknown engine, wire version). The engine keeps serving and tries again later."""
 
@@ -183,4 +198,4 @@ class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
 
 
 FromEngine = Hello | Fetch | Applied | Ownership | Status | Counters | Recorded | Captured | Leaving
-FromController = Welcome | State | Parts | Recall | Rejected | CaptureStart | CaptureMore | CaptureStop
+FromController = Welcome | State | Parts | Shares | Recall | Rejected | CaptureStart | CaptureMore | CaptureStop

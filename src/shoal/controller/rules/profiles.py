@@ -12,12 +12,6 @@ OTHER = "Use System-TCP-Proxy, System-UDP-Fast-Path, or another TCP or UDP profi
 def check(change: Change, around: Around) -> None:
     """A profile of any protocol is kept; one that virtual services use must be served, and its protocol stays."""
     profile = change.document
-    body = profile["profile"]
-    if (body.get("udp_fast_path_profile") or {}).get("per_pkt_loadbalance"):
-        change.warnings.append(
-            "per_pkt_loadbalance has no effect: a flow stays on its server until it has been idle for "
-            "session_idle_timeout."
-        )
     users = [name for type, _, name in around.view.referrers(change.uuid) if type == "virtualservice"]
     if not users:
         return

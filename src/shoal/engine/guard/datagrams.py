@@ -16,7 +16,7 @@ from collections.abc import Collection
 
 from shoal.engine.guard.loop import Loop
 from shoal.engine.guard.netlink import NLMSG_DONE, NLMSG_ERROR, messages
-from shoal.engine.guard.nft import BUCKETS, SEED, TABLE, Nft
+from shoal.engine.guard.nft import TABLE, Nft, bucket_in_mark
 from shoal.engine.udp import conntrack, netfilter
 
 log = logging.getLogger("shoal.guard.datagrams")
@@ -56,7 +56,7 @@ table {TABLE} {{
     ether daddr set {FLOW} map @datagram_flows jump datagram_known
     delete @datagram_flows {{ {FLOW} : ether daddr }}
     ip daddr @staying ether daddr set {mac} {keep} accept
-    meta mark set jhash ip saddr . udp sport mod {BUCKETS} seed {SEED:#x}
+    {bucket_in_mark("udp")}
     ether daddr set ip daddr . meta mark map @buckets
     {keep}
     goto out

@@ -23,6 +23,7 @@ from shoal.engine.guard.netlink import Addresses, LinkMonitor
 from shoal.engine.guard.nft import Nft, NftError, ruleset, set_batch, sharing
 from shoal.engine.guard.notes import Notes
 from shoal.engine.guard.peers import Message, PeerNetwork
+from shoal.engine.guard.returns import Returns
 from shoal.engine.guard.revive import Revive
 from shoal.engine.guard.sockets import Sockets
 from shoal.engine.guard.spread import Spreader
@@ -30,6 +31,7 @@ from shoal.observe.ring import GUARD_FILE, GUARD_SLOTS, Recorder
 from shoal.ownership import events as on
 from shoal.ownership import initial, report, step, wake_at
 from shoal.wire.guard import Changed, Desired, GuardStart, Stop, ToGuard
+from shoal.wire.messages import Shares
 
 log = logging.getLogger("shoal.guard")
 
@@ -73,6 +75,7 @@ class Guard:
         self._datagrams = Keeper(self.loop, self._nft, mac)
         self._lease = Lease(self._nft)
         self._spreader = Spreader(self._nft, start.engine, start.interface, mac)
+        self._returns = Returns(self._nft, start.interface)
         self._link = LinkMonitor(start.interface)
         self._peers = PeerNetwork(
             self.loop,
@@ -128,6 +131,7 @@ class Guard:
         self._state, effects = step(self._state, event, now)
         if self._state.vips is vips and self._timer is not None:
             return  # nothing new: the machine wants to wake no earlier than it did
+        self._follow()
         lost = self._carry_out(effects)
         if lost:
             self.feed(on.LeaseLost())
@@ -137,6 +141,12 @@ class Guard:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self.loop.at(wake, self._tick)
+
+    def _follow(self) -> None:
+        try:
+            self._returns.follow(self._state)
+        except NftError as error:
+            log.error("replies can't be led through the primary: %s", error)
 
     def _hear(self, message: Message) -> None:
         if isinstance(message, FlowsWanted | Flows):
@@ -173,6 +183,9 @@ class Guard:
             self._revive.stop()
             self.stop()
             return
+        if isinstance(message, Shares):
+            self._spreader.weigh(message.vips)
+            return
         self._prepare(message)
         self.feed(on.Told(message))
         self._peers.meet()
@@ -196,6 +209,9 @@ class Guard:
             self._addresses.remove("lo", address)
         self._vips |= vips
         self._spreader.know({p.id: p.mac for p in desired.peers})
+        self._spreader.share(desired.sharing)
+        others = {p.id: p.mac for p in desired.peers if p.id != self._start.engine}
+        self._returns.want(desired.return_through_primary, desired.gateway, others)
         self._peers.know(desired.peers, desired.heartbeat_key)
 
     # --- effects ---

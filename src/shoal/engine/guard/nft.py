@@ -10,6 +10,8 @@ import logging
 import time
 from collections.abc import Iterable
 
+from shoal.engine.guard.buckets import BUCKETS
+
 log = logging.getLogger("shoal.guard.nft")
 
 TABLE = "netdev shoal"
@@ -22,7 +24,6 @@ LEASED = 0x5A0C
 """What the lease is held for (`lease.py`): the only key of its set, compared with a packet's mark."""
 ASKED = 0x5A0A
 """The mark of a packet that was handed to every member: whoever has no socket for it keeps quiet."""
-BUCKETS = 256
 SYN_S = 30
 """How long a flow's entry lives after its SYN, until a second packet comes: a SYN flood does not fill the table."""
 FIN_S = 20
@@ -102,6 +103,8 @@ table {TABLE} {{
   set askers {{ type ether_addr; }}
   set live {{ type ether_addr; elements = {{ {mac} }}; }}
   set asking {{ type ipv4_addr; flags timeout; }}
+  set by_source {{ type ipv4_addr . inet_service; flags interval; }}
+  set by_source_and_port {{ type ipv4_addr . inet_service; flags interval; }}
   map ask {{ type ipv4_addr : verdict; }}
   map buckets {{ type ipv4_addr . mark : ether_addr; }}
   map flows {{
@@ -149,15 +152,26 @@ table {RESETS} {{
 """
 
 
+def bucket_in_mark(protocol: str) -> str:
+    """Rules that put a new flow's bucket into the packet's mark: of the table by load, or of the steady one behind it."""
+    by_both, seed = f"jhash ip saddr . {protocol} sport mod {BUCKETS}", f"seed {SEED:#x}"
+    service = f"ip daddr . {protocol} dport"
+    return f"""meta mark set {by_both} {seed}
+    {service} @by_source_and_port meta mark set {by_both} {seed} offset {BUCKETS}
+    {service} @by_source meta mark set jhash ip saddr mod {BUCKETS} {seed} offset {BUCKETS}"""
+
+
 def sharing(interface: str, mac: str, idle_s: int) -> str:
     """The rules of the spreading itself. ``idle_s``: how long a flow lives without a packet; a SYN's only `SYN_S`.
 
-    While flows are being asked for the table is not believed: it may know them from an earlier time.
+    While flows are being asked for the table is not believed: it may know them from an earlier time. Each address has
+    two tables of buckets (`shoal.engine.guard.buckets`): the first by load, the second for ports of ``by_source`` and
+    ``by_source_and_port``.
     """
 
     def to_its_bucket(timeout_s: int) -> str:
         return f"""
-    meta mark set jhash ip saddr . tcp sport mod {BUCKETS} seed {SEED:#x}
+    {bucket_in_mark("tcp")}
     ether daddr set ip daddr . meta mark map @buckets
     update @flows {{ {FLOW} timeout {timeout_s}s : ether daddr }}
     goto out"""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
-from shoal.engine.guard.buckets import deal
-from shoal.engine.guard.nft import ASKED, TABLE, Nft, asker, set_batch
+from shoal.engine.guard.buckets import BUCKETS, deal, settled
+from shoal.engine.guard.nft import ASKED, TABLE, Nft, NftError, asker, set_batch
+from shoal.engine.guard.steady import Steady
 from shoal.ownership.events import Spread
+from shoal.wire.guard import Sharing
+
+log = logging.getLogger("shoal.guard.spread")
 
 ASK_S_MAX = 10
 """The kernel ends the asking by itself after this time."""
@@ -29,6 +34,8 @@ class Spreader:
         self._askers: set[str] = set()
         self._live: set[str] = {mac}
         self._spreads: dict[str, Spread] = {}
+        self._steady = Steady()
+        self._weights: dict[str, dict[str, int]] = {}  # VIP -> engine -> thousandths of an equal share
         self.changes = 0
         self._tables: dict[str, tuple[str, ...]] = {}  # address -> MACs by bucket
         self._asked: dict[str, tuple[str, ...]] = {}  # address -> MACs that get what nobody knows
@@ -47,7 +54,7 @@ class Spreader:
         called, packets of unknown flows go to each of them.
         """
         mac = self._macs
-        members = tuple(dict.fromkeys(mac[m] for m in spread.members if m in mac))
+        members = self._members(spread)
         others = tuple(
             dict.fromkeys(mac[e] for e in (*spread.members, *spread.draining) if mac.get(e, "") != self._mac)
         )
@@ -57,7 +64,7 @@ class Spreader:
             return False
         text = self._gone(tuple(a for a in old.addresses if a not in spread.addresses)) if old is not None else ""
         for address in spread.addresses:
-            text += self._table(address, deal(self._tables.get(address, ()), members)) + self._ask(address, others)
+            text += self._deal(spread, address) + self._ask(address, others)
         text += set_batch("spread", old.addresses if old else (), spread.addresses)
         begins = old is None
         if begins:
@@ -67,6 +74,24 @@ class Spreader:
         self._spreads[spread.vip] = spread
         self._apply(text)
         return begins
+
+    def share(self, wanted: Iterable[Sharing]) -> None:
+        """Which ports' flows are not shared by load. Of a VIP that is spread now it counts for new flows at once."""
+        self._deal_anew(self._steady.want(wanted))
+
+    def weigh(self, weights: dict[str, dict[str, int]]) -> None:
+        """VIP -> engine -> thousandths of an equal share of new flows by load. At once, also for VIPs spread later."""
+        before, self._weights = self._weights, weights
+        self._deal_anew(vip for vip in {**before, **weights} if before.get(vip) != weights.get(vip))
+
+    def _deal_anew(self, vips: Iterable[str]) -> None:
+        for vip in vips:
+            spread = self._spreads.get(vip)
+            if spread is not None:
+                try:
+                    self._run("".join(self._deal(spread, address) for address in spread.addresses))
+                except NftError as error:  # flows go on by the shares they had
+                    log.error("%s: shares can't be changed: %s", vip, error)
 
     def spread(self, vip: str) -> Spread | None:
         return self._spreads.get(vip)
@@ -103,7 +128,9 @@ class Spreader:
         return set_batch("spread", spread.addresses, ()) + self._gone(spread.addresses)
 
     def _gone(self, addresses: tuple[str, ...]) -> str:
-        return "".join(self._table(address, ()) + self._ask(address, ()) for address in addresses)
+        return "".join(
+            self._table(address, ()) + self._ask(address, ()) + self._steady.batch("", address) for address in addresses
+        )
 
     def prune(self, change: int) -> None:
         """Flows of engines that are in no spread any more are dealt anew, unless something changed since ``change``.
@@ -126,6 +153,17 @@ class Spreader:
         for spread in self._spreads.values():
             engines.update(spread.members, spread.draining)
         return {self._macs[e] for e in engines if e in self._macs}
+
+    def _members(self, spread: Spread) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self._macs[m] for m in spread.members if m in self._macs))
+
+    def _deal(self, spread: Spread, address: str) -> str:
+        members = self._members(spread)
+        weights = {self._macs[e]: w for e, w in self._weights.get(spread.vip, {}).items() if e in self._macs}
+        table = deal(self._tables.get(address, ())[:BUCKETS], members, weights)
+        if self._steady.any(spread.vip):
+            table += settled(members)
+        return self._table(address, table) + self._steady.batch(spread.vip, address)
 
     def _table(self, address: str, new: tuple[str, ...]) -> str:
         old = self._tables.get(address, ())

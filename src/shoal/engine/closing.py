@@ -1,0 +1,80 @@
+"""Ends the TCP connections of an address that is not served here any more, whichever process has them.
+
+The kernel resets them (sock_diag(7), SOCK_DESTROY), so that both sides know at once; a client that only waits would
+otherwise never hear that nobody is there. Old HAProxy workers are in no runtime API, so HAProxy can't be asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+
+from shoal.wire.desired import Vip
+
+from .guard.sockets import LIVE_STATES, NETLINK_SOCK_DIAG, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, PIECE_BYTES, request
+
+log = logging.getLogger("shoal.closing")
+
+SOCK_DESTROY = 21
+NLM_F_ACK = 0x4
+ANSWER_WITHIN_S = 2.0
+
+_HEADER = struct.Struct("=IHHII")
+_ID = slice(20, 68)
+"""Of a message of the dump: which socket it is, with the kernel's cookie, so that no other one can be meant."""
+
+
+def ended(engine: str, before: Iterable[Vip], after: Iterable[Vip]) -> set[str]:
+    """Addresses that ``engine`` served by the state before and does not by the one after: the VIP has left it, or its
+    drain is over and it is at most a successor now."""
+    now = {vip.id: vip for vip in after}
+    found: set[str] = set()
+    for old in before:
+        new = now.get(old.id)
+        if new is None or (engine in old.draining and engine not in (new.owner, *new.members, *new.draining)):
+            found.update(old.addresses)
+        else:
+            found.update(set(old.addresses) - set(new.addresses))
+    return found - {a for vip in now.values() if engine in vip.members for a in vip.addresses}
+
+
+def close_connections(addresses: Iterable[str]) -> int:
+    """How many were ended. Blocks for some microseconds each; raises OSError where the kernel does not answer."""
+    count = 0
+    for address in addresses:
+        with _netlink() as asker, _netlink() as destroyer:
+            asker.send(request(address))
+            for socket_id in _listed(asker):
+                count += _destroyed(destroyer, socket_id)
+    return count
+
+
+def _netlink() -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
+    made.settimeout(ANSWER_WITHIN_S)
+    return made
+
+
+def _listed(asker: socket.socket) -> Iterator[bytes]:
+    while True:
+        data, at = asker.recv(PIECE_BYTES), 0
+        while at + _HEADER.size <= len(data):
+            length, kind, *_ = _HEADER.unpack_from(data, at)
+            if kind in (NLMSG_DONE, NLMSG_ERROR) or length < _HEADER.size:
+                return
+            yield data[at : at + length]
+            at += (length + 3) & ~3
+
+
+def _destroyed(destroyer: socket.socket, listed: bytes) -> bool:
+    """One that has ended by itself meanwhile is none."""
+    family = listed[_HEADER.size]
+    body = struct.pack("=BBBBI", family, socket.IPPROTO_TCP, 0, 0, LIVE_STATES) + listed[_ID]
+    destroyer.send(_HEADER.pack(_HEADER.size + len(body), SOCK_DESTROY, NLM_F_REQUEST | NLM_F_ACK, 1, 0) + body)
+    answer = destroyer.recv(PIECE_BYTES)
+    error = -int(struct.unpack_from("=i", answer, _HEADER.size)[0])
+    if error and error != 2:  # ENOENT
+        raise OSError(error, "the kernel does not end connections")
+    return not error
