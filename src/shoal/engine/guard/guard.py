@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -27,6 +27,7 @@ from shoal.engine.guard.spread import Spreader
 from shoal.ownership import events as on
 from shoal.ownership import initial, report, step, wake_at
 from shoal.wire.guard import Changed, Desired, GuardStart, Stop, ToGuard
+from shoal.wire.messages import Claim
 
 log = logging.getLogger("shoal.guard")
 
@@ -57,6 +58,8 @@ class Guard:
         self._told = ""
         self._releases = 0
         self._stopping = False
+        self._news = False
+        """What the agent has to hear of came up in this step: once for all of its VIPs."""
         self._claims = ClaimFile(directory / "claims.json")
         kernel.set_sysctls()
         self._addresses = Addresses()
@@ -123,6 +126,8 @@ class Guard:
         if self._state.vips is vips and self._timer is not None:
             return  # nothing new: the machine wants to wake no earlier than it did
         lost = self._carry_out(effects)
+        if self._news:
+            self._report()
         if lost:
             self.feed(on.LeaseLost())
             return
@@ -195,6 +200,8 @@ class Guard:
 
     def _carry_out(self, effects: Iterable[on.Effect]) -> bool:
         """Was the lease lost on the way? Then nothing that speaks for a VIP was done after it."""
+        effects = tuple(effects)
+        self._persist({e.vip: e.claim for e in effects if isinstance(e, on.PersistClaim)})
         lost = False
         for effect in effects:
             speaks = isinstance(effect, SPEAKING) or (
@@ -207,6 +214,13 @@ class Guard:
             except (NftError, OSError) as error:
                 log.error("%s failed: %s", type(effect).__name__, error)
         return lost
+
+    def _persist(self, claims: Mapping[str, Claim]) -> None:
+        """All of one step at once: an engine that takes a thousand VIPs over has no time to write a thousand files."""
+        try:
+            self._claims.put(claims)
+        except OSError as error:
+            log.error("claims are not on disk: %s", error)
 
     def _do(self, effect: on.Effect) -> bool:
         match effect:
@@ -222,7 +236,7 @@ class Guard:
                 for address in effect.addresses:
                     self._arp.probe(address)
             case on.PersistClaim():
-                self._claims.put(effect.vip, effect.claim)
+                pass  # before all others: see `_persist`
             case on.TakeVip():
                 self._take(effect)
             case on.ReleaseVip():
@@ -231,8 +245,7 @@ class Guard:
                 self._announce(effect.vip, effect.addresses)
             case on.Spread():
                 self._spread(effect)
-                if effect.vip in self._held:  # on a takeover it comes first, and `Tell` reports
-                    self._report()
+                self._news = True
             case on.Tell():
                 self._tell(effect)
         return True
@@ -297,11 +310,12 @@ class Guard:
         what = replace(effect.ownership, at=time.time())
         log.info("%s %s: %s", "took" if what.owner else "gave up", what.vip, what.why)
         self._agent.send(Changed(ownership=what))
-        self._report()
+        self._news = True
 
     # --- reports ---
 
     def _report(self) -> None:
+        self._news = False
         self._agent.send(replace(report(self._state, self.loop.now()), told=self._told))
 
     def _report_on(self) -> None:

@@ -19,6 +19,7 @@ from shoal.engine.guard import ENGINE_PORT
 from shoal.engine.guard.exchange import Flows, FlowsWanted
 from shoal.engine.guard.loop import Loop, Timer
 from shoal.engine.guard.loss import Loss
+from shoal.engine.guard.sections import Again, Contents, Hearing, Saying, Section
 from shoal.ownership.events import Heartbeat, PeerMessage, Resign
 from shoal.wire.desired import Peer
 
@@ -40,6 +41,8 @@ RECEIVE_BYTES = 4 * 1024 * 1024
 """Room for the flows of several engines at once."""
 
 Message = PeerMessage | FlowsWanted | Flows
+Sent = Message | Section | Contents | Again
+"""What datagrams carry: a long heartbeat goes as its contents and sections."""
 
 
 class PeerNetwork:
@@ -72,9 +75,12 @@ class PeerNetwork:
         self._accepted: dict[socket.socket, str] = {}
         self._encoder = msgspec.msgpack.Encoder()
         self._encoded: tuple[Message | None, bytes] = (None, b"")
+        self._saying = Saying()
+        self._hearing: dict[str, Hearing] = {}
+        """By address."""
         self._decoded: dict[str, tuple[bytes, Message]] = {}
-        """By address, what came last: heartbeats repeat themselves, and one of a thousand VIPs is long."""
-        self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+        """By address, what came last: heartbeats repeat themselves."""
+        self._decoder: msgspec.msgpack.Decoder[Sent] = msgspec.msgpack.Decoder(Sent)
         self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._datagrams.setblocking(False)
         self._datagrams.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES)
@@ -101,9 +107,9 @@ class PeerNetwork:
         self.connect()
 
     def send(self, message: Message, to: str = "") -> None:
-        self._sent += not to  # what goes to one peer is no gap to the others
         if self._encoded[0] is not message:
-            self._encoded = (message, self._encoder.encode(message))
+            self._encoded = (message, self._encode(message))
+        self._sent += not to  # what goes to one peer is no gap to the others
         data = self._signed(NUMBER.pack(0 if to else self._sent) + self._encoded[1])
         if len(data) > DATAGRAM_BYTES_MAX:
             log.error("a message of %d bytes is too long for a datagram", len(data))
@@ -121,6 +127,23 @@ class PeerNetwork:
                     session.send(LENGTH.pack(len(data)) + data)
                 except OSError as error:
                     log.info("session with %s: %s", peer, error)
+
+    def _encode(self, message: Message) -> bytes:
+        """As it goes out each time. The new sections of a long heartbeat go before it, once, and uncounted."""
+        if not isinstance(message, Heartbeat):
+            return self._encoder.encode(message)
+        said, fresh = self._saying.say(message)
+        for _, address in self._addresses() if fresh else ():
+            for section in fresh:
+                self._put(section, address)
+        return self._encoder.encode(said)
+
+    def _put(self, message: Section | Again, address: str) -> None:
+        try:
+            data = self._signed(NUMBER.pack(0) + self._encoder.encode(message))
+            self._datagrams.sendto(data, (address, ENGINE_PORT))
+        except OSError as error:  # it asks again
+            log.debug("to %s: %s", address, error)
 
     def _addresses(self) -> list[tuple[str, str]]:
         if self._strangers:
@@ -153,24 +176,45 @@ class PeerNetwork:
             return
         content = body[NUMBER.size :]
         last = self._decoded.get(address)
-        if last is not None and last[0] == content:
-            message = last[1]
-        else:
-            try:
-                message = self._decoder.decode(content)
-            except msgspec.MsgspecError as error:
-                log.warning("nonsense from %s: %s", address, error)
+        try:
+            sent: Sent = last[1] if last is not None and last[0] == content else self._decoder.decode(content)
+            known = sent.engine in self._peers
+            if sent.engine == self._engine or (known and self._by_address.get(address) != sent.engine):
                 return
-            if isinstance(message, Heartbeat) and (last is not None or len(self._decoded) < STRANGERS_MAX):
-                self._decoded[address] = (content, message)
-        known = message.engine in self._peers
-        if message.engine == self._engine or (known and self._by_address.get(address) != message.engine):
+            if not known and (sent.engine in self._strangers or len(self._strangers) < STRANGERS_MAX):
+                self._strangers[sent.engine] = (address, self._loop.now())
+            message = self._whole(sent, address)
+        except msgspec.MsgspecError as error:
+            log.warning("nonsense from %s: %s", address, error)
             return
-        if not known and (message.engine in self._strangers or len(self._strangers) < STRANGERS_MAX):
-            self._strangers[message.engine] = (address, self._loop.now())
-        self._on_message(message)
         if counts and known:
-            self._count(message.engine, NUMBER.unpack_from(body)[0])
+            self._count(sent.engine, NUMBER.unpack_from(body)[0])
+        if message is None:
+            return
+        repeats = isinstance(message, Heartbeat) and not isinstance(sent, Section)
+        if repeats and (last is not None or len(self._decoded) < STRANGERS_MAX):
+            self._decoded[address] = (content, message)
+        self._on_message(message)
+
+    def _whole(self, sent: Sent, address: str) -> Message | None:
+        """None for a piece of a heartbeat that is not complete yet; what it lacks is asked for."""
+        match sent:
+            case Again():
+                for section in self._saying.again(sent, self._engine):
+                    self._put(section, address)
+                return None
+            case Section() | Contents():
+                if address not in self._hearing and len(self._hearing) >= STRANGERS_MAX:
+                    return None
+                hearing = self._hearing.setdefault(address, Hearing())
+                if isinstance(sent, Section):
+                    return hearing.section(sent)
+                message, lacking = hearing.contents(sent)
+                if lacking:
+                    self._put(Again(self._engine, lacking), address)
+                return message
+            case _:
+                return sent
 
     def _count(self, engine: str, number: int) -> None:
         """``number`` 0 was meant for this engine alone and is not counted."""
