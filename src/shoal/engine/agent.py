@@ -37,6 +37,8 @@ log = logging.getLogger("shoal.agent")
 
 APPLY_INTERVAL_S = 0.5
 """A burst's first change is applied at once, the reloads after it at least this far apart."""
+RELOADING_SHARE_MAX = 0.5
+"""Of the time, where a reload takes long: an engine has something else to do, too."""
 FAILURE_RETRY_S = 1.0
 MEASURE_INTERVAL_S = 0.5
 SOCKET_FOLDER_CHARACTERS_MAX = 75
@@ -152,7 +154,8 @@ class Agent:
         draining = [vip.id for vip in vips if self.config.id in vip.draining]
         result = await self._control.apply(self._parts.services(), self._parts.certificates(), draining)
         if result.how == "reload":
-            self._due_at = began + APPLY_INTERVAL_S
+            took = time.monotonic() - began
+            self._due_at = began + max(APPLY_INTERVAL_S, took / RELOADING_SHARE_MAX)
         if settings is not None:  # only now: what the guard claims must be served
             await self._guard.want(Desired.of(settings, vips))
         self._applied = root

@@ -141,7 +141,12 @@ class Process:
                 cwd="/",
             )
         self.master, self.worker = self._child.pid, 0
-        await self._confirm(0, logged)
+        try:
+            await self._confirm(0, logged)
+        except Broken:
+            self._child.kill()  # it may be on its way out: the next start must not meet it
+            await asyncio.to_thread(self._child.wait)
+            raise
         self._confirmed(config)
         self.begun.set()
 
