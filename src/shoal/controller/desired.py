@@ -26,8 +26,11 @@ class Documents(Protocol):
 
 
 class Encoded(msgspec.Struct, frozen=True):
+    """A part as it is sent. ``vip``: the part itself, of a VIP."""
+
     hash: str
     data: bytes
+    vip: wire.Vip | None = None
 
 
 EngineParts = dict[str, Encoded]
@@ -35,7 +38,7 @@ EngineParts = dict[str, Encoded]
 
 def encoded(part: wire.Part) -> Encoded:
     data = wire.encode_part(part)
-    return Encoded(wire.digest(data), data)
+    return Encoded(wire.digest(data), data, part if isinstance(part, wire.Vip) else None)
 
 
 class VipIntent(msgspec.Struct, frozen=True, kw_only=True):
