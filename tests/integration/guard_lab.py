@@ -170,7 +170,9 @@ class LabEngine:
 
     def tell(self, desired: Desired) -> None:
         assert self._socket is not None
+        self._socket.setblocking(True)
         self._socket.sendall(msgspec.json.encode(desired) + b"\n")
+        self._socket.setblocking(False)
 
     def read(self) -> None:
         assert self._socket is not None

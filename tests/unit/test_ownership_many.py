@@ -87,6 +87,38 @@ def test_a_takeover_of_all_at_once() -> None:
     assert engine.state.slots_used == 0
 
 
+def test_all_resigned_at_once_are_taken_in_one_step() -> None:
+    engine = Engine()
+    engine.hear_owner()
+    engine.effects.clear()
+    resigned = (on.Resign("se-a", id, Claim(1, 0, 1), "se-b") for id in engine.state.vips)
+    engine.feed(on.Together(tuple(map(on.Heard, resigned))))
+    engine.run(0.05)
+    assert engine.held() == MANY
+    assert sum(isinstance(effect, on.TakeVip) for effect in engine.effects) == MANY
+
+
+def test_answers_that_came_together_count_each() -> None:
+    engine = Engine()
+    engine.hear_owner()
+    engine.feed(on.Session("se-a", False))
+    engine.now += 0.005
+    answering = [view.vip.addresses[0] for view in engine.state.vips.values()][: MANY // 2]
+    engine.feed(on.Together(tuple(on.ArpAnswered(address, "02:00:00:00:00:01") for address in answering)))
+    engine.run(0.025)
+    assert engine.held() == MANY - MANY // 2
+
+
+def test_repeated_heartbeats_that_came_together_change_nothing() -> None:
+    engine = Engine()
+    engine.hear_owner()
+    said = engine.state.peers["se-a"].said
+    before, engine.now = engine.state.vips, engine.now + 0.05
+    engine.feed(on.Together((on.Heard(on.Heartbeat("se-a", "owner", True, said)),) * 2))
+    assert engine.state.vips is before
+    assert engine.state.peers["se-a"].heard_at == engine.now
+
+
 def test_a_plan_repeated_changes_nothing_and_one_that_differs_does() -> None:
     engine = Engine()
     before = dict(engine.state.vips)

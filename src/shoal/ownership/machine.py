@@ -41,6 +41,7 @@ from shoal.ownership.events import (
     TakeVip,
     Tell,
     Tick,
+    Together,
     Told,
 )
 from shoal.ownership.state import NEVER, PeerView, State, VipView
@@ -50,9 +51,13 @@ from shoal.wire.messages import Claim, Ownership
 
 def step(state: State, event: Event, now: float) -> tuple[State, list[Effect]]:
     """The next state, and what to do, in order. ``now``: monotonic seconds, never going back."""
+    if isinstance(event, Together):
+        while event.events and isinstance(first := event.events[0], Heard) and _is_old_news(state, first.message, now):
+            state, event = _still_alive(state, first.message, now), Together(event.events[1:])
+        if not event.events:
+            return state, []
     if isinstance(event, Heard) and _is_old_news(state, event.message, now):
-        peer = replace(state.peers[event.message.engine], heard_at=now)
-        return replace(state, stepped_at=now, peers={**state.peers, peer.id: peer}), []
+        return _still_alive(state, event.message, now), []
     if isinstance(event, Tick) and _is_calm(state, now):
         return _beaten(state, now)
     turn = _Turn(state, now)
@@ -74,6 +79,11 @@ def _is_old_news(state: State, message: PeerMessage, now: float) -> bool:
         and known.alive(state, peer.id, now)
         and (peer.incarnation, peer.able, peer.said) == (message.incarnation, message.able, message.entries)
     )
+
+
+def _still_alive(state: State, message: PeerMessage, now: float) -> State:
+    peer = replace(state.peers[message.engine], heard_at=now)
+    return replace(state, stepped_at=now, peers={**state.peers, peer.id: peer})
 
 
 def _is_calm(state: State, now: float) -> bool:
@@ -150,7 +160,12 @@ class _Turn:
                 if event.peer in self.state.peers:
                     self.state.peers[event.peer] = replace(self.state.peers[event.peer], misses=event.misses)
             case ArpAnswered():
-                self.on_answer(event.address)
+                self.on_answers(frozenset([event.address]))
+            case Together():
+                self.on_answers(frozenset(e.address for e in event.events if isinstance(e, ArpAnswered)))
+                for each in event.events:
+                    if isinstance(each, Heard):
+                        self.on_heard(each.message)
             case Haproxy():
                 self.say |= event.up != self.state.haproxy
                 self.set(haproxy=event.up)
@@ -247,11 +262,11 @@ class _Turn:
         self.state.peers[peer.id] = peer
         self.say |= event.up
 
-    def on_answer(self, address: str) -> None:
-        if address == self.state.gateway:
+    def on_answers(self, addresses: frozenset[str]) -> None:
+        if self.state.gateway in addresses:
             self.set(gateway_answered_at=self.now)
         for view in tuple(self.state.vips.values()):
-            if view.mode is Mode.WANT and address in view.vip.addresses:
+            if view.mode is Mode.WANT and not addresses.isdisjoint(view.vip.addresses):
                 self.put(view, answered_at=self.now)
 
     def on_link(self, up: bool) -> None:

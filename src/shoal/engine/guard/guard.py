@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -137,11 +137,16 @@ class Guard:
                 self._timer.cancel()
             self._timer = self.loop.at(wake, self._tick)
 
-    def _hear(self, message: Message) -> None:
-        if isinstance(message, FlowsWanted | Flows):
-            self._exchange.hear(message)
-        else:
-            self.feed(on.Heard(message))
+    def feed_all(self, events: Sequence[on.Heard | on.ArpAnswered]) -> None:
+        """What was read at once."""
+        if events:
+            self.feed(events[0] if len(events) == 1 else on.Together(tuple(events)))
+
+    def _hear(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            if isinstance(message, FlowsWanted | Flows):
+                self._exchange.hear(message)
+        self.feed_all([on.Heard(m) for m in messages if not isinstance(m, FlowsWanted | Flows)])
 
     def _tick(self) -> None:
         self._timer = None
@@ -153,8 +158,7 @@ class Guard:
         self._report()
 
     def _on_arp(self) -> None:
-        for address, mac in self._arp.answers():
-            self.feed(on.ArpAnswered(address, mac.hex(":")))
+        self.feed_all([on.ArpAnswered(address, mac.hex(":")) for address, mac in self._arp.answers()])
 
     def _on_link(self) -> None:
         for up in self._link.news():

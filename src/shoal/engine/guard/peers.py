@@ -11,7 +11,7 @@ import hmac
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -37,6 +37,8 @@ SIGNATURE_BYTES = 16
 STRANGER_S = 2.0
 """A stranger that says nothing for so long is forgotten."""
 STRANGERS_MAX = 64
+READ_BYTES = 256 * 1024
+"""Of a session at once: what a thousand resigned VIPs are."""
 RECEIVE_BYTES = 4 * 1024 * 1024
 """Room for the flows of several engines at once."""
 
@@ -46,7 +48,7 @@ Sent = Message | Section | Contents | Again
 
 
 class PeerNetwork:
-    """``on_message(message)``, ``on_session(peer id, up)`` and ``on_loss(peer id, misses)`` are called on the loop.
+    """``on_messages(messages that were read at once)``, ``on_session(peer id, up)`` and ``on_loss(peer id, misses)`` are called on the loop.
 
     The lower id connects. ``misses``: how many of its heartbeats in a row must be missing to mean something.
     """
@@ -56,12 +58,12 @@ class PeerNetwork:
         loop: Loop,
         engine: str,
         address: str,
-        on_message: Callable[[Message], None],
+        on_messages: Callable[[Sequence[Message]], None],
         on_session: Callable[[str, bool], None],
         on_loss: Callable[[str, int], None],
     ) -> None:
         self._loop, self._engine, self._address = loop, engine, address
-        self._on_message, self._on_session, self._on_loss = on_message, on_session, on_loss
+        self._on_messages, self._on_session, self._on_loss = on_messages, on_session, on_loss
         self._peers: dict[str, Peer] = {}
         self._by_address: dict[str, str] = {}
         self._strangers: dict[str, tuple[str, float]] = {}
@@ -158,43 +160,45 @@ class PeerNetwork:
     # --- datagrams ---
 
     def _receive(self) -> None:
+        messages: list[Message] = []
         while True:
             try:
                 data, (address, _) = self._datagrams.recvfrom(DATAGRAM_BYTES_MAX)
             except BlockingIOError:
-                return
+                break
             except OSError as error:  # an ICMP answer to something sent
                 log.debug("datagrams: %s", error)
                 continue
-            self._take(data, address, counts=True)
+            messages += self._take(data, address, counts=True)
+        self._on_messages(messages)
 
-    def _take(self, data: bytes, address: str, *, counts: bool = False) -> None:
-        """``counts``: gaps in its numbers are datagrams that were lost."""
+    def _take(self, data: bytes, address: str, *, counts: bool = False) -> tuple[Message, ...]:
+        """The message it is, or completes. ``counts``: gaps in its numbers are datagrams that were lost."""
         body = data[SIGNATURE_BYTES:]
         if not hmac.compare_digest(self._signed(body), data):
             log.debug("%s: not signed by this group", address)
-            return
+            return ()
         content = body[NUMBER.size :]
         last = self._decoded.get(address)
         try:
             sent: Sent = last[1] if last is not None and last[0] == content else self._decoder.decode(content)
             known = sent.engine in self._peers
             if sent.engine == self._engine or (known and self._by_address.get(address) != sent.engine):
-                return
+                return ()
             if not known and (sent.engine in self._strangers or len(self._strangers) < STRANGERS_MAX):
                 self._strangers[sent.engine] = (address, self._loop.now())
             message = self._whole(sent, address)
         except msgspec.MsgspecError as error:
             log.warning("nonsense from %s: %s", address, error)
-            return
+            return ()
         if counts and known:
             self._count(sent.engine, NUMBER.unpack_from(body)[0])
         if message is None:
-            return
+            return ()
         repeats = isinstance(message, Heartbeat) and not isinstance(sent, Section)
         if repeats and (last is not None or len(self._decoded) < STRANGERS_MAX):
             self._decoded[address] = (content, message)
-        self._on_message(message)
+        return (message,)
 
     def _whole(self, sent: Sent, address: str) -> Message | None:
         """None for a piece of a heartbeat that is not complete yet; what it lacks is asked for."""
@@ -304,7 +308,7 @@ class PeerNetwork:
 
     def _read(self, connection: socket.socket) -> None:
         try:
-            data = connection.recv(4096)
+            data = connection.recv(READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -314,14 +318,15 @@ class PeerNetwork:
             return
         data = self._buffers[connection] + data
         address = connection.getpeername()[0]
+        messages: list[Message] = []
         while len(data) >= LENGTH.size:
             (size,) = LENGTH.unpack_from(data)
             if len(data) < LENGTH.size + size:
                 break
-            self._take(data[LENGTH.size : LENGTH.size + size], address)
+            messages += self._take(data[LENGTH.size : LENGTH.size + size], address)
             data = data[LENGTH.size + size :]
-        if connection in self._buffers:
-            self._buffers[connection] = data
+        self._buffers[connection] = data
+        self._on_messages(messages)
 
     def _end(self, connection: socket.socket) -> None:
         self._close(connection)
