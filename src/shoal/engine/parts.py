@@ -50,9 +50,9 @@ class Parts:
 
     def accept(self, manifest: Manifest) -> None:
         """Make the manifest the desired state. All its parts must be here."""
-        parts = {p.id: self._find(p.id, p.hash) for p in manifest.parts}
-        hashes = {p.id: p.hash for p in manifest.parts}
-        self._take(manifest.root, {id: data for id, data in parts.items() if data is not None}, hashes)
+        found = ((p, self._find(p.id, p.hash)) for p in manifest.parts)
+        parts = {p: data for p, data in found if data is not None}
+        self._take(manifest.root, {p.id: data for p, data in parts.items()}, {p.id: p.hash for p in parts})
         self._pool.clear()
         self._save()
 
