@@ -236,6 +236,7 @@ class Guard:
                 self._lease.drop()
             case on.Send():
                 self._peers.send(effect.message, effect.to)
+                self._haproxy.awake()
             case on.ArpProbe():
                 for address in effect.addresses:
                     self._arp.probe(address)
