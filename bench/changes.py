@@ -25,8 +25,8 @@ NEW_SERVICE_LIMITS_MS = {100: 300, 1000: 1000}
 APPLIED = re.compile(r" applied \S+ by (\w+) in")
 WAYS = ("start", "reload", "certificate", "runtime", "map", "none")
 """The costliest first: a change may be followed by smaller ones. "none": HAProxy had nothing to do, the guard had."""
-REST_S = 0.8
-"""Longer than the engine's window for bursts."""
+REST_S = 1.5
+"""Longer than the engine's window for bursts, which is twice what a reload of a thousand services takes."""
 SEEN_WITHIN_S = 10.0
 SAME_IN_A_ROW = 4
 """Two servers that take turns never answer so often in a row."""
@@ -251,11 +251,12 @@ class Play:
                 wanted = services - 2 - self.made - self.options.repeat  # the new ones are of the number, too
                 await self.stage.fill(range(self.filled, wanted), pair, self.group)
                 self.filled = max(self.filled, wanted)
-                found[f"services_{services}"] = await self.classes(services)
+                filled = {"fill_s": round(self.stage.fill_s, 1)}
+                found[f"services_{services}"] = filled | await self.classes(services)
             except (TimeoutError, ShoalError) as error:
                 found[f"services_{services}"] = {"failed": f"{type(error).__name__}: {error}"[:300]}
                 break
-        return found
+        return found | {"missed": figures.missed(found)}
 
     async def classes(self, services: int) -> dict[str, object]:
         taken: dict[str, list[tuple[float, str]]] = {}

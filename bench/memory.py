@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from bench.rig import contestants, pem, processes
+from bench.rig import contestants, figures, pem, processes
 from bench.rig.stage import SERVICES_MAX, Stage, play
 
 from shoal.errors import NotReady, ShoalError
@@ -96,13 +96,14 @@ class Play:
                 self.filled = max(self.filled, services - 1)
                 await asyncio.sleep(SETTLE_S)
                 found[f"services_{services}"] = {
+                    "fill_s": round(self.stage.fill_s, 1),
                     "owner": await self.engine_figures(self.engine, services),
                     "armed": await self.engine_figures(self.other, services),
                 }
             except (TimeoutError, ShoalError) as error:
                 found[f"services_{services}"] = {"failed": f"{type(error).__name__}: {error}"[:200]}
                 break
-        return found
+        return found | {"missed": figures.missed(found)}
 
     async def engine_figures(self, engine: str, services: int) -> dict[str, object]:
         master, worker = await self.stage.haproxy_of(engine)
@@ -128,8 +129,10 @@ class Play:
             percent = 100 * (processes.cpu_s(pids) - before[kind]) / elapsed
             found[f"{kind}_idle_percent"] = round(percent, 2)
             if kind != "haproxy":
+                found[f"{kind}_idle_percent_limit"] = IDLE_PERCENT_LIMIT
                 found[f"{kind}_mb"] = round(sum(map(processes.rss_mb, pids)), 1)
-        return found | {"idle_percent_limit": IDLE_PERCENT_LIMIT, "process_mb_limit": PROCESS_MB_LIMIT}
+                found[f"{kind}_mb_limit"] = PROCESS_MB_LIMIT
+        return found
 
     async def together(self, engine: str) -> float:
         """Right after a reload: master, old and new worker."""

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Stage:
         self.bench, self.folder, self.api = bench, folder, api
         self.lab = Lab(bench.options.data_dir)
         self._children: list[subprocess.Popen[bytes]] = []
+        self.fill_s = 0.0
 
     def start(self, node: str, *command: str) -> int:
         """Run a command in a node until the end; returns its pid."""
@@ -83,7 +85,8 @@ class Stage:
 
     async def fill(self, numbers: range, servers: list[tuple[str, int]], group: str) -> list[Document]:
         """Virtual services ``fill<number>``, a few at a time, until the last of them is placed and armed. Raises
-        TimeoutError after `FILL_WITHIN_S`."""
+        TimeoutError after `FILL_WITHIN_S`. `fill_s` says how long it took."""
+        began = time.monotonic()
         made: list[Document] = []
         left = iter(numbers)
 
@@ -99,6 +102,7 @@ class Stage:
             raise NotReady(f"Only {len(made)} of {len(numbers)} services: {several.exceptions[0]!r}") from several
         for service in made[-AT_ONCE:]:
             await self.settled(service)
+        self.fill_s = time.monotonic() - began
         return made
 
     async def settled(self, service: Document, engines: int = 1) -> Document:

@@ -171,7 +171,9 @@ class LabEngine:
 
     def tell(self, message: Desired | Shares) -> None:
         assert self._socket is not None
+        self._socket.setblocking(True)
         self._socket.sendall(msgspec.json.encode(message) + b"\n")
+        self._socket.setblocking(False)
 
     def read(self) -> None:
         assert self._socket is not None

@@ -124,6 +124,14 @@ async def test_a_bad_part_is_set_aside_and_the_others_are_served(lab: Lab) -> No
     assert problems["service/two"] == f"{VIP}:80 is already served by virtual service 'one'."
     await lab.controller.hear(messages.Ownership, lambda m: m.owner)
     assert await lab.names() == {"a", "b"}
+    # and when HAProxy runs already
+    worse = service("worse", certificates=("gone",), listeners=(Listener(port=84, port_end=84, tls=True),))
+    applied = await lab.controller.push(settings(), vip(), service(), worse, bad, service("more", port=83))
+    assert applied.how == "reload"
+    assert {p.part for p in applied.problems} == {"service/bad", "service/worse"}
+    assert "certificates/gone.pem" in {p.part: p.why for p in applied.problems}["service/worse"]
+    assert await lab.names() == {"a", "b"}
+    assert (await lab.controller.push(settings(), vip(), service())).how == "reload"
 
 
 async def test_reloads_under_load_drop_no_new_connection(lab: Lab) -> None:

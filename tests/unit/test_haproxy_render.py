@@ -276,7 +276,7 @@ def test_states_are_carried_over_as_far_as_they_are_still_true() -> None:
     text = STATE.replace("be_virtualservice-1", "be_s")
 
     def rows(after: Service, *draining: str) -> list[str]:
-        out = carry.carried(text, before, {"s": after}, {("s", name) for name in draining})
+        out = carry.carried(text, carry.kept(before, {"s": after}, {("s", name) for name in draining}))
         return [" ".join(line.split()[3:7]) for line in out.splitlines()[2:]]
 
     assert rows(same) == ["10.0.0.1:80 10.0.0.1 0 0", "10.0.0.2:80 10.0.0.2 2 0"]
@@ -284,7 +284,7 @@ def test_states_are_carried_over_as_far_as_they_are_still_true() -> None:
     assert rows(change(same, servers=(A, off)), B.name) == ["10.0.0.1:80 10.0.0.1 0 0", "10.0.0.2:80 10.0.0.2 2 12"]
     assert rows(change(same, servers=(msgspec.structs.replace(A, port=81), B))) == ["10.0.0.2:80 10.0.0.2 2 0"]
     assert rows(change(same, monitors=())) == []
-    assert carry.carried("nonsense", before, before, ()) == carry.EMPTY
+    assert carry.carried("nonsense", carry.kept(before, before, ())) == carry.EMPTY
 
 
 # --- what HAProxy says ---

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from shoal.wire import desired as wire
 from shoal.wire import messages
 
 from .desired import EngineParts
@@ -27,11 +26,7 @@ class Root(msgspec.Struct, frozen=True):
 
 
 def root_of(parts: EngineParts) -> Root:
-    vips = [
-        vip
-        for id, part in parts.items()
-        if id.startswith("vip/") and isinstance(vip := wire.decode_part(part.data), wire.Vip)
-    ]
+    vips = [part.vip for part in parts.values() if part.vip is not None]
     return Root(
         lists={vip.id: vip.list_version for vip in vips},
         hashes={id: part.hash for id, part in parts.items()},

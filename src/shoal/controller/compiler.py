@@ -37,6 +37,16 @@ class GroupState(msgspec.Struct, kw_only=True):
     intents: dict[str, VipIntent]
 
 
+class CompiledVip(msgspec.Struct, frozen=True):
+    """A VIP's part, and all that it was made of."""
+
+    record: VipRecord
+    address: str
+    slots: int
+    armed: bool
+    part: Encoded | None
+
+
 class Used:
     """Documents that notes which of them were asked for."""
 
@@ -70,6 +80,8 @@ class Compiler:
         self._heartbeat_key = heartbeat_key
         self._gateway = gateway
         self._groups: dict[str, GroupState] = {}
+        self._vips: dict[str, dict[str, CompiledVip]] = {}
+        """By group, then by VIP."""
         self._services: dict[str, Encoded] = {}
         self._users: dict[tuple[str, str], dict[str, None]] = {}
         """(type, uuid) of a document -> the services compiled with it."""
@@ -86,10 +98,14 @@ class Compiler:
                 self._services.pop(service, None)
 
     def update(self, group: views.ServiceEngineGroup, intents: Iterable[VipIntent]) -> None:
-        self._groups[group.uuid] = GroupState(group=group, intents={intent.id: intent for intent in intents})
+        state = self._groups[group.uuid] = GroupState(group=group, intents={intent.id: intent for intent in intents})
+        compiled = self._vips.get(group.uuid, {})
+        if len(compiled) > len(state.intents):
+            self._vips[group.uuid] = {id: vip for id, vip in compiled.items() if id in state.intents}
 
     def forget(self, group: str) -> None:
         self._groups.pop(group, None)
+        self._vips.pop(group, None)
 
     def intent(self, group: str, vip: str) -> VipIntent | None:
         state = self._groups.get(group)
@@ -115,10 +131,10 @@ class Compiler:
         return all(self._fleet.acknowledged(e, record.id) >= record.list_version for e in record.succession)
 
     def _add_vip(self, parts: EngineParts, intent: VipIntent, record: VipRecord) -> None:
-        part = vip_part(intent, record, armed=self.armed(record))
+        part = self._vip(intent, record)
         if part is None:
             return
-        parts[f"vip/{intent.id}"] = encoded(part)
+        parts[f"vip/{intent.id}"] = part
         for service in intent.enabled:
             parts[f"service/{service.uuid}"] = self._service(service, intent)
             for reference in service.ssl_key_and_certificate_refs:
@@ -126,6 +142,17 @@ class Compiler:
                 certificate = self._certificate(uuid)
                 if certificate is not None:
                     parts[f"certificate/{uuid}"] = certificate
+
+    def _vip(self, intent: VipIntent, record: VipRecord) -> Encoded | None:
+        armed, slots = self.armed(record), len(intent.enabled)
+        compiled = self._vips.setdefault(record.group, {})
+        known = compiled.get(record.id)
+        same = known is not None and known.record is record and known.armed == armed
+        if known is None or not same or (known.address, known.slots) != (intent.address, slots):
+            part = vip_part(intent, record, armed=armed)
+            known = CompiledVip(record, intent.address, slots, armed, encoded(part) if part is not None else None)
+            compiled[record.id] = known
+        return known.part
 
     def _service(self, service: views.VirtualService, intent: VipIntent) -> Encoded:
         known = self._services.get(service.uuid)

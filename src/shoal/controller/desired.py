@@ -22,8 +22,11 @@ SECONDS_PER_MINUTE = 60
 
 
 class Encoded(msgspec.Struct, frozen=True):
+    """A part as it is sent. ``vip``: the part itself, of a VIP."""
+
     hash: str
     data: bytes
+    vip: wire.Vip | None = None
 
 
 EngineParts = dict[str, Encoded]
@@ -31,7 +34,7 @@ EngineParts = dict[str, Encoded]
 
 def encoded(part: wire.Part) -> Encoded:
     data = wire.encode_part(part)
-    return Encoded(wire.digest(data), data)
+    return Encoded(wire.digest(data), data, part if isinstance(part, wire.Vip) else None)
 
 
 class VipIntent(msgspec.Struct, frozen=True, kw_only=True):

@@ -61,6 +61,8 @@ CONFIGURED_TYPES = (
     "sslprofile",
 )
 """What only an engine's configuration is made from: no plan depends on it."""
+USED_TYPES = ("vsvip", *CONFIGURED_TYPES)
+"""What matters only through what refers to it."""
 
 
 class Reconciler:
@@ -95,6 +97,8 @@ class Reconciler:
         """Groups whose engines may have to run something else, while the plan stands."""
         self._vips: dict[str, list[VipIntent]] | None = None
         """By group; None = to be made anew."""
+        self._services = views.Views(views.VirtualService)
+        self._vsvips = views.Views(views.VsVip)
         self._wake: dict[str, float] = {}
         self._wanted = asyncio.Event()
         self._raised: dict[str, frozenset[PlanEvent]] = {}
@@ -115,13 +119,15 @@ class Reconciler:
 
     def on_document(self, type: str, uuid: str, document: Mapping[str, object] | None) -> None:
         """A change of intent (the view's callback)."""
+        if type in PLANNED_TYPES or type in CONFIGURED_TYPES:
+            self._compiler.changed(type, uuid)
+        if type in USED_TYPES and not self._view.referrers(uuid):
+            return  # most objects are made before what refers to them, and then that is the change
         if type in VIP_TYPES:
             self._vips = None
         if type in PLANNED_TYPES:
-            self._compiler.changed(type, uuid)
             self.mark_all()
         elif type in CONFIGURED_TYPES:
-            self._compiler.changed(type, uuid)
             self._stale.update(dict.fromkeys(self.plans))
             self._wanted.set()
 
@@ -230,8 +236,8 @@ class Reconciler:
 
     def _intents(self) -> dict[str, list[VipIntent]]:
         if self._vips is None:
-            vsvips = {document["uuid"]: document for document in self._view.all("vsvip")}
-            self._vips = snapshots.vips_by_group(self._view.all("virtualservice"), vsvips)
+            services = self._services.of(self._view.all("virtualservice"))
+            self._vips = snapshots.vips_by_group(services, self._vsvips.of(self._view.all("vsvip")))
         return self._vips
 
     def present(self, group: str) -> Snapshot | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import msgspec
 
 from shoal.objects import views
-from shoal.objects.views import uuid_of, view
+from shoal.objects.views import uuid_of
 from shoal.placement.model import (
     Engine,
     EngineState,
@@ -33,18 +32,18 @@ def vip_id(vsvip: str, vip: str) -> str:
 
 
 def vips_by_group(
-    services: Iterable[Mapping[str, Any]], vsvips: Mapping[str, Mapping[str, Any]]
+    services: Iterable[views.VirtualService], vsvips: Iterable[views.VsVip]
 ) -> dict[str, list[VipIntent]]:
     """All VIPs in use, by group uuid, each with the virtual services that share it, in order of creation."""
+    known = {vsvip.uuid: vsvip for vsvip in vsvips}
     found: dict[tuple[str, str], list[views.VirtualService]] = {}
-    for document in services:
-        service = view(document, views.VirtualService)
+    for service in services:
         found.setdefault((uuid_of(service.se_group_ref), uuid_of(service.vsvip_ref)), []).append(service)
     groups: dict[str, list[VipIntent]] = {}
     for order, ((group, vsvip), sharing) in enumerate(found.items()):
-        if vsvip not in vsvips:
+        if vsvip not in known:
             continue
-        for vip in view(vsvips[vsvip], views.VsVip).vip:
+        for vip in known[vsvip].vip:
             if vip.ip_address is None:
                 continue
             intent = VipIntent(

@@ -43,6 +43,8 @@ log = logging.getLogger("shoal.agent")
 
 APPLY_INTERVAL_S = 0.5
 """A burst's first change is applied at once, the reloads after it at least this far apart."""
+RELOADING_SHARE_MAX = 0.5
+"""Of the time, where a reload takes long: an engine has something else to do, too."""
 FAILURE_RETRY_S = 1.0
 MEASURE_INTERVAL_S = 0.5
 SOCKET_FOLDER_CHARACTERS_MAX = 75
@@ -180,7 +182,8 @@ class Agent:
         draining = [vip.id for vip in vips if self.config.id in vip.draining]
         result = await self._control.apply(services, self._parts.certificates(), draining)
         if result.how == "reload":
-            self._due_at = began + APPLY_INTERVAL_S
+            took = time.monotonic() - began
+            self._due_at = began + max(APPLY_INTERVAL_S, took / RELOADING_SHARE_MAX)
         await self._close(vips)
         carried = await self._datagrams.apply(self._control.services)
         if settings is not None:  # only now: what the guard claims must be served

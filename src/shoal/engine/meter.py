@@ -38,7 +38,7 @@ STARTED_BEFORE_S = 1.0
 
 
 class OldWorker(msgspec.Struct):
-    """A worker that finishes what it has, after a reload."""
+    """A worker that finishes what it has, after a reload. ``name`` is "" until it has been read."""
 
     name: str
     line: runtime.Line
@@ -97,7 +97,7 @@ class Meter:
         self._number += 1
         info = self._reading
         figures = {"open": info.number("CurrConns"), "idle_percent": info.number("Idle_pct")} if info else {}
-        workers = {self._process.worker, *(int(old.name.partition("@")[0]) for old in self._old)}
+        workers = {self._process.worker, *(int(old.name.partition("@")[0]) for old in self._old if old.name)}
         return wire.Counters(
             epoch=self._epoch,
             number=self._number,
@@ -113,28 +113,21 @@ class Meter:
 
     @contextlib.asynccontextmanager
     async def reloading(self) -> AsyncIterator[None]:
-        """Read the worker a last time on a line of its own, which goes on reaching it after the reload inside."""
+        """Keeps a line to the worker, which goes on reaching it after the reload inside: all it has done is read there
+        when the reload is over, and has not to wait for that."""
         async with self._reading_alone:
-            old = await self._last_line()
-            if old is not None:
-                self._old.append(old)
+            if self._tally.fresh:  # from here on it counts: see `_take`
+                await self._read()
+            try:
+                self._old.append(OldWorker("", await runtime.Line.open(self._socket), Table()))
+            except runtime.RuntimeFailure as error:
+                log.warning("what the old worker has done since its last reading is not counted: %s", error)
             if len(self._old) > OLD_LINES_MAX:
                 self._old.popleft().line.close()
             try:
                 yield
             finally:
                 self.wake()
-
-    async def _last_line(self) -> OldWorker | None:
-        try:
-            line = await runtime.Line.open(self._socket)
-            reading = await line.reading()
-        except runtime.RuntimeFailure as error:
-            log.warning("what the old worker finishes is not counted: %s", error)
-            return None
-        old = OldWorker(reading.worker, line, Table())
-        self._take(reading, old.table)
-        return old
 
     # --- reading ---
 
@@ -157,14 +150,15 @@ class Meter:
     async def _read_old(self) -> None:
         """What old workers have finished; those that have nothing left are let go."""
         for old in list(self._old):
-            done = old.name == self._worker  # its reload failed: it is no old worker
-            if not done:
-                try:
-                    reading = await old.line.reading()
+            try:
+                reading = await old.line.reading()
+                old.name = reading.worker
+                done = self._reading is not None and old.name == self._worker  # its reload failed: it is no old one
+                if not done:
                     self._take(reading, old.table)
                     done = reading.number("CurrConns") == 0 and reading.number("Stopping") == 1
-                except runtime.RuntimeFailure:
-                    done = True
+            except runtime.RuntimeFailure:
+                done = True
             if done:
                 old.line.close()
                 if old in self._old:

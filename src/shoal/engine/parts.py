@@ -34,7 +34,7 @@ class Parts:
         """The last state from disk; False when there is none (or it is unreadable, which counts as none)."""
         try:
             kept = msgspec.msgpack.decode(self._file.read_bytes(), type=Kept)
-            self._take(kept.root, kept.parts)
+            self._take(kept.root, kept.parts, {id: wire.digest(data) for id, data in kept.parts.items()})
         except (OSError, ValueError):
             return False
         return True
@@ -50,8 +50,9 @@ class Parts:
 
     def accept(self, manifest: Manifest) -> None:
         """Make the manifest the desired state. All its parts must be here."""
-        parts = {p.id: self._find(p.id, p.hash) for p in manifest.parts}
-        self._take(manifest.root, {id: data for id, data in parts.items() if data is not None})
+        found = ((p, self._find(p.id, p.hash)) for p in manifest.parts)
+        parts = {p: data for p, data in found if data is not None}
+        self._take(manifest.root, {p.id: data for p, data in parts.items()}, {p.id: p.hash for p in parts})
         self._pool.clear()
         self._save()
 
@@ -60,8 +61,7 @@ class Parts:
             return self._data[id]
         return self._pool.get(f"{id}@{digest}")
 
-    def _take(self, root: str, parts: dict[str, bytes]) -> None:
-        hashes = {id: wire.digest(data) for id, data in parts.items()}
+    def _take(self, root: str, parts: dict[str, bytes], hashes: dict[str, str]) -> None:
         decoded: dict[str, Part] = {}
         problems: dict[str, str] = {}
         for id, data in parts.items():

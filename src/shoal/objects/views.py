@@ -5,8 +5,8 @@ Fields not named here are kept and echoed by the API, and have no effect; ``acts
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -225,6 +225,23 @@ _View = TypeVar("_View", bound=msgspec.Struct)
 def view(document: Mapping[str, Any], kind: type[_View]) -> _View:
     """The typed view ``kind`` of a stored document. Unknown members are passed over."""
     return msgspec.convert(document, kind)
+
+
+class Views(Generic[_View]):
+    """The typed views of all documents of one type, made anew only of those that have been replaced: documents in the
+    controller's view are never changed in place."""
+
+    def __init__(self, kind: type[_View]) -> None:
+        self._kind = kind
+        self._known: dict[str, tuple[Mapping[str, Any], _View]] = {}
+
+    def of(self, documents: Iterable[Mapping[str, Any]]) -> list[_View]:
+        before, self._known = self._known, {}
+        for document in documents:
+            known = before.get(document["uuid"])
+            same = known is not None and known[0] is document
+            self._known[document["uuid"]] = known if known and same else (document, view(document, self._kind))
+        return [typed for _, typed in self._known.values()]
 
 
 def uuid_of(reference: str) -> str:

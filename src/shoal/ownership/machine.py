@@ -41,6 +41,7 @@ from shoal.ownership.events import (
     TakeVip,
     Tell,
     Tick,
+    Together,
     Told,
 )
 from shoal.ownership.state import NEVER, PeerView, State, VipView
@@ -50,9 +51,13 @@ from shoal.wire.messages import Claim, Ownership
 
 def step(state: State, event: Event, now: float) -> tuple[State, list[Effect]]:
     """The next state, and what to do, in order. ``now``: monotonic seconds, never going back."""
+    if isinstance(event, Together):
+        while event.events and isinstance(first := event.events[0], Heard) and _is_old_news(state, first.message, now):
+            state, event = _still_alive(state, first.message, now), Together(event.events[1:])
+        if not event.events:
+            return state, []
     if isinstance(event, Heard) and _is_old_news(state, event.message, now):
-        peer = replace(state.peers[event.message.engine], heard_at=now)
-        return replace(state, stepped_at=now, peers={**state.peers, peer.id: peer}), []
+        return _still_alive(state, event.message, now), []
     if isinstance(event, Tick) and _is_calm(state, now):
         return _beaten(state, now)
     turn = _Turn(state, now)
@@ -74,6 +79,11 @@ def _is_old_news(state: State, message: PeerMessage, now: float) -> bool:
         and known.alive(state, peer.id, now)
         and (peer.incarnation, peer.able, peer.said) == (message.incarnation, message.able, message.entries)
     )
+
+
+def _still_alive(state: State, message: PeerMessage, now: float) -> State:
+    peer = replace(state.peers[message.engine], heard_at=now)
+    return replace(state, stepped_at=now, peers={**state.peers, peer.id: peer})
 
 
 def _is_calm(state: State, now: float) -> bool:
@@ -98,6 +108,8 @@ class _Turn:
         self.now = now
         self.effects: list[Effect] = []
         self.say = False
+        self.leased = False
+        """The lease was begun in this step."""
 
     # --- small hands ---
 
@@ -108,11 +120,21 @@ class _Turn:
         if any(changes[k] != getattr(view, k) for k in ("mode", "holder", "vip") if k in changes):
             self.set(epoch=self.state.epoch + 1)
         view = replace(view, **changes)
+        self.count_slots(self.state.vips.get(view.vip.id), view)
         self.state.vips[view.vip.id] = view
         return view
 
+    def count_slots(self, before: VipView | None, after: VipView | None) -> None:
+        more = known.slots_taken(self.state, after) - known.slots_taken(self.state, before)
+        if more:
+            self.set(slots_used=self.state.slots_used + more)
+
     def do(self, *effects: Effect) -> None:
         self.effects.extend(effects)
+
+    def drop_lease(self) -> None:
+        self.leased = False
+        self.do(DropLease())
 
     def holds_any(self) -> bool:
         return any(v.mode is Mode.HELD for v in self.state.vips.values())
@@ -138,7 +160,12 @@ class _Turn:
                 if event.peer in self.state.peers:
                     self.state.peers[event.peer] = replace(self.state.peers[event.peer], misses=event.misses)
             case ArpAnswered():
-                self.on_answer(event.address)
+                self.on_answers(frozenset([event.address]))
+            case Together():
+                self.on_answers(frozenset(e.address for e in event.events if isinstance(e, ArpAnswered)))
+                for each in event.events:
+                    if isinstance(each, Heard):
+                        self.on_heard(each.message)
             case Haproxy():
                 self.say |= event.up != self.state.haproxy
                 self.set(haproxy=event.up)
@@ -170,7 +197,7 @@ class _Turn:
                 self.give_up(view, why, lapsed=True)
             elif view.mode is Mode.WANT:
                 self.put(view, mode=Mode.READY)
-        self.do(DropLease())
+        self.drop_lease()
         self.say = True
 
     def on_told(self, event: Told) -> None:
@@ -190,7 +217,7 @@ class _Turn:
             if view.vip.id not in wanted:
                 if view.mode is Mode.HELD:
                     self.give_up(view, "not served here any more")
-                del self.state.vips[view.vip.id]
+                self.count_slots(self.state.vips.pop(view.vip.id), None)
         for vip in desired.vips:
             self.tell_vip(vip)
         for view in tuple(self.state.vips.values()):
@@ -211,6 +238,8 @@ class _Turn:
                     view = self.learn(view, peer.id, entry)
         if view.mode is Mode.HELD and view.vip.addresses != vip.addresses:
             self.readdress(view, vip.addresses)
+        if view is self.state.vips.get(vip.id) and view.vip == vip:
+            return  # as before, as nearly all are: its list is armed already, or still is not
         changes: dict[str, object] = {"vip": vip}
         if vip.armed:
             changes |= {"succession": vip.succession, "list_version": vip.list_version}
@@ -233,11 +262,11 @@ class _Turn:
         self.state.peers[peer.id] = peer
         self.say |= event.up
 
-    def on_answer(self, address: str) -> None:
-        if address == self.state.gateway:
+    def on_answers(self, addresses: frozenset[str]) -> None:
+        if self.state.gateway in addresses:
             self.set(gateway_answered_at=self.now)
         for view in tuple(self.state.vips.values()):
-            if view.mode is Mode.WANT and address in view.vip.addresses:
+            if view.mode is Mode.WANT and not addresses.isdisjoint(view.vip.addresses):
                 self.put(view, answered_at=self.now)
 
     def on_link(self, up: bool) -> None:
@@ -254,7 +283,7 @@ class _Turn:
                 self.give_up(view, why)
             else:
                 self.put(view, mode=Mode.READY, lapsed=False)
-        self.do(DropLease())
+        self.drop_lease()
 
     # --- what peers say ---
 
@@ -396,7 +425,7 @@ class _Turn:
         for view in tuple(self.state.vips.values()):
             self.share(view)
         if not self.speaks_or_asks() and any(v.mode is not Mode.READY for v in self.before.vips.values()):
-            self.do(DropLease())
+            self.drop_lease()
         if self.state.engine and (self.say or self.now >= self.state.beat_at + known.interval_s(self.state)):
             self.beat()
         elif self.state.said is not None and self.state.said != self.heartbeat():
@@ -478,7 +507,8 @@ class _Turn:
         """Begin to ask: a lease (harmless: this engine has no address yet), the claim on disk, a probe."""
         if view.mode is Mode.WANT:
             return
-        if not self.holds_any():
+        if not self.leased and not self.holds_any():
+            self.leased = True
             self.do(AcquireLease())
         claim = known.wanted_claim(self.state, view)
         view = self.persist(view, claim)
@@ -561,7 +591,14 @@ class _Turn:
         """Spread new flows of a held VIP over its living members."""
         if view.mode is not Mode.HELD:
             return
-        state, vip = self.state, view.vip
+        state, vip, known_spread = self.state, view.vip, view.spread
+        if (
+            known_spread is not None
+            and (state.engine,) == vip.members == known_spread.members
+            and not (vip.draining or known_spread.draining or known_spread.former)
+            and known_spread.addresses == vip.addresses
+        ):
+            return  # served by this engine alone, as nearly all are, and as before
 
         def ready(engine: str) -> bool:
             return known.alive_and_able(state, engine, self.now) and vip.id in state.peers[engine].entries

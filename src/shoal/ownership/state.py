@@ -78,6 +78,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str = ""
     timing: Timing = Timing()
     slots_max: int = 0
+    slots_used: int = 0
+    """The sum of `slots_taken`: kept, because each of a thousand VIPs asks for it when their owner dies."""
     gateway: str = ""
     haproxy: bool = False
     link: bool = True
@@ -185,15 +187,16 @@ def outdated(state: State, view: VipView, now: float) -> bool:
     return any(entry is not None and entry.list_version > view.list_version for entry in entries)
 
 
-def slots_used(state: State) -> int:
-    """Slots taken by VIPs this engine serves: as a member by plan, or by having taken them over."""
-    return sum(v.vip.slots for v in state.vips.values() if v.mode is Mode.HELD or state.engine in v.vip.members)
+def slots_taken(state: State, view: VipView | None) -> int:
+    """By a VIP this engine serves: as a member by plan, or by having taken it over."""
+    serves = view is not None and (view.mode is Mode.HELD or state.engine in view.vip.members)
+    return view.vip.slots if view is not None and serves else 0
 
 
 def has_slots(state: State, view: VipView) -> bool:
     if state.engine in view.vip.members:
         return True
-    return slots_used(state) + view.vip.slots <= state.slots_max
+    return state.slots_used + view.vip.slots <= state.slots_max
 
 
 def claimable_at(state: State, view: VipView, now: float) -> float:

@@ -138,9 +138,11 @@ def _heir_before(board: Board, work: Work, owner: str, skip: frozenset[str]) -> 
 def _able(board: Board, work: Work, owner: str, skip: frozenset[str], engines: Iterable[str]) -> list[str]:
     """Those of ``engines`` that could hold the VIP if its owner were dead, room apart: usable, without it, on a host
     of their own."""
+    usable = board.usable_ids
+    if len(work.placements) == 1 and work.placements[0].engine == owner:  # most VIPs, by far
+        return [e for e in engines if e in usable and e != owner and e not in skip]
     held = {p.engine for p in work.placements} | {owner}
     hosts = board.hosts_of(work, besides=[owner]) if board.group.vs_host_redundancy else set()
-    usable = board.usable_ids
     return [e for e in engines if e in usable and e not in held and e not in skip and board.host(e) not in hosts]
 
 

@@ -32,7 +32,7 @@ from shoal.ownership.events import (
     Tick,
     Told,
 )
-from shoal.ownership.state import State
+from shoal.ownership.state import State, slots_taken
 from shoal.simulator.kernel import HEAL_S_MAX, OVERLAP_S_MAX, Broken, Kernel
 from shoal.wire.guard import Desired
 
@@ -288,7 +288,11 @@ class World:
         return sorted({a for e in self.engines.values() for a in e.addresses})
 
     def check(self) -> None:
-        """At most one engine speaks for an address on one segment; an overlap ends within `OVERLAP_S_MAX`."""
+        """At most one engine speaks for an address on one segment; an overlap ends within `OVERLAP_S_MAX`. Slots are
+        counted right."""
+        for engine in self.engines.values():
+            if engine.state.slots_used != sum(slots_taken(engine.state, v) for v in engine.state.vips.values()):
+                raise Broken(self.explain(f"{engine.name} has lost count of its slots"))
         for address in self.addresses():
             speakers = self.speakers(address)
             pairs = [(a, b) for i, a in enumerate(speakers) for b in speakers[i + 1 :] if self.connected(a, b)]

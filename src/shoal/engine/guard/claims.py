@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -26,11 +27,12 @@ class ClaimFile:
         except (OSError, msgspec.MsgspecError) as error:  # go on: peers tell the claims they know
             log.error("%s cannot be read (%s); starting without", path, error)
 
-    def put(self, vip: str, claim: Claim) -> None:
-        """On disk when it returns. Raises OSError."""
-        if vip in self.claims and self.claims[vip] >= claim:
+    def put(self, claims: Mapping[str, Claim]) -> None:
+        """On disk when it returns: one writing, however many they are. Raises OSError."""
+        higher = {vip: claim for vip, claim in claims.items() if vip not in self.claims or self.claims[vip] < claim}
+        if not higher:
             return
-        self.claims[vip] = claim
+        self.claims |= higher
         new = self._path.with_suffix(".new")
         file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -31,7 +31,7 @@ from shoal.observe.ring import GUARD_FILE, GUARD_SLOTS, Recorder
 from shoal.ownership import events as on
 from shoal.ownership import initial, report, step, wake_at
 from shoal.wire.guard import Changed, Desired, GuardStart, Stop, ToGuard
-from shoal.wire.messages import Shares
+from shoal.wire.messages import Claim, Shares
 
 log = logging.getLogger("shoal.guard")
 
@@ -63,6 +63,8 @@ class Guard:
         self._releases = 0
         self._stopping = False
         self._notes = Notes(Recorder.open(Path(start.recorder or start.directory) / GUARD_FILE, GUARD_SLOTS))
+        self._news = False
+        """What the agent has to hear of came up in this step: once for all of its VIPs."""
         self._claims = ClaimFile(directory / "claims.json")
         kernel.set_sysctls()
         self._addresses = Addresses()
@@ -133,6 +135,8 @@ class Guard:
             return  # nothing new: the machine wants to wake no earlier than it did
         self._follow()
         lost = self._carry_out(effects)
+        if self._news:
+            self._report()
         if lost:
             self.feed(on.LeaseLost())
             return
@@ -148,11 +152,16 @@ class Guard:
         except NftError as error:
             log.error("replies can't be led through the primary: %s", error)
 
-    def _hear(self, message: Message) -> None:
-        if isinstance(message, FlowsWanted | Flows):
-            self._exchange.hear(message)
-        else:
-            self.feed(on.Heard(message))
+    def feed_all(self, events: Sequence[on.Heard | on.ArpAnswered]) -> None:
+        """What was read at once."""
+        if events:
+            self.feed(events[0] if len(events) == 1 else on.Together(tuple(events)))
+
+    def _hear(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            if isinstance(message, FlowsWanted | Flows):
+                self._exchange.hear(message)
+        self.feed_all([on.Heard(m) for m in messages if not isinstance(m, FlowsWanted | Flows)])
 
     def _tick(self) -> None:
         self._timer = None
@@ -164,8 +173,7 @@ class Guard:
         self._report()
 
     def _on_arp(self) -> None:
-        for said in self._arp.answers():
-            self.feed(on.ArpAnswered(said.address, said.mac))
+        self.feed_all([on.ArpAnswered(said.address, said.mac) for said in self._arp.answers()])
 
     def _on_link(self) -> None:
         for up in self._link.news():
@@ -218,6 +226,8 @@ class Guard:
 
     def _carry_out(self, effects: Iterable[on.Effect]) -> bool:
         """Was the lease lost on the way? Then nothing that speaks for a VIP was done after it."""
+        effects = tuple(effects)
+        self._persist({e.vip: e.claim for e in effects if isinstance(e, on.PersistClaim)})
         lost = False
         for effect in effects:
             speaks = isinstance(effect, SPEAKING) or (
@@ -235,6 +245,13 @@ class Guard:
                 self._notes.failed(effect, str(error))
         return lost
 
+    def _persist(self, claims: Mapping[str, Claim]) -> None:
+        """All of one step at once: an engine that takes a thousand VIPs over has no time to write a thousand files."""
+        try:
+            self._claims.put(claims)
+        except OSError as error:
+            log.error("claims are not on disk: %s", error)
+
     def _do(self, effect: on.Effect) -> bool:
         match effect:
             case on.RenewLease():
@@ -245,11 +262,12 @@ class Guard:
                 self._lease.drop()
             case on.Send():
                 self._peers.send(effect.message, effect.to)
+                self._haproxy.awake()
             case on.ArpProbe():
                 for address in effect.addresses:
                     self._arp.probe(address)
             case on.PersistClaim():
-                self._claims.put(effect.vip, effect.claim)
+                pass  # before all others: see `_persist`
             case on.TakeVip():
                 self._take(effect)
             case on.ReleaseVip():
@@ -258,8 +276,7 @@ class Guard:
                 self._announce(effect.vip, effect.addresses)
             case on.Spread():
                 self._spread(effect)
-                if effect.vip in self._held:  # on a takeover it comes first, and `Tell` reports
-                    self._report()
+                self._news = True
             case on.Tell():
                 self._tell(effect)
         return True
@@ -326,11 +343,12 @@ class Guard:
         what = replace(effect.ownership, at=time.time())
         log.info("%s %s: %s", "took" if what.owner else "gave up", what.vip, what.why)
         self._agent.send(Changed(ownership=what))
-        self._report()
+        self._news = True
 
     # --- reports ---
 
     def _report(self) -> None:
+        self._news = False
         self._agent.send(replace(report(self._state, self.loop.now()), told=self._told))
 
     def _report_on(self) -> None:

@@ -1,4 +1,4 @@
-"""Does HAProxy answer? One kept connection to its Unix socket: a request each 100 ms, and its end is news at once."""
+"""Does HAProxy answer? One kept connection to its Unix socket: a request each 100 ms or so, and its end is news at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Callable
 from shoal.engine.guard.loop import Loop, Timer
 
 CHECK_S = 0.1
+CHECK_MIN_S, CHECK_MAX_S = 0.05, 0.11
+"""It is asked when a heartbeat is said, as the process is awake then (waking costs more than the question): not sooner
+after the last time than the first of these, and not later than the second, heartbeat or none."""
 TIMEOUT_S = 0.1
 AGAIN_S = 0.02
 """Until the second look after a failure."""
@@ -32,6 +35,12 @@ class HaproxyCheck:
 
     def start(self) -> None:
         self._ask()
+
+    def awake(self) -> None:
+        """The guard has just said its heartbeat: ask now, unless that was done just before."""
+        begun = self._timer is not None and not self._waiting and not self._failures
+        if begun and self._loop.now() >= self._asked_at + CHECK_MIN_S:
+            self._ask()
 
     def _later(self, when: float, call: Callable[[], None]) -> None:
         if self._timer is not None:
@@ -72,7 +81,7 @@ class HaproxyCheck:
                 return
             self._answered_at, self._failures = now, 0
             self._set(True, "")
-            self._later(self._asked_at + CHECK_S, self._ask)
+            self._later(self._asked_at + CHECK_MAX_S, self._ask)
 
     def _failed(self, why: str) -> None:
         self._waiting = False

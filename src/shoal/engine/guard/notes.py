@@ -37,6 +37,9 @@ class Notes:
                 if self._missing and engine in self._missing:
                     ms = (now - self._missing.pop(engine)) * 1000
                     self._record("peer heard", about=engine, text="again", ms=ms)
+            case on.Together(events=events):
+                for one in events:
+                    self.event(state, one, now)
             case on.Tick():
                 self._alive(int(now * NS_PER_S))
                 self._miss(state, now)

@@ -12,7 +12,7 @@ import logging
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -20,6 +20,7 @@ from shoal.engine.guard import ENGINE_PORT
 from shoal.engine.guard.exchange import Flows, FlowsWanted
 from shoal.engine.guard.loop import Loop, Timer
 from shoal.engine.guard.loss import Loss
+from shoal.engine.guard.sections import Again, Contents, Hearing, Saying, Section
 from shoal.ownership.events import Heartbeat, PeerMessage, Resign
 from shoal.wire.desired import Peer
 
@@ -37,14 +38,18 @@ SIGNATURE_BYTES = 16
 STRANGER_S = 2.0
 """A stranger that says nothing for so long is forgotten."""
 STRANGERS_MAX = 64
+READ_BYTES = 256 * 1024
+"""Of a session at once: what a thousand resigned VIPs are."""
 RECEIVE_BYTES = 4 * 1024 * 1024
 """Room for the flows of several engines at once."""
 
 Message = PeerMessage | FlowsWanted | Flows
+Sent = Message | Section | Contents | Again
+"""What datagrams carry: a long heartbeat goes as its contents and sections."""
 
 
 class PeerNetwork:
-    """``on_message(message)``, ``on_session(peer id, up)`` and ``on_loss(peer id, misses)`` are called on the loop.
+    """``on_messages(messages that were read at once)``, ``on_session(peer id, up)`` and ``on_loss(peer id, misses)`` are called on the loop.
 
     The lower id connects. ``misses``: how many of its heartbeats in a row must be missing to mean something.
     """
@@ -54,12 +59,12 @@ class PeerNetwork:
         loop: Loop,
         engine: str,
         address: str,
-        on_message: Callable[[Message], None],
+        on_messages: Callable[[Sequence[Message]], None],
         on_session: Callable[[str, bool], None],
         on_loss: Callable[[str, int], None],
     ) -> None:
         self._loop, self._engine, self._address = loop, engine, address
-        self._on_message, self._on_session, self._on_loss = on_message, on_session, on_loss
+        self._on_messages, self._on_session, self._on_loss = on_messages, on_session, on_loss
         self._peers: dict[str, Peer] = {}
         self._by_address: dict[str, str] = {}
         self._strangers: dict[str, tuple[str, float]] = {}
@@ -74,9 +79,12 @@ class PeerNetwork:
         self._accepted: dict[socket.socket, str] = {}
         self._encoder = msgspec.msgpack.Encoder()
         self._encoded: tuple[Message | None, bytes] = (None, b"")
+        self._saying = Saying()
+        self._hearing: dict[str, Hearing] = {}
+        """By address."""
         self._decoded: dict[str, tuple[bytes, Message]] = {}
-        """By address, what came last: heartbeats repeat themselves, and one of a thousand VIPs is long."""
-        self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+        """By address, what came last: heartbeats repeat themselves."""
+        self._decoder: msgspec.msgpack.Decoder[Sent] = msgspec.msgpack.Decoder(Sent)
         self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._datagrams.setblocking(False)
         self._datagrams.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES)
@@ -106,7 +114,7 @@ class PeerNetwork:
 
     def send(self, message: Message, to: str = "") -> None:
         if self._encoded[0] is not message:
-            self._encoded = (message, self._encoder.encode(message))
+            self._encoded = (message, self._encode(message))
         for peer, address in self._addresses():
             if to and peer != to:
                 continue
@@ -126,6 +134,23 @@ class PeerNetwork:
                 except OSError as error:
                     log.info("session with %s: %s", peer, error)
 
+    def _encode(self, message: Message) -> bytes:
+        """As it goes out each time. The new sections of a long heartbeat go before it, once, and uncounted."""
+        if not isinstance(message, Heartbeat):
+            return self._encoder.encode(message)
+        said, fresh = self._saying.say(message)
+        for _, address in self._addresses() if fresh else ():
+            for section in fresh:
+                self._put(section, address)
+        return self._encoder.encode(said)
+
+    def _put(self, message: Section | Again, address: str) -> None:
+        try:
+            data = self._signed(NUMBER.pack(0) + self._encoder.encode(message))
+            self._datagrams.sendto(data, (address, ENGINE_PORT))
+        except OSError as error:  # it asks again
+            log.debug("to %s: %s", address, error)
+
     def _addresses(self) -> list[tuple[str, str]]:
         if self._strangers:
             now = self._loop.now()
@@ -139,42 +164,65 @@ class PeerNetwork:
     # --- datagrams ---
 
     def _receive(self) -> None:
+        messages: list[Message] = []
         while True:
             try:
                 data, (address, _) = self._datagrams.recvfrom(DATAGRAM_BYTES_MAX)
             except BlockingIOError:
-                return
+                break
             except OSError as error:  # an ICMP answer to something sent
                 log.debug("datagrams: %s", error)
                 continue
-            self._take(data, address, counts=True)
+            messages += self._take(data, address, counts=True)
+        self._on_messages(messages)
 
-    def _take(self, data: bytes, address: str, *, counts: bool = False) -> None:
-        """``counts``: gaps in its numbers are datagrams that were lost."""
+    def _take(self, data: bytes, address: str, *, counts: bool = False) -> tuple[Message, ...]:
+        """The message it is, or completes. ``counts``: gaps in its numbers are datagrams that were lost."""
         body = data[SIGNATURE_BYTES:]
         if not hmac.compare_digest(self._signed(body), data):
             log.debug("%s: not signed by this group", address)
-            return
+            return ()
         content = body[NUMBER.size :]
         last = self._decoded.get(address)
-        if last is not None and last[0] == content:
-            message = last[1]
-        else:
-            try:
-                message = self._decoder.decode(content)
-            except msgspec.MsgspecError as error:
-                log.warning("nonsense from %s: %s", address, error)
-                return
-            if isinstance(message, Heartbeat) and (last is not None or len(self._decoded) < STRANGERS_MAX):
-                self._decoded[address] = (content, message)
-        known = message.engine in self._peers
-        if message.engine == self._engine or (known and self._by_address.get(address) != message.engine):
-            return
-        if not known and (message.engine in self._strangers or len(self._strangers) < STRANGERS_MAX):
-            self._strangers[message.engine] = (address, self._loop.now())
-        self._on_message(message)
+        try:
+            sent: Sent = last[1] if last is not None and last[0] == content else self._decoder.decode(content)
+            known = sent.engine in self._peers
+            if sent.engine == self._engine or (known and self._by_address.get(address) != sent.engine):
+                return ()
+            if not known and (sent.engine in self._strangers or len(self._strangers) < STRANGERS_MAX):
+                self._strangers[sent.engine] = (address, self._loop.now())
+            message = self._whole(sent, address)
+        except msgspec.MsgspecError as error:
+            log.warning("nonsense from %s: %s", address, error)
+            return ()
         if counts and known:
-            self._count(message.engine, NUMBER.unpack_from(body)[0])
+            self._count(sent.engine, NUMBER.unpack_from(body)[0])
+        if message is None:
+            return ()
+        repeats = isinstance(message, Heartbeat) and not isinstance(sent, Section)
+        if repeats and (last is not None or len(self._decoded) < STRANGERS_MAX):
+            self._decoded[address] = (content, message)
+        return (message,)
+
+    def _whole(self, sent: Sent, address: str) -> Message | None:
+        """None for a piece of a heartbeat that is not complete yet; what it lacks is asked for."""
+        match sent:
+            case Again():
+                for section in self._saying.again(sent, self._engine):
+                    self._put(section, address)
+                return None
+            case Section() | Contents():
+                if address not in self._hearing and len(self._hearing) >= STRANGERS_MAX:
+                    return None
+                hearing = self._hearing.setdefault(address, Hearing())
+                if isinstance(sent, Section):
+                    return hearing.section(sent)
+                message, lacking = hearing.contents(sent)
+                if lacking:
+                    self._put(Again(self._engine, lacking), address)
+                return message
+            case _:
+                return sent
 
     def _count(self, engine: str, number: int) -> None:
         """``number`` 0 is not counted."""
@@ -265,7 +313,7 @@ class PeerNetwork:
 
     def _read(self, connection: socket.socket) -> None:
         try:
-            data = connection.recv(4096)
+            data = connection.recv(READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -275,14 +323,15 @@ class PeerNetwork:
             return
         data = self._buffers[connection] + data
         address = connection.getpeername()[0]
+        messages: list[Message] = []
         while len(data) >= LENGTH.size:
             (size,) = LENGTH.unpack_from(data)
             if len(data) < LENGTH.size + size:
                 break
-            self._take(data[LENGTH.size : LENGTH.size + size], address)
+            messages += self._take(data[LENGTH.size : LENGTH.size + size], address)
             data = data[LENGTH.size + size :]
-        if connection in self._buffers:
-            self._buffers[connection] = data
+        self._buffers[connection] = data
+        self._on_messages(messages)
 
     def _end(self, connection: socket.socket) -> None:
         self._close(connection)

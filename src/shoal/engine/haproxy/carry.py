@@ -22,18 +22,16 @@ READY, FORCED_MAINTENANCE, CONFIGURED_MAINTENANCE, FORCED_DRAIN = 0, 1, 4, 8
 one alone the reload brings it back to work, to drain."""
 
 
-def carried(
-    state: str,
-    before: Mapping[str, Service],
-    after: Mapping[str, Service],
-    draining: Collection[tuple[str, str]],
-) -> str:
-    """The file for the new worker; ``draining`` holds (service, server)."""
+Kept = Mapping[tuple[str, str], int]
+"""(backend, server), in HAProxy's names -> administrative state, of each server whose row is still true."""
+
+
+def carried(state: str, kept: Kept) -> str:
+    """The file for the new worker."""
     lines = state.splitlines()
     if len(lines) < VERSION_LINES or lines[0].strip() != "1":
         return EMPTY
     at = {name: index for index, name in enumerate(lines[1].lstrip("# ").split())}
-    kept = dict(_kept(before, after, draining))
     out = lines[:VERSION_LINES]
     for line in lines[VERSION_LINES:]:
         cells = line.split(" ")
@@ -46,10 +44,14 @@ def carried(
     return "\n".join(out) + "\n"
 
 
+def kept(before: Mapping[str, Service], after: Mapping[str, Service], draining: Collection[tuple[str, str]]) -> Kept:
+    """``draining`` holds (service, server). Empty when nothing that HAProxy has found out needs to be carried over."""
+    return dict(_kept(before, after, draining))
+
+
 def _kept(
     before: Mapping[str, Service], after: Mapping[str, Service], draining: Collection[tuple[str, str]]
 ) -> Iterator[tuple[tuple[str, str], int]]:
-    """((backend, server), administrative state) of each server whose row is still true."""
     for id, service in after.items():
         old = before.get(id)
         if service.pool is None or old is None or old.pool is None:
@@ -67,6 +69,8 @@ def _kept(
 
 def _same(old_pool: Pool, old: Server, pool: Pool, server: Server) -> bool:
     """Whether what the old checks found holds for the new ones."""
+    if old is server and old_pool is pool:
+        return bool(pool.monitors)
     place = (old.address, old.port) == (server.address, server.port)
     return place and bool(pool.monitors) and (_asked(old_pool), old_pool.tls) == (_asked(pool), pool.tls)
 

@@ -23,8 +23,8 @@ log = logging.getLogger("shoal.haproxy")
 
 DELETE_AGAIN_AFTER_S = 1.0
 """A removed server that still has connections is asked about this often."""
-REFUSED_BINDS_MAX = 8
-"""Services set aside one after another because their address can't be bound, before giving up."""
+FAILED_LOADS_MAX = 9
+"""In a row, each without the services that the one before failed for; then the agent gives up for a moment."""
 Reloading = Callable[[], contextlib.AbstractAsyncContextManager[None]]
 _FRONTEND = re.compile(r"\bvs_(?P<service>[A-Za-z0-9_.:-]+)")
 
@@ -246,11 +246,15 @@ class Control:
     async def _load(
         self, services: Mapping[str, Service], fragments: dict[str, Fragment], problems: Mapping[str, str], alive: bool
     ) -> tuple[str, str, dict[str, str]]:
-        """(how, what now runs, service id -> HAProxy's words for those it refused)"""
+        """(how, what now runs, service id -> HAProxy's words for those it refused).
+
+        Loading is the check: a master that can't load its file keeps the worker it has. To have it checked beforehand
+        by another process would take as long again as the whole reload of a hundred services.
+        """
         if alive:
             self.process.make_room()
-        refused = await self._refusals(fragments)
-        for _ in range(REFUSED_BINDS_MAX):
+        refused: dict[str, str] = {}
+        for _ in range(FAILED_LOADS_MAX):
             good = {id: text for id, text in fragments.items() if id not in refused}
             config = render.config(self.facts, good)
             begin, end = steer.drains(self._services, _without(services, {**problems, **refused}))
@@ -266,14 +270,14 @@ class Control:
                 self._lingering.clear()
             except Broken as error:
                 self._config = ""  # which of the two runs is not known: nothing less than a reload will do next
-                culprits = self._culprits(good, str(error))
+                culprits = await self._refusals(good) or self._culprits(good, str(error))
                 if not culprits:
                     raise
                 refused.update(culprits)
                 alive = self.process.running()
                 continue
             return "start", config, refused
-        raise Broken(f"More than {REFUSED_BINDS_MAX} virtual services can't be bound.")
+        raise Broken(f"HAProxy was given {FAILED_LOADS_MAX} configurations in a row and could load none.")
 
     async def _state(self) -> str:
         try:
@@ -283,7 +287,8 @@ class Control:
             return ""
 
     async def _carry_states(self, wanted: Mapping[str, Service]) -> None:
-        text = carry.carried(await self._state(), self._services, wanted, self._drains.keys())
+        kept = carry.kept(self._services, wanted, self._drains.keys())
+        text = carry.carried(await self._state(), kept) if kept else carry.EMPTY
         Path(render.state_file(self.facts)).write_text(text)
 
     def _culprits(self, fragments: Mapping[str, Fragment], why: str) -> dict[str, str]:
@@ -293,7 +298,8 @@ class Control:
         return dict.fromkeys(named[:1], why)
 
     async def _refusals(self, fragments: Mapping[str, Fragment]) -> dict[str, str]:
-        """Service id -> HAProxy's words; remembered, so that an unchanged bad one costs nothing the next time."""
+        """Of services that can't be loaded together: service id -> HAProxy's words, for those it refuses by themselves.
+        Remembered, so that an unchanged bad one costs nothing the next time."""
         if not fragments:
             return {}
         try:

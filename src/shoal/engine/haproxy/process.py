@@ -24,6 +24,10 @@ log = logging.getLogger("shoal.haproxy")
 
 CONFIRM_WITHIN_S = 10.0
 POLL_INTERVAL_S = 0.004
+LISTENING_WITHIN_S = 1.0
+GIVEN_UP = "Loading failure!"
+"""The last word of a master whose reload has failed."""
+GIVEN_UP_WITHIN_S = 1.0
 RELOAD_DEFERRED_MAX_S = 30.0
 """How long reloads wait for room among the old workers; then the oldest one is ended, with what it still has."""
 SOFT_STOP_WITHIN_S = 1.0
@@ -141,7 +145,12 @@ class Process:
                 cwd="/",
             )
         self.master, self.worker = self._child.pid, 0
-        await self._confirm(0, logged)
+        try:
+            await self._confirm(0, logged)
+        except Broken:
+            self._child.kill()  # it may be on its way out: the next start must not meet it
+            await asyncio.to_thread(self._child.wait)
+            raise
         self._confirmed(config)
         self.begun.set()
 
@@ -180,9 +189,27 @@ class Process:
         before = self.worker or await self._worker_or_none()
         self._place(config)
         logged = self._log_size()
+        await self._listening()
         os.kill(self.master, signal.SIGUSR2)
-        await self._confirm(before, logged)
+        try:
+            await self._confirm(before, logged)
+        except Broken:
+            await self._given_up(logged)
+            raise
         self._confirmed(config)
+
+    async def _listening(self) -> None:
+        """Until the master takes the signal for a reload: it ignores it for a moment after its worker answers."""
+        deadline = time.monotonic() + LISTENING_WITHIN_S
+        while not _catches(self.master, signal.SIGUSR2) and time.monotonic() < deadline:
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def _given_up(self, logged: int) -> None:
+        """Until a master that can't load its file has said so to the end: the rest must not be taken for what it says
+        of the next one."""
+        deadline = time.monotonic() + GIVEN_UP_WITHIN_S
+        while GIVEN_UP not in self._said_since(logged) and time.monotonic() < deadline:
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _worker_or_none(self) -> int:
         try:
@@ -275,6 +302,16 @@ def _born(pid: int) -> int:
         return 0 if after_name[0] == "Z" else int(after_name[19])
     except (OSError, IndexError):
         return 0
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler for the signal (proc(5), SigCgt)."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def _digest(config: str) -> str:

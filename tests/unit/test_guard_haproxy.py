@@ -1,0 +1,95 @@
+"""When the guard asks HAProxy whether it works."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from shoal.engine.guard.haproxy import CHECK_MAX_S, CHECK_MIN_S, REQUEST, TIMEOUT_S, HaproxyCheck
+from shoal.engine.guard.loop import Timer
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+class Still:
+    """A loop whose time is told, and whose reading is done by hand."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+        self.timers: list[Timer] = []
+        self.read: Callable[[], None] | None = None
+
+    def now(self) -> float:
+        return self.time
+
+    def at(self, when: float, call: Callable[[], None]) -> Timer:
+        self.timers.append(Timer(when, call))
+        return self.timers[-1]
+
+    def on_readable(self, file: object, call: Callable[[], None]) -> None:
+        self.read = call
+
+    def forget(self, file: object) -> None:
+        self.read = None
+
+
+class Asked:
+    """A check, and the HAProxy it asks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.loop = Still()
+        self.news: list[bool] = []
+        path = str(folder / "alive.sock")
+        self.check = HaproxyCheck(cast(Any, self.loop), path, lambda up, why: self.news.append(up))
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            self.check.awake()  # before it has begun
+            self.check.start()
+            self.link, _ = listener.accept()
+        self.link.setblocking(False)
+
+    def questions(self) -> int:
+        try:
+            return self.link.recv(4096).count(REQUEST)
+        except BlockingIOError:
+            return 0
+
+    def answer(self) -> None:
+        self.link.sendall(ANSWER)
+        assert self.loop.read is not None
+        self.loop.read()
+
+    def close(self) -> None:
+        self.link.close()
+        self.check._hang_up()
+
+    def due(self) -> list[float]:
+        return [timer.when for timer in self.loop.timers if timer.call is not None]
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Iterator[Asked]:
+    value = Asked(tmp_path)
+    yield value
+    value.close()
+
+
+def test_it_asks_with_the_heartbeat_and_not_at_each_of_quick_ones(asked: Asked) -> None:
+    assert asked.questions() == 1
+    asked.answer()
+    assert asked.news == [True]
+    assert asked.due() == [100.0 + CHECK_MAX_S]
+    for beat in (0.02, 0.04):
+        asked.loop.time = 100.0 + beat
+        asked.check.awake()
+    assert asked.questions() == 0
+    asked.loop.time = 100.0 + CHECK_MIN_S
+    asked.check.awake()
+    asked.check.awake()
+    assert asked.questions() == 1
+    assert asked.due() == [asked.loop.time + TIMEOUT_S]
