@@ -1,11 +1,14 @@
-"""What the prober is told to look at."""
+"""What the prober and a drill look at."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
+from shoal.controller.runtime.forecast import _speaks
 from shoal.controller.targets import targets
+from shoal.drill.forecast import WATCHED
+from shoal.wire.desired import Listener, Service
 from tests.api_world import controlled_world
 
 
@@ -32,3 +35,17 @@ async def test_a_vip_is_asked_for_a_connection_only_where_tcp_is_served(tmp_path
         }
         await world.call("PATCH", f"/api/virtualservice/{made['uuid']}", 200, json={"replace": profiles})
         await working
+
+
+def test_a_drill_watches_no_udp_port() -> None:
+    both = Service(
+        id="s",
+        name="s",
+        vip="v",
+        addresses=("10.0.0.1",),
+        enabled=True,
+        mode="tcp",
+        listeners=(Listener(port=53, port_end=53, protocol="udp"), Listener(port=53, port_end=53)),
+    )
+    assert [_speaks(both, listener) for listener in both.listeners] == ["udp", "tcp"]
+    assert "udp" not in WATCHED

@@ -280,9 +280,11 @@ class Agent:
                 if self._meter.rows:
                     self._datagrams.heed({(s.service, s.server) for s in self._seen if s.state == "down"})
             servers = measure.with_monitors(self._seen, self._datagrams.ill)
-            self._untold = self._untold or fresh or servers != self._servers
-            self._servers = servers
-            self._states = tuple((s.service, s.server, s.state) for s in self._servers)
+            self._untold = self._untold or fresh
+            if servers is not self._servers:
+                self._untold = self._untold or servers != self._servers
+                self._servers = servers
+                self._states = tuple((s.service, s.server, s.state) for s in servers)
             self._status = self._measured(await self._busy())
             health, now = (*_health(self._status), self._states), time.monotonic()
             if health != told or now >= due:

@@ -12,6 +12,7 @@ from shoal.objects import views
 from shoal.objects.views import view
 from shoal.placement import whatif
 from shoal.placement.model import Snapshot
+from shoal.wire.desired import Listener, Service
 
 from .sources import Document, Sources
 
@@ -89,9 +90,7 @@ class Forecasts:
     def _ports(self, intent: VipIntent) -> list[Document]:
         parts = (service_part(self._of.view, service, intent) for service in intent.enabled)
         return [
-            {"port": listener.port, "speaks": "tls" if listener.tls else part.mode}
-            for part in parts
-            for listener in part.listeners
+            {"port": listener.port, "speaks": _speaks(part, listener)} for part in parts for listener in part.listeners
         ]
 
     def _unsettled(self, snapshot: Snapshot) -> list[str]:
@@ -115,3 +114,10 @@ class Forecasts:
         """``10.0.0.5 (web, shop)``"""
         intent = self._of.compiler.intent(group, vip)
         return f"{intent.address} ({', '.join(s.name for s in intent.services)})" if intent else vip
+
+
+def _speaks(service: Service, listener: Listener) -> str:
+    """``udp``, ``tls``, ``http`` or ``tcp``."""
+    if listener.protocol == "udp":
+        return listener.protocol
+    return "tls" if listener.tls else service.mode
