@@ -79,11 +79,12 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=[*KINDS, *PARTIAL_KINDS])
     parser.add_argument("--controller", default="both", choices=["up", "dead", "both"])
     parser.add_argument("--fast", action="store_true", help="aggressive_failure_detection")
+    parser.add_argument("--ipv6", action="store_true", help="probe IPv6 addresses, in front of IPv6 servers")
     options = parser.parse_args()
     states = {"up": [True], "dead": [False], "both": [True, False]}[options.controller]
     cells = []
     with tempfile.TemporaryDirectory() as folder, private_host():
-        bench = Bench(Path(folder) / "data")
+        bench = Bench(Path(folder) / "data", ipv6=options.ipv6)
         bench.launch()
         lab = Lab(bench.options.data_dir)
         try:
@@ -96,7 +97,7 @@ def main() -> None:
         finally:
             asyncio.run(lab.close())
             bench.stop()
-    print(json.dumps({"cells": cells}))
+    print(json.dumps({"ipv6": options.ipv6, "cells": cells}))
 
 
 if __name__ == "__main__":

@@ -254,7 +254,7 @@ async def _foundation(directory: Path) -> AsyncIterator[tuple[MemoryStore, View,
     view = View(store, registry)
     await view.start()
     intent = Intent(store, view, registry, Secrets.open(directory / "key"))
-    await bootstrap(intent, view, Options(vip_network="10.9.0.0/24"))
+    await bootstrap(intent, view, Options(vip_networks=("10.9.0.0/24", "fd00:9::/112")))
     try:
         yield store, view, intent
     finally:

@@ -42,13 +42,17 @@ def cli() -> None:
 @data_dir_option
 @click.option("--listen", default=LISTEN, show_default=True, metavar="HOST:PORT", help="Where the API answers (HTTPS).")
 @click.option(
-    "--vip-network", metavar="CIDR", help="Addresses for virtual services (default: derived from the data directory)."
+    "--vip-network",
+    "vip_networks",
+    metavar="CIDR",
+    multiple=True,
+    help="Addresses for virtual services, one IPv4 and one IPv6 network (default: derived from the data directory).",
 )
 @click.option("--detach", is_flag=True, help="Return when ready and go on in the background.")
 @click.option(
     "--probe/--no-probe", default=True, show_default=True, help="Ask every VIP all the time, as a client would."
 )
-def up(data_dir: Path, listen: str, vip_network: str | None, detach: bool, probe: bool) -> None:
+def up(data_dir: Path, listen: str, vip_networks: tuple[str, ...], detach: bool, probe: bool) -> None:
     """Run the controller and its engines on this machine (as root).
 
     SHOAL_ADMIN_PASSWORD sets the first admin password; without it one is made and printed once.
@@ -57,7 +61,7 @@ def up(data_dir: Path, listen: str, vip_network: str | None, detach: bool, probe
 
     _needs_root("up")
     password = os.environ.get("SHOAL_ADMIN_PASSWORD")
-    options = Options.parse(data_dir, listen, vip_network, password, probe=probe)
+    options = Options.parse(data_dir, listen, vip_networks, password, probe=probe)
     console = Console(stderr=True, highlight=False)
     if detach:
         launch(options, console)

@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from shoal.api.accounts import Accounts
 from shoal.api.app import App, Dependencies
 from shoal.api.server import Served, listen, serve
 from shoal.clouds import memory
-from shoal.clouds.addressing import Addressing
+from shoal.clouds.addressing import Addressing, Network
 from shoal.clouds.fabric import Fabric, alive
 from shoal.clouds.namespaces import NamespacesCloud, engines_in
 from shoal.controller import bootstrap, pki
@@ -60,7 +60,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path
     host: str
     port: int
-    vip_network: str | None = None
+    vip_networks: tuple[str, ...] = ()
     admin_password: str | None = None
     probe: bool = True
     """Whether VIPs are probed."""
@@ -70,8 +70,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         cls,
         data_dir: Path,
         listen: str,
-        vip_network: str | None,
-        admin_password: str | None,
+        vip_networks: Sequence[str] = (),
+        admin_password: str | None = None,
         *,
         probe: bool = True,
     ) -> Options:
@@ -80,12 +80,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:
             hint = "Give HOST:PORT, such as 127.0.0.1:9443."
             raise Invalid([Problem(path="--listen", value=listen, why="is no address and port", hint=hint)])
-        Addressing.of(data_dir, vip_network)
+        Addressing.of(data_dir, vip_networks)
         return cls(
             data_dir=data_dir.resolve(),
             host=host.strip("[]"),
             port=int(port),
-            vip_network=vip_network,
+            vip_networks=tuple(vip_networks),
             admin_password=admin_password,
             probe=probe,
         )
@@ -124,7 +124,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         await view.start()
         stack.push_async_callback(view.stop)
         progress("network")
-        fabric = Fabric(options.data_dir, Addressing.of(options.data_dir, options.vip_network))
+        fabric = Fabric(options.data_dir, Addressing.of(options.data_dir, options.vip_networks))
         fresh = not fabric.namespaces()
         try:
             await fabric.start()
@@ -133,9 +133,9 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
                 await fabric.destroy()
             raise
         names = fabric.addressing
-        nodes, _ = list(names.network.subnets())
-        intent = Intent(store, view, registry, secrets, Rules(view, lambda a: ipaddress.ip_address(a) in nodes))
-        await _bootstrap(intent, view, names.vip_network)
+        rules = Rules(view, lambda address: any(ipaddress.ip_address(address) in nodes for nodes in names.nodes))
+        intent = Intent(store, view, registry, secrets, rules)
+        await _bootstrap(intent, view, names.vip_networks if fabric.ipv6 else names.vip_networks[:1])
         new_password = await accounts.ensure_admin(options.admin_password)
         progress("engines")
         cloud = NamespacesCloud(options.data_dir, fabric, [f"{names.gateway}:{WIRE_PORT}"])
@@ -190,14 +190,14 @@ def _listed(host: str) -> list[str]:
         return []
 
 
-async def _bootstrap(intent: Intent, view: View, vip_network: str) -> None:
+async def _bootstrap(intent: Intent, view: View, vip_networks: Iterable[Network]) -> None:
     missing = not view.all("sslkeyandcertificate")
     certificates = {
         name: tuple(pem.decode() for pem in pki.self_signed_default(name))
         for name in ("System-Default-Cert", "System-Default-Portal-Cert")
         if missing
     }
-    options = bootstrap.Options(vip_network=vip_network, certificates=certificates)  # type: ignore[arg-type]
+    options = bootstrap.Options(vip_networks=tuple(map(str, vip_networks)), certificates=certificates)  # type: ignore[arg-type]
     await bootstrap.bootstrap(intent, view, options)
 
 
@@ -283,7 +283,7 @@ def launch(options: Options, console: Console | None) -> Running:
     data_directory.make(options.data_dir)
     command = [sys.executable, "-m", "shoal", "up", "--data-dir", str(options.data_dir)]
     command += ["--listen", f"{options.host}:{options.port}"]
-    command += ["--vip-network", options.vip_network] if options.vip_network else []
+    command += [word for network in options.vip_networks for word in ("--vip-network", network)]
     command += [] if options.probe else ["--no-probe"]
     environment = dict(os.environ)
     if options.admin_password:

@@ -37,7 +37,7 @@ pytestmark = [
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = Path(tmp_path_factory.mktemp("compat")) / "data"
     with private_host():
-        running = system.launch(system.Options.parse(folder, "127.0.0.1:9443", None, PASSWORD), None)
+        running = system.launch(system.Options.parse(folder, "127.0.0.1:9443", (), PASSWORD), None)
         try:
             yield running.url
         finally:

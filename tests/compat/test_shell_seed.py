@@ -101,7 +101,7 @@ DEFAULT: dict[str, Any] = COMMON | {
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = Path(tmp_path_factory.mktemp("seed")) / "data"
     with private_host():
-        running = system.launch(system.Options.parse(folder, "127.0.0.1:9443", None, PASSWORD), None)
+        running = system.launch(system.Options.parse(folder, "127.0.0.1:9443", (), PASSWORD), None)
         try:
             client = Client(running.url, "admin", PASSWORD)
             client.login()

@@ -23,6 +23,8 @@ from shoal.wire.messages import Shares
 
 VIP = "10.99.0.100"
 CLIENT = "10.99.0.10"
+VIP6 = "fd99::1:100"
+CLIENT6 = "fd99::10"
 
 FAKE_HAPROXY = """
 import os, socket, sys, threading
@@ -47,8 +49,9 @@ def talk(c, name):
         except OSError:
             return
 check = socket.socket(socket.AF_UNIX); check.bind(sys.argv[1] + ".new"); check.listen(64)
-front = socket.create_server(("0.0.0.0", 80), backlog=1024)
-threading.Thread(target=tcp, args=(front, sys.argv[2].encode()), daemon=True).start()
+for address, family in (("0.0.0.0", socket.AF_INET), ("::", socket.AF_INET6)):
+    front = socket.create_server((address, 80), family=family, backlog=1024)
+    threading.Thread(target=tcp, args=(front, sys.argv[2].encode()), daemon=True).start()
 os.rename(sys.argv[1] + ".new", sys.argv[1])
 serve(check)
 """
@@ -73,6 +76,26 @@ while True:
         print(time.monotonic(), data[22:28].hex(":"), kind, flush=True)
 """
 
+# The same for IPv6.
+WITNESS6 = """
+import socket, sys, time
+from shoal.engine.guard.ndp import probe
+target = socket.inet_pton(socket.AF_INET6, sys.argv[1])
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86dd)); s.bind(("eth0", 0x86dd))
+mac = s.getsockname()[4]; ask = probe(sys.argv[1], mac)
+s.settimeout(0.005); due = time.monotonic()
+while True:
+    if time.monotonic() >= due:
+        s.send(ask); due = time.monotonic() + 0.005
+    try:
+        data = s.recv(256)
+    except TimeoutError:
+        continue
+    said = data[54] == 136 and data[62:78] == target  # an advertisement; or a question that gives its asker away
+    if data[20] == 58 and (said or data[54] == 135 and data[22:38] == target) and data[6:12] != mac:
+        kind = "reply" if said and data[58] & 0x40 else "announce"
+        print(time.monotonic(), data[6:12].hex(":"), kind, flush=True)
+"""
 
 NEW_CONNECTIONS = """
 import collections, socket, sys
@@ -221,6 +244,8 @@ class Lab:
         self.idle_s = 600
         self.return_through_primary = False
         self.gateway = ""
+        self.vip = VIP
+        """What clients use and the witness asks for: `VIP`, or `VIP6` (then the VIP has both addresses)."""
         self.bridge = f"{self.prefix}br"
         self.client = f"{self.prefix}cl"
         self.engines: dict[str, LabEngine] = {}
@@ -241,6 +266,8 @@ class Lab:
         run("ip", "-n", self.bridge, "link", "set", port, "master", "br0", "up")
         run("ip", "-n", namespace, "link", "set", "lo", "up")
         run("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
+        address6 = "fd99::" + address.rpartition(".")[2]
+        run("ip", "-n", namespace, "addr", "add", f"{address6}/64", "dev", "eth0", "nodad")
         run("ip", "-n", namespace, "link", "set", "eth0", "up")
 
     def desired(self, **vip: object) -> Desired:
@@ -248,7 +275,7 @@ class Lab:
         names = tuple(self.engines)
         value: dict[str, object] = {
             "id": "vip",
-            "addresses": (VIP,),
+            "addresses": (VIP,) if self.vip == VIP else (VIP, VIP6),
             "generation": 1,
             "owner": names[0],
             "members": names[:1],
@@ -296,7 +323,16 @@ class Lab:
     def witness(self) -> Path:
         """Start asking for the VIP every 5 ms; the file gets a line for each answer."""
         path = self.directory / f"witness{len(self._others)}"
-        command = ["ip", "netns", "exec", self.client, sys.executable, "-c", WITNESS, VIP]
+        command = [
+            "ip",
+            "netns",
+            "exec",
+            self.client,
+            sys.executable,
+            "-c",
+            WITNESS if self.vip == VIP else WITNESS6,
+            self.vip,
+        ]
         with path.open("wb") as out:
             self._others.append(subprocess.Popen(command, stdout=out, start_new_session=True))
         wait(lambda: path.stat().st_size > 0)
@@ -325,14 +361,14 @@ def counted(words: str) -> Counter[str]:
 
 def shares(value: Lab, connections: int = 600) -> Counter[str]:
     """Which engines answer so many new connections."""
-    return counted(value.in_client(NEW_CONNECTIONS, VIP, str(connections)))
+    return counted(value.in_client(NEW_CONNECTIONS, value.vip, str(connections)))
 
 
 class LongConnections:
     """Connections of a client to the VIP; ``homes`` counts them by engine."""
 
     def __init__(self, value: Lab, count: int = 60) -> None:
-        command = ["ip", "netns", "exec", value.client, sys.executable, "-c", LONG_CONNECTIONS, VIP, str(count)]
+        command = ["ip", "netns", "exec", value.client, sys.executable, "-c", LONG_CONNECTIONS, value.vip, str(count)]
         self._client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         self.homes = self._line()
         assert self.homes.total() == count

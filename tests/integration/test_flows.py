@@ -8,7 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.guard_lab import CLIENT, VIP, Lab, LongConnections, lab, run, shares, wait, wait_for_spread
+from tests.integration.guard_lab import (
+    CLIENT,
+    CLIENT6,
+    VIP,
+    VIP6,
+    Lab,
+    LongConnections,
+    lab,
+    run,
+    shares,
+    wait,
+    wait_for_spread,
+)
 
 pytestmark = pytest.mark.root
 
@@ -46,6 +58,29 @@ raw.sendto(icmp, (vip, 0))
 s.sendall(b"x"); s.recv(20)
 """
 
+# The same with ICMPv6 "packet too big".
+ICMP6_ABOUT_A_CONNECTION = """
+import socket, struct, sys
+vip, wanted, mtu = sys.argv[1], sys.argv[2], int(sys.argv[3])
+seen = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86dd)); seen.bind(("eth0", 0))
+while True:
+    s = socket.create_connection((vip, 80), timeout=2)
+    if s.recv(20).decode() == wanted: break
+port = s.getsockname()[1]
+seen.settimeout(2)
+s.sendall(b"x"); s.recv(20)
+while True:
+    ip = seen.recv(2000)[14:]
+    ports = struct.unpack("!HH", ip[40:44])
+    if ip[6] == 6 and ip[8:24] == socket.inet_pton(socket.AF_INET6, vip) and ports == (80, port) and ip[53] & 8: break
+(length,), (sequence,) = struct.unpack("!H", ip[4:6]), struct.unpack("!I", ip[44:48])
+sent = length - (ip[52] >> 4) * 4
+inner = ip[:44] + struct.pack("!I", (sequence + sent) & 0xffffffff)  # what it would send next
+raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)  # the kernel does the checksum
+raw.sendto(struct.pack("!BBHI", 2, 0, 0, mtu) + inner, (vip, 0))
+s.sendall(b"x"); s.recv(20)
+"""
+
 
 @pytest.fixture
 def guards(tmp_path: Path) -> Iterator[Lab]:
@@ -53,7 +88,9 @@ def guards(tmp_path: Path) -> Iterator[Lab]:
         yield value
 
 
-def test_all_connections_survive_scaling_migration_and_switchover(guards: Lab) -> None:
+@pytest.mark.parametrize("vip", [VIP, VIP6])
+def test_all_connections_survive_scaling_migration_and_switchover(guards: Lab, vip: str) -> None:
+    guards.vip = vip
     guards.start()
     a, b = guards.engines["a"], guards.engines["b"]
     held = LongConnections(guards, COUNT)
@@ -79,7 +116,9 @@ def test_all_connections_survive_scaling_migration_and_switchover(guards: Lab) -
     held.close()
 
 
-def test_only_what_lived_on_a_killed_owner_breaks(guards: Lab) -> None:
+@pytest.mark.parametrize("vip", [VIP, VIP6])
+def test_only_what_lived_on_a_killed_owner_breaks(guards: Lab, vip: str) -> None:
+    guards.vip = vip
     guards.start(members=NAMES, succession=("b", "c", "d"))
     a, b = guards.engines["a"], guards.engines["b"]
     wait_for_spread(a, NAMES)
@@ -116,6 +155,15 @@ def test_an_icmp_error_reaches_the_engine_that_has_the_connection(guards: Lab) -
     guards.in_client(ICMP_ABOUT_A_CONNECTION, VIP, "c", "1000")
     c = guards.engines["c"]
     wait(lambda: "mtu 1000" in run("ip", "-n", c.namespace, "route", "get", CLIENT))
+
+
+def test_an_icmpv6_error_reaches_the_engine_that_has_the_connection(guards: Lab) -> None:
+    guards.vip = VIP6
+    guards.start(members=NAMES[:3])
+    wait_for_spread(guards.engines["a"], NAMES[:3])
+    guards.in_client(ICMP6_ABOUT_A_CONNECTION, VIP6, "c", "1300")
+    c = guards.engines["c"]
+    wait(lambda: "mtu 1300" in run("ip", "-n", c.namespace, "route", "get", CLIENT6))
 
 
 def test_a_connection_nobody_has_is_reset_once_the_asking_is_over(guards: Lab) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.guard_lab import VIP, Lab, LongConnections, lab, shares, wait, wait_for_spread
+from tests.integration.guard_lab import VIP, VIP6, Lab, LongConnections, lab, shares, wait, wait_for_spread
 
 pytestmark = pytest.mark.root
 
@@ -29,8 +29,10 @@ def answers(path: Path) -> list[tuple[float, str]]:
     return [(float(words[0]), words[1]) for words in complete if len(words) == 3]
 
 
+@pytest.mark.parametrize("vip", [VIP, VIP6])
 @pytest.mark.parametrize("fault", ["kill", "freeze", "cut"])
-def test_the_first_successor_takes_over_and_nobody_else_answers(guards: Lab, fault: str) -> None:
+def test_the_first_successor_takes_over_and_nobody_else_answers(guards: Lab, fault: str, vip: str) -> None:
+    guards.vip = vip
     guards.start()
     owner, successor = guards.engines["a"], guards.engines["b"]
     witness = guards.witness()
@@ -129,20 +131,22 @@ def test_flows_are_spread_evenly_and_stay_where_they_are(guards: Lab) -> None:
         held.close()
 
 
-def test_the_lease_fences_the_kernel_and_raw_sockets_alike(guards: Lab) -> None:
+@pytest.mark.parametrize("vip", [VIP, VIP6])
+def test_the_lease_fences_the_kernel_and_raw_sockets_alike(guards: Lab, vip: str) -> None:
     """Killed between two renewals, nothing of the engine says a word about the VIP, although the address is there."""
+    guards.vip = vip
     guards.start(succession=())
     a = guards.engines["a"]
     witness = guards.witness()
     a.kill()
     wait(lambda: bool(answers(witness)) and time.monotonic() - answers(witness)[-1][0] > 0.5)
     script = (
-        "from shoal.engine.guard.arp import ArpSocket\n"
+        "from shoal.engine.guard.neighbours import Neighbours\n"
         "import sys\n"
-        "for _ in range(5): ArpSocket('eth0').announce(sys.argv[1])\n"
+        "for _ in range(5): Neighbours('eth0').announce(sys.argv[1])\n"
     )
     count = len(answers(witness))
-    assert a.execute(sys.executable, "-c", script, VIP).wait(timeout=10) == 0
+    assert a.execute(sys.executable, "-c", script, vip).wait(timeout=10) == 0
     first = time.monotonic()
     wait(lambda: time.monotonic() > first + 0.1)
     assert len(answers(witness)) == count

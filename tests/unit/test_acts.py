@@ -87,7 +87,7 @@ async def intent(tmp_path: Path) -> AsyncIterator[Intent]:
     view = View(store, registry)
     await view.start()
     intent = Intent(store, view, registry, Secrets.open(tmp_path / "key"))
-    await bootstrap(intent, view, Options(vip_network="10.9.0.0/29"))
+    await bootstrap(intent, view, Options(vip_networks=("10.9.0.0/29",)))
     yield intent
     await view.stop()
     await store.close()

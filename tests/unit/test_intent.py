@@ -26,7 +26,7 @@ async def intent(tmp_path: Path) -> AsyncIterator[Intent]:
     view = View(store, registry)
     await view.start()
     intent = Intent(store, view, registry, Secrets.open(tmp_path / "key"))
-    await bootstrap(intent, view, Options(vip_network="10.9.0.0/29"))
+    await bootstrap(intent, view, Options(vip_networks=("10.9.0.0/29",)))
     yield intent
     await view.stop()
     await store.close()
@@ -82,7 +82,7 @@ async def test_addresses_are_allocated_released_and_run_out(intent: Intent) -> N
     assert first["vip"][0]["ip_address"]["addr"] == "10.9.0.1"
     for number in range(1, 6):
         await vsvip(intent, f"v{number}")
-    with pytest.raises(Refused, match="no free address"):
+    with pytest.raises(Refused, match="no free IPv4 address"):
         await vsvip(intent, "one too many")
     await intent.delete("vsvip", first["uuid"], ADMIN)
     assert (await vsvip(intent, "again"))["vip"][0]["ip_address"]["addr"] == "10.9.0.1"

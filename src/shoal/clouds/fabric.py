@@ -1,6 +1,6 @@
 """The network of one Shoal on one machine: a bridge in a namespace of its own, nodes as namespaces around it.
 
-The host gets one veth and one route. Nothing host-wide is changed. Works in whatever network namespace the program
+The host gets one veth and one route of each family. Nothing host-wide is changed. Works in whatever network namespace the program
 itself runs in (tests run whole systems inside a private one).
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
+import logging
 import os
 import signal
 import subprocess
@@ -17,10 +18,15 @@ from pathlib import Path
 
 import msgspec
 
-from .addressing import SUBNETS_COUNT, Addressing
+from .addressing import SUBNETS_COUNT, Addressing, Network
 from .protocol import CloudError
 
+log = logging.getLogger("shoal.fabric")
+
 NETNS = Path("/run/netns")
+IPV6_SETTINGS = Path("/proc/sys/net/ipv6/conf")
+SITE_BITS = 48
+"""Of an IPv6 address (RFC 4193, RFC 6177)."""
 BRIDGE = "br0"
 COMMAND_WITHIN_S = 20.0
 DEATH_WITHIN_S = 5.0
@@ -97,16 +103,21 @@ def port_of(node: str) -> str:
 class _Kept(msgspec.Struct):
     subnet: str
     vip_network: str
+    subnet6: str = ""
+    vip_network6: str = ""
 
 
 class Fabric:
-    """``addressing`` may change at `start` when the subnet is taken; the choice is kept in ``fabric.json``."""
+    """``addressing`` may change at `start` when a subnet is taken; the choice is kept in ``fabric.json``.
+
+    ``ipv6`` is False on a machine whose kernel has none.
+    """
 
     def __init__(self, data_dir: Path, addressing: Addressing) -> None:
         self._data_dir = data_dir
         self._file = data_dir / "fabric.json"
-        self._wanted_vips = addressing.vip_network
         self.addressing = addressing
+        self.ipv6 = IPV6_SETTINGS.exists()
         self._adding = asyncio.Lock()
 
     @classmethod
@@ -129,7 +140,8 @@ class Fabric:
             kept = msgspec.json.decode(self._file.read_bytes(), type=_Kept)
         except (OSError, ValueError):
             return False
-        self.addressing = Addressing(id=self.addressing.id, subnet=kept.subnet, vip_network=kept.vip_network)
+        known = {field: value for field, value in msgspec.structs.asdict(kept).items() if value}
+        self.addressing = msgspec.structs.replace(self.addressing, **known)
         return True
 
     # --- whole ---
@@ -153,39 +165,41 @@ class Fabric:
 
     async def _choose_subnet(self) -> None:
         networks = await _routed()
-        default_vips = Addressing.of(self._data_dir).vip_network
-        explicit = self._wanted_vips if self._wanted_vips != default_vips else None
+        default = Addressing.of(self._data_dir)
+        given = [v for v in self.addressing.vip_networks if v not in default.vip_networks]
         for shift in range(SUBNETS_COUNT):
-            choice = Addressing.of(self._data_dir, explicit, shift)
-            if not any(choice.network.overlaps(network) for network in networks):
+            choice = Addressing.of(self._data_dir, [str(network) for network in given], shift)
+            if not any(_overlap(own, network) for own in choice.networks for network in networks):
                 self.addressing = choice
-                kept = _Kept(subnet=choice.subnet, vip_network=choice.vip_network)
+                kept = msgspec.convert(choice, _Kept, from_attributes=True)
                 self._file.write_bytes(msgspec.json.encode(kept))
                 return
         raise CloudError("Every subnet of 100.64.0.0/10 is in use on this machine.")
 
     async def _attach_host(self) -> None:
         names = self.addressing
-        vips = ipaddress.IPv4Network(names.vip_network)
-        if (taken := next((n for n in await _routed() if n.overlaps(vips)), None)) is not None:
-            raise CloudError(
-                f"The VIP network {vips} overlaps {taken}, which this machine has a route to.",
-                hint="Give another --vip-network, or leave it out.",
-            )
-        await ip("link", "add", names.host_link, "type", "veth", "peer", "name", "host0", "netns", names.fabric)
+        link, routed = names.host_link, await _routed()
+        for vips in names.vip_networks:
+            if (taken := next((network for network in routed if _overlap(vips, network)), None)) is not None:
+                raise CloudError(
+                    f"The VIP network {vips} overlaps {taken}, which this machine has a route to.",
+                    hint="Give another --vip-network, or leave it out.",
+                )
+        await ip("link", "add", link, "type", "veth", "peer", "name", "host0", "netns", names.fabric)
         await ip("-n", names.fabric, batch=[f"link set host0 master {BRIDGE}", "link set host0 up"])
-        length = names.network.prefixlen
-        await ip(
-            batch=[
-                f"addr add {names.gateway}/{length} dev {names.host_link}",
-                f"link set {names.host_link} up",
-                *self._vip_route(names.host_link),
-            ]
-        )
+        await ip(batch=self._up(names.gateway, link, self.ipv6 and _enable_ipv6(link)))
 
-    def _vip_route(self, interface: str) -> list[str]:
-        vips = ipaddress.IPv4Network(self.addressing.vip_network)
-        return [] if vips.subnet_of(self.addressing.network) else [f"route add {vips} dev {interface}"]
+    def _up(self, address: str, interface: str, ipv6: bool) -> list[str]:
+        """Addresses, then the link, then routes."""
+        names = self.addressing
+        lines = [f"addr add {address}/{names.network.prefixlen} dev {interface}"]
+        if ipv6:  # no other can have it: it need not be looked for
+            lines.append(f"addr add {names.address6(address)}/{names.network6.prefixlen} dev {interface} nodad")
+        lines.append(f"link set {interface} up")
+        for vips, own in zip(names.vip_networks, names.networks, strict=True):
+            if not _within(vips, own) and (ipv6 or vips.version == 4):
+                lines.append(f"route add {vips} dev {interface}")
+        return lines
 
     async def destroy(self) -> None:
         """Remove every namespace with our id and all in them, and the host's link."""
@@ -212,7 +226,7 @@ class Fabric:
     # --- nodes ---
 
     async def add(self, node: str, address: str) -> str:
-        """Attach a namespace with ``eth0`` at ``address``; returns its MAC."""
+        """Attach a namespace with ``eth0`` at ``address`` (and `Addressing.address6`); returns its MAC."""
         names = self.addressing
         namespace, port, mac = names.namespace(node), port_of(node), names.mac(address)
         async with self._adding:
@@ -227,16 +241,8 @@ class Fabric:
                         f"link set {port} up",
                     ],
                 )
-                await ip(
-                    "-n",
-                    namespace,
-                    batch=[
-                        f"addr add {address}/{names.network.prefixlen} dev eth0",
-                        "link set lo up",
-                        "link set eth0 up",
-                        *self._vip_route("eth0"),
-                    ],
-                )
+                lines = [*(_link_local(mac, "eth0") if self.ipv6 else ()), *self._up(address, "eth0", self.ipv6)]
+                await ip("-n", namespace, batch=["link set lo up", *lines])
             except CloudError:
                 await ip("netns", "delete", namespace)
                 raise
@@ -262,19 +268,53 @@ class Fabric:
         return ["nsenter", f"--net={NETNS / self.addressing.namespace(node)}", *command]
 
 
-async def _routed() -> list[ipaddress.IPv4Network]:
-    """The networks and addresses this machine has, or reaches by a route of its own (the default route apart)."""
+def _link_local(mac: str, interface: str) -> list[str]:
+    """The address the kernel would give it (RFC 4291, appendix A), at once. Until the kernel had found that no other has
+    it (1 to 2 s), it would ask for no neighbour."""
+    first, second, third, *rest = bytes.fromhex(mac.replace(":", ""))
+    packed = bytes([0xFE, 0x80, *bytes(6), first ^ 2, second, third, 0xFF, 0xFE, *rest])
+    address = ipaddress.IPv6Address(packed)
+    return [f"link set {interface} addrgenmode none", f"addr add {address}/64 dev {interface} nodad"]
+
+
+def _enable_ipv6(link: str) -> bool:
+    """On our own link of the host, whatever its default for new ones; and nobody tells the host of routes there."""
+    try:
+        (IPV6_SETTINGS / link / "disable_ipv6").write_text("0")
+        (IPV6_SETTINGS / link / "accept_ra").write_text("0")
+        (IPV6_SETTINGS / link / "dad_transmits").write_text("0")
+    except OSError as error:
+        log.warning("this machine itself will not reach IPv6 VIPs: %s: %s", link, error)
+        return False
+    return True
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and one.overlaps(other)
+
+
+def _within(inner: Network, outer: Network) -> bool:
+    return inner.subnet_of(outer)  # type: ignore[arg-type]
+
+
+async def _routed() -> list[Network]:
+    """The networks and addresses this machine has, or reaches by a route of its own (default routes and what every
+    IPv6 interface has apart; a route to many sites at once, such as fd00::/8, counts as a default one)."""
     found = []
-    for line in (await ip("-4", "route", "show", "table", "all")).splitlines():
+    lines = (await ip("-4", "route", "show", "table", "all")).splitlines()
+    lines += (await ip("-6", "route", "show", "table", "all")).splitlines() if IPV6_SETTINGS.exists() else []
+    for line in lines:
         words = [word for word in line.split() if word not in ROUTE_TYPES]
         network = _network(words[0]) if words else None
-        if network is not None and network.prefixlen:
+        if network is None or network.is_link_local or network.is_multicast:
+            continue
+        if network.prefixlen >= (SITE_BITS if network.version == 6 else 1):
             found.append(network)
     return found
 
 
-def _network(text: str) -> ipaddress.IPv4Network | None:
+def _network(text: str) -> Network | None:
     try:
-        return ipaddress.IPv4Network(text, strict=False)
+        return ipaddress.ip_network(text, strict=False)
     except ValueError:
         return None

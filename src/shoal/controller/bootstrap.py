@@ -19,7 +19,7 @@ NAMESPACE = uuids.UUID("5b0a6d2e-5e0c-4f6e-9d55-0c3c2f6a3a11")
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """``certificates``: name -> (key PEM, certificate PEM) of the default certificates."""
 
-    vip_network: str
+    vip_networks: tuple[str, ...]
     node_name: str = "Controller-1"
     node_address: str = "127.0.0.1"
     certificates: dict[str, tuple[str, str]] = {}
@@ -57,14 +57,20 @@ def system_objects(options: Options) -> Iterable[tuple[str, Document]]:
     yield "sslprofile", {"name": "System-Standard", "accepted_versions": versions}
     for name, (key, certificate) in options.certificates.items():
         yield "sslkeyandcertificate", {"name": name, "key": key, "certificate": {"certificate": certificate}}
-    net = ipaddress.ip_network(options.vip_network)
-    prefix = {"ip_addr": {"addr": str(net.network_address), "type": "V4"}, "mask": net.prefixlen}
-    yield "network", {"name": "vip-network", "configured_subnets": [{"prefix": prefix}]}
+    subnets = [{"prefix": _prefix(ipaddress.ip_network(network))} for network in options.vip_networks]
+    yield "network", {"name": "vip-network", "configured_subnets": subnets}
     node = {"name": options.node_name, "ip": {"addr": options.node_address, "type": "V4"}}
     yield "cluster", {"name": "cluster-0-1", "nodes": [node]}
     yield "systemconfiguration", {}
     yield "controllerproperties", {}
     yield "seproperties", {}
+
+
+def _prefix(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Document:
+    return {
+        "ip_addr": {"addr": str(network.network_address), "type": f"V{network.version}"},
+        "mask": network.prefixlen,
+    }
 
 
 async def bootstrap(intent: Intent, view: View, options: Options) -> None:

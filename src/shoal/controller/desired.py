@@ -38,13 +38,18 @@ def encoded(part: wire.Part) -> Encoded:
 
 
 class VipIntent(msgspec.Struct, frozen=True, kw_only=True):
-    """One VIP of one group: its address and the virtual services that share it."""
+    """One VIP of one group: its addresses (IPv4, IPv6 or both) and the virtual services that share it."""
 
     id: str
     name: str
-    address: str
+    addresses: tuple[str, ...]
     services: tuple[views.VirtualService, ...]
     created: float
+
+    @property
+    def address(self) -> str:
+        """What people know it by: its IPv4 address, else the IPv6 one."""
+        return self.addresses[0]
 
     @property
     def enabled(self) -> tuple[views.VirtualService, ...]:
@@ -66,7 +71,7 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
         id=service.uuid,
         name=service.name,
         vip=vip.id,
-        addresses=(vip.address,),
+        addresses=vip.addresses,
         enabled=service.enabled,
         mode="http" if http else "tcp",
         listeners=tuple(_listener(documents, service, port) for port in service.services),
@@ -218,7 +223,7 @@ def vip_part(intent: VipIntent, record: VipRecord, *, armed: bool) -> wire.Vip |
     ]
     return wire.Vip(
         id=intent.id,
-        addresses=(intent.address,),
+        addresses=intent.addresses,
         generation=record.generation,
         owner=owner,
         members=tuple(sorted(serving, key=lambda engine: engine != owner)),

@@ -10,45 +10,63 @@ from shoal.errors import Refused
 
 SCAN_MAX = 70_000
 """Addresses looked at before a network counts as full."""
+TYPES: dict[int, type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address]] = {
+    4: ipaddress.IPv4Address,
+    6: ipaddress.IPv6Address,
+}
+
+Document = Mapping[str, Any]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def subnets(network: Mapping[str, Any]) -> Iterator[ipaddress.IPv4Network]:
-    """The IPv4 subnets configured on a network."""
-    for subnet in network.get("configured_subnets", ()):
-        found = _subnet(subnet)
-        if isinstance(found, ipaddress.IPv4Network):
-            yield found
+def subnets(network: Document, version: int) -> Iterator[Network]:
+    """The subnets of one version of IP that are configured on a network."""
+    return (subnet for _, subnet in _configured(network, version))
 
 
-def _subnet(subnet: Mapping[str, Any]) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    return ipaddress.ip_network(f"{subnet['prefix']['ip_addr']['addr']}/{subnet['prefix']['mask']}", strict=False)
+def _configured(network: Document, version: int) -> Iterator[tuple[Document, Network]]:
+    for document in network.get("configured_subnets", ()):
+        subnet = prefix(document["prefix"])
+        if subnet.version == version:
+            yield document, subnet
 
 
-def pools(network: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
-    """(first, last) of the ranges that VIPs may come from: static ranges, else whole subnets without their edges."""
-    for subnet in network.get("configured_subnets", ()):
-        ranges = [r["range"] for r in subnet.get("static_ip_ranges", ()) if "range" in r] or subnet.get(
+def prefix(value: Document) -> Network:
+    """Of an IpAddrPrefix."""
+    return ipaddress.ip_network(f"{value['ip_addr']['addr']}/{value['mask']}", strict=False)
+
+
+def pools(network: Document, version: int, only: Network | None = None) -> Iterator[tuple[int, int]]:
+    """(first, last) of the ranges that VIPs may come from: static ranges, else whole subnets without their edges.
+    ``only``: of this subnet."""
+    for document, subnet in _configured(network, version):
+        if only not in (None, subnet):
+            continue
+        ranges = [r["range"] for r in document.get("static_ip_ranges", ()) if "range" in r] or document.get(
             "static_ranges", ()
         )
         for one in ranges:
             yield int(ipaddress.ip_address(one["begin"]["addr"])), int(ipaddress.ip_address(one["end"]["addr"]))
         if not ranges:
-            net = _subnet(subnet)
-            yield int(net.network_address) + 1, int(net.broadcast_address) - 1
+            yield int(subnet.network_address) + 1, int(subnet.broadcast_address) - 1
 
 
-def allocate(network: Mapping[str, Any], used: Iterable[str]) -> str:
-    """The lowest free address. Raises Refused when none is left, with how many are in use."""
-    taken = {int(ipaddress.ip_address(address)) for address in used}
+def allocate(network: Document, used: Iterable[str], version: int, only: Network | None = None) -> str:
+    """The lowest free address of a version of IP. Raises Refused when there is none, with how many are in use."""
+    kind = TYPES[version]
+    taken = {int(address) for address in map(ipaddress.ip_address, used) if address.version == version}
     looked = 0
-    for first, last in pools(network):
+    for first, last in pools(network, version, only):
         for number in range(first, last + 1):
             looked += 1
             if number not in taken:
-                return str(ipaddress.ip_address(number))
+                return str(kind(number))
             if looked > SCAN_MAX:
                 break
+    where = f"Network {network.get('name')}" + (f", subnet {only}," if only else "")
+    if not looked:
+        raise Refused(f"{where} has no IPv{version} subnet.", hint="Add one to its configured_subnets.")
     raise Refused(
-        f"Network {network.get('name')} has no free address ({looked} looked at, all in use).",
+        f"{where} has no free IPv{version} address ({looked} looked at, all in use).",
         hint="Delete an unused VsVip, or give the network another subnet.",
     )

@@ -44,12 +44,12 @@ def vips_by_group(
         if vsvip not in known:
             continue
         for vip in known[vsvip].vip:
-            if vip.ip_address is None:
+            if not vip.addresses:
                 continue
             intent = VipIntent(
                 id=vip_id(vsvip, vip.vip_id),
                 name=sharing[0].name,
-                address=vip.ip_address.addr,
+                addresses=vip.addresses,
                 services=tuple(sharing) if vip.enabled else (),
                 created=float(order),
             )

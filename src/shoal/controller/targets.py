@@ -19,8 +19,9 @@ def targets(ledger: Ledger, compiler: Compiler, documents: Documents) -> Targets
         for id in vips:
             intent = compiler.intent(group, id)
             services = [(service, port) for service in intent.enabled for port in service.services] if intent else []
-            if intent and services and ":" not in intent.address:  # IPv4 only, as the guard
+            address = next((a for a in intent.addresses if ":" not in a), "") if intent else ""
+            if services and address:  # the prober speaks IPv4 only
                 tcp = (port.port for service, port in services if kind_of(documents, service, port) == "tcp")
-                found.append(Target(vip=id, address=intent.address, port=next(tcp, 0)))
+                found.append(Target(vip=id, address=address, port=next(tcp, 0)))
     engines = {engine.mac: engine.id for engine in ledger.engines.values() if engine.mac}
     return Targets(engines=engines, vips=tuple(found))

@@ -3,7 +3,7 @@
 A start fails when the connection is not made within 50 ms, or nothing comes back within 0.5 s; outage = first failed
 start to last failed start, as in the lab's probe. A frozen engine's kernel goes on accepting connections, so HTTP is asked
 for something (HEAD /), and TLS is sent what it is not: HAProxy closes. What else TCP carries is not ours to speak: there
-the connection alone counts. With root, it is noted who says by ARP to have the address. Says ``ready``; JSON out.
+the connection alone counts. With root, it is noted who says to have the address. Says ``ready``; JSON out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ import time
 import msgspec
 import uvloop
 
-from shoal.lab.probe import ANSWER_WITHIN_S, CONNECT_WITHIN_S, START_EVERY_S, Heard, Probed, Start, arp_socket, note_arp
+from shoal.lab.probe import (
+    ANSWER_WITHIN_S,
+    CONNECT_WITHIN_S,
+    START_EVERY_S,
+    Heard,
+    Probed,
+    Start,
+    claim_socket,
+    note_claims,
+)
 
 TARGETS_AT_FULL_RATE = 4
 """More share their starts: a process makes some 800 a second."""
@@ -106,16 +115,15 @@ async def watch(targets: list[Target]) -> Watched:
 
 
 def _listen(heard: dict[str, list[Heard]]) -> list[socket.socket]:
-    """A socket for each address of IPv4; none without the right to open one."""
+    """A socket for each address; none without the right to open one."""
     listeners = []
     for address, list in heard.items():
-        if ":" not in address:
-            try:
-                listener = arp_socket()
-            except PermissionError:
-                break
-            asyncio.get_running_loop().add_reader(listener, note_arp, listener, address, list)
-            listeners.append(listener)
+        try:
+            listener = claim_socket(address)
+        except PermissionError:
+            break
+        asyncio.get_running_loop().add_reader(listener, note_claims, listener, address, list)
+        listeners.append(listener)
     return listeners
 
 

@@ -63,15 +63,17 @@ class Api:
         return await self.call("POST", path, body)
 
     async def service(self, name: str, servers: list[tuple[str, int]], **more: Any) -> Document:
-        """Pool, VsVip and virtual service on port 80; returns {"uuid", "address", ...}."""
+        """Pool, VsVip and virtual service on port 80; returns {"uuid", "address", "address6", ...}, "" for none.
+
+        ``vip``: the VsVip's only one (default: an allocated IPv4 address)."""
         pool = {
             "name": f"{name}-pool",
             "lb_algorithm": "LB_ALGORITHM_ROUND_ROBIN",
-            "servers": [{"ip": {"addr": a, "type": "V4"}, "port": p} for a, p in servers],
+            "servers": [{"ip": ip_address(a), "port": p} for a, p in servers],
         }
         pool |= more.pop("pool", {})
         await self.post("pool", pool)
-        vsvip = await self.post("vsvip", {"name": f"{name}-vip", "vip": [{"auto_allocate_ip": True}]})
+        vsvip = await self.post("vsvip", {"name": f"{name}-vip", "vip": [more.pop("vip", {"auto_allocate_ip": True})]})
         made: Document = await self.post(
             "virtualservice",
             {
@@ -82,7 +84,8 @@ class Api:
                 **more,
             },
         )
-        made["address"] = vsvip["vip"][0]["ip_address"]["addr"]
+        for key, field in (("address", "ip_address"), ("address6", "ip6_address")):
+            made[key] = vsvip["vip"][0].get(field, {}).get("addr", "")
         return made
 
     async def runtime(self, service: str) -> Document:
@@ -119,6 +122,10 @@ class Api:
 
         found: Document = await self.until(f"the service is on {engines} engines, armed and answered for", check)
         return found
+
+
+def ip_address(text: str) -> Document:
+    return {"addr": text, "type": "V6" if ":" in text else "V4"}
 
 
 def engine_name(reference: str) -> str:

@@ -1,4 +1,4 @@
-"""A small real HTTP server: ``python -m shoal.lab.backend ADDRESS PORT NAME``. Answers its name; ``/health`` is 200.
+"""A small real HTTP server: ``python -m shoal.lab.backend ADDRESS[,ADDRESS] PORT NAME``. Answers its name; ``/health`` is 200.
 
 ``GET /stream?SECONDS`` is a chunked download that takes so long; a body that is sent is read to its end before the
 answer; ``Upgrade: websocket`` is answered 101, then all that comes is sent back. A TCP echo service answers on PORT + 1,
@@ -107,10 +107,11 @@ def _record(query: bytes) -> bytes:
     return query[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + query[12:] + b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\xc0\0\2\1"
 
 
-async def _main(address: str, port: int, name: str) -> None:
-    http = await asyncio.start_server(lambda r, w: _http(name, r, w), address, port, backlog=1024)
-    echo = await asyncio.start_server(_echo, address, port + 1, backlog=1024)
-    await asyncio.get_running_loop().create_datagram_endpoint(lambda: Datagrams(name), local_addr=(address, port))
+async def _main(addresses: list[str], port: int, name: str) -> None:
+    http = await asyncio.start_server(lambda r, w: _http(name, r, w), addresses, port, backlog=1024)
+    echo = await asyncio.start_server(_echo, addresses, port + 1, backlog=1024)
+    for address in addresses:
+        await asyncio.get_running_loop().create_datagram_endpoint(lambda: Datagrams(name), local_addr=(address, port))
     print("ready", flush=True)
     async with http, echo:
         await asyncio.gather(http.serve_forever(), echo.serve_forever())
@@ -119,4 +120,4 @@ async def _main(address: str, port: int, name: str) -> None:
 if __name__ == "__main__":
     import uvloop
 
-    uvloop.run(_main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+    uvloop.run(_main(sys.argv[1].split(","), int(sys.argv[2]), sys.argv[3]))

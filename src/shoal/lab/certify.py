@@ -144,7 +144,7 @@ def main(*, quick: bool, as_json: bool, data_dir: Path | None, seed: int | None,
     result = Result(version=__version__, seed=chosen, quick=quick, began=time.time())
     try:
         console.print(f"[bold]Shoal certify[/bold]: seed {chosen}; changes under load must drop nothing.")
-        started = system.launch(system.Options.parse(folder, LISTEN, None, password), None)
+        started = system.launch(system.Options.parse(folder, LISTEN, (), password), None)
         asyncio.run(_certify(folder, started.url, password, console, result, QUICK if quick else FULL))
     except ShoalError as error:
         result.verdict = f"not finished: {error}"

@@ -87,7 +87,7 @@ def main(*, once: bool, as_json: bool, data_dir: Path | None) -> int:
     leave_running = False
     try:
         console.print("[bold]Shoal demo[/bold]: engines are network namespaces on this machine, running HAProxy.")
-        options = system.Options.parse(folder, LISTEN, None, password)
+        options = system.Options.parse(folder, LISTEN, (), password)
         started = system.launch(options, None)
         console.print(f"1. Controller up: {started.url}")
         figures = asyncio.run(_demo(folder, started.url, password, console, once=once))

@@ -21,9 +21,12 @@ FIRST_INDEX = 1500
 
 
 class Backend(msgspec.Struct, frozen=True):
+    """``address6`` is "" on a machine without IPv6."""
+
     name: str
     address: str
     port: int
+    address6: str = ""
 
 
 class Lab(Faults):
@@ -62,11 +65,13 @@ class Lab(Faults):
     async def backend(self, name: str, port: int = 80) -> Backend:
         """A node with an HTTP server that answers its own name (and TCP echo on the next port)."""
         address = await self.node(name)
-        child = self.start(name, "shoal.lab.backend", address, str(port), name, output=subprocess.PIPE)
+        address6 = self.fabric.addressing.address6(address) if self.fabric.ipv6 else ""
+        both = f"{address},{address6}".removesuffix(",")
+        child = self.start(name, "shoal.lab.backend", both, str(port), name, output=subprocess.PIPE)
         assert child.stdout is not None
         if await asyncio.to_thread(child.stdout.readline) != b"ready\n":
             raise NotReady(f"Backend {name} did not start.", hint=f"It ended with status {child.wait()}.")
-        return Backend(name, address, port)
+        return Backend(name, address, port, address6)
 
     def start(
         self, node: str, module: str, *arguments: str, output: int = subprocess.DEVNULL

@@ -1,8 +1,8 @@
 """The outage probe: ``python -m shoal.lab.probe ADDRESS PORT SECONDS``; starts a request every 5 ms, JSON out.
 
 A start fails when the connection is not made within 50 ms or no answer with status 200 comes within `ANSWER_WITHIN_S`.
-Outage = first failed start to last failed start. Beside it, every ARP message that says who has the address is noted
-with its MAC (needs root).
+Outage = first failed start to last failed start. Beside it, every message of ARP or neighbour discovery that says who
+has the address is noted with its MAC (needs root).
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from shoal.observe import frames
 START_EVERY_S = 0.005
 CONNECT_WITHIN_S = 0.05
 ANSWER_WITHIN_S = 0.5
+ETH_P_IPV6 = 0x86DD
+ICMPV6, SOLICITATION, ADVERTISEMENT = 58, 135, 136
+ICMPV6_ONLY = ((0x30, 0, 0, 20), (0x15, 0, 1, ICMPV6), (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0))
+"""Classic BPF: keep the frame if its next header (1 byte at 20) is ICMPv6."""
 
 
 class Start(msgspec.Struct, frozen=True, array_like=True):
@@ -31,7 +35,8 @@ class Start(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Heard(msgspec.Struct, frozen=True, array_like=True):
-    """An ARP message from ``mac`` that claims the address (a reply or a gratuitous request)."""
+    """A message from ``mac`` that claims the address: an ARP reply or gratuitous request, a neighbour advertisement, or
+    a solicitation from the address that gives its asker's MAC away."""
 
     at: float
     mac: str
@@ -80,21 +85,40 @@ async def one(address: str, port: int, starts: list[Start]) -> None:
     starts.append(Start(at, not why, time.monotonic() - at, why))
 
 
-def arp_socket() -> socket.socket:
-    listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(frames.ETH_P_ARP))
+def claim_socket(address: str) -> socket.socket:
+    """Hears what is said about who has an address."""
+    kind = ETH_P_IPV6 if ":" in address else frames.ETH_P_ARP
+    listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(kind))
+    if kind == ETH_P_IPV6:
+        frames.attach(listener, ICMPV6_ONLY)
     listener.setblocking(False)
     return listener
 
 
-def note_arp(listener: socket.socket, address: str, heard: list[Heard]) -> None:
+def arp_claim(frame: bytes, address: str) -> str:
+    """The MAC that claims the address; "" if none does."""
+    said = frames.said(frame)
+    return said.mac if said is not None and said.address == address else ""
+
+
+def nd_claim(frame: bytes, address: str) -> str:
+    if len(frame) < 78 or frame[20] != ICMPV6:
+        return ""
+    packed = socket.inet_pton(socket.AF_INET6, address)
+    said = frame[54] == ADVERTISEMENT and frame[62:78] == packed
+    asked = frame[54] == SOLICITATION and frame[22:38] == packed
+    return frame[6:12].hex(":") if said or asked else ""
+
+
+def note_claims(listener: socket.socket, address: str, heard: list[Heard]) -> None:
+    claim = nd_claim if ":" in address else arp_claim
     while True:
         try:
             frame = listener.recv(2048)
         except BlockingIOError:
             return
-        said = frames.said(frame)
-        if said is not None and said.address == address:
-            heard.append(Heard(time.monotonic(), said.mac))
+        if mac := claim(frame, address):
+            heard.append(Heard(time.monotonic(), mac))
 
 
 async def probe(address: str, port: int, seconds: float) -> Probed:
@@ -102,8 +126,8 @@ async def probe(address: str, port: int, seconds: float) -> Probed:
     starts: list[Start] = []
     heard: list[Heard] = []
     loop = asyncio.get_running_loop()
-    listener = arp_socket()
-    loop.add_reader(listener, note_arp, listener, address, heard)
+    listener = claim_socket(address)
+    loop.add_reader(listener, note_claims, listener, address, heard)
     began = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
         count = 0

@@ -41,10 +41,14 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bench:
-    """A running Shoal with three backends, a client, and one service per mode."""
+    """A running Shoal with three backends, a client, and one service per mode.
 
-    def __init__(self, data_dir: Path, listen: str = "127.0.0.1:9443") -> None:
-        self.options = system.Options.parse(data_dir, listen, None, PASSWORD)
+    ``ipv6``: the services have an address of each family, their servers IPv6 ones, and trials probe the IPv6 address.
+    """
+
+    def __init__(self, data_dir: Path, listen: str = "127.0.0.1:9443", *, ipv6: bool = False) -> None:
+        self._ipv6 = ipv6
+        self.options = system.Options.parse(data_dir, listen, (), PASSWORD)
         self.url = ""
         self.services: dict[str, dict[str, Any]] = {}
 
@@ -63,14 +67,17 @@ class Bench:
     async def prepare(self, lab: Lab, api: Api, modes: Collection[str] = tuple(MODES), **group: Any) -> None:
         """``group``: more fields of the groups."""
         backends = [await lab.backend(f"web{n}") for n in (1, 2, 3)]
-        servers = [(backend.address, backend.port) for backend in backends]
+        servers = [(backend.address6 if self._ipv6 else backend.address, backend.port) for backend in backends]
+        vip = {"auto_allocate_ip": True, "auto_allocate_ip_type": "V4_V6" if self._ipv6 else "V4_ONLY"}
         await lab.node("client")
         for mode in modes:
             engines = MODES[mode]
             name = mode.lower().replace("_", "-")
             body = {"name": name, "ha_mode": mode, "max_se": 100, "vs_scalein_timeout": 2, **group}
             await api.post("serviceenginegroup", body)
-            service = await api.service(f"vs-{name}", servers, se_group_ref=f"/api/serviceenginegroup?name={name}")
+            service = await api.service(
+                f"vs-{name}", servers, se_group_ref=f"/api/serviceenginegroup?name={name}", vip=vip
+            )
             self.services[mode] = service
             await api.placed(service["uuid"], engines)
 
@@ -82,7 +89,8 @@ class Bench:
             host = await self._neighbours(api, owner) if kind == "host" else [owner]
         if not controller:
             self.kill_controller()
-        probing = asyncio.create_task(lab.probe("client", service["address"], 80, PROBE_S))
+        address = service["address6" if self._ipv6 else "address"]
+        probing = asyncio.create_task(lab.probe("client", address, 80, PROBE_S))
         await asyncio.sleep(FAULT_AFTER_S)
         mend = await self._fault(lab, kind, owner, host)
         probed = await probing

@@ -55,7 +55,12 @@ class VipAddress(msgspec.Struct, frozen=True, kw_only=True):
 
     vip_id: str
     ip_address: IpAddr | None = None
+    ip6_address: IpAddr | None = None
     enabled: bool = True
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(address.addr for address in (self.ip_address, self.ip6_address) if address is not None)
 
 
 class VsVip(msgspec.Struct, frozen=True, kw_only=True):

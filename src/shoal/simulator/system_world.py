@@ -109,7 +109,7 @@ class ControllerProcess:
             clock=world.clock,
             fresh_id=world.fresh_id,
         )
-        await bootstrap.bootstrap(self.intent, view, bootstrap.Options(vip_network=VIP_NETWORK))
+        await bootstrap.bootstrap(self.intent, view, bootstrap.Options(vip_networks=(VIP_NETWORK,)))
         self.controller = Controller(
             world.store,
             view,

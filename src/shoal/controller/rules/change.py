@@ -12,6 +12,7 @@ from shoal.controller.view import View
 from shoal.errors import Problem
 
 Document = dict[str, Any]
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Change(msgspec.Struct, kw_only=True):
@@ -47,17 +48,29 @@ class Change(msgspec.Struct, kw_only=True):
             if found is not None:
                 self.raw[field] = f"/api/{type}/{found['uuid']}"
 
-    def address(self, path: str, text: str) -> str:
-        """The normalised IPv4 address; "" with a problem noted."""
+    def address(self, path: str, value: Document, *versions: int) -> Address | None:
+        """The address an IpAddr holds, whose text is made canonical (RFC 5952); None with a problem noted.
+
+        ``path`` is the IpAddr's; ``versions`` of IP that are taken, both when none is named.
+        """
+        text, kinds = value["addr"], " or ".join(f"IPv{version}" for version in versions or (4, 6))
         try:
             found = ipaddress.ip_address(text)
         except ValueError:
-            self.wrong(path, "must be an IPv4 address", text)
-            return ""
-        if found.version != 4:
-            self.wrong(path, "must be an IPv4 address; IPv6 is not served yet", text)
-            return ""
-        return str(found)
+            self.wrong(f"{path}.addr", f"must be an {kinds} address", text)
+            return None
+        if versions and found.version not in versions:
+            self.wrong(f"{path}.addr", f"must be an {kinds} address", text)
+        elif isinstance(found, ipaddress.IPv6Address) and found.scope_id is not None:
+            self.wrong(f"{path}.addr", "has a scope: it means something on one machine only", text)
+        elif isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+            self.wrong(f"{path}.addr", "is an IPv4 address in IPv6 form", text, f"Give {found.ipv4_mapped}.")
+        elif value.get("type") in ("V4", "V6") and value["type"] != f"V{found.version}":
+            self.wrong(f"{path}.type", f"is {value['type']}, and {found} is IPv{found.version}", value["type"])
+        else:
+            value["addr"] = str(found)
+            return found
+        return None
 
 
 class Around(NamedTuple):

@@ -13,7 +13,7 @@ def check(change: Change, around: Around) -> None:
     nodes = change.document.get("nodes", ())
     if len(nodes) not in SIZES:
         change.wrong("nodes", "must be 1 node or 3 nodes", len(nodes))
-    addresses = Counter(change.address(f"nodes[{i}].ip.addr", node["ip"]["addr"]) for i, node in enumerate(nodes))
+    addresses = Counter(change.address(f"nodes[{i}].ip", node["ip"], 4) for i, node in enumerate(nodes))
     for what, seen in (("address", addresses), ("name", Counter(node["name"] for node in nodes))):
         for value, times in seen.items():
             if value and times > 1:

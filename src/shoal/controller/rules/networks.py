@@ -14,18 +14,17 @@ def check(change: Change, around: Around) -> None:
         prefix = subnet["prefix"]
         text = f"{prefix['ip_addr']['addr']}/{prefix['mask']}"
         try:
-            ipaddress.ip_network(text, strict=False)
+            version = ipaddress.ip_network(text, strict=False).version
         except ValueError:
-            change.wrong(f"{where}.prefix", "must be an address and the bits of its mask, such as 10.0.0.0/24", text)
+            why = "must be an address and the bits of its mask, such as 10.0.0.0/24 or fd00:1::/64"
+            change.wrong(f"{where}.prefix", why, text)
+            continue
         for place, ends in (("static_ip_ranges", "range"), ("static_ranges", "")):
             for number, entry in enumerate(subnet.get(place, ())):
-                _range(change, f"{where}.{place}[{number}]", entry.get(ends, {}) if ends else entry)
+                _range(change, f"{where}.{place}[{number}]", entry.get(ends, {}) if ends else entry, version)
 
 
-def _range(change: Change, where: str, ends: dict[str, Any]) -> None:
+def _range(change: Change, where: str, ends: dict[str, Any], version: int) -> None:
     for end in ("begin", "end"):
         if end in ends:
-            try:
-                ipaddress.ip_address(ends[end]["addr"])
-            except ValueError:
-                change.wrong(f"{where}.{end}.addr", "must be an address", ends[end]["addr"])
+            change.address(f"{where}.{end}", ends[end], version)

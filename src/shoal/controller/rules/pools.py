@@ -17,9 +17,11 @@ def check(change: Change, around: Around) -> None:
     seen: dict[tuple[str, int], int] = {}
     for index, server in enumerate(pool.get("servers", ())):
         where = f"servers[{index}]"
-        address = change.address(f"{where}.ip.addr", server["ip"]["addr"])
+        address = change.address(f"{where}.ip", server["ip"])
+        if address is not None and address.version == 6 and address.is_link_local:
+            change.wrong(f"{where}.ip.addr", "is a link-local address: engines don't know on which link", address)
         server.setdefault("hostname", server["ip"]["addr"])
-        key = (address, server.get("port") or pool["default_server_port"])
+        key = (server["ip"]["addr"], server.get("port") or pool["default_server_port"])
         if key in seen:
             change.wrong(where, f"is servers[{seen[key]}] again ({key[0]}:{key[1]})")
         seen[key] = index

@@ -10,11 +10,12 @@ from shoal.controller import ipam
 from shoal.errors import Duplicate, Refused
 from shoal.objects.views import uuid_of
 
-from .change import Around, Change, Document
+from .change import Address, Around, Change, Document
 
 HOST_BITS = 32
-POINT_TO_POINT_BITS = 31
-"""From here on a subnet has no network and broadcast address (RFC 3021)."""
+FIELDS = {4: "ip_address", 6: "ip6_address"}
+SUBNETS = {4: "subnet", 6: "subnet6"}
+ALLOCATED = {"V4_ONLY": (4,), "V6_ONLY": (6,), "V4_V6": (4, 6)}
 THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
 
 
@@ -35,38 +36,48 @@ def check(change: Change, around: Around) -> None:
     before = {v.get("vip_id"): v for v in (change.before or {}).get("vip", ())}
     for index, vip in enumerate(vips):
         where = f"vip[{index}]"
-        if "ip_address" not in vip:
-            old = before.get(vip["vip_id"], {}).get("ip_address")
-            if old is not None and vip.get("auto_allocate_ip"):
-                vip["ip_address"] = old
-            elif vip.get("auto_allocate_ip") and vip.get("auto_allocate_ip_type", "V4_ONLY") == "V4_ONLY":
-                vip["ip_address"] = {"addr": _allocate(around, vip, vips), "type": "V4"}
-            else:
-                hint = "Give ip_address, or auto_allocate_ip true."
-                change.wrong(where, "has no address (IPv4 only for now)", hint=hint)
-                continue
-        address = change.address(f"{where}.ip_address.addr", vip["ip_address"]["addr"])
-        if address:
-            _fit(change, around, f"{where}.ip_address.addr", address)
-    _unused(change, around, vips)
+        _fill_addresses(around, vip, before.get(vip["vip_id"], {}), vips)
+        if not any(field in vip for field in FIELDS.values()):
+            hint = "Give ip_address, ip6_address or both, or auto_allocate_ip true."
+            change.wrong(where, "has no address", hint=hint)
+        for version, field in FIELDS.items():
+            if field in vip:
+                address = change.address(f"{where}.{field}", vip[field], version)
+                if address is not None:
+                    _fit(change, around, f"{where}.{field}.addr", address)
+    if not change.problems:
+        _unused(change, around, vips)
 
 
-def _fit(change: Change, around: Around, path: str, address: str) -> None:
+def _fill_addresses(around: Around, vip: Document, before: Mapping[str, Any], siblings: list[Document]) -> None:
+    """What is to be allocated and was not given stays what it was, or is allocated now."""
+    if not vip.get("auto_allocate_ip"):
+        return
+    for version in ALLOCATED[vip.get("auto_allocate_ip_type", "V4_ONLY")]:
+        field = FIELDS[version]
+        if field not in vip:
+            vip[field] = before.get(field) or {
+                "addr": _allocate(around, vip, siblings, version),
+                "type": f"V{version}",
+            }
+
+
+def _fit(change: Change, around: Around, path: str, address: Address) -> None:
     """A VIP is the address of one machine, that others can reach."""
-    subnets = [s for document in around.view.all("network") for s in ipam.subnets(document)]
-    why = _no_host(ipaddress.IPv4Address(address), subnets)
+    subnets = [s for document in around.view.all("network") for s in ipam.subnets(document, address.version)]
+    why = _no_host(address, subnets)
     if why:
-        hint = "Give the address of one machine, or auto_allocate_ip true without ip_address."
+        hint = "Give the address of one machine, or auto_allocate_ip true without an address."
         change.wrong(path, why, address, hint)
-    elif around.reserved(address):
+    elif around.reserved(str(address)):
         change.wrong(path, "is one of the engines' own addresses", address)
-    elif not any(ipaddress.IPv4Address(address) in subnet for subnet in subnets):
+    elif not any(address in subnet for subnet in subnets):
         change.warnings.append(
             f"{path}: {address} lies in no configured network: only machines on the engines' own segment can reach it."
         )
 
 
-def _no_host(address: ipaddress.IPv4Address, subnets: list[ipaddress.IPv4Network]) -> str:
+def _no_host(address: Address, subnets: list[ipam.Network]) -> str:
     """Why it can't be the address of one machine; "" if it can."""
     if address.is_unspecified or address in THIS_NETWORK:
         return "stands for no particular address: a listener on it would take every VIP's traffic"
@@ -77,28 +88,38 @@ def _no_host(address: ipaddress.IPv4Address, subnets: list[ipaddress.IPv4Network
     if address.is_link_local:
         return "is a link-local address"
     if address.is_reserved:
-        return "is a broadcast or reserved address"
+        return "is a broadcast or reserved address" if address.version == 4 else "is reserved (RFC 4291)"
     for subnet in subnets:
-        if subnet.prefixlen < POINT_TO_POINT_BITS and address in (subnet.network_address, subnet.broadcast_address):
-            edge = "network" if address == subnet.network_address else "broadcast"
-            return f"is the {edge} address of {subnet}"
+        if subnet.prefixlen >= subnet.max_prefixlen - 1:  # it has no such addresses (RFC 3021, RFC 6164)
+            continue
+        if address == subnet.network_address:
+            kind = "network" if address.version == 4 else "subnet-router anycast"
+            return f"is the {kind} address of {subnet}"
+        if address.version == 4 and address == subnet.broadcast_address:
+            return f"is the broadcast address of {subnet}"
     return ""
 
 
-def _allocate(around: Around, vip: Mapping[str, Any], siblings: list[Document]) -> str:
-    wanted = uuid_of((vip.get("ipam_network_subnet") or {}).get("network_ref", ""))
+def _allocate(around: Around, vip: Mapping[str, Any], siblings: list[Document], version: int) -> str:
+    wanted = vip.get("ipam_network_subnet") or {}
+    uuid = uuid_of(wanted.get("network_ref", ""))
     view = around.view
-    network = view.get("network", wanted) if wanted else view.named("network", "vip-network", cloud=None)
+    network = view.get("network", uuid) if uuid else view.named("network", "vip-network", cloud=None)
     if network is None:
         raise Refused("There is no network to allocate from.", hint="Give ipam_network_subnet.network_ref.")
     used = [a for document in view.all("vsvip") for a in addresses_of(document)]
-    used += [sibling["ip_address"]["addr"] for sibling in siblings if "ip_address" in sibling]
-    return ipam.allocate(network, used)
+    used += addresses_of({"vip": siblings})
+    field = SUBNETS[version]
+    try:
+        only = ipam.prefix(wanted[field]) if field in wanted else None
+    except ValueError as error:
+        raise Refused(f"ipam_network_subnet.{field}: {error}", hint="Give a subnet that the network has.") from None
+    return ipam.allocate(network, used, version, only)
 
 
 def _unused(change: Change, around: Around, vips: list[Document]) -> None:
     vrf = uuid_of(change.document.get("vrf_context_ref", ""))
-    mine = [vip["ip_address"]["addr"] for vip in vips if "ip_address" in vip]
+    mine = addresses_of({"vip": vips})
     if len(set(mine)) != len(mine):
         change.wrong("vip", "an address is given twice")
     for other in around.view.all("vsvip"):
@@ -109,4 +130,5 @@ def _unused(change: Change, around: Around, vips: list[Document]) -> None:
 
 
 def addresses_of(vsvip: Mapping[str, Any]) -> list[str]:
-    return [vip["ip_address"]["addr"] for vip in vsvip.get("vip", ()) if "ip_address" in vip]
+    """Of both families, as they are stored: one spelling each."""
+    return [vip[field]["addr"] for vip in vsvip.get("vip", ()) for field in FIELDS.values() if field in vip]

@@ -26,12 +26,12 @@ ASK_S_MAX = 8.0
 AGAIN_S = 0.25
 """Whoever has not answered completely is asked again."""
 REVIEW_S = 0.1
-FLOWS_A_MESSAGE = 150
+FLOW_BYTES_A_MESSAGE = 1200
 """So that a message fits an Ethernet frame."""
 FLOWS_A_BATCH = 100
 """Flows put into the kernel per turn of the loop: about a millisecond."""
 
-_FLOW = struct.Struct("!4sHH")
+_FLOW = {socket.AF_INET: struct.Struct("!4sHH"), socket.AF_INET6: struct.Struct("!16sHH")}
 
 
 class FlowsWanted(msgspec.Struct, frozen=True, array_like=True, tag="w"):
@@ -46,7 +46,7 @@ class FlowsWanted(msgspec.Struct, frozen=True, array_like=True, tag="w"):
 class Flows(msgspec.Struct, frozen=True, array_like=True, tag="f"):
     """Part ``number`` of ``count`` of an engine's answer for one address (``count`` 0: more follow).
 
-    ``flows``: 8 bytes each, in network order: the client's address and port, and our port.
+    ``flows``: 8 bytes each (IPv6: 20), in network order: the client's address and port, and our port.
     """
 
     engine: str
@@ -140,7 +140,7 @@ class Exchange:
             return
         answer.numbers.add(part.number)
         answer.count = part.count or answer.count
-        flows: list[Flow] = list(_FLOW.iter_unpack(part.flows))
+        flows: list[Flow] = list(_FLOW[_family(part.address)].iter_unpack(part.flows))
         collection.flows += len(flows)
         for start in range(0, len(flows), FLOWS_A_BATCH):
             self._to_load.append((part.engine, part.address, flows[start : start + FLOWS_A_BATCH]))
@@ -150,7 +150,8 @@ class Exchange:
     def _load(self) -> None:
         if self._to_load:
             engine, address, flows = self._to_load.popleft()
-            named = [(socket.inet_ntoa(client), port, own) for client, port, own in flows]
+            family = _family(address)
+            named = [(socket.inet_ntop(family, client), port, own) for client, port, own in flows]
             self._spreader.load(address, engine, named, self._idle_s())
         if self._to_load:
             self._loop.at(self._loop.now(), self._load)
@@ -207,9 +208,10 @@ class _Speaker:
         sockets.list(self._address, self._piece, self._end)
 
     def _piece(self, flows: list[Flow]) -> None:
+        flow_format = _FLOW[_family(self._address)]
         for flow in flows:
-            self._packed += _FLOW.pack(*flow)
-        size = FLOWS_A_MESSAGE * _FLOW.size
+            self._packed += flow_format.pack(*flow)
+        size = FLOW_BYTES_A_MESSAGE // flow_format.size * flow_format.size
         while len(self._packed) > size:
             self._say(bytes(self._packed[:size]), 0)
             del self._packed[:size]
@@ -222,3 +224,7 @@ class _Speaker:
         part = Flows(self._exchange.engine, wanted.vip, self._address, wanted.turn, self._number, count, packed)
         self._number += 1
         self._exchange.say(part, wanted.engine)
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET

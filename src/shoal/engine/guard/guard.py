@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from shoal.engine.guard import kernel
 from shoal.engine.guard.agent_socket import AgentSocket
-from shoal.engine.guard.arp import ArpSocket
 from shoal.engine.guard.claims import ClaimFile
 from shoal.engine.guard.datagrams import Keeper
 from shoal.engine.guard.exchange import Exchange, Flows, FlowsWanted
+from shoal.engine.guard.flow_rules import FlowRules
 from shoal.engine.guard.haproxy import HaproxyCheck
 from shoal.engine.guard.lease import Lease
 from shoal.engine.guard.loop import Loop, Timer
+from shoal.engine.guard.neighbours import Neighbours, NeighbourSocket
 from shoal.engine.guard.netlink import Addresses, LinkMonitor
-from shoal.engine.guard.nft import Nft, NftError, ruleset, set_batch, sharing
+from shoal.engine.guard.nft import NAME, Nft, NftError, address_batch, flow_chain, lifetimes, ruleset, sharing
 from shoal.engine.guard.notes import Notes
 from shoal.engine.guard.peers import Message, PeerNetwork
 from shoal.engine.guard.returns import Returns
@@ -70,11 +71,13 @@ class Guard:
         self._addresses = Addresses()
         for address in self._addresses.ours(start.interface):  # left by a guard that was killed
             self._addresses.remove(start.interface, address)
-        self._arp = ArpSocket(start.interface)
-        mac = self._mac = self._arp.mac.hex(":")
+        self._neighbours = Neighbours(start.interface)
+        mac = self._mac = self._neighbours.mac.hex(":")
         self._nft = Nft()
         self._nft.run_soon(ruleset(start.interface, mac, self._idle_s, start.flows_max).encode())
         self._datagrams = Keeper(self.loop, self._nft, mac)
+        self._flow_rules = FlowRules(NAME, "flows6")
+        self._flow_rules.set({flow_chain(turn): seconds for turn, seconds in lifetimes(self._idle_s).items()})
         self._lease = Lease(self._nft)
         self._spreader = Spreader(self._nft, start.engine, start.interface, mac)
         self._returns = Returns(self._nft, start.interface)
@@ -100,7 +103,8 @@ class Guard:
             self.loop, directory / "guard.sock", self._on_agent, self._on_agent_there, lambda: self._revive.look()
         )
         self._revive = Revive(self.loop, start.agent_command, directory / "agent.log", lambda: self._agent.connected)
-        self.loop.on_readable(self._arp, self._on_arp)
+        for neighbour_socket in self._neighbours.sockets:
+            self.loop.on_readable(neighbour_socket, partial(self._on_answer, neighbour_socket))
         self.loop.on_readable(self._link, self._on_link)
 
     def run(self) -> None:
@@ -172,8 +176,8 @@ class Guard:
         self.feed(on.Haproxy(up, why))
         self._report()
 
-    def _on_arp(self) -> None:
-        self.feed_all([on.ArpAnswered(said.address, said.mac) for said in self._arp.answers()])
+    def _on_answer(self, neighbour_socket: NeighbourSocket) -> None:
+        self.feed_all([on.ArpAnswered(address, mac) for address, mac in neighbour_socket.answers()])
 
     def _on_link(self) -> None:
         for up in self._link.news():
@@ -202,16 +206,20 @@ class Guard:
 
     def _prepare(self, desired: Desired) -> None:
         """What must be in the kernel before the machine may speak of it: fence, addresses on ``lo``, who peers are."""
-        vips = {a for v in desired.vips for a in v.addresses if _is_ipv4(a)}
+        vips = {a for v in desired.vips for a in v.addresses}
         if desired.idle_s != self._idle_s:
             self._idle_s = desired.idle_s
             self._nft.run(sharing(self._start.interface, self._mac, desired.idle_s).encode())
+            self._flow_rules.set({flow_chain("data"): desired.idle_s})
         self._datagrams.prepare(desired.datagrams_idle_s, self._start.flows_max)
         self._lease.set_length(desired.timing.lease_ms)
-        self._nft.run((set_batch("vips", self._vips, self._vips | vips) or " ").encode())
+        self._nft.run((address_batch("vips", self._vips, self._vips | vips) or " ").encode())
         on_lo = set(self._addresses.ours("lo"))
         for address in sorted(vips - on_lo):
-            self._addresses.add("lo", address)
+            try:
+                self._addresses.add("lo", address)
+            except OSError as error:  # IPv6 may be disabled here; the other addresses are served
+                log.error("%s can't be put on lo: %s", address, error)
         gone = on_lo - vips
         for address in sorted(gone):
             self._addresses.remove("lo", address)
@@ -265,7 +273,7 @@ class Guard:
                 self._haproxy.awake()
             case on.ArpProbe():
                 for address in effect.addresses:
-                    self._arp.probe(address)
+                    self._neighbours.probe(address)
             case on.PersistClaim():
                 pass  # before all others: see `_persist`
             case on.TakeVip():
@@ -330,7 +338,7 @@ class Guard:
             if self._rounds[vip] == turn:
                 for address in addresses:
                     if address in self._held.get(vip, ()):
-                        self._arp.announce(address)
+                        self._neighbours.announce(address)
 
         now = self.loop.now()
         for after in ANNOUNCE_AFTER_S:
@@ -354,10 +362,3 @@ class Guard:
     def _report_on(self) -> None:
         self._report()
         self.loop.at(self.loop.now() + REPORT_S, self._report_on)
-
-
-def _is_ipv4(address: str) -> bool:
-    if ipaddress.ip_address(address).version == 4:
-        return True
-    log.error("VIP %s: only IPv4 is guarded yet", address)
-    return False

@@ -18,11 +18,21 @@ SYSCTLS = {
     "net/ipv4/conf/all/arp_announce": "2",  # never speak of a VIP in a question of one's own
     "net/ipv4/fwmark_reflect": "1",  # the answer to a marked packet bears its mark
     "net/ipv4/ip_nonlocal_bind": "1",  # HAProxy binds VIPs before they are here
+    "net/ipv6/fwmark_reflect": "1",
+    "net/ipv6/ip_nonlocal_bind": "1",
+    "net/ipv6/conf/all/keep_addr_on_down": "1",  # as IPv4 does: a VIP outlives its interface's going down and up
+    # IPv6 asks and answers for addresses of the interface alone: `lo` is silent by itself (measured, Linux 6.18)
 }
+
+
+def has_ipv6() -> bool:
+    return Path("/proc/sys/net/ipv6").exists()
 
 
 def set_sysctls() -> None:
     for name, value in SYSCTLS.items():
+        if name.startswith("net/ipv6/") and not has_ipv6():
+            continue
         try:
             Path("/proc/sys", name).write_text(value)
         except OSError as error:

@@ -9,7 +9,12 @@ import struct
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_CREATE = 1, 4, 0x300, 0x100, 0x400
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 16, 18, 20, 21, 22
-IFA_ADDRESS, IFA_LOCAL, IFA_LABEL = 1, 2, 3
+IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS, IFA_RT_PRIORITY = 1, 2, 3, 6, 8, 9
+IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x2, 0x200
+FOREVER = 0xFFFFFFFF
+OURS = 0x5A0B
+"""The route metric of our IPv6 addresses, which have no label: their mark (Linux 4.18 and later give it back). No route
+has it, as they bring none."""
 RTMGRP_LINK = 1
 IFF_UP, IFF_RUNNING = 0x1, 0x40
 GONE = (99, 19)  # EADDRNOTAVAIL, ENODEV
@@ -44,7 +49,11 @@ def messages(data: bytes) -> list[tuple[int, bytes]]:
 
 
 class Addresses:
-    """IPv4 host addresses this guard put on an interface; it knows its own by their label, others' are never touched."""
+    """Host addresses this guard put on an interface; it knows its own by their mark, others' are never touched.
+
+    IPv6: no duplicate address detection (a claim is probed for by the guard itself), and deprecated from the start, so
+    that the kernel never chooses a VIP as the source of the engine's own connections.
+    """
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
@@ -53,37 +62,29 @@ class Addresses:
 
     def add(self, interface: str, address: str) -> None:
         """An address that is there already is fine. Raises OSError."""
-        self._ask(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK, self._body(interface, address))
+        self._ask(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK, _body(interface, address))
 
     def remove(self, interface: str, address: str) -> None:
         """An address that is not there is fine. Raises OSError."""
         try:
-            self._ask(RTM_DELADDR, NLM_F_ACK, self._body(interface, address))
+            self._ask(RTM_DELADDR, NLM_F_ACK, _body(interface, address))
         except OSError as error:
             if error.errno not in GONE:
                 raise
 
     def ours(self, interface: str) -> tuple[str, ...]:
         """The addresses an earlier or this guard put there."""
-        index, label = socket.if_nametoindex(interface), self._label(interface)
-        found = []
-        for kind, body in self._ask(RTM_GETADDR, NLM_F_DUMP, struct.pack("=BBBBI", socket.AF_INET, 0, 0, 0, 0)):
+        index, found = socket.if_nametoindex(interface), []
+        for kind, body in self._ask(RTM_GETADDR, NLM_F_DUMP, bytes(8)):
             if kind != RTM_NEWADDR or struct.unpack_from("=I", body, 4)[0] != index:
                 continue
             values = attributes(body[8:])
-            if values.get(IFA_LABEL, b"").rstrip(b"\0") == label and IFA_LOCAL in values:
+            if body[0] == socket.AF_INET6:
+                if values.get(IFA_RT_PRIORITY) == struct.pack("=I", OURS):
+                    found.append(socket.inet_ntop(socket.AF_INET6, values[IFA_ADDRESS]))
+            elif values.get(IFA_LABEL, b"").rstrip(b"\0") == _label(interface) and IFA_LOCAL in values:
                 found.append(socket.inet_ntoa(values[IFA_LOCAL]))
         return tuple(found)
-
-    @staticmethod
-    def _label(interface: str) -> bytes:
-        return f"{interface[:9]}:shoal".encode()
-
-    def _body(self, interface: str, address: str) -> bytes:
-        packed = socket.inet_aton(address)
-        head = struct.pack("=BBBBI", socket.AF_INET, 32, 0, 0, socket.if_nametoindex(interface))
-        label = attribute(IFA_LABEL, self._label(interface) + b"\0")
-        return head + attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed) + label
 
     def _ask(self, kind: int, flags: int, body: bytes) -> list[tuple[int, bytes]]:
         self._sequence += 1
@@ -100,6 +101,22 @@ class Addresses:
                 if reply == NLMSG_DONE:
                     return found
                 found.append((reply, data))
+
+
+def _label(interface: str) -> bytes:
+    return f"{interface[:9]}:shoal".encode()
+
+
+def _body(interface: str, address: str) -> bytes:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    packed = socket.inet_pton(family, address)
+    head = struct.pack("=BBBBI", family, len(packed) * 8, 0, 0, socket.if_nametoindex(interface))
+    head += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
+    if family == socket.AF_INET:
+        return head + attribute(IFA_LABEL, _label(interface) + b"\0")
+    flags = attribute(IFA_FLAGS, struct.pack("=I", IFA_F_NODAD | IFA_F_NOPREFIXROUTE))
+    lifetimes = attribute(IFA_CACHEINFO, struct.pack("=IIII", 0, FOREVER, 0, 0))  # preferred: 0, valid: for ever
+    return head + flags + lifetimes + attribute(IFA_RT_PRIORITY, struct.pack("=I", OURS))
 
 
 class LinkMonitor:

@@ -10,20 +10,27 @@ import logging
 import time
 from collections.abc import Iterable
 
+from shoal.engine.guard import kernel
 from shoal.engine.guard.buckets import BUCKETS
+from shoal.engine.guard.family import FAMILIES, IPV4, IPV6, Family, parted
 
 log = logging.getLogger("shoal.guard.nft")
 
-TABLE = "netdev shoal"
+NAME = "shoal"
+TABLE = f"netdev {NAME}"
 RESETS = "inet shoal"
-LIFE = "arp shoal_life"
-"""Owned by this process (``flags owner``): the kernel removes it the moment the process is gone, however it ends."""
+LIFE, LIFE6 = "arp shoal_life", "ip6 shoal_life"
+"""Owned by this process (``flags owner``): the kernel removes them the moment it is gone, however it ends."""
 ALIVE = 0x5A0B
-"""The mark of ARP that leaves while the process lives: the kernel's by a rule, the guard's own by its socket."""
+"""The mark of ARP and neighbour discovery that leave while the process lives: the kernel's by a rule, the guard's own
+by its sockets."""
 LEASED = 0x5A0C
 """What the lease is held for (`lease.py`): the only key of its set, compared with a packet's mark."""
 ASKED = 0x5A0A
 """The mark of a packet that was handed to every member: whoever has no socket for it keeps quiet."""
+NEIGHBOUR_DISCOVERY = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"
+"""What says of its source who has it: an advertisement is of its source, a question gives the asker's MAC away."""
+CHAINS = ("share", "known", "fresh", "pick", "out")
 SYN_S = 30
 """How long a flow's entry lives after its SYN, until a second packet comes: a SYN flood does not fill the table."""
 FIN_S = 20
@@ -31,8 +38,6 @@ FIN_S = 20
 SEED = 0xBEEF
 RUN_SOON_TRIES = 20
 RUN_SOON_GAP_S = 0.01
-
-FLOW = "ip saddr . tcp sport . ip daddr . tcp dport"
 
 
 class NftError(OSError):
@@ -85,9 +90,9 @@ def asker(mac: str) -> str:
 def ruleset(interface: str, mac: str, idle_s: int, flows_max: int) -> str:
     """All tables, made anew in one transaction; the lease's rules come after it.
 
-    ``fence`` sits behind everything that can leave the interface, raw sockets too: ARP whose sender is a VIP passes
-    only while the process exists and the lease lives. So a killed engine is silent at once, a frozen one when its
-    lease has run out. ``share`` sees packets for spread VIPs unless another engine has forwarded them
+    ``fence`` sits behind everything that can leave the interface, raw sockets too: ARP and neighbour discovery whose
+    sender is a VIP pass only while the process exists and the lease lives. So a killed engine is silent at once, a
+    frozen one when its lease has run out. ``share`` sees packets for spread VIPs unless another engine has forwarded them
     already, so that two engines that both think they own a VIP never play ping-pong. A packet that came by asking is
     marked, its answer bears the mark too (``fwmark_reflect``), and if that is a reset it is dropped: another engine
     may have the connection.
@@ -97,50 +102,31 @@ table {TABLE}
 delete table {TABLE}
 table {TABLE} {{
   set lease {{ type mark; flags dynamic,timeout; size 64; }}
-  set vips {{ type ipv4_addr; }}
-  set spread {{ type ipv4_addr; }}
   set peers {{ type ether_addr; }}
   set askers {{ type ether_addr; }}
   set live {{ type ether_addr; elements = {{ {mac} }}; }}
-  set asking {{ type ipv4_addr; flags timeout; }}
-  set by_source {{ type ipv4_addr . inet_service; flags interval; }}
-  set by_source_and_port {{ type ipv4_addr . inet_service; flags interval; }}
-  map ask {{ type ipv4_addr : verdict; }}
-  map buckets {{ type ipv4_addr . mark : ether_addr; }}
-  map flows {{
-    type ipv4_addr . inet_service . ipv4_addr . inet_service : ether_addr
-    flags dynamic,timeout; size {flows_max}; timeout {idle_s}s;
-  }}
   chain datagrams {{ }}
-  chain share {{ }}
-  chain known {{ }}
-  chain fresh {{ }}
-  chain pick {{ }}
-  chain out {{ }}
+{"".join(_sets(family, idle_s, flows_max) for family in FAMILIES)}
   chain speaks {{
-    arp saddr ip != @vips accept
     meta mark != {ALIVE:#x} drop
     meta mark set {LEASED:#x} meta mark @lease accept
     drop
   }}
   chain fence {{
     type filter hook egress device "{interface}" priority 0; policy accept;
-    ether type arp goto speaks
+    arp saddr ip @vips goto speaks
+    ip6 saddr @vips6 {NEIGHBOUR_DISCOVERY} goto speaks
   }}
   chain ingress {{
     type filter hook ingress device "{interface}" priority 0; policy accept;
     ether saddr @askers meta mark set {ASKED:#x} accept
     ip daddr @spread ether saddr != @peers goto share
+    ip6 daddr @spread6 ether saddr != @peers goto share6
   }}
 }}
 {sharing(interface, mac, idle_s)}
-table {LIFE} {{
-  flags owner;
-  chain output {{
-    type filter hook output priority -10; policy accept;
-    meta mark set {ALIVE:#x}
-  }}
-}}
+{_life(LIFE)}
+{_life(LIFE6, NEIGHBOUR_DISCOVERY) if kernel.has_ipv6() else ""}
 table {RESETS}
 delete table {RESETS}
 table {RESETS} {{
@@ -152,13 +138,59 @@ table {RESETS} {{
 """
 
 
-def bucket_in_mark(protocol: str) -> str:
+def bucket_in_mark(protocol: str, family: Family = IPV4) -> str:
     """Rules that put a new flow's bucket into the packet's mark: of the table by load, or of the steady one behind it."""
-    by_both, seed = f"jhash ip saddr . {protocol} sport mod {BUCKETS}", f"seed {SEED:#x}"
-    service = f"ip daddr . {protocol} dport"
+    of, ip = family.suffix, family.ip
+    by_both, seed = f"jhash {ip} saddr . {protocol} sport mod {BUCKETS}", f"seed {SEED:#x}"
+    service = f"{ip} daddr . {protocol} dport"
     return f"""meta mark set {by_both} {seed}
-    {service} @by_source_and_port meta mark set {by_both} {seed} offset {BUCKETS}
-    {service} @by_source meta mark set jhash ip saddr mod {BUCKETS} {seed} offset {BUCKETS}"""
+    {service} @by_source_and_port{of} meta mark set {by_both} {seed} offset {BUCKETS}
+    {service} @by_source{of} meta mark set jhash {ip} saddr mod {BUCKETS} {seed} offset {BUCKETS}"""
+
+
+def _life(table: str, what: str = "") -> str:
+    return f"""
+table {table} {{
+  flags owner;
+  chain output {{
+    type filter hook output priority -10; policy accept;
+    {what} meta mark set {ALIVE:#x}
+  }}
+}}
+"""
+
+
+def _sets(family: Family, idle_s: int, flows_max: int) -> str:
+    """What the rules of one family look up."""
+    of, address = family.suffix, family.address
+    names = [f"{chain}{of}" for chain in CHAINS]
+    if family is IPV6:
+        names += map(flow_chain, lifetimes(idle_s))
+    chains = "\n  ".join(f"chain {name} {{ }}" for name in names)
+    return f"""
+  set vips{of} {{ type {address}; }}
+  set spread{of} {{ type {address}; }}
+  set asking{of} {{ type {address}; flags timeout; }}
+  set by_source{of} {{ type {address} . inet_service; flags interval; }}
+  set by_source_and_port{of} {{ type {address} . inet_service; flags interval; }}
+  map ask{of} {{ type {address} : verdict; }}
+  map buckets{of} {{ type {address} . mark : ether_addr; }}
+  map flows{of} {{
+    type {address} . inet_service . {address} . inet_service : ether_addr
+    flags dynamic,timeout; size {flows_max}; timeout {idle_s}s;
+  }}
+  {chains}
+"""
+
+
+def lifetimes(idle_s: int) -> dict[str, int]:
+    """Turn of a flow's life -> how many seconds its entry lives from then on without a packet; 0: it ends."""
+    return {"data": idle_s, "syn": SYN_S, "fin": FIN_S, "over": 0}
+
+
+def flow_chain(turn: str) -> str:
+    """The chain of the rule of `shoal.engine.guard.flow_rules` for this turn."""
+    return f"flow_{turn}6"
 
 
 def sharing(interface: str, mac: str, idle_s: int) -> str:
@@ -168,41 +200,57 @@ def sharing(interface: str, mac: str, idle_s: int) -> str:
     two tables of buckets (`shoal.engine.guard.buckets`): the first by load, the second for ports of ``by_source`` and
     ``by_source_and_port``.
     """
+    return "".join(_sharing(family, interface, mac, idle_s) for family in FAMILIES)
 
-    def to_its_bucket(timeout_s: int) -> str:
+
+def _sharing(family: Family, interface: str, mac: str, idle_s: int) -> str:
+    of, ip, flow = family.suffix, family.ip, family.flow
+
+    def entry(turn: str) -> str:
+        """The flow's entry at this turn of its life."""
+        if family is IPV6:
+            return f"jump {flow_chain(turn)}"
+        seconds = lifetimes(idle_s)[turn]
+        return (
+            f"update @flows {{ {flow} timeout {seconds}s : ether daddr }}"
+            if seconds
+            else f"delete @flows {{ {flow} : ether daddr }}"
+        )
+
+    def to_its_bucket(turn: str) -> str:
         return f"""
-    {bucket_in_mark("tcp")}
-    ether daddr set ip daddr . meta mark map @buckets
-    update @flows {{ {FLOW} timeout {timeout_s}s : ether daddr }}
-    goto out"""
+    {bucket_in_mark("tcp", family)}
+    ether daddr set {ip} daddr . meta mark map @buckets{of}
+    {entry(turn)}
+    goto out{of}"""
 
-    flushed = "\n".join(f"flush chain {TABLE} {name}" for name in ("share", "known", "fresh", "pick", "out"))
+    flushed = "\n".join(f"flush chain {TABLE} {chain}{of}" for chain in CHAINS)
     return f"""
 {flushed}
 table {TABLE} {{
-  chain share {{
-    ip protocol icmp icmp type {{ destination-unreachable, time-exceeded, parameter-problem }} ip daddr vmap @ask
-    ip protocol udp goto datagrams
-    ip frag-off & 0x3fff != 0 ip daddr vmap @ask
-    ip protocol != tcp accept
-    tcp flags & (syn|ack) == syn goto fresh
-    ip daddr @asking ip daddr vmap @ask
-    ether daddr set {FLOW} map @flows goto known
-    goto pick
+  chain share{of} {{
+    {family.errors} {ip} daddr vmap @ask{of}
+    {family.datagrams}
+    {family.fragment} {ip} daddr vmap @ask{of}
+    meta l4proto != tcp accept
+    tcp flags & (syn|ack) == syn goto fresh{of}
+    {ip} daddr @asking{of} {ip} daddr vmap @ask{of}
+    ether daddr set {flow} map @flows{of} goto known{of}
+    goto pick{of}
   }}
-  chain known {{
-    ether daddr != @live goto fresh
-    update @flows {{ {FLOW} timeout {idle_s}s : ether daddr }}
-    goto out
+  chain known{of} {{
+    ether daddr != @live goto fresh{of}
+    {entry("data")}
+    goto out{of}
   }}
-  chain fresh {{
-    delete @flows {{ {FLOW} : ether daddr }}{to_its_bucket(SYN_S)}
+  chain fresh{of} {{
+    {entry("over")}{to_its_bucket("syn")}
   }}
-  chain pick {{{to_its_bucket(idle_s)}
+  chain pick{of} {{{to_its_bucket("data")}
   }}
-  chain out {{
+  chain out{of} {{
     meta mark set 0
-    tcp flags & (fin|rst) != 0 update @flows {{ {FLOW} timeout {FIN_S}s : ether daddr }}
+    tcp flags & (fin|rst) != 0 {entry("fin")}
     ether daddr {mac} accept
     ether saddr set {mac} fwd to "{interface}"
   }}
@@ -219,3 +267,9 @@ def set_batch(name: str, old: Iterable[str], new: Iterable[str]) -> str:
     if added := sorted(after - before):
         text += f"add element {TABLE} {name} {{ {', '.join(added)} }}\n"
     return text
+
+
+def address_batch(name: str, old: Iterable[str], new: Iterable[str]) -> str:
+    """`set_batch` of addresses: each in the set of its family."""
+    after = parted(name, new)
+    return "".join(set_batch(set_of, before, after[set_of]) for set_of, before in parted(name, old).items())

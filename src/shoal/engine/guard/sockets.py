@@ -31,16 +31,18 @@ _REQUEST = struct.Struct("=BBBBI")
 _PORTS = struct.Struct("!HH")
 
 Flow = tuple[bytes, int, int]
-"""(client's address, 4 bytes; client's port; our port)."""
+"""(client's address, 4 or 16 bytes; client's port; our port)."""
 
 
 def request(address: str) -> bytes:
-    """A dump of the TCP sockets whose local address is ``address`` (IPv4)."""
-    condition = struct.pack("=BBxxi4s", socket.AF_INET, 32, -1, socket.inet_aton(address))
+    """A dump of the TCP sockets whose local address is ``address``."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    packed = socket.inet_pton(family, address)
+    condition = struct.pack("=BBxxi", family, len(packed) * 8, -1) + packed
     length = 4 + len(condition)
     bytecode = struct.pack("=BBH", BC_SOURCE, length, length + 4) + condition
     attribute = struct.pack("=HH", 4 + len(bytecode), REQ_BYTECODE) + bytecode
-    body = _REQUEST.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, 0, LIVE_STATES) + bytes(48) + attribute
+    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, LIVE_STATES) + bytes(48) + attribute
     header = _HEADER.pack(_HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 1, 0)
     return header + body
 
@@ -94,6 +96,7 @@ def parsed(data: bytes) -> tuple[list[Flow], bool]:
                 log.error("sock_diag: error %d", -struct.unpack_from("=i", data, at + _HEADER.size)[0])
             return flows, True
         own_port, client_port = _PORTS.unpack_from(data, at + 20)
-        flows.append((data[at + 40 : at + 44], client_port, own_port))
+        size = 16 if data[at + 16] == socket.AF_INET6 else 4
+        flows.append((data[at + 40 : at + 40 + size], client_port, own_port))
         at += (length + 3) & ~3
     return flows, False

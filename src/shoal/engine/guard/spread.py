@@ -6,7 +6,8 @@ import logging
 from collections.abc import Iterable
 
 from shoal.engine.guard.buckets import BUCKETS, deal, settled
-from shoal.engine.guard.nft import ASKED, TABLE, Nft, NftError, asker, set_batch
+from shoal.engine.guard.family import of, parted
+from shoal.engine.guard.nft import ASKED, TABLE, Nft, NftError, address_batch, asker, set_batch
 from shoal.engine.guard.steady import Steady
 from shoal.ownership.events import Spread
 from shoal.wire.guard import Sharing
@@ -65,12 +66,12 @@ class Spreader:
         text = self._gone(tuple(a for a in old.addresses if a not in spread.addresses)) if old is not None else ""
         for address in spread.addresses:
             text += self._deal(spread, address) + self._ask(address, others)
-        text += set_batch("spread", old.addresses if old else (), spread.addresses)
+        text += address_batch("spread", old.addresses if old else (), spread.addresses)
         begins = old is None
         if begins:
-            text += (
-                f"add element {TABLE} asking {{ {', '.join(f'{a} timeout {ASK_S_MAX}s' for a in spread.addresses)} }}\n"
-            )
+            for name, addresses in parted("asking", spread.addresses).items():
+                elements = ", ".join(f"{address} timeout {ASK_S_MAX}s" for address in addresses)
+                text += f"add element {TABLE} {name} {{ {elements} }}\n" if elements else ""
         self._spreads[spread.vip] = spread
         self._apply(text)
         return begins
@@ -108,24 +109,25 @@ class Spreader:
         if mac is None:
             return
         keys = [f"{client} . {port} . {address} . {service}" for client, port, service in flows]
-        if keys and not self._adds(mac, keys, idle_s):
+        table = f"{TABLE} {of('flows', address)}"
+        if keys and not self._adds(table, mac, keys, idle_s):
             for key in keys:
-                if not self._adds(mac, [key], idle_s):
-                    self._nft.tries(f"delete element {TABLE} flows {{ {key} }}".encode())
-                    self._adds(mac, [key], idle_s)
+                if not self._adds(table, mac, [key], idle_s):
+                    self._nft.tries(f"delete element {table} {{ {key} }}".encode())
+                    self._adds(table, mac, [key], idle_s)
 
-    def _adds(self, mac: str, keys: list[str], idle_s: int) -> bool:
+    def _adds(self, table: str, mac: str, keys: list[str], idle_s: int) -> bool:
         elements = ", ".join(f"{key} timeout {idle_s}s : {mac}" for key in keys)
-        return self._nft.tries(f"add element {TABLE} flows {{ {elements} }}".encode())
+        return self._nft.tries(f"add element {table} {{ {elements} }}".encode())
 
     def settle(self, vip: str) -> None:
         """The asking is over: a packet of a flow nobody has spoken of gets the answer it deserves."""
         spread = self._spreads.get(vip)
         for address in spread.addresses if spread is not None else ():
-            self._nft.tries(f"delete element {TABLE} asking {{ {address} }}".encode())
+            self._nft.tries(f"delete element {TABLE} {of('asking', address)} {{ {address} }}".encode())
 
     def _leave(self, spread: Spread) -> str:
-        return set_batch("spread", spread.addresses, ()) + self._gone(spread.addresses)
+        return address_batch("spread", spread.addresses, ()) + self._gone(spread.addresses)
 
     def _gone(self, addresses: tuple[str, ...]) -> str:
         return "".join(
@@ -170,9 +172,9 @@ class Spreader:
         changed = [i for i in range(max(len(old), len(new))) if old[i : i + 1] != new[i : i + 1]]
         text = ""
         if gone := [f"{address} . {i:#x}" for i in changed if i < len(old)]:
-            text += f"delete element {TABLE} buckets {{ {', '.join(gone)} }}\n"
+            text += f"delete element {TABLE} {of('buckets', address)} {{ {', '.join(gone)} }}\n"
         if added := [f"{address} . {i:#x} : {new[i]}" for i in changed if i < len(new)]:
-            text += f"add element {TABLE} buckets {{ {', '.join(added)} }}\n"
+            text += f"add element {TABLE} {of('buckets', address)} {{ {', '.join(added)} }}\n"
         if new:
             self._tables[address] = new
         else:
@@ -184,17 +186,17 @@ class Spreader:
         old = self._asked.get(address, ())
         if old == others:
             return ""
-        chain = f"ask_{address.replace('.', '_')}"
+        chain, ask = f"ask_{address.replace('.', '_').replace(':', '_')}", f"{TABLE} {of('ask', address)}"
         if not others:
             del self._asked[address]
-            gone = f"delete element {TABLE} ask {{ {address} : goto {chain} }}\n"
+            gone = f"delete element {ask} {{ {address} : goto {chain} }}\n"
             return gone + f"flush chain {TABLE} {chain}\ndelete chain {TABLE} {chain}\n"
         self._asked[address] = others
         copies = [f'ether daddr set {mac} dup to "{self._interface}"' for mac in others]
         rules = [f"ether saddr set {asker(self._mac)}", *copies, f"meta mark set {ASKED:#x} accept"]
         text = f"add chain {TABLE} {chain}\nflush chain {TABLE} {chain}\n"
         text += "".join(f"add rule {TABLE} {chain} {rule}\n" for rule in rules)
-        return text + ("" if old else f"add element {TABLE} ask {{ {address} : goto {chain} }}\n")
+        return text + ("" if old else f"add element {ask} {{ {address} : goto {chain} }}\n")
 
     def _run(self, text: str) -> None:
         if text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from shoal.engine.guard.family import of
 from shoal.engine.guard.nft import set_batch
 from shoal.wire.guard import PortRange, Sharing
 
@@ -33,7 +34,7 @@ class Steady:
         text = ""
         for name in SETS:
             new = _elements(address, getattr(sharing, name))
-            text += set_batch(name, self._elements.pop((name, address), ()), new)
+            text += set_batch(of(name, address), self._elements.pop((name, address), ()), new)
             if new:
                 self._elements[name, address] = new
         return text
