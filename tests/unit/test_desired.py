@@ -37,7 +37,7 @@ class Nothing:
 )
 def test_engines_are_told_how_flows_are_shared(flow_dist: str) -> None:
     service = views.view({"uuid": "s", "name": "s", "flow_dist": flow_dist}, views.VirtualService)
-    vip = VipIntent(id="v", name="v", address="10.0.0.1", services=(service,), created=0.0)
+    vip = VipIntent(id="v", name="v", addresses=("10.0.0.1",), services=(service,), created=0.0)
     assert service_part(Nothing(), service, vip).flow_dist == flow_dist
 
 
@@ -73,6 +73,6 @@ class Profiles:
 def test_idle_time_comes_from_the_profiles(type: str, transport: dict[str, Any], idle_s: int) -> None:
     document = {"uuid": "s", "name": "s", "application_profile_ref": "a", "network_profile_ref": "n"}
     service = views.view(document, views.VirtualService)
-    vip = VipIntent(id="v", name="v", address="10.0.0.1", services=(service,), created=0.0)
+    vip = VipIntent(id="v", name="v", addresses=("10.0.0.1",), services=(service,), created=0.0)
     profiles = Profiles(f"APPLICATION_PROFILE_TYPE_{type}", transport)
     assert service_part(profiles, service, vip).client_idle_s == idle_s
