@@ -137,7 +137,8 @@ def test_a_filter_a_side_a_size_and_a_bound(bench: Bench) -> None:
     assert len(found.packets) == 30 and "30 packets of" in words
     vip = bench.services["HA_MODE_SHARED_PAIR"]["address"]
     assert {(p.destination, p.ports[1], bool(p.flags & SYN)) for p in found.packets} == {(vip, 80, True)}
-    assert all(p.captured == 64 < p.original for p in found.packets)
+    assert all(p.captured == min(64, p.original) for p in found.packets)  # a prober's SYN is shorter
+    assert any(p.original > 64 for p in found.packets)
 
 
 def test_ctrl_c_leaves_a_whole_file_and_nothing_on_the_engines(bench: Bench, tmp_path: Path) -> None:
