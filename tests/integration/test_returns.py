@@ -11,24 +11,37 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.guard_lab import CLIENT, VIP, Lab, LabEngine, LongConnections, lab, run, wait, wait_for_spread
+from tests.integration.guard_lab import (
+    CLIENT,
+    VIP,
+    VIP6,
+    Lab,
+    LabEngine,
+    LongConnections,
+    lab,
+    run,
+    wait,
+    wait_for_spread,
+)
 
 pytestmark = pytest.mark.root
 
 NAMES = ("a", "b", "c")
 COUNT = 150
 
-# Prints the source MAC of IPv4 frames from the VIP whenever it is another one than that of the frame before.
+# Prints the source MAC of TCP frames from the VIP whenever it is another one than that of the frame before.
 SOURCES = """
 import socket, sys
-vip = socket.inet_aton(sys.argv[1])
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)); s.bind(("eth0", 0x0800))
+six = ":" in sys.argv[1]
+vip = socket.inet_pton(socket.AF_INET6 if six else socket.AF_INET, sys.argv[1])
+kind, at, next_at = (0x86dd, 22, 20) if six else (0x0800, 26, 23)
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(kind)); s.bind(("eth0", kind))
 s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
 print("ready", flush=True)
 last = b""
 while True:
     data = s.recv(64)
-    if data[26:30] == vip and data[6:12] != last:
+    if data[at:at + len(vip)] == vip and data[next_at] == 6 and data[6:12] != last:
         last = data[6:12]; print(last.hex(":"), flush=True)
 """
 
@@ -40,11 +53,11 @@ def guards(tmp_path: Path) -> Iterator[Lab]:
 
 
 class Sources:
-    """The MACs that send IPv4 packets from the VIP to the client, in order."""
+    """The MACs that send TCP packets from the VIP to the client, in order."""
 
     def __init__(self, guards: Lab) -> None:
         self._file = guards.directory / "sources"
-        command = ["ip", "netns", "exec", guards.client, sys.executable, "-c", SOURCES, VIP]
+        command = ["ip", "netns", "exec", guards.client, sys.executable, "-c", SOURCES, guards.vip]
         with self._file.open("wb") as out:
             self._process = subprocess.Popen(command, stdout=out, start_new_session=True)
         wait(lambda: "ready" in self._file.read_text())
@@ -57,6 +70,11 @@ class Sources:
         self._process.wait()
 
 
+@pytest.fixture(params=[VIP, VIP6])
+def either_family(request: pytest.FixtureRequest, guards: Lab) -> None:
+    guards.vip = request.param
+
+
 @pytest.fixture
 def sources(guards: Lab) -> Iterator[Sources]:
     value = Sources(guards)
@@ -64,6 +82,7 @@ def sources(guards: Lab) -> Iterator[Sources]:
     value.close()
 
 
+@pytest.mark.usefixtures("either_family")
 def test_only_the_primary_speaks_to_the_client_and_connections_live_on(guards: Lab, sources: Sources) -> None:
     guards.return_through_primary = True
     guards.start()

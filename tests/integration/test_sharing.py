@@ -11,11 +11,23 @@ import pytest
 
 from shoal.wire.guard import Sharing
 from shoal.wire.messages import Shares
-from tests.integration.guard_lab import VIP, Lab, LabEngine, LongConnections, lab, run, shares, wait, wait_for_spread
+from tests.integration.guard_lab import (
+    VIP,
+    VIP6,
+    Lab,
+    LabEngine,
+    LongConnections,
+    lab,
+    run,
+    shares,
+    wait,
+    wait_for_spread,
+)
 
 pytestmark = pytest.mark.root
 
 NAMES = ("a", "b", "c")
+SOURCES6 = tuple(f"fd99::a{n}" for n in range(150, 190))
 SOURCES = tuple(f"10.99.0.{n}" for n in range(150, 190))
 
 # Prints as JSON: for each source address, which engines answered its connections, each from another port.
@@ -34,18 +46,23 @@ print(json.dumps({k: sorted(v) for k, v in found.items()}))
 @pytest.fixture
 def guards(tmp_path: Path) -> Iterator[Lab]:
     with lab(tmp_path, NAMES) as value:
-        for source in SOURCES:
+        for source, source6 in zip(SOURCES, SOURCES6, strict=True):
             run("ip", "-n", value.client, "addr", "add", f"{source}/24", "dev", "eth0")
+            run("ip", "-n", value.client, "addr", "add", f"{source6}/64", "dev", "eth0", "nodad")
         yield value
 
 
 def homes(guards: Lab) -> dict[str, list[str]]:
     """The engines that answer each source address."""
-    found: dict[str, list[str]] = json.loads(guards.in_client(BY_SOURCE, VIP, "5", *SOURCES))
+    found: dict[str, list[str]] = json.loads(
+        guards.in_client(BY_SOURCE, guards.vip, "5", *(SOURCES6 if guards.vip == VIP6 else SOURCES))
+    )
     return found
 
 
-def test_a_source_address_has_one_engine_also_after_the_primarys_death(guards: Lab) -> None:
+@pytest.mark.parametrize("vip", [VIP, VIP6])
+def test_a_source_address_has_one_engine_also_after_the_primarys_death(guards: Lab, vip: str) -> None:
+    guards.vip = vip
     guards.sharing = (Sharing(vip="vip", by_source=((80, 80),)),)
     guards.start(members=NAMES, succession=NAMES[1:])
     a, b = guards.engines["a"], guards.engines["b"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from shoal.observe.ring import GUARD_FILE, GUARD_SLOTS, Recorder
 from shoal.ownership import events as on
 from shoal.ownership import initial, report, step, wake_at
 from shoal.wire.guard import Changed, Desired, GuardStart, Stop, ToGuard
-from shoal.wire.messages import Claim, Shares
+from shoal.wire.messages import Shares
 
 log = logging.getLogger("shoal.guard")
 
@@ -235,9 +235,11 @@ class Guard:
     def _carry_out(self, effects: Iterable[on.Effect]) -> bool:
         """Was the lease lost on the way? Then nothing that speaks for a VIP was done after it."""
         effects = tuple(effects)
-        self._persist({e.vip: e.claim for e in effects if isinstance(e, on.PersistClaim)})
+        self._persist([effect for effect in effects if isinstance(effect, on.PersistClaim)])
         lost = False
         for effect in effects:
+            if isinstance(effect, on.PersistClaim):
+                continue
             speaks = isinstance(effect, SPEAKING) or (
                 isinstance(effect, on.Send) and isinstance(effect.message, on.Heartbeat)
             )
@@ -253,12 +255,17 @@ class Guard:
                 self._notes.failed(effect, str(error))
         return lost
 
-    def _persist(self, claims: Mapping[str, Claim]) -> None:
+    def _persist(self, claims: Sequence[on.PersistClaim]) -> None:
         """All of one step at once: an engine that takes a thousand VIPs over has no time to write a thousand files."""
         try:
-            self._claims.put(claims)
+            self._claims.put({effect.vip: effect.claim for effect in claims})
         except OSError as error:
             log.error("claims are not on disk: %s", error)
+            for effect in claims:
+                self._notes.failed(effect, str(error))
+        else:
+            for effect in claims:
+                self._notes.effect(self._state, effect, self.loop.now())
 
     def _do(self, effect: on.Effect) -> bool:
         match effect:
@@ -274,8 +281,6 @@ class Guard:
             case on.ArpProbe():
                 for address in effect.addresses:
                     self._neighbours.probe(address)
-            case on.PersistClaim():
-                pass  # before all others: see `_persist`
             case on.TakeVip():
                 self._take(effect)
             case on.ReleaseVip():

@@ -13,10 +13,12 @@ import logging
 import socket
 import struct
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import msgspec
 
-from shoal.engine.guard.nft import Nft
+from shoal.engine.guard.family import FAMILIES, IPV4, IPV6, Family, parted
+from shoal.engine.guard.nft import NEIGHBOUR_DISCOVERY, Nft
 from shoal.ownership.events import Mode
 from shoal.ownership.state import State
 
@@ -24,6 +26,7 @@ log = logging.getLogger("shoal.guard.returns")
 
 TABLE = "netdev shoal_returns"
 SIOCGIFADDR, SIOCGIFNETMASK = 0x8915, 0x891B
+IF_INET6, IPV6_ROUTE = Path("/proc/net/if_inet6"), Path("/proc/net/ipv6_route")
 
 
 class Ways(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,14 +48,13 @@ class Returns:
     def __init__(self, nft: Nft, interface: str) -> None:
         self._nft = nft
         self._interface = interface
-        self._network = network(interface)
         self._wanted: bool | None = None
         self._gateway = ""
         self._macs: dict[str, str] = {}
         self._there: Ways | None = None
         self._epoch = -1
         # A guard that was killed left its table, for good reason; but nothing is held before it is claimed again.
-        nft.tries(f"flush set {TABLE} held".encode())
+        nft.tries(f"flush set {TABLE} held\nflush set {TABLE} held6".encode())
 
     def want(self, wanted: bool, gateway: str, macs: Mapping[str, str]) -> None:
         """``macs``: the other engines', by id. Counts with the next `follow`."""
@@ -71,18 +73,20 @@ class Returns:
         before = self._there
         ways = self._ways(state, before or NONE)
         if ways != before:
-            head = table(self._interface, self._network, self._gateway) if before is None else ""
+            head = "" if before is not None else table(self._interface, self._reaches())
             self._nft.run((head + _changes(before or NONE, ways)).encode() or b" ")
             self._there = ways
+
+    def _reaches(self) -> dict[Family, Reach]:
+        return {IPV4: reach4(self._interface, self._gateway), IPV6: reach6(self._interface)}
 
     def _ways(self, state: State, before: Ways) -> Ways:
         held: set[str] = set()
         primaries: dict[str, str] = {}
         vips: set[str] = set()
         for view in state.vips.values():
-            addresses = [a for a in view.vip.addresses if ":" not in a]
-            vips.update(addresses)
-            for address in addresses:
+            vips.update(view.vip.addresses)
+            for address in view.vip.addresses:
                 if view.mode is Mode.HELD:
                     held.add(address)
                     continue
@@ -94,45 +98,69 @@ class Returns:
         )
 
 
-def table(interface: str, network: str, gateway: str) -> str:
-    """``network``: where clients are reached directly; all others by the gateway, if there is one."""
-    beyond = f'fwd ip to {ipaddress.ip_address(gateway)} device "{interface}"' if gateway else "drop"
-    return f"""
-table {TABLE} {{
-  set vips {{ type ipv4_addr; }}
-  set held {{ type ipv4_addr; }}
-  set peers {{ type ether_addr; }}
-  map primaries {{ type ipv4_addr : ether_addr; }}
-  chain hand_over {{
-    ip saddr @held accept
-    ether daddr set ip saddr map @primaries accept
-    drop
-  }}
-  chain hand_on {{
-    ip daddr {network} fwd ip to ip daddr device "{interface}"
-    {beyond}
-  }}
+class Reach(msgspec.Struct, frozen=True):
+    """Where clients of one family are reached directly, and by which gateway all others are, if there is one."""
+
+    networks: tuple[str, ...]
+    gateway: str = ""
+
+
+def table(interface: str, reaches: Mapping[Family, Reach]) -> str:
+    return (
+        f"table {TABLE} {{\n  set peers {{ type ether_addr; }}\n"
+        + "".join(_of_family(family, interface, reaches.get(family, Reach(()))) for family in FAMILIES)
+        + f"""
   chain egress {{
     type filter hook egress device "{interface}" priority 10; policy accept;
     ip saddr @vips goto hand_over
+    ip6 saddr @vips6 goto hand_over6
   }}
   chain ingress {{
     type filter hook ingress device "{interface}" priority -10; policy accept;
     ip saddr @held ether saddr @peers goto hand_on
+    ip6 saddr @held6 ether saddr @peers goto hand_on6
   }}
 }}
+"""
+    )
+
+
+def _of_family(family: Family, interface: str, reach: Reach) -> str:
+    of, ip = family.suffix, family.ip
+    near = "".join(
+        f'{ip} daddr {network} fwd {ip} to {ip} daddr device "{interface}"\n    ' for network in reach.networks
+    )
+    beyond = f'fwd {ip} to {reach.gateway} device "{interface}"' if reach.gateway else "drop"
+    discovery = f"{NEIGHBOUR_DISCOVERY} accept" if family is IPV6 else ""
+    return f"""
+  set vips{of} {{ type {family.address}; }}
+  set held{of} {{ type {family.address}; }}
+  map primaries{of} {{ type {family.address} : ether_addr; }}
+  chain hand_over{of} {{
+    {discovery}
+    {ip} saddr @held{of} accept
+    ether daddr set {ip} saddr map @primaries{of} accept
+    drop
+  }}
+  chain hand_on{of} {{
+    {near}{beyond}
+  }}
 """
 
 
 def _changes(before: Ways, after: Ways) -> str:
-    text = ""
-    for name in ("vips", "peers", "held"):
-        text += _set(name, getattr(before, name), getattr(after, name))
-    return text + _set("primaries", _pairs(before.primaries), _pairs(after.primaries))
+    text = _set("peers", before.peers, after.peers)
+    for name in ("vips", "held"):
+        old, new = parted(name, getattr(before, name)), parted(name, getattr(after, name))
+        text += "".join(_set(of_family, old[of_family], new[of_family]) for of_family in new)
+    old, new = parted("primaries", before.primaries), parted("primaries", after.primaries)
+    for name in new:
+        text += _set(name, _pairs(before, old[name]), _pairs(after, new[name]))
+    return text
 
 
-def _pairs(primaries: Mapping[str, str]) -> frozenset[str]:
-    return frozenset(f"{address} : {mac}" for address, mac in primaries.items())
+def _pairs(ways: Ways, addresses: Iterable[str]) -> list[str]:
+    return [f"{address} : {ways.primaries[address]}" for address in addresses]
 
 
 def _set(name: str, before: Iterable[str], after: Iterable[str]) -> str:
@@ -144,11 +172,31 @@ def _set(name: str, before: Iterable[str], after: Iterable[str]) -> str:
     return text
 
 
-def network(interface: str) -> str:
+def reach4(interface: str, gateway: str) -> Reach:
     """The IPv4 network the interface is in. Raises OSError if it has no address."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
         request = struct.pack("256s", interface.encode()[:15])
         address, mask = (
             socket.inet_ntoa(fcntl.ioctl(asker, which, request)[20:24]) for which in (SIOCGIFADDR, SIOCGIFNETMASK)
         )
-    return str(ipaddress.ip_network(f"{address}/{mask}", strict=False))
+    return Reach((str(ipaddress.ip_network(f"{address}/{mask}", strict=False)),), gateway)
+
+
+def reach6(interface: str) -> Reach:
+    """The interface's IPv6 networks and its default route, from proc(5); none where the kernel has no IPv6."""
+    try:
+        addresses = [line.split() for line in IF_INET6.read_text().splitlines()]
+        routes = [line.split() for line in IPV6_ROUTE.read_text().splitlines()]
+    except OSError:
+        return Reach(())
+    found = {
+        ipaddress.IPv6Network((int(digits, 16), int(length, 16)), strict=False)
+        for digits, _, length, _, _, name in addresses
+        if name == interface and int(length, 16) < 128
+    }
+    gateways = [
+        str(ipaddress.IPv6Address(int(via, 16)))
+        for target, length, _, _, via, *_, name in routes
+        if name == interface and int(target, 16) == int(length, 16) == 0 and int(via, 16)
+    ]
+    return Reach(tuple(map(str, sorted(found))), next(iter(gateways), ""))
