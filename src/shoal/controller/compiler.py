@@ -41,7 +41,7 @@ class CompiledVip(msgspec.Struct, frozen=True):
     """A VIP's part, and all that it was made of."""
 
     record: VipRecord
-    address: str
+    addresses: tuple[str, ...]
     slots: int
     armed: bool
     part: Encoded | None
@@ -148,9 +148,9 @@ class Compiler:
         compiled = self._vips.setdefault(record.group, {})
         known = compiled.get(record.id)
         same = known is not None and known.record is record and known.armed == armed
-        if known is None or not same or (known.address, known.slots) != (intent.address, slots):
+        if known is None or not same or (known.addresses, known.slots) != (intent.addresses, slots):
             part = vip_part(intent, record, armed=armed)
-            known = CompiledVip(record, intent.address, slots, armed, encoded(part) if part is not None else None)
+            known = CompiledVip(record, intent.addresses, slots, armed, encoded(part) if part is not None else None)
             compiled[record.id] = known
         return known.part
 
