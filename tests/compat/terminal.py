@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import termios
 import time
@@ -16,6 +17,11 @@ READ_S = 0.05
 LINES = 40
 ENTER, TAB, UP = "\r", "\t", "\x1b[A"
 CTRL_C, CTRL_D, CTRL_L, CTRL_Q = "\x03", "\x04", "\x0c", "\x11"
+
+
+def _as_from_a_terminal() -> None:
+    """A suite that runs in the background ignores SIGINT, and what it starts would, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Said(str):
@@ -39,6 +45,7 @@ class Terminal:
             dimensions=(lines, columns),
             echo=False,
             timeout=SEEN_WITHIN_S,
+            preexec_fn=_as_from_a_terminal,
         )
         self._child.delaybeforesend = None
         self._screen = _Screen(columns, lines, self._child.send)
