@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.rig import figures
 from tests.integration.private_host import private_host
 
+from shoal.errors import NotReady
 from shoal.lab.api import Api
 from shoal.lab.network import Lab
 from shoal.lab.probe import START_EVERY_S
@@ -83,6 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     states = {"up": [True], "dead": [False], "both": [True, False]}[options.controller]
     cells = []
+    stopped = ""
     with tempfile.TemporaryDirectory() as folder, private_host():
         bench = Bench(Path(folder) / "data", ipv6=options.ipv6)
         bench.launch()
@@ -94,10 +96,13 @@ def main() -> None:
                     for controller in states:
                         trials = asyncio.run(cell(bench, mode, kind, options.faults, controller=controller))
                         cells.append(summary(trials, fast=options.fast))
+        except NotReady as error:  # what was measured is not lost
+            stopped = str(error)
         finally:
             asyncio.run(lab.close())
             bench.stop()
-    print(json.dumps({"ipv6": options.ipv6, "cells": cells}))
+    print(json.dumps({"ipv6": options.ipv6, "cells": cells, **({"stopped": stopped} if stopped else {})}))
+    sys.exit(bool(stopped))
 
 
 if __name__ == "__main__":
