@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -236,9 +237,12 @@ class Lab:
         return sorted(found)
 
     def end(self) -> None:
-        for pid in self.processes(""):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """Agent and guard start each other again: what came up while the others were killed goes, too."""
+        while pids := self.processes(""):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
         if self.agent is not None:
             self.agent.wait()
 

@@ -25,6 +25,8 @@ MODES = {"HA_MODE_SHARED": 1, "HA_MODE_SHARED_PAIR": 2}
 """Mode -> engines of a virtual service."""
 PROGRAMS = {"haproxy": "haproxy.cfg", "agent": "shoal.engine\0"}
 PROBE_S = 2.5
+WHOLE_WITHIN_S = 90.0
+"""A controller that starts again starts every engine that died, and after many faults those are many."""
 FAULT_AFTER_S = 0.8
 PASSWORD = "trials-only"
 
@@ -108,7 +110,7 @@ class Bench:
                     settled and len(ready) == engines == len(found["placements"]) and len(found["succession"]) > 1
                 )
 
-            await api.until(f"{mode} is whole again after {kind} of {owner}", whole, 30.0)
+            await api.until(f"{mode} is whole again after {kind} of {owner}", whole, WHOLE_WITHIN_S)
         return Trial(
             mode=mode,
             kind=kind,
