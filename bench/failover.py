@@ -13,13 +13,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.rig import figures
-from tests.integration.private_host import private_host
+from tests.integration import private_shoal
 
 from shoal.errors import NotReady
-from shoal.lab.api import Api
 from shoal.lab.network import Lab
 from shoal.lab.probe import START_EVERY_S
-from shoal.lab.trials import KINDS, MODES, PARTIAL_KINDS, PASSWORD, Bench, Trial
+from shoal.lab.trials import KINDS, MODES, PARTIAL_KINDS, Bench, Trial
 
 START_EVERY_MS = START_EVERY_S * 1000
 LATE_ANSWER_MS_MAX = 20
@@ -68,11 +67,6 @@ def summary(trials: list[Trial], *, fast: bool) -> dict[str, object]:
     return cell
 
 
-async def prepare(bench: Bench, lab: Lab, *, fast: bool) -> None:
-    async with Api(bench.url, PASSWORD) as api:
-        await bench.prepare(lab, api, aggressive_failure_detection=fast)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--faults", type=int, default=20, help="per mode, kind and controller state")
@@ -85,22 +79,19 @@ def main() -> None:
     states = {"up": [True], "dead": [False], "both": [True, False]}[options.controller]
     cells = []
     stopped = ""
-    with tempfile.TemporaryDirectory() as folder, private_host():
-        bench = Bench(Path(folder) / "data", ipv6=options.ipv6)
-        bench.launch()
-        lab = Lab(bench.options.data_dir)
-        try:
-            asyncio.run(prepare(bench, lab, fast=options.fast))
+    fast = {"aggressive_failure_detection": options.fast}
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            private_shoal.prepared(Path(folder), ipv6=options.ipv6, **fast) as bench,
+        ):
             for mode in options.modes:
                 for kind in options.kinds:
                     for controller in states:
                         trials = asyncio.run(cell(bench, mode, kind, options.faults, controller=controller))
                         cells.append(summary(trials, fast=options.fast))
-        except NotReady as error:  # what was measured is not lost
-            stopped = str(error)
-        finally:
-            asyncio.run(lab.close())
-            bench.stop()
+    except NotReady as error:  # what was measured is not lost
+        stopped = str(error)
     print(json.dumps({"ipv6": options.ipv6, "cells": cells, **({"stopped": stopped} if stopped else {})}))
     sys.exit(bool(stopped))
 

@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from bench.rig import contestants, figures, pem, processes
+from bench.rig import contestants, figures, processes
 from bench.rig.stage import SERVICES_MAX, Stage, play
 
 from shoal.errors import NotReady, ShoalError
@@ -66,12 +66,7 @@ class Play:
 
     async def prepare(self) -> None:
         stage = self.stage
-        server = await stage.lab.node("server")
-        await stage.lab.node("client")
-        key, certificate = pem.self_signed("bench.example")
-        file = stage.folder / "bench.pem"
-        file.write_text(certificate + key)
-        stage.haproxy("server", contestants.backend(server, str(file)))
+        server, _ = await stage.server()
         self.servers = [(server, 80), (server, 81)]
         self.group = await stage.group("bench", engines=2)
         made = await stage.api.service(

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.rig import contestants, load, pem
+from bench.rig import load
 from bench.rig.stage import Stage, play
 
 GROUPS = {"standard": False, "fast": True}
@@ -37,12 +37,7 @@ def idle_s() -> float:
 
 
 async def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object]:
-    key, certificate = pem.self_signed("bench.example")
-    file = stage.folder / "bench.pem"
-    file.write_text(certificate + key)
-    server = await stage.lab.node("server")
-    await stage.lab.node("client")
-    stage.haproxy("server", contestants.backend(server, str(file)))
+    server, _ = await stage.server()
     addresses, engines = [], {}
     for name, fast in GROUPS.items():
         group = await stage.group(name, 2, min_scaleout_per_vs=2, aggressive_failure_detection=fast)

@@ -14,7 +14,7 @@ import statistics
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
-from bench.rig import contestants, figures, load, pem, processes
+from bench.rig import figures, load, processes
 from bench.rig.stage import Stage, play
 
 from shoal.lab.api import Document
@@ -63,12 +63,7 @@ def costs(first: list[Run], second: list[Run]) -> list[tuple[float, float]]:
 
 
 async def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object]:
-    key, certificate = pem.self_signed("bench.example")
-    file = stage.folder / "bench.pem"
-    file.write_text(certificate + key)
-    server = await stage.lab.node("server")
-    await stage.lab.node("client")
-    pid = stage.haproxy("server", contestants.backend(server, str(file)))
+    server, pid = await stage.server()
     servers = [(server, 80)]
     sides = {
         "one": await side(stage, ["one"], 1, servers, pid),

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.integration.private_host import private_host
+from tests.integration import private_shoal
 
 from shoal.clouds.fabric import processes_in
 from shoal.engine.haproxy import runtime
@@ -25,7 +25,7 @@ from shoal.lab.api import Api, Document
 from shoal.lab.network import Lab
 from shoal.lab.trials import PASSWORD, Bench
 
-from . import processes
+from . import contestants, pem, processes
 
 ROOT = Path(__file__).parents[2]
 INSTALL_WITHIN_S = 300
@@ -63,6 +63,15 @@ class Stage:
     def collect(self) -> None:
         """Forget processes that a fault has ended."""
         self._children = [child for child in self._children if child.poll() is None]
+
+    async def server(self) -> tuple[str, int]:
+        """What contestants proxy to, and the client's node beside it. Returns the server's address and pid."""
+        key, certificate = pem.self_signed("bench.example")
+        file = self.folder / "bench.pem"
+        file.write_text(certificate + key)
+        address = await self.lab.node("server")
+        await self.lab.node("client")
+        return address, self.haproxy("server", contestants.backend(address, str(file)))
 
     async def close(self) -> None:
         for child in self._children:
@@ -150,15 +159,11 @@ def installed(command: str, *packages: str) -> None:
 @contextlib.contextmanager
 def launched() -> Iterator[tuple[Bench, Path]]:
     """A Shoal in a private host, gone at the end; and a folder of the bench's own."""
-    with tempfile.TemporaryDirectory() as name, private_host():
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)  # contestants drop their privileges
-        bench = Bench(folder / "data")
-        bench.launch()
-        try:
+        with private_shoal.launched(folder) as bench:
             yield bench, folder
-        finally:
-            bench.stop()
 
 
 def play(measure: Callable[[Stage], Awaitable[dict[str, object]]]) -> None:

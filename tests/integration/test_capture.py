@@ -21,7 +21,7 @@ from shoal.lab.api import Api
 from shoal.lab.network import Lab
 from shoal.lab.trials import PASSWORD, Bench
 from tests.integration import pcapng
-from tests.integration.private_host import private_host
+from tests.integration.private_shoal import prepared
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -42,21 +42,8 @@ for burst in range(200):
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with private_host():
-        bench = Bench(Path(tmp_path_factory.mktemp("capture")) / "data")
-        bench.launch()
-        lab = Lab(bench.options.data_dir)
-        try:
-
-            async def prepare() -> None:
-                async with Api(bench.url, PASSWORD) as api:
-                    await bench.prepare(lab, api, modes=["HA_MODE_SHARED_PAIR"])
-
-            asyncio.run(prepare())
-            yield bench
-        finally:
-            asyncio.run(lab.close())
-            bench.stop()
+    with prepared(tmp_path_factory.mktemp("capture"), modes=["HA_MODE_SHARED_PAIR"]) as bench:
+        yield bench
 
 
 def start(bench: Bench, *options: str, output: int = subprocess.PIPE) -> subprocess.Popen[bytes]:

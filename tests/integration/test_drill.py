@@ -19,7 +19,7 @@ from shoal.clouds.fabric import processes_in
 from shoal.lab.api import Api
 from shoal.lab.network import Lab
 from shoal.lab.trials import PASSWORD, Bench
-from tests.integration.private_host import private_host
+from tests.integration.private_shoal import prepared
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(150)]
 
@@ -30,21 +30,8 @@ ENDED_WITHIN_S = 60.0
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with private_host():
-        bench = Bench(Path(tmp_path_factory.mktemp("drill")) / "data")
-        bench.launch()
-        lab = Lab(bench.options.data_dir)
-        try:
-
-            async def prepare() -> None:
-                async with Api(bench.url, PASSWORD) as api:
-                    await bench.prepare(lab, api)
-
-            asyncio.run(prepare())
-            yield bench
-        finally:
-            asyncio.run(lab.close())
-            bench.stop()
+    with prepared(tmp_path_factory.mktemp("drill")) as bench:
+        yield bench
 
 
 def start(bench: Bench, *options: str) -> subprocess.Popen[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,8 @@ from shoal.clouds.addressing import Addressing
 from shoal.lab.api import Api
 from shoal.lab.network import Lab
 from shoal.lab.trials import KINDS, MODES, PARTIAL_KINDS, PASSWORD, Bench, Trial
-from tests.integration.private_host import NETNS, private_host
+from tests.integration.private_host import NETNS
+from tests.integration.private_shoal import prepared
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -26,24 +26,11 @@ DEAF_MS_MAX = 1500.0
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with private_host():
-        bench = Bench(Path(tmp_path_factory.mktemp("failover")) / "data")
-        bench.launch()
-        lab = Lab(bench.options.data_dir)
-        try:
-
-            async def prepare() -> None:
-                async with Api(bench.url, PASSWORD) as api:
-                    await bench.prepare(lab, api)
-
-            asyncio.run(prepare())
-            yield bench
-        finally:
-            asyncio.run(lab.close())
-            bench.stop()
-        prefix = Addressing.of(bench.options.data_dir).prefix
-        left = {path.name for path in NETNS.iterdir() if path.name.startswith(prefix)}
-        assert not left, f"namespaces left behind: {left}"
+    with prepared(tmp_path_factory.mktemp("failover")) as bench:
+        yield bench
+    prefix = Addressing.of(bench.options.data_dir).prefix
+    left = {path.name for path in NETNS.iterdir() if path.name.startswith(prefix)}
+    assert not left, f"namespaces left behind: {left}"
 
 
 @pytest.mark.parametrize("controller", [True, False], ids=["controller up", "controller dead"])

@@ -21,7 +21,7 @@ from shoal.lab.network import Lab
 from shoal.lab.probe import Probed
 from shoal.lab.trials import PASSWORD, Bench
 
-from .private_host import private_host
+from .private_shoal import launched
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
@@ -34,18 +34,13 @@ ADOPTED_WITHIN_S = 10.0
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with private_host():
-        bench = Bench(Path(tmp_path_factory.mktemp("incident")) / "data")
-        bench.launch()
-        try:
-            yield bench
-        finally:
-            bench.stop()
-        prefix = Addressing.of(bench.options.data_dir).prefix
-        left = [path for place in ("/run", "/dev/shm") for path in Path(place).glob(f"{prefix}*")]
-        assert not left, f"recorders left behind: {left}"
-        probers = [path for path in Path("/proc").glob("[0-9]*/cmdline") if f"{prefix}prober/" in text_of(path)]
-        assert not probers, f"probers left behind: {probers}"
+    with launched(tmp_path_factory.mktemp("incident")) as bench:
+        yield bench
+    prefix = Addressing.of(bench.options.data_dir).prefix
+    left = [path for place in ("/run", "/dev/shm") for path in Path(place).glob(f"{prefix}*")]
+    assert not left, f"recorders left behind: {left}"
+    probers = [path for path in Path("/proc").glob("[0-9]*/cmdline") if f"{prefix}prober/" in text_of(path)]
+    assert not probers, f"probers left behind: {probers}"
 
 
 def text_of(path: Path) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from shoal.lab.api import Api, ip_address
 from shoal.lab.network import Lab
 from shoal.lab.trials import PASSWORD, Bench
-from tests.integration.private_host import private_host
+from tests.integration.private_shoal import prepared
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
@@ -21,21 +20,8 @@ LATE_ANSWER_MS_MAX = 20.0
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with private_host():
-        bench = Bench(Path(tmp_path_factory.mktemp("ipv6")) / "data", ipv6=True)
-        bench.launch()
-        lab = Lab(bench.options.data_dir)
-        try:
-
-            async def prepare() -> None:
-                async with Api(bench.url, PASSWORD) as api:
-                    await bench.prepare(lab, api)
-
-            asyncio.run(prepare())
-            yield bench
-        finally:
-            asyncio.run(lab.close())
-            bench.stop()
+    with prepared(tmp_path_factory.mktemp("ipv6"), ipv6=True) as bench:
+        yield bench
 
 
 def test_both_addresses_serve_the_host_too_and_servers_are_checked(bench: Bench) -> None:

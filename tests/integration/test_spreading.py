@@ -15,7 +15,7 @@ import pytest
 from shoal.lab.api import Api
 from shoal.lab.network import Lab
 from shoal.lab.trials import PASSWORD, Bench
-from tests.integration.private_host import private_host
+from tests.integration.private_shoal import launched
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
 
@@ -42,13 +42,8 @@ print(json.dumps(sorted(macs)))
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    with private_host():
-        bench = Bench(tmp_path / "data")
-        bench.launch()
-        try:
-            yield bench
-        finally:
-            bench.stop()
+    with launched(tmp_path) as bench:
+        yield bench
 
 
 def macs(lab: Lab, address: str) -> list[str]:

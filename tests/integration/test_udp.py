@@ -17,7 +17,7 @@ import pytest
 from shoal.lab.api import Api, engine_name
 from shoal.lab.network import Lab
 from shoal.lab.trials import PASSWORD, Bench
-from tests.integration.private_host import private_host
+from tests.integration.private_shoal import launched
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
 
@@ -157,13 +157,8 @@ class Kept:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with private_host():
-        bench = Bench(tmp_path_factory.mktemp("udp") / "data")
-        bench.launch()
-        try:
-            yield bench
-        finally:
-            bench.stop()
+    with launched(tmp_path_factory.mktemp("udp")) as bench:
+        yield bench
 
 
 def test_a_udp_service_from_its_first_datagram_to_the_death_of_its_owner(bench: Bench) -> None:
