@@ -13,7 +13,7 @@ from shoal.controller.capture.captures import INSTRUCTIONS_MAX as LARGEST
 from shoal.controller.capture.captures import cost
 from shoal.controller.capture.wish import NETWORKS_MAX
 from shoal.engine.capture.bpf import INSTRUCTIONS_MAX, TooMany, program
-from shoal.engine.capture.child import attach
+from shoal.observe.frames import attach
 from shoal.wire.capture import Endpoint, Selection
 
 VIP, CLIENT, OTHER, SERVER = "10.0.0.1", "192.0.2.7", "198.51.100.9", "10.0.1.5"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import socket
-import struct
 from collections import OrderedDict
 
+from shoal.observe import frames
+
 ETH_P_IP = 0x0800
-SO_ATTACH_FILTER = 26
 KEPT_MAX = 1_000
 _IS_RESET = (  # ether proto ip and tcp[13] & 4, as tcpdump -dd compiles it
     (0x28, 0, 0, 12),
@@ -34,10 +33,7 @@ class Resets:
 
     def start(self) -> None:
         listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_IP))
-        program = b"".join(struct.pack("HBBI", *step) for step in _IS_RESET)
-        buffer = ctypes.create_string_buffer(program)
-        filter_ = struct.pack("HL", len(_IS_RESET), ctypes.addressof(buffer))
-        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_)
+        frames.attach(listener, _IS_RESET)
         listener.bind((self._interface, 0))
         listener.setblocking(False)
         asyncio.get_running_loop().add_reader(listener, self._read)

@@ -23,7 +23,7 @@ _PLAIN_IP = 0x45
 _DONT_FRAGMENT = 0x4000
 
 Instruction = tuple[int, int, int, int]
-"""Of a classic BPF program."""
+"""Of a classic BPF program: code, jump if true, jump if false, k."""
 _SO_ATTACH_FILTER = 26
 
 
@@ -75,7 +75,7 @@ def reply(frame: bytes, address: str, mac: bytes) -> bytes | None:
 
 
 def attach(to: socket.socket, program: Sequence[Instruction]) -> None:
-    """Let the kernel drop what the program does not keep, before anyone is woken."""
+    """Let the kernel drop what the program does not keep, before anyone is woken. Raises OSError if it refuses it."""
     memory = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in program))
     filter = struct.pack("HL", len(program), ctypes.addressof(memory))
     to.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter)

@@ -9,10 +9,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 
+from shoal.observe.frames import Instruction
 from shoal.wire.capture import SNAP_BYTES_MAX, Selection
-
-Instruction = tuple[int, int, int, int]
-"""(code, jump if true, jump if false, k)"""
 
 INSTRUCTIONS_MAX = 1200
 """The kernel takes 4,096, but what it makes of them (up to twice as many, 8 bytes each) must fit a socket's option

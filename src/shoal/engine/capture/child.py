@@ -7,7 +7,6 @@ captured packets, never the service. While nobody takes what was read, nothing m
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import select
@@ -18,9 +17,10 @@ import time
 
 import msgspec
 
+from shoal.observe.frames import Instruction, attach
 from shoal.wire.capture import CHUNK_BYTES, SNAP_BYTES_MAX, WATERMARK_INTERVAL_S, Captured, CaptureStart
 
-from .bpf import Instruction, program
+from .bpf import program
 
 NICENESS = 10
 RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
@@ -31,7 +31,7 @@ LINGER_S = 1.0
 REORDER_NS = 5_000_000
 """Packets of several CPUs reach the socket in nearly the order of their time stamps."""
 
-SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS = 26, 33, 35
+SO_RCVBUFFORCE, SO_TIMESTAMPNS = 33, 35
 SOL_PACKET, PACKET_STATISTICS, PACKET_AUXDATA = 263, 6, 8
 PACKET_OUTGOING = 4
 ETH_P_ALL = 3
@@ -45,12 +45,6 @@ _BLOCK_TAIL = struct.Struct("<HHIII")
 """Option epb_flags (code, length, value), end of options, length again."""
 _EPB, _EPB_FLAGS, _INBOUND, _OUTBOUND = 6, 2, 1, 2
 _encoder = msgspec.msgpack.Encoder()
-
-
-def attach(tap: socket.socket, lines: list[Instruction]) -> None:
-    """SO_ATTACH_FILTER; raises OSError when the kernel refuses the program."""
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in lines))
-    tap.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(lines), ctypes.addressof(code)))
 
 
 def open_tap(interface: str, lines: list[Instruction]) -> socket.socket:

@@ -8,20 +8,19 @@ late (docs/decisions/0008-packets-renew-the-lease.md).
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import logging
 import socket
-import struct
 
 from shoal.engine.guard.nft import LEASED, TABLE, Nft
+from shoal.observe import frames
 
 log = logging.getLogger("shoal.guard.lease")
 
 ACQUIRE, RENEW, DROP = 0x5A10, 0x5A11, 0x5A12
 """Marks of the datagrams."""
-SO_ATTACH_FILTER, SO_MARK, IP_RECVERR = 26, 36, 11
-NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
+IP_RECVERR = 11
+NOTHING = ((0x06, 0, 0, 0),)
 """Classic BPF: keep no byte of what comes."""
 
 
@@ -76,10 +75,9 @@ def _marked(mark: int) -> socket.socket:
     """Connected to itself. Not a packet socket: the kernel takes some 15 ms to close one, and when a killed guard's
     descriptors are closed, the end of its sessions must come at once."""
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    datagrams.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+    datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
     datagrams.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)  # else a drop is not told
-    memory = ctypes.create_string_buffer(NOTHING)
-    datagrams.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(memory)))
+    frames.attach(datagrams, NOTHING)
     datagrams.bind(("127.0.0.1", 0))
     datagrams.connect(datagrams.getsockname())
     return datagrams

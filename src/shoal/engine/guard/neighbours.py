@@ -13,7 +13,6 @@ from shoal.observe import frames
 
 log = logging.getLogger("shoal.guard.neighbours")
 
-SO_MARK = 36
 FRAME_BYTES_MAX = 256
 
 
@@ -46,7 +45,7 @@ class NeighbourSocket:
         self._speech = speech
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         frames.attach(self._socket, speech.answers_only)
-        self._socket.setsockopt(socket.SOL_SOCKET, SO_MARK, ALIVE)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, ALIVE)
         self._socket.bind((interface, speech.ethertype))
         self._socket.setblocking(False)
         self.mac: bytes = self._socket.getsockname()[4]

@@ -258,14 +258,14 @@ table {TABLE} {{
 """
 
 
-def set_batch(name: str, old: Iterable[str], new: Iterable[str]) -> str:
-    """Turn a set's elements from ``old`` into ``new``."""
+def set_batch(name: str, old: Iterable[str], new: Iterable[str], table: str = TABLE) -> str:
+    """Turn the elements of a set (or map: "key : value") from ``old`` into ``new``."""
     before, after = set(old), set(new)
     text = ""
     if gone := sorted(before - after):
-        text += f"delete element {TABLE} {name} {{ {', '.join(gone)} }}\n"
+        text += f"delete element {table} {name} {{ {', '.join(gone)} }}\n"
     if added := sorted(after - before):
-        text += f"add element {TABLE} {name} {{ {', '.join(added)} }}\n"
+        text += f"add element {table} {name} {{ {', '.join(added)} }}\n"
     return text
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from shoal.engine.guard.family import FAMILIES, IPV4, IPV6, Family, parted
-from shoal.engine.guard.nft import NEIGHBOUR_DISCOVERY, Nft
+from shoal.engine.guard.nft import NEIGHBOUR_DISCOVERY, Nft, set_batch
 from shoal.ownership.events import Mode
 from shoal.ownership.state import State
 
@@ -149,27 +149,18 @@ def _of_family(family: Family, interface: str, reach: Reach) -> str:
 
 
 def _changes(before: Ways, after: Ways) -> str:
-    text = _set("peers", before.peers, after.peers)
+    text = set_batch("peers", before.peers, after.peers, TABLE)
     for name in ("vips", "held"):
         old, new = parted(name, getattr(before, name)), parted(name, getattr(after, name))
-        text += "".join(_set(of_family, old[of_family], new[of_family]) for of_family in new)
+        text += "".join(set_batch(of_family, old[of_family], new[of_family], TABLE) for of_family in new)
     old, new = parted("primaries", before.primaries), parted("primaries", after.primaries)
     for name in new:
-        text += _set(name, _pairs(before, old[name]), _pairs(after, new[name]))
+        text += set_batch(name, _pairs(before, old[name]), _pairs(after, new[name]), TABLE)
     return text
 
 
 def _pairs(ways: Ways, addresses: Iterable[str]) -> list[str]:
     return [f"{address} : {ways.primaries[address]}" for address in addresses]
-
-
-def _set(name: str, before: Iterable[str], after: Iterable[str]) -> str:
-    text = ""
-    if gone := sorted(set(before) - set(after)):
-        text += f"delete element {TABLE} {name} {{ {', '.join(gone)} }}\n"
-    if new := sorted(set(after) - set(before)):
-        text += f"add element {TABLE} {name} {{ {', '.join(new)} }}\n"
-    return text
 
 
 def reach4(interface: str, gateway: str) -> Reach:
