@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from shoal.store.protocol import Store, Transaction
+from shoal.store.protocol import Records, Transaction
 
 from .events import Event, matches
 
@@ -53,7 +53,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 class Trail:
     """All records, in memory for reading once somebody has asked."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Records) -> None:
         self._store = store
         self._records: dict[str, Record] = {}
         self._loaded = False

@@ -17,7 +17,7 @@ from shoal import API_VERSION
 from shoal.errors import Duplicate, InUse, Invalid, NotAllowed, NotFound, NotReady, Problem, Stale
 from shoal.objects import ObjectType, Registry, acts
 from shoal.objects.check import parse, shown
-from shoal.store.protocol import Condition, Conflict, Store, Transaction
+from shoal.store.protocol import Condition, Conflict, Records, Transaction
 
 from . import audit, uniqueness
 from .clock import Clock, FreshId, SystemClock, fresh_uuid
@@ -25,6 +25,7 @@ from .patch import patched
 from .references import ADMIN, References
 from .rules import Change, Rules
 from .secrets import Secrets
+from .trial import TrialRecords, serial_ids
 from .uniqueness import Keys, name_key, system_key
 from .view import View, intent_key, scope_of
 
@@ -63,7 +64,7 @@ class Intent:
 
     def __init__(
         self,
-        store: Store,
+        store: Records,
         view: View,
         registry: Registry,
         secrets: Secrets,
@@ -150,6 +151,15 @@ class Intent:
             self._audit(keys, caller, kind, document, "DELETE", ())
             await self._commit(keys)
             return document
+
+    def trial(self) -> tuple[Intent, View]:
+        """The same door to a copy of all documents, and the copy: what is written there is validated, resolved and
+        refused exactly as here, seen by the writes after it, and stored nowhere."""
+        view = self._view.copy()
+        records = TrialRecords(self._store, view)
+        rules = self.rules.on(view)
+        clock, secrets = self._clock, self._secrets
+        return Intent(records, view, self._registry, secrets, rules, clock=clock, fresh_id=serial_ids()), view
 
     async def note(self, type: str, uuid: str, operation: str, what: tuple[str, ...], caller: Caller) -> None:
         """Put an operation that changes no object into the audit trail. Raises NotFound."""

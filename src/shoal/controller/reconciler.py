@@ -236,20 +236,31 @@ class Reconciler:
 
     def _intents(self) -> dict[str, list[VipIntent]]:
         if self._vips is None:
-            services = self._services.of(self._view.all("virtualservice"))
-            self._vips = snapshots.vips_by_group(services, self._vsvips.of(self._view.all("vsvip")))
+            self._vips = self.vips(self._view)
         return self._vips
 
     def present(self, group: str) -> Snapshot | None:
         """The group as it stands now; None if there is no such group."""
-        document = self._view.get("serviceenginegroup", group)
+        return self.imagined(group, self._view, self._intents(), self._clock.now())
+
+    def imagined(self, group: str, view: View, vips: Mapping[str, list[VipIntent]], now: float) -> Snapshot | None:
+        """The group as it would stand with other documents: ``view``, and the `vips` that follow from it."""
+        document = view.get("serviceenginegroup", group)
         if document is None:
             return None
-        typed = view(document, views.ServiceEngineGroup)
-        return self._snapshot(typed, self._intents().get(group, []), self._clock.now())
+        typed = views.view(document, views.ServiceEngineGroup)
+        return self._snapshot(typed, vips.get(group, []), now, view)
 
-    def _snapshot(self, group: views.ServiceEngineGroup, intents: list[VipIntent], now: float) -> Snapshot:
-        engines = (self._view.get("serviceengine", engine.id) for engine in self._ledger.engines_of(group.uuid))
+    def vips(self, view: View) -> dict[str, list[VipIntent]]:
+        """All VIPs in use by these documents, by group."""
+        services, vsvips = self._services.of(view.all("virtualservice")), self._vsvips.of(view.all("vsvip"))
+        return snapshots.vips_by_group(services, vsvips)
+
+    def _snapshot(
+        self, group: views.ServiceEngineGroup, intents: list[VipIntent], now: float, documents: View | None = None
+    ) -> Snapshot:
+        stored = documents or self._view
+        engines = (stored.get("serviceengine", engine.id) for engine in self._ledger.engines_of(group.uuid))
         return snapshots.build(
             self._view.revision,
             group,

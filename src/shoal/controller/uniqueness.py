@@ -14,7 +14,7 @@ import msgspec
 from shoal.errors import Duplicate
 from shoal.objects import ObjectType
 from shoal.objects.views import uuid_of
-from shoal.store.protocol import Condition, Store
+from shoal.store.protocol import Condition, Records
 
 from . import audit, protocols
 from .rules import addresses_of
@@ -35,7 +35,7 @@ class Keys(msgspec.Struct, kw_only=True):
 class Uniqueness:
     """Of addresses and of the ports of a VIP."""
 
-    def __init__(self, store: Store, view: View) -> None:
+    def __init__(self, store: Records, view: View) -> None:
         self._store = store
         self._view = view
 

@@ -60,6 +60,17 @@ class View:
             self._waiters.append((revision, future))
             await future
 
+    def copy(self) -> View:
+        """The same documents in a view of its own, which follows no store and calls nobody: `take` changes it."""
+        other = View(self._store, self._registry)
+        other.revision = self.revision
+        other._documents = {type: dict(documents) for type, documents in self._documents.items()}
+        other._versions = dict(self._versions)
+        other._named = dict(self._named)
+        other._targets = dict(self._targets)
+        other._referrers = {target: dict(referrers) for target, referrers in self._referrers.items()}
+        return other
+
     # --- reading ---
 
     def get(self, type: str, uuid: str) -> Document | None:
@@ -120,12 +131,13 @@ class View:
         while True:
             try:
                 async for batch in self._store.watch(INTENT, self.revision):
-                    self._take(batch)
+                    self.take(batch)
             except Compacted:
                 log.info("the store's history does not reach back to %d; reading all", self.revision)
                 await self._read_all()
 
-    def _take(self, batch: Batch) -> None:
+    def take(self, batch: Batch) -> None:
+        """Apply what a store has written."""
         for change in batch.changes:
             self._apply(change.key, change.value, change.revision)
         self._reached(batch.revision)

@@ -94,7 +94,9 @@ class Lease(Protocol):
     async def release(self) -> None: ...
 
 
-class Store(Protocol):
+class Records(Protocol):
+    """Reading and writing alone: what it takes to make a write, or to try one."""
+
     async def get(self, key: str) -> Record | None: ...
 
     async def list(self, prefix: str) -> Listing: ...
@@ -107,6 +109,8 @@ class Store(Protocol):
         """
         ...
 
+
+class Store(Records, Protocol):
     def watch(self, prefix: str, since: int) -> AsyncIterator[Batch]:
         """Every later batch (revision > ``since``) under ``prefix``, in order, without gaps, for ever.
 

@@ -48,6 +48,10 @@ class Rules:
     def __init__(self, view: View, reserved: Callable[[str], bool] = lambda address: False) -> None:
         self._around = Around(view, reserved)
 
+    def on(self, view: View) -> Rules:
+        """The same rules for other documents."""
+        return Rules(view, self._around.reserved)
+
     def fill(self, change: Change) -> None:
         """Before validation: what the controller fills in when the client leaves it out."""
         rule = FILL.get(change.type)

@@ -1,0 +1,60 @@
+"""Writes that are tried and not made: a store that keeps them to itself, over a copy of the documents."""
+
+from __future__ import annotations
+
+import itertools
+
+from shoal.store import caps
+from shoal.store.protocol import Batch, Change, Conflict, Listing, Record, Records, Transaction
+
+from .clock import FreshId
+from .view import INTENT, View
+
+
+class TrialRecords:
+    """A `shoal.store.protocol.Records`: ``records`` as they would be after the writes made here, which reach ``view``
+    (a copy) and nothing else. Documents are those of the view, whatever is written to the store meanwhile."""
+
+    def __init__(self, records: Records, view: View) -> None:
+        self._records = records
+        self._view = view
+        self._written: dict[str, Record | None] = {}
+
+    async def get(self, key: str) -> Record | None:
+        return self._written[key] if key in self._written else await self._records.get(key)
+
+    async def list(self, prefix: str) -> Listing:
+        found = {record.key: record for record in (await self._records.list(prefix)).records}
+        for key, record in self._written.items():
+            if key.startswith(prefix):
+                found.pop(key, None)
+                if record is not None:
+                    found[key] = record
+        return Listing(tuple(found[key] for key in sorted(found)), self._view.revision)
+
+    async def commit(self, transaction: Transaction) -> int:
+        caps.check(transaction)
+        stale = [c.key for c in transaction.conditions if await self._version(c.key) != c.version]
+        if stale:
+            raise Conflict(tuple(stale))
+        revision = self._view.revision + 1
+        for key, value in transaction.puts:
+            self._written[key] = Record(key, bytes(value), revision, revision)
+        self._written |= dict.fromkeys(transaction.deletes)
+        changes = [Change(key, bytes(value), revision) for key, value in transaction.puts]
+        changes += [Change(key, None, revision) for key in transaction.deletes]
+        self._view.take(Batch(revision, tuple(change for change in changes if change.key.startswith(INTENT))))
+        return revision
+
+    async def _version(self, key: str) -> int:
+        if key.startswith(INTENT):
+            type, _, uuid = key.removeprefix(INTENT).partition("/")
+            return self._view.version(type, uuid)
+        record = await self.get(key)
+        return record.version if record is not None else 0
+
+
+def serial_ids() -> FreshId:
+    """Ids of objects that are never made: the same ones in each trial, so that a trial can be repeated."""
+    numbers = itertools.count(1)
+    return lambda: f"proposed-{next(numbers)}"
