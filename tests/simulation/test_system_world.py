@@ -57,6 +57,31 @@ def test_services_survive_an_owner_and_are_whole_again(fault: str, controller: s
     play(1, story)
 
 
+def test_one_group_does_not_see_another() -> None:
+    """A full group does not use the room of its neighbour, nor do failures there touch it."""
+
+    async def story(world: SystemWorld) -> None:
+        group_uuids = {}
+        for name in ("full", "roomy"):
+            group = {"name": name, "max_se": 2, "max_vs_per_se": 1, "buffer_se": 0}
+            group_uuids[name] = (await world.create("serviceenginegroup", group))["uuid"]
+        for service, group in (("one", "full"), ("two", "full"), ("other", "roomy")):
+            await world.service(service, group)
+        await world.pass_time(10.0)
+        refused = await world.service("three", "full")
+        await world.pass_time(10.0)
+        groups = {e.id: e.group for e in world.controller.ledger.engines.values()}
+        for name, services in (("full", 2), ("roomy", 1)):
+            uuid = group_uuids[name]
+            placed = [p.engine for vip in world.controller.ledger.vips[uuid].values() for p in vip.placements]
+            assert len(placed) == services
+            assert {groups[engine] for engine in placed} == {uuid}
+        vip = world.controller.read("virtualservice", refused["uuid"], "placement")["vips"][0]
+        assert vip["placements"] == []
+
+    play(1, story)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_chaos(seed: int) -> None:
     chaos(seed)

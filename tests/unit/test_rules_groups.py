@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from shoal.controller.snapshot import group_value
+from shoal.objects import views
 from tests.api_world import World, api_world, warnings_of
 
 
@@ -32,3 +34,9 @@ async def test_a_new_pair_with_packed_placement_warns(world: World) -> None:
     reply = await world.client.post("/api/serviceenginegroup", json=body)
     assert reply.status_code == 201
     assert any("algo PLACEMENT_ALGO_PACKED" in text for text in warnings_of(reply))
+
+
+async def test_per_app_allows_two_services_on_an_engine(world: World) -> None:
+    made = await world.post("/api/serviceenginegroup", {"name": "g", "per_app": True, "max_vs_per_se": 10})
+    group = views.view(made, views.ServiceEngineGroup)
+    assert group_value(group, retry_at=0.0, ever_used=False).max_vs_per_se == 2

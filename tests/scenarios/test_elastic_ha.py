@@ -1,0 +1,326 @@
+"""Statements about elastic HA that operators rely on, one test each; `docs/elastic-ha.md` lists them all."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from shoal.placement.model import EngineState, PlacementState
+
+from .world import World
+
+PACKED, DISTRIBUTED = "PLACEMENT_ALGO_PACKED", "PLACEMENT_ALGO_DISTRIBUTED"
+PAIR = {"ha_mode": "HA_MODE_SHARED_PAIR", "algo": DISTRIBUTED, "min_scaleout_per_vs": 2, "buffer_se": 0}
+
+
+def names(count: int, first: int = 1) -> list[str]:
+    return [f"VS{n}" for n in range(first, first + count)]
+
+
+def last_decision(world: World, vip: str) -> str:
+    assert world.last is not None
+    return next(d.why for d in world.last.decisions if d.vip == vip)
+
+
+# --- N+M ---
+
+
+@pytest.mark.parametrize("spare", [0, 1, 3])
+def test_the_first_service_of_a_group_brings_one_engine_and_the_buffer(spare: int) -> None:
+    world = World(buffer_se=spare)
+    world.add("VS1")
+    assert world.count() == 1 + spare
+
+
+def test_a_group_that_never_had_a_service_has_no_engine() -> None:
+    world = World()
+    world.settle()
+    assert world.count() == 0
+
+
+def test_a_service_on_two_engines_takes_two_slots() -> None:
+    world = World(max_vs_per_se=4, buffer_se=1, min_scaleout_per_vs=2)
+    world.add("VS1", "VS2")
+    assert world.last is not None
+    assert (world.last.buffer.used, world.count()) == (4, 2)
+    world.add("VS3")
+    assert world.last.buffer.used == 6
+    assert world.count() == 3  # ceil(6 / 4) + 1
+
+
+def test_raising_the_buffer_makes_engines_and_moves_nothing() -> None:
+    world = World(max_vs_per_se=5)
+    world.add(*names(5))
+    before = {vs: world.on(vs) for vs in names(5)}
+    count = world.count()
+    world.edit(buffer_se=3)
+    assert world.count() == count + 2
+    assert {vs: world.on(vs) for vs in names(5)} == before
+
+
+def test_lowering_the_buffer_moves_nothing() -> None:
+    world = World(buffer_se=3)
+    world.add(*names(5))
+    before = {vs: world.on(vs) for vs in names(5)}
+    world.edit(buffer_se=0)
+    assert {vs: world.on(vs) for vs in names(5)} == before
+
+
+def test_a_failed_engines_services_go_to_free_slots_without_waiting() -> None:
+    world = World(max_vs_per_se=8)
+    world.add(*names(20))
+    world.makes = False  # a replacement would never come up
+    victim = world.primary("VS1")
+    lost = [vs for vs in names(20) if victim in world.on(vs)]
+    world.fail(victim)
+    assert all(p.state is PlacementState.READY for vs in lost for p in world.vips[vs].placements)
+    assert sum(e.state is EngineState.CREATING for e in world.engines.values()) == 1, "the buffer is repaired"
+
+
+def test_nothing_moves_to_the_replacement_nor_back_to_an_engine_that_returns() -> None:
+    world = World(max_vs_per_se=8)
+    world.add(*names(20))
+    victim = world.primary("VS1")
+    world.fail(victim)
+    after = {vs: world.on(vs) for vs in names(20)}
+    fresh = f"SE{world.serial}"
+    assert world.load()[fresh] == 0
+    world.recover(victim)
+    assert {vs: world.on(vs) for vs in names(20)} == after
+    world.add("VS21")
+    assert world.on("VS21")[0] in (victim, fresh), "both are empty: the next service goes to one of them"
+
+
+def test_a_group_that_may_not_make_engines_uses_those_it_has() -> None:
+    world = World(can_create=False, buffer_se=1, max_vs_per_se=2)
+    world.engine("A")
+    world.add(*names(2))
+    assert world.on("VS2") == ["A"]
+    world.add("VS3")
+    assert world.on("VS3") == []
+    assert "no write access" in last_decision(world, "VS3")
+    world.engine("B")
+    world.settle()
+    assert world.on("VS3") == ["B"]
+
+
+def test_more_failures_than_the_buffer_leave_services_down_until_an_engine_is_made() -> None:
+    world = World(max_vs_per_se=4, buffer_se=1)
+    world.add(*names(8))
+    assert world.count() == 3
+    world.makes = False
+    for victim in list(world.load())[:2]:
+        world.fail(victim)
+    down = [vs for vs in names(8) if not any(p.state is PlacementState.READY for p in world.vips[vs].placements)]
+    assert len(down) == 4
+    world.makes = True
+    world.settle()
+    assert all(p.state is PlacementState.READY for vs in names(8) for p in world.vips[vs].placements)
+
+
+# --- active/active ---
+
+
+def test_a_lost_engine_leaves_every_service_of_an_active_active_group_up() -> None:
+    world = World(max_vs_per_se=3, max_se=6, **PAIR)
+    world.add(*names(5))
+    world.makes = False
+    world.fail(world.primary("VS1"))
+    assert all(any(p.state is PlacementState.READY for p in world.vips[vs].placements) for vs in names(5))
+
+
+def test_active_active_with_no_engine_to_be_made_uses_the_least_loaded() -> None:
+    world = World(max_vs_per_se=5, max_se=3, **PAIR)
+    world.add(*names(4))
+    world.edit(can_create=False)
+    world.fail(world.primary("VS1"))
+    assert all(len(world.on(vs)) == 2 for vs in names(4))
+
+
+def test_minimum_scale_two_with_a_buffer_restores_at_once_into_free_slots() -> None:
+    world = World(min_scaleout_per_vs=2, max_vs_per_se=10, buffer_se=1, algo=PACKED)
+    world.add(*names(3))
+    world.engine("idle")
+    world.settle()
+    world.makes = False
+    world.fail(world.primary("VS1"))
+    assert all(p.state is PlacementState.READY for vs in names(3) for p in world.vips[vs].placements)
+    assert all(len(world.on(vs)) == 2 for vs in names(3))
+
+
+# --- where ---
+
+
+def test_an_idle_engine_is_used_before_one_is_made_in_both_algorithms() -> None:
+    for algo in (PACKED, DISTRIBUTED):
+        world = World(buffer_se=0, algo=algo)
+        world.engine("A")
+        world.engine("B")
+        world.add("VS1", "VS2")
+        assert world.count() == 2
+        assert {world.primary("VS1"), world.primary("VS2")} == {"A", "B"}
+
+
+def test_the_least_loaded_engine_is_chosen_and_the_oldest_breaks_a_tie() -> None:
+    world = World(buffer_se=0, max_se=3)
+    for engine in "ABC":
+        world.engine(engine)
+    world.add(*names(3))
+    assert [world.primary(vs) for vs in names(3)] == ["A", "B", "C"]
+    world.remove("VS2")
+    world.add("VS4", "VS5")
+    assert (world.primary("VS4"), world.primary("VS5")) == ("B", "A")
+
+
+def test_a_disabled_engine_counts_against_max_se() -> None:
+    world = World(max_se=2, buffer_se=0, max_vs_per_se=1)
+    world.add("VS1")
+    idle = "spare"
+    world.engine(idle)
+    world.enable_state(idle, "SE_STATE_DISABLED")
+    world.add("VS2")
+    assert world.on("VS2") == []
+    assert "max_se 2 is reached" in last_decision(world, "VS2")
+
+
+def test_a_failed_engine_does_not_count_against_max_se() -> None:
+    world = World(max_se=2, buffer_se=0, max_vs_per_se=1)
+    world.add("VS1", "VS2")
+    world.fail(world.primary("VS1"))
+    assert len(world.on("VS1")) == 1
+    assert world.count() == 2
+
+
+def test_a_service_waits_for_an_engine_in_creation_and_all_that_wait_share_it() -> None:
+    world = World(buffer_se=0)
+    world.makes = False
+    world.put("VS1")
+    world.put("VS2")
+    world.settle()
+    assert len(world.engines) == 1
+    assert world.on("VS1") == world.on("VS2") == ["SE1"]
+    assert {p.state for vs in ("VS1", "VS2") for p in world.vips[vs].placements} == {PlacementState.WAITING}
+
+
+def test_services_without_any_engine_are_placed_before_those_below_their_scale() -> None:
+    world = World(max_vs_per_se=1, max_se=3, buffer_se=0, can_create=False, min_scaleout_per_vs=2)
+    for engine in "ABC":
+        world.engine(engine)
+    world.put("VS1")
+    world.put("VS2")
+    world.settle()
+    assert [len(world.on(vs)) for vs in ("VS1", "VS2")] == [2, 1]
+
+
+def test_waiting_for_an_engine_is_told_after_a_minute() -> None:
+    world = World(buffer_se=0)
+    world.makes = False
+    world.add("VS1")
+    world.wait(59)
+    assert "VS_AWAITING_SE" not in world.events
+    world.wait(1)
+    assert "VS_AWAITING_SE" in world.events
+
+
+def test_a_failed_creation_is_not_tried_again_before_its_time_unless_asked() -> None:
+    world = World(buffer_se=0, create_retry_at=1300.0)
+    world.put("VS1")
+    world.settle()
+    assert world.on("VS1") == []
+    assert world.last is not None and world.last.wake_at == 1060.0  # the event of waiting; then the retry
+    assert world.request("retryplacement", "VS1").ok
+    assert world.on("VS1") == ["SE1"]
+
+
+# --- scale ---
+
+
+def test_raising_the_minimum_lifts_only_services_below_it() -> None:
+    world = World(buffer_se=0)
+    world.add("VS1", "VS2")
+    world.request("scaleout", "VS2")
+    world.edit(min_scaleout_per_vs=2)
+    assert [len(world.on(vs)) for vs in ("VS1", "VS2")] == [2, 2]
+    assert world.vips["VS2"].user_factor == 0
+
+
+def test_lowering_the_minimum_moves_nothing() -> None:
+    world = World(buffer_se=0, min_scaleout_per_vs=2)
+    world.add("VS1")
+    before = world.on("VS1")
+    world.edit(min_scaleout_per_vs=1)
+    assert world.on("VS1") == before
+    assert world.request("scalein", "VS1").ok
+    assert len(world.on("VS1")) == 1
+
+
+def test_lowering_the_maximum_keeps_a_wider_service_and_lets_it_shrink() -> None:
+    world = World(buffer_se=0, max_scaleout_per_vs=4)
+    world.add("VS1")
+    for _ in range(3):
+        world.request("scaleout", "VS1")
+    world.edit(max_scaleout_per_vs=3)
+    assert len(world.on("VS1")) == 4
+    assert not world.request("scaleout", "VS1").ok
+    assert world.request("scalein", "VS1").ok
+    assert len(world.on("VS1")) == 3
+
+
+def test_a_service_enabled_again_is_capped_at_the_maximum() -> None:
+    world = World(buffer_se=0, max_scaleout_per_vs=4)
+    world.add("VS1")
+    for _ in range(3):
+        world.request("scaleout", "VS1")
+    world.vips["VS1"] = msgspec.structs.replace(world.vips["VS1"], enabled=False)
+    world.edit(max_scaleout_per_vs=2)
+    world.wait(31)
+    world.vips["VS1"] = msgspec.structs.replace(world.vips["VS1"], enabled=True)
+    world.settle()
+    assert len(world.on("VS1")) == 2
+
+
+def test_a_scale_in_takes_a_secondary() -> None:
+    world = World(buffer_se=0)
+    world.add("VS1")
+    world.request("scaleout", "VS1")
+    owner = world.primary("VS1")
+    assert world.request("scalein", "VS1").ok
+    assert world.on("VS1") == [owner]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_primary_is_scaled_in_when_asked_and_another_takes_over_first(named: bool) -> None:
+    world = World(buffer_se=0)
+    world.add("VS1")
+    world.request("scaleout", "VS1")
+    owner, generation = world.primary("VS1"), world.vips["VS1"].generation
+    assert world.request("scalein", "VS1", **({"from_engine": owner} if named else {"scalein_primary": True})).ok
+    assert world.primary("VS1") != owner
+    assert world.vips["VS1"].generation == generation + 1
+    assert owner not in world.on("VS1")
+
+
+def test_an_engine_disabled_for_placement_keeps_what_it_has_and_gets_nothing() -> None:
+    world = World(buffer_se=0, max_vs_per_se=4)
+    world.add("VS1")
+    only = world.primary("VS1")
+    world.enable_state(only, "SE_STATE_DISABLED_FOR_PLACEMENT")
+    world.add("VS2")
+    assert world.on("VS1") == [only]
+    assert only not in world.on("VS2")
+    refused = world.request("migrate", "VS1")
+    assert not refused.ok and "DISABLED_FOR_PLACEMENT" in refused.message
+
+
+@pytest.mark.parametrize("kind", ["scaleout", "migrate"])
+def test_an_operation_goes_to_the_engine_that_is_asked_for_or_to_a_new_one(kind: str) -> None:
+    world = World(buffer_se=0)
+    for engine in "ABC":
+        world.engine(engine)
+    world.add("VS1")
+    assert world.request(kind, "VS1", to_engine="C").ok
+    assert "C" in world.on("VS1")
+    count = world.count()
+    assert world.request(kind, "VS1", to_new=True).ok
+    assert world.count() == count + 1
+    assert f"SE{world.serial}" in world.on("VS1")
