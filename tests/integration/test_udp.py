@@ -186,8 +186,13 @@ async def every_datagram_is_answered_by_ratio(world: World) -> None:
     assert answers.keys() == {"dns1", "dns2"} and sum(answers.values()) == DATAGRAMS
     assert abs(answers["dns1"] - DATAGRAMS // 4) <= DATAGRAMS // 50, answers
     assert await world.get() in ("dns1", "dns2")
-    runtime = await world.api.runtime(world.made["uuid"])
-    assert runtime["oper_status"]["state"] == "OPER_UP" and runtime["ports"] == [f"{PORT}/udp"]
+
+    async def told_up() -> bool:
+        runtime = await world.api.runtime(world.made["uuid"])
+        assert runtime["ports"] == [f"{PORT}/udp"]
+        return bool(runtime["oper_status"]["state"] == "OPER_UP")
+
+    await world.api.until("the controller has heard that it is up", told_up, 5.0)
     path = f"virtualservice/{world.made['uuid']}"
 
     async def counted(metric: str) -> float:

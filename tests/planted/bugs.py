@@ -1,0 +1,156 @@
+"""The bugs: one change of one line or two each, as a tired programmer would make it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Bug(msgspec.Struct, frozen=True):
+    """``old`` stands exactly once in ``file`` (below src/shoal)."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+BUGS = (
+    Bug(
+        "off by one in the buffer",
+        "placement/capacity.py",
+        "while needed and free() < needed and not board.create_refusal():",
+        "while needed and free() < needed - 1 and not board.create_refusal():",
+    ),
+    Bug(
+        "the buffer counts engines that may take nothing",
+        "placement/capacity.py",
+        "return (len(board.usable()) + len(board.creating())) * group.max_vs_per_se - used",
+        "return (len(board.up()) + len(board.creating())) * group.max_vs_per_se - used",
+    ),
+    Bug(
+        "one placement too many on an engine",
+        "placement/choose.py",
+        "if load + vip.slots > group.max_vs_per_se:",
+        "if load > group.max_vs_per_se:",
+    ),
+    Bug(
+        "the fullest engine is chosen",
+        "placement/choose.py",
+        "return sorted(candidates, key=lambda c: c.load)",
+        "return sorted(candidates, key=lambda c: -c.load)",
+    ),
+    Bug(
+        "the youngest engine breaks a tie",
+        "placement/choose.py",
+        "return sorted(candidates, key=lambda c: c.load)",
+        "return sorted(reversed(candidates), key=lambda c: c.load)",
+    ),
+    Bug(
+        "host redundancy is forgotten",
+        "placement/choose.py",
+        "if engine.host and engine.host in hosts:",
+        "if engine.host and engine.host not in hosts and False:",
+    ),
+    Bug(
+        "disabled engines get placements",
+        "placement/choose.py",
+        "if engine.enable_state != ENABLED:",
+        'if engine.enable_state == "SE_STATE_DISABLED_FORCE":',
+    ),
+    Bug(
+        "a failed engine counts against max_se",
+        "placement/board.py",
+        "return len(self.up()) + len(self.creating())",
+        "return len(self.engines) + len(self.new)",
+    ),
+    Bug(
+        "max_se is overrun by one",
+        "placement/board.py",
+        "if self.count >= group.max_se:",
+        "if self.count > group.max_se:",
+    ),
+    Bug(
+        "a takeover that happened is undone",
+        "placement/steps.py",
+        "if primary is None or primary.engine != vip.claimant:",
+        "if primary is None:",
+    ),
+    Bug(
+        "a new owner without a new generation",
+        "placement/steps.py",
+        "work.generation = work.vip.generation + 1",
+        "work.generation = max(1, work.vip.generation)",
+    ),
+    Bug(
+        "the controller does not wait for the armed successor",
+        "placement/steps.py",
+        "return vip.enabled and vip.armed and heirs and recent and not claimed",
+        "return False",
+    ),
+    Bug(
+        "raising the minimum adds to what was scaled out by hand",
+        "placement/steps.py",
+        "work.requested = max(work.requested, low)",
+        "work.requested = max(low + work.user_factor, low)",
+    ),
+    Bug(
+        "a drain ends at once",
+        "placement/steps.py",
+        "return placement.drained or board.now - placement.since >= board.group.vs_scalein_timeout_s",
+        "return True",
+    ),
+    Bug(
+        "the last ready placement may be trimmed",
+        "placement/fill.py",
+        "if first.state is PlacementState.READY and len(work.ready) < 2:",
+        "if first.state is PlacementState.READY and len(work.ready) < 1:",
+    ),
+    Bug(
+        "the old engine drains before the new one serves",
+        "placement/evacuate.py",
+        "if all(placement.state is PlacementState.READY for placement in staying):",
+        "if staying:",
+    ),
+    Bug(
+        "room of a successor is promised twice",
+        "placement/succession.py",
+        "        if heir:\n            room[heir] -= work.vip.slots",
+        "        if heir:\n            room[heir] -= 0",
+    ),
+    Bug(
+        "a list keeps its version when it changes",
+        "placement/planner.py",
+        "list_version=vip.list_version + 1 if grown or work.generation != vip.generation else vip.list_version,",
+        "list_version=vip.list_version or 1,",
+    ),
+    Bug(
+        "idle engines are deleted though the buffer needs them",
+        "placement/capacity.py",
+        "needed = math.ceil(used / group.max_vs_per_se) + spare if used else 0",
+        "needed = math.ceil(used / group.max_vs_per_se) if used else 0",
+    ),
+    Bug(
+        "services below their scale come before those that are down",
+        "placement/fill.py",
+        "        if not work.active:\n            _place_one(board, work)",
+        "        while wanting(board, work) > 0 and not work.shortfall and _place_one(board, work):\n            pass",
+    ),
+    Bug(
+        "a thawed engine believes in its lease",
+        "ownership/machine.py",
+        "if before == NEVER or gap <= known.lease_s(self.state):",
+        "if before == NEVER or gap <= 1000 * known.lease_s(self.state):",
+    ),
+    Bug(
+        "a lost carrier goes unnoticed",
+        "ownership/machine.py",
+        'self.fall_silent("no carrier")',
+        "self.say = True",
+    ),
+    Bug(
+        "lists are acted upon before they are armed",
+        "ownership/machine.py",
+        "        if vip.armed:\n            changes |=",
+        "        if True:\n            changes |=",
+    ),
+)
