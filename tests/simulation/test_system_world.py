@@ -63,8 +63,8 @@ def test_one_group_does_not_see_another() -> None:
     async def story(world: SystemWorld) -> None:
         group_uuids = {}
         for name in ("full", "roomy"):
-            group = {"name": name, "max_se": 2, "max_vs_per_se": 1, "buffer_se": 0}
-            group_uuids[name] = (await world.create("serviceenginegroup", group))["uuid"]
+            body = {"name": name, "max_se": 2, "max_vs_per_se": 1, "buffer_se": 0}
+            group_uuids[name] = (await world.create("serviceenginegroup", body))["uuid"]
         for service, group in (("one", "full"), ("two", "full"), ("other", "roomy")):
             await world.service(service, group)
         await world.pass_time(10.0)
