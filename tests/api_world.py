@@ -6,27 +6,33 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
+import msgspec
 
 from shoal.api.accounts import Accounts
 from shoal.api.app import App, Dependencies
 from shoal.api.ports import Runtime
 from shoal.clouds.noop import NoopCloud
-from shoal.clouds.protocol import Identity
+from shoal.clouds.protocol import EngineSpec, Identity
 from shoal.controller.bootstrap import Options, bootstrap
 from shoal.controller.capture.wish import Wish
 from shoal.controller.clock import SystemClock
 from shoal.controller.controller import Controller
 from shoal.controller.engine_documents import EngineDocuments
-from shoal.controller.intent import Caller, Intent
+from shoal.controller.intent import Caller, Guard, Intent
+from shoal.controller.ledger import Changes
 from shoal.controller.metrics import Metrics
 from shoal.controller.pki import self_signed_default
+from shoal.controller.plans import Plans
+from shoal.controller.records import VipRecord
 from shoal.controller.secrets import Secrets
 from shoal.controller.view import View
 from shoal.errors import NotFound, Refused
 from shoal.objects import load
+from shoal.objects.views import ServiceEngineGroup, view
+from shoal.placement import course
 from shoal.store.memory import MemoryStore
 
 Document = dict[str, Any]
@@ -34,6 +40,7 @@ PASSWORD = "a shoal of fish"
 EPOCH = 1_700_000_000.0 - 1_000.0
 HOST = "ctl.example:9443"
 RUN_S_MAX = 10.0
+NO_IDENTITY = Identity(key_pem=b"", certificate_pem=b"", ca_pem=b"")
 
 
 class FakeRuntime:
@@ -72,7 +79,10 @@ class FakeRuntime:
     def beside(self, type: str, uuid: str) -> Document:
         return {}
 
-    async def remove_engine(self, uuid: str) -> None:
+    def plans(self, intent: Intent) -> Plans:
+        return cast(Plans, None)  # no test asks this world for plans
+
+    async def remove_engine(self, uuid: str, guard: Guard = lambda: None) -> None:
         self.calls.append(("serviceengine", uuid, "remove", {}))
 
     def cluster_runtime(self) -> Document:
@@ -81,7 +91,9 @@ class FakeRuntime:
     def cluster_status(self) -> Document:
         return {"state": "CLUSTER_UP_NO_HA"}
 
-    async def operate(self, type: str, uuid: str, operation: str, body: Mapping[str, Any], caller: Caller) -> Document:
+    async def operate(
+        self, type: str, uuid: str, operation: str, body: Mapping[str, Any], caller: Caller, guard: Guard = lambda: None
+    ) -> Document:
         if body.get("vip_id") == "nowhere":
             raise Refused("There is no such VIP.")
         self.calls.append((type, uuid, operation, body))
@@ -211,6 +223,51 @@ class ControlledWorld(World):
 
     controller: Controller
     intent: Intent
+    cloud: NoopCloud
+
+    async def restart(self) -> None:
+        """Another controller on the same store: what the last one held in memory is gone."""
+        self.controller = await _controller(self.store, self.view, self.intent, self.cloud)
+        self.app = await _app(self.store, self.view, self.intent, self.controller, self.controller.metrics, self.clock)
+        await self.client.aclose()
+        self.client = self.stranger()
+        await self.login()
+
+    async def staged(self, engines: int, group: str = "Default-Group") -> list[str]:
+        """So many engines that are up, with the group's VIPs placed and served on them: by the records, all of them
+        written by hand. Their names."""
+        document = self.view.named("serviceenginegroup", group)
+        assert document is not None
+        ledger, uuid = self.controller.ledger, document["uuid"]
+        typed = view(document, ServiceEngineGroup)
+        made = [ledger.new_engine(uuid, "Avi", 0.0, host=f"host-{n + 1}", why="staged") for n in range(engines)]
+        made = [msgspec.structs.replace(engine, created=True, seen=True) for engine in made]
+        await ledger.write(Changes(engines={engine.id: engine for engine in made}))
+        for engine in made:
+            spec = EngineSpec(
+                id=engine.id, name=engine.name, rank=engine.rank, group=uuid, host=engine.host, identity=NO_IDENTITY
+            )
+            await self.cloud.create(spec)
+            await EngineDocuments(self.intent, self.view).put(engine, typed)
+        now = SystemClock().now()
+        present = self.controller.reconciler.present(uuid)
+        assert present is not None
+        end = course.follow(present, now).end
+        records = {
+            (uuid, vip.id): VipRecord(
+                id=vip.id,
+                group=uuid,
+                placements=vip.placements,
+                generation=vip.generation,
+                succession=vip.succession,
+                list_version=vip.list_version,
+                requested=vip.requested,
+                scale_state="SCALEOUT_SUCCESS",
+            )
+            for vip in end.vips
+        }
+        await ledger.write(Changes(vips=dict(records)))
+        return [engine.name for engine in made]
 
     async def run(self, done: Callable[[], object]) -> None:
         """The controller works until ``done`` (at most `RUN_S_MAX`)."""
@@ -224,25 +281,30 @@ class ControlledWorld(World):
             await asyncio.gather(task, return_exceptions=True)
 
 
+async def _controller(store: MemoryStore, view: View, intent: Intent, cloud: NoopCloud) -> Controller:
+    controller = Controller(
+        store,
+        view,
+        cloud,
+        EngineDocuments(intent, view),
+        identity=lambda id, name: NO_IDENTITY,
+        unseal=lambda text, context: text,
+        heartbeat_key=lambda group: b"",
+        clock=StillClock(),
+    )
+    await controller.load()
+    return controller
+
+
 @asynccontextmanager
 async def controlled_world(directory: Path) -> AsyncIterator[ControlledWorld]:
     async with _foundation(directory) as (store, view, intent):
-        identity = Identity(key_pem=b"", certificate_pem=b"", ca_pem=b"")
-        controller = Controller(
-            store,
-            view,
-            NoopCloud(),
-            EngineDocuments(intent, view),
-            identity=lambda id, name: identity,
-            unseal=lambda text, context: text,
-            heartbeat_key=lambda group: b"",
-            clock=StillClock(),
-        )
-        await controller.load()
+        cloud = NoopCloud()
+        controller = await _controller(store, view, intent, cloud)
         clock = Clock()
         app = await _app(store, view, intent, controller, controller.metrics, clock)
         world = ControlledWorld(app, store, view, FakeRuntime(view), clock, controller.metrics)
-        world.controller, world.intent = controller, intent
+        world.controller, world.intent, world.cloud = controller, intent, cloud
         await world.login()
         yield world
         await world.client.aclose()

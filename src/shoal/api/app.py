@@ -6,14 +6,14 @@
     objects    create, read, replace, patch, delete listing    filters, order, pages
     inventory  dashboards' entries, the event log   present    documents as a client sees them
     metrics    measured history                     prometheus totals for a scraper
-    capture    packets, as they come
+    capture    packets, as they come                planning   ?plan=true, ?apply=
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -22,8 +22,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from shoal.controller.clock import SystemClock
-from shoal.controller.intent import Caller, Intent
+from shoal.controller.intent import Caller, Guard, Intent
 from shoal.controller.metrics import Metrics
+from shoal.controller.plans import Wish
 from shoal.controller.view import View
 from shoal.errors import NotFound, ShoalError
 from shoal.objects import ObjectType, Registry
@@ -38,6 +39,7 @@ from .limits import LOG_PAGE_SIZE_MAX, REQUEST_WITHIN_S, decode_object, read_bod
 from .login import VERSION, Login
 from .metrics import Analytics
 from .objects import Objects
+from .planning import Planning
 from .ports import Runtime
 from .present import Look, Present
 
@@ -67,7 +69,8 @@ class App:
         self._trail = deps.intent.trail
         self._present = Present(deps.view, deps.registry)
         self._login = Login(deps.view, deps.registry, deps.accounts, self._present, now)
-        self._objects = Objects(deps.view, deps.registry, deps.intent, deps.runtime, self._present)
+        self._planning = Planning(deps.runtime.plans(deps.intent))
+        self._objects = Objects(deps.view, deps.registry, deps.intent, deps.runtime, self._present, self._planning)
         self._inventory = Inventory(deps.view, deps.registry, deps.runtime, self._present)
         self._metrics = deps.metrics or Metrics(SystemClock())
         self._analytics = Analytics(self._metrics, self._objects, deps.registry, self._present)
@@ -202,7 +205,14 @@ class App:
             raise method_not_allowed(context.method, what[:80], "GET, POST")
         data = await read_body(context.request)
         body = decode_object(data) if data.strip() else {}
-        answer = await self._runtime.operate(kind.endpoint, uuid, what, body, context.caller)
+        wish = Wish(method="POST", type=kind.endpoint, uuid=uuid, operation=what, body=body)
+        if (plan := await self._planning.asked(context, wish)) is not None:
+            return plan
+
+        def operate(guard: Guard) -> Awaitable[Document]:
+            return self._runtime.operate(kind.endpoint, uuid, what, body, context.caller, guard)
+
+        answer = await self._planning.done(context, wish, operate)
         return json_response(self._present.runtime(answer, context.look))
 
     def _show_inventory(self, context: Context, kind: ObjectType, rest: list[str]) -> Response:

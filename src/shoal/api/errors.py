@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import msgspec
 from starlette.responses import PlainTextResponse, Response
 
+from shoal.controller.plans import PlanChanged
 from shoal.errors import Invalid, NotAllowed, ShoalError, Unauthenticated
 
 log = logging.getLogger("shoal.api")
@@ -33,6 +34,8 @@ def refusal(error: ShoalError) -> Response:
     body: dict[str, object] = {"error": str(error)}
     if isinstance(error, Invalid):
         body["problems"] = error.problems
+    if isinstance(error, PlanChanged):
+        body |= {"changed": error.changed, "plan": error.plan}
     return json_response(body, error.status)
 
 

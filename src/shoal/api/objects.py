@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
-from shoal.controller.intent import Caller, Intent, Written
+from shoal.controller.intent import Caller, Guard, Intent, Written
+from shoal.controller.plans import Wish
 from shoal.controller.view import View
 from shoal.errors import Forbidden, Invalid, NotFound, Problem
 from shoal.objects import ObjectType, Registry
@@ -18,6 +20,7 @@ from . import listing
 from .context import Context, ascii_text
 from .errors import json_response, method_not_allowed
 from .limits import decode_object, read_body
+from .planning import Planning
 from .ports import Runtime
 from .present import Present
 
@@ -31,12 +34,15 @@ SETTING_OPERATORS = ("add", "replace", "update")
 
 
 class Objects:
-    def __init__(self, view: View, registry: Registry, intent: Intent, runtime: Runtime, present: Present) -> None:
+    def __init__(
+        self, view: View, registry: Registry, intent: Intent, runtime: Runtime, present: Present, planning: Planning
+    ) -> None:
         self._view = view
         self._registry = registry
         self._intent = intent
         self._runtime = runtime
         self._present = present
+        self._planning = planning
 
     # --- what a caller sees ---
 
@@ -89,8 +95,14 @@ class Objects:
         if context.method == "POST":
             slug, body = context.request.headers.get("slug"), decode_object(await read_body(context.request))
             _check_identity(kind, body)
-            written = await self._intent.create(kind.endpoint, body, context.caller, slug=slug)
-            return self._written(context, kind, written, 201)
+            wish = Wish(method="POST", type=kind.endpoint, body=body, slug=slug)
+            if (plan := await self._planning.asked(context, wish)) is not None:
+                return plan
+
+            def create(guard: Guard) -> Awaitable[Written]:
+                return self._intent.create(kind.endpoint, body, context.caller, slug=slug, guard=guard)
+
+            return self._written(context, kind, await self._planning.done(context, wish, create), 201)
         if not context.reads:
             raise method_not_allowed(context.method, f"the collection {kind.endpoint}", "GET, POST")
         context.warnings += listing.unknown_fields(kind, context.query)
@@ -104,15 +116,19 @@ class Objects:
             return json_response(self._shown(context, kind, stored))
         if context.method == "DELETE":
             self._writable(context, kind, stored)
-            await self._delete(kind, uuid, context.caller)
+            wish = Wish(method="DELETE", type=kind.endpoint, uuid=uuid)
+            if (plan := await self._planning.asked(context, wish)) is not None:
+                return plan
+            await self._planning.done(context, wish, lambda guard: self._delete(kind, uuid, context.caller, guard))
             return Response(None, 204, headers={"Content-Length": "0"}, media_type="application/json")
         return await self._change(context, kind, stored, "GET, PUT, PATCH, DELETE")
 
-    async def _delete(self, kind: ObjectType, uuid: str, caller: Caller) -> None:
+    async def _delete(self, kind: ObjectType, uuid: str, caller: Caller, guard: Guard) -> None:
         if kind.endpoint == "serviceengine":  # the controller made it, and removes it with all it is made of
-            await self._runtime.remove_engine(uuid)
-            caller = msgspec.structs.replace(caller, system=True)
-        await self._intent.delete(kind.endpoint, uuid, caller)
+            await self._runtime.remove_engine(uuid, guard)
+            await self._intent.delete(kind.endpoint, uuid, msgspec.structs.replace(caller, system=True))
+        else:
+            await self._intent.delete(kind.endpoint, uuid, caller, guard=guard)
 
     async def singleton(self, context: Context, kind: ObjectType, uuid: str = "") -> Response:
         stored = next(iter(self._view.all(kind.endpoint)), None)
@@ -128,15 +144,21 @@ class Objects:
             raise method_not_allowed(context.method, kind.endpoint, allowed)
         self._writable(context, kind, stored)
         body = decode_object(await read_body(context.request))
+        write = self._intent.replace if context.method == "PUT" else self._intent.patch
         if context.method == "PUT":
             _check_identity(kind, body)
             _keep_unseen(kind, stored, body, context.look.version)
-            written = await self._intent.replace(kind.endpoint, stored["uuid"], body, context.caller)
         else:
             for operator in SETTING_OPERATORS:
                 _check_identity(kind, body.get(operator), f"{operator}.")
-            written = await self._intent.patch(kind.endpoint, stored["uuid"], body, context.caller)
-        return self._written(context, kind, written, 200)
+        wish = Wish(method=context.method, type=kind.endpoint, uuid=stored["uuid"], body=body)
+        if (plan := await self._planning.asked(context, wish)) is not None:
+            return plan
+
+        def change(guard: Guard) -> Awaitable[Written]:
+            return write(kind.endpoint, stored["uuid"], body, context.caller, guard=guard)
+
+        return self._written(context, kind, await self._planning.done(context, wish, change), 200)
 
     def _writable(self, context: Context, kind: ObjectType, stored: Document) -> None:
         owner = uuid_of(stored.get("tenant_ref", ""))

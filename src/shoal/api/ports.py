@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Protocol
 
 from shoal.controller.capture.wish import Wish
-from shoal.controller.intent import Caller
+from shoal.controller.intent import Caller, Guard, Intent
+from shoal.controller.plans import Plans
 
 
 class Runtime(Protocol):
@@ -24,7 +25,11 @@ class Runtime(Protocol):
         """The runtime members that the GET of an object carries beside its configuration."""
         ...
 
-    async def remove_engine(self, uuid: str) -> None:
+    def plans(self, intent: Intent) -> Plans:
+        """Plans of what would be written through ``intent``."""
+        ...
+
+    async def remove_engine(self, uuid: str, guard: Guard = ...) -> None:
         """Raises Refused while the service engine serves anything."""
         ...
 
@@ -33,7 +38,7 @@ class Runtime(Protocol):
     def cluster_status(self) -> dict[str, Any]: ...
 
     async def operate(
-        self, type: str, uuid: str, operation: str, body: Mapping[str, Any], caller: Caller
+        self, type: str, uuid: str, operation: str, body: Mapping[str, Any], caller: Caller, guard: Guard = ...
     ) -> dict[str, Any]: ...
 
     async def incident(self, seconds: float, service: str = "") -> dict[str, Any]:

@@ -18,12 +18,14 @@ from .compiler import Compiler
 from .events import EventLog
 from .fleet import Fleet, Link, unplanned
 from .incident import Incidents, vsvip_of
+from .intent import Guard, Intent
 from .ledger import Ledger
 from .lifecycle import Documents, Lifecycle
 from .metric_file import MetricFile
 from .metrics import CONTROLLER, Metrics
 from .observer import Observer, Place
 from .operations import CallerLike, Operations
+from .plans import Aside, Plans
 from .reconciler import Reconciler
 from .runtime import Runtime
 from .shares import LOAD_AWARE, Shares
@@ -56,7 +58,7 @@ class Controller:
         clock: Clock | None = None,
         fresh_id: FreshId = fresh_uuid,
     ) -> None:
-        clock = clock or SystemClock()
+        clock = self._clock = clock or SystemClock()
         self.view = view
         self.metrics = Metrics(clock, self._known)
         self._metric_file = metric_file
@@ -164,15 +166,25 @@ class Controller:
         return self._runtime.cluster_status()
 
     async def operate(
-        self, type: str, uuid: str, operation: str, body: Mapping[str, Any], caller: CallerLike
+        self,
+        type: str,
+        uuid: str,
+        operation: str,
+        body: Mapping[str, Any],
+        caller: CallerLike,
+        guard: Guard = lambda: None,
     ) -> dict[str, Any]:
-        return await self._operations.operate(type, uuid, operation, body, caller)
+        return await self._operations.operate(type, uuid, operation, body, caller, guard)
+
+    def plans(self, intent: Intent, aside: Aside = asyncio.to_thread) -> Plans:
+        """Plans of what would be written through ``intent``; ``aside`` runs what takes long."""
+        return Plans(intent, self.view, self.reconciler, self._operations, self._clock, aside)
 
     def capture(self, service: str, wish: Wish) -> AsyncGenerator[bytes, None]:
         return self._captures.open(service, wish)
 
-    async def remove_engine(self, uuid: str) -> None:
-        await self._operations.remove_idle(uuid)
+    async def remove_engine(self, uuid: str, guard: Guard = lambda: None) -> None:
+        await self._operations.remove_idle(uuid, guard)
 
     def beside(self, type: str, uuid: str) -> dict[str, Any]:
         return self._runtime.beside(type, uuid)

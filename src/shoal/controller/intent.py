@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -35,6 +35,7 @@ NAME_CHARACTERS_MAX = 256
 DEFAULT_CLOUD = "Default-Cloud"
 UNREFERRED = {("serviceenginegroup", "serviceengine")}
 """(object, referrer) pairs that don't hold a deletion up: a group's engines go with it."""
+Guard = Callable[[], None]
 _SLUG = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
@@ -59,8 +60,15 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     changed: bool = True
 
 
+def _unguarded() -> None: ...
+
+
 class Intent:
-    """All writes go through here, one at a time (the embedded store has one writer)."""
+    """All writes go through here, one at a time (the embedded store has one writer).
+
+    ``guard`` of a write is called when all that the write needs is there, right before it is stored; what it raises
+    stops the write.
+    """
 
     def __init__(
         self,
@@ -89,7 +97,13 @@ class Intent:
     # --- the four verbs ---
 
     async def create(
-        self, type: str, body: Mapping[str, Any] | bytes, caller: Caller, *, slug: str | None = None
+        self,
+        type: str,
+        body: Mapping[str, Any] | bytes,
+        caller: Caller,
+        *,
+        slug: str | None = None,
+        guard: Guard = _unguarded,
     ) -> Written:
         """POST. Raises Invalid, Duplicate, Refused, NotAllowed."""
         kind = self._writable(type, "POST", caller)
@@ -101,9 +115,11 @@ class Intent:
             if self._view.get(kind.endpoint, uuid) is not None:
                 raise Duplicate(f"There is a {kind.name} {uuid} already.")
             change = Change(type=kind.endpoint, uuid=uuid, raw=raw, system=caller.system)
-            return await self._write(kind, change, caller)
+            return await self._write(kind, change, caller, guard)
 
-    async def replace(self, type: str, uuid: str, body: Mapping[str, Any] | bytes, caller: Caller) -> Written:
+    async def replace(
+        self, type: str, uuid: str, body: Mapping[str, Any] | bytes, caller: Caller, *, guard: Guard = _unguarded
+    ) -> Written:
         """PUT: omitted fields go back to their defaults; identity is kept."""
         kind = self._writable(type, "PUT", caller)
         raw = _raw(body)
@@ -116,9 +132,11 @@ class Intent:
             if raw.get("uuid") != uuid:
                 raise Invalid([Problem(path="uuid", value=shown(raw.get("uuid")), why=f"must be {uuid} or left out")])
             change = Change(type=kind.endpoint, uuid=uuid, raw=raw, before=before, system=caller.system)
-            return await self._write(kind, change, caller)
+            return await self._write(kind, change, caller, guard)
 
-    async def patch(self, type: str, uuid: str, body: Mapping[str, Any] | bytes, caller: Caller) -> Written:
+    async def patch(
+        self, type: str, uuid: str, body: Mapping[str, Any] | bytes, caller: Caller, *, guard: Guard = _unguarded
+    ) -> Written:
         """PATCH: see `shoal.controller.patch`."""
         kind = self._writable(type, "PATCH", caller)
         raw = _raw(body)
@@ -134,9 +152,9 @@ class Intent:
             change = Change(
                 type=kind.endpoint, uuid=uuid, raw=document, before=before, touched=touched, system=caller.system
             )
-            return await self._write(kind, change, caller)
+            return await self._write(kind, change, caller, guard)
 
-    async def delete(self, type: str, uuid: str, caller: Caller) -> Document:
+    async def delete(self, type: str, uuid: str, caller: Caller, *, guard: Guard = _unguarded) -> Document:
         """DELETE. Raises InUse with every referrer named, NotAllowed for what can't go."""
         kind = self._writable(type, "DELETE", caller)
         if kind.singleton:
@@ -149,6 +167,7 @@ class Intent:
             keys.conditions.append(Condition(intent_key(kind.endpoint, uuid), self._view.version(kind.endpoint, uuid)))
             await self._unique.of_traffic(kind, keys, document, None)
             self._audit(keys, caller, kind, document, "DELETE", ())
+            guard()
             await self._commit(keys)
             return document
 
@@ -186,10 +205,10 @@ class Intent:
             raise NotFound(f"There is no {kind.name} {uuid[:80]}.")
         return document
 
-    async def _write(self, kind: ObjectType, change: Change, caller: Caller) -> Written:
+    async def _write(self, kind: ObjectType, change: Change, caller: Caller, guard: Guard) -> Written:
         for _ in range(ATTEMPTS_MAX):
             try:
-                return await self._try_write(kind, change, caller)
+                return await self._try_write(kind, change, caller, guard)
             except Conflict as conflict:
                 name = next((key for key in conflict.keys if key.startswith("/name/")), None)
                 if name is not None and await self._store.get(name) is not None:
@@ -197,7 +216,7 @@ class Intent:
                 await self._view.seen((await self._store.list("/intent/tenant/")).revision)
         raise NotReady("The object's surroundings keep changing.", hint="Try again.")
 
-    async def _try_write(self, kind: ObjectType, change: Change, caller: Caller) -> Written:
+    async def _try_write(self, kind: ObjectType, change: Change, caller: Caller, guard: Guard) -> Written:
         before = change.before
         change.raw = dict(change.raw)
         change.warnings, change.problems = [], []
@@ -235,6 +254,7 @@ class Intent:
         await self._unique.of_traffic(kind, keys, before, document)
         changed = _changed(before, sealed)
         self._audit(keys, caller, kind, document, "UPDATE" if before else "CREATE", changed)
+        guard()
         await self._commit(keys)
         stored = self._view.get(kind.endpoint, change.uuid) or sealed
         return Written(

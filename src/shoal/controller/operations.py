@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import msgspec
+
 from shoal.clouds.protocol import Cloud
 from shoal.errors import Invalid, NotFound, NotReady, Problem, Refused
 from shoal.objects.views import uuid_of
@@ -19,7 +21,9 @@ from .clock import Clock, FreshId, fresh_uuid
 from .desired import engines_of
 from .events import EventLog
 from .fleet import Fleet
+from .intent import Guard
 from .ledger import Changes, Ledger
+from .proposal import Proposal
 from .reconciler import Reconciler
 from .records import EngineRecord, RequestRecord, VipRecord
 from .snapshot import vip_id
@@ -28,6 +32,10 @@ from .view import View
 Body = Mapping[str, Any]
 ANSWER_WITHIN_S = 5.0
 DRILL_TEXT_MAX = 500
+PROPOSED = "proposed"
+"""The id of a request that is not made."""
+PLANNED = (*(kind.value for kind in RequestKind), "forcedelete")
+"""Operations that can be planned without being done."""
 
 MEMBERS = {
     RequestKind.SCALE_OUT: {"vip_id", "uuid", "to_se_ref", "to_new_se", "to_host_ref", "new_vcpus", "admin_up"},
@@ -79,10 +87,13 @@ class Operations:
         self._clock = clock
         self._fresh_id = fresh_id
 
-    async def operate(self, type: str, uuid: str, operation: str, body: Body, caller: CallerLike) -> dict[str, Any]:
-        """Run one operation. Raises NotFound, Invalid, Refused (with the reason and what would help)."""
+    async def operate(
+        self, type: str, uuid: str, operation: str, body: Body, caller: CallerLike, guard: Guard = lambda: None
+    ) -> dict[str, Any]:
+        """Run one operation. Raises NotFound, Invalid, Refused (with the reason and what would help), and what
+        ``guard`` raises, which is called right before an operation that can be planned begins."""
         if type == "virtualservice" and operation in [kind.value for kind in RequestKind]:
-            return await self._on_vip(uuid, RequestKind(operation), body, caller)
+            return await self._on_vip(uuid, RequestKind(operation), body, caller, guard)
         if (type, operation) == ("virtualservice", "resync"):
             return self._resync(uuid, body)
         if (type, operation) == ("serviceengine", "drill"):
@@ -94,15 +105,42 @@ class Operations:
             engine = self._ledger.engines.get(uuid)
             if engine is None:
                 raise NotFound(f"There is no service engine {uuid}.")
-            return await (self._reboot(engine) if operation == "reboot" else self._force_delete(engine))
+            return await (self._reboot(engine) if operation == "reboot" else self._force_delete(engine, guard))
         raise NotFound(f"There is no operation {operation} on {type}.")
 
-    async def _on_vip(self, service: str, kind: RequestKind, body: Body, caller: CallerLike) -> dict[str, Any]:
-        document = self._view.get("virtualservice", service)
+    def propose(self, proposal: Proposal, type: str, uuid: str, operation: str, body: Body) -> None:
+        """The same on paper, and ``delete`` of an engine. Raises what `operate` raises, and Refused for an operation
+        that has no plan."""
+        if type == "virtualservice" and operation in [kind.value for kind in RequestKind]:
+            document = self._service(uuid)
+            request = msgspec.structs.replace(self._request(document, RequestKind(operation), body), id=PROPOSED)
+            proposal.ask(uuid_of(document["se_group_ref"]), request)
+        elif type == "serviceengine" and operation in ("forcedelete", "delete"):
+            engine = self._ledger.engines.get(uuid)
+            if engine is None:
+                raise NotFound(f"There is no service engine {uuid}.")
+            if operation == "delete":
+                self._refuse_in_use(engine)
+            proposal.remove_engine(engine.id, engine.group)
+        elif (type, operation) in NOT_YET:
+            why, hint = NOT_YET[type, operation]
+            raise Refused(why, hint=hint)
+        else:
+            raise Refused(f"There are no plans of {operation} on {type}.", hint=f"There are of: {', '.join(PLANNED)}.")
+
+    def _service(self, uuid: str) -> Body:
+        document = self._view.get("virtualservice", uuid)
         if document is None:
-            raise NotFound(f"There is no virtual service {service}.")
+            raise NotFound(f"There is no virtual service {uuid}.")
+        return document
+
+    async def _on_vip(
+        self, service: str, kind: RequestKind, body: Body, caller: CallerLike, guard: Guard
+    ) -> dict[str, Any]:
+        document = self._service(service)
         group = uuid_of(document["se_group_ref"])
         request = self._request(document, kind, body)
+        guard()
         if kind is RequestKind.RETRY and self._reconciler.lifecycle is not None:
             self._reconciler.lifecycle.retry_now(group)
         try:
@@ -162,9 +200,7 @@ class Operations:
 
     def _resync(self, service: str, body: Body) -> dict[str, Any]:
         """Each engine of the service gets all it should run again; one that runs it already changes nothing."""
-        document = self._view.get("virtualservice", service)
-        if document is None:
-            raise NotFound(f"There is no virtual service {service}.")
+        document = self._service(service)
         problems: list[Problem] = []
         given = body.get("se_ref") or []
         wanted = [
@@ -181,14 +217,18 @@ class Operations:
         records = self._ledger.vips.get(uuid_of(service["se_group_ref"]), {})
         return [record for id, record in records.items() if id.startswith(vsvip)]
 
-    async def remove_idle(self, uuid: str) -> None:
+    async def remove_idle(self, uuid: str, guard: Guard = lambda: None) -> None:
         """An operator deletes an engine. Raises Refused, naming the virtual services, while it serves any."""
         engine = self._ledger.engines.get(uuid)
         if engine is None:
             return
-        held = [
-            v for v in self._ledger.vips.get(engine.group, {}).values() if any(p.engine == uuid for p in v.placements)
-        ]
+        self._refuse_in_use(engine)
+        guard()
+        await self._remove(engine, "deleted")
+
+    def _refuse_in_use(self, engine: EngineRecord) -> None:
+        records = self._ledger.vips.get(engine.group, {}).values()
+        held = [record for record in records if any(p.engine == engine.id for p in record.placements)]
         vsvips = {vip.id.partition("/")[0] for vip in held}
         services = [s["name"] for s in self._view.all("virtualservice") if uuid_of(s.get("vsvip_ref", "")) in vsvips]
         if held:
@@ -196,7 +236,6 @@ class Operations:
                 f"Cannot delete, {engine.name} serves {_list(services)}.",
                 hint="Disable it and wait until they have moved, or use forcedelete.",
             )
-        await self._remove(engine, "deleted")
 
     async def _reboot(self, engine: EngineRecord) -> dict[str, Any]:
         self._events.add("REBOOT_SE", f"{engine.name}: asked for by an operator", serviceengine=engine.id)
@@ -215,8 +254,9 @@ class Operations:
         self._events.add("SE_DRILL", f"{engine.name}: {text} ({caller.user})", serviceengine=engine.id)
         return {"status": "noted"}
 
-    async def _force_delete(self, engine: EngineRecord) -> dict[str, Any]:
+    async def _force_delete(self, engine: EngineRecord, guard: Guard) -> dict[str, Any]:
         """The engine goes at once; what it served moves as if it had died."""
+        guard()
         await self._remove(engine, "force deleted")
         return {"status": f"{engine.name} is being deleted"}
 

@@ -12,9 +12,8 @@ from .model import Engine, EngineState, Placement, PlacementState, Plan, Snapsho
 def applied(snapshot: Snapshot, plan: Plan) -> Snapshot:
     """The snapshot once ``plan`` is stored: placements as planned, wanted engines being created, answered requests
     gone. Engines that the plan wants get the ids ``made-<rank>``."""
-    rank = max((engine.rank for engine in snapshot.engines), default=0)
-    ids = {wanted.id: f"made-{rank + n}" for n, wanted in enumerate(plan.new_engines, start=1)}
-    made = tuple(
+    rank, ids = _rank(snapshot), made(snapshot, plan)
+    created = tuple(
         Engine(id=ids[w.id], name=ids[w.id], rank=rank + n, host=w.host, state=EngineState.CREATING)
         for n, w in enumerate(plan.new_engines, start=1)
     )
@@ -24,10 +23,15 @@ def applied(snapshot: Snapshot, plan: Plan) -> Snapshot:
     kept = (engine for engine in snapshot.engines if engine.id not in plan.retire_engines)
     return msgspec.structs.replace(
         snapshot,
-        engines=(*(_with_state(engine, states) for engine in kept), *made),
+        engines=(*(_with_state(engine, states) for engine in kept), *created),
         vips=tuple(_as_planned(vip, planned.get(vip.id), ids) for vip in snapshot.vips),
         requests=tuple(request for request in snapshot.requests if request.id not in answered),
     )
+
+
+def made(snapshot: Snapshot, plan: Plan) -> dict[str, str]:
+    """The ids that `applied` gives the engines a plan wants, by the plan's placeholders."""
+    return {wanted.id: f"made-{_rank(snapshot) + n}" for n, wanted in enumerate(plan.new_engines, start=1)}
 
 
 def progressed(snapshot: Snapshot, now: float) -> Snapshot:
@@ -43,6 +47,10 @@ def progressed(snapshot: Snapshot, now: float) -> Snapshot:
             for vip in snapshot.vips
         ),
     )
+
+
+def _rank(snapshot: Snapshot) -> int:
+    return max((engine.rank for engine in snapshot.engines), default=0)
 
 
 def _with_state(engine: Engine, states: Mapping[str, str]) -> Engine:
@@ -61,6 +69,7 @@ def _as_planned(vip: Vip, planned: VipPlan | None, ids: Mapping[str, str]) -> Vi
         user_factor=planned.user_factor,
         requested=planned.requested,
         awaiting_since=planned.awaiting_since,
+        claimant=vip.claimant if planned.generation == vip.generation else "",  # it yields to the newer generation
     )
 
 

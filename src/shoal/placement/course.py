@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from .carry import applied, progressed
-from .model import Engine, EngineState, Plan, Snapshot
+from .model import Buffer, Engine, EngineState, Plan, Snapshot
 from .planner import plan
 
 ROUNDS_MAX = 200
@@ -29,7 +29,13 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
     end: Snapshot
     last: Plan
+    buffers: tuple[tuple[float, Buffer], ...]
+    """(seconds from the beginning, the buffer) of every plan that was made."""
     settled: bool
+
+    def buffer(self, after_s: float) -> Buffer:
+        """As it would be by then."""
+        return [buffer for at, buffer in self.buffers if at <= after_s][-1]
 
 
 def follow(snapshot: Snapshot, now: float) -> Course:
@@ -43,6 +49,7 @@ def follow(snapshot: Snapshot, now: float) -> Course:
     until = now + snapshot.group.se_deprovision_delay_s + AFTER_S
     settled = False
     last = plan(world, at)
+    buffers = [(0.0, last.buffer)]
     for _ in range(ROUNDS_MAX):
         if not last.empty:
             world = _idle(applied(world, last), at)
@@ -55,7 +62,8 @@ def follow(snapshot: Snapshot, now: float) -> Course:
             at = last.wake_at
         world = moved
         last = plan(world, at)
-    return Course(begin=snapshot, steps=tuple(steps), end=world, last=last, settled=settled)
+        buffers.append((at - now, last.buffer))
+    return Course(begin=snapshot, steps=tuple(steps), end=world, last=last, buffers=tuple(buffers), settled=settled)
 
 
 def _idle(snapshot: Snapshot, now: float) -> Snapshot:
