@@ -77,6 +77,9 @@ class World:
     def _take_over(self) -> None:
         """What the engines do by themselves: the first successor alive that has room claims a dead owner's VIP."""
         load = self.load()
+        for vip in self.vips.values():  # what was taken over already, and has not been adopted yet
+            if vip.claimant in load and vip.claimant not in self.on(vip.id):
+                load[vip.claimant] += vip.slots
         for vip in self.vips.values():
             owner, *heirs = vip.succession or ("",)
             held = self.on(vip.id)
