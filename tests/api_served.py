@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,8 +40,9 @@ class _Gate:
 class Controller:
     """``graceful`` tells, after the stop, whether the server ended in time."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, made: Callable[[Path], AbstractAsyncContextManager[World]] = api_world) -> None:
         self._directory = directory
+        self._made = made
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="controller")
         self._loop: asyncio.AbstractEventLoop
@@ -56,7 +57,7 @@ class Controller:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        async with api_world(self._directory) as self.world:
+        async with self._made(self._directory) as self.world:
             self._gate = _Gate(self.world.app, self.arrived)
             await self._listen()
             self._ready.set()

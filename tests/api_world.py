@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +18,7 @@ from shoal.clouds.noop import NoopCloud
 from shoal.clouds.protocol import EngineSpec, Identity
 from shoal.controller.bootstrap import Options, bootstrap
 from shoal.controller.capture.wish import Wish
+from shoal.controller.change_state import State
 from shoal.controller.clock import SystemClock
 from shoal.controller.controller import Controller
 from shoal.controller.engine_documents import EngineDocuments
@@ -25,7 +26,7 @@ from shoal.controller.intent import Caller, Guard, Intent
 from shoal.controller.ledger import Changes
 from shoal.controller.metrics import Metrics
 from shoal.controller.pki import self_signed_default
-from shoal.controller.plans import Plans
+from shoal.controller.plans import Planned, Plans
 from shoal.controller.records import VipRecord
 from shoal.controller.secrets import Secrets
 from shoal.controller.view import View
@@ -41,6 +42,18 @@ EPOCH = 1_700_000_000.0 - 1_000.0
 HOST = "ctl.example:9443"
 RUN_S_MAX = 10.0
 NO_IDENTITY = Identity(key_pem=b"", certificate_pem=b"", ca_pem=b"")
+
+
+class StillPlans:
+    """Nothing ever moves."""
+
+    async def plan(self, wish: object, caller: Caller) -> Planned:
+        document = {"id": "plan-0", "sentence": "", "moves_traffic": False, "changes_engines": False, "groups": []}
+        state = State(documents=(), groups=())
+        return Planned(id="plan-0", wish="", edited=("", ""), state=state, documents={}, warnings=(), document=document)
+
+    async def apply(self, id: str, wish: object, caller: Caller, write: Callable[[Guard], Awaitable[Any]]) -> Any:
+        return await write(lambda: None)
 
 
 class FakeRuntime:
@@ -80,7 +93,7 @@ class FakeRuntime:
         return {}
 
     def plans(self, intent: Intent) -> Plans:
-        return cast(Plans, None)  # no test asks this world for plans
+        return cast(Plans, StillPlans())
 
     async def remove_engine(self, uuid: str, guard: Guard = lambda: None) -> None:
         self.calls.append(("serviceengine", uuid, "remove", {}))

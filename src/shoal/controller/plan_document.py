@@ -67,6 +67,7 @@ class _Group:
             "vips": vips,
             "engines_made": made,
             "engines_deleted": deleted,
+            "drain_s": round(self._drain_s),
             "buffer_before": _buffer(self._one.buffer_before),
             "buffer_after": _buffer(self._one.buffer_after),
             "problems": problems,

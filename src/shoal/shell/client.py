@@ -15,11 +15,22 @@ from shoal.objects.check import shown
 TIMEOUT_S = 30.0
 HINT = "Is it running (shoal status), and is --controller right?"
 PAGE_SIZE = 200
+STALE = 412
 Document = dict[str, Any]
 
 
 class Refusal(ShoalError):
     """The controller said no; the words are its."""
+
+
+class PlanMoved(Refusal):
+    """What a plan was made from has changed, so it was not applied. ``changed``: what, in sentences; ``plan``: the
+    present one."""
+
+    def __init__(self, words: str, changed: list[str], plan: Document) -> None:
+        super().__init__(words)
+        self.changed = changed
+        self.plan = plan
 
 
 class Client:
@@ -131,11 +142,19 @@ def _context(ca: str | None) -> ssl.SSLContext:
 
 def refused(answer: httpx.Response) -> ShoalError:
     """The controller's words as an error."""
+    if answer.status_code == STALE and (body := _body(answer)).keys() >= {"changed", "plan"}:
+        return PlanMoved(_words(answer), body["changed"], body["plan"])
     return NotFound(_words(answer)) if answer.status_code == 404 else Refusal(_words(answer))
 
 
 def _words(answer: httpx.Response) -> str:
+    return str(_body(answer).get("error", f"status {answer.status_code}"))
+
+
+def _body(answer: httpx.Response) -> Document:
+    """The answer's document; empty if it is none."""
     try:
-        return str(answer.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        return f"status {answer.status_code}"
+        found = answer.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

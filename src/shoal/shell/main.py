@@ -19,15 +19,16 @@ from .session import Session
 @click.option(
     "-c", "commands", multiple=True, metavar="COMMAND", help="Run a command; may be repeated: one session, in order."
 )
-def command(client: Client, commands: tuple[str, ...]) -> int:
+@click.option("--yes", is_flag=True, help="Don't ask before a change that moves traffic (scripts and -c never do).")
+def command(client: Client, commands: tuple[str, ...], yes: bool) -> int:
     """The operator's shell. Without -c it reads commands from the terminal, or a script from standard input."""
     interactive = not commands and sys.stdin.isatty()
     client.login()
-    session = Session(client, load(), client.node_name())
     if interactive:
-        from .terminal import interact  # prompt_toolkit takes a while, and scripts don't need it
+        from .terminal import confirm, interact  # prompt_toolkit takes a while, and scripts don't need it
 
-        return interact(session)
+        return interact(Session(client, load(), client.node_name(), confirm=None if yes else confirm))
+    session = Session(client, load(), client.node_name())
     return batch(session, list(commands) or sys.stdin.read().splitlines())
 
 

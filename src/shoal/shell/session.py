@@ -10,9 +10,10 @@ from shoal.errors import Invalid, NotFound, Problem, ShoalError
 from shoal.objects import ObjectType, Registry
 from shoal.objects.check import meant
 
-from . import pipes
+from . import pipes, plan
 from .client import Client, Document
 from .edit import Edit
+from .plan import Confirm
 from .tables import box, object_table, plain_table
 from .words import commands
 
@@ -24,6 +25,8 @@ VIEWS = {
     "server": "runtime/server",
 }
 OPERATIONS = ("scaleout", "scalein", "migrate", "retryplacement")
+ASKED = ("scalein", "migrate", "forcedelete")
+"""Operations that take traffic off an engine."""
 OPERATION_WORDS = ("vip_id", "to_se_ref", "from_se_ref", "to_host_ref", "new_vcpus")
 OPERATION_FLAGS = ("to_new_se", "scalein_primary")
 HELP = {
@@ -63,8 +66,11 @@ class Leave(Exception):
 
 
 class Session:
-    def __init__(self, client: Client, registry: Registry, node: str) -> None:
+    """``confirm`` shows what a change would do to traffic, and asks; None = nobody is there to be asked."""
+
+    def __init__(self, client: Client, registry: Registry, node: str, *, confirm: Confirm | None = None) -> None:
         self.client = client
+        self._confirm = confirm
         self.registry = registry
         self.node = node
         self.edit: Edit | None = None
@@ -178,7 +184,7 @@ class Session:
     def _delete(self, words: list[str]) -> str:
         kind, name = self._two(words, "delete")
         document = self._object(kind, name)
-        self.client.call("DELETE", f"{kind.endpoint}/{document['uuid']}")
+        self._change(kind, "DELETE", f"{kind.endpoint}/{document['uuid']}")
         return f"{kind.endpoint} {name} is deleted."
 
     def _two(self, words: list[str], command: str) -> tuple[ObjectType, str]:
@@ -207,14 +213,24 @@ class Session:
                     known = (*OPERATION_WORDS, *OPERATION_FLAGS)
                     raise Invalid([Problem(path=operation, value=word, why="unknown option", hint=meant(word, known))])
             uuid = self._object(kind, name)["uuid"]
-            return str(self.client.call("POST", f"{kind.endpoint}/{uuid}/{operation}", body)["status"])
+            return self._operate(kind, uuid, operation, body)
 
         return run
 
     def _on_engine(self, operation: str, words: list[str]) -> str:
         kind, name = self._two(words, operation)
         uuid = self._object(kind, name)["uuid"]
-        return str(self.client.call("POST", f"{kind.endpoint}/{uuid}/{operation}", {})["status"])
+        return self._operate(kind, uuid, operation, {})
+
+    def _operate(self, kind: ObjectType, uuid: str, operation: str, body: Document) -> str:
+        path = f"{kind.endpoint}/{uuid}/{operation}"
+        if operation in ASKED:
+            return str(self._change(kind, "POST", path, body)["status"])
+        return str(self.client.call("POST", path, body)["status"])
+
+    def _change(self, kind: ObjectType, method: str, path: str, body: Document | None = None) -> Any:
+        """A write that may move traffic. Raises Declined where the operator does not want that."""
+        return plan.change(self.client, self._confirm, kind.endpoint, method, path, body)
 
     def _switch(self, words: list[str]) -> str:
         if len(words) != 2 or words[0] != "tenant":
@@ -300,7 +316,7 @@ class Session:
         path = kind.endpoint
         if edit.before is not None and not kind.singleton:
             path += f"/{edit.before['uuid']}"
-        saved = self.client.call(method, path, body)
+        saved = self._change(kind, method, path, body)
         warnings = [f"Warning: {warning}" for warning in self.client.warnings]
         self.edit = None
         return "\n".join([object_table(kind.message, saved), *warnings])

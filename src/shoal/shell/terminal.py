@@ -15,9 +15,12 @@ from prompt_toolkit.shortcuts import CompleteStyle
 from shoal.errors import ShoalError
 
 from .complete import Choices, ShellCompleter, page
+from .plan import Declined
 from .session import Leave, Session
 from .tables import fitted
 from .words import cut
+
+YES = ("y", "yes")
 
 
 def interact(session: Session) -> int:
@@ -41,6 +44,15 @@ def interact(session: Session) -> int:
             return 0
 
 
+def confirm(text: str) -> bool:
+    """Show what a change would do; True if the operator types y or yes."""
+    _print(text, paged=False, lines=None)
+    try:
+        return PromptSession[str]().prompt("Apply? [y/N] ").strip().lower() in YES
+    except (KeyboardInterrupt, EOFError):
+        return False
+
+
 def _run(session: Session, text: str) -> None:
     """A pasted text may hold several lines. What follows a failed one is left out: it was meant for another state."""
     lines = text.splitlines()
@@ -50,6 +62,8 @@ def _run(session: Session, text: str) -> None:
             _print(said, paged=paged, lines=session.page_lines)
         except ShoalError as error:
             print(f"Error: {error}")
+        except Declined:
+            print("Nothing was done." + (" The edit is kept: change it, or cancel." if session.edit else ""))
         except KeyboardInterrupt:
             print("Interrupted. What was sent may have been done." + (" The edit is kept." if session.edit else ""))
         else:
