@@ -103,7 +103,7 @@ def _row(vip: Document) -> tuple[str, str, str, str]:
     if not to and vip["owner_after"] not in ("", vip["owner_before"]):
         to = [f"{vip['owner_after']} (is there)"]
     short = f", {vip['lacks']} engine{'s' * (vip['lacks'] > 1)} SHORT" if vip["lacks"] else ""
-    noticed = NOTICED.get(vip["interruption"], vip["interruption"]) + short
+    noticed = str(NOTICED.get(vip["interruption"], vip["interruption"])) + short
     return f"{vip['address']} {_services(vip)}", ", ".join(vip["from"]) or "-", ", ".join(to) or "-", noticed
 
 
