@@ -27,6 +27,8 @@ SUITE = (
     "tests/simulation",
 )
 """In this order, the quick ones first; the first failure ends it."""
+NO_JUDGE = "tests/unit/test_planted.py"
+"""It fails by every bug, as it compares texts."""
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 TIME_OUT_S = 600
 
@@ -46,7 +48,7 @@ def found_by(tree: Path) -> str:
     """The first test that fails in the copy; "" = none."""
     environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     for part in SUITE:
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", part]
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"--ignore={NO_JUDGE}", part]
         try:
             run = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIME_OUT_S)
         except subprocess.TimeoutExpired:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from shoal.placement.model import EngineState, PlacementState
+from shoal.placement import plan
+from shoal.placement.model import EngineState, Placement, PlacementState, Role
 
 from .world import World
 
@@ -324,3 +325,18 @@ def test_an_operation_goes_to_the_engine_that_is_asked_for_or_to_a_new_one(kind:
     assert world.request(kind, "VS1", to_new=True).ok
     assert world.count() == count + 1
     assert f"SE{world.serial}" in world.on("VS1")
+
+
+def test_the_only_placement_that_serves_never_leaves_as_surplus() -> None:
+    world = World(buffer_se=0)
+    for engine in "AB":
+        world.engine(engine)
+    world.add("VS1")
+    primary = Placement(engine="A", role=Role.PRIMARY, state=PlacementState.ASSIGNED, since=world.now)
+    serving = Placement(engine="B", role=Role.SECONDARY, state=PlacementState.READY, since=world.now)
+    world.vips["VS1"] = msgspec.structs.replace(world.vips["VS1"], placements=(primary, serving), requested=1)
+    planned = [p for vip in plan(world.snapshot(), world.now).vips for p in vip.placements if p.engine == "B"]
+    assert all(p.state is PlacementState.READY for p in planned)
+    world.settle()
+    world.wait(31)
+    assert world.on("VS1") == ["A"], "once the primary serves, the other one leaves"
