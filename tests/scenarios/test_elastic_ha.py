@@ -204,13 +204,13 @@ def test_a_service_waits_for_an_engine_in_creation_and_all_that_wait_share_it() 
 
 
 def test_services_without_any_engine_are_placed_before_those_below_their_scale() -> None:
-    world = World(max_vs_per_se=1, max_se=3, buffer_se=0, can_create=False, min_scaleout_per_vs=2)
-    for engine in "ABC":
+    world = World(max_vs_per_se=1, max_se=2, buffer_se=0, can_create=False, min_scaleout_per_vs=2)
+    for engine in "AB":
         world.engine(engine)
     world.put("VS1")
     world.put("VS2")
     world.settle()
-    assert [len(world.on(vs)) for vs in ("VS1", "VS2")] == [2, 1]
+    assert [len(world.on(vs)) for vs in ("VS1", "VS2")] == [1, 1]
 
 
 def test_waiting_for_an_engine_is_told_after_a_minute() -> None:
