@@ -69,13 +69,12 @@ class FakeRuntime:
         self.pieces = [b"head", b"packet"]
         self.endless = False
 
-    def read(self, type: str, uuid: str, what: str) -> Any:
+    async def look(self, type: str, uuid: str, what: str) -> Any:
+        if (type, what) == ("serviceengine", "forecast"):
+            return {"uuid": uuid}
         if what.strip("/") not in ("runtime", "runtime/detail", "placement"):
             raise NotFound(f"There is no {what} of a {type}.")
         return self.summary(type, uuid)
-
-    async def forecast(self, engine: str) -> Document:
-        return {"uuid": engine}
 
     def summary(self, type: str, uuid: str) -> Document:
         if self.fault is not None:

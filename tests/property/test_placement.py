@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
@@ -10,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shoal.placement import plan
+from shoal.placement.explain import records
 from shoal.placement.model import Engine, EngineState, Request, RequestKind, Snapshot
 from shoal.placement.whatif import fail
 from tests.scenarios.world import World
@@ -200,6 +202,29 @@ def test_order_does_not_matter(seed: int) -> None:
     once = msgspec.json.encode(plan(snapshot, world.now))
     assert msgspec.json.encode(plan(snapshot, world.now)) == once
     assert msgspec.json.encode(plan(shuffled(snapshot, seed), world.now)) == once
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(seeds)
+def test_a_record_made_anew_is_what_was_decided(seed: int) -> None:
+    """For every VIP and the group: the same decisions, and what each keeps follows from the engines it looked at."""
+    world = disturbed(seed)
+    snapshot = world.snapshot()
+    result = plan(snapshot, world.now)
+    for vip in ("", *world.vips):
+        found = records(snapshot, world.now, vip)
+        assert [r.decision for r in found] == [d for d in result.decisions if d.vip == vip]
+        for decision, judged in ((r.decision, r.judged) for r in found):
+            if judged is None:
+                assert not decision.eligible and not decision.excluded and not decision.runner_up
+                continue
+            ranked = [c.engine for c in judged.candidates]
+            assert sorted(ranked + [r.engine for r in judged.rejections]) == sorted(world.engines)
+            assert decision.eligible == len(ranked)
+            assert dict(decision.excluded) == Counter(r.rule for r in judged.rejections)
+            assert decision.runner_up == next((e for e in ranked if e != decision.engine), "")
+            loads = [(c.load, world.engines[c.engine].rank) for c in judged.candidates]
+            assert loads == sorted(loads)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -29,8 +29,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shoal.placement.explain import sentences
-from shoal.placement.model import Decision, EngineState, PlacementState, Request, RequestKind, Role
+from shoal.placement.explain import records, sentences
+from shoal.placement.model import EngineState, PlacementState, Plan, Record, Request, RequestKind, Role, Snapshot
 from shoal.placement.whatif import fail
 from tests.scenarios.world import World
 
@@ -63,7 +63,7 @@ def fields(words: list[str]) -> dict[str, object]:
 class Transcript:
     def __init__(self) -> None:
         self.world = World()
-        self.decisions: dict[str, list[Decision]] = {}
+        self.decisions: dict[str, list[Record]] = {}
 
     def run(self, line: str) -> str:
         """Carry out one command; its whole output."""
@@ -85,11 +85,10 @@ class Transcript:
         lines += [f"{'ok' if r.ok else 'no'}: {r.message}" for r in self.world.results[results:]]
         return "\n".join([*lines, self.summary()])
 
-    def hear(self, decisions: tuple[Decision, ...]) -> None:
-        for decision in decisions:
-            heard = self.decisions.setdefault(decision.vip, [])
-            if decision not in heard:
-                heard.append(decision)
+    def hear(self, snapshot: Snapshot, plan: Plan) -> None:
+        for vip in dict.fromkeys(decision.vip for decision in plan.decisions):
+            heard = self.decisions.setdefault(vip, [])
+            heard += [record for record in records(snapshot, self.world.now, vip) if record not in heard]
 
     # --- acting ---
 
@@ -190,7 +189,8 @@ class Transcript:
 
     def why(self, words: list[str]) -> str:
         name = "" if words[0] == "group" else words[0]
-        return "\n".join(line for decision in self.decisions.get(name, []) for line in sentences(decision))
+        found = self.decisions.get(name, [])
+        return "\n".join(line for record in found for line in sentences(record.decision, record.judged))
 
     def whatif(self, words: list[str]) -> str:
         outcome = fail(self.world.snapshot(), words, self.world.now)

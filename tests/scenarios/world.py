@@ -9,7 +9,6 @@ import msgspec
 from shoal.placement import plan
 from shoal.placement.invariants import violations
 from shoal.placement.model import (
-    Decision,
     Engine,
     EngineState,
     Group,
@@ -39,8 +38,8 @@ class World:
         self.born = 0
         self.last: Plan | None = None
         self.events: list[str] = []
-        self.heard: Callable[[tuple[Decision, ...]], None] = lambda decisions: None
-        """Told of every plan's decisions."""
+        self.heard: Callable[[Snapshot, Plan], None] = lambda snapshot, plan: None
+        """Told of every plan, and what it was made from."""
         self.makes = True
         """Engines that are wanted come up; False = they stay in creation."""
         self.guards = True
@@ -132,7 +131,7 @@ class World:
         before = self.snapshot()
         self.last = result = plan(before, self.now)
         assert violations(before, result) == []
-        self.heard(result.decisions)
+        self.heard(before, result)
         self.events += [event.name for event in result.events]
         ids: dict[str, str] = {}
         for wanted in result.new_engines:

@@ -46,8 +46,8 @@ def test_a_full_group_says_so_once_its_engine_is_up() -> None:
         assert "creating" in str(world.controller.read("serviceenginegroup", uuid, "placement/ineligible"))
         await world.pass_time(5.0)
         late = services[-1]
-        asked = [world.controller.read("serviceenginegroup", uuid, "placement/ineligible")["vips"][-1]]
-        asked.append(read(world, late, "placement")["vips"][0])
+        asked = [world.controller.read("serviceenginegroup", uuid, "placement/ineligible")["vips"][0]]
+        asked.append(read(world, late, "placement")["vips"][0]["considered"])
         for answer in asked:
             assert "2 of max_vs_per_se 2 slots used" in str(answer)
             assert "creating" not in str(answer)
@@ -67,8 +67,9 @@ def test_an_answer_follows_an_edit_that_changes_the_reason_only() -> None:
         await world.patch("serviceengine", engine, enable_state="SE_STATE_DISABLED_FOR_PLACEMENT")
         await world.pass_time(1.0)
         (late,) = read(world, services[-1], "placement")["vips"]
-        assert late["decisions"][-1]["rejections"][0]["rule"] == "disabled"
-        ineligible = world.controller.read("serviceenginegroup", uuid, "placement/ineligible")["vips"][-1]
+        assert late["decisions"][-1]["excluded"] == {"disabled": 1}
+        assert late["considered"]["engines"][0]["verdict"] == "disabled"
+        ineligible = world.controller.read("serviceenginegroup", uuid, "placement/ineligible")["vips"][0]
         assert ineligible["ineligible"][0]["rule"] == "disabled"
 
     play(story)

@@ -7,7 +7,7 @@ import pytest
 
 from shoal.placement import plan
 from shoal.placement.carry import applied, progressed
-from shoal.placement.explain import sentences
+from shoal.placement.explain import records, sentences
 from shoal.placement.invariants import violations
 from shoal.placement.model import (
     Candidate,
@@ -15,6 +15,7 @@ from shoal.placement.model import (
     Engine,
     EngineState,
     Group,
+    Judgement,
     Placement,
     PlacementState,
     Rejection,
@@ -140,15 +141,38 @@ def test_what_if_tells_staying_up_from_keeping_capacity() -> None:
 
 def test_a_decision_reads_as_sentences() -> None:
     decision = Decision(
-        vip="v", what="place", engine="e2", why="two is the least loaded with room",
+        vip="v", what="place", engine="e2", why="two is the least loaded with room", runner_up="e3", eligible=2,
+        excluded=(("down", 1), ("no_room", 37)),
+    )  # fmt: skip
+    names = {"v": "shop", "e1": "one", "e2": "two", "e3": "three"}
+    assert sentences(decision, names=names) == [
+        "shop is placed on two: two is the least loaded with room.",
+        "Next best of 2: three.",
+        "Not: 1 down, 37 no room.",
+    ]
+    judged = Judgement(
         candidates=(Candidate(engine="e2", load=1, capacity=8, idle=False),),
         rejections=(Rejection(engine="e1", rule="no_room", detail="8 of 8 slots used"),),
-    )  # fmt: skip
-    assert sentences(decision, {"v": "shop", "e1": "one", "e2": "two"}) == [
-        "shop is placed on two: two is the least loaded with room.",
+    )
+    assert sentences(decision, judged, names)[1:] == [
         "Ranked by slots used, then age: two 1/8.",
         "Not one: 8 of 8 slots used (no_room).",
     ]
+
+
+def test_a_decision_stays_small_however_many_engines_are_looked_at() -> None:
+    def decided(count: int) -> bytes:
+        group = Group(id="g", name="g", max_se=count, buffer_se=0)
+        vips = (Vip(id="v", name="v", slots=1, created=1.0),)
+        full = engines(*(f"e{n}" for n in range(count)))
+        snapshot = Snapshot(revision=7, group=group, engines=full, vips=vips)
+        (decision,) = plan(snapshot, 10.0).decisions
+        (record,) = records(snapshot, 10.0, "v")
+        assert record.decision == decision and record.judged is not None
+        assert len(record.judged.candidates) == count == decision.eligible
+        return msgspec.json.encode(decision)
+
+    assert len(decided(300)) - len(decided(3)) < 10
 
 
 def test_broken_states_are_named() -> None:

@@ -196,10 +196,8 @@ class App:
         stored = self._objects.found(context, kind, uuid)
         if (kind.endpoint, what) == ("virtualservice", "capture"):
             return await self._capturing.answer(context, stored)
-        if context.reads and (kind.endpoint, what) == ("serviceengine", "forecast"):
-            return json_response(await self._runtime.forecast(uuid))
         if context.reads:
-            found = self._runtime.read(kind.endpoint, uuid, what)
+            found = await self._runtime.look(kind.endpoint, uuid, what)
             return json_response(self._present.runtime(found, context.look))
         if context.method != "POST":
             raise method_not_allowed(context.method, what[:80], "GET, POST")

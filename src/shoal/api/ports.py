@@ -11,12 +11,8 @@ from shoal.controller.plans import Plans
 
 
 class Runtime(Protocol):
-    def read(self, type: str, uuid: str, what: str) -> Any:
-        """Raises NotFound. ``what``: ``runtime``, ``runtime/detail``, ``placement`` ..."""
-        ...
-
-    async def forecast(self, engine: str) -> dict[str, Any]:
-        """What will happen when a service engine fails: who takes what over, and what is left."""
+    async def look(self, type: str, uuid: str, what: str) -> Any:
+        """Raises NotFound, NotReady. ``what``: ``runtime``, ``runtime/detail``, ``placement``, ``forecast`` ..."""
         ...
 
     def summary(self, type: str, uuid: str) -> dict[str, Any]: ...

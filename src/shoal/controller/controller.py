@@ -153,8 +153,8 @@ class Controller:
     def read(self, type: str, uuid: str, what: str) -> Any:
         return self._runtime.read(type, uuid, what)
 
-    async def forecast(self, engine: str) -> dict[str, Any]:
-        return await self._runtime.forecast(engine)
+    async def look(self, type: str, uuid: str, what: str) -> Any:
+        return await self._runtime.look(type, uuid, what)
 
     def summary(self, type: str, uuid: str) -> dict[str, Any]:
         return self._runtime.summary(type, uuid)

@@ -33,6 +33,7 @@ from .compiler import Compiler
 from .desired import VipIntent
 from .events import EventLog
 from .fleet import Fleet
+from .history import History
 from .ledger import Changes, Ledger
 from .lifecycle import Lifecycle
 from .records import DECISIONS_MAX, Noted, RequestRecord, VipRecord
@@ -90,8 +91,12 @@ class Reconciler:
         """The last plan of each group, for reading."""
         self.snapshots: dict[str, Snapshot] = {}
         """The snapshot it was made from."""
+        self.planned_at: dict[str, float] = {}
+        """When."""
         self.shortfalls: dict[str, Shortfalls] = {}
         """What it could not place, and why."""
+        self.history = History()
+        """The snapshots of plans that decided something."""
         self._dirty: dict[str, None] = {}
         self._stale: dict[str, None] = {}
         """Groups whose engines may have to run something else, while the plan stands."""
@@ -205,13 +210,15 @@ class Reconciler:
         snapshot = self._snapshot(typed, mine, now)
         self._compiler.update(typed, mine)
         result = plan(snapshot, now)
-        self.plans[group], self.snapshots[group] = result, snapshot
+        self.plans[group], self.snapshots[group], self.planned_at[group] = result, snapshot, now
         self.shortfalls[group] = shortfalls(result)
         self._examine(group, snapshot, result)
         changes = self._changes(typed, snapshot, result, mine, now)
         retired = [self._ledger.engines[id] for id in result.retire_engines]
         if changes:
             await self._ledger.write(changes)
+            if result.decisions:
+                self.history.keep(group, snapshot, now)
         self.on_planned()
         self._raise(group, (*result.events, *shortfall_events(snapshot, result)))
         self._answer(snapshot, result)
@@ -345,6 +352,8 @@ class Reconciler:
         self._compiler.forget(group)
         self.plans.pop(group, None)
         self.snapshots.pop(group, None)
+        self.planned_at.pop(group, None)
+        self.history.forget(group)
         self.shortfalls.pop(group, None)
         self._wake.pop(group, None)
         if changes:

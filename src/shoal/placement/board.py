@@ -12,10 +12,11 @@ from .model import (
     Engine,
     EngineState,
     Event,
+    Judgement,
     NewEngine,
     Placement,
     PlacementState,
-    Rejection,
+    Record,
     Request,
     RequestKind,
     RequestResult,
@@ -74,11 +75,29 @@ class Work(msgspec.Struct, kw_only=True):
         return next((p for p in self.placements if p.engine == engine), None)
 
 
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a VIP could go: as much as a choice needs, and a decision keeps."""
+
+    best: Candidate | None = None
+    """The eligible engine that ranks first."""
+    second: Candidate | None = None
+    same_host: Candidate | None = None
+    """The best of those that only share a host with another engine of the VIP."""
+    eligible: int = 0
+    excluded: tuple[tuple[str, int], ...] = ()
+    """(rule, engines), by rule."""
+    judged: Judgement | None = None
+    """Only for the VIP that is `Board.watched`."""
+
+
 class Board:
     """All of a snapshot, in stable order whatever order it came in."""
 
-    def __init__(self, snapshot: Snapshot, now: float) -> None:
+    def __init__(self, snapshot: Snapshot, now: float, watched: str | None = None) -> None:
+        """``watched``: the VIP ("" = the group) whose decisions are wanted in full, in `records`."""
         self.snapshot = snapshot
+        self.watched = watched
+        self.records: list[Record] = []
         self.group = snapshot.group
         self.now = now
         self.engines: dict[str, Engine] = {e.id: e for e in sorted(snapshot.engines, key=lambda e: (e.rank, e.id))}
@@ -212,21 +231,24 @@ class Board:
                 work.placements[index] = msgspec.structs.replace(placement, role=role)
 
     def decide(
-        self,
-        vip: str,
-        what: str,
-        why: str,
-        *,
-        engine: str = "",
-        candidates: tuple[Candidate, ...] = (),
-        rejections: tuple[Rejection, ...] = (),
-        hint: str = "",
+        self, vip: str, what: str, why: str, *, engine: str = "", field: Field | None = None, hint: str = ""
     ) -> None:
-        self.decisions.append(
-            Decision(
-                vip=vip, what=what, why=why, engine=engine, candidates=candidates, rejections=rejections, hint=hint
-            )
+        """Note a decision. ``field``: what was looked at for it."""
+        ranked = [c.engine for c in (field.best, field.second) if c is not None] if field else []
+        decision = Decision(
+            vip=vip,
+            what=what,
+            why=why,
+            engine=engine,
+            runner_up=next((other for other in ranked if other != engine), ""),
+            eligible=field.eligible if field else 0,
+            excluded=field.excluded if field else (),
+            revision=self.snapshot.revision,
+            hint=hint,
         )
+        self.decisions.append(decision)
+        if vip == self.watched:
+            self.records.append(Record(decision=decision, judged=field.judged if field else None))
 
     def tell(self, name: str, detail: str, *, vip: str = "", engine: str = "") -> None:
         self.events.append(Event(name=name, vip=vip, engine=engine, detail=detail))

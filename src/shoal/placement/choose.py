@@ -6,18 +6,11 @@ from collections.abc import Iterable
 
 import msgspec
 
-from .board import ENABLED, Board, Work
-from .model import Candidate, Engine, EngineState, Rejection
+from .board import ENABLED, Board, Field, Work
+from .model import Candidate, Engine
+from .rules import HOST_IN_USE, candidate, excluding, judge
 
 PACKED = "PLACEMENT_ALGO_PACKED"
-
-
-class Field(msgspec.Struct, frozen=True):
-    """The engines in question: eligible ones by rank, those that only share a host, and why each other is out."""
-
-    eligible: tuple[Candidate, ...]
-    same_host: tuple[Candidate, ...]
-    rejections: tuple[Rejection, ...]
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -28,51 +21,38 @@ class Choice(msgspec.Struct, frozen=True):
     hint: str = ""
 
 
-def rejection(board: Board, work: Work, engine: Engine) -> Rejection | None:
-    """The first rule that forbids the engine to take the VIP; host redundancy is looked at apart."""
-    group, vip = board.group, work.vip
-
-    def no(rule: str, detail: str) -> Rejection:
-        return Rejection(engine=engine.id, rule=rule, detail=detail)
-
-    held = work.on(engine.id)
-    if engine.state is not EngineState.UP:
-        return no(engine.state.value, f"the engine is {engine.state.value}")
-    if held is not None:
-        return no("holds_vip", f"it holds this VIP already ({held.state.value})")
-    if engine.enable_state != ENABLED:
-        return no("disabled", f"enable_state is {engine.enable_state}")
-    load = board.load[engine.id]
-    if load + vip.slots > group.max_vs_per_se:
-        return no("no_room", f"{load} of max_vs_per_se {group.max_vs_per_se} slots used, {vip.slots} needed")
-    return None
-
-
 def survey(board: Board, work: Work, besides: Iterable[str] = ()) -> Field:
-    """Every engine of the group, judged. ``besides``: engines whose host does not count (they are about to leave)."""
+    """The best engines, and how many each rule excludes. ``besides``: engines whose host does not count (they are
+    about to leave). The least loaded ranks first; of equals the oldest."""
     hosts = board.hosts_of(work, besides) if board.group.vs_host_redundancy else set()
-    eligible: list[Candidate] = []
-    same_host: list[Candidate] = []
-    rejections: list[Rejection] = []
+    excluded: dict[str, int] = {}
+    eligible = 0
+    best: Engine | None = None
+    second: Engine | None = None
+    shared: Engine | None = None
+    load = board.load
     for engine in board.engines.values():
-        no = rejection(board, work, engine)
-        if no is not None:
-            rejections.append(no)
+        rule = excluding(board, work, engine)
+        if not rule and engine.host and engine.host in hosts:
+            rule = HOST_IN_USE
+            if shared is None or load[engine.id] < load[shared.id]:
+                shared = engine
+        if rule:
+            excluded[rule] = excluded.get(rule, 0) + 1
             continue
-        load = board.load[engine.id]
-        candidate = Candidate(engine=engine.id, load=load, capacity=board.group.max_vs_per_se, idle=load == 0)
-        if engine.host and engine.host in hosts:
-            same_host.append(candidate)
-            detail = f"host {engine.host} already runs an engine of this virtual service (vs_host_redundancy)"
-            rejections.append(Rejection(engine=engine.id, rule="host_in_use", detail=detail))
-        else:
-            eligible.append(candidate)
-    return Field(tuple(_ranked(eligible)), tuple(_ranked(same_host)), tuple(rejections))
-
-
-def _ranked(candidates: list[Candidate]) -> list[Candidate]:
-    """Least loaded first; the list came in order of rank, which breaks ties (oldest first)."""
-    return sorted(candidates, key=lambda c: c.load)
+        eligible += 1
+        if best is None or load[engine.id] < load[best.id]:
+            best, second = engine, best
+        elif second is None or load[engine.id] < load[second.id]:
+            second = engine
+    return Field(
+        best=candidate(board, best) if best else None,
+        second=candidate(board, second) if second else None,
+        same_host=candidate(board, shared) if shared else None,
+        eligible=eligible,
+        excluded=tuple(sorted(excluded.items())),
+        judged=judge(board, work, besides) if work.vip.id == board.watched else None,
+    )
 
 
 def waiting_room(board: Board, work: Work) -> str:
@@ -90,7 +70,7 @@ def choose(board: Board, work: Work, field: Field, *, urgent: bool = False) -> C
     big = too_big(board, work)
     if big:
         return Choice("", big, hint(board, work, big))
-    best = field.eligible[0] if field.eligible else None
+    best = field.best
     if best is not None and best.idle:
         return Choice(best.engine, f"{board.name(best.engine)} is up and idle")
     least = Choice(best.engine, _least(board, best)) if best is not None else None
@@ -109,8 +89,8 @@ def choose(board: Board, work: Work, field: Field, *, urgent: bool = False) -> C
         return Choice(wait, f"waits for {board.name(wait)}, which is being created ({refusal})")
     if least is not None:
         return least
-    if field.same_host:
-        shared = field.same_host[0]
+    if field.same_host is not None:
+        shared = field.same_host
         why = (
             f"{board.name(shared.engine)} shares a host with another engine of it, but no other can take it ({refusal})"
         )

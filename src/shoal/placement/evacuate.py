@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import choose as choosing
 from . import requests
-from .board import Board, Work
+from .board import Board, Field, Work
 from .model import EngineState, Placement, PlacementState, Role
 
 FORCE = "SE_STATE_DISABLED_FORCE"
@@ -41,26 +41,20 @@ def _leave(board: Board, work: Work, engine: str) -> bool:
         work.lost += 1
         _hand_over(board, work, engine)
         return True
+    field: Field | None = None
     if len(_staying(board, work)) < work.requested:
         field = choosing.survey(board, work, besides=[engine])
         choice = choosing.choose(board, work, field, urgent=True)
         if choice.engine:
             board.put(work, choice.engine, request=held.request if held.request in board.open else "")
             why = f"leaves {board.name(engine)}: {choice.why}"
-            board.decide(
-                work.vip.id,
-                "migrate",
-                why,
-                engine=choice.engine,
-                candidates=field.eligible,
-                rejections=field.rejections,
-            )
+            board.decide(work.vip.id, "migrate", why, engine=choice.engine, field=field)
         else:
             work.shortfall, work.hint = choice.why, choice.hint
     staying = _staying(board, work)
     if not staying:
         why = f"can't leave {board.name(engine)}, keeps serving there: {work.shortfall}"
-        board.decide(work.vip.id, "none", why, engine=engine, hint=work.hint)
+        board.decide(work.vip.id, "none", why, engine=engine, field=field, hint=work.hint)
         return False
     if all(placement.state is PlacementState.READY for placement in staying):
         _hand_over(board, work, engine)

@@ -38,18 +38,11 @@ def _place_one(board: Board, work: Work) -> bool:
     choice = choosing.choose(board, work, field, urgent=urgent)
     if not choice.engine:
         work.shortfall, work.hint = choice.why, choice.hint
-        board.decide(work.vip.id, "none", choice.why, rejections=field.rejections, hint=choice.hint)
+        board.decide(work.vip.id, "none", choice.why, field=field, hint=choice.hint)
         return False
     board.put(work, choice.engine)
     what = "place" if board.is_up(choice.engine) else "wait"
-    board.decide(
-        work.vip.id,
-        what,
-        choice.why,
-        engine=choice.engine,
-        candidates=field.eligible,
-        rejections=field.rejections,
-    )
+    board.decide(work.vip.id, what, choice.why, engine=choice.engine, field=field)
     return True
 
 
@@ -77,14 +70,12 @@ def _stop_waiting(board: Board, work: Work) -> None:
     if not any(board.free(e.id) >= work.vip.slots and (packed or not board.load[e.id]) for e in board.usable()):
         return
     field = choosing.survey(board, work)
-    if field.eligible:
+    best = field.best
+    if best is not None:
         board.drop(work, work.active[0])
-        best = field.eligible[0]
         board.put(work, best.engine)
         why = f"{board.name(best.engine)} has room by now ({best.load} of {best.capacity} slots)"
-        board.decide(
-            work.vip.id, "place", why, engine=best.engine, candidates=field.eligible, rejections=field.rejections
-        )
+        board.decide(work.vip.id, "place", why, engine=best.engine, field=field)
 
 
 def trim(board: Board) -> None:

@@ -159,8 +159,20 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     idle: bool
 
 
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """Every engine of the group, judged for one VIP at one moment: those that can take it, best first, and the rule
+    that excludes each other one."""
+
+    candidates: tuple[Candidate, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """Why one thing was done (or could not be). The shell, API, console and event log print this same record."""
+    """Why one thing was done (or could not be). The shell, API, console and event log print this same record.
+
+    It is compact, whatever the size of the group: `explain.records` makes the `Judgement` it came from anew, out of
+    the snapshot.
+    """
 
     vip: str
     what: str
@@ -168,10 +180,23 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = ""
     why: str
     """One human sentence."""
-    candidates: tuple[Candidate, ...] = ()
-    rejections: tuple[Rejection, ...] = ()
+    runner_up: str = ""
+    """The best engine that could have taken the VIP instead; "" = none (or no engine was looked for)."""
+    eligible: int = 0
+    """How many engines could take it."""
+    excluded: tuple[tuple[str, int], ...] = ()
+    """(rule, how many engines it excluded), by rule. Empty when no engine was looked for."""
+    revision: int = 0
+    """The snapshot's it was made from."""
     hint: str = ""
     """The cheapest change that would help, when nothing could be done."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision in full. ``judged`` is None when no engine was looked for (a promotion, a drain ...)."""
+
+    decision: Decision
+    judged: Judgement | None = None
 
 
 class NewEngine(msgspec.Struct, frozen=True, kw_only=True):

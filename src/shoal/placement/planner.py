@@ -22,9 +22,14 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
     Deterministic: the same snapshot and time give the same plan, in whatever order the snapshot's tuples come.
     A fixpoint: applied, and with nothing else changed, the next plan is empty. Raises ValueError for legacy groups.
     """
+    return planned(Board(snapshot, now))
+
+
+def planned(board: Board) -> Plan:
+    """The plan of a fresh board, which keeps what `Board.watched` asks for."""
+    snapshot = board.snapshot
     if snapshot.group.ha_mode == LEGACY:
         raise ValueError("legacy active/standby groups are not planned here")
-    board = Board(snapshot, now)
     steps.absorb(board)
     steps.elect(board)
     steps.targets(board)

@@ -8,7 +8,8 @@ in or migrate cancels what an earlier operation has not finished: nothing is eve
 from __future__ import annotations
 
 from . import choose as choosing
-from .board import FOR_PLACEMENT, Board, Work
+from . import rules
+from .board import FOR_PLACEMENT, Board, Field, Work
 from .model import Placement, PlacementState, Request, RequestKind, Role
 
 EVENTS = {
@@ -125,14 +126,14 @@ def _cancel_earlier(board: Board, work: Work, request: Request) -> None:
 # --- where to ---
 
 
-def _target(board: Board, work: Work, request: Request, leaving: str = "") -> tuple[choosing.Choice, choosing.Field]:
+def _target(board: Board, work: Work, request: Request, leaving: str = "") -> tuple[choosing.Choice, Field]:
     """Where a scale out or migrate goes: the engine asked for, a new one, or the best."""
     field = choosing.survey(board, work, besides=[leaving])
     if request.to_engine:
         engine = board.engines.get(request.to_engine)
         if engine is None:
             return choosing.Choice("", f"there is no engine {request.to_engine} in this group"), field
-        no = choosing.rejection(board, work, engine)
+        no = rules.rejection(board, work, engine)
         if no is not None:
             return choosing.Choice("", f"{engine.name}: {no.detail}"), field
         return choosing.Choice(engine.id, f"{engine.name} was asked for"), field
@@ -157,7 +158,7 @@ def _bring(board: Board, work: Work, request: Request, leaving: str = "") -> str
     board.put(work, choice.engine, request=request.id)
     why = f"{WORDS[request.kind]}: {choice.why}"
     what = "migrate" if leaving else "place" if board.is_up(choice.engine) else "wait"
-    board.decide(work.vip.id, what, why, engine=choice.engine, candidates=field.eligible, rejections=field.rejections)
+    board.decide(work.vip.id, what, why, engine=choice.engine, field=field)
     return choice.engine
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import choose as choosing
+from . import rules
 from .board import Board, Work
 from .model import EngineState, Placement, PlacementState, Role
 
@@ -102,7 +102,7 @@ def _succeed(board: Board, work: Work) -> None:
         return
     for engine in work.vip.succession:
         found = board.engines.get(engine)
-        if found is not None and choosing.rejection(board, work, found) is None:
+        if found is not None and not rules.excluding(board, work, found):
             board.put(work, engine)
             board.promote(work, engine)
             board.decide(work.vip.id, "place", f"{board.name(engine)} is next in the succession", engine=engine)

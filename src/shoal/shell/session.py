@@ -343,9 +343,10 @@ def _placement(found: Any) -> str:
             at = time.strftime("%H:%M:%S", time.gmtime(decision["at"]))
             target = f" {decision['serviceengine']}" if decision["serviceengine"] else ""
             lines.append(f"  {at} {decision['what']}{target}: {decision['why']}")
-            lines += [f"           not {r['serviceengine']}: {r['detail']}" for r in decision["rejections"]]
             if decision["hint"]:
                 lines.append(f"           {decision['hint']}")
+        engines = vip["considered"].get("engines", [])
+        lines += [f"           {e['serviceengine']}: {e['verdict']}, {e['detail']}" for e in engines]
     return "\n".join(lines) or "It has no VIP."
 
 

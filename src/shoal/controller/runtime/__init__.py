@@ -6,7 +6,7 @@ References are in path form (``/api/serviceengine/<uuid>#<name>``); the API adds
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from shoal.controller.clock import Clock
@@ -41,7 +41,7 @@ class Runtime:
         pools, engines = Pools(sources), ServiceEngines(sources)
         services, groups = VirtualServices(sources, pools), Groups(sources, engines)
         self._services = services
-        self._forecasts = Forecasts(sources)
+        forecasts = Forecasts(sources)
         self._readers: dict[tuple[str, str], Callable[[str], Any]] = {
             ("virtualservice", "runtime"): services.runtime,
             ("virtualservice", "runtime/detail"): services.detail,
@@ -60,18 +60,26 @@ class Runtime:
             ("pool", "runtime/server"): pools.servers,
             ("pool", "runtime/server/detail"): pools.servers,
         }
+        self._thinkers: dict[tuple[str, str], Callable[[str], Awaitable[Any]]] = {
+            ("virtualservice", "placement"): services.explained,
+            ("virtualservice", "candidatesehostlist"): services.explained,
+            ("serviceengine", "forecast"): forecasts.engine,
+        }
+        """What takes too long for the event loop."""
 
     def read(self, type: str, uuid: str, what: str) -> Any:
         """Raises NotFound for an unknown object or an unknown kind of runtime."""
         reader = self._readers.get((type, what.strip("/")))
         if reader is None:
-            kinds = ", ".join(sorted(kind for owner, kind in self._readers if owner == type)) or "none"
-            raise NotFound(f"There is no {what} of a {type}.", hint=f"There are: {kinds}.")
+            known = {kind for owner, kind in (*self._readers, *self._thinkers) if owner == type}
+            raise NotFound(f"There is no {what} of a {type}.", hint=f"There are: {', '.join(sorted(known)) or 'none'}.")
         return reader(uuid)
 
-    async def forecast(self, engine: str) -> Document:
-        """What will happen when this engine fails. Raises NotFound, NotReady."""
-        return await self._forecasts.engine(engine)
+    async def look(self, type: str, uuid: str, what: str) -> Any:
+        """The same, and what takes thought: ``forecast`` of a service engine (what will happen when it fails). Raises
+        NotFound, NotReady."""
+        thinker = self._thinkers.get((type, what.strip("/")))
+        return await thinker(uuid) if thinker is not None else self.read(type, uuid, what)
 
     def summary(self, type: str, uuid: str) -> Document:
         """The ``runtime`` member of an inventory entry; empty for types that have none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shoal.controller import timing
+from shoal.controller.records import VipRecord
 from shoal.objects import views
 from shoal.objects.views import view
 from shoal.placement.model import EngineState, PlacementState
@@ -10,6 +11,9 @@ from shoal.placement.model import EngineState, PlacementState
 from .present import Present
 from .serviceengine import ServiceEngines
 from .sources import Document, Sources
+
+INELIGIBLE_MAX = 20_000
+"""Lines of `Groups.ineligible`: VIPs times engines."""
 
 
 class Groups:
@@ -58,21 +62,28 @@ class Groups:
         return document
 
     def ineligible(self, uuid: str) -> Document:
-        """For each VIP, the engines that can't take it (more of it), with the rule and its numbers: of now where it
-        has less than it wants, else of its last decision."""
+        """For each VIP, the engines that can't take it (more of it) as things stand, with the rule and its numbers.
+        VIPs that have less than they want come first; past `INELIGIBLE_MAX` lines the rest is only counted."""
         self._of.group(uuid)
-        records = self._of.ledger.vips.get(uuid, {}).values()
-        found = self._present.ineligible(records)
+        records = sorted(self._of.ledger.vips.get(uuid, {}).values(), key=lambda record: not self._short(record))
+        told = records[: max(1, INELIGIBLE_MAX // max(1, len(self._of.ledger.engines_of(uuid))))]
+        found = self._present.ineligible(told)
         return {
             "vips": [
                 {
                     "vip": record.id,
                     "virtualservices": self._of.names(record),
+                    "short": self._short(record),
                     "ineligible": [
                         {"se_ref": self._of.engine_ref(r.engine), "rule": r.rule, "detail": r.detail}
                         for r in found.get(record.id, ())
                     ],
                 }
-                for record in records
-            ]
+                for record in told
+            ],
+            "left_out": len(records) - len(told),
         }
+
+    def _short(self, record: VipRecord) -> bool:
+        ready = sum(p.state is PlacementState.READY for p in record.placements)
+        return self._present.shortfall(record) is not None or ready < record.requested

@@ -8,8 +8,8 @@ import msgspec
 
 from shoal.controller import scaling
 from shoal.controller.records import Noted, VipRecord
-from shoal.placement.explain import ineligible
-from shoal.placement.model import Decision, PlacementState, Rejection
+from shoal.placement.explain import judgements
+from shoal.placement.model import Decision, Rejection
 
 from .sources import Sources
 
@@ -42,23 +42,13 @@ class Present(msgspec.Struct, frozen=True):
         made = list(record.decisions)
         while made and made[-1].decision.what == "none":
             made.pop()
-        return (*made, Noted(at=self.sources.clock.now(), decision=short))
+        return (*made, Noted(at=self.sources.reconciler.planned_at[record.group], decision=short))
 
     def ineligible(self, records: Iterable[VipRecord]) -> dict[str, tuple[Rejection, ...]]:
-        """For VIPs below what they want, why each engine can't help now; for the others, what their last decision
-        passed over."""
-        found: dict[str, tuple[Rejection, ...]] = {}
-        waiting: dict[str, list[str]] = {}
-        for record in records:
-            short = self.shortfall(record)
-            if short is not None:
-                found[record.id] = short.rejections
-            elif sum(p.state is PlacementState.READY for p in record.placements) < record.requested:
-                waiting.setdefault(record.group, []).append(record.id)
-            else:
-                found[record.id] = record.decisions[-1].decision.rejections if record.decisions else ()
-        for group, vips in waiting.items():
-            snapshot = self.sources.reconciler.snapshots.get(group)
-            if snapshot is not None:
-                found |= ineligible(snapshot, vips, self.sources.clock.now())
-        return found
+        """Why each engine can't take (more of) these VIPs as things stand; all of them of one group."""
+        vips = {record.id: record.group for record in records}
+        snapshot = self.sources.reconciler.snapshots.get(next(iter(vips.values()), ""))
+        if snapshot is None:
+            return {}
+        judged = judgements(snapshot, vips, self.sources.clock.now())
+        return {vip: found.rejections for vip, found in judged.items()}

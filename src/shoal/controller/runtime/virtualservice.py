@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Mapping
 
 import msgspec
 
@@ -13,6 +15,7 @@ from shoal.objects import views
 from shoal.objects.views import uuid_of
 from shoal.placement.model import Placement, PlacementState, Role
 
+from . import reasons
 from .pool import Pools
 from .present import Present
 from .sources import Document, Sources, oper_status
@@ -23,6 +26,7 @@ class VirtualServices:
         self._of = sources
         self._pools = pools
         self._present = Present(sources)
+        self._reasons = reasons.Reasons(sources, self._present)
 
     def runtime(self, uuid: str) -> Document:
         service = self._of.service(uuid)
@@ -79,7 +83,20 @@ class VirtualServices:
         }
 
     def placement(self, uuid: str) -> Document:
-        """Where its VIPs are, who takes over next, and why: the decisions as they were made, a shortfall as of now."""
+        """Where its VIPs are, who takes over next, and why: the decisions as they were made, a shortfall as of now,
+        and what the last choice was made from. That takes a plan of the group: see `explained`."""
+        return self._placement(uuid, {q.vip: reasons.answer(q) for q in self._questions(uuid)})
+
+    async def explained(self, uuid: str) -> Document:
+        """`placement`, with the thinking done in a thread."""
+        found = {q.vip: await asyncio.to_thread(reasons.answer, q) for q in self._questions(uuid)}
+        return self._placement(uuid, found)
+
+    def _questions(self, uuid: str) -> list[reasons.Question]:
+        asked = (self._reasons.question(record) for record in self._of.vips(self._of.service(uuid)))
+        return [question for question in asked if question is not None]
+
+    def _placement(self, uuid: str, answers: Mapping[str, reasons.Answer | None]) -> Document:
         service = self._of.service(uuid)
         return {
             "virtualservice": service.name,
@@ -104,6 +121,7 @@ class VirtualServices:
                     ],
                     "succession": [self._of.engine_ref(engine) for engine in record.succession],
                     "decisions": [self._noted(noted) for noted in self._present.decisions(record)],
+                    "considered": self._reasons.document(found) if (found := answers.get(record.id)) else {},
                 }
                 for record in self._of.vips(service)
             ],
@@ -233,17 +251,8 @@ class VirtualServices:
             "serviceengine": self._of.engine_name(decision.engine) if decision.engine else "",
             "why": decision.why,
             "hint": decision.hint,
-            "candidates": [
-                {
-                    "serviceengine": self._of.engine_name(c.engine),
-                    "load": c.load,
-                    "capacity": c.capacity,
-                    "idle": c.idle,
-                }
-                for c in decision.candidates
-            ],
-            "rejections": [
-                {"serviceengine": self._of.engine_name(r.engine), "rule": r.rule, "detail": r.detail}
-                for r in decision.rejections
-            ],
+            "runner_up": self._of.engine_name(decision.runner_up) if decision.runner_up else "",
+            "eligible": decision.eligible,
+            "excluded": dict(decision.excluded),
+            "revision": decision.revision,
         }
