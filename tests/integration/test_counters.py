@@ -58,6 +58,9 @@ async def test_requests_are_counted_by_service_server_and_engine(lab: Lab) -> No
     assert engine.memory > 10_000_000 and engine.machine_memory >= engine.machine_memory_free > 0
     assert engine.machine_ms >= engine.machine_busy_ms > 0
     assert engine.tcp_passive_opens >= FEW and engine.tx_packets > 0 and engine.threads == 1
+    (packets,) = message.vips
+    # to open, ask, answer and close; each counts as it goes and as it comes, as the client is on the engine itself
+    assert packets.id == "v" and 2 * 7 * FEW <= packets.packets <= 2 * 14 * FEW
 
 
 async def test_no_request_is_lost_or_counted_twice_by_reloads(lab: Lab) -> None:

@@ -35,7 +35,7 @@ READ_ELSEWHERE = {
     "VsVip": {"vip.auto_allocate_ip", "vip.auto_allocate_ip_type", "vip.ipam_network_subnet"},  # rules, ipam
 }
 READ_WITHOUT_EFFECT = {
-    "ServiceEngineGroup": {"min_se", "vcpus_per_se"},  # for auto-rebalance, for clouds that size machines
+    "ServiceEngineGroup": {"vcpus_per_se"},  # for clouds that size machines
 }
 
 
@@ -166,7 +166,7 @@ async def test_a_long_list_is_cut(intent: Intent) -> None:
         n for n, f in load().objects["ServiceEngineGroup"].fields.items() if n.startswith("se_") and f.default is False
     ]
     more = [n for n, f in load().objects["ServiceEngineGroup"].fields.items() if n.startswith("disable_")]
-    body = {"name": "g", **dict.fromkeys([*names, *more], True), "auto_rebalance": True, "active_standby": True}
+    body = {"name": "g", **dict.fromkeys([*names, *more], True), "active_standby": True}
     (warning,) = (await intent.create("serviceenginegroup", body, ADMIN)).warnings
     assert warning.endswith(f", ... and {len(body) - 1 - acts.NAMES_MAX} more.")
 

@@ -10,7 +10,9 @@ from shoal.clouds.protocol import Cloud, Identity
 from shoal.objects.views import ServiceEngineGroup, view
 from shoal.store.protocol import Store
 from shoal.wire import messages
+from shoal.wire.counters import Counters
 
+from .balance import Balance
 from .capture.captures import Captures
 from .capture.wish import Wish
 from .clock import Clock, FreshId, SystemClock, fresh_uuid
@@ -21,6 +23,7 @@ from .incident import Incidents, vsvip_of
 from .intent import Guard, Intent
 from .ledger import Ledger
 from .lifecycle import Documents, Lifecycle
+from .loads import Loads
 from .metric_file import MetricFile
 from .metrics import CONTROLLER, Metrics
 from .observer import Observer, Place
@@ -62,6 +65,7 @@ class Controller:
         self.view = view
         self.metrics = Metrics(clock, self._known)
         self._metric_file = metric_file
+        self.loads = Loads(clock)
         self.events_log = EventLog(store, clock)
         self.ledger = Ledger(store, fresh_id)
         self.shares = Shares(
@@ -77,7 +81,7 @@ class Controller:
             desired=lambda engine: self.compiler.parts(engine),
             on_change=self._engine_changed,
             on_ownership=self._ownership,
-            on_counters=self.metrics.take,
+            on_counters=self._counters,
             on_captured=lambda engine, message: self._captures.take(engine, message),
             shares=self.shares,
         )
@@ -98,6 +102,7 @@ class Controller:
             mark=self.reconciler.mark,
         )
         self.reconciler.lifecycle = self.lifecycle
+        self.reconciler.balance = Balance(clock, self.ledger, self.loads, self.events_log, fresh_id)
         self.incidents = Incidents(
             self.ledger,
             self.fleet,
@@ -221,6 +226,10 @@ class Controller:
     def _by_load(self, group: str, vip: str) -> bool:
         intent = self.compiler.intent(group, vip)
         return intent is None or any(service.flow_dist == LOAD_AWARE for service in intent.enabled)
+
+    def _counters(self, engine: str, message: Counters) -> None:
+        self.metrics.take(engine, message)
+        self.loads.take(engine, message)
 
     def _engine_changed(self, engine: str) -> None:
         self.lifecycle.kick()

@@ -12,7 +12,7 @@ from shoal.store.protocol import TRANSACTION_OPERATIONS_MAX, Condition, Store, T
 
 from . import records
 from .clock import FreshId, fresh_uuid
-from .records import EngineRecord, RequestRecord, VipRecord
+from .records import EngineRecord, RebalanceRecord, RequestRecord, VipRecord
 
 NAME_LETTERS = 5
 OPERATIONS_A_TRANSACTION = TRANSACTION_OPERATIONS_MAX // 2
@@ -27,9 +27,10 @@ class Changes(msgspec.Struct):
     """Engine id -> fields to change in its record as it is at the time of writing (two tasks may touch one engine)."""
     vips: dict[tuple[str, str], VipRecord | None] = {}
     requests: dict[tuple[str, str], RequestRecord | None] = {}
+    rebalances: dict[str, RebalanceRecord | None] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.engines or self.engine_fields or self.vips or self.requests)
+        return bool(self.engines or self.engine_fields or self.vips or self.requests or self.rebalances)
 
 
 def engine_name(prefix: str, id: str) -> str:
@@ -54,6 +55,7 @@ class Ledger:
         self.engines: dict[str, EngineRecord] = {}
         self.vips: dict[str, dict[str, VipRecord]] = {}
         self.requests: dict[str, dict[str, RequestRecord]] = {}
+        self.rebalances: dict[str, RebalanceRecord] = {}
 
     async def load(self) -> None:
         """Read everything afresh (at start, and after a conflict)."""
@@ -61,6 +63,7 @@ class Ledger:
         self.engines = {}
         self.vips = {}
         self.requests = {}
+        self.rebalances = {}
         for record in (await self._store.list(records.ENGINES)).records:
             engine = records.decode(record.value, EngineRecord)
             self.engines[engine.id] = engine
@@ -73,6 +76,10 @@ class Ledger:
             request = records.decode(record.value, RequestRecord)
             group = record.key.removeprefix(records.REQUESTS).split("/", 1)[0]
             self.requests.setdefault(group, {})[request.request.id] = request
+            self._versions[record.key] = record.version
+        for record in (await self._store.list(records.REBALANCES)).records:
+            rebalance = records.decode(record.value, RebalanceRecord)
+            self.rebalances[rebalance.group] = rebalance
             self._versions[record.key] = record.version
         stored = await self._store.get(records.RANK)
         self._rank = int(stored.value) if stored else 0
@@ -120,6 +127,8 @@ class Ledger:
             wanted[records.placement_key(group, vip)] = placement
         for (group, id), request in changes.requests.items():
             wanted[records.request_key(group, id)] = request
+        for group, rebalance in changes.rebalances.items():
+            wanted[records.rebalance_key(group)] = rebalance
         return wanted
 
     async def _commit(self, wanted: dict[str, msgspec.Struct | None]) -> None:
@@ -154,3 +163,8 @@ class Ledger:
                 self.requests.get(group, {}).pop(id, None)
             else:
                 self.requests.setdefault(group, {})[id] = request
+        for group, rebalance in changes.rebalances.items():
+            if rebalance is None:
+                self.rebalances.pop(group, None)
+            else:
+                self.rebalances[group] = rebalance

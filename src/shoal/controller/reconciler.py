@@ -28,6 +28,7 @@ from shoal.placement.model import Event as PlanEvent
 from shoal.store.protocol import Conflict
 
 from . import snapshot as snapshots
+from .balance import Balance
 from .clock import Clock
 from .compiler import Compiler
 from .desired import VipIntent
@@ -85,6 +86,7 @@ class Reconciler:
         self._events = events
         self._clock = clock
         self.lifecycle: Lifecycle | None = None
+        self.balance: Balance | None = None
         self.on_planned: Callable[[], None] = lambda: None
         """Called when a plan is written, before engines hear of it."""
         self.plans: dict[str, Plan] = {}
@@ -209,6 +211,10 @@ class Reconciler:
         now = self._clock.now()
         snapshot = self._snapshot(typed, mine, now)
         self._compiler.update(typed, mine)
+        balanced = self.balance.look(typed, snapshot, mine, now) if self.balance is not None else None
+        if balanced is not None:
+            await self._ledger.write(balanced)
+            snapshot = self._snapshot(typed, mine, now)
         result = plan(snapshot, now)
         self.plans[group], self.snapshots[group], self.planned_at[group] = result, snapshot, now
         self.shortfalls[group] = shortfalls(result)
@@ -222,7 +228,7 @@ class Reconciler:
         self.on_planned()
         self._raise(group, (*result.events, *shortfall_events(snapshot, result)))
         self._answer(snapshot, result)
-        self._schedule(group, result)
+        self._schedule(typed, result)
         if self.lifecycle is not None and (retired or result.new_engines):
             for engine in retired:
                 self.lifecycle.retire(engine)
@@ -347,7 +353,10 @@ class Reconciler:
             engines={engine.id: None for engine in self._ledger.engines_of(group)},
             vips={(group, vip): None for vip in self._ledger.vips.get(group, {})},
             requests={(group, id): None for id in self._ledger.requests.get(group, {})},
+            rebalances={group: None} if group in self._ledger.rebalances else {},
         )
+        if self.balance is not None:
+            self.balance.forget(group)
         engines = self._ledger.engines_of(group)
         self._compiler.forget(group)
         self.plans.pop(group, None)
@@ -396,11 +405,13 @@ class Reconciler:
             level = "info" if answer.ok else "error"
             self._events.add("CONFIG_ACTION", answer.message, level=level, serviceenginegroup=snapshot.group.id)
 
-    def _schedule(self, group: str, result: Plan) -> None:
-        if result.wake_at is None:
-            self._wake.pop(group, None)
+    def _schedule(self, group: views.ServiceEngineGroup, result: Plan) -> None:
+        look_at = self.balance.next_at(group) if self.balance is not None else None
+        times = [at for at in (result.wake_at, look_at) if at is not None]
+        if times:
+            self._wake[group.uuid] = min(times)
         else:
-            self._wake[group] = result.wake_at
+            self._wake.pop(group.uuid, None)
 
 
 def _renamed(placements: tuple[Placement, ...], real: Mapping[str, str]) -> tuple[Placement, ...]:

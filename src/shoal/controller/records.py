@@ -1,6 +1,7 @@
 """What the controller keeps in the store beside intent: engines, placements, requests. One key each.
 
-``/engine/<uuid>``, ``/placement/<group uuid>/<vip id>``, ``/request/<group uuid>/<request id>``.
+``/engine/<uuid>``, ``/placement/<group uuid>/<vip id>``, ``/request/<group uuid>/<request id>``,
+``/rebalance/<group uuid>``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from shoal.placement.model import Decision, Placement, Request
 ENGINES = "/engine/"
 PLACEMENTS = "/placement/"
 REQUESTS = "/request/"
+REBALANCES = "/rebalance/"
 RANK = "/rank"
 DECISIONS_MAX = 8
 """Decisions kept per VIP: enough for one failover and its repair."""
@@ -70,6 +72,18 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     user: str
 
 
+class RebalanceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The last change auto-rebalance made in a group: the next one is at least an interval away, whichever controller
+    makes it."""
+
+    group: str
+    at: float
+    vip: str
+    request: str
+    what: str
+    why: str
+
+
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 
 
@@ -91,3 +105,7 @@ def placement_key(group: str, vip: str) -> str:
 
 def request_key(group: str, request: str) -> str:
     return f"{REQUESTS}{group}/{request}"
+
+
+def rebalance_key(group: str) -> str:
+    return f"{REBALANCES}{group}"

@@ -38,6 +38,7 @@ from .parts import Parts
 from .session import Session
 from .sharing import flow_idle_s, sharing
 from .udp.datagrams import Datagrams
+from .vip_packets import PacketCounters
 
 log = logging.getLogger("shoal.agent")
 
@@ -77,6 +78,7 @@ class Agent:
         self._meter = Meter(self._facts, self._control.process, config.interface, self._incarnation)
         self._control.reloading = self._meter.reloading
         self._datagrams = Datagrams(config.address, config.interface)
+        self._packets = PacketCounters()
         self._guard = GuardLink(
             GuardStart(
                 engine=config.id,
@@ -195,6 +197,7 @@ class Agent:
                 datagrams_idle_s=self._datagrams.idle_s,
             )
             await self._guard.want(desired)
+        await self._packets.want(vips)
         self._applied = root
         self._meter.wake()
         took_ms = (time.monotonic() - began) * 1000
@@ -294,7 +297,8 @@ class Agent:
             counters = self._meter.counters(self._control.services, (os.getpid(), self._guard.pid))
             if counters is not None:
                 services = await self._datagrams.counted(counters.services)
-                self._session.say(msgspec.structs.replace(counters, services=services))
+                vips = await self._packets.counted()
+                self._session.say(msgspec.structs.replace(counters, services=services, vips=vips))
 
     async def _busy(self) -> frozenset[str]:
         """Addresses that clients have something of; looked up only while a VIP is drained."""

@@ -41,6 +41,12 @@ class ServiceEngineGroup(msgspec.Struct, frozen=True, kw_only=True):
     dp_aggressive_hb_frequency: int = 100
     dp_aggressive_hb_timeout_count: int = 10
     se_tunnel_mode: int = 0
+    auto_rebalance: bool = False
+    auto_rebalance_interval: int = 300
+    auto_rebalance_criteria: tuple[str, ...] = ()
+    auto_rebalance_capacity_per_se: tuple[int, ...] = ()
+    max_cpu_usage: int = 80
+    min_cpu_usage: int = 30
 
 
 class ServiceEngine(msgspec.Struct, frozen=True, kw_only=True):

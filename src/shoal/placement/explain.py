@@ -21,6 +21,9 @@ WHATS = {
     "migrate": "migrates to {engine}",
     "create_engine": "gets a new engine",
     "retire_engine": "gives up {engine}",
+    "rebalance_scaleout": "is to scale out",
+    "rebalance_scalein": "is to scale in",
+    "rebalance_migrate": "is to migrate",
 }
 RULES = {
     "down": "down",
@@ -29,6 +32,10 @@ RULES = {
     "disabled": "disabled",
     "no_room": "no room",
     "host_in_use": "host already in use",
+    "would_be_over": "too much load",
+    "no_load": "load not known",
+    "idle": "idle",
+    "lighter": "holding less",
 }
 """Rule -> what people call it."""
 

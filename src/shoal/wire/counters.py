@@ -84,6 +84,14 @@ class EngineCounts(msgspec.Struct, frozen=True, array_like=True):
     tcp_listen_drops: int = 0
 
 
+class VipPackets(msgspec.Struct, frozen=True, array_like=True):
+    """What came to a VIP's addresses here and left from them: packets of any protocol that this engine served itself
+    (those it only forwards to other engines of the VIP are not in it)."""
+
+    id: str
+    packets: int = 0
+
+
 class Counters(msgspec.Struct, frozen=True, kw_only=True, tag="counters"):
     """``epoch`` names one life of the agent: totals of another one begin anew. ``number`` counts the messages of it,
     ``at_ms`` is when it was read, on the engine's monotonic clock, since the epoch's begin."""
@@ -93,3 +101,4 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True, tag="counters"):
     at_ms: int
     engine: EngineCounts
     services: tuple[ServiceCounts, ...] = ()
+    vips: tuple[VipPackets, ...] = ()

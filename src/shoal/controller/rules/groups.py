@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from shoal.controller import timing
+from shoal.controller import balance, timing
 from shoal.errors import Refused
+from shoal.objects import views
 from shoal.placement import presets
 
 from .change import Around, Change
@@ -48,3 +49,4 @@ def check(change: Change, around: Around) -> None:
     for field, why in timing.problems(group):
         change.wrong(field, why, group[field])
     change.warnings += presets.contradictions(group)
+    change.warnings += balance.warnings(views.view({**group, "uuid": change.uuid}, views.ServiceEngineGroup))

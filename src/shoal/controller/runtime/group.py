@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shoal.controller import timing
+from shoal.controller import balance, timing
 from shoal.controller.records import VipRecord
 from shoal.objects import views
 from shoal.objects.views import view
@@ -41,9 +41,17 @@ class Groups:
             if plan
             else {},
             "failure_detection": timing.shown(group),
+            "auto_rebalance": self._rebalance(group),
             "last_plan": plan.sentence if plan else "",
             "se_refs": [self._of.engine_ref(engine.id) for engine in engines],
         }
+
+    def _rebalance(self, group: views.ServiceEngineGroup) -> Document:
+        looking = self._of.reconciler.balance
+        if looking is None:
+            return {}
+        names = {engine.id: engine.name for engine in self._of.ledger.engines_of(group.uuid)}
+        return balance.shown(group, looking, self._of.ledger.rebalances.get(group.uuid), names, self._of.clock.now())
 
     def placement(self, uuid: str) -> Document:
         document = self.runtime(uuid)

@@ -62,7 +62,7 @@ class Table:
         if not self.present:
             return {}
         try:
-            return dict(_counters(self.family))
+            return dict(counters(self.family.table, self.family.number))
         except OSError as error:
             log.warning("the counters can't be read: %s", error)
             return {}
@@ -73,11 +73,14 @@ class Table:
         return self._nft
 
 
-def _counters(family: Family) -> Iterator[tuple[str, tuple[int, int]]]:
-    """By netlink: libnftables would read every table of the namespace first, a guard's 100,000 flows too."""
-    name = family.table.split()[1].encode()
+def counters(table: str, family: int) -> Iterator[tuple[str, tuple[int, int]]]:
+    """(name, (packets, bytes)) of a table's (``ip shoal_udp``) named counters. Raises OSError.
+
+    By netlink: libnftables would read every table of the namespace first, a guard's 100,000 flows too.
+    """
+    name = table.split()[1].encode()
     asked = attribute(NFTA_OBJ_TABLE, name + b"\0") + attribute(NFTA_OBJ_TYPE, struct.pack("!I", OBJECT_COUNTER))
-    for data in answers(request(GETOBJ, asked, dump=True, family=family.number)):
+    for data in answers(request(GETOBJ, asked, dump=True, family=family)):
         found = nested(data)
         counts = nested(found.get(NFTA_OBJ_DATA, b""))
         octets, packets = (int.from_bytes(counts.get(kind, b"")) for kind in (COUNTER_BYTES, COUNTER_PACKETS))
