@@ -12,9 +12,9 @@ from tests.scenarios.world import World
 class Balanced(World):
     """``demand``: VIP -> what it makes in all. ``silent``: engines that send no figures."""
 
-    def __init__(self, marks: Marks | None = None, **group: object) -> None:
+    def __init__(self, *marks: Marks, **group: object) -> None:
         super().__init__(**group)
-        self.marks = marks or Marks()
+        self.marks = marks[0] if marks else Marks()
         self.demand: dict[str, Load] = {}
         self.silent: set[str] = set()
 
