@@ -42,6 +42,7 @@ from .objects import Objects
 from .planning import Planning
 from .ports import Runtime
 from .present import Look, Present
+from .rebalancing import Rebalancing
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Cache-Control": "no-store"}
 Document = dict[str, Any]
@@ -71,6 +72,7 @@ class App:
         self._login = Login(deps.view, deps.registry, deps.accounts, self._present, now)
         self._planning = Planning(deps.runtime.plans(deps.intent))
         self._objects = Objects(deps.view, deps.registry, deps.intent, deps.runtime, self._present, self._planning)
+        self._rebalancing = Rebalancing(deps.intent, deps.runtime)
         self._inventory = Inventory(deps.view, deps.registry, deps.runtime, self._present)
         self._metrics = deps.metrics or Metrics(SystemClock())
         self._analytics = Analytics(self._metrics, self._objects, deps.registry, self._present)
@@ -196,6 +198,8 @@ class App:
         stored = self._objects.found(context, kind, uuid)
         if (kind.endpoint, what) == ("virtualservice", "capture"):
             return await self._capturing.answer(context, stored)
+        if context.method == "POST" and (kind.endpoint, what) == ("serviceenginegroup", "rebalance"):
+            return await self._rebalancing.answer(context, uuid)
         if context.reads:
             found = await self._runtime.look(kind.endpoint, uuid, what)
             return json_response(self._present.runtime(found, context.look))

@@ -199,7 +199,7 @@ class Balance:
                     serviceengine=what.removeprefix("over ") if name == "SE_LOAD_HIGH" else "",
                     serviceenginegroup=group.uuid,
                 )
-        self._crossed[group.uuid] = unknown.union(crossed)
+        self._crossed[group.uuid] = frozenset((*unknown, *crossed))
 
 
 def interval_s(group: views.ServiceEngineGroup) -> float:

@@ -15,7 +15,7 @@ from shoal.errors import NotFound, ShoalError
 from shoal.objects import Field, MessageType, ObjectType
 
 from . import pipes
-from .session import EDIT_HELP, HELP, OPERATION_FLAGS, OPERATION_WORDS, OPERATIONS, VIEWS, Session
+from .session import EDIT_HELP, HELP, OPERATION_FLAGS, OPERATION_WORDS, OPERATIONS, REBALANCE_WORDS, VIEWS, Session
 from .words import cut
 
 NAMES_KEPT_S = 5.0
@@ -77,6 +77,12 @@ class Choices:
                 return [Choice("length", "0 = no paging")]
             case ["terminal", "length"]:
                 return [Choice("NUMBER", "lines", free=True)]
+            case ["rebalance", *_, "se_group_ref"]:
+                return self._known("serviceenginegroup")
+            case ["rebalance", *_, "interval"]:
+                return [Choice("NUMBER", "minutes", free=True)]
+            case ["rebalance", *given]:
+                return [Choice(word) for word in REBALANCE_WORDS if word not in given]
             case [command]:
                 return self._types(command)
             case [command, word, *rest] if command in ("show", "delete", "configure", *OPERATIONS, *ON_ENGINES):

@@ -29,6 +29,7 @@ ASKED = ("scalein", "migrate", "forcedelete")
 """Operations that take traffic off an engine."""
 OPERATION_WORDS = ("vip_id", "to_se_ref", "from_se_ref", "to_host_ref", "new_vcpus")
 OPERATION_FLAGS = ("to_new_se", "scalein_primary")
+REBALANCE_WORDS = ("interval", "se_group_ref")
 HELP = {
     "show": "show <type> [<name> [summary|detail|placement]], show events",
     "configure": "configure <type> <name> [<field> <value>]: change an object, or make a new one",
@@ -37,6 +38,7 @@ HELP = {
     "scalein": "scalein virtualservice <name> [from_se_ref <se>] [scalein_primary]",
     "migrate": "migrate virtualservice <name> [from_se_ref <se>] [to_se_ref <se>] [to_new_se]",
     "retryplacement": "retryplacement virtualservice <name>",
+    "rebalance": "rebalance se_group_ref <group> [interval <minutes>]: how often it is inspected, and the last look",
     "reboot": "reboot serviceengine <name>",
     "forcedelete": "forcedelete serviceengine <name>",
     "switchto": "switchto tenant <name>",
@@ -55,6 +57,7 @@ EDIT_HELP = {
     "help": "this text",
     "exit": "the same as cancel",
 }
+LOADS = {"cpu": "CPU %", "pps": "Packets/s", "mbps": "Mbit/s", "open_conns": "Open", "cps": "New/s"}
 LEAVING = ("exit", "quit", "logout")
 AFTER_AN_EDIT = ("configure", "switchto", *LEAVING)
 """Commands that an edit must be finished for: they would drop it, or send it to another tenant."""
@@ -84,6 +87,7 @@ class Session:
             "terminal": self._terminal,
             "history": lambda _: "\n".join(self.past),
             "help": lambda _: self.help(),
+            "rebalance": self._rebalance,
             "reboot": lambda words: self._on_engine("reboot", words),
             "forcedelete": lambda words: self._on_engine("forcedelete", words),
             **{name: self._operation(name) for name in OPERATIONS},
@@ -217,6 +221,20 @@ class Session:
 
         return run
 
+    def _rebalance(self, words: list[str]) -> str:
+        given = dict(zip(words[::2], words[1::2], strict=False))
+        for word in words[::2]:
+            if word not in REBALANCE_WORDS:
+                hint = meant(word, REBALANCE_WORDS)
+                raise Invalid([Problem(path="rebalance", value=word, why="unknown option", hint=hint)])
+        if "se_group_ref" not in given or len(words) % 2:
+            raise Invalid([Problem(path="rebalance", why="se_group_ref is required", hint=HELP["rebalance"])])
+        kind = self._kind("serviceenginegroup")
+        uuid = self._object(kind, given["se_group_ref"])["uuid"]
+        body = {"interval": given["interval"]} if "interval" in given else {}
+        found = self.client.call("POST", f"{kind.endpoint}/{uuid}/rebalance", body)
+        return "\n".join([found["status"], *_last_look(found["auto_rebalance"])])
+
     def _on_engine(self, operation: str, words: list[str]) -> str:
         kind, name = self._two(words, operation)
         uuid = self._object(kind, name)["uuid"]
@@ -320,6 +338,20 @@ class Session:
         warnings = [f"Warning: {warning}" for warning in self.client.warnings]
         self.edit = None
         return "\n".join([object_table(kind.message, saved), *warnings])
+
+
+def _last_look(found: Document) -> list[str]:
+    """The engines of the last look and their loads, as a table."""
+    rows = [
+        (
+            engine["name"],
+            engine["level"],
+            *(f"{engine['load'].get(name, 0):.0f}" if engine["load"] else "" for name in LOADS),
+            ", ".join(f"{name} {percent:.0f} %" for name, percent in engine["percent"].items()),
+        )
+        for engine in found.get("engines", ())
+    ]
+    return [box(("Engine", "Level", *LOADS.values(), "Of its capacity"), rows)] if rows else []
 
 
 def _asks(edit: Edit, name: str) -> bool:
