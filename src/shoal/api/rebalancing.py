@@ -33,7 +33,8 @@ class Rebalancing:
             change = {"replace": {"auto_rebalance_interval": 60 * minutes}}
             written = await self._intent.patch("serviceenginegroup", uuid, change, context.caller)
             context.warnings += written.warnings
-        last = self._runtime.read("serviceenginegroup", uuid, "runtime").get("auto_rebalance", {})
+        found = await self._runtime.look("serviceenginegroup", uuid, "runtime")
+        last = found.get("auto_rebalance", {})
         return json_response({"status": _status(last), "auto_rebalance": last})
 
 
