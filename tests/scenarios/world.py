@@ -53,10 +53,10 @@ class World:
             self.put(name, slots)
             self.settle()
 
-    def put(self, name: str, slots: int = 1) -> None:
+    def put(self, name: str, slots: int = 1, tag: str = "ACTIVE_STANDBY_SE_1") -> None:
         """A virtual service that nobody has planned yet."""
         self.born += 1
-        self.vips[name] = Vip(id=name, name=name, slots=slots, created=float(self.born))
+        self.vips[name] = Vip(id=name, name=name, slots=slots, created=float(self.born), tag=tag)
 
     def remove(self, name: str) -> None:
         del self.vips[name]
@@ -142,9 +142,12 @@ class World:
             self.engines[name] = Engine(id=name, name=name, rank=self.serial, host=host, state=EngineState.CREATING)
         for planned in result.vips:
             placements = tuple(_renamed(p, ids) for p in planned.placements)
+            vip = self.vips[planned.id]
+            superseded = planned.generation > vip.generation and planned.succession[:1] != (vip.claimant,)
             self.vips[planned.id] = msgspec.structs.replace(
-                self.vips[planned.id],
+                vip,
                 placements=placements,
+                claimant="" if superseded else vip.claimant,
                 generation=planned.generation,
                 succession=planned.succession,
                 list_version=planned.list_version,

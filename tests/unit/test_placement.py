@@ -51,12 +51,6 @@ def settled(snapshot: Snapshot) -> Snapshot:
     raise AssertionError("no fixpoint")
 
 
-def test_legacy_groups_are_not_planned() -> None:
-    group = Group(id="g", name="g", ha_mode="HA_MODE_LEGACY_ACTIVE_STANDBY")
-    with pytest.raises(ValueError, match="legacy"):
-        plan(Snapshot(revision=1, group=group), 0.0)
-
-
 def test_the_mode_is_a_preset() -> None:
     pair = {"min_scaleout_per_vs": 2, "algo": "PLACEMENT_ALGO_DISTRIBUTED", "buffer_se": 0}
     assert preset("HA_MODE_SHARED_PAIR") == pair

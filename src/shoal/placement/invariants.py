@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from .carry import applied
 from .model import Engine, EngineState, Placement, PlacementState, Plan, Role, Snapshot, Vip
-from .presets import SHARED
+from .presets import LEGACY, SHARED
 
 ACTIVE = (PlacementState.WAITING, PlacementState.ASSIGNED, PlacementState.READY)
 ENABLED = "SE_STATE_ENABLED"
@@ -22,7 +22,8 @@ def violations(snapshot: Snapshot, plan: Plan | None = None) -> list[str]:
     if plan is None:
         return [*_consistency(snapshot), *_over(snapshot, None)]
     after = applied(snapshot, plan)
-    return [*_consistency(after), *_over(after, snapshot), *_moves(snapshot, after), *_buffer(after, plan)]
+    found = [*_consistency(after), *_over(after, snapshot), *_moves(snapshot, after), *_buffer(after, plan)]
+    return found + [*_pair(snapshot, after)] if after.group.ha_mode == LEGACY else found
 
 
 def _consistency(snapshot: Snapshot) -> Iterator[str]:
@@ -83,7 +84,8 @@ def _placed_well(after: Snapshot, was: Vip, vip: Vip, engines: dict[str, Engine]
             continue
         if engine.state is EngineState.DOWN or engine.enable_state != ENABLED:
             yield f"{vip.name} was placed on {engine.id}, which is {engine.state.value}, {engine.enable_state}"
-        if after.group.vs_host_redundancy and not placement.request and engine.state is EngineState.UP:
+        spread = after.group.vs_host_redundancy and after.group.ha_mode != LEGACY  # there it is active on one
+        if spread and not placement.request and engine.state is EngineState.UP:
             yield from _host(after, vip, placement, engines)
 
 
@@ -134,3 +136,29 @@ def _buffer(after: Snapshot, plan: Plan) -> Iterator[str]:
     able = group.can_create and not group.create_retry_at and counted < group.max_se
     if group.ha_mode == SHARED and able and not plan.buffer.kept:
         yield f"the buffer has {plan.buffer.free} of {plan.buffer.needed} slots, {counted} engines of {group.max_se}"
+
+
+def _pair(before: Snapshot, after: Snapshot) -> Iterator[str]:
+    """A VIP has one standby, and each engine that is to take over could carry what it takes beside what it has."""
+    carries = {engine.id: 0 for engine in after.engines}
+    takes = dict(carries)
+    was = {vip.id: vip for vip in before.vips}
+    for vip in after.vips:
+        active = [p.engine for p in vip.placements if p.state in ACTIVE]
+        if len(active) > max(2, sum(p.state in ACTIVE for p in was[vip.id].placements)):
+            yield f"{vip.name} is active on {active}, and a pair has two engines"
+        if len(vip.succession) > 2 and vip.succession != was[vip.id].succession:
+            yield f"{vip.name} has more than one standby: {vip.succession}"
+        for engine in active:
+            carries[engine] = carries.get(engine, 0) + vip.slots
+        for engine in vip.succession[1:]:
+            if engine not in active and vip.succession != was[vip.id].succession:
+                takes[engine] = takes.get(engine, 0) + vip.slots
+    most = after.group.max_vs_per_se
+    for engine, slots in takes.items():
+        if slots and carries[engine] + slots > most:
+            yield f"{engine} would carry {carries[engine]} and {slots} more, max_vs_per_se is {most}"
+    new = [e for e in after.engines if e.id not in {engine.id for engine in before.engines}]
+    counted = sum(e.state is not EngineState.DOWN for e in after.engines)
+    if new and counted > 2:
+        yield f"a pair was given an engine, and has {counted}"

@@ -52,6 +52,10 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     """No creation before this time (back-off after a failed one)."""
     ever_used: bool = False
     """A VIP was placed here once (an unused group has no engines)."""
+    distribute_load: bool = False
+    """Legacy groups: each VIP is active on the engine that its tag names; else all are active on one."""
+    auto_redistribute: bool = False
+    """Legacy groups: what a takeover has moved goes back to its side by itself."""
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,12 +109,15 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True):
     """Every engine of ``succession`` runs the present list, so that they take over by themselves."""
     requested: int = 0
     """How many engines it was to have by the last plan; 0 = never planned."""
+    tag: str = "ACTIVE_STANDBY_SE_1"
+    """Legacy groups that distribute their load: which engine of the pair it is to be active on."""
 
 
 class RequestKind(StrEnum):
     SCALE_OUT = "scaleout"
     SCALE_IN = "scalein"
     MIGRATE = "migrate"
+    SWITCHOVER = "switchover"
     RETRY = "retryplacement"
 
 

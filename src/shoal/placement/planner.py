@@ -1,13 +1,15 @@
 """`plan`: the steps in order, then the difference to what was.
 
 absorb -> elect -> targets -> requests -> disabled -> evacuate -> fill -> trim -> buffer -> roles -> succession -> retire
+
+Legacy active/standby groups go their own way (`legacy`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from . import capacity, evacuate, fill, requests, steps, succession
+from . import capacity, evacuate, fill, legacy, requests, steps, succession
 from .board import Board, Work
 from .model import Buffer, Placement, PlacementState, Plan, Snapshot, VipPlan
 from .presets import LEGACY
@@ -20,7 +22,7 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
     """What to do next for one group, with reasons. ``now`` in seconds since the epoch.
 
     Deterministic: the same snapshot and time give the same plan, in whatever order the snapshot's tuples come.
-    A fixpoint: applied, and with nothing else changed, the next plan is empty. Raises ValueError for legacy groups.
+    A fixpoint: applied, and with nothing else changed, the next plan is empty.
     """
     return planned(Board(snapshot, now))
 
@@ -28,25 +30,8 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
 def planned(board: Board) -> Plan:
     """The plan of a fresh board, which keeps what `Board.watched` asks for."""
     snapshot = board.snapshot
-    if snapshot.group.ha_mode == LEGACY:
-        raise ValueError("legacy active/standby groups are not planned here")
-    steps.absorb(board)
-    steps.elect(board)
-    steps.targets(board)
-    requests.carry_out(board)
-    steps.stop_disabled(board)
-    evacuate.evacuate(board)
-    fill.fill(board)
-    fill.trim(board)
-    requests.answer_retries(board)
-    buffer = capacity.keep_buffer(board)
-    steps.one_primary(board)
-    steps.count_generations(board)
-    succession.arm(board)
-    capacity.keep_successors(board)
-    retired, idle_wake = capacity.retire(board)
-    if retired:
-        succession.arm(board, without=retired)
+    advance = legacy.advance if snapshot.group.ha_mode == LEGACY else _elastic
+    buffer, retired, idle_wake = advance(board)
     vips = tuple(_vip_plan(board, work) for work in board.works.values())
     changed = tuple(p for p, work in zip(vips, board.works.values(), strict=True) if _differs(p, work))
     _awaiting_events(board)
@@ -64,6 +49,28 @@ def planned(board: Board) -> Plan:
         wake_at=_wake_at(board, idle_wake),
         sentence=_sentence(board, buffer, retired),
     )
+
+
+def _elastic(board: Board) -> tuple[Buffer, list[str], float | None]:
+    """The steps: the buffer, engines to retire, and when to look at idle ones again."""
+    steps.absorb(board)
+    steps.elect(board)
+    steps.targets(board)
+    requests.carry_out(board)
+    steps.stop_disabled(board)
+    evacuate.evacuate(board)
+    fill.fill(board)
+    fill.trim(board)
+    requests.answer_retries(board)
+    buffer = capacity.keep_buffer(board)
+    steps.one_primary(board)
+    steps.count_generations(board)
+    succession.arm(board)
+    capacity.keep_successors(board)
+    retired, idle_wake = capacity.retire(board)
+    if retired:
+        succession.arm(board, without=retired)
+    return buffer, retired, idle_wake
 
 
 def _vip_plan(board: Board, work: Work) -> VipPlan:

@@ -1,4 +1,4 @@
-"""The operator's operations: scale out, scale in, migrate, retry (reference: elastic-ha 3.5).
+"""The operator's operations in elastic groups: scale out, scale in, migrate, retry (reference: elastic-ha 3.5).
 
 Each is refused with a sentence, or accepted and open until what it asked for is so. What a request has begun is
 written on its placements (`Placement.request`), so that the next plan goes on where this one stopped. A later scale
@@ -12,15 +12,24 @@ from . import rules
 from .board import FOR_PLACEMENT, Board, Field, Work
 from .model import Placement, PlacementState, Request, RequestKind, Role
 
-EVENTS = {
-    RequestKind.SCALE_OUT: "VS_SCALEOUT",
-    RequestKind.SCALE_IN: "VS_SCALEIN",
-    RequestKind.MIGRATE: "VS_MIGRATE",
+DONE = {
+    RequestKind.SCALE_OUT: "VS_SCALEOUT_COMPLETE",
+    RequestKind.SCALE_IN: "VS_SCALEIN_COMPLETE",
+    RequestKind.MIGRATE: "VS_MIGRATE_COMPLETE",
+    RequestKind.SWITCHOVER: "VS_SWITCHOVER",
 }
+FAILED = {
+    RequestKind.SCALE_OUT: "VS_SCALEOUT_FAILED",
+    RequestKind.SCALE_IN: "VS_SCALEIN_FAILED",
+    RequestKind.MIGRATE: "VS_MIGRATE_FAILED",
+    RequestKind.SWITCHOVER: "VS_SWITCHOVER_FAIL",
+}
+"""The events that tell how an operation ended."""
 WORDS = {
     RequestKind.SCALE_OUT: "scale out",
     RequestKind.SCALE_IN: "scale in",
     RequestKind.MIGRATE: "migrate",
+    RequestKind.SWITCHOVER: "switchover",
     RequestKind.RETRY: "retryplacement",
 }
 
@@ -32,7 +41,7 @@ def carry_out(board: Board) -> None:
         if request.id not in board.open:
             continue
         if work is None or not work.vip.enabled:
-            _refuse(board, request, "the VIP is gone or its virtual service is disabled")
+            refuse(board, request, "the VIP is gone or its virtual service is disabled")
             continue
         if work.takeover:
             continue  # its owner has just died: first let a successor take over
@@ -43,6 +52,8 @@ def carry_out(board: Board) -> None:
                 _scale_in(board, work, request)
             case RequestKind.MIGRATE:
                 _migrate(board, work, request)
+            case RequestKind.SWITCHOVER:
+                refuse(board, request, "only a legacy active/standby pair has a standby", "Use migrate.")
             case RequestKind.RETRY:
                 pass  # answered when all are placed
 
@@ -68,12 +79,12 @@ def _sentence(why: str, hint: str = "") -> str:
     return f"{why}. {hint}".strip() if hint else f"{why}."
 
 
-def _refuse(board: Board, request: Request, why: str, hint: str = "") -> None:
+def refuse(board: Board, request: Request, why: str, hint: str = "") -> None:
     board.answer(request, False, f"{WORDS[request.kind]} refused: {_sentence(why, hint)}")
 
 
-def _done(board: Board, work: Work, request: Request, message: str) -> None:
-    board.tell(f"{EVENTS[request.kind]}_COMPLETE", message, vip=work.vip.id)
+def done(board: Board, work: Work, request: Request, message: str) -> None:
+    board.tell(DONE[request.kind], message, vip=work.vip.id)
     board.answer(request, True, message)
 
 
@@ -84,7 +95,7 @@ def fail(board: Board, work: Work, request: Request, why: str) -> None:
         work.requested -= 1
     work.joining = ""
     message = f"{WORDS[request.kind]} of {work.vip.name} failed: {_sentence(why)}"
-    board.tell(f"{EVENTS[request.kind]}_FAILED", message, vip=work.vip.id)
+    board.tell(FAILED[request.kind], message, vip=work.vip.id)
     board.answer(request, False, message)
 
 
@@ -96,24 +107,24 @@ def _now(work: Work) -> str:
 # --- the state of a request, as its placements show it ---
 
 
-def _of(placements: list[Placement] | tuple[Placement, ...], request: Request) -> list[Placement]:
+def of(placements: list[Placement] | tuple[Placement, ...], request: Request) -> list[Placement]:
     return [p for p in placements if p.request == request.id]
 
 
-def _began(work: Work, request: Request) -> bool:
-    return bool(_of(work.vip.placements, request))
+def began(work: Work, request: Request) -> bool:
+    return bool(of(work.vip.placements, request))
 
 
 def _drains(work: Work, request: Request) -> bool:
-    return any(p.state is PlacementState.DRAINING for p in _of(work.placements, request))
+    return any(p.state is PlacementState.DRAINING for p in of(work.placements, request))
 
 
 def _cancel_earlier(board: Board, work: Work, request: Request) -> None:
     for other in list(board.open.values()):
-        if other.id == request.id or other.vip != request.vip or not _began(work, other):
+        if other.id == request.id or other.vip != request.vip or not began(work, other):
             continue
         if other.kind is RequestKind.MIGRATE:
-            joined = next((p for p in _of(work.active, other)), None)
+            joined = next((p for p in of(work.active, other)), None)
             if joined is not None and joined.role is not Role.PRIMARY:
                 board.drain(work, joined.engine)
             work.joining = ""
@@ -152,8 +163,8 @@ def _bring(board: Board, work: Work, request: Request, leaving: str = "") -> str
     """Put the VIP on the request's target; "" and refused when there is none."""
     choice, field = _target(board, work, request, leaving)
     if not choice.engine:
-        board.tell(f"{EVENTS[request.kind]}_FAILED", _sentence(choice.why), vip=work.vip.id)
-        _refuse(board, request, choice.why, choice.hint)
+        board.tell(FAILED[request.kind], _sentence(choice.why), vip=work.vip.id)
+        refuse(board, request, choice.why, choice.hint)
         return ""
     board.put(work, choice.engine, request=request.id)
     why = f"{WORDS[request.kind]}: {choice.why}"
@@ -166,40 +177,40 @@ def _bring(board: Board, work: Work, request: Request, leaving: str = "") -> str
 
 
 def _scale_out(board: Board, work: Work, request: Request) -> None:
-    if _began(work, request):
-        joined = next(iter(_of(work.active, request)), None)
+    if began(work, request):
+        joined = next(iter(of(work.active, request)), None)
         if joined is None and not _drains(work, request):
             fail(board, work, request, work.broken.get(request.id, "its engine is gone"))
         elif joined is None or joined.state is PlacementState.READY:
-            _done(board, work, request, _now(work))
+            done(board, work, request, _now(work))
         return
     most = board.group.max_scaleout_per_vs
     if work.requested >= most:
         why = f"{work.vip.name} has {work.requested} engines requested and max_scaleout_per_vs is {most}"
-        _refuse(board, request, why, f"Raise max_scaleout_per_vs to {work.requested + 1}.")
+        refuse(board, request, why, f"Raise max_scaleout_per_vs to {work.requested + 1}.")
     elif _bring(board, work, request):
         work.user_factor += 1
         work.requested += 1
 
 
 def _scale_in(board: Board, work: Work, request: Request) -> None:
-    if _began(work, request):
+    if began(work, request):
         if not _drains(work, request):
-            _done(board, work, request, _now(work))
+            done(board, work, request, _now(work))
         return
     _cancel_earlier(board, work, request)
     name, low = work.vip.name, board.group.min_scaleout_per_vs
     if work.requested <= low or len(work.active) <= 1:
         why = f"{name} has {len(work.active)} of {work.requested} engines and min_scaleout_per_vs is {low}"
-        _refuse(board, request, why, "Lower min_scaleout_per_vs, or disable the virtual service." if low > 1 else "")
+        refuse(board, request, why, "Lower min_scaleout_per_vs, or disable the virtual service." if low > 1 else "")
         return
     leaving = _leaving(board, work, request)
     if leaving is None:
-        _refuse(board, request, f"{name} is not on engine {board.name(request.from_engine)}")
+        refuse(board, request, f"{name} is not on engine {board.name(request.from_engine)}")
         return
     heirs = [p.engine for p in work.ready if p.engine != leaving.engine]
     if leaving.state is PlacementState.READY and not heirs:
-        _refuse(board, request, f"no other engine of {name} is ready yet", "Try again when one is.")
+        refuse(board, request, f"no other engine of {name} is ready yet", "Try again when one is.")
         return
     if leaving.role is Role.PRIMARY and heirs:
         board.promote(work, min(heirs, key=lambda e: _place_in(work, e)))
@@ -208,7 +219,7 @@ def _scale_in(board: Board, work: Work, request: Request) -> None:
     work.requested -= 1
     board.decide(work.vip.id, "drain", f"scale in: leaves {board.name(leaving.engine)}", engine=leaving.engine)
     if not _drains(work, request):
-        _done(board, work, request, f"{name} no longer waits for {board.name(leaving.engine)}.")
+        done(board, work, request, f"{name} no longer waits for {board.name(leaving.engine)}.")
 
 
 def _place_in(work: Work, engine: str) -> int:
@@ -230,17 +241,17 @@ def _leaving(board: Board, work: Work, request: Request) -> Placement | None:
 
 def _migrate(board: Board, work: Work, request: Request) -> None:
     """The target joins as secondary; ready, it becomes primary (if it replaces the primary) and the old one drains."""
-    if _began(work, request):
+    if began(work, request):
         _migrate_on(board, work, request)
         return
     _cancel_earlier(board, work, request)
     source = request.from_engine or (work.primary.engine if work.primary else "")
     held = work.on(source)
     if held is None or held not in work.active:
-        _refuse(board, request, f"{work.vip.name} is not on {board.name(source) if source else 'any engine'}")
+        refuse(board, request, f"{work.vip.name} is not on {board.name(source) if source else 'any engine'}")
         return
     if source in board.engines and board.engines[source].enable_state == FOR_PLACEMENT:
-        _refuse(
+        refuse(
             board,
             request,
             f"{board.name(source)} is {FOR_PLACEMENT}, nothing migrates from it",
@@ -256,20 +267,20 @@ def _migrate(board: Board, work: Work, request: Request) -> None:
 
 def _migrate_on(board: Board, work: Work, request: Request) -> None:
     name = work.vip.name
-    switched = any(p.state is PlacementState.DRAINING for p in _of(work.vip.placements, request))
-    joined = next(iter(_of(work.active, request)), None)
+    switched = any(p.state is PlacementState.DRAINING for p in of(work.vip.placements, request))
+    joined = next(iter(of(work.active, request)), None)
     if joined is None:
         fail(board, work, request, work.broken.get(request.id, "its engine is gone"))
         return
     if switched:
         if not _drains(work, request):
-            _done(board, work, request, f"{name} has moved to {board.name(joined.engine)}.")
+            done(board, work, request, f"{name} has moved to {board.name(joined.engine)}.")
         return
     source = work.on(request.from_engine) if request.from_engine else work.primary
     gone = work.lost_primary if not request.from_engine else source is None or source not in work.active
     if gone or source is None or source.engine == joined.engine:
         if joined.state is PlacementState.READY:
-            _done(
+            done(
                 board, work, request, f"{name} is on {board.name(joined.engine)}; the engine it was to leave is gone."
             )
         else:
@@ -284,4 +295,4 @@ def _migrate_on(board: Board, work: Work, request: Request) -> None:
     why = f"{name} migrates to {board.name(joined.engine)}, which is ready"
     board.decide(work.vip.id, "drain", why, engine=source.engine)
     if not _drains(work, request):
-        _done(board, work, request, f"{name} has moved to {board.name(joined.engine)}.")
+        done(board, work, request, f"{name} has moved to {board.name(joined.engine)}.")
