@@ -60,7 +60,9 @@ class History:
 
     def add(self) -> None:
         self.serial += 1
-        self.world.put(f"V{self.serial}", self.random.choice([1, 1, 2]), f"ACTIVE_STANDBY_SE_{self.random.choice('12')}")
+        self.world.put(
+            f"V{self.serial}", self.random.choice([1, 1, 2]), f"ACTIVE_STANDBY_SE_{self.random.choice('12')}"
+        )
 
     def remove(self) -> None:
         self.world.vips.pop(self.vip(), None)

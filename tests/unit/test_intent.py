@@ -62,10 +62,16 @@ async def test_presets_follow_a_patch_of_the_mode_and_chosen_values_stay(intent:
     assert (after["min_scaleout_per_vs"], after["algo"], after["buffer_se"]) == (2, "PLACEMENT_ALGO_DISTRIBUTED", 3)
 
 
-async def test_legacy_mode_is_refused_with_what_to_use(intent: Intent) -> None:
-    body = {"name": "a", "ha_mode": "HA_MODE_LEGACY_ACTIVE_STANDBY"}
-    with pytest.raises(Refused, match="HA_MODE_SHARED_PAIR"):
-        await intent.create("serviceenginegroup", body, ADMIN)
+async def test_the_legacy_mode_sets_what_it_fixes_and_gives_it_back(intent: Intent) -> None:
+    made = await intent.create("serviceenginegroup", {"name": "a"}, ADMIN)
+    names = ("ha_mode", "active_standby", "min_scaleout_per_vs", "max_scaleout_per_vs", "max_se", "buffer_se", "algo")
+    before = [made.doc[name] for name in names]
+    change = {"replace": {"ha_mode": "HA_MODE_LEGACY_ACTIVE_STANDBY"}}
+    after = (await intent.patch("serviceenginegroup", made.doc["uuid"], change, ADMIN)).doc
+    assert [after[name] for name in names[1:]] == [True, 2, 2, 2, 0, "PLACEMENT_ALGO_PACKED"]
+    change = {"replace": {"ha_mode": "HA_MODE_SHARED"}}
+    back = (await intent.patch("serviceenginegroup", made.doc["uuid"], change, ADMIN)).doc
+    assert [back[name] for name in names] == before
 
 
 async def test_dangling_and_wrong_references_are_named(intent: Intent) -> None:

@@ -52,9 +52,10 @@ def settled(snapshot: Snapshot) -> Snapshot:
 
 
 def test_the_mode_is_a_preset() -> None:
-    pair = {"min_scaleout_per_vs": 2, "algo": "PLACEMENT_ALGO_DISTRIBUTED", "buffer_se": 0}
+    bounds = {"max_scaleout_per_vs": 4, "max_se": 10}
+    pair = {"min_scaleout_per_vs": 2, "algo": "PLACEMENT_ALGO_DISTRIBUTED", "buffer_se": 0, **bounds}
     assert preset("HA_MODE_SHARED_PAIR") == pair
-    shared = {"min_scaleout_per_vs": 1, "algo": "PLACEMENT_ALGO_PACKED", "buffer_se": 1}
+    shared = {"min_scaleout_per_vs": 1, "algo": "PLACEMENT_ALGO_PACKED", "buffer_se": 1, **bounds}
     assert preset("HA_MODE_SHARED") == shared
 
 
@@ -68,6 +69,12 @@ def test_the_mode_is_a_preset() -> None:
         ({"ha_mode": "HA_MODE_SHARED_PAIR", "min_scaleout_per_vs": 2, "max_se": 1}, "below min_scaleout_per_vs 2"),
         ({"ha_mode": "HA_MODE_SHARED", "buffer_se": 2, "max_se": 2}, "set max_se to 3 or more"),
         ({"ha_mode": "HA_MODE_SHARED", "max_se": 0, "buffer_se": 1}, "no engine be made"),
+        ({"ha_mode": "HA_MODE_LEGACY_ACTIVE_STANDBY", "max_se": 1}, "no engine for the standby"),
+        (
+            {"ha_mode": "HA_MODE_LEGACY_ACTIVE_STANDBY", "max_se": 9, "buffer_se": 1},
+            "buffer_se 1, max_se 9 are not used",
+        ),
+        ({"ha_mode": "HA_MODE_SHARED", "distribute_load_active_standby": True}, "HA_MODE_LEGACY_ACTIVE_STANDBY only"),
     ],
 )
 def test_an_explicit_value_against_the_mode_gets_a_warning(fields: dict[str, object], word: str) -> None:

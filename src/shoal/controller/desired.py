@@ -9,6 +9,7 @@ import msgspec
 
 from shoal.objects import views
 from shoal.objects.views import uuid_of, view
+from shoal.placement.legacy import SIDES
 from shoal.placement.model import PlacementState
 from shoal.wire import desired as wire
 
@@ -50,6 +51,11 @@ class VipIntent(msgspec.Struct, frozen=True, kw_only=True):
     def address(self) -> str:
         """What people know it by: its IPv4 address, else the IPv6 one."""
         return self.addresses[0]
+
+    @property
+    def tag(self) -> str:
+        """Which engine of a legacy pair it is to be active on: the oldest of its virtual services decides."""
+        return self.services[0].active_standby_se_tag if self.services else SIDES[0]
 
     @property
     def enabled(self) -> tuple[views.VirtualService, ...]:

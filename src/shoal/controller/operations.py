@@ -1,4 +1,4 @@
-"""What an operator does to a running system: scale out and in, migrate, retry, resync, reboot, delete.
+"""What an operator does to a running system: scale out and in, migrate, switch over, retry, resync, reboot, delete.
 
 Bodies are those of the API (reference: api.md 7). An operation on a VIP becomes a `Request` that the next plan
 accepts or refuses; the answer comes after that plan, the progress is in the runtime.
@@ -15,7 +15,8 @@ import msgspec
 from shoal.clouds.protocol import Cloud
 from shoal.errors import Invalid, NotFound, NotReady, Problem, Refused
 from shoal.objects.views import uuid_of
-from shoal.placement.model import Request, RequestKind
+from shoal.placement import legacy, presets
+from shoal.placement.model import EngineState, Request, RequestKind, RequestResult, Role
 
 from .clock import Clock, FreshId, fresh_uuid
 from .desired import engines_of
@@ -34,27 +35,24 @@ ANSWER_WITHIN_S = 5.0
 DRILL_TEXT_MAX = 500
 PROPOSED = "proposed"
 """The id of a request that is not made."""
-PLANNED = (*(kind.value for kind in RequestKind), "forcedelete")
+PLANNED = (*(kind.value for kind in RequestKind), "redistribute", "forcedelete")
 """Operations that can be planned without being done."""
 
 MEMBERS = {
     RequestKind.SCALE_OUT: {"vip_id", "uuid", "to_se_ref", "to_new_se", "to_host_ref", "new_vcpus", "admin_up"},
     RequestKind.SCALE_IN: {"vip_id", "uuid", "from_se_ref", "scalein_primary", "admin_down"},
     RequestKind.MIGRATE: {"vip_id", "uuid", "from_se_ref", "to_se_ref", "to_new_se", "to_host_ref", "new_vcpus"},
+    RequestKind.SWITCHOVER: {"vip_id", "uuid", "se_uuid"},
     RequestKind.RETRY: {"vip_id", "uuid", "all_east_west"},
 }
 
 
-LEGACY = "is for legacy active/standby groups, which are not available yet."
 AUTOSCALE = "of a pool is for servers that a cloud makes, and no cloud here does."
 NOT_YET = {
-    ("virtualservice", "switchover"): (f"Switchover {LEGACY}", "Use migrate in an elastic group."),
     ("virtualservice", "rotatekeys"): (
         "HAProxy makes the keys of TLS session tickets by itself, and anew at each reload: there are none to rotate.",
         "",
     ),
-    ("serviceengine", "switchover"): (f"Switchover {LEGACY}", "Disable the service engine: what it serves moves."),
-    ("serviceenginegroup", "redistribute"): (f"Redistribute {LEGACY}", "Use migrate on a virtual service."),
     ("pool", "scaleout"): (f"Scale-out {AUTOSCALE}", "PATCH the pool with add servers."),
     ("pool", "scalein"): (f"Scale-in {AUTOSCALE}", "PATCH the pool with delete servers."),
 }
@@ -98,13 +96,18 @@ class Operations:
             return self._resync(uuid, body)
         if (type, operation) == ("serviceengine", "drill"):
             return self._drill(uuid, body, caller)
+        if (type, operation) == ("serviceengine", "switchover"):
+            engine = self._engine_of(uuid)
+            none = f"{engine.name} is active for nothing."
+            return await self._all(engine.group, self._switchovers(engine), none, caller, guard)
+        if (type, operation) == ("serviceenginegroup", "redistribute"):
+            none = "Every virtual service is active on its side already."
+            return await self._all(uuid, self._homecomings(uuid), none, caller, guard)
         if (type, operation) in NOT_YET:
             why, hint = NOT_YET[type, operation]
             raise Refused(why, hint=hint)
         if type == "serviceengine" and operation in ("reboot", "forcedelete"):
-            engine = self._ledger.engines.get(uuid)
-            if engine is None:
-                raise NotFound(f"There is no service engine {uuid}.")
+            engine = self._engine_of(uuid)
             return await (self._reboot(engine) if operation == "reboot" else self._force_delete(engine, guard))
         raise NotFound(f"There is no operation {operation} on {type}.")
 
@@ -115,10 +118,14 @@ class Operations:
             document = self._service(uuid)
             request = msgspec.structs.replace(self._request(document, RequestKind(operation), body), id=PROPOSED)
             proposal.ask(uuid_of(document["se_group_ref"]), request)
+        elif (type, operation) == ("serviceengine", "switchover"):
+            for request in self._switchovers(engine := self._engine_of(uuid)):
+                proposal.ask(engine.group, request)
+        elif (type, operation) == ("serviceenginegroup", "redistribute"):
+            for request in self._homecomings(uuid):
+                proposal.ask(uuid, request)
         elif type == "serviceengine" and operation in ("forcedelete", "delete"):
-            engine = self._ledger.engines.get(uuid)
-            if engine is None:
-                raise NotFound(f"There is no service engine {uuid}.")
+            engine = self._engine_of(uuid)
             if operation == "delete":
                 self._refuse_in_use(engine)
             proposal.remove_engine(engine.id, engine.group)
@@ -127,6 +134,12 @@ class Operations:
             raise Refused(why, hint=hint)
         else:
             raise Refused(f"There are no plans of {operation} on {type}.", hint=f"There are of: {', '.join(PLANNED)}.")
+
+    def _engine_of(self, uuid: str) -> EngineRecord:
+        engine = self._ledger.engines.get(uuid)
+        if engine is None:
+            raise NotFound(f"There is no service engine {uuid}.")
+        return engine
 
     def _service(self, uuid: str) -> Body:
         document = self._view.get("virtualservice", uuid)
@@ -143,18 +156,25 @@ class Operations:
         guard()
         if kind is RequestKind.RETRY and self._reconciler.lifecycle is not None:
             self._reconciler.lifecycle.retry_now(group)
-        try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
-                result = await self._reconciler.request(group, RequestRecord(request=request, user=caller.user))
-        except TimeoutError:
-            raise NotReady(
-                "The operation was accepted, but no plan was made within 5 s.", hint="See the runtime for its progress."
-            ) from None
+        (result,) = await self._answered(group, [request], caller)
         if result is not None and not result.ok:
             raise Refused(result.message)
         return {"status": result.message if result else "in progress", "request": request.id}
 
+    async def _answered(self, group: str, requests: list[Request], caller: CallerLike) -> list[RequestResult | None]:
+        """What the first plan that has seen them says to each; None = accepted, and in progress."""
+        records = (RequestRecord(request=request, user=caller.user) for request in requests)
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                return await self._reconciler.request(group, *records)
+        except TimeoutError:
+            raise NotReady(
+                "The operation was accepted, but no plan was made within 5 s.", hint="See the runtime for its progress."
+            ) from None
+
     def _request(self, document: Body, kind: RequestKind, body: Body) -> Request:
+        if kind is RequestKind.SWITCHOVER:
+            self._legacy(uuid_of(document["se_group_ref"]), f"{document['name']} is in", "Use migrate.")
         problems = [
             Problem(path=name, why=f"unknown member of a {kind.value} request", hint=f"Known: {_list(MEMBERS[kind])}.")
             for name in body
@@ -167,6 +187,7 @@ class Operations:
             why = "required" if not vip else "this virtual service has no such VIP"
             problems.append(Problem(path="vip_id", value=vip, why=why, hint=f"It has: {_list(known)}."))
         to_engine = self._engine(body, "to_se_ref", problems)
+        to_engine = to_engine or self._engine(body, "se_uuid", problems)
         from_engine = self._engine(body, "from_se_ref", problems)
         if problems:
             raise Invalid(problems)
@@ -197,6 +218,55 @@ class Operations:
         names = _list(engine.name for engine in self._ledger.engines.values())
         problems.append(Problem(path=member, value=given, why="no such service engine", hint=f"There are: {names}."))
         return ""
+
+    # --- legacy active/standby groups ---
+
+    def _switchovers(self, engine: EngineRecord) -> list[Request]:
+        """All that the engine is active for to its peer; what it is standby for stays."""
+        self._legacy(engine.group, f"{engine.name} is of", "Disable the service engine: what it serves moves.")
+        vips = self._ledger.vips.get(engine.group, {}).values()
+        active = [v.id for v in vips if any(p.engine == engine.id and p.role is Role.PRIMARY for p in v.placements)]
+        return self._to_other_side(dict.fromkeys(active, ""))
+
+    def _homecomings(self, group: str) -> list[Request]:
+        """Each VIP back to the engine of its side."""
+        self._legacy(group, "this is", "Use migrate on a virtual service.")
+        snapshot = self._reconciler.present(group)
+        up = [engine for engine in snapshot.engines if engine.state is EngineState.UP] if snapshot else []
+        if snapshot is None or len(up) < legacy.ENGINES:
+            raise Refused("Redistribute needs both service engines of the pair.", hint="See show serviceengine.")
+        return self._to_other_side(legacy.homes(snapshot, self._clock.now()))
+
+    def _legacy(self, group: str, what: str, instead: str) -> None:
+        document = self._view.get("serviceenginegroup", group)
+        if document is None:
+            raise NotFound(f"There is no service engine group {group}.")
+        if document["ha_mode"] != presets.LEGACY:
+            why = f"This is for legacy active/standby groups, and {what} {document['name']}, which is elastic."
+            raise Refused(why, hint=instead)
+
+    def _to_other_side(self, targets: Mapping[str, str]) -> list[Request]:
+        """``targets``: VIP -> the engine that is to be active for it, "" = the standby."""
+        now = self._clock.now()
+        return [
+            Request(id=self._fresh_id(), kind=RequestKind.SWITCHOVER, vip=vip, at=now, to_engine=engine)
+            for vip, engine in targets.items()
+        ]
+
+    async def _all(
+        self, group: str, requests: list[Request], none: str, caller: CallerLike, guard: Guard
+    ) -> dict[str, Any]:
+        """``none``: what to say when there is nothing to ask for."""
+        guard()
+        if not requests:
+            return {"status": none}
+        results = await self._answered(group, requests, caller)
+        refused = [result.message for result in results if result is not None and not result.ok]
+        if len(refused) == len(results):
+            raise Refused(refused[0])
+        moving = len(results) - len(refused)
+        status = f"{moving} VIP{' is' if moving == 1 else 's are'} switching over: see VS_SWITCHOVER in show events."
+        return {"status": " ".join([status, *refused])}
 
     def _resync(self, service: str, body: Body) -> dict[str, Any]:
         """Each engine of the service gets all it should run again; one that runs it already changes nothing."""
@@ -232,9 +302,12 @@ class Operations:
         vsvips = {vip.id.partition("/")[0] for vip in held}
         services = [s["name"] for s in self._view.all("virtualservice") if uuid_of(s.get("vsvip_ref", "")) in vsvips]
         if held:
+            group = self._view.get("serviceenginegroup", engine.group) or {}
+            pair = group.get("ha_mode") == presets.LEGACY
+            first = f"Use switchover serviceengine {engine.name}" if pair else "Disable it"
             raise Refused(
                 f"Cannot delete, {engine.name} serves {_list(services)}.",
-                hint="Disable it and wait until they have moved, or use forcedelete.",
+                hint=f"{first} and wait until they have moved, or use forcedelete.",
             )
 
     async def _reboot(self, engine: EngineRecord) -> dict[str, Any]:
@@ -244,9 +317,7 @@ class Operations:
 
     def _drill(self, uuid: str, body: Body, caller: CallerLike) -> dict[str, Any]:
         """A drill begins or ends, on a word of the one who does it: so that the events tell it from a real failure."""
-        engine = self._ledger.engines.get(uuid)
-        if engine is None:
-            raise NotFound(f"There is no service engine {uuid}.")
+        engine = self._engine_of(uuid)
         text = body.get("text")
         if not isinstance(text, str) or not 0 < len(text) <= DRILL_TEXT_MAX or not text.isprintable():
             why = f"must be a text of at most {DRILL_TEXT_MAX} printable characters"

@@ -143,16 +143,17 @@ class Reconciler:
         if record is not None:
             self.mark(record.group)
 
-    async def request(self, group: str, record: RequestRecord) -> RequestResult | None:
-        """Store an operator's request and wait for the first plan that has seen it.
+    async def request(self, group: str, *records: RequestRecord) -> list[RequestResult | None]:
+        """Store an operator's requests and wait for the first plan that has seen them; an answer for each.
 
         None = accepted and in progress; a result with ``ok`` False = refused, with the reason.
         """
-        future: asyncio.Future[RequestResult | None] = asyncio.get_running_loop().create_future()
-        self._waiting[record.request.id] = future
-        await self._ledger.write(Changes(requests={(group, record.request.id): record}))
+        loop = asyncio.get_running_loop()
+        futures: dict[str, asyncio.Future[RequestResult | None]] = {r.request.id: loop.create_future() for r in records}
+        self._waiting |= futures
+        await self._ledger.write(Changes(requests={(group, record.request.id): record for record in records}))
         self.mark(group)
-        return await future
+        return await asyncio.gather(*futures.values())
 
     # --- the loop ---
 

@@ -74,6 +74,8 @@ def group_value(group: views.ServiceEngineGroup, *, retry_at: float, ever_used: 
         vs_scalein_timeout_s=float(group.vs_scalein_timeout),
         create_retry_at=retry_at,
         ever_used=ever_used,
+        distribute_load=group.distribute_load_active_standby,
+        auto_redistribute=group.auto_redistribute_active_standby_load,
     )
 
 
@@ -141,6 +143,7 @@ def _vip(
         claimant=_claimant(record, states, fleet),
         awaiting_since=record.awaiting_since,
         requested=record.requested,
+        tag=intent.tag,
         armed=all(fleet.acknowledged(e, record.id) >= record.list_version for e in record.succession),
     )
 

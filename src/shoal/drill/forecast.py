@@ -106,6 +106,8 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     unsettled: tuple[str, ...]
     vips: tuple[Vip, ...]
     outcome: Outcome
+    moves_by: str = "migrate"
+    """The operation that moves a VIP by plan: in a legacy pair it is ``switchover``."""
 
     @property
     def engine(self) -> Engine:

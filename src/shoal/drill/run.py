@@ -164,12 +164,11 @@ class Drill:
 
     async def _switch(self, vip: Vip) -> None:
         target = next(engine for engine in self._forecast.serviceengines if engine.name == vip.target)
-        body = {
-            "vip_id": vip.vip.rpartition("/")[2],
-            "from_se_ref": f"/api/serviceengine/{self._forecast.uuid}",
-            "to_se_ref": f"/api/serviceengine/{target.uuid}",
-        }
-        await self._api.post(f"virtualservice/{vip.virtualservices[0].uuid}/migrate", body)
+        body = {"vip_id": vip.vip.rpartition("/")[2]}
+        if self._forecast.moves_by == "migrate":
+            body["from_se_ref"] = f"/api/serviceengine/{self._forecast.uuid}"
+            body["to_se_ref"] = f"/api/serviceengine/{target.uuid}"
+        await self._api.post(f"virtualservice/{vip.virtualservices[0].uuid}/{self._forecast.moves_by}", body)
 
     async def _takeovers(self) -> None:
         """Wait until each VIP has changed hands that should, or too long."""

@@ -47,6 +47,8 @@ class ServiceEngineGroup(msgspec.Struct, frozen=True, kw_only=True):
     auto_rebalance_capacity_per_se: tuple[int, ...] = ()
     max_cpu_usage: int = 80
     min_cpu_usage: int = 30
+    distribute_load_active_standby: bool = False
+    auto_redistribute_active_standby_load: bool = False
 
 
 class ServiceEngine(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +101,7 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     network_profile_ref: str = ""
     ssl_key_and_certificate_refs: tuple[str, ...] = ()
     flow_dist: str = "LOAD_AWARE"
+    active_standby_se_tag: str = "ACTIVE_STANDBY_SE_1"
 
 
 class PoolServer(msgspec.Struct, frozen=True, kw_only=True):

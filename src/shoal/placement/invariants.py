@@ -23,7 +23,7 @@ def violations(snapshot: Snapshot, plan: Plan | None = None) -> list[str]:
         return [*_consistency(snapshot), *_over(snapshot, None)]
     after = applied(snapshot, plan)
     found = [*_consistency(after), *_over(after, snapshot), *_moves(snapshot, after), *_buffer(after, plan)]
-    return found + [*_pair(snapshot, after)] if after.group.ha_mode == LEGACY else found
+    return [*found, *_pair(snapshot, after)] if after.group.ha_mode == LEGACY else found
 
 
 def _consistency(snapshot: Snapshot) -> Iterator[str]:

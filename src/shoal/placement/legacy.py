@@ -15,6 +15,7 @@ from .board import ENABLED, Board, Work
 from .model import Buffer, EngineState, Group, PlacementState, Request, RequestKind, Snapshot
 
 ENGINES = 2
+SIDES = ("ACTIVE_STANDBY_SE_1", "ACTIVE_STANDBY_SE_2")
 SWITCHOVER_MAX_S = 300.0
 """The schema's default of ``vs_switchover_timeout``: a standby that is not ready by then won't be."""
 NAMES_MAX = 3
@@ -82,7 +83,7 @@ class Pair:
         if not self.engines:
             return ""
         if self.board.group.distribute_load:
-            return self.engines[-1] if work.vip.tag.endswith("2") else self.engines[0]
+            return self.engines[-1] if work.vip.tag == SIDES[1] else self.engines[0]
         return self.busiest(work) or self.engines[0]
 
     def place_for(self, work: Work) -> str:

@@ -12,8 +12,14 @@ PACKED = "PLACEMENT_ALGO_PACKED"
 DISTRIBUTED = "PLACEMENT_ALGO_DISTRIBUTED"
 
 PRESETS: dict[str, dict[str, Any]] = {
-    SHARED: {"min_scaleout_per_vs": 1, "algo": PACKED, "buffer_se": 1},
-    SHARED_PAIR: {"min_scaleout_per_vs": 2, "algo": DISTRIBUTED, "buffer_se": 0},
+    SHARED: {"min_scaleout_per_vs": 1, "max_scaleout_per_vs": 4, "algo": PACKED, "buffer_se": 1, "max_se": 10},
+    SHARED_PAIR: {
+        "min_scaleout_per_vs": 2,
+        "max_scaleout_per_vs": 4,
+        "algo": DISTRIBUTED,
+        "buffer_se": 0,
+        "max_se": 10,
+    },
     LEGACY: {
         "min_scaleout_per_vs": 2,
         "max_scaleout_per_vs": 2,
@@ -51,6 +57,22 @@ def contradictions(group: Mapping[str, Any]) -> list[str]:
             "min_scaleout_per_vs above 1 under HA_MODE_SHARED places like active/active; "
             "buffer_se still counts and does not include restoring the scale."
         )
+    if mode == LEGACY:
+        fixed = {"max_scaleout_per_vs": 2, "min_scaleout_per_vs": 2, "buffer_se": 0}
+        others = [f"{field} {group[field]}" for field, value in fixed.items() if group.get(field, value) != value]
+        if group.get("max_se", 2) > 2:
+            others.append(f"max_se {group['max_se']}")
+        if others:
+            found.append(
+                f"{', '.join(others)} {'is' if len(others) == 1 else 'are'} not used under {LEGACY}: "
+                "there each virtual service has one active engine and one standby, of two."
+            )
+        if group.get("max_se", 2) == 1:
+            found.append(f"max_se 1 under {LEGACY} leaves no engine for the standby: set it to 2.")
+    elif group.get("distribute_load_active_standby") or group.get("auto_redistribute_active_standby_load"):
+        found.append(
+            f"distribute_load_active_standby and auto_redistribute_active_standby_load act under {LEGACY} only."
+        )
     return found + _too_few(group, mode)
 
 
@@ -59,7 +81,7 @@ def _too_few(group: Mapping[str, Any], mode: str) -> list[str]:
     most, scale, buffer = group.get("max_se", 10), group.get("min_scaleout_per_vs", 1), group.get("buffer_se", 0)
     if most == 0:
         return ["max_se 0 lets no engine be made: nothing is served. Set it to 1 or more."]
-    if most < scale:
+    if most < scale and mode != LEGACY:
         return [f"max_se {most} is below min_scaleout_per_vs {scale}: no virtual service gets all its engines."]
     if mode == SHARED and buffer >= most:
         return [f"buffer_se {buffer} can't be kept with max_se {most}: set max_se to {buffer + 1} or more."]

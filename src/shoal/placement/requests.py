@@ -280,9 +280,7 @@ def _migrate_on(board: Board, work: Work, request: Request) -> None:
     gone = work.lost_primary if not request.from_engine else source is None or source not in work.active
     if gone or source is None or source.engine == joined.engine:
         if joined.state is PlacementState.READY:
-            done(
-                board, work, request, f"{name} is on {board.name(joined.engine)}; the engine it was to leave is gone."
-            )
+            done(board, work, request, f"{name} is on {board.name(joined.engine)}; the engine it was to leave is gone.")
         else:
             fail(board, work, request, "the engine it was to leave went down first")
         return

@@ -15,14 +15,24 @@ from shoal.errors import NotFound, ShoalError
 from shoal.objects import Field, MessageType, ObjectType
 
 from . import pipes
-from .session import EDIT_HELP, HELP, OPERATION_FLAGS, OPERATION_WORDS, OPERATIONS, REBALANCE_WORDS, VIEWS, Session
+from .session import (
+    EDIT_HELP,
+    HELP,
+    OPERATED,
+    OPERATION_FLAGS,
+    OPERATION_WORDS,
+    OPERATIONS,
+    PLAIN_OPERATIONS,
+    REBALANCE_WORDS,
+    VIEWS,
+    Session,
+)
 from .words import cut
 
 NAMES_KEPT_S = 5.0
 NAMES_WITHIN_S = 2.0
 """A slow controller costs a completion, never the line that is being typed."""
 HELP_COLUMN_MAX = 40
-ON_ENGINES = ("reboot", "forcedelete")
 
 
 class Choice(NamedTuple):
@@ -85,7 +95,7 @@ class Choices:
                 return [Choice(word) for word in REBALANCE_WORDS if word not in given]
             case [command]:
                 return self._types(command)
-            case [command, word, *rest] if command in ("show", "delete", "configure", *OPERATIONS, *ON_ENGINES):
+            case [command, word, *rest] if command in ("show", "delete", "configure", *OPERATIONS, *PLAIN_OPERATIONS):
                 kind = self._kind(word)
                 return [] if kind is None else self._of_object(command, kind, rest)
         return []
@@ -107,14 +117,15 @@ class Choices:
 
     def _options(self, words: list[str]) -> Iterable[Choice]:
         if words and words[-1] in OPERATION_WORDS:
-            return self._known("serviceengine") if words[-1].endswith("_se_ref") else [Choice("WORD", free=True)]
+            engine = words[-1].endswith("_se_ref") or words[-1] == "se_uuid"
+            return self._known("serviceengine") if engine else [Choice("WORD", free=True)]
         return [Choice(word) for word in (*OPERATION_WORDS, *OPERATION_FLAGS) if word not in words]
 
     def _types(self, command: str) -> Iterable[Choice]:
         if command in OPERATIONS:
-            return [Choice("virtualservice")]
-        if command in ON_ENGINES:
-            return [Choice("serviceengine")]
+            return [Choice(type) for type in OPERATED.get(command, ("virtualservice",))]
+        if command in PLAIN_OPERATIONS:
+            return [Choice(PLAIN_OPERATIONS[command])]
         if command not in ("show", "configure", "delete"):
             return []
         kinds = [k for k in self._session.registry.types.values() if command == "show" or not k.read_only]

@@ -24,10 +24,18 @@ VIEWS = {
     "placement": "placement",
     "server": "runtime/server",
 }
-OPERATIONS = ("scaleout", "scalein", "migrate", "retryplacement")
-ASKED = ("scalein", "migrate", "forcedelete")
+OPERATIONS = ("scaleout", "scalein", "migrate", "switchover", "retryplacement")
+OPERATED = {"switchover": ("virtualservice", "serviceengine")}
+"""Operation -> the types it is for; the others are for virtual services."""
+PLAIN_OPERATIONS = {
+    "redistribute": "serviceenginegroup",
+    "reboot": "serviceengine",
+    "forcedelete": "serviceengine",
+}
+"""Operations without options -> the type they are for."""
+ASKED = ("scalein", "migrate", "switchover", "redistribute", "forcedelete")
 """Operations that take traffic off an engine."""
-OPERATION_WORDS = ("vip_id", "to_se_ref", "from_se_ref", "to_host_ref", "new_vcpus")
+OPERATION_WORDS = ("vip_id", "to_se_ref", "from_se_ref", "se_uuid", "to_host_ref", "new_vcpus")
 OPERATION_FLAGS = ("to_new_se", "scalein_primary")
 REBALANCE_WORDS = ("interval", "se_group_ref")
 HELP = {
@@ -37,6 +45,8 @@ HELP = {
     "scaleout": "scaleout virtualservice <name> [to_se_ref <se>] [to_new_se]",
     "scalein": "scalein virtualservice <name> [from_se_ref <se>] [scalein_primary]",
     "migrate": "migrate virtualservice <name> [from_se_ref <se>] [to_se_ref <se>] [to_new_se]",
+    "switchover": "switchover virtualservice <name>, switchover serviceengine <name>: of a legacy pair",
+    "redistribute": "redistribute serviceenginegroup <name>: a legacy pair, each service back to its side",
     "retryplacement": "retryplacement virtualservice <name>",
     "rebalance": "rebalance se_group_ref <group> [interval <minutes>]: how often it is inspected, and the last look",
     "reboot": "reboot serviceengine <name>",
@@ -88,8 +98,7 @@ class Session:
             "history": lambda _: "\n".join(self.past),
             "help": lambda _: self.help(),
             "rebalance": self._rebalance,
-            "reboot": lambda words: self._on_engine("reboot", words),
-            "forcedelete": lambda words: self._on_engine("forcedelete", words),
+            **{name: self._plain_operation(name) for name in PLAIN_OPERATIONS},
             **{name: self._operation(name) for name in OPERATIONS},
         }
 
@@ -205,7 +214,7 @@ class Session:
     def _operation(self, operation: str) -> Callable[[list[str]], str]:
         def run(words: list[str]) -> str:
             kind, name = self._two(words, operation)
-            body: Document = {"vip_id": "0"}
+            body: Document = {"vip_id": "0"} if kind.endpoint == "virtualservice" else {}
             rest = list(words[2:])
             while rest:
                 word = rest.pop(0)
@@ -235,10 +244,13 @@ class Session:
         found = self.client.call("POST", f"{kind.endpoint}/{uuid}/rebalance", body)
         return "\n".join([found["status"], *_last_look(found["auto_rebalance"])])
 
-    def _on_engine(self, operation: str, words: list[str]) -> str:
-        kind, name = self._two(words, operation)
-        uuid = self._object(kind, name)["uuid"]
-        return self._operate(kind, uuid, operation, {})
+    def _plain_operation(self, operation: str) -> Callable[[list[str]], str]:
+        def run(words: list[str]) -> str:
+            kind, name = self._two(words, operation)
+            uuid = self._object(kind, name)["uuid"]
+            return self._operate(kind, uuid, operation, {})
+
+        return run
 
     def _operate(self, kind: ObjectType, uuid: str, operation: str, body: Document) -> str:
         path = f"{kind.endpoint}/{uuid}/{operation}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from shoal.errors import NotAllowed
+from shoal.errors import NotAllowed, Refused
+from shoal.objects.views import uuid_of
+from shoal.placement import presets
 
 from .change import Around, Change
 
 EDITABLE = frozenset({"enable_state", "name", "availability_zone"})
+ENABLED = "SE_STATE_ENABLED"
 HINTS = {"se_group_ref": "Disable it: what it serves moves, and the other group makes engines of its own."}
 
 
@@ -27,3 +30,18 @@ def check(change: Change, around: Around) -> None:
     for field in sorted((before.keys() | after.keys()) - EDITABLE):
         if field[0] != "_" and field not in ("uuid", "url") and before.get(field) != after.get(field):
             change.wrong(field, "can't be changed on a service engine", hint=HINTS.get(field, "enable_state can."))
+    if after["enable_state"] not in (before["enable_state"], ENABLED):
+        _not_of_a_pair(change, around)
+
+
+def _not_of_a_pair(change: Change, around: Around) -> None:
+    """With one of two disabled nothing would have a standby: there is another way (reference: elastic-ha 1.3)."""
+    group = around.view.get("serviceenginegroup", uuid_of(change.document.get("se_group_ref", ""))) or {}
+    if group.get("ha_mode") == presets.LEGACY:
+        name = change.document["name"]
+        raise Refused(
+            f"{name} is one of the two service engines of {group['name']}, a legacy active/standby group, and can't be "
+            "disabled.",
+            hint=f"Use switchover serviceengine {name}, wait until it is active for nothing, then delete it: the group "
+            "makes a new standby.",
+        )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from shoal.controller import balance, timing
 from shoal.errors import Refused
 from shoal.objects import views
+from shoal.objects.views import uuid_of
 from shoal.placement import presets
 
-from .change import Around, Change
+from .change import Around, Change, Document
 
 
 def fill(change: Change, around: Around) -> None:
@@ -32,11 +33,9 @@ def fill(change: Change, around: Around) -> None:
 
 def check(change: Change, around: Around) -> None:
     group = change.document
-    if group["ha_mode"] == presets.LEGACY:
-        raise Refused(
-            "ha_mode HA_MODE_LEGACY_ACTIVE_STANDBY is not available yet.",
-            hint="Use HA_MODE_SHARED (N+M) or HA_MODE_SHARED_PAIR (active/active).",
-        )
+    group["active_standby"] = group["ha_mode"] == presets.LEGACY
+    if group["active_standby"] and change.before is not None and change.before["ha_mode"] != presets.LEGACY:
+        _fits_a_pair(change, around)
     low, high = group["min_scaleout_per_vs"], group["max_scaleout_per_vs"]
     if low > high:
         change.wrong("min_scaleout_per_vs", f"must not be above max_scaleout_per_vs {high}", low)
@@ -50,3 +49,29 @@ def check(change: Change, around: Around) -> None:
         change.wrong(field, why, group[field])
     change.warnings += presets.contradictions(group)
     change.warnings += balance.warnings(views.view({**group, "uuid": change.uuid}, views.ServiceEngineGroup))
+
+
+def _fits_a_pair(change: Change, around: Around) -> None:
+    """A live group becomes a pair only if either of two engines can carry all of it."""
+    group = change.document
+    slots = _slots(change.uuid, around)
+    most = 2 if group["per_app"] else group["max_vs_per_se"]
+    if slots > most:
+        engines = sum(uuid_of(e.get("se_group_ref", "")) == change.uuid for e in around.view.all("serviceengine"))
+        limit = f"{'per_app makes' if group['per_app'] else 'max_vs_per_se is'} {most}"
+        raise Refused(
+            f"{group['name']} can't become {presets.LEGACY}: its virtual services take {slots} placements, on {engines} "
+            f"service engines now, and each engine of a pair must be able to carry all of them; {limit}.",
+            hint=f"Raise max_vs_per_se to {slots}, or move virtual services that take {slots - most} to other groups.",
+        )
+
+
+def _slots(group: str, around: Around) -> int:
+    """One for each enabled virtual service on each of its VIPs."""
+    mine: list[Document] = [
+        service
+        for service in around.view.all("virtualservice")
+        if uuid_of(service.get("se_group_ref", "")) == group and service.get("enabled", True)
+    ]
+    vsvips = (around.view.get("vsvip", uuid_of(service.get("vsvip_ref", ""))) for service in mine)
+    return sum(sum(vip.get("enabled", True) for vip in vsvip["vip"]) for vsvip in vsvips if vsvip)

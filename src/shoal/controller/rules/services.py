@@ -8,6 +8,7 @@ from typing import Any
 
 from shoal.controller import protocols
 from shoal.objects.views import uuid_of
+from shoal.placement import presets
 
 from . import profiles
 from .change import Around, Change
@@ -73,6 +74,7 @@ def check(change: Change, around: Around) -> None:
     _transport(change, around)
     _certificates(change, around)
     _same_group(change, around)
+    _same_side(change, around)
 
 
 def _transport(change: Change, around: Around) -> None:
@@ -128,3 +130,28 @@ def _same_group(change: Change, around: Around) -> None:
         if uuid_of(other["se_group_ref"]) != uuid_of(service["se_group_ref"]):
             hint = "Use the same se_group_ref for all virtual services of a VsVip."
             change.wrong("se_group_ref", f"virtual service {name} shares this VIP and is in another group", hint=hint)
+
+
+def _same_side(change: Change, around: Around) -> None:
+    """In a legacy group that distributes load, the oldest virtual service of a VIP decides which engine it is on."""
+    service, field = change.document, "active_standby_se_tag"
+    group = around.view.get("serviceenginegroup", uuid_of(service.get("se_group_ref", ""))) or {}
+    given = field in change.raw if change.before is None else change.before[field] != service[field]
+    if group.get("ha_mode") != presets.LEGACY or not group.get("distribute_load_active_standby"):
+        return
+    vsvip = uuid_of(service["vsvip_ref"])
+    sharing = {uuid for type, uuid, _ in around.view.referrers(vsvip) if type == "virtualservice"} - {change.uuid}
+    if not sharing:
+        return
+    order = [d for d in around.view.all("virtualservice") if d["uuid"] in sharing or d["uuid"] == change.uuid]
+    oldest = order[0]
+    if oldest["uuid"] == change.uuid:
+        if given:
+            names = ", ".join(d["name"] for d in order[1:])
+            change.warnings.append(f"{field} counts for {names}, too: they share this VIP.")
+    elif not given:
+        service[field] = oldest[field]
+    elif oldest[field] != service[field]:
+        hint = f"Change it there, and it counts for {service['name']}, too."
+        why = f"virtual service {oldest['name']} is the oldest of this VIP and says {oldest[field]}"
+        change.wrong(field, why, service[field], hint)

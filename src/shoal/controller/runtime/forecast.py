@@ -12,6 +12,7 @@ from shoal.objects import views
 from shoal.objects.views import view
 from shoal.placement import whatif
 from shoal.placement.model import Snapshot
+from shoal.placement.presets import LEGACY
 from shoal.wire.desired import Listener, Service
 
 from .sources import Document, Sources
@@ -35,6 +36,7 @@ class Forecasts:
             "serviceengine": record.name,
             "uuid": uuid,
             "group": group.name,
+            "moves_by": "switchover" if group.ha_mode == LEGACY else "migrate",
             "failure_detection": timing.shown(group),
             "serviceengines": [self._engine(engine.id) for engine in self._of.ledger.engines_of(record.group)],
             "requests": len(self._of.ledger.requests.get(record.group, {})),

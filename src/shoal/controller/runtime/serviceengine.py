@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from shoal.controller.records import EngineRecord
-from shoal.placement.model import EngineState
+from shoal.placement.model import EngineState, Role
 
 from .sources import Document, Sources, oper_status
 
@@ -31,6 +31,7 @@ class ServiceEngines:
             "migrate_state": f"SE_MIGRATE_STATE_{record.migrate_state or 'IDLE'}",
             "hb_status": self._heartbeats(uuid),
             "sufficient_memory": True,
+            "active_tags": self._active_tags(record),
             "vips_owned": owned,
             "cpu_percent": live.status.cpu_percent if live.status else 0.0,
             "memory_mb": live.status.memory_mb if live.status else 0.0,
@@ -38,6 +39,15 @@ class ServiceEngines:
             "problems": live.problems,
             "notes": live.notes,
         }
+
+    def _active_tags(self, record: EngineRecord) -> list[str]:
+        """In a legacy pair: the sides of which it is active for something."""
+        if not self._of.is_pair(record.group):
+            return []
+        vips = self._of.ledger.vips.get(record.group, {}).values()
+        active = [v for v in vips if any(p.engine == record.id and p.role is Role.PRIMARY for p in v.placements)]
+        intents = (self._of.compiler.intent(record.group, vip.id) for vip in active)
+        return sorted({intent.tag for intent in intents if intent is not None})
 
     def _engine_state(self, record: EngineRecord, state: EngineState, wish: str) -> tuple[str, str]:
         if state is EngineState.CREATING:

@@ -18,6 +18,8 @@ from shoal.controller.view import View
 from shoal.errors import NotFound
 from shoal.objects import views
 from shoal.objects.views import uuid_of, view
+from shoal.placement.model import PlacementState
+from shoal.placement.presets import LEGACY
 
 Document = dict[str, Any]
 OPER_CODES = {
@@ -89,6 +91,18 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
         known = self.ledger.vips.get(uuid_of(service.se_group_ref), {})
         ids: Iterable[str] = (vip_id(vsvip, vip["vip_id"]) for vip in (document or {}).get("vip", ()))
         return [known[id] for id in ids if id in known]
+
+    def is_pair(self, group: str) -> bool:
+        """A legacy active/standby group."""
+        return (self.view.get("serviceenginegroup", group) or {}).get("ha_mode") == LEGACY
+
+    def standbys(self, record: VipRecord) -> list[str]:
+        """The engines that are its standby: of a legacy pair the successor, ready as soon as it runs the list."""
+        active = {p.engine for p in record.placements if p.state is not PlacementState.DRAINING}
+        return [e for e in record.succession if e not in active] if self.is_pair(record.group) else []
+
+    def stands_by(self, record: VipRecord, engine: str) -> bool:
+        return self.fleet.acknowledged(engine, record.id) >= record.list_version
 
     def names(self, record: VipRecord) -> list[str]:
         intent = self.compiler.intent(record.group, record.id)

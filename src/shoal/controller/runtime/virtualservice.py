@@ -13,12 +13,23 @@ from shoal.controller.desired import engines_of
 from shoal.controller.records import Noted, VipRecord
 from shoal.objects import views
 from shoal.objects.views import uuid_of
-from shoal.placement.model import Placement, PlacementState, Role
+from shoal.placement.model import PlacementState, Role
 
 from . import reasons
 from .pool import Pools
 from .present import Present
 from .sources import Document, Sources, oper_status
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """What one engine is to a VIP. ``ready``: it serves, or stands by."""
+
+    engine: str
+    primary: bool = False
+    standby: bool = False
+    ready: bool = False
+    joining: bool = False
+    draining: bool = False
 
 
 class VirtualServices:
@@ -133,29 +144,54 @@ class VirtualServices:
 
     def _vip_summary(self, service: views.VirtualService, record: VipRecord) -> Document:
         state, reason = self._vip_state(service, record)
-        ready = [p for p in record.placements if p.state is PlacementState.READY]
+        requested, assigned = self._requested(record), self._count(record)
         return {
             "vip_id": record.id.rsplit("/", 1)[-1],
-            "num_se_requested": record.requested,
-            "num_se_assigned": len(ready),
-            "percent_ses_up": min(100, 100 * len(ready) // record.requested) if record.requested else 0,
+            "num_se_requested": requested,
+            "num_se_assigned": assigned,
+            "percent_ses_up": min(100, 100 * assigned // requested) if requested else 0,
             "oper_status": oper_status(state, record.changed_at, reason),
-            "service_engine": [self._assigned(p) for p in record.placements],
+            "service_engine": [self._assigned(part) for part in self._parts(record)],
         }
 
-    def _assigned(self, placement: Placement) -> Document:
-        record = self._of.ledger.engines.get(placement.engine)
+    def _requested(self, record: VipRecord) -> int:
+        """In a legacy pair the active and the standby."""
+        return record.requested + self._of.is_pair(record.group)
+
+    def _count(self, record: VipRecord) -> int:
+        return sum(part.ready for part in self._parts(record))
+
+    def _parts(self, record: VipRecord) -> list[Part]:
+        """Every engine that has a part in it; an engine that still drains may be the standby already."""
+        standbys = {engine: self._of.stands_by(record, engine) for engine in self._of.standbys(record)}
+        placed = [
+            Part(
+                engine=p.engine,
+                primary=p.role is Role.PRIMARY,
+                standby=p.engine in standbys,
+                ready=p.state is PlacementState.READY or standbys.get(p.engine, False),
+                joining=p.state in (PlacementState.WAITING, PlacementState.ASSIGNED),
+                draining=p.state is PlacementState.DRAINING,
+            )
+            for p in record.placements
+        ]
+        known = {part.engine for part in placed}
+        others = (pair for pair in standbys.items() if pair[0] not in known)
+        return placed + [Part(engine=e, standby=True, ready=ready, joining=not ready) for e, ready in others]
+
+    def _assigned(self, part: Part) -> Document:
+        record = self._of.ledger.engines.get(part.engine)
         return {
-            "uuid": placement.engine,
-            "name": record.name if record else placement.engine,
-            "url": self._of.engine_ref(placement.engine),
-            "ref": self._of.engine_ref(placement.engine),
-            "primary": placement.role is Role.PRIMARY,
-            "standby": False,
-            "connected": self._of.fleet.live(placement.engine).session is not None,
-            "active_on_se": placement.state is PlacementState.READY,
-            "scaleout_in_progress": placement.state in (PlacementState.WAITING, PlacementState.ASSIGNED),
-            "scalein_in_progress": placement.state is PlacementState.DRAINING,
+            "uuid": part.engine,
+            "name": record.name if record else part.engine,
+            "url": self._of.engine_ref(part.engine),
+            "ref": self._of.engine_ref(part.engine),
+            "primary": part.primary,
+            "standby": part.standby,
+            "connected": self._of.fleet.live(part.engine).session is not None,
+            "active_on_se": part.ready,
+            "scaleout_in_progress": part.joining,
+            "scalein_in_progress": part.draining,
             "mgmt_ip": {"addr": record.address if record else "", "type": "V4"},
             "snat_ip": {"addr": record.address if record else "", "type": "V4"},
         }
@@ -168,33 +204,37 @@ class VirtualServices:
         return {
             "vip_id": record.id.rsplit("/", 1)[-1],
             "num_additional_se": record.user_factor,
-            "requested_resource": {"num_se": record.requested, "num_standby_se": 0},
+            "requested_resource": {
+                "num_se": record.requested,
+                "num_standby_se": int(self._of.is_pair(record.group)),
+            },
             "scale_status": self._scale_status(record),
             "migrate_in_progress": "migrate" in kinds,
             "scaleout_in_progress": "scaleout" in kinds,
             "scalein_in_progress": "scalein" in kinds,
+            "switchover_in_progress": "switchover" in kinds,
             "progress_percent": 100 if self._present.state(record).endswith("SUCCESS") else 50,
             "fsm_state_name": "Active" if self._vip_state(service, record)[0] == "OPER_UP" else "AwaitingSeAssignment",
             "se_list": [
                 {
-                    "se_ref": self._of.engine_ref(p.engine),
-                    "is_primary": p.role is Role.PRIMARY,
-                    "is_standby": False,
+                    "se_ref": self._of.engine_ref(part.engine),
+                    "is_primary": part.primary,
+                    "is_standby": part.standby,
                     "sec_idx": index,
-                    "delete_in_progress": p.state is PlacementState.DRAINING,
-                    "scaleout_in_progress": p.state in (PlacementState.WAITING, PlacementState.ASSIGNED),
-                    "active_on_se": p.state is PlacementState.READY,
-                    "vip_intf_mac": self._of.engine(p.engine).mac if p.engine in self._of.ledger.engines else "",
+                    "delete_in_progress": part.draining,
+                    "scaleout_in_progress": part.joining,
+                    "active_on_se": part.ready,
+                    "vip_intf_mac": self._of.engine(part.engine).mac if part.engine in self._of.ledger.engines else "",
                 }
-                for index, p in enumerate(record.placements)
+                for index, part in enumerate(self._parts(record))
             ],
         }
 
     def _scale_status(self, record: VipRecord) -> Document:
         return {
             "state": self._present.state(record),
-            "num_se_requested": record.requested,
-            "num_se_assigned": sum(p.state is PlacementState.READY for p in record.placements),
+            "num_se_requested": self._requested(record),
+            "num_se_assigned": self._count(record),
             "reason": [reason] if (reason := self._present.reason(record)) else [],
             "start_time_str": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record.changed_at)),
         }
