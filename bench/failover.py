@@ -1,4 +1,4 @@
-"""Outage of every kind of fault, in both elastic modes, with the controller up and dead (as root)."""
+"""Outage of every kind of fault, in every HA mode, with the controller up and dead (as root)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def main() -> None:
     try:
         with (
             tempfile.TemporaryDirectory() as folder,
-            private_shoal.prepared(Path(folder), ipv6=options.ipv6, **fast) as bench,
+            private_shoal.prepared(Path(folder), modes=options.modes, ipv6=options.ipv6, **fast) as bench,
         ):
             for mode in options.modes:
                 for kind in options.kinds:

@@ -163,7 +163,7 @@ class Play:
 
     async def measure(self) -> dict[str, object]:
         bench, lab = self.stage.bench, self.stage.lab
-        await bench.prepare(lab, self.stage.api)
+        await bench.prepare(lab, self.stage.api, modes=self.options.modes)
         placed = await self.stage.api.get("pool?page_size=100")
         servers = [(s["ip"]["addr"], s["port"]) for s in placed["results"][0]["servers"]]
         pair = Pair(self.stage, servers)

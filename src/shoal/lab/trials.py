@@ -21,8 +21,10 @@ KINDS = ("kill", "freeze", "cut")
 """Of these the outage is bounded by the failover alone."""
 PARTIAL_KINDS = ("haproxy", "agent", "haproxy+agent", "deaf", "mute", "host")
 """HAProxy or agent killed, or both; the engine hears, or says, nothing any more; every engine of its host killed."""
-MODES = {"HA_MODE_SHARED": 1, "HA_MODE_SHARED_PAIR": 2}
-"""Mode -> engines of a virtual service."""
+LEGACY = "HA_MODE_LEGACY_ACTIVE_STANDBY"
+MODES = {"HA_MODE_SHARED": 1, "HA_MODE_SHARED_PAIR": 2, LEGACY: 1}
+"""Mode -> engines that serve a virtual service."""
+ELASTIC = tuple(mode for mode in MODES if mode != LEGACY)
 PROGRAMS = {"haproxy": "haproxy.cfg", "agent": "shoal.engine\0"}
 PROBE_S = 2.5
 WHOLE_WITHIN_S = 90.0
@@ -66,7 +68,7 @@ class Bench:
     def stop(self) -> None:
         system.stop(self.options.data_dir, None, purge=True)
 
-    async def prepare(self, lab: Lab, api: Api, modes: Collection[str] = tuple(MODES), **group: Any) -> None:
+    async def prepare(self, lab: Lab, api: Api, modes: Collection[str] = ELASTIC, **group: Any) -> None:
         """``group``: more fields of the groups."""
         backends = [await lab.backend(f"web{n}") for n in (1, 2, 3)]
         servers = [(backend.address6 if self._ipv6 else backend.address, backend.port) for backend in backends]
