@@ -14,7 +14,7 @@ import msgspec
 from shoal.api.accounts import Accounts
 from shoal.api.app import App, Dependencies
 from shoal.api.ports import Runtime
-from shoal.clouds.noop import NoopCloud
+from shoal.clouds.noop import HOSTS, NoopCloud
 from shoal.clouds.protocol import EngineSpec, Identity
 from shoal.controller.bootstrap import Options, bootstrap
 from shoal.controller.capture.wish import Wish
@@ -252,7 +252,7 @@ class ControlledWorld(World):
         assert document is not None
         ledger, uuid = self.controller.ledger, document["uuid"]
         typed = view(document, ServiceEngineGroup)
-        made = [ledger.new_engine(uuid, "Avi", 0.0, host=f"host-{n + 1}", why="staged") for n in range(engines)]
+        made = [ledger.new_engine(uuid, "Avi", 0.0, host=HOSTS[n % len(HOSTS)], why="staged") for n in range(engines)]
         made = [msgspec.structs.replace(engine, created=True, seen=True) for engine in made]
         await ledger.write(Changes(engines={engine.id: engine for engine in made}))
         for engine in made:
@@ -305,6 +305,7 @@ async def _controller(store: MemoryStore, view: View, intent: Intent, cloud: Noo
         clock=StillClock(),
     )
     await controller.load()
+    view.subscribe(controller.reconciler.on_document)  # what it keeps of the documents follows them also when not run
     return controller
 
 

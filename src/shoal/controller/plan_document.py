@@ -59,6 +59,8 @@ class _Group:
             for engine in found.deleted
         ]
         problems = [self._said(f"{d.why}. {d.hint}".strip()) for d in found.unplaced]
+        if not self._one.settled:
+            problems.append("More is to come: the end is not in sight after as many steps as are looked ahead.")
         return {
             "serviceenginegroup": self._name,
             "uuid": self._one.concerned.group,

@@ -32,6 +32,8 @@ from .view import View
 Document = dict[str, Any]
 PLANS_KEPT_MAX = 100
 ATTEMPTS_MAX = 5
+AT_ONCE_MAX = 1
+"""Plans in the making; the rest wait their turn, and leave the controller its processor."""
 _Result = TypeVar("_Result")
 Aside = Callable[..., Awaitable[Any]]
 """Runs a function that takes long, with its arguments, where it holds nobody up."""
@@ -71,6 +73,8 @@ class Foreseen(msgspec.Struct, frozen=True, kw_only=True):
     """When engines are up and drains are over; idle engines may go later."""
     messages: tuple[str, ...] = ()
     """Answers to the operations asked for."""
+    settled: bool = True
+    """The end was reached on paper."""
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +107,7 @@ class Plans:
         self._operations = operations
         self._clock = clock
         self._aside = aside
+        self._turn = asyncio.Semaphore(AT_ONCE_MAX)
         self._known: OrderedDict[str, Planned] = OrderedDict()
 
     async def plan(self, wish: Wish, caller: Caller) -> Planned:
@@ -153,7 +158,8 @@ class Plans:
             edited = (wish.type, wish.uuid)
             stored = self._view.get(*edited)
             state = self._state(edited, [one.before for one in concerned if one.before is not None], now)
-            foreseen = await self._aside(_all, concerned, now)
+            async with self._turn:
+                foreseen = await self._aside(_all, concerned, now)
             asked = _digest(wish)
             id = f"plan-{_digest((asked, state, [_gist(one) for one in foreseen]))}"
             return Planned(
@@ -224,16 +230,16 @@ def _foreseen(one: Concerned, now: float) -> Foreseen:
         found = effects.with_the_gone(found, one.before, one.after)
     mine = {request.id for request in one.after.requests} if one.after is not None else set()
     mine -= {request.id for request in one.before.requests} if one.before is not None else set()
-    results = [r for step in (after.steps if after else ()) for r in step.plan.results if r.request in mine]
-    refused = [r.message for r in results if not r.ok]
-    if refused:
-        raise Refused(refused[0])
+    answers = [[r for r in step.plan.results if r.request in mine] for step in (after.steps if after else ())]
+    if answers and (refused := [result.message for result in answers[0] if not result.ok]):
+        raise Refused(refused[0])  # by the first plan, as the operation itself would be
     return Foreseen(
         concerned=one,
         effects=found,
         buffer_before=before.buffers[0][1] if before is not None else None,
         buffer_after=after.buffer(after.begin.group.vs_scalein_timeout_s) if after is not None else None,
-        messages=tuple(result.message for result in results),
+        messages=tuple(result.message for results in answers for result in results),
+        settled=after is None or after.settled,
     )
 
 

@@ -250,7 +250,7 @@ class Reconciler:
 
     def _intents(self) -> dict[str, list[VipIntent]]:
         if self._vips is None:
-            self._vips = self.vips(self._view)
+            self._vips = self._made_of(self._view)
         return self._vips
 
     def present(self, group: str) -> Snapshot | None:
@@ -267,6 +267,9 @@ class Reconciler:
 
     def vips(self, view: View) -> dict[str, list[VipIntent]]:
         """All VIPs in use by these documents, by group."""
+        return self._intents() if view is self._view else self._made_of(view)
+
+    def _made_of(self, view: View) -> dict[str, list[VipIntent]]:
         services, vsvips = self._services.of(view.all("virtualservice")), self._vsvips.of(view.all("vsvip"))
         return snapshots.vips_by_group(services, vsvips)
 
