@@ -132,3 +132,13 @@ async def test_a_proposal_knows_that_the_documents_have_moved_on(world: Controll
     tried = proposal(world)
     await world.post("/api/serviceenginegroup", {"name": "another"})
     assert tried.stale and not proposal(world).stale
+
+
+async def test_what_rules_fill_in_does_not_reach_the_client_s_body(world: ControlledWorld) -> None:
+    wanted: dict[str, Any] = {"name": "v", "vip": [{"vip_id": "0", "auto_allocate_ip": True}]}
+    tried = proposal(world)
+    first = (await tried.create("vsvip", wanted, ADMIN)).doc
+    second = (await tried.create("vsvip", wanted | {"name": "w"}, ADMIN)).doc
+    assert wanted == {"name": "v", "vip": [{"vip_id": "0", "auto_allocate_ip": True}]}
+    assert first["vip"][0]["ip_address"] != second["vip"][0]["ip_address"]
+    assert (await world.intent.create("vsvip", wanted, ADMIN)).doc["vip"] == first["vip"]
