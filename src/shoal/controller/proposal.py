@@ -4,7 +4,6 @@ they would change, as snapshots to plan with. Nothing is stored. Plan-and-apply 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 import msgspec
@@ -35,7 +34,7 @@ class Concerned(msgspec.Struct, frozen=True, kw_only=True):
 
 class Proposal:
     """Any number of writes and operations that are not made. Each write raises what the real one would (Invalid,
-    Duplicate, InUse, Refused, Stale ...), and sees the ones before it. Bodies are left as they are: rules fill them in."""
+    Duplicate, InUse, Refused, Stale ...), and sees the ones before it."""
 
     def __init__(self, intent: Intent, view: View, reconciler: Reconciler) -> None:
         self._view = view
@@ -49,19 +48,19 @@ class Proposal:
     # --- what is proposed ---
 
     async def create(self, type: str, body: Body, caller: Caller, *, slug: str | None = None) -> Written:
-        written = await self._intent.create(type, deepcopy(body), caller, slug=slug)
+        written = await self._intent.create(type, body, caller, slug=slug)
         self._concern(type.lower(), written.doc["uuid"], None, written.doc)
         return written
 
     async def replace(self, type: str, uuid: str, body: Body, caller: Caller) -> Written:
         before = self.view.get(type.lower(), uuid)
-        written = await self._intent.replace(type, uuid, deepcopy(body), caller)
+        written = await self._intent.replace(type, uuid, body, caller)
         self._concern(type.lower(), uuid, before, written.doc)
         return written
 
     async def patch(self, type: str, uuid: str, body: Body, caller: Caller) -> Written:
         before = self.view.get(type.lower(), uuid)
-        written = await self._intent.patch(type, uuid, deepcopy(body), caller)
+        written = await self._intent.patch(type, uuid, body, caller)
         self._concern(type.lower(), uuid, before, written.doc)
         return written
 
