@@ -76,6 +76,9 @@ class FakeRuntime:
             raise NotFound(f"There is no {what} of a {type}.")
         return self.summary(type, uuid)
 
+    async def whatif(self, body: Mapping[str, Any], intent: Intent, caller: Caller) -> Document:
+        return {"asked": dict(body), "user": caller.user}
+
     def summary(self, type: str, uuid: str) -> Document:
         if self.fault is not None:
             raise self.fault

@@ -123,6 +123,15 @@ def drill(arguments: tuple[str, ...]) -> None:
     sys.exit(drill_main(list(arguments)))
 
 
+@cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def whatif(arguments: tuple[str, ...]) -> None:
+    """Failures and changes on paper: who takes over, what goes down, what is left (`shoal whatif --help`)."""
+    from shoal.shell.whatif import main as whatif_main
+
+    sys.exit(whatif_main(list(arguments)))
+
+
 @cli.command()
 @data_dir_option
 @click.option("--controller", envvar="SHOAL_CONTROLLER", help="Where the API is (default: as the data directory says).")

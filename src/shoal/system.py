@@ -158,6 +158,9 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         task = asyncio.create_task(controller.run(), name="controller")
         task.add_done_callback(_ended)
         stack.push_async_callback(_cancelled, task)
+        margins = asyncio.create_task(controller.margins.run(), name="margins")
+        margins.add_done_callback(_ended)
+        stack.push_async_callback(_cancelled, margins)
         progress("API")
         certificate, key = authority.api_server_files(
             options.data_dir / "api", ["localhost", "shoal"], ["127.0.0.1", names.gateway, *_listed(options.host)]

@@ -18,6 +18,7 @@ from shoal.placement.model import (
     Request,
     RequestKind,
     RequestResult,
+    Role,
     Snapshot,
     Vip,
 )
@@ -174,7 +175,9 @@ class World:
         for vip in self.vips.values():
             placements = tuple(_ready(p) for p in vip.placements)
             moved |= placements != vip.placements
-            self.vips[vip.id] = msgspec.structs.replace(vip, placements=placements)
+            owners = [p.engine for p in placements if p.role is Role.PRIMARY]
+            claimant = "" if vip.claimant in owners else vip.claimant  # adopted: from now on it owns it by plan
+            self.vips[vip.id] = msgspec.structs.replace(vip, placements=placements, claimant=claimant)
         self._note_idle()
         return moved
 

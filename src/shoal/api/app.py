@@ -67,6 +67,7 @@ class App:
         self._view = deps.view
         self._registry = deps.registry
         self._runtime = deps.runtime
+        self._intent = deps.intent
         self._trail = deps.intent.trail
         self._present = Present(deps.view, deps.registry)
         self._login = Login(deps.view, deps.registry, deps.accounts, self._present, now)
@@ -165,6 +166,8 @@ class App:
                 return json_response(VERSION)
             case ["useraccount"]:
                 return await self._login.account(context)
+            case ["whatif"]:
+                return await self._whatif(context)
             case ["analytics", "logs"]:
                 return await self._logs(context)
             case ["analytics", "incident"]:
@@ -251,6 +254,14 @@ class App:
             if not uuid:
                 raise NotFound(f"There is no VirtualService {wanted[:80]!r}.")
         return json_response(await self._runtime.incident(seconds, uuid))
+
+    async def _whatif(self, context: Context) -> Response:
+        """Nothing is changed by asking: whoever may log in may."""
+        if context.method != "POST":
+            raise method_not_allowed(context.method, "whatif", "POST")
+        data = await read_body(context.request)
+        body = decode_object(data) if data.strip() else {}
+        return json_response(await self._runtime.whatif(body, self._intent, context.caller))
 
     async def _logs(self, context: Context) -> Response:
         if not context.reads:

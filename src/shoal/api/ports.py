@@ -15,6 +15,10 @@ class Runtime(Protocol):
         """Raises NotFound, NotReady. ``what``: ``runtime``, ``runtime/detail``, ``placement``, ``forecast`` ..."""
         ...
 
+    async def whatif(self, body: Mapping[str, Any], intent: Intent, caller: Caller) -> dict[str, Any]:
+        """What failures and edits would come to. Raises Invalid, NotFound, and what the edits would be refused with."""
+        ...
+
     def summary(self, type: str, uuid: str) -> dict[str, Any]: ...
 
     def beside(self, type: str, uuid: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from .compiler import Compiler
 from .events import EventLog
 from .fleet import Fleet, Link, unplanned
 from .incident import Incidents, vsvip_of
-from .intent import Guard, Intent
+from .intent import Caller, Guard, Intent
 from .ledger import Ledger
 from .lifecycle import Documents, Lifecycle
 from .loads import Loads
@@ -34,6 +34,8 @@ from .runtime import Runtime
 from .shares import LOAD_AWARE, Shares
 from .targets import targets
 from .view import View
+from .whatif.answer import WhatIfs
+from .whatif.margins import Margins
 
 
 class Controller:
@@ -121,7 +123,9 @@ class Controller:
                 self.incidents.names,
             )
             self.reconciler.on_planned = self._observer.tell
-        self._runtime = Runtime(view, self.ledger, self.fleet, self.compiler, self.reconciler, clock)
+        self.margins = Margins(self.reconciler, clock)
+        self._runtime = Runtime(view, self.ledger, self.fleet, self.compiler, self.reconciler, self.margins, clock)
+        self._whatifs = WhatIfs(self._runtime.sources, self.metrics)
         self._operations = Operations(
             view, self.ledger, self.reconciler, self.fleet, cloud, self.events_log, clock, fresh_id
         )
@@ -160,6 +164,9 @@ class Controller:
 
     async def look(self, type: str, uuid: str, what: str) -> Any:
         return await self._runtime.look(type, uuid, what)
+
+    async def whatif(self, body: Mapping[str, Any], intent: Intent, caller: Caller) -> dict[str, Any]:
+        return await self._whatifs.answer(body, intent, caller)
 
     def summary(self, type: str, uuid: str) -> dict[str, Any]:
         return self._runtime.summary(type, uuid)

@@ -83,7 +83,7 @@ class Intent:
     ) -> None:
         self._store = store
         self._view = view
-        self._registry = registry
+        self.registry = registry
         self._secrets = secrets
         self._references = References(view, registry)
         self.rules = rules or Rules(view)
@@ -178,11 +178,11 @@ class Intent:
         records = TrialRecords(self._store, view)
         rules = self.rules.on(view)
         clock, secrets = self._clock, self._secrets
-        return Intent(records, view, self._registry, secrets, rules, clock=clock, fresh_id=serial_ids()), view
+        return Intent(records, view, self.registry, secrets, rules, clock=clock, fresh_id=serial_ids()), view
 
     async def note(self, type: str, uuid: str, operation: str, what: tuple[str, ...], caller: Caller) -> None:
         """Put an operation that changes no object into the audit trail. Raises NotFound."""
-        kind = self._registry.type(type)
+        kind = self.registry.type(type)
         keys = Keys()
         self._audit(keys, caller, kind, self._stored(kind, uuid, caller), operation, what)
         assert keys.audit is not None
@@ -192,7 +192,7 @@ class Intent:
     # --- how a write goes ---
 
     def _writable(self, type: str, method: str, caller: Caller) -> ObjectType:
-        kind = self._registry.type(type)
+        kind = self.registry.type(type)
         if kind.read_only or not kind.endpoint:
             raise NotAllowed(f"Method '{method}' not allowed: {kind.name} is read-only.")
         if kind.singleton and method == "POST" and not caller.system:
@@ -299,7 +299,7 @@ class Intent:
         if kind.endpoint == "serviceengine":
             raise NotAllowed("Service engines are removed by the controller.", hint="Use forcedelete for one at once.")
         names = [
-            f"{self._registry.type(type).name} {name}"
+            f"{self.registry.type(type).name} {name}"
             for type, _, name in self._view.referrers(uuid)
             if (kind.endpoint, type) not in UNREFERRED
         ]

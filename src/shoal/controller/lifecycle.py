@@ -158,7 +158,9 @@ class Lifecycle:
             await self._creation_failed(engine, str(error))
             return
         fields = {"created": True, "host": handle.host, "address": handle.address, "mac": handle.mac}
-        await self._ledger.write(Changes(engine_fields={engine.id: {**fields, "created_at": self._clock.now()}}))
+        now = self._clock.now()
+        fields |= {"created_at": now, "made_in_s": max(0.0, now - engine.created_at)}
+        await self._ledger.write(Changes(engine_fields={engine.id: fields}))
         await self._documents.put(self._ledger.engines[engine.id], group)
         self._failures.pop(engine.group, None)
         self._mark(engine.group)
@@ -211,8 +213,9 @@ class Lifecycle:
         if engine.seen or not engine.created:
             return
         if self._fleet.live(engine.id).session is not None:
-            await self._ledger.write(Changes(engine_fields={engine.id: {"seen": True}}))
             took_s = self._clock.now() - engine.created_at
+            made_in_s = round(max(0.0, engine.made_in_s + took_s), 3)
+            await self._ledger.write(Changes(engine_fields={engine.id: {"seen": True, "made_in_s": made_in_s}}))
             self._events.add(
                 "CREATED_SE", f"{engine.name} on {engine.host}, connected after {took_s:.2f} s", serviceengine=engine.id
             )

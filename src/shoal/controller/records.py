@@ -36,6 +36,8 @@ class EngineRecord(msgspec.Struct, frozen=True, kw_only=True):
     seen: bool = False
     """It has connected once."""
     created_at: float = 0.0
+    made_in_s: float = 0.0
+    """From the wish for it to its first contact; 0 = not known."""
     idle_since: float | None = None
     why: str = ""
     migrate_state: str = ""

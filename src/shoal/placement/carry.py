@@ -8,6 +8,9 @@ import msgspec
 
 from .model import Engine, EngineState, Placement, PlacementState, Plan, Snapshot, Vip, VipPlan
 
+MADE = "made-"
+"""What engines that a plan wants are called on paper, with their rank."""
+
 
 def applied(snapshot: Snapshot, plan: Plan) -> Snapshot:
     """The snapshot once ``plan`` is stored: placements as planned, wanted engines being created, answered requests
@@ -31,11 +34,12 @@ def applied(snapshot: Snapshot, plan: Plan) -> Snapshot:
 
 def made(snapshot: Snapshot, plan: Plan) -> dict[str, str]:
     """The ids that `applied` gives the engines a plan wants, by the plan's placeholders."""
-    return {wanted.id: f"made-{_rank(snapshot) + n}" for n, wanted in enumerate(plan.new_engines, start=1)}
+    return {wanted.id: f"{MADE}{_rank(snapshot) + n}" for n, wanted in enumerate(plan.new_engines, start=1)}
 
 
 def progressed(snapshot: Snapshot, now: float) -> Snapshot:
-    """The snapshot once engines that were being created are up and have acknowledged all they were told."""
+    """The snapshot once engines that were being created are up, and all have acknowledged what they were told: who is
+    planned to own a VIP owns it."""
     return msgspec.structs.replace(
         snapshot,
         engines=tuple(
@@ -43,7 +47,7 @@ def progressed(snapshot: Snapshot, now: float) -> Snapshot:
             for e in snapshot.engines
         ),
         vips=tuple(
-            msgspec.structs.replace(vip, placements=tuple(_acknowledged(p, now) for p in vip.placements))
+            msgspec.structs.replace(vip, placements=tuple(_acknowledged(p, now) for p in vip.placements), claimant="")
             for vip in snapshot.vips
         ),
     )

@@ -11,6 +11,7 @@ from .presets import LEGACY, SHARED
 ACTIVE = (PlacementState.WAITING, PlacementState.ASSIGNED, PlacementState.READY)
 ENABLED = "SE_STATE_ENABLED"
 FORCE = "SE_STATE_DISABLED_FORCE"
+LEAVING_STATES = ("SE_STATE_DISABLED", FORCE)
 
 
 def violations(snapshot: Snapshot, plan: Plan | None = None) -> list[str]:
@@ -91,7 +92,8 @@ def _placed_well(after: Snapshot, was: Vip, vip: Vip, engines: dict[str, Engine]
 
 def _host(after: Snapshot, vip: Vip, placement: Placement, engines: dict[str, Engine]) -> Iterator[str]:
     def hosts(active: list[Placement]) -> set[str]:
-        return {engines[p.engine].host for p in active if p.engine in engines and p.engine != placement.engine}
+        others = [engines[p.engine] for p in active if p.engine in engines and p.engine != placement.engine]
+        return {engine.host for engine in others if engine.enable_state not in LEAVING_STATES}
 
     own = engines[placement.engine].host
     taken = hosts([p for p in vip.placements if p.state in ACTIVE])

@@ -62,18 +62,24 @@ def _drained(board: Board, placement: Placement) -> bool:
 
 
 def elect(board: Board) -> None:
-    """Give every VIP its primary: adopt a takeover that happened, else the first successor alive, else any member."""
-    for work in board.works.values():
-        vip = work.vip
-        if not vip.enabled or work.takeover:
-            continue
-        primary = work.primary
-        known = {p.engine for p in work.placements} | set(vip.succession)
-        if vip.claimant and vip.claimant in known and board.is_up(vip.claimant):
-            if primary is None or primary.engine != vip.claimant:
-                _adopt(board, work, vip.claimant)
-        elif primary is None and vip.generation > 0:
+    """Give every VIP its primary: adopt a takeover that happened, else the first successor alive, else any member.
+
+    What has happened comes first: the room it took is not to be had for what is still to be decided."""
+    works = [work for work in board.works.values() if work.vip.enabled and not work.takeover]
+    for work in works:
+        _adopt_claim(board, work)
+    for work in works:
+        if work.primary is None and work.vip.generation > 0:
             _succeed(board, work)
+
+
+def _adopt_claim(board: Board, work: Work) -> None:
+    vip, primary = work.vip, work.primary
+    known = {p.engine for p in work.placements} | set(vip.succession)
+    if not (vip.claimant and vip.claimant in known and board.is_up(vip.claimant)):
+        return
+    if primary is None or primary.engine != vip.claimant:
+        _adopt(board, work, vip.claimant)
 
 
 def _adopt(board: Board, work: Work, engine: str) -> None:

@@ -1,125 +1,321 @@
-"""What if these engines fail, and who takes over? Answered by the planner itself, on paper, until nothing is left to do."""
+"""What if: failures and edits, on paper. Answered by the planner itself, until nothing is left to do.
+
+::
+
+    whatif     any mixture: the edits are carried out and have settled, then the failures come
+    fail       failures alone, in the group as it stands at this moment
+    takeovers  who takes over by the armed lists
+    struck     the group right after failures
+    served_by  who serves each VIP
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import msgspec
 
+from .board import ENABLED, SERVING
 from .carry import applied, progressed
-from .model import Buffer, EngineState, PlacementState, Snapshot, Vip
+from .model import Buffer, EngineState, PlacementState, Plan, Role, Snapshot, Vip
+from .outcome import Changes, Fate, How, Outcome
 from .planner import plan
+from .presets import SHARED
 
 ROUNDS_MAX = 50
+DISABLED = "SE_STATE_DISABLED"
+ADDED = "added-"
+"""What the VIPs that are added are called, with a number."""
+NOBODY: tuple[str, ...] = ()
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a failure comes to. VIPs by id, in the snapshot's order."""
+class Takeover(msgspec.Struct, frozen=True):
+    """``turns``: see `Fate.turns`."""
 
-    engines: tuple[str, ...]
-    interrupted: tuple[str, ...]
-    """VIPs that lose their owner: a short interruption each."""
-    waiting: tuple[str, ...]
-    """VIPs that no engine left can take: down until a new engine is there."""
-    down: tuple[str, ...]
-    """VIPs that stay down."""
-    reduced: tuple[str, ...]
-    """VIPs that stay up with fewer engines than requested."""
-    exposed: tuple[str, ...]
-    """VIPs that stay up with no successor: down when their engine fails next."""
-    moves: int
-    """Placements made anew."""
-    engines_made: int
-    buffer: Buffer
-    """Capacity when all is done."""
+    engine: str
+    turns: int
 
-    @property
-    def stays_up(self) -> bool:
-        return not (self.waiting or self.down)
 
-    @property
-    def keeps_capacity(self) -> bool:
-        return not (self.down or self.reduced) and self.buffer.kept
+def whatif(snapshot: Snapshot, changes: Changes, now: float) -> Outcome:
+    """The edits, carried out until all has settled; then the failures, with every engine that is wanted being made.
 
-    @property
-    def sentence(self) -> str:
-        return (
-            f"{len(self.interrupted)} VIPs lose their owner, {len(self.waiting)} wait for a new engine, "
-            f"{len(self.down)} stay down, {len(self.reduced)} stay reduced; {self.moves} placements move, "
-            f"{self.engines_made} engines are made, {self.buffer.free} slots are free in the end "
-            f"({self.buffer.needed} needed)"
-        )
+    The answer is for the group once what is in progress there is done. Raises KeyError for an engine that is not in the
+    snapshot, ValueError for a group that can't be planned.
+    """
+    _known(snapshot, (*changes.fail, *changes.drain, *changes.remove))
+    before = edited(snapshot, changes, now)
+    leaving = dict.fromkeys((*changes.drain, *changes.remove))
+    stuck = tuple(e for e in leaving if before.holds(e))
+    removed = tuple(e for e in changes.remove if e not in stuck)
+    return _failed(snapshot, before, changes.fail, now, stuck, removed)
 
 
 def fail(snapshot: Snapshot, engine_ids: Iterable[str], now: float) -> Outcome:
-    """The failure of all these engines at once, with every engine that is wanted being made in the end.
-
-    Raises KeyError for an engine that is not in the snapshot, ValueError for a legacy group.
-    """
+    """The failure of all these engines at this moment, as the group stands. Raises as `whatif`."""
     dead = tuple(dict.fromkeys(engine_ids))
-    known = {engine.id for engine in snapshot.engines}
-    for engine in dead:
-        if engine not in known:
-            raise KeyError(engine)
-    world = msgspec.structs.replace(
-        snapshot,
-        engines=tuple(
-            msgspec.structs.replace(e, state=EngineState.DOWN) if e.id in dead else e for e in snapshot.engines
-        ),
-        vips=tuple(_orphaned(vip, dead) for vip in snapshot.vips),
-        requests=(),
-    )
-    first = plan(world, now)
-    world = applied(world, first)
-    waiting = tuple(vip.id for vip in world.vips if vip.enabled and not _serving(vip))
-    last, made = first, len(first.new_engines)
-    for _ in range(ROUNDS_MAX):
-        world = progressed(world, now)
-        last = plan(world, now)
-        if last.empty:
-            break
-        made += len(last.new_engines)
-        world = applied(world, last)
-    before = {vip.id: {p.engine for p in vip.placements} for vip in snapshot.vips}
-    return Outcome(
-        engines=dead,
-        interrupted=tuple(vip.id for vip in snapshot.vips if vip.succession[:1] and vip.succession[0] in dead),
-        waiting=waiting,
-        down=tuple(vip.id for vip in world.vips if vip.enabled and not _serving(vip)),
-        reduced=tuple(v.id for v in world.vips if v.enabled and 0 < _serving(v) < v.requested),
-        exposed=tuple(v.id for v in world.vips if v.enabled and _serving(v) and len(v.succession) < 2),
-        moves=sum(len({p.engine for p in vip.placements} - before[vip.id]) for vip in world.vips),
-        engines_made=made,
-        buffer=last.buffer,
-    )
+    _known(snapshot, dead)
+    return _failed(snapshot, Settled(snapshot, now, rounds=0), dead, now)
 
 
-def takers(snapshot: Snapshot, engine: str) -> dict[str, str]:
-    """Who takes each VIP over that the engine owns, when it fails: the first of the armed list that lives and has
-    room beside what it takes over, too. "" = nobody. What the engines themselves will decide, as far as it is known."""
-    up = {e.id for e in snapshot.engines if e.state is EngineState.UP}
+class Settled:
+    """A snapshot carried on until there is nothing to do (``rounds`` plans at most): what was wanted is up, has
+    acknowledged, and what was to leave has left. ``made``: how many engines that took."""
+
+    def __init__(self, snapshot: Snapshot, now: float, made: int = 0, rounds: int = ROUNDS_MAX) -> None:
+        self.made = made
+        self.last: Plan | None = None
+        for _ in range(rounds):
+            result = plan(snapshot, now)
+            self.last = result
+            self.made += len(result.new_engines)
+            after = _progressed(applied(snapshot, result), now)
+            if result.empty and after == snapshot:
+                break
+            snapshot = after
+        self.snapshot = armed(snapshot) if rounds else snapshot
+
+    def holds(self, engine: str) -> bool:
+        return any(p.engine == engine for vip in self.snapshot.vips for p in vip.placements)
+
+
+def edited(snapshot: Snapshot, changes: Changes, now: float) -> Settled:
+    """The group once the edits among the changes have been carried out. A group that is at rest is left as it is."""
+    world = Settled(_with_edits(snapshot, changes), now)
+    gone = {e for e in changes.remove if not world.holds(e)}
+    if not gone:
+        return world
+    left = tuple(e for e in world.snapshot.engines if e.id not in gone)
+    return Settled(msgspec.structs.replace(world.snapshot, engines=left), now, world.made)
+
+
+def takeovers(snapshot: Snapshot, dead: Iterable[str]) -> dict[str, Takeover]:
+    """Who takes each VIP over by itself when these engines die, as good as at the same moment, in this order: its armed
+    list, the living in turn, one heartbeat's interval after another; who has no room when its turn comes lets it pass."""
+    lost = {engine: n for n, engine in enumerate(dead)}
+    up = {e.id for e in snapshot.engines if e.state is EngineState.UP and e.id not in lost}
     room = dict.fromkeys(up, snapshot.group.max_vs_per_se)
     for vip in snapshot.vips:
         for placement in vip.placements:
             if placement.engine in room:
                 room[placement.engine] -= vip.slots
-    found: dict[str, str] = {}
-    for vip in snapshot.vips:
-        if not vip.enabled or vip.succession[:1] != (engine,):
-            continue
-        holds = {p.engine for p in vip.placements}
-        found[vip.id] = ""
-        for successor in vip.succession[1:] if vip.armed else ():
-            if successor in up and (successor in holds or room[successor] >= vip.slots):
-                found[vip.id] = successor
-                room[successor] -= 0 if successor in holds else vip.slots
-                break
+    orphans = [v for v in snapshot.vips if v.enabled and v.armed and v.succession[:1] and v.succession[0] in lost]
+    vacant = {
+        vip.id: (vip, [e for e in vip.succession[1:] if e in up])
+        for vip in sorted(orphans, key=lambda v: (lost[v.succession[0]], v.created, v.id))
+    }
+    found: dict[str, Takeover] = {}
+    for turn in range(max((len(heirs) for _, heirs in vacant.values()), default=0)):
+        for id, (vip, heirs) in vacant.items():
+            if id in found or turn >= len(heirs):
+                continue
+            heir = heirs[turn]
+            holds = any(p.engine == heir for p in vip.placements)
+            if holds or room[heir] >= vip.slots:
+                found[id] = Takeover(heir, turn)
+                room[heir] -= 0 if holds else vip.slots
     return found
 
 
-def _orphaned(vip: Vip, dead: tuple[str, ...]) -> Vip:
-    return msgspec.structs.replace(vip, claimant="") if vip.claimant in dead else vip
+def takers(snapshot: Snapshot, engine: str) -> dict[str, str]:
+    """Who takes each VIP over that the engine owns, when it fails, as `takeovers`. "" = nobody."""
+    found = takeovers(snapshot, (engine,))
+    owned = (vip.id for vip in snapshot.vips if vip.enabled and vip.succession[:1] == (engine,))
+    return {vip: found[vip].engine if vip in found else "" for vip in owned}
 
 
-def _serving(vip: Vip) -> int:
-    return sum(p.state in (PlacementState.ASSIGNED, PlacementState.READY) for p in vip.placements)
+def struck(snapshot: Snapshot, dead: tuple[str, ...], now: float) -> Snapshot:
+    """The group right after these engines have failed at the same moment: others have taken over, and the controller
+    has planned once."""
+    hit = _hit(snapshot, dead, takeovers(snapshot, dead))
+    return applied(hit, plan(hit, now))
+
+
+def served_by(snapshot: Snapshot) -> dict[str, tuple[str, ...]]:
+    """Of every VIP, the engines that are up and serve it, its owner first."""
+    up = {e.id for e in snapshot.engines if e.state is EngineState.UP}
+
+    def of(vip: Vip) -> tuple[str, ...]:
+        placed = [p for p in vip.placements if p.state in SERVING and p.engine in up]
+        return tuple(p.engine for p in sorted(placed, key=lambda p: p.role is not Role.PRIMARY))
+
+    return {vip.id: of(vip) for vip in snapshot.vips}
+
+
+# --- the steps ---
+
+
+def _known(snapshot: Snapshot, engines: Iterable[str]) -> None:
+    known = {engine.id for engine in snapshot.engines}
+    for engine in engines:
+        if engine not in known:
+            raise KeyError(engine)
+
+
+def _with_edits(snapshot: Snapshot, changes: Changes) -> Snapshot:
+    snapshot = changes.proposed or snapshot
+    leaving = {*changes.drain, *changes.remove}
+    last = max((vip.created for vip in snapshot.vips), default=0.0)
+    new = tuple(Vip(id=f"{ADDED}{n}", name=f"{ADDED}{n}", slots=1, created=last + n) for n in range(1, changes.add + 1))
+    return msgspec.structs.replace(
+        snapshot,
+        engines=tuple(
+            msgspec.structs.replace(e, enable_state=DISABLED) if e.id in leaving else e for e in snapshot.engines
+        ),
+        vips=(*snapshot.vips, *new),
+    )
+
+
+def _hit(snapshot: Snapshot, dead: tuple[str, ...], taken: dict[str, Takeover]) -> Snapshot:
+    """The engines are down, and what the others do by themselves has happened."""
+
+    def claimed(vip: Vip) -> Vip:
+        if vip.id in taken:
+            return msgspec.structs.replace(vip, claimant=taken[vip.id].engine)
+        return msgspec.structs.replace(vip, claimant="") if vip.claimant in dead else vip
+
+    return msgspec.structs.replace(
+        snapshot,
+        engines=tuple(
+            msgspec.structs.replace(e, state=EngineState.DOWN, down_since=None) if e.id in dead else e
+            for e in snapshot.engines
+        ),
+        vips=tuple(map(claimed, snapshot.vips)),
+        requests=(),
+    )
+
+
+def _progressed(snapshot: Snapshot, now: float) -> Snapshot:
+    """As `carry.progressed`, and what was to leave has no connection left."""
+
+    def drained(vip: Vip) -> Vip:
+        if all(p.state is not PlacementState.DRAINING for p in vip.placements):
+            return vip
+        placements = (
+            msgspec.structs.replace(p, drained=True) if p.state is PlacementState.DRAINING else p
+            for p in vip.placements
+        )
+        return msgspec.structs.replace(vip, placements=tuple(placements))
+
+    world = progressed(snapshot, now)
+    return msgspec.structs.replace(world, vips=tuple(map(drained, world.vips)))
+
+
+def armed(snapshot: Snapshot) -> Snapshot:
+    """Every engine has acknowledged its lists."""
+    vips = tuple(vip if vip.armed else msgspec.structs.replace(vip, armed=True) for vip in snapshot.vips)
+    return msgspec.structs.replace(snapshot, vips=vips)
+
+
+# --- the answer ---
+
+
+def _failed(
+    origin: Snapshot,
+    before: Settled,
+    dead: tuple[str, ...],
+    now: float,
+    stuck: tuple[str, ...] = (),
+    removed: tuple[str, ...] = (),
+) -> Outcome:
+    start = before.snapshot
+    taken = takeovers(start, dead)
+    hit = _hit(start, dead, taken)
+    first = plan(hit, now)
+    then = applied(hit, first)
+    end = Settled(_progressed(then, now), now, before.made + len(first.new_engines))
+    seen = Seen(origin, start, then, end.snapshot)
+    fates = [_fate(vip, seen, dead, taken.get(vip.id)) for vip in start.vips]
+    served = {vip.id for vip in start.vips if seen.start[vip.id] or seen.origin.get(vip.id)}
+    last_plan = end.last or first
+    last = [(vip, seen.end[vip.id]) for vip in end.snapshot.vips if vip.enabled]
+    was = {vip.id: {p.engine for p in vip.placements} for vip in origin.vips}
+    return Outcome(
+        engines=dead,
+        fates=tuple(fate for fate in fates if fate is not None),
+        interrupted=tuple(vip.id for vip in start.vips if vip.succession[:1] and vip.succession[0] in dead),
+        waiting=tuple(v.id for v, now_on in last if v.id in served and now_on and not seen.then[v.id]),
+        down=tuple(v.id for v, now_on in last if v.id in served and not now_on),
+        weakened=tuple(v.id for v, _ in last if 0 < len(seen.then[v.id]) < len(seen.start[v.id])),
+        reduced=tuple(v.id for v, now_on in last if 0 < len(now_on) < v.requested),
+        exposed=tuple(v.id for v, now_on in last if now_on and len(v.succession) < 2),
+        unplaced=tuple(v.id for v, now_on in last if v.id not in served and not now_on),
+        stuck=stuck,
+        moves=sum(len({p.engine for p in vip.placements} - was.get(vip.id, set())) for vip in end.snapshot.vips),
+        engines_made=end.made,
+        engines_deleted=removed,
+        engines_idle=_idle(end.snapshot, origin, now),
+        before=plan(origin, now).buffer,
+        left=_left(then),
+        hints=tuple(dict.fromkeys(d.hint for d in last_plan.decisions if d.hint)),
+        buffer=last_plan.buffer,
+        start=start,
+        end=end.snapshot,
+    )
+
+
+class Seen:
+    """Who serves each VIP before all, before and right after the failures, and in the end."""
+
+    def __init__(self, origin: Snapshot, start: Snapshot, then: Snapshot, end: Snapshot) -> None:
+        self.origin, self.start = served_by(origin), served_by(start)
+        self.then, self.end = served_by(then), served_by(end)
+
+
+def _fate(vip: Vip, seen: Seen, dead: tuple[str, ...], taken: Takeover | None) -> Fate | None:
+    """None where nothing happens to the VIP."""
+    before, then, after = seen.start[vip.id], seen.then[vip.id], seen.end[vip.id]
+    planned = _moved(seen.origin.get(vip.id, NOBODY), before)
+    ends_on = tuple(e for e in before if e in dead)
+    if not ends_on and not planned and before == after:
+        return None
+    orphaned = bool(vip.succession) and vip.succession[0] in dead
+    if not orphaned or not before:
+        how = How.KEPT
+    elif not then:
+        how = How.MADE if after else How.NEVER
+    else:
+        how = How.TAKEN if taken is not None else How.PLACED
+    return Fate(
+        vip=vip.id,
+        name=vip.name,
+        origin=seen.origin.get(vip.id, NOBODY),
+        before=before,
+        at_once=then,
+        after=after,
+        planned=planned,
+        how=how,
+        turns=taken.turns if taken is not None else 0,
+        ends_on=ends_on,
+    )
+
+
+def _moved(before: tuple[str, ...], after: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The engines left, each with the one that came for it; "" where there is none."""
+    left, come = [e for e in before if e not in after], [e for e in after if e not in before]
+    length = max(len(left), len(come))
+    left += [""] * (length - len(left))
+    come += [""] * (length - len(come))
+    return tuple(zip(left, come, strict=True))
+
+
+def _left(snapshot: Snapshot) -> Buffer:
+    """The capacity of the engines that run: what is there before any other one is made."""
+    group = snapshot.group
+    usable = {e.id for e in snapshot.engines if e.state is EngineState.UP and e.enable_state == ENABLED}
+    used = sum(vip.slots for vip in snapshot.vips for p in vip.placements if p.engine in usable)
+    slots = len(usable) * group.max_vs_per_se
+    needed = group.buffer_se * group.max_vs_per_se if group.ha_mode == SHARED and used else 0
+    return Buffer(slots=slots, used=used, free=max(0, slots - used), needed=needed)
+
+
+def _idle(snapshot: Snapshot, origin: Snapshot, now: float) -> tuple[str, ...]:
+    """Engines that go when they have been idle for ``se_deprovision_delay``, and would not have gone otherwise."""
+    return tuple(e for e in _retired(snapshot, now) if e not in set(_retired(origin, now)))
+
+
+def _retired(snapshot: Snapshot, now: float) -> tuple[str, ...]:
+    held = {p.engine for vip in snapshot.vips for p in vip.placements}
+    engines = tuple(msgspec.structs.replace(e, idle_since=None if e.id in held else now) for e in snapshot.engines)
+    later = now + snapshot.group.se_deprovision_delay_s
+    return plan(msgspec.structs.replace(snapshot, engines=engines), math.nextafter(later, math.inf)).retire_engines

@@ -14,7 +14,7 @@ from prompt_toolkit.document import Document as TypedText
 from shoal.errors import NotFound, ShoalError
 from shoal.objects import Field, MessageType, ObjectType
 
-from . import pipes
+from . import pipes, whatif
 from .session import (
     EDIT_HELP,
     HELP,
@@ -83,6 +83,8 @@ class Choices:
                 return [Choice("tenant")]
             case ["switchto", "tenant"]:
                 return self._known("tenant")
+            case ["whatif", *rest]:
+                return self._whatif(rest)
             case ["terminal"]:
                 return [Choice("length", "0 = no paging")]
             case ["terminal", "length"]:
@@ -120,6 +122,20 @@ class Choices:
             engine = words[-1].endswith("_se_ref") or words[-1] == "se_uuid"
             return self._known("serviceengine") if engine else [Choice("WORD", free=True)]
         return [Choice(word) for word in (*OPERATION_WORDS, *OPERATION_FLAGS) if word not in words]
+
+    def _whatif(self, words: list[str]) -> Iterable[Choice]:
+        """A word and its value, any number of times."""
+        words = [word for word in words if word != "all"]
+        if len(words) % 2 == 0 or words[-1] not in whatif.WORDS:
+            return [*_of(whatif.WORDS), Choice("all", "every virtual service, not the first ones only")]
+        match words[-1]:
+            case "group":
+                return self._known("serviceenginegroup")
+            case "fail_engine" | "drain_engine" | "remove_engine":
+                return self._known("serviceengine")
+            case "fail_any" | "add":
+                return [Choice("NUMBER", whatif.WORDS[words[-1]], free=True)]
+        return [Choice("WORD", whatif.WORDS[words[-1]], free=True)]
 
     def _types(self, command: str) -> Iterable[Choice]:
         if command in OPERATIONS:

@@ -10,7 +10,7 @@ from shoal.errors import Invalid, NotFound, Problem, ShoalError
 from shoal.objects import ObjectType, Registry
 from shoal.objects.check import meant
 
-from . import pipes, plan
+from . import pipes, plan, whatif
 from .client import Client, Document
 from .edit import Edit
 from .plan import Confirm
@@ -49,6 +49,7 @@ HELP = {
     "redistribute": "redistribute serviceenginegroup <name>: a legacy pair, each service back to its side",
     "retryplacement": "retryplacement virtualservice <name>",
     "rebalance": "rebalance se_group_ref <group> [interval <minutes>]: how often it is inspected, and the last look",
+    "whatif": "whatif [fail_engine <se>] [fail_any <K>] [set <type>:<name>.<field>=<value>] ...: what would happen",
     "reboot": "reboot serviceengine <name>",
     "forcedelete": "forcedelete serviceengine <name>",
     "switchto": "switchto tenant <name>",
@@ -99,6 +100,7 @@ class Session:
             "help": lambda _: self.help(),
             "rebalance": self._rebalance,
             **{name: self._plain_operation(name) for name in PLAIN_OPERATIONS},
+            "whatif": self._whatif,
             **{name: self._operation(name) for name in OPERATIONS},
         }
 
@@ -261,6 +263,11 @@ class Session:
     def _change(self, kind: ObjectType, method: str, path: str, body: Document | None = None) -> Any:
         """A write that may move traffic. Raises Declined where the operator does not want that."""
         return plan.change(self.client, self._confirm, kind.endpoint, method, path, body)
+
+    def _whatif(self, words: list[str]) -> str:
+        everything = "all" in words
+        body = whatif.body_of(whatif.pairs_of([word for word in words if word != "all"]))
+        return whatif.told(whatif.ask(self.client, body), everything=everything)
 
     def _switch(self, words: list[str]) -> str:
         if len(words) != 2 or words[0] != "tenant":

@@ -57,6 +57,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run(self, seconds: float) -> None:
         raise NotImplementedError("a whole system is moved on by awaiting, see SystemWorld.pass_time")
 
+    def run_in_executor(self, executor: object, func: Callable[..., _T], *args: object) -> asyncio.Future[_T]:
+        """At once, here: a thread's work would take real time, and end at another virtual one each run."""
+        done: asyncio.Future[_T] = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
     def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if self.failure is None:
             self.failure = context.get("exception") or AssertionError(context["message"])

@@ -15,6 +15,7 @@ from shoal.controller.fleet import Fleet
 from shoal.controller.ledger import Ledger
 from shoal.controller.reconciler import Reconciler
 from shoal.controller.view import View
+from shoal.controller.whatif.margins import Margins
 from shoal.errors import NotFound
 
 from .forecast import Forecasts
@@ -33,13 +34,15 @@ class Runtime:
         fleet: Fleet,
         compiler: Compiler,
         reconciler: Reconciler,
+        margins: Margins,
         clock: Clock,
     ) -> None:
         self._view = view
         self._started = clock.now()
         sources = Sources(view=view, ledger=ledger, fleet=fleet, compiler=compiler, reconciler=reconciler, clock=clock)
+        self.sources = sources
         pools, engines = Pools(sources), ServiceEngines(sources)
-        services, groups = VirtualServices(sources, pools), Groups(sources, engines)
+        services, groups = VirtualServices(sources, pools), Groups(sources, engines, margins)
         self._services = services
         forecasts = Forecasts(sources)
         self._readers: dict[tuple[str, str], Callable[[str], Any]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shoal.controller import balance, timing
 from shoal.controller.records import VipRecord
+from shoal.controller.whatif.margins import Margins
 from shoal.objects import views
 from shoal.objects.views import view
 from shoal.placement.model import EngineState, PlacementState
@@ -17,8 +18,9 @@ INELIGIBLE_MAX = 20_000
 
 
 class Groups:
-    def __init__(self, sources: Sources, engines: ServiceEngines) -> None:
+    def __init__(self, sources: Sources, engines: ServiceEngines, margins: Margins) -> None:
         self._of = sources
+        self._margins = margins
         self._engines = engines
         self._present = Present(sources)
 
@@ -40,6 +42,7 @@ class Groups:
             }
             if plan
             else {},
+            "ha_margin": self._margins.document(uuid, self._of.engine_name),
             "failure_detection": timing.shown(group),
             "auto_rebalance": self._rebalance(group),
             "last_plan": plan.sentence if plan else "",

@@ -1,0 +1,241 @@
+"""What is left right after engines have failed, for many sets of engines: the planner's answer without a plan.
+
+`Survival` reads a group once; `Survival.loss` then follows one set of engines through what the other engines do by
+themselves (`whatif.takeovers`) and what the controller does at once (the planner's elect and fill), on numbers alone.
+It costs what was on the dead engines, not what is in the group. A property test holds it to the planner's answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from .board import ENABLED, LEAVING_STATES, SERVING
+from .choose import PACKED
+from .model import EngineState, PlacementState, Role, Snapshot, Vip
+from .presets import SHARED, SHARED_PAIR
+
+Left = dict[int, list[int]]
+"""Of each VIP that is hit, the engines that serve it."""
+
+
+class Loss(msgspec.Struct, frozen=True, order=True):
+    """Ordered by how bad it is."""
+
+    down: int = 0
+    """VIPs that were served and that no engine left serves."""
+    missing: int = 0
+    """Engines that VIPs which stay up have fewer than before."""
+    interrupted: int = 0
+    """VIPs that lose their owner."""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A VIP that is served, or should be. Engines by number. ``members``: who serves it, the owner first."""
+
+    order: int
+    slots: int
+    requested: int
+    owner: int
+    members: tuple[int, ...]
+    armed: bool
+    succession: tuple[int, ...]
+
+
+class Survival:
+    """``engines``: the ids of those that are up, by rank; elsewhere here they go by their number in it.
+
+    ``exact`` says whether `loss` is what the planner would answer: the group is of a mode that is known here, at rest
+    (nothing to plan), and nothing waits to leave an engine.
+    """
+
+    def __init__(self, snapshot: Snapshot, now: float) -> None:
+        group = self._group = snapshot.group
+        ranked = sorted(snapshot.engines, key=lambda e: (e.rank, e.id))
+        up = [e for e in ranked if e.state is EngineState.UP]
+        self.engines: tuple[str, ...] = tuple(e.id for e in up)
+        self.hosts: tuple[str, ...] = tuple(e.host for e in up)
+        number = {e.id: n for n, e in enumerate(up)}
+        most = group.max_vs_per_se
+        load = [0] * len(up)
+        vips = sorted(snapshot.vips, key=lambda v: (v.created, v.id))
+        self._order = [vip.id for vip in vips]
+        self.vips: list[Held] = []
+        self.on: list[list[Held]] = [[] for _ in up]
+        """The VIPs that each engine serves."""
+        self._short: list[Held] = []
+        """VIPs that have fewer engines than they should: with those that failures hit they compete for new ones."""
+        leaving = {e.id for e in up if e.enable_state in LEAVING_STATES}
+        making = any(e.state is EngineState.CREATING for e in snapshot.engines)
+        self.exact = group.ha_mode in (SHARED, SHARED_PAIR) and not snapshot.requests and not making
+        for order, vip in enumerate(vips):
+            for placement in vip.placements:
+                if placement.engine in number:
+                    load[number[placement.engine]] += vip.slots
+                self.exact &= placement.engine not in leaving and placement.state is PlacementState.READY
+            self._add(vip, order, number)
+        self.usable = [e.enable_state == ENABLED for e in up]
+        self.free = [most - used if ok else 0 for used, ok in zip(load, self.usable, strict=True)]
+        self.idle = [not used and ok for used, ok in zip(load, self.usable, strict=True)]
+        self._refused = not group.can_create or now < group.create_retry_at
+
+    def _add(self, vip: Vip, order: int, number: dict[str, int]) -> None:
+        placed = [p for p in vip.placements if p.state in SERVING and p.engine in number]
+        if not vip.enabled:
+            return
+        placed.sort(key=lambda p: p.role is not Role.PRIMARY)
+        held = Held(
+            order=order,
+            slots=vip.slots,
+            requested=vip.requested,
+            owner=number[placed[0].engine] if placed and placed[0].role is Role.PRIMARY else -1,
+            members=tuple(number[p.engine] for p in placed),
+            armed=vip.armed,
+            succession=tuple(number[e] for e in vip.succession if e in number),
+        )
+        if placed:
+            self.vips.append(held)
+        if len(placed) < vip.requested:
+            self._short.append(held)
+        for member in held.members:
+            self.on[member].append(held)
+
+    def loss(self, dead: Iterable[int]) -> Loss:
+        """What is left right after these engines have failed, as good as at the same moment, in this order."""
+        return self._after(dead)[0]
+
+    def down(self, dead: Iterable[int]) -> tuple[str, ...]:
+        """The ids of the VIPs that no engine left serves."""
+        return tuple(self._order[order] for order in self._after(dead)[1])
+
+    def _after(self, dead: Iterable[int]) -> tuple[Loss, list[int]]:
+        order_of = {engine: n for n, engine in enumerate(dead)}
+        lost = frozenset(order_of)
+        hit = sorted({held.order: held for engine in lost for held in self.on[engine]}.items())
+        reach = sorted({**dict(hit), **{held.order: held for held in self._short}}.items()) if self._short else hit
+        field = _Field(self, lost, self._group.max_se - (len(self.engines) - len(lost)), self._refused)
+        orphans = [held for _, held in hit if held.owner in lost]
+        left = {order: [m for m in held.members if m not in lost] for order, held in reach}
+        field.take_over(sorted(orphans, key=lambda held: (order_of[held.owner], held.order)), left)
+        field.elect(orphans, left)
+        waits = field.place([held for _, held in reach if not left[held.order]], left)
+        down = [order for order, _ in hit if not left[order]]
+        field.fill([held for _, held in reach], left, waits)
+        missing = sum(max(0, len(held.members) - len(left[order])) for order, held in hit if left[order])
+        return Loss(len(down), missing, len(orphans)), down
+
+
+class _Field:
+    """The engines left, as one set of failures finds them. ``may_make``: how many engines could be made."""
+
+    def __init__(self, survival: Survival, lost: frozenset[int], may_make: int, refused: bool) -> None:
+        self._s = survival
+        self._lost = lost
+        self._may_make = 0 if refused else max(0, may_make)
+        self._taken: dict[int, int] = {}
+        self._new: list[int] = []
+        """Free slots of each engine that is being made."""
+        self._most = survival._group.max_vs_per_se
+        self._packed = survival._group.algo == PACKED
+
+    def room(self, engine: int) -> int:
+        return self._s.free[engine] - self._taken.get(engine, 0)
+
+    def _put(self, held: Held, engine: int, left: Left) -> None:
+        self._taken[engine] = self._taken.get(engine, 0) + held.slots
+        left[held.order].append(engine)
+
+    def _fits(self, held: Held, engine: int) -> bool:
+        return engine not in self._lost and self._s.usable[engine] and self.room(engine) >= held.slots
+
+    # --- by themselves ---
+
+    def take_over(self, orphans: Sequence[Held], left: Left) -> None:
+        """See `whatif.takeovers`; a member that takes over needs no room."""
+        vacant = [(held, [e for e in held.succession if e not in self._lost]) for held in orphans if held.armed]
+        turn = 0
+        while vacant:
+            still = []
+            for held, heirs in vacant:
+                if turn >= len(heirs):
+                    continue
+                heir = heirs[turn]
+                if heir in held.members:
+                    continue
+                if self.room(heir) >= held.slots:
+                    self._put(held, heir, left)
+                else:
+                    still.append((held, heirs))
+            vacant, turn = still, turn + 1
+
+    # --- the controller, at once ---
+
+    def elect(self, orphans: Sequence[Held], left: Left) -> None:
+        """The first of the list that can, for those that nobody has taken."""
+        for held in orphans:
+            if left[held.order]:
+                continue
+            heir = next((e for e in held.succession if self._fits(held, e)), None)
+            if heir is not None:
+                self._put(held, heir, left)
+
+    def place(self, works: Sequence[Held], left: Left) -> dict[int, set[int]]:
+        """The emptiest engine with room, for those without any; else they wait for one that is made. Returns which of
+        those each VIP waits for."""
+        waits: dict[int, set[int]] = {}
+        for held in works:
+            if held.slots > self._most:
+                continue
+            best = self._best(held, frozenset())
+            if best is not None:
+                self._put(held, best, left)
+            else:
+                self._wait(held, waits.setdefault(held.order, set()))
+        return waits
+
+    def fill(self, works: Sequence[Held], left: Left, waits: dict[int, set[int]]) -> None:
+        """What is below its target: on engines that run where the algorithm wants that, or nothing else can be."""
+        redundant = self._s._group.vs_host_redundancy
+        for held in works:
+            mine, waiting = left[held.order], waits.get(held.order, set())
+            while held.slots <= self._most and len(mine) + len(waiting) < held.requested:
+                hosts = frozenset(h for e in mine if (h := self._s.hosts[e])) if redundant else frozenset()
+                best = self._best(held, hosts, mine)
+                idle = best is not None and self._s.idle[best] and best not in self._taken
+                if best is None or not (idle or self._packed):
+                    if self._wait(held, waiting):
+                        continue
+                    best = best if best is not None else self._best(held, frozenset(), mine)
+                if best is None:
+                    break
+                self._put(held, best, left)
+
+    def _best(self, held: Held, hosts: frozenset[str], mine: Sequence[int] = ()) -> int | None:
+        """The emptiest engine with room, the oldest of several."""
+        best, most = None, -math.inf
+        free, taken, usable = self._s.free, self._taken, self._s.usable
+        for engine in range(len(free)):
+            room = free[engine] - taken.get(engine, 0)
+            if room > most and room >= held.slots and usable[engine] and engine not in self._lost:
+                if engine in mine or (hosts and self._s.hosts[engine] in hosts):
+                    continue
+                best, most = engine, room
+        return best
+
+    def _wait(self, held: Held, waiting: set[int]) -> bool:
+        """Whether an engine that is being made, or can be, takes it; a VIP is on each of them once. What was lost waits
+        for one that is being made rather than have one made for it."""
+        able = [n for n, room in enumerate(self._new) if room >= held.slots and n not in waiting]
+        patient = self._packed or not self._lost.isdisjoint(held.members)
+        if self._may_make > len(self._new) and not (able and patient):
+            self._new.append(self._most)
+            chosen = len(self._new) - 1
+        elif able:
+            chosen = max(able, key=lambda n: self._new[n])
+        else:
+            return False
+        self._new[chosen] -= held.slots
+        waiting.add(chosen)
+        return True

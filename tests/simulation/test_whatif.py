@@ -1,0 +1,98 @@
+"""What a what-if foretells comes true in virtual time: the shipping controller, placement and ownership."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from shoal.placement.model import PlacementState
+from shoal.simulator.system_world import OPERATOR, SystemWorld
+from shoal.simulator.virtual_time import VirtualLoop, run
+
+ENDED_S = 8.0
+FABRICS = 8
+FAULTS = 2
+Document = dict[str, Any]
+
+
+async def fabric(world: SystemWorld, chance: random.Random) -> str:
+    """A group with its services, at rest; its name."""
+    mode = chance.choice(["HA_MODE_SHARED", "HA_MODE_SHARED_PAIR"])
+    body = {
+        "name": "g",
+        "ha_mode": mode,
+        "max_se": 12,  # enough: who gets what of too little depends on which death is noticed first
+        "max_vs_per_se": chance.choice([2, 3, 5]),
+        "algo": chance.choice(["PLACEMENT_ALGO_PACKED", "PLACEMENT_ALGO_DISTRIBUTED"]),
+        "vs_scalein_timeout": 1,
+    }
+    if mode == "HA_MODE_SHARED":
+        body["buffer_se"] = chance.choice([0, 1, 2])
+    await world.create("serviceenginegroup", body)
+    for number in range(chance.randint(2, 6)):
+        await world.service(f"vs{number}", "g")
+    await world.pass_time(ENDED_S)
+    return "g"
+
+
+async def asked(world: SystemWorld, **body: Any) -> Document:
+    return await world.controller.whatif({"group": "g", **body}, world.running.intent, OPERATOR)
+
+
+def state(world: SystemWorld) -> dict[str, tuple[str, set[str]]]:
+    """Of each VIP: who answers, and who serves it."""
+    names = {e.id: e.name for e in world.controller.ledger.engines.values()}
+    (group,) = (g["uuid"] for g in world.running.view.all("serviceenginegroup") if g["name"] == "g")
+    found = {}
+    for record in world.controller.ledger.vips.get(group, {}).values():
+        ready = {names[p.engine] for p in record.placements if p.state is PlacementState.READY}
+        machines = world.segment.engines
+        owners = [
+            e
+            for e in machines
+            if record.id in machines[e].addresses.values() and world.segment.now < machines[e].lease_until
+        ]
+        assert len(owners) <= 1
+        found[record.id] = (names[owners[0]] if owners else "", ready)
+    return found
+
+
+def known(names: list[str], engines: set[str]) -> list[str]:
+    """Engines that are new are called so: nobody knows beforehand what they will be called."""
+    return [name if name in engines else "new" for name in names]
+
+
+async def compare(world: SystemWorld, chance: random.Random) -> None:
+    names = {e.name: e.id for e in world.controller.ledger.engines.values() if world.segment.engines[e.id].running}
+    dead = chance.sample(sorted(names), min(len(names) - 1, chance.choice([1, 1, 2, 3])))
+    foretold = await asked(world, fail_engines=dead)
+    before = state(world)
+    for name in dead:
+        world.kill(names[name])
+    await world.pass_time(ENDED_S)
+    after = state(world)
+    told = {vip["vip"]: vip for vip in foretold["vips"]}
+    for vip, (owner, members) in before.items():
+        end = told[vip]["in_the_end"] if vip in told else [owner, *sorted(members - {owner})]
+        now_owner, now_members = after[vip]
+        seen = known([now_owner] if now_owner else [], set(names)), sorted(known(sorted(now_members), set(names)))
+        wanted = known(end[:1], set(names)), sorted(known(end, set(names)))
+        assert seen == wanted, world.segment.explain(
+            f"{vip} without {dead}: {seen}, foretold {wanted}: {told.get(vip)}"
+        )
+    running = [e for e in world.segment.engines.values() if e.running]
+    assert len(running) == len(names) - len(dead) + foretold["engines"]["made"]
+
+
+@pytest.mark.parametrize("seed", range(FABRICS))
+def test_it_comes_as_foretold(seed: int) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        world, chance = SystemWorld(loop, seed), random.Random(seed)
+        await world.start()
+        await fabric(world, chance)
+        for _ in range(FAULTS):
+            await compare(world, chance)
+
+    run(main)
