@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from shoal.controller.ledger import Changes
-from tests.api_world import ControlledWorld, controlled_world
+from tests.api_world import PASSWORD, ControlledWorld, controlled_world
 
 DISABLE = {"replace": {"enable_state": "SE_STATE_DISABLED"}}
 
@@ -240,3 +240,21 @@ async def test_a_plan_has_the_warnings_of_the_write(world: ControlledWorld) -> N
 @pytest.mark.parametrize("query", ["plan=maybe", "plan=true&apply=plan-1"])
 async def test_parameters_that_make_no_sense_are_refused(world: ControlledWorld, query: str) -> None:
     await world.call("PATCH", f"{group_path(world)}?{query}", 400, json={"replace": {"max_se": 4}})
+
+
+async def test_what_has_no_plan_is_not_done_instead(world: ControlledWorld) -> None:
+    first, *_ = await served(world)
+    service = f"/api/virtualservice/{world.view.all('virtualservice')[0]['uuid']}"
+    before = await records(world)
+    for method, path, body in (
+        ("PUT", "/api/useraccount", {"username": "admin", "password": "a new password", "old_password": PASSWORD}),
+        ("POST", f"{service}/capture", {}),
+        ("POST", f"{service}/resync", {}),
+        ("POST", f"{group_path(world)}/rebalance", {"interval": 7}),
+        ("POST", f"{first}/reboot", {}),
+        ("POST", f"{first}/drill", {"text": "begins"}),
+    ):
+        for query in ("plan=true", "apply=plan-1"):
+            reply = await world.call(method, f"{path}?{query}", 400, json=body)
+            assert "There are no plans of" in reply["error"], (path, reply)
+    assert await records(world) == before

@@ -47,6 +47,9 @@ from .rebalancing import Rebalancing
 HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Cache-Control": "no-store"}
 Document = dict[str, Any]
 INCIDENT_S = 60
+UNPLANNED = ("useraccount", "analytics")
+UNPLANNED_OPERATIONS = (("virtualservice", "capture"), ("serviceenginegroup", "rebalance"))
+"""Requests with ways of their own, which make no plans."""
 WELCOME = {"product": "Shoal", "api": "/api", "console": "comes in a later release"}
 
 
@@ -161,6 +164,8 @@ class App:
         raise NotFound(f"There is no tenant {(name or uuid)[:80]!r}.")
 
     async def _api(self, context: Context, steps: list[str]) -> Response:
+        if steps[0] in UNPLANNED:
+            self._planning.none(context)
         match steps:
             case ["cluster", "version"]:
                 return json_response(VERSION)
@@ -199,6 +204,8 @@ class App:
     async def _below(self, context: Context, kind: ObjectType, uuid: str, what: str) -> Response:
         """Runtime documents (GET) and operations (POST) of an object."""
         stored = self._objects.found(context, kind, uuid)
+        if (kind.endpoint, what) in UNPLANNED_OPERATIONS:
+            self._planning.none(context)
         if (kind.endpoint, what) == ("virtualservice", "capture"):
             return await self._capturing.answer(context, stored)
         if context.method == "POST" and (kind.endpoint, what) == ("serviceenginegroup", "rebalance"):

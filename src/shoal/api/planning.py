@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from shoal.controller.intent import Guard
 from shoal.controller.plans import Plans, Wish
-from shoal.errors import Invalid, Problem
+from shoal.errors import Invalid, Problem, Refused
 
 from .context import Context
 from .errors import json_response
@@ -36,6 +36,11 @@ class Planning:
         planned = await self._plans.plan(wish, context.caller)
         context.warnings += planned.warnings
         return json_response(planned.document)
+
+    def none(self, context: Context) -> None:
+        """For what has no plan. Raises Refused where one is wanted: it must not be done instead."""
+        if not context.reads and context.query.keys() & {PLAN, APPLY}:
+            raise Refused("There are no plans of this request.", hint=f"Leave {PLAN} and {APPLY} out to have it done.")
 
     async def done(self, context: Context, wish: Wish, write: Callable[[Guard], Awaitable[_Result]]) -> _Result:
         """Make the write; where the request names a plan, only if that still holds. Raises PlanChanged."""
