@@ -46,7 +46,7 @@ class Balanced(World):
                 ready = [p.engine for p in vip.placements if p.state is PlacementState.READY]
                 if engine.id in ready:
                     parts[vip.id] = scaled(self.demand.get(vip.id, Load()), 1 / len(ready))
-            found[engine.id] = EngineLoad(whole=total(*parts.values()), vips=parts)
+            found[engine.id] = EngineLoad(whole=total(parts.values()), vips=parts)
         return found
 
     def look(self) -> Look:

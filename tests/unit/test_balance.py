@@ -25,6 +25,7 @@ from shoal.placement.model import (
     Vip,
 )
 from shoal.store.memory import MemoryStore
+from shoal.store.protocol import Conflict
 
 GROUP = views.ServiceEngineGroup(uuid="g", name="g", auto_rebalance=True)
 
@@ -101,13 +102,10 @@ class Group2:
             requests=tuple(r.request for r in self.ledger.requests.get("g", {}).values()),
         )
 
-    async def look(self) -> Changes | None:
-        changes = self.balance.look(self.group, self.snapshot(), (), self.clock.now())
-        if changes is not None:
-            await self.ledger.write(changes)
-        return changes
+    async def look(self) -> bool:
+        return await self.balance.look(self.group, self.snapshot(), (), self.clock.now())
 
-    async def after(self, seconds: float) -> Changes | None:
+    async def after(self, seconds: float) -> bool:
         self.clock.s += seconds
         return await self.look()
 
@@ -129,15 +127,15 @@ async def world() -> AsyncIterator[Group2]:
 
 
 async def test_the_first_look_comes_when_there_are_30_s_of_figures(world: Group2) -> None:
-    assert await world.look() is None and world.loads.windows == []
+    assert not await world.look() and world.loads.windows == []
     assert world.balance.next_at(GROUP) == world.clock.now() + 30
-    assert await world.after(29.9) is None and world.loads.windows == []
-    assert await world.after(0.1) is not None and set(world.loads.windows) == {30.0}
+    assert not await world.after(29.9) and world.loads.windows == []
+    assert await world.after(0.1) and set(world.loads.windows) == {30.0}
 
 
 async def test_a_change_is_a_request_a_record_a_reason_and_an_event(world: Group2) -> None:
     await world.look()
-    assert await world.after(30) is not None
+    assert await world.after(30)
     ((_, record),) = world.ledger.requests["g"].items()
     request = record.request
     assert (request.kind, request.vip, request.from_engine, request.to_engine) == (
@@ -156,70 +154,83 @@ async def test_a_change_is_a_request_a_record_a_reason_and_an_event(world: Group
     assert event.objects["serviceengine"] == "e2" and event.objects["from_serviceengine"] == "e1"
 
 
+async def test_a_change_that_another_writer_was_quicker_than_is_looked_for_again(world: Group2) -> None:
+    await world.look()
+    other = Ledger(world.store)
+    await other.load()
+    record = other.vips["g"]["v1"]
+    await other.write(Changes(vips={("g", "v1"): record}))
+    with pytest.raises(Conflict):
+        await world.after(30)
+    assert world.told() == []
+    await world.ledger.load()
+    assert await world.look() and world.told() == ["REBALANCE_VS_MIGRATE"]
+
+
 async def test_one_change_an_interval(world: Group2) -> None:
     await world.look()
-    assert await world.after(30) is not None
+    assert await world.after(30)
     world.done()
-    assert await world.after(299.9) is None
-    assert await world.after(0.1) is not None
+    assert not await world.after(299.9)
+    assert await world.after(0.1)
 
 
 async def test_nothing_while_the_last_change_is_under_way(world: Group2) -> None:
     await world.look()
-    assert await world.after(30) is not None
-    assert await world.after(300) is None
+    assert await world.after(30)
+    assert not await world.after(300)
     assert world.balance.seen["g"].look.why == "an operation on v1 is under way"
 
 
 async def test_a_controller_that_starts_again_makes_no_second_change_in_the_interval(world: Group2) -> None:
     await world.look()
-    assert await world.after(30) is not None
+    assert await world.after(30)
     world.clock.s += 100
     await world.start()
     world.done()
     assert world.balance.next_at(GROUP) == pytest.approx(world.clock.now() + 200)
-    assert await world.after(199) is None
-    assert await world.after(1.1) is not None
+    assert not await world.after(199)
+    assert await world.after(1.1)
 
 
 async def test_a_controller_that_starts_late_waits_for_figures_all_the_same(world: Group2) -> None:
     await world.look()
-    assert await world.after(30) is not None
+    assert await world.after(30)
     world.clock.s += 10_000
     await world.start()
     world.done()
-    assert await world.look() is None
-    assert await world.after(30) is not None
+    assert not await world.look()
+    assert await world.after(30)
 
 
 async def test_a_clock_that_was_set_back_does_not_stop_it_for_long(world: Group2) -> None:
     await world.look()
-    assert await world.after(30) is not None
+    assert await world.after(30)
     world.clock.jumped = -86_400.0
     await world.start()
     world.done()
-    assert await world.look() is None
-    assert await world.after(300) is not None
+    assert not await world.look()
+    assert await world.after(300)
 
 
 async def test_figures_of_before_the_last_change_move_nothing(world: Group2) -> None:
     world.group = views.ServiceEngineGroup(uuid="g", name="g", auto_rebalance=True, auto_rebalance_interval=10)
     await world.look()
-    assert await world.after(10) is not None
+    assert await world.after(10)
     world.done()
     record = world.ledger.vips["g"]["v1"]
     moved = VipRecord(id="v1", group="g", placements=record.placements, changed_at=world.clock.now() + 5)
     await world.ledger.write(Changes(vips={("g", "v1"): moved}))
-    assert await world.after(10) is None
+    assert not await world.after(10)
     assert world.balance.seen["g"].look.why == "the last change ended 5 s ago, and figures are of the last 10 s"
-    assert await world.after(10) is not None
+    assert await world.after(10)
 
 
 async def test_off_a_threshold_that_is_crossed_is_only_an_event_and_only_once(world: Group2) -> None:
     world.group = views.ServiceEngineGroup(uuid="g", name="g")
     await world.look()
     for _ in range(3):
-        assert await world.after(300) is None
+        assert not await world.after(300)
     (event,) = world.events.read({})
     assert event.name == "SE_LOAD_HIGH" and event.objects["serviceengine"] == "e1"
     assert event.detail == "SE1 has 90 % CPU, above 80 %; auto_rebalance is off, nothing is moved"
@@ -247,7 +258,7 @@ async def test_legacy_groups_are_not_looked_at(world: Group2) -> None:
         uuid="g", name="g", auto_rebalance=True, ha_mode="HA_MODE_LEGACY_ACTIVE_STANDBY"
     )
     assert world.balance.next_at(world.group) is None
-    assert await world.after(10_000) is None and world.loads.windows == []
+    assert not await world.after(10_000) and world.loads.windows == []
 
 
 async def test_the_runtime_shows_the_last_look(world: Group2) -> None:

@@ -65,14 +65,14 @@ class Balance:
         self._crossed.pop(group, None)
         self.seen.pop(group, None)
 
-    def look(
+    async def look(
         self, group: views.ServiceEngineGroup, snapshot: Snapshot, intents: Collection[VipIntent], now: float
-    ) -> Changes | None:
-        """What to write before the group is planned; None when the interval is not over or nothing is to be done."""
+    ) -> bool:
+        """To be called before the group is planned. True when a change was written: then the snapshot has one request
+        more. Raises `Conflict`; the look is made again then."""
         at = self.next_at(group)
         if at is None or at > now:
-            return None
-        self._looked[group.uuid] = self._clock.monotonic()
+            return False
         self._loads.forget(self._ledger.engines)
         window_s = min(WINDOW_S, interval_s(group))
         marks, problem = marks_of(group)
@@ -85,11 +85,15 @@ class Balance:
             found = msgspec.structs.replace(found, action=None, decision=None, why=fresh)
         acts = found.action is not None and group.auto_rebalance
         self.seen[group.uuid] = Seen(at=now, window_s=window_s, marks=marks, look=found, acted=acts)
-        if not group.auto_rebalance:
+        if acts:
+            await self._ledger.write(self._changes(group, found, now))
+            self._raise(group, intents, found)
+        self._looked[group.uuid] = self._clock.monotonic()
+        if group.auto_rebalance:
+            self._crossed.pop(group.uuid, None)
+        else:
             self._tell(group, snapshot, found)
-            return None
-        self._crossed.pop(group.uuid, None)
-        return self._changes(group, snapshot, intents, found, now) if acts else None
+        return acts
 
     def _looked_at(self, group: views.ServiceEngineGroup) -> float:
         known = self._looked.get(group.uuid)
@@ -125,14 +129,7 @@ class Balance:
 
     # --- doing ---
 
-    def _changes(
-        self,
-        group: views.ServiceEngineGroup,
-        snapshot: Snapshot,
-        intents: Collection[VipIntent],
-        found: rebalance.Look,
-        now: float,
-    ) -> Changes:
+    def _changes(self, group: views.ServiceEngineGroup, found: rebalance.Look, now: float) -> Changes:
         action, decision = found.action, found.decision
         assert action is not None and decision is not None
         request = Request(
@@ -161,7 +158,12 @@ class Balance:
         if record is not None:
             noted = (*record.decisions, Noted(at=now, decision=decision))[-DECISIONS_MAX:]
             changes.vips[group.uuid, action.vip] = msgspec.structs.replace(record, decisions=noted)
-        service = next((s.uuid for i in intents if i.id == action.vip for s in i.services), "")
+        return changes
+
+    def _raise(self, group: views.ServiceEngineGroup, intents: Collection[VipIntent], found: rebalance.Look) -> None:
+        action = found.action
+        assert action is not None
+        service = next((s.uuid for intent in intents if intent.id == action.vip for s in intent.services), "")
         self._events.add(
             rebalance.EVENTS[action.kind],
             found.why,
@@ -171,7 +173,6 @@ class Balance:
             from_serviceengine=action.from_engine,
             serviceenginegroup=group.uuid,
         )
-        return changes
 
     # --- off ---
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from shoal.placement.load import EngineLoad, Load, total
+from shoal.placement.load import EngineLoad, Load, plus
 from shoal.wire.counters import INTERVAL_S, Counters
 
 from .clock import Clock
@@ -144,8 +144,8 @@ def _load(first: Sample, later: list[Sample], vips_of: Callable[[str], Iterable[
         )
         for vip in cps
     }
-    served = total(*(Load(open_conns=part.open_conns, cps=part.cps) for part in parts.values()))
-    return EngineLoad(whole=total(whole_load, served), vips=parts)
+    served = Load(open_conns=sum(opened.values()), cps=sum(cps.values()))
+    return EngineLoad(whole=plus(whole_load, served), vips=parts)
 
 
 def _packets(first: Sample, last: Sample) -> dict[str, float]:

@@ -212,9 +212,7 @@ class Reconciler:
         now = self._clock.now()
         snapshot = self._snapshot(typed, mine, now)
         self._compiler.update(typed, mine)
-        balanced = self.balance.look(typed, snapshot, mine, now) if self.balance is not None else None
-        if balanced is not None:
-            await self._ledger.write(balanced)
+        if self.balance is not None and await self.balance.look(typed, snapshot, mine, now):
             snapshot = self._snapshot(typed, mine, now)
         result = plan(snapshot, now)
         self.plans[group], self.snapshots[group], self.planned_at[group] = result, snapshot, now

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -57,11 +58,15 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True):
         """The figure that is the nearest to its capacity, and its percentage."""
         return max(self.percent(load).items(), key=lambda item: item[1])
 
+    def top(self, load: Load) -> float:
+        """The highest percentage."""
+        return max([100 * float(getattr(load, name)) / most for name, most in self.capacity.items()])
+
     def is_over(self, load: Load) -> bool:
-        return self.highest(load)[1] > self.high
+        return self.top(load) > self.high
 
     def is_under(self, load: Load) -> bool:
-        return self.highest(load)[1] < self.low
+        return self.top(load) < self.low
 
     def words(self, load: Load, name: str = "") -> str:
         """``85 % CPU`` or ``36 open connections (72 % of 50)``; of the highest figure when none is named."""
@@ -99,16 +104,32 @@ def marks(high: float, low: float, criteria: tuple[str, ...], capacity: tuple[in
     return Marks(high=high, low=low, capacity=found), problem
 
 
-def scaled(load: Load, factor: float) -> Load:
-    return Load(**{name: getattr(load, name) * factor for name in Load.__struct_fields__})
+def plus(a: Load, b: Load) -> Load:
+    return Load(
+        cpu=a.cpu + b.cpu,
+        pps=a.pps + b.pps,
+        mbps=a.mbps + b.mbps,
+        open_conns=a.open_conns + b.open_conns,
+        cps=a.cps + b.cps,
+    )
 
 
-def total(*loads: Load) -> Load:
-    return Load(**{name: sum(getattr(load, name) for load in loads) for name in Load.__struct_fields__})
+def scaled(load: Load, by: float) -> Load:
+    return Load(
+        cpu=load.cpu * by,
+        pps=load.pps * by,
+        mbps=load.mbps * by,
+        open_conns=load.open_conns * by,
+        cps=load.cps * by,
+    )
 
 
 def less(load: Load, part: Load) -> Load:
-    return total(load, scaled(part, -1))
+    return plus(load, scaled(part, -1))
+
+
+def total(loads: Iterable[Load]) -> Load:
+    return functools.reduce(plus, loads, Load())
 
 
 def packet_share(loads: Mapping[str, Load], vip: str) -> float:

@@ -19,7 +19,7 @@ import msgspec
 from . import capacity
 from . import choose as choosing
 from .board import ENABLED, Board, Work
-from .load import EngineLoad, Load, Marks, less, packet_share, scaled, total
+from .load import EngineLoad, Load, Marks, less, packet_share, plus, scaled, total
 from .model import (
     Candidate,
     Decision,
@@ -43,7 +43,9 @@ SPREAD = 0.5
 """A VIP is scaled out further only when each of its engines has at least this part of the mean: one more gets no more
 than the others do (long-lived connections stay, a source-IP hash of one client moves nothing)."""
 EMPTIED_TRIED_MAX = 4
-"""Engines that a look tries to empty: each costs a survey of the group for each of its VIPs."""
+"""Engines that a look tries to empty; each costs a judgement of the whole group for each of its VIPs."""
+JUDGED_MAX = 100
+"""Such judgements for engines over the mark, in one look."""
 EVENTS = {
     RequestKind.SCALE_OUT: "REBALANCE_VS_SCALEOUT",
     RequestKind.SCALE_IN: "REBALANCE_VS_SCALEIN",
@@ -105,6 +107,17 @@ class _Rebalance:
         self._marks = marks
         self._loads = loads
         self._notes: list[str] = []
+        self._judged = 0
+        self._coolest: dict[str, float] = {}
+        """Figure -> percent where it is lowest, of the engines that may get placements."""
+        for engine in board.usable_ids:
+            for figure, percent in marks.percent(loads[engine].whole).items() if engine in loads else ():
+                self._coolest[figure] = min(percent, self._coolest.get(figure, percent))
+        on_the_way, refusal = board.creating(), board.create_refusal()
+        self._no_new = f"none can be made: {refusal}" if refusal else ""
+        """Why no engine is made for a change."""
+        if on_the_way:
+            self._no_new = f"{board.name(on_the_way[0])} is being created"
         self._held: dict[str, list[Work]] = {}
         """By engine."""
         for work in board.works.values():
@@ -165,7 +178,10 @@ class _Rebalance:
     # --- over the high mark ---
 
     def _first_over(self, over: list[EngineLook]) -> _Found | None:
-        for seen in sorted(over, key=lambda e: -max(e.percent.values())):
+        for at, seen in enumerate(sorted(over, key=lambda e: -max(e.percent.values()))):
+            if self._judged >= JUDGED_MAX:
+                self._note(f"{len(over) - at} more engines are over the mark")
+                return None
             found = self._relieve(seen)
             if found is not None:
                 return found
@@ -212,7 +228,7 @@ class _Rebalance:
             self._note(f"{head}, and its load on its other engines is not known")
             return None
         count = len(parts)
-        whole = total(*parts.values())
+        whole = total(parts.values())
         mean = getattr(whole, case.figure) / count
         least = min(parts, key=lambda e: getattr(parts[e], case.figure))
         if getattr(parts[least], case.figure) < SPREAD * mean:
@@ -234,19 +250,19 @@ class _Rebalance:
             return None
         parts = self._loads[case.engine].vips
         able = [w for w in held if self._settled(w) and self._helps(case, parts[w.vip.id])]
-        tried = [(work, self._targets(work, parts[work.vip.id], leaving=case.engine)) for work in able]
-        running = [(work, judged) for work, judged in tried if judged.candidates]
-        new = [
-            (work, judged)
-            for work, judged in tried
-            if self._top(parts[work.vip.id]) <= self._marks.high - MARGIN and len(held) > 1
-        ]
-        for work, judged in (*running[:1], *new[:1]):
-            part = parts[work.vip.id]
-            head = f"{case.head}: {work.vip.name} makes {self._marks.words(part, case.figure)} of it"
-            return self._go(case, work, RequestKind.MIGRATE, head, part, judged)
-        if tried:
-            names = ", ".join(work.vip.name for work, _ in tried)
+        for to_new in (False, True):
+            for work in able:
+                part = parts[work.vip.id]
+                if to_new and (len(held) == 1 or self._top(part) > self._marks.high - MARGIN):
+                    continue
+                if not to_new and self._none_is_cool_enough(part):
+                    continue
+                judged = Judgement() if to_new and self._no_new else self._targets(work, part, leaving=case.engine)
+                if judged.candidates or to_new:
+                    head = f"{case.head}: {work.vip.name} makes {self._marks.words(part, case.figure)} of it"
+                    return self._go(case, work, RequestKind.MIGRATE, head, part, judged)
+        if able:
+            names = ", ".join(work.vip.name for work in able)
             self._note(f"{case.head}, and no engine can take {names} and stay below the mark")
         return None
 
@@ -259,6 +275,7 @@ class _Rebalance:
     def _targets(self, work: Work, part: Load, *, leaving: str = "", idle_may_pass: bool = False) -> Judgement:
         """The running engines that stay below the mark, the one that will have the least first, and why the others are
         out. ``idle_may_pass``: an engine with nothing on it may go above, as the load is shared."""
+        self._judged += 1
         judged = judge(self._board, work, besides=[leaving] if leaving else [])
         good: list[tuple[float, Candidate]] = []
         rejections = list(judged.rejections)
@@ -267,13 +284,17 @@ class _Rebalance:
             if known is None:
                 rejections.append(Rejection(engine=candidate.engine, rule="no_load", detail="its load is not known"))
                 continue
-            after = self._top(total(known.whole, part))
+            after = self._top(plus(known.whole, part))
             if after > self._marks.high - MARGIN and not (idle_may_pass and candidate.idle):
                 rejections.append(self._too_hot(candidate.engine, after))
             else:
                 good.append((after, candidate))
         good.sort(key=lambda item: item[0])
         return Judgement(candidates=tuple(candidate for _, candidate in good), rejections=tuple(rejections))
+
+    def _none_is_cool_enough(self, part: Load) -> bool:
+        limit = self._marks.high - MARGIN
+        return any(self._coolest.get(f, 100.0) + more > limit for f, more in self._marks.percent(part).items())
 
     def _too_hot(self, engine: str, after: float) -> Rejection:
         limit = self._marks.high - MARGIN
@@ -289,13 +310,11 @@ class _Rebalance:
         to = judged.candidates[0].engine if judged.candidates else ""
         if to:
             known = self._loads[to].whole
-            change = f"{board.name(to)} goes from {self._top(known):.0f} % to {self._top(total(known, part)):.0f} %"
+            change = f"{board.name(to)} goes from {self._top(known):.0f} % to {self._top(plus(known, part)):.0f} %"
         else:
-            on_the_way = board.creating()
-            refusal = choosing.too_big(board, work) or board.create_refusal()
-            if on_the_way or refusal:
-                why = f"{board.name(on_the_way[0])} is being created" if on_the_way else f"none can be made: {refusal}"
-                self._note(f"{head}, no running engine can take it and {why}")
+            refusal = self._no_new or choosing.too_big(board, work)
+            if refusal:
+                self._note(f"{head}, no running engine can take it and {refusal}")
                 return None
             change = f"no running engine can take it, so one is made; it gets {self._top(part):.0f} %"
         verb = "scale it out" if kind is RequestKind.SCALE_OUT else "migrate it"
@@ -338,7 +357,7 @@ class _Rebalance:
             if parts is None or len(parts) < 2:
                 continue
             more = scaled(parts[seen.engine], 1 / (len(parts) - 1))
-            after = {e: self._top(total(self._loads[e].whole, more)) for e in parts if e != seen.engine}
+            after = {e: self._top(plus(self._loads[e].whole, more)) for e in parts if e != seen.engine}
             hot = max(after, key=lambda e: after[e])
             if after[hot] > settle(self._marks):
                 self._note(
@@ -398,12 +417,12 @@ class _Rebalance:
             good.sort(key=lambda c: (-slots[c.engine], age[c.engine]))
             target = good[0].engine
             slots[target] += work.vip.slots
-            loads[target] = total(loads[target], part)
+            loads[target] = plus(loads[target], part)
             first = first or (work, target, Judgement(candidates=tuple(good), rejections=tuple(rejections)))
         if first is None:
             return None
         work, target, judged = first
-        after = self._top(total(self._loads[target].whole, parts[work.vip.id]))
+        after = self._top(plus(self._loads[target].whole, parts[work.vip.id]))
         rest = f", then {len(held) - 1} more" if len(held) > 1 else ""
         why = (
             f"{self._head(seen)}: migrate {work.vip.name} from it{rest}, so that it can go; "
@@ -433,7 +452,7 @@ class _Rebalance:
             return Rejection(engine=engine, rule="no_room", detail=detail)
         if engine not in loads:
             return Rejection(engine=engine, rule="no_load", detail="its load is not known")
-        after = self._top(total(loads[engine], part))
+        after = self._top(plus(loads[engine], part))
         if after > settle(self._marks):
             detail = f"it would have {after:.0f} %, more than {settle(self._marks):.0f} %"
             return Rejection(engine=engine, rule="would_be_over", detail=detail)
@@ -442,7 +461,7 @@ class _Rebalance:
     # --- both ---
 
     def _top(self, load: Load) -> float:
-        return self._marks.highest(load)[1]
+        return self._marks.top(load)
 
     def _settled(self, work: Work) -> bool:
         return work.vip.enabled and len(work.ready) == len(work.placements) == work.requested
