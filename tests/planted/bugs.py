@@ -24,7 +24,7 @@ BUGS = (
     Bug(
         "the buffer counts engines that may take nothing",
         "placement/capacity.py",
-        "return (len(board.usable()) + len(board.creating())) * group.max_vs_per_se - used",
+        "return (len(board.reckoned()) + len(board.creating())) * group.max_vs_per_se - used",
         "return (len(board.up()) + len(board.creating())) * group.max_vs_per_se - used",
     ),
     Bug(
@@ -60,7 +60,7 @@ BUGS = (
     Bug(
         "a failed engine counts against max_se",
         "placement/board.py",
-        "return len(self.up()) + len(self.creating())",
+        "return len(self.up()) + len(self.suspects) + len(self.creating())",
         "return len(self.engines) + len(self.new)",
     ),
     Bug(
@@ -152,5 +152,23 @@ BUGS = (
         "ownership/machine.py",
         "        if vip.armed:\n            changes |=",
         "        if True:\n            changes |=",
+    ),
+    Bug(
+        "only the loss of all is a storm",
+        "controller/storm.py",
+        "lost > spare and lost * GROUP_SHARE > engines",
+        "lost > spare and lost >= engines",
+    ),
+    Bug(
+        "in a storm silence is proof",
+        "controller/storm.py",
+        "and sighting.down and sighting.proven and engine not in storm.lost:",
+        "and sighting.down and engine not in storm.lost:",
+    ),
+    Bug(
+        "moves are not paced",
+        "placement/fill.py",
+        "if not board.may_move(work):",
+        "if work.held:",
     ),
 )

@@ -106,6 +106,7 @@ async def test_what_cannot_be_done_is_refused_with_what_to_do_instead(world: Con
         (service["url"], "switchover", "Use migrate."),
         (f"/api/serviceengine/{engine['uuid']}", "switchover", "Disable the service engine"),
         (group, "redistribute", "migrate"),
+        (group, "endstorm", "has no storm"),
         (pool, "scaleout", "add servers"),
         (pool, "scalein", "delete servers"),
     ):

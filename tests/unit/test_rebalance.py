@@ -6,7 +6,7 @@ import pytest
 
 from shoal.placement import rebalance
 from shoal.placement.load import EngineLoad, Load, Marks, marks
-from shoal.placement.model import Request, RequestKind
+from shoal.placement.model import EngineState, Request, RequestKind
 from shoal.placement.rebalance import Action
 from tests.scenarios.balanced import Balanced
 
@@ -151,6 +151,15 @@ def test_an_engine_on_its_way_is_waited_for() -> None:
     world.edit(buffer_se=1)
     found = world.look()
     assert found.action is None and "SE2 is being created" in found.why
+
+
+def test_nothing_is_balanced_while_engines_are_out_of_the_controllers_sight() -> None:
+    world = crowded(85, buffer_se=0)
+    assert world.look().action is not None
+    world.engine("SE9")
+    world.alter("SE9", state=EngineState.SUSPECT)
+    found = world.look()
+    assert found.action is None and "lost at once" in found.why
 
 
 def test_the_host_rule_holds_for_a_scale_out() -> None:

@@ -22,6 +22,15 @@ def nodes(*lasts: int) -> list[dict[str, Any]]:
     return [{"name": f"node-{last}", "ip": {"addr": f"10.1.0.{last}", "type": "V4"}} for last in lasts]
 
 
+async def test_fields_of_shoals_own_are_like_the_vendors(world: ControlledWorld) -> None:
+    whole = await world.get("/api/controllerproperties")
+    assert (whole["storm_window_s"], whole["moves_per_minute_max"]) == (60, 300)
+    await world.call("PUT", "/api/controllerproperties", 200, json={**whole, "storm_window_s": 0})
+    whole = await world.get("/api/controllerproperties")
+    assert whole["storm_window_s"] == 0
+    await world.call("PUT", "/api/controllerproperties", 400, json={**whole, "storm_window_s": 3601})
+
+
 @pytest.mark.parametrize(
     "given, why",
     [

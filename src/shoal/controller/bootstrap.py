@@ -13,6 +13,8 @@ from .intent import SYSTEM, Intent
 from .view import View
 
 Document = dict[str, Any]
+PROPERTIES = "controllerproperties-default"
+"""The uuid of the one ControllerProperties."""
 NAMESPACE = uuids.UUID("5b0a6d2e-5e0c-4f6e-9d55-0c3c2f6a3a11")
 
 

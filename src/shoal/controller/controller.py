@@ -8,11 +8,13 @@ from typing import Any
 
 from shoal.clouds.protocol import Cloud, Identity
 from shoal.objects.views import ServiceEngineGroup, view
+from shoal.placement.presets import SHARED
 from shoal.store.protocol import Store
 from shoal.wire import messages
 from shoal.wire.counters import Counters
 
 from .balance import Balance
+from .bootstrap import PROPERTIES
 from .capture.captures import Captures
 from .capture.wish import Wish
 from .clock import Clock, FreshId, SystemClock, fresh_uuid
@@ -32,6 +34,8 @@ from .plans import Aside, Plans
 from .reconciler import Reconciler
 from .runtime import Runtime
 from .shares import LOAD_AWARE, Shares
+from .storm import Settings as StormSettings
+from .storm import Storms
 from .targets import targets
 from .view import View
 from .whatif.answer import WhatIfs
@@ -77,6 +81,7 @@ class Controller:
             by_load=self._by_load,
             push=lambda engine: self.fleet.push(engine),
         )
+        storms = Storms(self._storm_settings, self._spare)
         self.fleet = Fleet(
             clock,
             record=lambda engine: self.ledger.engines.get(engine),
@@ -86,6 +91,7 @@ class Controller:
             on_counters=self._counters,
             on_captured=lambda engine, message: self._captures.take(engine, message),
             shares=self.shares,
+            storms=storms,
         )
         self.compiler = Compiler(
             view, self.ledger, self.fleet, unseal=unseal, heartbeat_key=heartbeat_key, gateway=gateway
@@ -229,6 +235,14 @@ class Controller:
     def _group(self, uuid: str) -> ServiceEngineGroup | None:
         document = self.view.get("serviceenginegroup", uuid)
         return view(document, ServiceEngineGroup) if document else None
+
+    def _storm_settings(self) -> StormSettings:
+        properties = self.view.get("controllerproperties", PROPERTIES)
+        return view(properties, StormSettings) if properties else StormSettings()
+
+    def _spare(self, group: str) -> int:
+        typed = self._group(group)
+        return typed.buffer_se if typed is not None and typed.ha_mode == SHARED else 0
 
     def _by_load(self, group: str, vip: str) -> bool:
         intent = self.compiler.intent(group, vip)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -26,6 +26,7 @@ from .acknowledged import Acknowledged, Root, root_of
 from .clock import Clock
 from .desired import EngineParts, references
 from .records import EngineRecord
+from .storm import Settings, Sighting, Storms
 
 log = logging.getLogger("shoal.fleet")
 
@@ -41,6 +42,9 @@ WARM_START_S = 6.0
 """After the controller's start engines get this long to connect before they are judged."""
 LOST_UNCONFIRMED_S = 10.0
 """Without session, without a peer's claim and with its processes alive: this long until it counts as down."""
+QUIET_AFTER_S = 1.8
+"""An engine that is silent for longer counts as out of sight: two statuses are missing, a second before it is judged. So
+when the first of many is, all that vanished with it are known."""
 DRAIN_SEEN_AFTER_S = 1.0
 """A status that comes so long after an acknowledgement was measured after it."""
 ROOTS_KEPT_MAX = 16
@@ -135,6 +139,18 @@ def verdict(live: Live, record: EngineRecord, now: float, started_at: float, *, 
     if live.gone or live.suspected_at > live.heard_at or silent_s > LOST_UNCONFIRMED_S:
         return EngineState.DOWN
     return EngineState.UP
+
+
+def proven(live: Live) -> bool:
+    """Whether there is more than silence: nothing of it runs, or a peer has taken over from it."""
+    return live.gone or live.suspected_at > live.heard_at
+
+
+def missing(live: Live, now: float, started_at: float, *, witnessed: bool = False) -> bool:
+    """Whether there is no sign of life, long before it counts as down."""
+    if live.session is not None:
+        return not witnessed and now - live.heard_at >= QUIET_AFTER_S
+    return live.heard_at > 0.0 or live.gone or now - started_at >= WARM_START_S
 
 
 def unplanned(message: messages.Ownership) -> bool:
@@ -286,14 +302,17 @@ class Fleet:
         on_counters: Callable[[str, Counters], None] = lambda engine, message: None,
         on_captured: Callable[[str, Captured], None] = lambda engine, message: None,
         shares: SharesLike | None = None,
+        storms: Storms | None = None,
         name: str = "controller",
     ) -> None:
+        """``record(engine)``: what is known of it for good, None if there is no such engine."""
         self.clock = clock
         self.desired = desired
         self.changed = on_change
         self.counted = on_counters
         self.captured = on_captured
         self.shares = shares
+        self.storms = storms or Storms(Settings, lambda group: 0)
         self._record = record
         self._on_ownership = on_ownership
         self._name = name
@@ -313,17 +332,41 @@ class Fleet:
         record = self._record(engine)
         if record is None:
             return EngineState.DOWN
-        now = self.clock.monotonic()
-        return verdict(self.live(engine), record, now, self._started_at, witnessed=self._witnessed(engine, now))
+        return self._state(record, self.clock.monotonic())
 
-    def _witnessed(self, engine: str, now: float) -> bool:
-        """Does another engine say, just now, that it hears this one?"""
-        witnesses = (live for live in self._live.values() if live.id != engine and live.session is not None)
-        return any(
-            peer.engine == engine and peer.alive
-            for live in witnesses
-            if live.status is not None and now - live.heard_at < WITNESS_AGE_S_MAX
+    def look(self, engines: Mapping[str, EngineRecord]) -> dict[str, EngineState]:
+        """The state of all ``engines`` (every one there is, by id) at one moment, the storm breaker's word included."""
+        now = self.clock.monotonic()
+        heard = self._heard(now)
+        self.storms.look(
+            [self._sighting(e, now, e.id in heard) for e in engines.values() if e.created and e.seen],
+            now,
+            self.clock.now(),
+        )
+        return {id: self._state(record, now, heard) for id, record in engines.items()}
+
+    def _sighting(self, record: EngineRecord, now: float, witnessed: bool) -> Sighting:
+        live = self.live(record.id)
+        down = verdict(live, record, now, self._started_at, witnessed=witnessed) is EngineState.DOWN
+        out_of_sight = down or missing(live, now, self._started_at, witnessed=witnessed)
+        return Sighting(record.id, record.group, out_of_sight, down, proven(live))
+
+    def _state(self, record: EngineRecord, now: float, heard: frozenset[str] | None = None) -> EngineState:
+        live = self.live(record.id)
+        witnessed = record.id in (self._heard(now) if heard is None else heard)
+        state = verdict(live, record, now, self._started_at, witnessed=witnessed)
+        if self.storms.suspects(record.id) and not (state is EngineState.DOWN and proven(live)):
+            return EngineState.SUSPECT
+        return state
+
+    def _heard(self, now: float) -> frozenset[str]:
+        """Engines that another one says, just now, that it hears."""
+        return frozenset(
+            peer.engine
+            for live in self._live.values()
+            if live.session is not None and live.status is not None and now - live.heard_at < WITNESS_AGE_S_MAX
             for peer in live.status.peers
+            if peer.alive and peer.engine != live.id
         )
 
     def owner(self, vip: str) -> Ownership | None:

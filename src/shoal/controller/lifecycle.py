@@ -20,6 +20,7 @@ from .events import EventLog
 from .fleet import Fleet, Live
 from .ledger import Changes, Ledger
 from .records import EngineRecord
+from .storm import told
 
 log = logging.getLogger("shoal.lifecycle")
 
@@ -196,9 +197,12 @@ class Lifecycle:
 
     async def _watch(self) -> None:
         await self._ask_about_lost()
+        states = self._fleet.look(self._ledger.engines)
+        self._tell_of_storms()
         for engine in list(self._ledger.engines.values()):
             await self._first_contact(engine)
-            self._note(engine)
+            if engine.id in states:
+                self._note(engine, states[engine.id])
 
     async def _ask_about_lost(self) -> None:
         """Which of the engines without a session have no process left?"""
@@ -224,9 +228,23 @@ class Lifecycle:
             self.retire(engine)
             await self._creation_failed(engine, f"did not connect within {FIRST_CONTACT_MAX_S:.0f} s.")
 
-    def _note(self, engine: EngineRecord) -> None:
+    def _tell_of_storms(self) -> None:
+        storms = self._fleet.storms
+        while storms.news:
+            news = storms.news.pop(0)
+            group = self._group(news.storm.group)
+            name = group.name if group else news.storm.group
+            names = {id: engine.name for id, engine in self._ledger.engines.items()}
+            self._events.add(
+                "SE_STORM_STARTED" if news.began else "SE_STORM_ENDED",
+                told(news, name, names),
+                level="error" if news.began else "info",
+                serviceenginegroup=news.storm.group,
+            )
+            self._mark(news.storm.group)
+
+    def _note(self, engine: EngineRecord, state: EngineState) -> None:
         """Raise SE_UP and SE_DOWN, and have the group planned, when an engine's state changes."""
-        state = self._fleet.state(engine.id)
         before = self._states.get(engine.id)
         live = self._fleet.live(engine.id)
         if state is before:
@@ -234,7 +252,7 @@ class Lifecycle:
                 self._reboot_if_due(engine, live.down_since)
             return
         self._states[engine.id] = state
-        if state is EngineState.UP:
+        if state is EngineState.UP and before is not EngineState.SUSPECT:
             live.down_since, live.up_since = None, self._clock.now()
             self._events.add("SE_UP", engine.name, serviceengine=engine.id, serviceenginegroup=engine.group)
         elif state is EngineState.DOWN:

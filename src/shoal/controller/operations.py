@@ -103,6 +103,8 @@ class Operations:
         if (type, operation) == ("serviceenginegroup", "redistribute"):
             none = "Every virtual service is active on its side already."
             return await self._all(uuid, self._homecomings(uuid), none, caller, guard)
+        if (type, operation) == ("serviceenginegroup", "endstorm"):
+            return self._end_storm(uuid, caller)
         if (type, operation) in NOT_YET:
             why, hint = NOT_YET[type, operation]
             raise Refused(why, hint=hint)
@@ -324,6 +326,21 @@ class Operations:
             raise Invalid([Problem(path="text", value=str(text)[:40], why=why)])
         self._events.add("SE_DRILL", f"{engine.name}: {text} ({caller.user})", serviceengine=engine.id)
         return {"status": "noted"}
+
+    def _end_storm(self, uuid: str, caller: CallerLike) -> dict[str, Any]:
+        """Engines that are out of sight count as down from now on; what they hold is placed anew, paced."""
+        group = self._view.get("serviceenginegroup", uuid)
+        if group is None:
+            raise NotFound(f"There is no service engine group {uuid}.")
+        suspects = self._fleet.storms.end(uuid, self._clock.monotonic())
+        if suspects is None:
+            raise Refused(f"{group['name']} has no storm: none of its engines is suspect.")
+        names = _list(self._ledger.engines[engine].name for engine in suspects if engine in self._ledger.engines)
+        status = f"counted as down: {names}"
+        self._events.add("CONFIG_ACTION", f"{group['name']}: storm ended by {caller.user}; {status}", level="warning",
+                         serviceenginegroup=uuid)  # fmt: skip
+        self._reconciler.mark(uuid)
+        return {"status": status}
 
     async def _force_delete(self, engine: EngineRecord, guard: Guard) -> dict[str, Any]:
         """The engine goes at once; what it served moves as if it had died."""

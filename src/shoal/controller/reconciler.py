@@ -224,6 +224,7 @@ class Reconciler:
             await self._ledger.write(changes)
             if result.decisions:
                 self.history.keep(group, snapshot, now)
+        self._fleet.storms.planned(group, result.moves, len(result.held))
         self.on_planned()
         self._raise(group, (*result.events, *shortfall_events(snapshot, result)))
         self._answer(snapshot, result)
@@ -285,6 +286,7 @@ class Reconciler:
             self._fleet,
             now,
             self.lifecycle.retry_at(group.uuid) if self.lifecycle else 0.0,
+            lambda: self._fleet.storms.pace(group.uuid, self._clock.monotonic(), now),
         )
 
     # --- from a plan to records ---

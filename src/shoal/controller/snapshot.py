@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -12,6 +12,7 @@ from shoal.placement.model import (
     Engine,
     EngineState,
     Group,
+    Pace,
     Placement,
     PlacementState,
     Snapshot,
@@ -88,10 +89,12 @@ def build(
     fleet: Fleet,
     now: float,
     retry_at: float = 0.0,
+    pace: Callable[[], Pace | None] = lambda: None,
 ) -> Snapshot:
-    """The snapshot of one group. ``enable_states``: engine id -> the administrator's wish."""
+    """The snapshot of one group. ``enable_states``: engine id -> the administrator's wish. ``pace`` is asked
+    after all engines have been looked at."""
     engines = ledger.engines_of(group.uuid)
-    states = {engine.id: fleet.state(engine.id) for engine in engines}
+    states = fleet.look(ledger.engines)
     known = ledger.vips.get(group.uuid, {})
     return Snapshot(
         revision=revision,
@@ -102,6 +105,7 @@ def build(
             record.request
             for record in sorted(ledger.requests.get(group.uuid, {}).values(), key=lambda r: r.request.at)
         ),
+        pace=pace(),
     )
 
 
@@ -171,6 +175,6 @@ def _claimant(record: VipRecord, states: Mapping[str, EngineState], fleet: Fleet
     if owner is None or states.get(owner.engine) is not EngineState.UP:
         return ""
     planned = record.succession[0] if record.succession else ""
-    if owner.claim.generation < record.generation and states.get(planned) is EngineState.UP:
+    if owner.claim.generation < record.generation and states.get(planned) in (EngineState.UP, EngineState.SUSPECT):
         return ""
     return owner.engine

@@ -1,4 +1,4 @@
-"""Reads ``schema/`` and ``order.json`` and makes the types; `load` does it once."""
+"""Reads ``schema/``, ``own.json`` and ``order.json`` and makes the types; `load` does it once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from .check import meant
 from .types import Field, MessageType, ObjectType, version_key
 
 SCHEMA = Path(__file__).parent / "schema"
+OWN = Path(__file__).parent / "own.json"
+"""Fields of Shoal's own, by object, in the schema's form."""
 ORDER = Path(__file__).parent / "order.json"
 SINGLETONS = frozenset({"Cluster", "SystemConfiguration", "ControllerProperties", "SeProperties", "UserAccount"})
 CLOUD_SCOPED = frozenset(
@@ -131,6 +133,8 @@ def load() -> Registry:
             description = msgspec.json.decode(path.read_bytes())
             descriptions[description["object"]] = description
             raw[description["object"]] = description["fields"]
+    for name, fields in msgspec.json.decode(OWN.read_bytes()).items():
+        raw[name].update(fields)
     builder = _Builder(raw, msgspec.json.decode(ORDER.read_bytes()))
     messages = {name: builder.message(name) for name in raw}
     objects = {

@@ -29,7 +29,8 @@ ACTIVE = (PlacementState.WAITING, PlacementState.ASSIGNED, PlacementState.READY)
 SERVING = (PlacementState.ASSIGNED, PlacementState.READY)
 ENABLED = "SE_STATE_ENABLED"
 FOR_PLACEMENT = "SE_STATE_DISABLED_FOR_PLACEMENT"
-LEAVING_STATES = ("SE_STATE_DISABLED", "SE_STATE_DISABLED_FORCE")
+FORCE = "SE_STATE_DISABLED_FORCE"
+LEAVING_STATES = ("SE_STATE_DISABLED", FORCE)
 
 
 class Work(msgspec.Struct, kw_only=True):
@@ -46,6 +47,8 @@ class Work(msgspec.Struct, kw_only=True):
     shortfall: str = ""
     """Why it has fewer engines than requested."""
     hint: str = ""
+    held: bool = False
+    """To be placed anew, when its turn comes (`Pace`)."""
     lost: int = 0
     """Placements that went with their engine since the last plan."""
     lost_primary: bool = False
@@ -111,6 +114,11 @@ class Board:
             )
             for vip in sorted(snapshot.vips, key=lambda v: (v.created, v.id))
         }
+        self.suspects: dict[str, None] = dict.fromkeys(
+            engine.id for engine in self.engines.values() if engine.state is EngineState.SUSPECT
+        )
+        self.moves = 0
+        """Placements made anew, as far as they are paced."""
         self.usable_ids: dict[str, None] = dict.fromkeys(engine.id for engine in self.usable())
         """Engines that may get placements, by rank; what a plan can't change."""
         self.load: dict[str, int] = dict.fromkeys(self.engines, 0)
@@ -151,21 +159,36 @@ class Board:
         return found.host if found else ""
 
     def leaving(self, engine: str) -> bool:
-        """The administrator wants everything off it."""
+        """The administrator wants everything off it; in grace only while all engines are in sight."""
         found = self.engines.get(engine)
-        return found is not None and found.enable_state in LEAVING_STATES
+        if found is None or found.enable_state not in LEAVING_STATES:
+            return False
+        return not self.suspects or found.enable_state == FORCE
 
     def usable(self) -> list[Engine]:
         """Engines that may get placements."""
         return [e for e in self.up() if e.enable_state == ENABLED]
+
+    def reckoned(self) -> list[Engine]:
+        """Engines whose slots count: those that may get placements, and those that could but for being out of sight."""
+        seen = (EngineState.UP, EngineState.SUSPECT) if self.suspects else (EngineState.UP,)
+        return [e for e in self.engines.values() if e.state in seen and e.enable_state == ENABLED]
+
+    def out_of_sight(self, work: Work) -> bool:
+        """Whether any engine that has the VIP, or would take it over, is suspect: then it is left as it is."""
+        if not self.suspects:
+            return False
+        return any(p.engine in self.suspects for p in work.placements) or any(
+            engine in self.suspects for engine in work.vip.succession
+        )
 
     def free(self, engine: str) -> int:
         return self.group.max_vs_per_se - self.load.get(engine, 0)
 
     @property
     def count(self) -> int:
-        """Engines that count against max_se: up (disabled too) and on their way; failed ones don't."""
-        return len(self.up()) + len(self.creating())
+        """Engines that count against max_se: up (disabled too), suspect and on their way; failed ones don't."""
+        return len(self.up()) + len(self.suspects) + len(self.creating())
 
     def create_refusal(self) -> str:
         """Why no engine can be made; "" if one can."""
@@ -195,6 +218,20 @@ class Board:
         state = state or (PlacementState.ASSIGNED if up else PlacementState.WAITING)
         work.placements.append(Placement(engine=engine, role=role, state=state, since=self.now, request=request))
         self.load[engine] = self.load.get(engine, 0) + work.vip.slots
+
+    def may_move(self, work: Work) -> bool:
+        """Whether a VIP that was placed before may be placed anew now; if not, it waits for its turn."""
+        pace = self.snapshot.pace
+        if pace is None or not work.vip.generation or self.moves < pace.moves:
+            return True
+        work.held = True
+        work.shortfall = "waits for its turn: many engines were lost at once, so moves are paced (moves_per_minute_max)"
+        return False
+
+    def moved(self, work: Work) -> None:
+        """It has been placed anew."""
+        if self.snapshot.pace is not None and work.vip.generation:
+            self.moves += 1
 
     def drop(self, work: Work, placement: Placement) -> None:
         work.placements.remove(placement)

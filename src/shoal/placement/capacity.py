@@ -32,7 +32,7 @@ def keep_buffer(board: Board) -> Buffer:
     needed = group.buffer_se * group.max_vs_per_se if group.ha_mode == SHARED and used else 0
 
     def free() -> int:
-        return (len(board.usable()) + len(board.creating())) * group.max_vs_per_se - used
+        return (len(board.reckoned()) + len(board.creating())) * group.max_vs_per_se - used
 
     while needed and free() < needed and not board.create_refusal():
         board.create(f"the N+M buffer is short: {free()} of {needed} free slots (buffer_se {group.buffer_se})")
@@ -59,6 +59,8 @@ def keep_successors(board: Board) -> None:
     group = board.group
     if group.ha_mode != SHARED or not group.buffer_se or board.creating() or board.create_refusal():
         return
+    if board.suspects:
+        return  # lists that name them stand as they are
     settled = (w for w in succession.alone(board) if len(w.placements) == w.requested == 1)
     without = [w for w in settled if len(w.succession) < 2 and w.vip.slots <= group.max_vs_per_se]
     if without:
@@ -69,7 +71,7 @@ def keep_successors(board: Board) -> None:
 def retire(board: Board) -> tuple[list[str], float | None]:
     """Idle engines past the deprovision delay that neither ceil(P/m)+M nor a succession needs; and when to look again."""
     group = board.group
-    if group.se_deprovision_delay_s <= 0:
+    if group.se_deprovision_delay_s <= 0 or board.suspects or board.snapshot.pace is not None:
         return [], None
     used = demand(board)
     spare = group.buffer_se if group.ha_mode == SHARED else 0

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from . import choose as choosing
 from . import requests
-from .board import Board, Field, Work
+from .board import FORCE, LEAVING_STATES, Board, Field, Work
 from .model import EngineState, Placement, PlacementState, Role
-
-FORCE = "SE_STATE_DISABLED_FORCE"
 
 
 def evacuate(board: Board) -> None:
     """Advance every engine that is being disabled; tell how far it is."""
     for engine in board.engines.values():
         if not board.leaving(engine.id):
-            if engine.migrate_state:
+            if engine.migrate_state and engine.enable_state not in LEAVING_STATES:
                 board.migrate_states.append((engine.id, ""))
             continue
         if engine.state is not EngineState.UP:

@@ -33,6 +33,8 @@ def _counted(board: Board, work: Work) -> list[Placement]:
 def _place_one(board: Board, work: Work) -> bool:
     if _take_back(board, work):
         return True
+    if not board.may_move(work):
+        return False
     urgent = work.vip.generation > 0 and not work.serving
     field = choosing.survey(board, work)
     choice = choosing.choose(board, work, field, urgent=urgent)
@@ -41,6 +43,7 @@ def _place_one(board: Board, work: Work) -> bool:
         board.decide(work.vip.id, "none", choice.why, field=field, hint=choice.hint)
         return False
     board.put(work, choice.engine)
+    board.moved(work)
     what = "place" if board.is_up(choice.engine) else "wait"
     board.decide(work.vip.id, what, choice.why, engine=choice.engine, field=field)
     return True
@@ -82,7 +85,7 @@ def trim(board: Board) -> None:
     """Placements beyond the target leave: the least ready first, then the youngest; never the primary, never the last
     ready one, never one that an operation is bringing in."""
     for work in board.works.values():
-        if not work.vip.enabled or work.takeover:
+        if not work.vip.enabled or work.takeover or board.out_of_sight(work):
             continue
         surplus = -wanting(board, work)
         while surplus > 0:

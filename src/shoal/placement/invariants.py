@@ -74,6 +74,7 @@ def _moves(before: Snapshot, after: Snapshot) -> Iterator[str]:
     for vip in after.vips:
         yield from _placed_well(after, was[vip.id], vip, engines)
         yield from _kept_up(was[vip.id], vip, engines)
+        yield from _left_alone(was[vip.id], vip, engines)
         yield from _ordered(was[vip.id], vip, engines)
 
 
@@ -83,7 +84,7 @@ def _placed_well(after: Snapshot, was: Vip, vip: Vip, engines: dict[str, Engine]
         engine = engines.get(placement.engine)
         if engine is None or engine.id in held or engine.id == was.claimant:
             continue
-        if engine.state is EngineState.DOWN or engine.enable_state != ENABLED:
+        if engine.state in (EngineState.DOWN, EngineState.SUSPECT) or engine.enable_state != ENABLED:
             yield f"{vip.name} was placed on {engine.id}, which is {engine.state.value}, {engine.enable_state}"
         spread = after.group.vs_host_redundancy and after.group.ha_mode != LEGACY  # there it is active on one
         if spread and not placement.request and engine.state is EngineState.UP:
@@ -113,6 +114,18 @@ def _kept_up(was: Vip, vip: Vip, engines: dict[str, Engine]) -> Iterator[str]:
 
     if vip.enabled and ready(was) and not ready(vip):
         yield f"{vip.name} was served by {ready(was)} and no longer is"
+
+
+def _left_alone(was: Vip, vip: Vip, engines: dict[str, Engine]) -> Iterator[str]:
+    """What engines out of sight hold stays there: they serve it still, for all that is known."""
+    if not vip.enabled or was.claimant:
+        return
+    held = {p.engine for p in vip.placements if p.state in ACTIVE}
+    for placement in was.placements:
+        engine = engines.get(placement.engine)
+        suspect = engine is not None and engine.state is EngineState.SUSPECT and engine.enable_state != FORCE
+        if suspect and placement.state in ACTIVE and placement.engine not in held:
+            yield f"{vip.name} was moved off {placement.engine}, which is out of sight and may serve it"
 
 
 def _ordered(was: Vip, vip: Vip, engines: dict[str, Engine]) -> Iterator[str]:

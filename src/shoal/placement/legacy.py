@@ -138,7 +138,7 @@ def _chosen(board: Board) -> list[str]:
     """Engines that run before those on their way, on different hosts, where most is active, where standbys are armed,
     the oldest. What is missing is made, if anything is to be served."""
     on_their_way = [e for e in board.creating() if e not in board.engines or board.engines[e].enable_state == ENABLED]
-    rest = [*board.usable_ids, *on_their_way]
+    rest = [*(engine.id for engine in board.reckoned()), *on_their_way]
     active = dict.fromkeys(rest, 0)
     armed = dict.fromkeys(rest, 0)
     for work in board.works.values():
@@ -149,7 +149,7 @@ def _chosen(board: Board) -> list[str]:
     chosen: list[str] = []
     while rest and len(chosen) < ENGINES:
         hosts = {board.host(e) for e in chosen} - {""} if board.group.vs_host_redundancy else set()
-        best = min(rest, key=lambda e: (not board.is_up(e), board.host(e) in hosts, -active[e], -armed[e]))
+        best = min(rest, key=lambda e: (e in on_their_way, board.host(e) in hosts, -active[e], -armed[e]))
         chosen.append(best)
         rest.remove(best)
     if any(work.vip.enabled and not choosing.too_big(board, work) for work in board.works.values()):
@@ -184,7 +184,7 @@ def _place(board: Board, pair: Pair) -> None:
     """VIPs that are active nowhere, as long as each engine of the pair could carry all."""
     most = board.group.max_vs_per_se
     for work in board.works.values():
-        if not work.vip.enabled or work.takeover or work.serving:
+        if not work.vip.enabled or work.takeover or work.serving or not board.may_move(work):
             continue
         waiting = work.primary
         if waiting is not None:
@@ -211,6 +211,7 @@ def _place(board: Board, pair: Pair) -> None:
         else:  # it still drains there
             board.change(work, target, state=PlacementState.ASSIGNED, since=board.now, drained=False)
             board.promote(work, target)
+        board.moved(work)
         pair.count(work, target)
         side = f"the engine of {work.vip.tag}" if board.group.distribute_load else "the active engine of the pair"
         what = "place" if board.is_up(target) else "wait"
@@ -232,6 +233,8 @@ def _converge(board: Board, pair: Pair) -> None:
         primary = work.primary
         if primary is None or not work.vip.enabled or work.takeover or primary.engine in pair.engines:
             continue
+        if board.out_of_sight(work):
+            continue
         ready = next((p.engine for p in work.ready if pair.up(p.engine)), "")
         target = ready or pair.place_for(work)
         no = _obstacle(board, pair, work, target)
@@ -249,6 +252,8 @@ def _redistribute(board: Board, pair: Pair) -> None:
         primary = work.primary
         if primary is None or primary.state is not PlacementState.READY or not work.vip.enabled or work.takeover:
             continue
+        if board.out_of_sight(work):
+            continue
         home = pair.home(work)
         free = not primary.request and not work.joining and primary.engine in pair.engines
         if free and home != primary.engine and not _obstacle(board, pair, work, home):
@@ -259,7 +264,7 @@ def _trim(board: Board) -> None:
     """One is active; what an earlier mode or an operation has left over goes, the last ready one never."""
     for work in board.works.values():
         primary = work.primary
-        if primary is None or not work.vip.enabled or work.takeover:
+        if primary is None or not work.vip.enabled or work.takeover or board.out_of_sight(work):
             continue
         for extra in work.active:
             if extra.engine in (primary.engine, work.joining):
@@ -322,6 +327,8 @@ def _carry_out(board: Board, pair: Pair) -> None:
         work = board.works.get(request.vip)
         if work is None or not work.vip.enabled:
             requests.refuse(board, request, "the VIP is gone or its virtual service is disabled")
+        elif board.out_of_sight(work) and not requests.began(work, request) and request.kind is RequestKind.SWITCHOVER:
+            requests.refuse(board, request, f"the controller has lost sight of engines of {work.vip.name}")
         elif request.kind in INSTEAD:
             requests.refuse(board, request, *INSTEAD[request.kind])
         elif request.kind is RequestKind.SWITCHOVER and not work.takeover:
@@ -377,6 +384,9 @@ def _arm(board: Board, pair: Pair) -> None:
         owner = succession.owner_of(work)
         if work.takeover or not owner:
             work.succession = work.vip.succession if work.takeover else ()
+            continue
+        if work.vip.succession[:1] == (owner,) and board.out_of_sight(work):
+            work.succession = work.vip.succession
             continue
         active = [p.engine for p in work.active]
         able = [e for e in room if e != owner and (e in active or room[e] >= work.vip.slots)]

@@ -14,6 +14,9 @@ import msgspec
 class EngineState(StrEnum):
     CREATING = "creating"
     UP = "up"
+    SUSPECT = "suspect"
+    """Out of the controller's sight together with so many others that the fault may be the controller's own. It keeps
+    what it holds and counts as before; it gets nothing new."""
     DOWN = "down"
 
 
@@ -135,6 +138,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     scalein_primary: bool = False
 
 
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast placements may be made anew in a storm (many engines lost at once)."""
+
+    moves: int
+    """So many now."""
+    next_at: float
+    """When there may be more."""
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One group, whole, as of store revision ``revision``. Tuples are in stable order (engines by rank, VIPs by
     creation then id); `plan` does not depend on it."""
@@ -144,6 +156,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     engines: tuple[Engine, ...] = ()
     vips: tuple[Vip, ...] = ()
     requests: tuple[Request, ...] = ()
+    pace: Pace | None = None
+    """None = no storm: as fast as it goes."""
 
 
 # --- the answer ---
@@ -277,6 +291,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...] = ()
     results: tuple[RequestResult, ...] = ()
     buffer: Buffer
+    moves: int = 0
+    """Placements made anew that count against `Snapshot.pace`."""
+    held: tuple[str, ...] = ()
+    """VIPs that are to be placed anew and wait for their turn."""
     wake_at: float | None = None
     """When to plan again even if nothing changes (drain ends, retry, deprovision)."""
     sentence: str = ""

@@ -46,6 +46,8 @@ def planned(board: Board) -> Plan:
         events=tuple(board.events),
         results=tuple(board.results),
         buffer=buffer,
+        moves=board.moves,
+        held=tuple(work.vip.id for work in board.works.values() if work.held),
         wake_at=_wake_at(board, idle_wake),
         sentence=_sentence(board, buffer, retired),
     )
@@ -109,6 +111,8 @@ def _scale_state(board: Board, work: Work) -> tuple[str, str]:
     waiting = [p for p in work.active if p.state is PlacementState.WAITING]
     if waiting:
         return "SCALEOUT_CREATING_SE", f"waits for {board.name(waiting[0].engine)}"
+    if work.held:
+        return "SCALEOUT_AWAITING_SE_ASSIGNMENT", work.shortfall
     if len(work.active) < work.requested:
         return "SCALEOUT_RESOURCES", work.shortfall
     return "SCALEOUT_AWAITING_SE_PROGRAMMING", ""
@@ -156,6 +160,8 @@ def _wake_at(board: Board, idle: float | None) -> float | None:
     ]
     if idle is not None:
         times.append(idle)
+    if (pace := board.snapshot.pace) is not None and any(work.held for work in board.works.values()):
+        times.append(pace.next_at)
     if board.group.create_retry_at > board.now:
         times.append(board.group.create_retry_at)
     return min(times, default=None)

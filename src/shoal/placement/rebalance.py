@@ -165,6 +165,8 @@ class _Rebalance:
     def _in_motion(self) -> str:
         """Why the figures are not those of a settled group; "" if they are."""
         board = self._board
+        if board.suspects or board.snapshot.pace is not None:
+            return "many engines were lost at once: nothing moves that need not"
         for request in board.open.values():
             work = board.works.get(request.vip)
             if work is not None:

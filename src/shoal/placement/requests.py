@@ -45,6 +45,11 @@ def carry_out(board: Board) -> None:
             continue
         if work.takeover:
             continue  # its owner has just died: first let a successor take over
+        if board.out_of_sight(work) and request.kind is not RequestKind.RETRY:
+            if not began(work, request):
+                why = f"the controller has lost sight of engines of {work.vip.name} and changes nothing meanwhile"
+                refuse(board, request, why, "See the events, and try again when they are back.")
+            continue
         match request.kind:
             case RequestKind.SCALE_OUT:
                 _scale_out(board, work, request)

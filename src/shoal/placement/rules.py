@@ -32,6 +32,8 @@ def rejection(board: Board, work: Work, engine: Engine) -> Rejection | None:
 
 def _detail(board: Board, work: Work, engine: Engine, rule: str) -> str:
     match rule:
+        case "suspect":
+            return "the controller has lost sight of it together with many others"
         case "holds_vip":
             held = work.on(engine.id)
             return f"it holds this VIP already ({held.state.value if held else 'gone'})"

@@ -98,18 +98,19 @@ def _adopt(board: Board, work: Work, engine: str) -> None:
 
 def _succeed(board: Board, work: Work) -> None:
     """No owner is left and nobody has claimed yet: the armed list decides, as it does on the engines."""
-    ready = [p.engine for p in work.ready]
+    ready = [p.engine for p in work.ready if board.is_up(p.engine)] or [p.engine for p in work.ready]
     for engine in work.vip.succession:
         if engine in ready:
             board.promote(work, engine)
             board.decide(work.vip.id, "promote", f"{board.name(engine)} is next in the succession", engine=engine)
             return
-    if work.serving:
+    if work.serving or not board.may_move(work):
         return
     for engine in work.vip.succession:
         found = board.engines.get(engine)
         if found is not None and not rules.excluding(board, work, found):
             board.put(work, engine)
+            board.moved(work)
             board.promote(work, engine)
             board.decide(work.vip.id, "place", f"{board.name(engine)} is next in the succession", engine=engine)
             return
@@ -120,7 +121,8 @@ def one_primary(board: Board) -> None:
     for work in board.works.values():
         primary = work.primary
         if primary is None and work.active:
-            board.promote(work, (work.ready or work.serving or work.active)[0].engine)
+            seen = [p for p in work.ready if board.is_up(p.engine)]
+            board.promote(work, (seen or work.ready or work.serving or work.active)[0].engine)
         elif primary is not None and primary.state is PlacementState.WAITING and work.serving:
             board.promote(work, (work.ready or work.serving)[0].engine)
 

@@ -25,7 +25,10 @@ def arm(board: Board, without: Iterable[str] = ()) -> None:
         if not owner or work.takeover:
             work.succession = work.vip.succession if work.takeover else ()
             continue
-        members = _members(work, owner)
+        if work.vip.succession[:1] == (owner,) and board.out_of_sight(work):
+            work.succession = work.vip.succession  # those out of sight act by it, and can't be told another
+            continue
+        members = _members(board, work, owner)
         heir = first.get(work.vip.id, "")
         extra = [heir] if heir else []
         for engine in work.vip.succession:
@@ -69,12 +72,12 @@ def alone(board: Board) -> list[Work]:
     return [
         work
         for work in board.works.values()
-        if (owner := owner_of(work)) and not work.takeover and not _members(work, owner)
+        if (owner := owner_of(work)) and not work.takeover and not _members(board, work, owner)
     ]
 
 
-def _members(work: Work, owner: str) -> list[str]:
-    ready = [p.engine for p in work.ready if p.engine != owner]
+def _members(board: Board, work: Work, owner: str) -> list[str]:
+    ready = [p.engine for p in work.ready if p.engine != owner and p.engine not in board.suspects]
     kept = [engine for engine in work.vip.succession if engine in ready]
     return kept + [engine for engine in ready if engine not in kept]
 

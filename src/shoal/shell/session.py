@@ -31,6 +31,7 @@ PLAIN_OPERATIONS = {
     "redistribute": "serviceenginegroup",
     "reboot": "serviceengine",
     "forcedelete": "serviceengine",
+    "endstorm": "serviceenginegroup",
 }
 """Operations without options -> the type they are for."""
 ASKED = ("scalein", "migrate", "switchover", "redistribute", "forcedelete")
@@ -52,6 +53,7 @@ HELP = {
     "whatif": "whatif [fail_engine <se>] [fail_any <K>] [set <type>:<name>.<field>=<value>] ...: what would happen",
     "reboot": "reboot serviceengine <name>",
     "forcedelete": "forcedelete serviceengine <name>",
+    "endstorm": "endstorm serviceenginegroup <name> (its suspect engines count as down)",
     "switchto": "switchto tenant <name>",
     "terminal": "terminal length <lines> (0 = no paging)",
     "history": "the commands of this session",

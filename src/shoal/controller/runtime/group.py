@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from shoal.controller import balance, timing
 from shoal.controller.records import VipRecord
 from shoal.controller.whatif.margins import Margins
@@ -45,6 +47,7 @@ class Groups:
             "ha_margin": self._margins.document(uuid, self._of.engine_name),
             "failure_detection": timing.shown(group),
             "auto_rebalance": self._rebalance(group),
+            "storm": self._storm(uuid),
             "last_plan": plan.sentence if plan else "",
             "se_refs": [self._of.engine_ref(engine.id) for engine in engines],
         }
@@ -55,6 +58,19 @@ class Groups:
             return {}
         names = {engine.id: engine.name for engine in self._of.ledger.engines_of(group.uuid)}
         return balance.shown(group, looking, self._of.ledger.rebalances.get(group.uuid), names, self._of.clock.now())
+
+    def _storm(self, uuid: str) -> Document:
+        """Empty while there is none."""
+        storm = self._of.fleet.storms.active.get(uuid)
+        if storm is None:
+            return {}
+        return {
+            "since": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(storm.at)),
+            "vanished": len(storm.vanished),
+            "suspect": sorted(self._of.engine_name(engine) for engine in storm.suspects),
+            "lost": sorted(self._of.engine_name(engine) for engine in storm.lost),
+            "virtualservices_waiting": storm.held,
+        }
 
     def placement(self, uuid: str) -> Document:
         document = self.runtime(uuid)

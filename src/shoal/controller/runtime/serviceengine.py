@@ -54,6 +54,11 @@ class ServiceEngines:
             return "OPER_CREATING", "being created" if not record.created else "waiting for its first contact"
         if state is EngineState.DOWN:
             return "OPER_DOWN", "no sign of life"
+        if state is EngineState.SUSPECT:
+            return (
+                "OPER_PARTITIONED",
+                "out of the controller's sight with many others; it may serve (see SE_STORM_STARTED)",
+            )
         if wish in ("SE_STATE_DISABLED", "SE_STATE_DISABLED_FORCE"):
             if record.migrate_state == "FINISHED_WITH_FAILURE":
                 return "OPER_ERROR_DISABLED", "at least one virtual service could not be moved"
