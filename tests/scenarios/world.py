@@ -192,7 +192,8 @@ class World:
     def _note_idle(self) -> None:
         held = {p.engine for vip in self.vips.values() for p in vip.placements}
         for engine in self.engines.values():
-            idle = None if engine.id in held else engine.idle_since or self.now
+            busy = engine.id in held or engine.enable_state != "SE_STATE_ENABLED"
+            idle = None if busy else engine.idle_since or self.now
             self.alter(engine.id, idle_since=idle)
 
     def alter(self, name: str, **fields: object) -> None:

@@ -40,3 +40,10 @@ async def test_per_app_allows_two_services_on_an_engine(world: World) -> None:
     made = await world.post("/api/serviceenginegroup", {"name": "g", "per_app": True, "max_vs_per_se": 10})
     group = views.view(made, views.ServiceEngineGroup)
     assert group_value(group, retry_at=0.0, ever_used=False).max_vs_per_se == 2
+
+
+async def test_a_disk_that_is_too_small_for_the_memory_is_refused(world: World) -> None:
+    body = {"name": "g", "memory_per_se": 10240, "disk_per_se": 24}
+    reply = await world.post("/api/serviceenginegroup", body, 400)
+    assert "disk_per_se" in reply["error"] and "25" in reply["error"]
+    await world.post("/api/serviceenginegroup", {**body, "disk_per_se": 25})

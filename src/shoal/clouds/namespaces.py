@@ -77,9 +77,6 @@ class NamespacesCloud:
             node = namespace.removeprefix(self._fabric.addressing.prefix)
             if namespace not in known and namespace != self._fabric.addressing.fabric and not node.startswith(LAB):
                 await self._fabric.remove(node)
-        for record in self._records.values():
-            if not self._running(record):
-                await self._revive(record)
 
     async def create(self, spec: EngineSpec) -> EngineHandle:
         if spec.host and spec.host not in self._hosts:

@@ -66,7 +66,8 @@ class CloudError(ShoalError):
 
 class Cloud(Protocol):
     async def start(self) -> None:
-        """Bring up the fabric; adopt what a former controller left running; remove orphans (no record, half made)."""
+        """Bring up the fabric; adopt what a former controller left; remove orphans (no record, half made). Engines that
+        don't run are left to `restart`."""
         ...
 
     async def create(self, spec: EngineSpec) -> EngineHandle:

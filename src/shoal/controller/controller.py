@@ -13,6 +13,7 @@ from shoal.store.protocol import Store
 from shoal.wire import messages
 from shoal.wire.counters import Counters
 
+from . import engine_timers
 from .balance import Balance
 from .bootstrap import PROPERTIES
 from .capture.captures import Captures
@@ -24,8 +25,9 @@ from .fleet import Fleet, Link, unplanned
 from .incident import Incidents, vsvip_of
 from .intent import Caller, Guard, Intent
 from .ledger import Ledger
-from .lifecycle import Documents, Lifecycle
+from .lifecycle import Lifecycle
 from .loads import Loads
+from .making import Documents
 from .metric_file import MetricFile
 from .metrics import CONTROLLER, Metrics
 from .observer import Observer, Place
@@ -107,6 +109,7 @@ class Controller:
             documents,
             identity=identity,
             group=self._group,
+            timers=lambda: engine_timers.in_force(self.view.get("controllerproperties", PROPERTIES)),
             mark=self.reconciler.mark,
         )
         self.reconciler.lifecycle = self.lifecycle

@@ -87,7 +87,9 @@ class Ledger:
     def engines_of(self, group: str) -> list[EngineRecord]:
         return sorted((e for e in self.engines.values() if e.group == group), key=lambda e: e.rank)
 
-    def new_engine(self, group: str, prefix: str, now: float, *, host: str, why: str) -> EngineRecord:
+    def new_engine(
+        self, group: str, prefix: str, now: float, *, host: str, why: str, avoid_hosts: tuple[str, ...] = ()
+    ) -> EngineRecord:
         """A record with an id, name and rank never used before (written by the next `write`)."""
         self._rank += 1
         id = f"se-{self._fresh_id()}"
@@ -97,6 +99,7 @@ class Ledger:
             rank=self._rank,
             group=group,
             host=host,
+            avoid_hosts=avoid_hosts,
             created_at=now,
             why=why,
         )

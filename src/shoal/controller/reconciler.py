@@ -15,6 +15,7 @@ import msgspec
 from shoal.objects import views
 from shoal.objects.views import view
 from shoal.placement import plan
+from shoal.placement.board import ENABLED
 from shoal.placement.invariants import violations
 from shoal.placement.model import (
     Decision,
@@ -297,7 +298,14 @@ class Reconciler:
         changes = Changes()
         real: dict[str, str] = {}
         for wanted in result.new_engines:
-            record = self._ledger.new_engine(group.uuid, group.se_name_prefix, now, host=wanted.host, why=wanted.why)
+            record = self._ledger.new_engine(
+                group.uuid,
+                group.se_name_prefix,
+                now,
+                host=wanted.host,
+                why=wanted.why,
+                avoid_hosts=wanted.avoid_hosts,
+            )
             real[wanted.id] = record.id
             changes.engines[record.id] = record
         for engine in result.retire_engines:
@@ -335,7 +343,7 @@ class Reconciler:
                 changes.engine_fields.setdefault(engine.id, {})["name"] = name
 
     def _note_idle(self, group: str, changes: Changes, now: float) -> None:
-        """Since when each engine has held nothing."""
+        """Since when each engine could have held something, and has not: for a disabled one it begins when it is enabled."""
         records = dict(self._ledger.vips.get(group, {}))
         for (_, vip), record in changes.vips.items():
             if record is None:
@@ -346,9 +354,11 @@ class Reconciler:
         for engine in self._ledger.engines_of(group):
             if engine.id in changes.engines:
                 continue
-            if engine.id in holding and engine.idle_since is not None:
+            document = self._view.get("serviceengine", engine.id) or {}
+            busy = engine.id in holding or document.get("enable_state", ENABLED) != ENABLED
+            if busy and engine.idle_since is not None:
                 changes.engine_fields.setdefault(engine.id, {})["idle_since"] = None
-            elif engine.id not in holding and engine.idle_since is None and engine.seen:
+            elif not busy and engine.idle_since is None and engine.seen:
                 changes.engine_fields.setdefault(engine.id, {})["idle_since"] = now
 
     async def _group_gone(self, group: str) -> bool:

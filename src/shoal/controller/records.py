@@ -29,6 +29,8 @@ class EngineRecord(msgspec.Struct, frozen=True, kw_only=True):
     rank: int
     group: str
     host: str = ""
+    avoid_hosts: tuple[str, ...] = ()
+    """Any other one is better: they run engines of the VIP it is made for."""
     address: str = ""
     mac: str = ""
     created: bool = False

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 
-from shoal.controller import balance, timing
+import msgspec
+
+from shoal.controller import balance, engine_timers, timing
+from shoal.controller.bootstrap import PROPERTIES
 from shoal.controller.records import VipRecord
 from shoal.controller.whatif.margins import Margins
 from shoal.objects import views
@@ -47,6 +50,9 @@ class Groups:
             "ha_margin": self._margins.document(uuid, self._of.engine_name),
             "failure_detection": timing.shown(group),
             "auto_rebalance": self._rebalance(group),
+            "engine_timers": msgspec.to_builtins(
+                engine_timers.in_force(self._of.view.get("controllerproperties", PROPERTIES))
+            ),
             "storm": self._storm(uuid),
             "last_plan": plan.sentence if plan else "",
             "se_refs": [self._of.engine_ref(engine.id) for engine in engines],

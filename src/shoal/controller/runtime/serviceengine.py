@@ -18,7 +18,7 @@ class ServiceEngines:
         record = self._of.engine(uuid)
         live, state = self._of.fleet.live(uuid), self._of.fleet.state(uuid)
         wish = (self._of.view.get("serviceengine", uuid) or {}).get("enable_state", "SE_STATE_ENABLED")
-        oper, reason = self._engine_state(record, state, wish)
+        oper, reason = engine_state(record, state, wish)
         owned = [o.vip for o in live.status.owned] if live.status else []
         return {
             "oper_status": oper_status(oper, live.down_since or live.up_since, reason),
@@ -48,23 +48,6 @@ class ServiceEngines:
         active = [v for v in vips if any(p.engine == record.id and p.role is Role.PRIMARY for p in v.placements)]
         intents = (self._of.compiler.intent(record.group, vip.id) for vip in active)
         return sorted({intent.tag for intent in intents if intent is not None})
-
-    def _engine_state(self, record: EngineRecord, state: EngineState, wish: str) -> tuple[str, str]:
-        if state is EngineState.CREATING:
-            return "OPER_CREATING", "being created" if not record.created else "waiting for its first contact"
-        if state is EngineState.DOWN:
-            return "OPER_DOWN", "no sign of life"
-        if state is EngineState.SUSPECT:
-            return (
-                "OPER_PARTITIONED",
-                "out of the controller's sight with many others; it may serve (see SE_STORM_STARTED)",
-            )
-        if wish in ("SE_STATE_DISABLED", "SE_STATE_DISABLED_FORCE"):
-            if record.migrate_state == "FINISHED_WITH_FAILURE":
-                return "OPER_ERROR_DISABLED", "at least one virtual service could not be moved"
-            done = record.migrate_state == "FINISHED"
-            return ("OPER_DISABLED", "disabled") if done else ("OPER_DISABLING", "virtual services are moving away")
-        return "OPER_UP", ""
 
     def _heartbeats(self, uuid: str) -> Document:
         status = self._of.fleet.live(uuid).status
@@ -99,3 +82,22 @@ class ServiceEngines:
                 if uuid in vip.succession and all(p.engine != uuid for p in vip.placements)
             ],
         }
+
+
+def engine_state(record: EngineRecord, state: EngineState, wish: str) -> tuple[str, str]:
+    """(oper state, why) of an engine; ``wish``: its ``enable_state``."""
+    if state is EngineState.CREATING:
+        return "OPER_CREATING", "being created" if not record.created else "waiting for its first contact"
+    if state is EngineState.DOWN:
+        return "OPER_DOWN", "no sign of life"
+    if state is EngineState.SUSPECT:
+        return (
+            "OPER_PARTITIONED",
+            "out of the controller's sight with many others; it may serve (see SE_STORM_STARTED)",
+        )
+    if wish in ("SE_STATE_DISABLED", "SE_STATE_DISABLED_FORCE"):
+        if record.migrate_state == "FINISHED_WITH_FAILURE":
+            return "OPER_ERROR_DISABLED", "at least one virtual service could not be moved"
+        done = record.migrate_state == "FINISHED"
+        return ("OPER_DISABLED", "disabled") if done else ("OPER_DISABLING", "virtual services are moving away")
+    return "OPER_UP", ""

@@ -1,0 +1,138 @@
+"""What becomes of engines is noticed, told, and has their group planned."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Container
+
+from shoal.clouds.protocol import Cloud, CloudError
+from shoal.objects.views import ServiceEngineGroup
+from shoal.placement.model import EngineState
+
+from .clock import Clock
+from .events import EventLog
+from .fleet import Fleet, Live
+from .ledger import Changes, Ledger
+from .records import EngineRecord
+from .storm import told
+
+log = logging.getLogger("shoal.watching")
+
+
+class Watching:
+    """``contacted(engine)`` hears of each that connects for the first time; ``starting``: engines that are about to be started: that nothing of them runs yet says nothing."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        ledger: Ledger,
+        fleet: Fleet,
+        events: EventLog,
+        clock: Clock,
+        *,
+        group: Callable[[str], ServiceEngineGroup | None],
+        mark: Callable[[str], None],
+        contacted: Callable[[EngineRecord], None],
+        starting: Container[str],
+    ) -> None:
+        self._cloud = cloud
+        self._ledger = ledger
+        self._fleet = fleet
+        self._events = events
+        self._clock = clock
+        self._group = group
+        self._mark = mark
+        self._contacted = contacted
+        self._starting = starting
+        self._states: dict[str, EngineState] = {}
+        self._awaited_since: dict[str, float] = {}
+        """Made engines that have not connected yet; monotonic, so neither a restart nor a jump of the clock ends it."""
+
+    async def look(self) -> dict[str, EngineState]:
+        """Notice, tell, and answer how every engine stands."""
+        await self._ask_about_lost()
+        states = self._fleet.look(self._ledger.engines)
+        self._tell_of_storms()
+        for engine in list(self._ledger.engines.values()):
+            await self._first_contact(engine)
+            if engine.id in states:
+                self._note(engine, states[engine.id])
+        return states
+
+    def awaited_s(self, engine: EngineRecord) -> float:
+        """How long it has been waited for its first contact; 0 for one that has connected."""
+        since = self._awaited_since.get(engine.id)
+        return 0.0 if since is None else self._clock.monotonic() - since
+
+    def forget(self, engine: str) -> None:
+        self._states.pop(engine, None)
+        self._awaited_since.pop(engine, None)
+
+    async def _ask_about_lost(self) -> None:
+        """Which of the engines without a session have no process left?"""
+        lost = [e.id for e in self._ledger.engines.values() if e.created and self._fleet.live(e.id).session is None]
+        if not lost:
+            return
+        try:
+            running = {handle.id: handle.running for handle in await self._cloud.engines()}
+        except CloudError as error:
+            log.warning("the cloud does not say which engines run: %s", error)
+            return
+        for engine in lost:
+            if engine not in self._starting and self._fleet.live(engine).session is None:
+                self._fleet.live(engine).gone = not running.get(engine, False)
+
+    async def _first_contact(self, engine: EngineRecord) -> None:
+        if engine.seen or not engine.created:
+            return
+        if self._fleet.live(engine.id).session is None:
+            self._awaited_since.setdefault(engine.id, self._clock.monotonic())
+            return
+        self._awaited_since.pop(engine.id, None)
+        self._contacted(engine)
+        took_s = self._clock.now() - engine.created_at
+        made_in_s = round(max(0.0, engine.made_in_s + took_s), 3)
+        await self._ledger.write(Changes(engine_fields={engine.id: {"seen": True, "made_in_s": made_in_s}}))
+        self._events.add(
+            "CREATED_SE", f"{engine.name} on {engine.host}, connected after {took_s:.2f} s", serviceengine=engine.id
+        )
+        self._mark(engine.group)
+
+    def _tell_of_storms(self) -> None:
+        storms = self._fleet.storms
+        while storms.news:
+            news = storms.news.pop(0)
+            group = self._group(news.storm.group)
+            name = group.name if group else news.storm.group
+            names = {id: engine.name for id, engine in self._ledger.engines.items()}
+            self._events.add(
+                "SE_STORM_STARTED" if news.began else "SE_STORM_ENDED",
+                told(news, name, names),
+                level="error" if news.began else "info",
+                serviceenginegroup=news.storm.group,
+            )
+            self._mark(news.storm.group)
+
+    def _note(self, engine: EngineRecord, state: EngineState) -> None:
+        """Raise SE_UP and SE_DOWN, and have the group planned, when an engine's state changes."""
+        before = self._states.get(engine.id)
+        if state is before:
+            return
+        self._states[engine.id] = state
+        live = self._fleet.live(engine.id)
+        about = {"serviceengine": engine.id, "serviceenginegroup": engine.group}
+        if state is EngineState.UP and before is not EngineState.SUSPECT:
+            live.down_since, live.up_since = None, self._clock.now()
+            self._events.add("SE_UP", engine.name, **about)
+        elif state is EngineState.DOWN:
+            live.down_since = self._clock.now()
+            self._events.add("SE_DOWN", down_reason(live, engine.name), level="error", **about)
+        self._mark(engine.group)
+
+
+def down_reason(live: Live, name: str) -> str:
+    if live.gone:
+        return f"{name}: none of its processes runs"
+    if live.suspected_at > live.heard_at:
+        return f"{name}: silent, and a peer has taken over from it"
+    return f"{name}: nothing heard"
