@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 import pytest
 
 from shoal.controller.plans import Plans, Wish
-from shoal.errors import Refused
+from shoal.errors import Invalid, Refused
 from shoal.placement.model import PlacementState
 from shoal.simulator.system_world import OPERATOR, SystemWorld
 from shoal.simulator.virtual_time import VirtualLoop, run
 
 GROUP = "group"
+MODES = ["HA_MODE_SHARED", "HA_MODE_SHARED_PAIR", "HA_MODE_LEGACY_ACTIVE_STANDBY"]
 AFTERWARDS_S = 60.0
 """Longer than any drain."""
 STEP_S = 0.02
@@ -54,7 +55,7 @@ class Trial:
         pick = self.random.choice
         group = {
             "name": GROUP,
-            "ha_mode": pick(["HA_MODE_SHARED", "HA_MODE_SHARED", "HA_MODE_SHARED_PAIR"]),
+            "ha_mode": pick([*MODES, "HA_MODE_SHARED"]),
             "algo": pick(["PLACEMENT_ALGO_PACKED", "PLACEMENT_ALGO_DISTRIBUTED"]),
             "buffer_se": pick([0, 1]),
             "max_se": pick([3, 4, 6]),
@@ -76,7 +77,8 @@ class Trial:
         pick = self.random.choice
         field, value = pick(
             [
-                ("ha_mode", pick(["HA_MODE_SHARED", "HA_MODE_SHARED_PAIR"])),
+                ("ha_mode", pick(MODES)),
+                ("ha_mode", pick(MODES)),
                 ("min_scaleout_per_vs", pick([1, 2])),
                 ("buffer_se", pick([0, 1, 2])),
                 ("max_se", pick([2, 5, 8])),
@@ -93,7 +95,7 @@ class Trial:
         service = pick(self.services)
         stop = Wish(method="PATCH", type="virtualservice", uuid=service, body={"replace": {"enabled": False}})
         delete = Wish(method="DELETE", type="virtualservice", uuid=service)
-        operation = pick(["scaleout", "scalein", "migrate"])
+        operation = pick(["scaleout", "scalein", "migrate", "switchover"])
         operate = Wish(method="POST", type="virtualservice", uuid=service, operation=operation, body={"vip_id": "0"})
         remove = Wish(method="POST", type="serviceengine", uuid=pick(engines), operation="forcedelete")
         return pick([edit, edit, edit, disable, disable, stop, delete, operate, operate, remove])
@@ -156,7 +158,7 @@ def play(seed: int) -> str:
         before, engines = trial.standing(), trial.engines()
         try:
             plan = (await trial.plans.plan(wish, OPERATOR)).document
-        except Refused:
+        except (Refused, Invalid):
             return ""
         assert (trial.standing(), trial.engines()) == (before, engines), "a plan changed something"
         await trial.carry_out(plan["id"], wish)

@@ -183,3 +183,21 @@ def test_broken_states_are_named() -> None:
     found = "\n".join(violations(Snapshot(revision=1, group=group, engines=engines("A", "B"), vips=(twice,))))
     for word in ("twice on one engine", "2 primaries", "holds 18 of max_vs_per_se 10", "2 engines, max_se is 1"):
         assert word in found
+
+
+def test_a_move_to_the_host_that_is_being_left_breaks_no_rule() -> None:
+    hosts = {"A": "h1", "B": "h1", "C": "h2"}
+    known = tuple(msgspec.structs.replace(engine, host=hosts[engine.id]) for engine in engines("A", "B", "C"))
+    leaving = (msgspec.structs.replace(known[0], enable_state="SE_STATE_DISABLED"), *known[1:])
+    snapshot = Snapshot(
+        revision=1,
+        group=Group(id="g", name="g", buffer_se=0, algo="PLACEMENT_ALGO_DISTRIBUTED", max_se=3),
+        engines=leaving,
+        vips=(on("A", "v", 1), on("C", "w", 1)),
+    )
+    result = plan(snapshot, 10.0)
+    moved = next(vip for vip in result.vips if vip.id == "v")
+    assert [p.engine for p in moved.placements] == ["A", "B"]
+    assert violations(snapshot, result) == []
+    member = msgspec.structs.replace(snapshot, engines=known)
+    assert any("placed twice on host h1" in sentence for sentence in violations(member, result))

@@ -28,6 +28,8 @@ class Interruption(StrEnum):
 
 
 ORDER = list(Interruption)
+SOONER_S = 1.0
+"""An idle engine that would have been deleted anyway, but later than so, is the edit's."""
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,12 +98,12 @@ def effects(course: Course) -> Effects:
 def besides(found: Effects, baseline: Effects) -> Effects:
     """What would not have come without the change anyway."""
     known = {effect.vip: effect for effect in baseline.vips}
-    gone = {engine.id for engine in baseline.deleted}
+    due = {engine.id: engine.after_s for engine in baseline.deleted}
     short = {(d.vip, d.why) for d in baseline.unplaced}
     return Effects(
         vips=tuple(e for e in found.vips if not _same(e, known.get(e.vip))),
         made=found.made[len(baseline.made) :],
-        deleted=tuple(engine for engine in found.deleted if engine.id not in gone),
+        deleted=tuple(e for e in found.deleted if e.id not in due or due[e.id] - e.after_s > SOONER_S),
         unplaced=tuple(d for d in found.unplaced if (d.vip, d.why) not in short),
     )
 
