@@ -15,7 +15,7 @@ A file is a list of paragraphs: a command, `----`, the whole output. Commands:
     wait SECONDS
     show                                  engines and what they hold: * primary, ~ draining, ? waiting, + assigned
     succession                            who takes over what
-    why VIP                               the last plan's reasons that had any, as people read them
+    why VIP                               the last reasons, as people read them, and what would help now
     whatif ENGINES
 """
 
@@ -31,6 +31,7 @@ import pytest
 
 from shoal.placement.explain import records, sentences
 from shoal.placement.model import EngineState, PlacementState, Plan, Record, Request, RequestKind, Role, Snapshot
+from shoal.placement.remedy import remedies, sentence
 from shoal.placement.whatif import fail
 from tests.scenarios.world import World
 
@@ -190,7 +191,9 @@ class Transcript:
     def why(self, words: list[str]) -> str:
         name = "" if words[0] == "group" else words[0]
         found = self.decisions.get(name, [])
-        return "\n".join(line for record in found for line in sentences(record.decision, record.judged))
+        lines = [line for record in found for line in sentences(record.decision, record.judged)]
+        would_help = sentence(remedies(self.world.snapshot(), name, self.world.now))
+        return "\n".join([*lines, *([f"What would help: {would_help}"] if would_help else [])])
 
     def whatif(self, words: list[str]) -> str:
         outcome = fail(self.world.snapshot(), words, self.world.now)

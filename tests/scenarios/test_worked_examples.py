@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from shoal.placement.remedy import remedies, sentence
 from tests.scenarios.world import World
 
 PACKED, DISTRIBUTED = "PLACEMENT_ALGO_PACKED", "PLACEMENT_ALGO_DISTRIBUTED"
@@ -86,7 +87,8 @@ def test_example_e_running_out_at_max_se() -> None:
     assert world.last is not None
     decision = next(d for d in world.last.decisions if d.vip == "VS33")
     assert "max_se 4 is reached" in decision.why
-    assert decision.hint == "Raise max_se to 5, or max_vs_per_se to 9."
+    would_help = remedies(world.snapshot(), "VS33", world.now)
+    assert sentence(would_help) == "Raise max_se to 5, or max_vs_per_se to 9."
 
 
 def test_defaults_third_engine_at_the_eleventh_service() -> None:

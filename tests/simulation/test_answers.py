@@ -113,7 +113,7 @@ def test_a_scale_in_is_under_way_until_its_drain_has_ended() -> None:
         for agent in world.agents.values():
             agent.drain_s = (8.0, 9.0)
         await world.operate(service["uuid"], "scalein")
-        assert states(world, service) == "SCALEIN_AWAITING_SE_PROGRAMMING"
+        assert states(world, service) == "SCALEIN_AWAITING_SE_PRE_RELEASE"
         await world.pass_time(2.0)
         assert states(world, service) == "SCALEIN_AWAITING_SE_RELEASE"
         (status,) = read(world, service, "scaleoutstatus")
@@ -121,7 +121,7 @@ def test_a_scale_in_is_under_way_until_its_drain_has_ended() -> None:
         (detail,) = read(world, service, "runtime/detail")
         assert detail["vip_runtime"][0]["progress_percent"] == 50
         await world.pass_time(30.0)
-        assert states(world, service) == "SCALEOUT_SUCCESS"
+        assert states(world, service) == "SCALEIN_SUCCESS"
 
     play(story)
 
@@ -187,7 +187,7 @@ def test_a_migrate_names_its_two_halves() -> None:
         ]
         assert "MIGRATE_SCALEIN_AWAITING_SE_RELEASE" in seen
         await world.pass_time(30.0)
-        assert states(world, service) == "SCALEOUT_SUCCESS"
+        assert states(world, service) == "MIGRATE_SUCCESS"
 
     play(story)
 

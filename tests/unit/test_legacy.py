@@ -8,6 +8,7 @@ import pytest
 from shoal.placement.invariants import violations
 from shoal.placement.legacy import homes
 from shoal.placement.model import Engine, EngineState, PlacementState, Request, RequestKind
+from shoal.placement.remedy import remedies, sentence
 from shoal.placement.whatif import fail, takers
 from tests.scenarios.world import World
 
@@ -91,7 +92,7 @@ def test_max_vs_per_se_limits_what_the_pair_accepts() -> None:
     assert world.last is not None
     (decision,) = (d for d in world.last.decisions if d.what == "none")
     assert "3 of max_vs_per_se 3 slots used" in decision.why
-    assert decision.hint == "Raise max_vs_per_se to 4, or use another group."
+    assert sentence(remedies(world.snapshot(), "D", world.now)) == "Raise max_vs_per_se to 4."
     world.edit(max_vs_per_se=4)
     assert world.on("D") == ["SE1"]
 
@@ -219,7 +220,7 @@ def test_a_pair_short_of_an_engine_serves_with_no_standby_and_says_so() -> None:
     assert world.last is not None
     (event,) = (e for e in world.last.events if e.name == "VS_SE_HA_COMPROMISED")
     assert event.detail == "A, B: served with no standby, the pair has one engine, and the cloud gives no write access"
-    assert any("Add an engine by hand" in decision.hint for decision in world.last.decisions)
+    assert sentence(remedies(world.snapshot(), "", world.now)) == "Add an engine by hand."
 
 
 def test_a_standby_that_could_not_carry_all_is_none_for_the_rest_and_that_is_said() -> None:

@@ -64,7 +64,7 @@ def test_a_vip_that_no_engine_can_take_is_down_and_what_would_help_is_said() -> 
     found = of(without(before, "A", "C"))
     (effect,) = found.vips
     assert effect.interruption is Interruption.DOWN and effect.lacks == 1 and not found.made
-    assert [decision.vip for decision in found.unplaced] == ["V1"] and "Raise max_" in found.unplaced[0].hint
+    assert [decision.vip for decision in found.unplaced] == ["V1"] and "Raise max_" in found.unplaced[0].would_help
 
 
 def test_one_more_engine_disturbs_nobody_and_one_less_drains() -> None:

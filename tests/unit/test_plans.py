@@ -218,7 +218,7 @@ async def test_a_vip_that_would_be_down_is_said_so_with_what_would_help(world: C
     (vip,) = found["groups"][0]["vips"]
     assert vip["interruption"] == "down" and vip["clients"].startswith("DOWN")
     assert "1 VIP is down and stays so" in found["sentence"]
-    assert any("Raise max_se to 3" in problem for problem in found["groups"][0]["problems"])
+    assert any("raise max_se to 3" in problem for problem in found["groups"][0]["problems"])
 
 
 async def test_edits_that_move_nothing_say_so(world: ControlledWorld) -> None:

@@ -58,7 +58,7 @@ class _Group:
             }
             for engine in found.deleted
         ]
-        problems = [self._said(f"{d.why}. {d.hint}".strip()) for d in found.unplaced]
+        problems = [self._said(f"{d.why}. {d.would_help}".strip()) for d in found.unplaced]
         if not self._one.settled:
             problems.append("More is to come: the end is not in sight after as many steps as are looked ahead.")
         return {

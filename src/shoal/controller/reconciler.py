@@ -28,6 +28,7 @@ from shoal.placement.model import (
 from shoal.placement.model import Event as PlanEvent
 from shoal.store.protocol import Conflict
 
+from . import scaling
 from . import snapshot as snapshots
 from .balance import Balance
 from .clock import Clock
@@ -38,6 +39,7 @@ from .fleet import Fleet
 from .history import History
 from .ledger import Changes, Ledger
 from .lifecycle import Lifecycle
+from .margin import Change, Margins
 from .records import DECISIONS_MAX, Noted, RequestRecord, VipRecord
 from .shortfalls import Shortfalls, shortfalls
 from .shortfalls import events as shortfall_events
@@ -100,6 +102,7 @@ class Reconciler:
         """What it could not place, and why."""
         self.history = History()
         """The snapshots of plans that decided something."""
+        self._margins = Margins(events)
         self._dirty: dict[str, None] = {}
         self._stale: dict[str, None] = {}
         """Groups whose engines may have to run something else, while the plan stands."""
@@ -221,13 +224,16 @@ class Reconciler:
         self._examine(group, snapshot, result)
         changes = self._changes(typed, snapshot, result, mine, now)
         retired = [self._ledger.engines[id] for id in result.retire_engines]
+        before = self._ledger.vips.get(group, {})
+        moved = {vip: Change(before.get(vip), after) for (_, vip), after in changes.vips.items()}
         if changes:
             await self._ledger.write(changes)
             if result.decisions:
                 self.history.keep(group, snapshot, now)
         self._fleet.storms.planned(group, result.moves, len(result.held))
         self.on_planned()
-        self._raise(group, (*result.events, *shortfall_events(snapshot, result)))
+        margins = self._margins.told(snapshot, result, moved)
+        self._raise(group, (*margins, *shortfall_events(snapshot, result)))
         self._answer(snapshot, result)
         self._schedule(typed, result)
         if self.lifecycle is not None and (retired or result.new_engines):
@@ -318,12 +324,14 @@ class Reconciler:
                 named = _renamed_decision(decision, real)
                 decisions.setdefault(decision.vip, []).append(Noted(at=now, decision=named))
         planned = {vip.id: vip for vip in result.vips}
+        answered = {answer.request: answer for answer in result.results}
         for vip in snapshot.vips:
             before = self._ledger.vips.get(group.uuid, {}).get(vip.id)
             after = _record(group.uuid, vip.placements, planned.get(vip.id), before, real, now)
             if after is not None:
                 noted = (*(before.decisions if before else ()), *decisions.get(vip.id, ()))
                 after = msgspec.structs.replace(after, decisions=noted[-DECISIONS_MAX:])
+                after = scaling.advance(before, after, snapshot.requests, answered, now)
                 changes.vips[group.uuid, vip.id] = after
         wanted_ids = {intent.id for intent in intents}
         for gone in set(self._ledger.vips.get(group.uuid, {})) - wanted_ids:
@@ -377,6 +385,7 @@ class Reconciler:
         self.snapshots.pop(group, None)
         self.planned_at.pop(group, None)
         self.history.forget(group)
+        self._margins.forget(group)
         self.shortfalls.pop(group, None)
         self._wake.pop(group, None)
         if changes:
@@ -464,8 +473,8 @@ def _record(
         awaiting_since=planned.awaiting_since,
         changed_at=now,
     )
-    if before is not None and msgspec.structs.replace(
-        record, changed_at=before.changed_at, decisions=before.decisions
-    ) == before:  # fmt: skip
-        return None
-    return record
+    if before is None:
+        return record
+    kept = ("changed_at", "decisions", "scaling", "last_scaling")
+    same = msgspec.structs.replace(record, **{field: getattr(before, field) for field in kept})
+    return None if same == before else record

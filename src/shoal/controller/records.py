@@ -52,6 +52,24 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision
 
 
+class Scaling(msgspec.Struct, frozen=True, kw_only=True):
+    """An operation on a VIP, under way while ``state`` is empty (reference: elastic-ha 3.6)."""
+
+    action: str
+    """SCALE_OUT, SCALE_IN, MIGRATE_SCALEOUT, INITIAL_PLACEMENT, SE_REMOVED ..."""
+    started_at: float
+    request: str = ""
+    """The operator's request; "" = the controller's own doing."""
+    engine: str = ""
+    """The one that joined or left, as far as there was one from the start."""
+    state: str = ""
+    """SCALEOUT_SUCCESS, SCALEIN_SUCCESS, MIGRATE_SUCCESS, SCALEOUT_ROLLBACK, SCALEIN_ERROR, MIGRATE_ERROR ..."""
+    reason: str = ""
+    ended_at: float = 0.0
+    requested: int = 0
+    assigned: int = 0
+
+
 class VipRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A VIP's placement as last planned, with why."""
 
@@ -67,6 +85,10 @@ class VipRecord(msgspec.Struct, frozen=True, kw_only=True):
     scale_reason: str = ""
     awaiting_since: float | None = None
     changed_at: float = 0.0
+    scaling: Scaling | None = None
+    """The operation under way, or the last one."""
+    last_scaling: Scaling | None = None
+    """The one before it."""
     decisions: tuple[Noted, ...] = ()
     """Newest last, at most `DECISIONS_MAX`."""
 

@@ -19,13 +19,22 @@ def shortfalls(result: Plan) -> Shortfalls:
 
 
 def events(snapshot: Snapshot, result: Plan) -> Iterator[Event]:
-    """For each VIP that has no engine at all, and can't be given one (reference: elastic-ha 7.4)."""
+    """For each VIP that can't be given all it wants (reference: elastic-ha 2.6, 7.4): it has no engine at all, or it
+    serves with fewer."""
     short = shortfalls(result)
-    planned = {vip.id: vip.placements for vip in result.vips}
+    if not short:
+        return
+    planned = {vip.id: vip for vip in result.vips}
     for vip in snapshot.vips:
         decision = short.get(vip.id)
-        placements = planned.get(vip.id, vip.placements)
-        if decision is None or any(p.state is not PlacementState.DRAINING for p in placements):
+        if decision is None:
             continue
-        name = "VS_AWAITING_SE" if vip.generation else "VS_INITIAL_PLACEMENT_FAILED"
-        yield Event(name=name, vip=vip.id, detail=f"{vip.name}: {decision.why}")
+        after = planned.get(vip.id)
+        placements, requested = (after.placements, after.requested) if after else (vip.placements, vip.requested)
+        active = [p for p in placements if p.state is not PlacementState.DRAINING]
+        if not active:
+            name = "VS_AWAITING_SE" if vip.generation else "VS_INITIAL_PLACEMENT_FAILED"
+            yield Event(name=name, vip=vip.id, detail=f"{vip.name}: {decision.why}")
+        elif len(active) < requested and all(p.state is PlacementState.READY for p in active):
+            detail = f"{vip.name} is on {len(active)} of {requested} engines: {decision.why}"
+            yield Event(name="VS_SCALEOUT_DONE_AWAITING_MORE_SE", vip=vip.id, detail=detail)

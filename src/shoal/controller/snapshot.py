@@ -68,6 +68,7 @@ def group_value(group: views.ServiceEngineGroup, *, retry_at: float, ever_used: 
         max_se=group.max_se,
         min_se=group.min_se,
         max_vs_per_se=2 if group.per_app else group.max_vs_per_se,
+        per_app=group.per_app,
         min_scaleout_per_vs=group.min_scaleout_per_vs,
         max_scaleout_per_vs=group.max_scaleout_per_vs,
         vs_host_redundancy=group.vs_host_redundancy,

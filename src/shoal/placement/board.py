@@ -46,7 +46,6 @@ class Work(msgspec.Struct, kw_only=True):
     """Its owner has just died and an armed successor lives: it takes over by itself, and is adopted then."""
     shortfall: str = ""
     """Why it has fewer engines than requested."""
-    hint: str = ""
     held: bool = False
     """To be placed anew, when its turn comes (`Pace`)."""
     lost: int = 0
@@ -267,9 +266,7 @@ class Board:
             if placement.role is not role:
                 work.placements[index] = msgspec.structs.replace(placement, role=role)
 
-    def decide(
-        self, vip: str, what: str, why: str, *, engine: str = "", field: Field | None = None, hint: str = ""
-    ) -> None:
+    def decide(self, vip: str, what: str, why: str, *, engine: str = "", field: Field | None = None) -> None:
         """Note a decision. ``field``: what was looked at for it."""
         ranked = [c.engine for c in (field.best, field.second) if c is not None] if field else []
         decision = Decision(
@@ -281,7 +278,6 @@ class Board:
             eligible=field.eligible if field else 0,
             excluded=field.excluded if field else (),
             revision=self.snapshot.revision,
-            hint=hint,
         )
         self.decisions.append(decision)
         if vip == self.watched:

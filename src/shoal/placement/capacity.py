@@ -37,20 +37,14 @@ def keep_buffer(board: Board) -> Buffer:
     while needed and free() < needed and not board.create_refusal():
         board.create(f"the N+M buffer is short: {free()} of {needed} free slots (buffer_se {group.buffer_se})")
     if needed and free() < needed:
-        _compromised(board, max(0, free()), needed, used)
+        _compromised(board, max(0, free()), needed)
     return Buffer(slots=free() + used, used=used, free=max(0, free()), needed=needed)
 
 
-def _compromised(board: Board, free: int, needed: int, used: int) -> None:
-    group = board.group
-    refusal = board.create_refusal()
-    why = f"{free} of {needed} buffer slots are free and {refusal}"
+def _compromised(board: Board, free: int, needed: int) -> None:
+    why = f"{free} of {needed} buffer slots are free and {board.create_refusal()}"
     board.tell("VS_SE_HA_COMPROMISED", why)
-    hint = ""
-    if "max_se" in refusal:
-        enough = math.ceil(used / group.max_vs_per_se) + group.buffer_se + len(board.up()) - len(board.usable())
-        hint = f"Raise max_se to {enough}, or lower buffer_se to {free // group.max_vs_per_se}."
-    board.decide("", "none", why, hint=hint)
+    board.decide("", "none", why)
 
 
 def keep_successors(board: Board) -> None:

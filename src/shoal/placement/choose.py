@@ -18,7 +18,6 @@ class Choice(msgspec.Struct, frozen=True):
 
     engine: str
     why: str
-    hint: str = ""
 
 
 def survey(board: Board, work: Work, besides: Iterable[str] = ()) -> Field:
@@ -69,7 +68,7 @@ def choose(board: Board, work: Work, field: Field, *, urgent: bool = False) -> C
     the one replacement rather than have one made for each."""
     big = too_big(board, work)
     if big:
-        return Choice("", big, hint(board, work, big))
+        return Choice("", big)
     best = field.best
     if best is not None and best.idle:
         return Choice(best.engine, f"{board.name(best.engine)} is up and idle")
@@ -80,13 +79,13 @@ def choose(board: Board, work: Work, field: Field, *, urgent: bool = False) -> C
     refusal = board.create_refusal()
     wait = waiting_room(board, work)
     if wait and (packed or work.lost):
-        return Choice(wait, f"waits for {board.name(wait)}, which is being created")
+        return Choice(wait, f"{board.name(wait)} is being made and has room")
     if not refusal:
         why = "no running engine has room" if packed else "distributed placement avoids engines in use below max_se"
         new = board.create(f"for {work.vip.name}: {why}", avoid=board.hosts_of(work))
-        return Choice(new, f"waits for a new engine: {why}")
+        return Choice(new, f"{why}, so one is made")
     if wait:
-        return Choice(wait, f"waits for {board.name(wait)}, which is being created ({refusal})")
+        return Choice(wait, f"{board.name(wait)} is being made and has room ({refusal})")
     if least is not None:
         return least
     if field.same_host is not None:
@@ -95,7 +94,7 @@ def choose(board: Board, work: Work, field: Field, *, urgent: bool = False) -> C
             f"{board.name(shared.engine)} shares a host with another engine of it, but no other can take it ({refusal})"
         )
         return Choice(shared.engine, why)
-    return Choice("", f"no engine has room and none can be made: {refusal}", hint(board, work, refusal))
+    return Choice("", f"no engine has room and none can be made: {refusal}")
 
 
 def _least(board: Board, candidate: Candidate) -> str:
@@ -112,17 +111,3 @@ def too_big(board: Board, work: Work) -> str:
     return (
         f"{work.vip.name} needs {slots} slots on one engine (its virtual services share a VIP), max_vs_per_se is {most}"
     )
-
-
-def hint(board: Board, work: Work, refusal: str) -> str:
-    """The cheapest change that would help."""
-    group, slots = board.group, work.vip.slots
-    if slots > group.max_vs_per_se:
-        return f"Raise max_vs_per_se to {slots}."
-    denser = [board.load[e.id] + slots for e in board.usable() if work.on(e.id) is None]
-    fitting = f"max_vs_per_se to {min(denser)}" if denser and min(denser) > group.max_vs_per_se else ""
-    if "max_se" in refusal:
-        return f"Raise max_se to {board.count + 1}{f', or {fitting}' if fitting else ''}."
-    if "write access" in refusal:
-        return f"Add an engine by hand{f', or raise {fitting}' if fitting else ''}."
-    return "Use retryplacement to try again now."

@@ -29,6 +29,8 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
     end: Snapshot
     last: Plan
+    ended_at: float
+    """When ``last`` was made."""
     buffers: tuple[tuple[float, Buffer], ...]
     """(seconds from the beginning, the buffer) of every plan that was made."""
     settled: bool
@@ -63,7 +65,9 @@ def follow(snapshot: Snapshot, now: float) -> Course:
         world = moved
         last = plan(world, at)
         buffers.append((at - now, last.buffer))
-    return Course(begin=snapshot, steps=tuple(steps), end=world, last=last, buffers=tuple(buffers), settled=settled)
+    return Course(
+        begin=snapshot, steps=tuple(steps), end=world, last=last, ended_at=at, buffers=tuple(buffers), settled=settled
+    )
 
 
 def _idle(snapshot: Snapshot, now: float) -> Snapshot:

@@ -11,7 +11,10 @@ import msgspec
 from .carry import made
 from .course import Course
 from .model import Decision, Placement, PlacementState, Role, Snapshot, Vip
+from .remedy import remedies, sentence
 
+HELPED_MAX = 3
+"""Of what could not be done, so much is given thought to what would help."""
 SERVING = (PlacementState.ASSIGNED, PlacementState.READY)
 
 
@@ -69,14 +72,22 @@ class EngineDeleted(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
+class Unplaced(msgspec.Struct, frozen=True, kw_only=True):
+    """What could not be done in the end for a VIP ("" = for the group)."""
+
+    vip: str
+    why: str
+    would_help: str
+    """A sentence; "" = nothing by itself, or one past `HELPED_MAX`."""
+
+
 class Effects(msgspec.Struct, frozen=True, kw_only=True):
     """``vips``: those that change, in the snapshot's order."""
 
     vips: tuple[Effect, ...]
     made: tuple[EngineMade, ...]
     deleted: tuple[EngineDeleted, ...]
-    unplaced: tuple[Decision, ...]
-    """What could not be done in the end, and what would help."""
+    unplaced: tuple[Unplaced, ...]
 
 
 def effects(course: Course) -> Effects:
@@ -91,7 +102,19 @@ def effects(course: Course) -> Effects:
         vips=tuple(effect for effect in found if effect is not None),
         made=_made(course),
         deleted=tuple(deleted),
-        unplaced=tuple(d for d in course.last.decisions if d.what == "none"),
+        unplaced=_unplaced(course),
+    )
+
+
+def _unplaced(course: Course) -> tuple[Unplaced, ...]:
+    found = [decision for decision in course.last.decisions if decision.what == "none"]
+    return tuple(
+        Unplaced(
+            vip=decision.vip,
+            why=decision.why,
+            would_help=sentence(remedies(course.end, decision.vip, course.ended_at)) if n < HELPED_MAX else "",
+        )
+        for n, decision in enumerate(found)
     )
 
 

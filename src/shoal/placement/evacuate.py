@@ -48,11 +48,11 @@ def _leave(board: Board, work: Work, engine: str) -> bool:
             why = f"leaves {board.name(engine)}: {choice.why}"
             board.decide(work.vip.id, "migrate", why, engine=choice.engine, field=field)
         else:
-            work.shortfall, work.hint = choice.why, choice.hint
+            work.shortfall = choice.why
     staying = _staying(board, work)
     if not staying:
         why = f"can't leave {board.name(engine)}, keeps serving there: {work.shortfall}"
-        board.decide(work.vip.id, "none", why, engine=engine, field=field, hint=work.hint)
+        board.decide(work.vip.id, "none", why, engine=engine, field=field)
         return False
     if all(placement.state is PlacementState.READY for placement in staying):
         _hand_over(board, work, engine)

@@ -73,8 +73,6 @@ def sentences(
         lines += [f"Not {names.get(no.engine, no.engine)}: {no.detail} ({no.rule})." for no in judged.rejections]
     else:
         lines += in_short(decision, names)
-    if decision.hint:
-        lines.append(f"What would help: {decision.hint}")
     return lines
 
 

@@ -39,8 +39,8 @@ def _place_one(board: Board, work: Work) -> bool:
     field = choosing.survey(board, work)
     choice = choosing.choose(board, work, field, urgent=urgent)
     if not choice.engine:
-        work.shortfall, work.hint = choice.why, choice.hint
-        board.decide(work.vip.id, "none", choice.why, field=field, hint=choice.hint)
+        work.shortfall = choice.why
+        board.decide(work.vip.id, "none", choice.why, field=field)
         return False
     board.put(work, choice.engine)
     board.moved(work)

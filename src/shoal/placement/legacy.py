@@ -203,7 +203,7 @@ def _place(board: Board, pair: Pair) -> None:
         elif not short and not target:
             short = "what drains from the pair has not left it yet"
         if short:
-            _short(board, pair, work, short)
+            _short(board, work, short)
             continue
         field, held = choosing.survey(board, work), work.on(target)
         if held is None:
@@ -218,12 +218,9 @@ def _place(board: Board, pair: Pair) -> None:
         board.decide(work.vip.id, what, f"{board.name(target)} is {side}", engine=target, field=field)
 
 
-def _short(board: Board, pair: Pair, work: Work, why: str) -> None:
+def _short(board: Board, work: Work, why: str) -> None:
     work.shortfall = why
-    needed = max(work.vip.slots, pair.used + work.vip.slots)
-    full = needed > board.group.max_vs_per_se
-    work.hint = f"Raise max_vs_per_se to {needed}, or use another group." if full else choosing.hint(board, work, why)
-    board.decide(work.vip.id, "none", why, field=choosing.survey(board, work), hint=work.hint)
+    board.decide(work.vip.id, "none", why, field=choosing.survey(board, work))
 
 
 def _converge(board: Board, pair: Pair) -> None:
@@ -239,7 +236,7 @@ def _converge(board: Board, pair: Pair) -> None:
         target = ready or pair.place_for(work)
         no = _obstacle(board, pair, work, target)
         if no and pair.up(target):
-            _short(board, pair, work, f"{board.name(primary.engine)} is not of the pair, and {no}")
+            _short(board, work, f"{board.name(primary.engine)} is not of the pair, and {no}")
         elif not no and primary.state is PlacementState.READY:
             _move(board, pair, work, target, f"{board.name(primary.engine)} is not of the pair")
 
@@ -412,16 +409,13 @@ def _tell_margin(board: Board, pair: Pair) -> None:
     names = ", ".join(work.vip.name for work in bare[:NAMES_MAX])
     more = f" and {len(bare) - NAMES_MAX} more" if len(bare) > NAMES_MAX else ""
     coming = next((e for e in pair.engines if not pair.up(e)), "")
-    hint = ""
     if coming:
         why = f"{board.name(coming)} is being made"
     elif len(pair.engines) < ENGINES:
         why = f"the pair has one engine, and {board.create_refusal()}"
-        hint = choosing.hint(board, bare[0], board.create_refusal())
     else:
         why = f"max_vs_per_se {board.group.max_vs_per_se} lets no engine carry all that is active"
-        hint = f"Raise max_vs_per_se to {pair.used}."
     detail = f"{names}{more}: served with no standby, {why}"
     board.tell("VS_SE_HA_COMPROMISED", detail)
-    if hint:
-        board.decide("", "none", detail, hint=hint)
+    if not coming:
+        board.decide("", "none", detail)

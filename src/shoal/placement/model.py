@@ -43,6 +43,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     max_se: int = 10
     min_se: int = 1
     max_vs_per_se: int = 10
+    per_app: bool = False
+    """``max_vs_per_se`` is 2 for that reason, whatever it is set to."""
     min_scaleout_per_vs: int = 1
     max_scaleout_per_vs: int = 4
     vs_host_redundancy: bool = True
@@ -169,6 +171,7 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     rule: str
     detail: str
+    load: int = 0
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,7 +195,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Why one thing was done (or could not be). The shell, API, console and event log print this same record.
 
     It is compact, whatever the size of the group: `explain.records` makes the `Judgement` it came from anew, out of
-    the snapshot.
+    the snapshot, and `remedy.remedies` finds what would help where nothing could be done.
     """
 
     vip: str
@@ -209,8 +212,6 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """(rule, how many engines it excluded), by rule. Empty when no engine was looked for."""
     revision: int = 0
     """The snapshot's it was made from."""
-    hint: str = ""
-    """The cheapest change that would help, when nothing could be done."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

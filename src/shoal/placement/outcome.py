@@ -86,8 +86,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Those removed."""
     engines_idle: tuple[str, ...] = ()
     """Those that are idle then, and go after the group's ``se_deprovision_delay``."""
-    hints: tuple[str, ...] = ()
-    """What would help those that lack engines in the end, or the buffer."""
     before: Buffer
     left: Buffer
     """Right after the failures, before any new engine is up."""

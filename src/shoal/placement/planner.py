@@ -55,6 +55,21 @@ def planned(board: Board) -> Plan:
 
 def _elastic(board: Board) -> tuple[Buffer, list[str], float | None]:
     """The steps: the buffer, engines to retire, and when to look at idle ones again."""
+    buffer = placed(board)
+    steps.one_primary(board)
+    steps.count_generations(board)
+    succession.arm(board)
+    capacity.keep_successors(board)
+    retired, idle_wake = capacity.retire(board)
+    if retired:
+        succession.arm(board, without=retired)
+    return buffer, retired, idle_wake
+
+
+def placed(board: Board) -> Buffer:
+    """The first half: what goes where, and what can't. Roles and succession are still those from before."""
+    if board.group.ha_mode == LEGACY:
+        return legacy.advance(board)[0]
     steps.absorb(board)
     steps.elect(board)
     steps.targets(board)
@@ -64,15 +79,7 @@ def _elastic(board: Board) -> tuple[Buffer, list[str], float | None]:
     fill.fill(board)
     fill.trim(board)
     requests.answer_retries(board)
-    buffer = capacity.keep_buffer(board)
-    steps.one_primary(board)
-    steps.count_generations(board)
-    succession.arm(board)
-    capacity.keep_successors(board)
-    retired, idle_wake = capacity.retire(board)
-    if retired:
-        succession.arm(board, without=retired)
-    return buffer, retired, idle_wake
+    return capacity.keep_buffer(board)
 
 
 def _vip_plan(board: Board, work: Work) -> VipPlan:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from . import choose as choosing
 from . import rules
-from .board import FOR_PLACEMENT, Board, Field, Work
+from .board import ENABLED, FOR_PLACEMENT, Board, Field, Work
 from .model import Placement, PlacementState, Request, RequestKind, Role
+from .wording import alternatives
 
 DONE = {
     RequestKind.SCALE_OUT: "VS_SCALEOUT_COMPLETE",
@@ -71,7 +72,7 @@ def answer_retries(board: Board) -> None:
             continue
         name = work.vip.name
         if work.shortfall:
-            board.answer(request, False, f"{name} can't be placed: {_sentence(work.shortfall, work.hint)}")
+            board.answer(request, False, f"{name} can't be placed: {_sentence(work.shortfall)}")
         else:
             on = ", ".join(board.name(p.engine) for p in work.active)
             board.answer(request, True, f"{name} is placed on {on}.")
@@ -156,8 +157,7 @@ def _target(board: Board, work: Work, request: Request, leaving: str = "") -> tu
     if request.to_new:
         refusal = board.create_refusal() or choosing.too_big(board, work)
         if refusal:
-            hint = choosing.hint(board, work, refusal)
-            return choosing.Choice("", f"no engine can be made: {refusal}", hint), field
+            return choosing.Choice("", f"no engine can be made: {refusal}"), field
         why = f"{WORDS[request.kind]} of {work.vip.name} to a new engine"
         new = board.create(why, request.to_host, avoid=board.hosts_of(work, besides=[leaving]))
         return choosing.Choice(new, "a new engine was asked for"), field
@@ -169,13 +169,53 @@ def _bring(board: Board, work: Work, request: Request, leaving: str = "") -> str
     choice, field = _target(board, work, request, leaving)
     if not choice.engine:
         board.tell(FAILED[request.kind], _sentence(choice.why), vip=work.vip.id)
-        refuse(board, request, choice.why, choice.hint)
+        refuse(board, request, choice.why, _would_help(board, work, request))
         return ""
     board.put(work, choice.engine, request=request.id)
     why = f"{WORDS[request.kind]}: {choice.why}"
     what = "migrate" if leaving else "place" if board.is_up(choice.engine) else "wait"
     board.decide(work.vip.id, what, why, engine=choice.engine, field=field)
     return choice.engine
+
+
+def _nowhere(board: Board, work: Work, request: Request) -> bool:
+    """Whether there is no engine for one placement more."""
+    impossible = bool(board.create_refusal() or choosing.too_big(board, work))
+    if request.to_engine or request.to_new:
+        engine = board.engines.get(request.to_engine)
+        return impossible if not request.to_engine else engine is None or bool(rules.excluding(board, work, engine))
+    field = choosing.survey(board, work)
+    return impossible and not (field.best or field.same_host or choosing.waiting_room(board, work))
+
+
+def _would_help(board: Board, work: Work, request: Request) -> str:
+    """The least changes that each let the request through, in a sentence; "" when the engine was named."""
+    group, slots = board.group, work.vip.slots
+    if request.to_engine:
+        return ""
+    fits = slots <= group.max_vs_per_se
+    full = board.count >= group.max_se
+    late = board.now < group.create_retry_at and not board.retrying
+    ways = []
+    if fits and not group.can_create and not request.to_new:
+        ways.append("add an engine by hand")
+    elif fits and full and not late and group.can_create:
+        ways.append(f"raise max_se to {board.count + 1}")
+    elif fits and late and not full and group.can_create:
+        ways.append("use retryplacement first, which tries to make an engine now")
+    denser = slots if not board.create_refusal() else 0
+    if not denser and not request.to_new:
+        loads = [board.load[engine] for engine in _open(board) if work.on(engine) is None]
+        denser = min(loads) + slots if loads else 0
+    if denser > group.max_vs_per_se and not group.per_app:
+        ways.append(f"raise max_vs_per_se to {denser}")
+    return alternatives(ways)
+
+
+def _open(board: Board) -> list[str]:
+    """Engines that may get placements, now or when they are made."""
+    making = (e for e in board.creating() if e not in board.engines or board.engines[e].enable_state == ENABLED)
+    return [*board.usable_ids, *making]
 
 
 # --- the operations ---
@@ -192,7 +232,12 @@ def _scale_out(board: Board, work: Work, request: Request) -> None:
     most = board.group.max_scaleout_per_vs
     if work.requested >= most:
         why = f"{work.vip.name} has {work.requested} engines requested and max_scaleout_per_vs is {most}"
-        refuse(board, request, why, f"Raise max_scaleout_per_vs to {work.requested + 1}.")
+        wanted = max(work.requested, board.group.min_scaleout_per_vs) + 1
+        hint = f"Raise max_scaleout_per_vs to {wanted}."
+        if _nowhere(board, work, request):
+            then = _would_help(board, work, request)
+            hint += f" Then it still needs room: {then[0].lower()}{then[1:]}" if then else " Then it still needs room."
+        refuse(board, request, why, hint)
     elif _bring(board, work, request):
         work.user_factor += 1
         work.requested += 1

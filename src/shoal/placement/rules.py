@@ -27,7 +27,12 @@ def excluding(board: Board, work: Work, engine: Engine) -> str:
 def rejection(board: Board, work: Work, engine: Engine) -> Rejection | None:
     """The same with its numbers; None if the engine may take the VIP."""
     rule = excluding(board, work, engine)
-    return Rejection(engine=engine.id, rule=rule, detail=_detail(board, work, engine, rule)) if rule else None
+    return _rejection(board, work, engine, rule) if rule else None
+
+
+def _rejection(board: Board, work: Work, engine: Engine, rule: str) -> Rejection:
+    detail = _detail(board, work, engine, rule)
+    return Rejection(engine=engine.id, rule=rule, detail=detail, load=board.load[engine.id])
 
 
 def _detail(board: Board, work: Work, engine: Engine, rule: str) -> str:
@@ -44,7 +49,7 @@ def _detail(board: Board, work: Work, engine: Engine, rule: str) -> str:
             return f"{used} of max_vs_per_se {most} slots used, {work.vip.slots} needed"
         case "host_in_use":
             return f"host {engine.host} already runs an engine of this virtual service (vs_host_redundancy)"
-    return f"the engine is {engine.state.value}"
+    return "it is being made" if engine.state is EngineState.CREATING else f"the engine is {engine.state.value}"
 
 
 def judge(board: Board, work: Work, besides: Iterable[str] = ()) -> Judgement:
@@ -55,8 +60,7 @@ def judge(board: Board, work: Work, besides: Iterable[str] = ()) -> Judgement:
     for engine in board.engines.values():
         no = rejection(board, work, engine)
         if no is None and engine.host and engine.host in hosts:
-            detail = _detail(board, work, engine, HOST_IN_USE)
-            no = Rejection(engine=engine.id, rule=HOST_IN_USE, detail=detail)
+            no = _rejection(board, work, engine, HOST_IN_USE)
         if no is None:
             candidates.append(candidate(board, engine))
         else:

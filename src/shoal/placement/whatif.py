@@ -247,7 +247,6 @@ def _failed(
         engines_idle=_idle(end.snapshot, origin, now),
         before=plan(origin, now).buffer,
         left=_left(then),
-        hints=tuple(dict.fromkeys(d.hint for d in last_plan.decisions if d.hint)),
         buffer=last_plan.buffer,
         start=start,
         end=end.snapshot,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -11,6 +12,7 @@ from shoal.objects import load
 from .batch import batch
 from .client import Client
 from .options import run, with_client
+from .placement import Ink
 from .session import Session
 
 
@@ -24,11 +26,12 @@ def command(client: Client, commands: tuple[str, ...], yes: bool) -> int:
     """The operator's shell. Without -c it reads commands from the terminal, or a script from standard input."""
     interactive = not commands and sys.stdin.isatty()
     client.login()
+    ink = Ink(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
     if interactive:
         from .terminal import confirm, interact  # prompt_toolkit takes a while, and scripts don't need it
 
-        return interact(Session(client, load(), client.node_name(), confirm=None if yes else confirm))
-    session = Session(client, load(), client.node_name())
+        return interact(Session(client, load(), client.node_name(), confirm=None if yes else confirm, ink=ink))
+    session = Session(client, load(), client.node_name(), ink=ink)
     return batch(session, list(commands) or sys.stdin.read().splitlines())
 
 

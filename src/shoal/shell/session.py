@@ -10,7 +10,7 @@ from shoal.errors import Invalid, NotFound, Problem, ShoalError
 from shoal.objects import ObjectType, Registry
 from shoal.objects.check import meant
 
-from . import pipes, plan, whatif
+from . import pipes, placement, plan, whatif
 from .client import Client, Document
 from .edit import Edit
 from .plan import Confirm
@@ -23,6 +23,11 @@ VIEWS = {
     "detail": "runtime/detail",
     "placement": "placement",
     "server": "runtime/server",
+}
+PLACEMENTS = {
+    "virtualservice": placement.service,
+    "serviceengine": placement.engine,
+    "serviceenginegroup": placement.group,
 }
 OPERATIONS = ("scaleout", "scalein", "migrate", "switchover", "retryplacement")
 OPERATED = {"switchover": ("virtualservice", "serviceengine")}
@@ -84,13 +89,24 @@ class Leave(Exception):
 class Session:
     """``confirm`` shows what a change would do to traffic, and asks; None = nobody is there to be asked."""
 
-    def __init__(self, client: Client, registry: Registry, node: str, *, confirm: Confirm | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        registry: Registry,
+        node: str,
+        *,
+        confirm: Confirm | None = None,
+        ink: placement.Ink = placement.PLAIN,
+    ) -> None:
         self.client = client
         self._confirm = confirm
         self.registry = registry
         self.node = node
         self.edit: Edit | None = None
         self.page_lines: int | None = None
+        self._ink = ink
+        self._piped = False
+        """What is printed goes through a pipe of the shell's: no colour."""
         self.past: list[str] = []
         self._commands: dict[str, Callable[[list[str]], str]] = {
             "show": self._show,
@@ -123,6 +139,7 @@ class Session:
         self.past.append(line)
         words, *rest = commands(line)
         found, paged = pipes.filters(rest)
+        self._piped = bool(rest)
         if not words:
             raise Invalid([Problem(path="|", why="a command is required before it")])
         text = self._in_edit(words) if self.edit else self._top(words)
@@ -160,7 +177,9 @@ class Session:
                 f"There is no view {words[2][:60]}.", hint=meant(words[2], VIEWS) or f"There are: {', '.join(VIEWS)}."
             )
         found = self.client.call("GET", f"{kind.endpoint}/{document['uuid']}/{view}")
-        return _placement(found) if view == "placement" and "vips" in found else plain_table(found)
+        reads = PLACEMENTS.get(kind.endpoint) if view == "placement" else None
+        ink = placement.PLAIN if self._piped else self._ink
+        return reads(found, ink) if reads else plain_table(found)
 
     def _list(self, kind: ObjectType) -> str:
         cloud = kind.endpoint == "serviceenginegroup"
@@ -379,29 +398,3 @@ def _asks(edit: Edit, name: str) -> bool:
     """A field that needs a value, named without one: the operator asks what it takes."""
     field = edit.field(name)
     return field.nested is None and field.kind != "boolean"
-
-
-def _placement(found: Any) -> str:
-    """Where each VIP is, who takes over next, and why: as sentences."""
-    lines = [f"Note: {note}" for note in found.get("notes", ())]
-    for vip in found["vips"]:
-        places = ", ".join(f"{_name(p['se_ref'])} ({p['role']}, {p['state']})" for p in vip["placements"]) or "nowhere"
-        lines.append(f"VIP {vip['vip_id']}: on {places}")
-        lines.append(
-            f"  answered for by {vip['answers'] or 'nobody'}; wanted on {vip['requested']}; {vip['scale_state']}"
-        )
-        heirs = " -> ".join(_name(reference) for reference in vip["succession"]) or "none"
-        lines.append(f"  succession: {heirs} ({'armed' if vip['armed'] else 'not armed yet'})")
-        for decision in vip["decisions"]:
-            at = time.strftime("%H:%M:%S", time.gmtime(decision["at"]))
-            target = f" {decision['serviceengine']}" if decision["serviceengine"] else ""
-            lines.append(f"  {at} {decision['what']}{target}: {decision['why']}")
-            if decision["hint"]:
-                lines.append(f"           {decision['hint']}")
-        engines = vip["considered"].get("engines", [])
-        lines += [f"           {e['serviceengine']}: {e['verdict']}, {e['detail']}" for e in engines]
-    return "\n".join(lines) or "It has no VIP."
-
-
-def _name(reference: str) -> str:
-    return reference.rpartition("#")[2]

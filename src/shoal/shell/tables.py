@@ -14,7 +14,7 @@ INDENT = "  "
 
 def box(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Left aligned, one space of padding, columns as wide as their longest cell."""
-    rows = [tuple(_line(cell) for cell in row) for row in rows]
+    rows = [tuple(one_line(cell) for cell in row) for row in rows]
     widths = [max(len(row[i]) for row in [tuple(header), *rows]) for i in range(len(header))]
     rule = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
 
@@ -95,7 +95,7 @@ def _fitted(line: str, columns: int) -> str:
     return f"{kept:<{columns - 1}}|" if len(kept) < columns - 1 else kept + " |"
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """One line; what a terminal would obey instead of showing (an escape sequence in a name) is not passed on."""
     text = text.replace("\n", "\\n").replace("\r", "")
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from shoal.controller.clock import Clock
@@ -20,6 +21,7 @@ from shoal.errors import NotFound
 
 from .forecast import Forecasts
 from .group import Groups
+from .placement import Placements
 from .pool import Pools
 from .serviceengine import ServiceEngines
 from .sources import Document, Sources
@@ -42,30 +44,35 @@ class Runtime:
         sources = Sources(view=view, ledger=ledger, fleet=fleet, compiler=compiler, reconciler=reconciler, clock=clock)
         self.sources = sources
         pools, engines = Pools(sources), ServiceEngines(sources)
-        services, groups = VirtualServices(sources, pools), Groups(sources, engines, margins)
+        services, groups = VirtualServices(sources, pools), Groups(sources, margins)
+        placements = Placements(sources, services.notes)
         self._services = services
         forecasts = Forecasts(sources)
         self._readers: dict[tuple[str, str], Callable[[str], Any]] = {
             ("virtualservice", "runtime"): services.runtime,
             ("virtualservice", "runtime/detail"): services.detail,
-            ("virtualservice", "placement"): services.placement,
-            ("virtualservice", "candidatesehostlist"): services.placement,
+            ("virtualservice", "placement"): placements.service,
+            ("virtualservice", "candidatesehostlist"): placements.service,
             ("virtualservice", "scaleoutstatus"): services.scale_status,
             ("serviceengine", "runtime"): engines.runtime,
             ("serviceengine", "runtime/detail"): engines.runtime,
-            ("serviceengine", "placement"): engines.placement,
+            ("serviceengine", "placement"): placements.engine,
             ("serviceenginegroup", "runtime"): groups.runtime,
-            ("serviceenginegroup", "placement/summary"): groups.placement,
-            ("serviceenginegroup", "placement/detail"): groups.placement,
-            ("serviceenginegroup", "placement/ineligible"): groups.ineligible,
+            ("serviceenginegroup", "placement"): partial(placements.group, detail=True),
+            ("serviceenginegroup", "placement/summary"): partial(placements.group, detail=False),
+            ("serviceenginegroup", "placement/detail"): partial(placements.group, detail=True),
+            ("serviceenginegroup", "placement/ineligible"): placements.ineligible,
             ("pool", "runtime"): pools.runtime,
             ("pool", "runtime/detail"): pools.runtime,
             ("pool", "runtime/server"): pools.servers,
             ("pool", "runtime/server/detail"): pools.servers,
         }
         self._thinkers: dict[tuple[str, str], Callable[[str], Awaitable[Any]]] = {
-            ("virtualservice", "placement"): services.explained,
-            ("virtualservice", "candidatesehostlist"): services.explained,
+            ("virtualservice", "placement"): placements.explained_service,
+            ("virtualservice", "candidatesehostlist"): placements.explained_service,
+            ("serviceenginegroup", "placement"): partial(placements.explained_group, detail=True),
+            ("serviceenginegroup", "placement/summary"): partial(placements.explained_group, detail=False),
+            ("serviceenginegroup", "placement/detail"): partial(placements.explained_group, detail=True),
             ("serviceengine", "forecast"): forecasts.engine,
         }
         """What takes too long for the event loop."""

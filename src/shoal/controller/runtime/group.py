@@ -1,4 +1,4 @@
-"""How a service engine group stands: engines, buffer, and what its placements were passed over for."""
+"""How a service engine group stands: engines, buffer, failure detection."""
 
 from __future__ import annotations
 
@@ -8,26 +8,18 @@ import msgspec
 
 from shoal.controller import balance, engine_timers, timing
 from shoal.controller.bootstrap import PROPERTIES
-from shoal.controller.records import VipRecord
 from shoal.controller.whatif.margins import Margins
 from shoal.objects import views
 from shoal.objects.views import view
-from shoal.placement.model import EngineState, PlacementState
+from shoal.placement.model import EngineState
 
-from .present import Present
-from .serviceengine import ServiceEngines
 from .sources import Document, Sources
-
-INELIGIBLE_MAX = 20_000
-"""Lines of `Groups.ineligible`: VIPs times engines."""
 
 
 class Groups:
-    def __init__(self, sources: Sources, engines: ServiceEngines, margins: Margins) -> None:
+    def __init__(self, sources: Sources, margins: Margins) -> None:
         self._of = sources
         self._margins = margins
-        self._engines = engines
-        self._present = Present(sources)
 
     def runtime(self, uuid: str) -> Document:
         group = view(self._of.group(uuid), views.ServiceEngineGroup)
@@ -77,46 +69,3 @@ class Groups:
             "lost": sorted(self._of.engine_name(engine) for engine in storm.lost),
             "virtualservices_waiting": storm.held,
         }
-
-    def placement(self, uuid: str) -> Document:
-        document = self.runtime(uuid)
-        document["serviceengines"] = [self._engines.placement(e.id) for e in self._of.ledger.engines_of(uuid)]
-        document["vips"] = [
-            {
-                "vip": record.id,
-                "virtualservices": self._of.names(record),
-                "requested": record.requested,
-                "assigned": sum(p.state is PlacementState.READY for p in record.placements),
-                "scale_state": self._present.state(record),
-                "succession": [self._of.engine_ref(engine) for engine in record.succession],
-            }
-            for record in self._of.ledger.vips.get(uuid, {}).values()
-        ]
-        return document
-
-    def ineligible(self, uuid: str) -> Document:
-        """For each VIP, the engines that can't take it (more of it) as things stand, with the rule and its numbers.
-        VIPs that have less than they want come first; past `INELIGIBLE_MAX` lines the rest is only counted."""
-        self._of.group(uuid)
-        records = sorted(self._of.ledger.vips.get(uuid, {}).values(), key=lambda record: not self._short(record))
-        told = records[: max(1, INELIGIBLE_MAX // max(1, len(self._of.ledger.engines_of(uuid))))]
-        found = self._present.ineligible(told)
-        return {
-            "vips": [
-                {
-                    "vip": record.id,
-                    "virtualservices": self._of.names(record),
-                    "short": self._short(record),
-                    "ineligible": [
-                        {"se_ref": self._of.engine_ref(r.engine), "rule": r.rule, "detail": r.detail}
-                        for r in found.get(record.id, ())
-                    ],
-                }
-                for record in told
-            ],
-            "left_out": len(records) - len(told),
-        }
-
-    def _short(self, record: VipRecord) -> bool:
-        ready = sum(p.state is PlacementState.READY for p in record.placements)
-        return self._present.shortfall(record) is not None or ready < record.requested

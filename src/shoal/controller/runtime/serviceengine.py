@@ -60,29 +60,6 @@ class ServiceEngines:
             ],
         }
 
-    def placement(self, uuid: str) -> Document:
-        record = self._of.engine(uuid)
-        held = [
-            (vip, p)
-            for vip in self._of.ledger.vips.get(record.group, {}).values()
-            for p in vip.placements
-            if p.engine == uuid
-        ]
-        return {
-            "serviceengine": record.name,
-            "host": record.host,
-            "why": record.why,
-            "placements": [
-                {"vip": vip.id, "virtualservices": self._of.names(vip), "role": p.role.value, "state": p.state.value}
-                for vip, p in held
-            ],
-            "successor_of": [
-                {"vip": vip.id, "virtualservices": self._of.names(vip), "position": vip.succession.index(uuid)}
-                for vip in self._of.ledger.vips.get(record.group, {}).values()
-                if uuid in vip.succession and all(p.engine != uuid for p in vip.placements)
-            ],
-        }
-
 
 def engine_state(record: EngineRecord, state: EngineState, wish: str) -> tuple[str, str]:
     """(oper state, why) of an engine; ``wish``: its ``enable_state``."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Mapping
 
 import msgspec
 
 from shoal.controller import protocols
 from shoal.controller.desired import engines_of
-from shoal.controller.records import Noted, VipRecord
+from shoal.controller.records import Scaling, VipRecord
 from shoal.objects import views
 from shoal.objects.views import uuid_of
 from shoal.placement.model import PlacementState, Role
 
-from . import reasons
 from .pool import Pools
 from .present import Present
 from .sources import Document, Sources, oper_status
@@ -37,7 +34,6 @@ class VirtualServices:
         self._of = sources
         self._pools = pools
         self._present = Present(sources)
-        self._reasons = reasons.Reasons(sources, self._present)
 
     def runtime(self, uuid: str) -> Document:
         service = self._of.service(uuid)
@@ -51,7 +47,7 @@ class VirtualServices:
             "vip_summary": vips,
             "ports": self._ports(uuid),
             "last_change": self._last_changes(service),
-            "notes": self._notes(service),
+            "notes": self.notes(service),
         }
 
     def _ports(self, uuid: str) -> list[str]:
@@ -91,51 +87,6 @@ class VirtualServices:
             "version": self._of.view.version("virtualservice", uuid),
             "vip_runtime": [self._vip_runtime(service, record) for record in self._of.vips(service)],
             "self_se_election": group.get("self_se_election", False),
-        }
-
-    def placement(self, uuid: str) -> Document:
-        """Where its VIPs are, who takes over next, and why: the decisions as they were made, a shortfall as of now,
-        and what the last choice was made from. That takes a plan of the group: see `explained`."""
-        return self._placement(uuid, {q.vip: reasons.answer(q) for q in self._questions(uuid)})
-
-    async def explained(self, uuid: str) -> Document:
-        """`placement`, with the thinking done in a thread."""
-        found = {q.vip: await asyncio.to_thread(reasons.answer, q) for q in self._questions(uuid)}
-        return self._placement(uuid, found)
-
-    def _questions(self, uuid: str) -> list[reasons.Question]:
-        asked = (self._reasons.question(record) for record in self._of.vips(self._of.service(uuid)))
-        return [question for question in asked if question is not None]
-
-    def _placement(self, uuid: str, answers: Mapping[str, reasons.Answer | None]) -> Document:
-        service = self._of.service(uuid)
-        return {
-            "virtualservice": service.name,
-            "notes": self._notes(service),
-            "vips": [
-                {
-                    "vip_id": record.id.rsplit("/", 1)[-1],
-                    "requested": record.requested,
-                    "scale_state": self._present.state(record),
-                    "reason": self._present.reason(record),
-                    "generation": record.generation,
-                    "armed": self._of.compiler.armed(record) if record.succession else False,
-                    "answers": self._of.owner_name(record.id),
-                    "placements": [
-                        {
-                            "se_ref": self._of.engine_ref(p.engine),
-                            "role": p.role.value,
-                            "state": p.state.value,
-                            "since": p.since,
-                        }
-                        for p in record.placements
-                    ],
-                    "succession": [self._of.engine_ref(engine) for engine in record.succession],
-                    "decisions": [self._noted(noted) for noted in self._present.decisions(record)],
-                    "considered": self._reasons.document(found) if (found := answers.get(record.id)) else {},
-                }
-                for record in self._of.vips(service)
-            ],
         }
 
     def scale_status(self, uuid: str) -> list[Document]:
@@ -209,12 +160,13 @@ class VirtualServices:
                 "num_standby_se": int(self._of.is_pair(record.group)),
             },
             "scale_status": self._scale_status(record),
+            "last_scale_status": self._last_scale_status(record),
             "migrate_in_progress": "migrate" in kinds,
             "scaleout_in_progress": "scaleout" in kinds,
             "scalein_in_progress": "scalein" in kinds,
             "switchover_in_progress": "switchover" in kinds,
             "progress_percent": 100 if self._present.state(record).endswith("SUCCESS") else 50,
-            "fsm_state_name": "Active" if self._vip_state(service, record)[0] == "OPER_UP" else "AwaitingSeAssignment",
+            "fsm_state_name": self._fsm_state(service, record),
             "se_list": [
                 {
                     "se_ref": self._of.engine_ref(part.engine),
@@ -230,14 +182,53 @@ class VirtualServices:
             ],
         }
 
+    def _fsm_state(self, service: views.VirtualService, record: VipRecord) -> str:
+        """Of its placement alone (reference: elastic-ha 7.3)."""
+        states = [p.state for p in record.placements]
+        if not service.enabled:
+            return "Disabled"
+        if PlacementState.READY not in states:
+            return "AwaitingSeAssignment"
+        if PlacementState.DRAINING in states:
+            return "ActiveAwaitingSeTransition"
+        coming = PlacementState.WAITING in states or PlacementState.ASSIGNED in states
+        return "ActiveAwaitingScaleoutReady" if coming else "Active"
+
     def _scale_status(self, record: VipRecord) -> Document:
-        return {
-            "state": self._present.state(record),
+        """The operation under way, else the last one (reference: elastic-ha 3.6)."""
+        state, found = self._present.state(record), record.scaling
+        over = found is not None and found.state == state
+        reason = found.reason if found is not None and over else self._present.reason(record)
+        status: Document = {
+            "state": state,
+            "action": _action(state, found.action if found else "OTHER"),
             "num_se_requested": self._requested(record),
             "num_se_assigned": self._count(record),
-            "reason": [reason] if (reason := self._present.reason(record)) else [],
-            "start_time_str": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record.changed_at)),
+            "reason": [reason] if reason else [],
+            "start_time_str": _time(found.started_at if found else record.changed_at),
         }
+        return status | (self._end_of(found) if found is not None and over else {})
+
+    def _last_scale_status(self, record: VipRecord) -> Document:
+        """The operation before that one."""
+        found = record.last_scaling
+        if found is None:
+            return {}
+        return {
+            "state": found.state or "SCALEOUT_ERROR",
+            "action": _action(found.state, found.action),
+            "num_se_requested": found.requested,
+            "num_se_assigned": found.assigned,
+            "reason": [found.reason] if found.reason else [],
+            "start_time_str": _time(found.started_at),
+            **self._end_of(found),
+        }
+
+    def _end_of(self, found: Scaling) -> Document:
+        engine = {"scale_se": found.engine} if found.engine else {}
+        if not found.ended_at:
+            return engine
+        return {"end_time_str": _time(found.ended_at), "action_success": found.state.endswith("SUCCESS"), **engine}
 
     def _oper(self, service: views.VirtualService) -> tuple[str, str, float]:
         records = self._of.vips(service)
@@ -277,22 +268,17 @@ class VirtualServices:
                 return f"{self._of.engine_name(placement.engine)} can't serve it: {why}"
         return ""
 
-    def _notes(self, service: views.VirtualService) -> list[str]:
+    def notes(self, service: views.VirtualService) -> list[str]:
         """What its engines serve otherwise than asked for, each note once."""
         engines = dict.fromkeys(p.engine for record in self._of.vips(service) for p in record.placements)
         notes = (self._of.fleet.live(engine).notes.get(f"service/{service.uuid}") for engine in engines)
         return list(dict.fromkeys(note for note in notes if note))
 
-    def _noted(self, noted: Noted) -> Document:
-        decision = noted.decision
-        return {
-            "at": noted.at,
-            "what": decision.what,
-            "serviceengine": self._of.engine_name(decision.engine) if decision.engine else "",
-            "why": decision.why,
-            "hint": decision.hint,
-            "runner_up": self._of.engine_name(decision.runner_up) if decision.runner_up else "",
-            "eligible": decision.eligible,
-            "excluded": dict(decision.excluded),
-            "revision": decision.revision,
-        }
+
+def _action(state: str, action: str) -> str:
+    """A migrate is told by its half."""
+    return "MIGRATE_SCALEIN" if state.startswith("MIGRATE_SCALEIN") else action
+
+
+def _time(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))

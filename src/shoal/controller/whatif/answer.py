@@ -162,7 +162,7 @@ class Telling:
                 "failure_detection": timing.shown(self._group),
                 "engine_creation_ms": self._times.create_ms,
             },
-            "hints": list(outcome.hints),
+            "hints": list(thought.would_help),
             "notes": self._notes(outcome),
         }
         document["verdict"] = verdict.lines(document)

@@ -7,6 +7,7 @@ import msgspec
 from shoal.placement.margin import Margin, Worst, margin, worst
 from shoal.placement.model import Snapshot
 from shoal.placement.outcome import Changes, Outcome
+from shoal.placement.remedy import remedies, remedies_for_all, sentence
 from shoal.placement.whatif import edited, whatif
 
 
@@ -17,6 +18,8 @@ class Thought(msgspec.Struct, frozen=True, kw_only=True):
     worst: Worst | None
     before: Margin
     after: Margin
+    would_help: tuple[str, ...]
+    """Those that lack engines in the end, and the buffer: a sentence each."""
 
 
 def think(snapshot: Snapshot, changes: Changes, fail_any: int, now: float) -> Thought:
@@ -29,4 +32,6 @@ def think(snapshot: Snapshot, changes: Changes, fail_any: int, now: float) -> Th
     rest = edited(snapshot, Changes(), now).snapshot
     before = margin(rest, now)
     after = before if outcome.end == rest else margin(outcome.end, now)
-    return Thought(outcome=outcome, worst=found, before=before, after=after)
+    helps = (remedies_for_all(outcome.end, now), remedies(outcome.end, "", now))
+    would_help = tuple(dict.fromkeys(sentence(ways) for ways in helps if ways))
+    return Thought(outcome=outcome, worst=found, before=before, after=after, would_help=would_help)

@@ -1,0 +1,385 @@
+"""Where things are and why, in words first: virtual services, service engines, service engine groups.
+
+A shortfall is told as of now, a decision as it was made. What takes thought (`reasons`) can be had with the thinking
+done in a thread (`explained...`) or at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from shoal.controller.records import Noted, VipRecord
+from shoal.objects import views
+from shoal.objects.views import uuid_of
+from shoal.placement.model import EngineState, Placement, PlacementState, Role
+
+from . import reasons
+from .present import Present
+from .sources import Document, Sources
+
+INELIGIBLE_MAX = 20_000
+"""Lines of `Placements.ineligible`: VIPs times engines."""
+SHORT_MAX = 50
+"""VIPs a group names that have less than they want."""
+
+
+class Placements:
+    def __init__(self, sources: Sources, notes: Callable[[views.VirtualService], list[str]]) -> None:
+        self._of = sources
+        self._present = Present(sources)
+        self._reasons = reasons.Reasons(sources, self._present)
+        self._notes = notes
+        """What engines serve otherwise than asked for."""
+
+    # --- a virtual service ---
+
+    def service(self, uuid: str) -> Document:
+        """Where its VIPs are, who takes over next, what the last choice was made from, and what would help."""
+        asked = self._asked(uuid)
+        return self._service(uuid, {q.vip: self._remembered(q) or self._kept(reasons.answer(q)) for q in asked})
+
+    async def explained_service(self, uuid: str) -> Document:
+        found = {}
+        for question in self._asked(uuid):
+            known = self._remembered(question)
+            found[question.vip] = known or self._kept(await asyncio.to_thread(reasons.answer, question))
+        return self._service(uuid, found)
+
+    def _asked(self, uuid: str) -> list[reasons.Question]:
+        asked = (self._reasons.question(record) for record in self._of.vips(self._of.service(uuid)))
+        return [question for question in asked if question is not None]
+
+    def _remembered(self, question: reasons.Question) -> reasons.Answer | None:
+        return self._reasons.remembered(question)
+
+    def _kept(self, answer: reasons.Answer) -> reasons.Answer:
+        self._reasons.remember(answer)
+        return answer
+
+    def _service(self, uuid: str, answers: Mapping[str, reasons.Answer]) -> Document:
+        service = self._of.service(uuid)
+        vips = [self._vip(service, record, answers.get(record.id)) for record in self._of.vips(service)]
+        group = self._of.found("serviceenginegroup", uuid_of(service.se_group_ref))
+        answer = " ".join(vip["answer"] for vip in vips)
+        return {
+            "virtualservice": service.name,
+            "serviceenginegroup": group["name"],
+            "answer": answer or f"{service.name} is in no plan yet.",
+            "notes": self._notes(service),
+            "vips": vips,
+        }
+
+    def _vip(self, service: views.VirtualService, record: VipRecord, answer: reasons.Answer | None) -> Document:
+        intent = self._of.compiler.intent(record.group, record.id)
+        return {
+            "vip_id": record.id.rsplit("/", 1)[-1],
+            "address": intent.address if intent else "",
+            "answer": self._in_words(service, record, several=len(self._of.vips(service)) > 1),
+            "served": bool(self._ready(record)),
+            "whole": bool(self._ready(record)) and len(self._ready(record)) >= record.requested,
+            "requested": record.requested,
+            "assigned": len(self._ready(record)),
+            "scale_state": self._present.state(record),
+            "reason": self._present.reason(record),
+            **reasons.shown(answer.remedies if answer else ()),
+            "generation": record.generation,
+            "armed": self._of.compiler.armed(record) if record.succession else False,
+            "answers": self._of.owner_name(record.id),
+            "placements": [
+                {
+                    "se_ref": self._of.engine_ref(p.engine),
+                    "role": p.role.value,
+                    "state": p.state.value,
+                    "since": p.since,
+                }
+                for p in record.placements
+            ],
+            "succession": [self._of.engine_ref(engine) for engine in record.succession],
+            "decisions": [self._noted(noted) for noted in self._present.decisions(record)],
+            "considered": self._reasons.document(answer) if answer else {},
+        }
+
+    def _in_words(self, service: views.VirtualService, record: VipRecord, *, several: bool) -> str:
+        """One or two sentences: is it served, by whom, who is next; or why not."""
+        name = f"{service.name} (VIP {record.id.rsplit('/', 1)[-1]})" if several else service.name
+        if not service.enabled:
+            return f"{name} is disabled" + (": its connections are let end." if record.placements else ".")
+        ready, short = self._ready(record), self._present.shortfall(record)
+        coming = ", ".join(self._coming(p) for p in record.placements if p.state in COMING)
+        missing = short.why if short is not None else coming
+        if not ready:
+            return f"{name} is not served{f': {missing}' if missing else ': it is being placed'}."
+        serving = _and([f"{self._name(p)} ({p.role.value})" if len(ready) > 1 else self._name(p) for p in ready])
+        if len(ready) < record.requested:
+            fewer = f"{len(ready)} of {record.requested} engines"
+            return f"{name} is served by {serving}, {fewer}{f': {missing}' if missing else ''}. {self._next(record)}"
+        leaving = [self._name(p) for p in record.placements if p.state is PlacementState.DRAINING]
+        more = f", and is leaving {_and(leaving)}" if leaving else f"; {coming}" if coming else ""
+        return f"{name} is served by {serving}{more}. {self._next(record)}"
+
+    def _next(self, record: VipRecord) -> str:
+        owner, *heirs = record.succession or ("",)
+        if not owner:
+            return "Its succession is not planned yet."
+        if not heirs:
+            return f"Nobody takes over when {self._of.engine_name(owner)} fails: no other engine has room for it."
+        armed = "" if self._of.compiler.armed(record) else " (not armed yet)"
+        return f"{self._of.engine_name(heirs[0])} takes over when {self._of.engine_name(owner)} fails{armed}."
+
+    def _coming(self, placement: Placement) -> str:
+        name = self._name(placement)
+        if placement.state is PlacementState.ASSIGNED:
+            return f"{name} is being told to serve it"
+        record = self._of.ledger.engines.get(placement.engine)
+        why = f" ({record.why})" if record is not None and record.why else ""
+        return f"{name} is being made{why}"
+
+    def _ready(self, record: VipRecord) -> list[Placement]:
+        ready = [p for p in record.placements if p.state is PlacementState.READY]
+        return sorted(ready, key=lambda p: p.role is not Role.PRIMARY)
+
+    def _name(self, placement: Placement) -> str:
+        return self._of.engine_name(placement.engine)
+
+    def _noted(self, noted: Noted) -> Document:
+        decision = noted.decision
+        return {
+            "at": noted.at,
+            "what": decision.what,
+            "serviceengine": self._of.engine_name(decision.engine) if decision.engine else "",
+            "why": decision.why,
+            "runner_up": self._of.engine_name(decision.runner_up) if decision.runner_up else "",
+            "eligible": decision.eligible,
+            "excluded": dict(decision.excluded),
+            "revision": decision.revision,
+        }
+
+    # --- a service engine ---
+
+    def engine(self, uuid: str) -> Document:
+        """What it serves and why there, what it would take over, and whether it may get more."""
+        record = self._of.engine(uuid)
+        vips = self._of.ledger.vips.get(record.group, {}).values()
+        held = [(vip, p) for vip in vips for p in vip.placements if p.engine == uuid]
+        heir = [vip for vip in vips if uuid in vip.succession and all(p.engine != uuid for p in vip.placements)]
+        used = sum(self._slots(vip) for vip, _ in held)
+        most = self._slots_of_group(record.group)
+        state, wish = self._of.fleet.state(uuid), self._wish(uuid)
+        return {
+            "serviceengine": record.name,
+            "serviceenginegroup": self._of.view.name_of("serviceenginegroup", record.group) or record.group,
+            "answer": self._engine_in_words(record.name, record.why, state, wish, used, most, held, heir),
+            "host": record.host,
+            "state": state.value,
+            "enable_state": wish,
+            "why": record.why,
+            "slots_used": used,
+            "slots": most,
+            "placements": [
+                {
+                    "vip": vip.id,
+                    "virtualservices": self._of.names(vip),
+                    "role": p.role.value,
+                    "state": p.state.value,
+                    "since": p.since,
+                    "slots": self._slots(vip),
+                    "why": self._why_here(vip, uuid),
+                }
+                for vip, p in held
+            ],
+            "successor_of": [
+                {
+                    "vip": vip.id,
+                    "virtualservices": self._of.names(vip),
+                    "position": vip.succession.index(uuid),
+                    "owner": self._of.engine_name(vip.succession[0]),
+                }
+                for vip in heir
+            ],
+        }
+
+    def _engine_in_words(
+        self,
+        name: str,
+        why: str,
+        state: EngineState,
+        wish: str,
+        used: int,
+        most: int,
+        held: list[tuple[VipRecord, Placement]],
+        heir: list[VipRecord],
+    ) -> str:
+        waiting = f" {_count(len(held), 'VIP')} wait{'s' if len(held) == 1 else ''} for it." if held else ""
+        if state is EngineState.CREATING:
+            return f"{name} is being made{f': {why}' if why else ''}.{waiting}"
+        if state is EngineState.DOWN:
+            left = f"; {_count(len(held), 'placement')} on it not moved yet" if held else ", nothing is placed on it"
+            return f"{name} is down{left}."
+        serves = f"{name} serves {_count(len(held), 'VIP')} ({used} of {most} slots)" if held else f"{name} is idle"
+        if heir:
+            serves += f" and is a successor of {len(heir)} more" if held else f", and a successor of {len(heir)} VIPs"
+        if wish != "SE_STATE_ENABLED":
+            return f"{serves}. It gets nothing new: it is {wish}."
+        return f"{serves}. It is full." if used >= most else f"{serves}."
+
+    def _why_here(self, vip: VipRecord, engine: str) -> str:
+        """The last decision that brought the VIP here."""
+        brought = (n.decision.why for n in reversed(vip.decisions) if n.decision.engine == engine and _brings(n))
+        return next(brought, "")
+
+    def _slots(self, vip: VipRecord) -> int:
+        intent = self._of.compiler.intent(vip.group, vip.id)
+        return max(1, len(intent.enabled)) if intent else 1
+
+    def _slots_of_group(self, group: str) -> int:
+        now = self._reasons.now(group)
+        return now.snapshot.group.max_vs_per_se if now else 0
+
+    def _wish(self, engine: str) -> str:
+        document = self._of.view.get("serviceengine", engine) or {}
+        return str(document.get("enable_state", "SE_STATE_ENABLED"))
+
+    # --- a group ---
+
+    def group(self, uuid: str, *, detail: bool) -> Document:
+        now = self._reasons.now(uuid)
+        found = reasons.group_help(now, **self._lacks(uuid)) if now else None
+        return self._group(uuid, found, detail=detail)
+
+    async def explained_group(self, uuid: str, *, detail: bool) -> Document:
+        now = self._reasons.now(uuid)
+        found = await asyncio.to_thread(reasons.group_help, now, **self._lacks(uuid)) if now else None
+        return self._group(uuid, found, detail=detail)
+
+    def _lacks(self, uuid: str) -> dict[str, bool]:
+        plan = self._of.reconciler.plans[uuid]
+        return {"short": bool(self._of.reconciler.shortfalls.get(uuid)), "buffer_kept": plan.buffer.kept}
+
+    def _group(self, uuid: str, found: reasons.Help | None, *, detail: bool) -> Document:
+        name = str(self._of.group(uuid)["name"])
+        records = list(self._of.ledger.vips.get(uuid, {}).values())
+        short = [record for record in records if self._is_short(record)]
+        unserved = [record for record in short if not self._ready(record)]
+        states = [self._of.fleet.state(engine.id) for engine in self._of.ledger.engines_of(uuid)]
+        plan = self._of.reconciler.plans.get(uuid)
+        document: Document = {
+            "serviceenginegroup": name,
+            "answer": self._group_in_words(uuid, name, records, short, unserved),
+            "engines": {state.value: states.count(state) for state in EngineState if state in states},
+            "vips": {
+                "wanted": sum(bool(r.requested) for r in records),
+                "served": len(records) - len(unserved),
+                "short": len(short),
+            },
+            "buffer": _buffer(plan.buffer.free, plan.buffer.needed, kept=plan.buffer.kept) if plan else {},
+            "buffer_would_help": reasons.shown(found.buffer if found else ()),
+            "short_would_help": reasons.shown(found.all_vips if found else ()),
+            "short": [
+                {
+                    "vip": record.id,
+                    "virtualservices": self._of.names(record),
+                    "requested": record.requested,
+                    "assigned": len(self._ready(record)),
+                    "reason": self._present.reason(record),
+                }
+                for record in short[:SHORT_MAX]
+            ],
+            "short_left_out": max(0, len(short) - SHORT_MAX),
+        }
+        return document | (self._detail(uuid, records) if detail else {})
+
+    def _group_in_words(
+        self, uuid: str, name: str, records: list[VipRecord], short: list[VipRecord], unserved: list[VipRecord]
+    ) -> str:
+        if not records:
+            return f"{name} serves nothing."
+        count = len(records)
+        if unserved:
+            text = f"{name}: {len(unserved)} of {_count(count, 'VIP')} {_are(unserved)} not served"
+            fewer = len(short) - len(unserved)
+            text += f", {fewer} more {'has' if fewer == 1 else 'have'} fewer engines than wanted" if fewer else ""
+        elif short:
+            text = f"{name}: all {_count(count, 'VIP')} are served, {len(short)} with fewer engines than wanted"
+        else:
+            text = f"{name}: {'the VIP is' if count == 1 else f'all {count} VIPs are'} served as wanted"
+        plan = self._of.reconciler.plans.get(uuid)
+        if plan is None or not plan.buffer.needed:
+            return f"{text}."
+        free, needed = plan.buffer.free, plan.buffer.needed
+        if plan.buffer.kept:
+            return f"{text}; the buffer holds ({free} slots free, {needed} needed)."
+        why = next((d.why for d in plan.decisions if not d.vip and d.what == "none"), f"{free} of {needed} slots free")
+        return f"{text}; the buffer is lost: {why}."
+
+    def _detail(self, uuid: str, records: list[VipRecord]) -> Document:
+        return {
+            "serviceengines": [self.engine(engine.id) for engine in self._of.ledger.engines_of(uuid)],
+            "placements": [
+                {
+                    "vip": record.id,
+                    "virtualservices": self._of.names(record),
+                    "requested": record.requested,
+                    "assigned": len(self._ready(record)),
+                    "scale_state": self._present.state(record),
+                    "reason": self._present.reason(record),
+                    "se_refs": [self._of.engine_ref(p.engine) for p in record.placements],
+                    "succession": [self._of.engine_ref(engine) for engine in record.succession],
+                }
+                for record in records
+            ],
+        }
+
+    def ineligible(self, uuid: str) -> Document:
+        """For each VIP, the engines that can't take it (more of it) as things stand, with the rule and its numbers.
+        VIPs that have less than they want come first; past `INELIGIBLE_MAX` lines the rest is only counted."""
+        self._of.group(uuid)
+        records = sorted(self._of.ledger.vips.get(uuid, {}).values(), key=lambda record: not self._is_short(record))
+        told = records[: max(1, INELIGIBLE_MAX // max(1, len(self._of.ledger.engines_of(uuid))))]
+        found = self._present.ineligible(told)
+        return {
+            "vips": [
+                {
+                    "vip": record.id,
+                    "virtualservices": self._of.names(record),
+                    "short": self._is_short(record),
+                    "reason": self._present.reason(record),
+                    "ineligible": [
+                        {"se_ref": self._of.engine_ref(r.engine), "rule": r.rule, "detail": r.detail}
+                        for r in found.get(record.id, ())
+                    ],
+                }
+                for record in told
+            ],
+            "left_out": len(records) - len(told),
+        }
+
+    def _is_short(self, record: VipRecord) -> bool:
+        if self._present.shortfall(record) is not None:
+            return True
+        intent = self._of.compiler.intent(record.group, record.id)
+        return intent is not None and bool(intent.enabled) and len(self._ready(record)) < record.requested
+
+
+COMING = (PlacementState.WAITING, PlacementState.ASSIGNED)
+BRINGING = ("place", "wait", "migrate", "promote")
+
+
+def _brings(noted: Noted) -> bool:
+    return noted.decision.what in BRINGING
+
+
+def _buffer(free: int, needed: int, *, kept: bool) -> Document:
+    return {"free": free, "needed": needed, "kept": kept}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _are(things: list[VipRecord]) -> str:
+    return "is" if len(things) == 1 else "are"
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else "nobody"
