@@ -27,6 +27,7 @@ WHATS = {
 }
 RULES = {
     "down": "down",
+    "suspect": "out of sight",
     "creating": "still being created",
     "holds_vip": "on it already",
     "disabled": "disabled",

@@ -25,6 +25,7 @@ ROWS_MAX = 40
 VERDICTS = {
     "chosen": "chosen",
     "down": "down",
+    "suspect": "out of sight",
     "creating": "being made",
     "holds_vip": "on it already",
     "disabled": "disabled",

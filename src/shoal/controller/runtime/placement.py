@@ -216,6 +216,8 @@ class Placements:
         if state is EngineState.DOWN:
             left = f"; {_count(len(held), 'placement')} on it not moved yet" if held else ", nothing is placed on it"
             return f"{name} is down{left}."
+        if state is EngineState.SUSPECT:
+            return f"{name} is out of the controller's sight with many others: its {_count(len(held), 'VIP')} stay as they are."
         serves = f"{name} serves {_count(len(held), 'VIP')} ({used} of {most} slots)" if held else f"{name} is idle"
         if heir:
             serves += f" and is a successor of {len(heir)} more" if held else f", and a successor of {len(heir)} VIPs"
