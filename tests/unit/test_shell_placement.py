@@ -124,8 +124,8 @@ def test_a_group_tells_who_is_short_and_engines_that_are_alike_together() -> Non
     lines = text.splitlines()
     assert lines[:3] == [
         "g: 1 of 9 VIPs is not served.",
-        "What would help for all of them: Raise max_se to 6.",
-        "What would help for the buffer: Raise max_se to 7, or lower buffer_se to 0.",
+        "What would help all of them: Raise max_se to 6.",
+        "What would bring the margin back: Raise max_se to 7, or lower buffer_se to 0.",
     ]
     assert "... and 3 more" in text and "| 5 engines " in text and "50 VIPs" in text
     assert any("se-new" in line and "being made" in line and "the N+M buffer is short" in line for line in lines)

@@ -14,7 +14,7 @@ from shoal.placement.model import Snapshot
 SNAPSHOTS_MAX = 64
 """Kept per group."""
 OBJECTS_MAX = 60_000
-"""Engines and VIPs in all snapshots of one group (about 0.5 KB each); the last one is kept whatever its size."""
+"""Engines and VIPs in all snapshots of one group (0.3 to 0.7 KB each); the last one is kept whatever its size."""
 
 
 class Moment(msgspec.Struct, frozen=True):

@@ -206,9 +206,12 @@ def group(found: Document, ink: Ink) -> str:
     down = any(not one["assigned"] for one in found["short"])
     well = not found["short"] and found["buffer"].get("kept", True)
     lines = [(ink.good if well else ink.bad if down else ink.doubtful)(found["answer"])]
-    for what, key in (("for all of them", "short_would_help"), ("for the buffer", "buffer_would_help")):
-        if found[key]["would_help"]:
-            lines.append(ink.strong(f"What would help {what}: {found[key]['would_help']}"))
+    served, safe = found["short_would_help"]["would_help"], found["buffer_would_help"]["would_help"]
+    many = " all of them" if len(found["short"]) + found["short_left_out"] > 1 else ""
+    if served:
+        lines.append(ink.strong(f"What would help{many}: {served}"))
+    if safe:
+        lines.append(ink.strong(f"What would bring the margin back: {safe}"))
     if found["short"]:
         rows = [
             (_services(one), f"{one['assigned']} of {one['requested']}", one["reason"] or "being placed")
