@@ -12,7 +12,7 @@ from shoal.store.protocol import TRANSACTION_OPERATIONS_MAX, Condition, Store, T
 
 from . import records
 from .clock import FreshId, fresh_uuid
-from .records import EngineRecord, RebalanceRecord, RequestRecord, VipRecord
+from .records import EngineRecord, Floor, RebalanceRecord, RequestRecord, VipRecord
 
 NAME_LETTERS = 5
 OPERATIONS_A_TRANSACTION = TRANSACTION_OPERATIONS_MAX // 2
@@ -28,9 +28,11 @@ class Changes(msgspec.Struct):
     vips: dict[tuple[str, str], VipRecord | None] = {}
     requests: dict[tuple[str, str], RequestRecord | None] = {}
     rebalances: dict[str, RebalanceRecord | None] = {}
+    floors_gone: tuple[str, ...] = ()
+    """VIPs that are no more, so that nobody needs to know any longer where they would go on counting."""
 
     def __bool__(self) -> bool:
-        return bool(self.engines or self.engine_fields or self.vips or self.requests or self.rebalances)
+        return any((self.engines, self.engine_fields, self.vips, self.requests, self.rebalances, self.floors_gone))
 
 
 def engine_name(prefix: str, id: str) -> str:
@@ -56,6 +58,8 @@ class Ledger:
         self.vips: dict[str, dict[str, VipRecord]] = {}
         self.requests: dict[str, dict[str, RequestRecord]] = {}
         self.rebalances: dict[str, RebalanceRecord] = {}
+        self.floors: dict[str, Floor] = {}
+        """Of VIPs without a placement that had one."""
 
     async def load(self) -> None:
         """Read everything afresh (at start, and after a conflict)."""
@@ -81,11 +85,28 @@ class Ledger:
             rebalance = records.decode(record.value, RebalanceRecord)
             self.rebalances[rebalance.group] = rebalance
             self._versions[record.key] = record.version
+        self.floors = {}
+        for record in (await self._store.list(records.FLOORS)).records:
+            floor = records.decode(record.value, Floor)
+            self.floors[floor.vip] = floor
+            self._versions[record.key] = record.version
         stored = await self._store.get(records.RANK)
         self._rank = int(stored.value) if stored else 0
 
     def engines_of(self, group: str) -> list[EngineRecord]:
         return sorted((e for e in self.engines.values() if e.group == group), key=lambda e: e.rank)
+
+    def fresh_vip(self, group: str, vip: str) -> VipRecord:
+        """For a VIP that the group has no record of: nowhere, and newer than all that any engine knows of it."""
+        known: list[Floor | VipRecord] = [of_group[vip] for of_group in self.vips.values() if vip in of_group]
+        if vip in self.floors:
+            known.append(self.floors[vip])
+        return VipRecord(
+            id=vip,
+            group=group,
+            generation=max((k.generation for k in known), default=0),
+            list_version=max((k.list_version for k in known), default=0),
+        )
 
     def new_engine(
         self, group: str, prefix: str, now: float, *, host: str, why: str, avoid_hosts: tuple[str, ...] = ()
@@ -124,6 +145,9 @@ class Ledger:
 
     def _keyed(self, changes: Changes) -> dict[str, msgspec.Struct | None]:
         wanted: dict[str, msgspec.Struct | None] = {}
+        for vip, floor in self._floors_after(changes).items():
+            if floor is not None:
+                wanted[records.floor_key(vip)] = floor  # before what it stands for goes
         for engine, record in changes.engines.items():
             wanted[records.engine_key(engine)] = record
         for (group, vip), placement in changes.vips.items():
@@ -132,7 +156,23 @@ class Ledger:
             wanted[records.request_key(group, id)] = request
         for group, rebalance in changes.rebalances.items():
             wanted[records.rebalance_key(group)] = rebalance
+        for vip, floor in self._floors_after(changes).items():
+            if floor is None:
+                wanted[records.floor_key(vip)] = None
         return wanted
+
+    def _floors_after(self, changes: Changes) -> dict[str, Floor | None]:
+        """The floors that ``changes`` make necessary (the old placement goes) or not (there is a new one)."""
+        floors: dict[str, Floor | None] = dict.fromkeys((v for v in changes.floors_gone if v in self.floors), None)
+        for (group, vip), placement in changes.vips.items():
+            if placement is not None:
+                if vip in self.floors:
+                    floors[vip] = None
+            elif vip in self.vips.get(group, {}):
+                before = self.fresh_vip(group, vip)
+                if before.generation:
+                    floors[vip] = Floor(vip=vip, generation=before.generation, list_version=before.list_version)
+        return floors
 
     async def _commit(self, wanted: dict[str, msgspec.Struct | None]) -> None:
         puts = [(key, records.encode(record)) for key, record in wanted.items() if record is not None]
@@ -151,6 +191,11 @@ class Ledger:
                 self._versions[key] = revision
 
     def _remember(self, changes: Changes) -> None:
+        for floored, floor in self._floors_after(changes).items():
+            if floor is None:
+                self.floors.pop(floored, None)
+            else:
+                self.floors[floored] = floor
         for engine, record in changes.engines.items():
             if record is None:
                 self.engines.pop(engine, None)

@@ -337,6 +337,7 @@ class Reconciler:
         for gone in set(self._ledger.vips.get(group.uuid, {})) - wanted_ids:
             changes.vips[group.uuid, gone] = None
             self._fleet.forget_vip(gone)
+        changes.floors_gone = tuple(v for v in self._ledger.floors if not self._view.get("vsvip", v.partition("/")[0]))
         for request in result.results:
             changes.requests[group.uuid, request.request] = None
         self._note_idle(group.uuid, changes, now)
@@ -366,7 +367,7 @@ class Reconciler:
             busy = engine.id in holding or document.get("enable_state", ENABLED) != ENABLED
             if busy and engine.idle_since is not None:
                 changes.engine_fields.setdefault(engine.id, {})["idle_since"] = None
-            elif not busy and engine.idle_since is None and engine.seen:
+            elif not busy and engine.seen and (engine.idle_since is None or engine.idle_since > now):
                 changes.engine_fields.setdefault(engine.id, {})["idle_since"] = now
 
     async def _group_gone(self, group: str) -> bool:

@@ -1,7 +1,7 @@
 """What the controller keeps in the store beside intent: engines, placements, requests. One key each.
 
 ``/engine/<uuid>``, ``/placement/<group uuid>/<vip id>``, ``/request/<group uuid>/<request id>``,
-``/rebalance/<group uuid>``.
+``/rebalance/<group uuid>``, ``/floor/<vip id>``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ ENGINES = "/engine/"
 PLACEMENTS = "/placement/"
 REQUESTS = "/request/"
 REBALANCES = "/rebalance/"
+FLOORS = "/floor/"
 RANK = "/rank"
 DECISIONS_MAX = 8
 """Decisions kept per VIP: enough for one failover and its repair."""
@@ -93,6 +94,15 @@ class VipRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Newest last, at most `DECISIONS_MAX`."""
 
 
+class Floor(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a VIP that had a placement and has none now: where a next one goes on counting. Engines that could not be
+    reached since may still go by the old one, and must not be the ones who know the newer."""
+
+    vip: str
+    generation: int
+    list_version: int
+
+
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     request: Request
     user: str
@@ -135,3 +145,7 @@ def request_key(group: str, request: str) -> str:
 
 def rebalance_key(group: str) -> str:
     return f"{REBALANCES}{group}"
+
+
+def floor_key(vip: str) -> str:
+    return f"{FLOORS}{vip}"

@@ -101,7 +101,10 @@ def build(
         revision=revision,
         group=group_value(group, retry_at=retry_at, ever_used=bool(engines or known)),
         engines=tuple(_engine(engine, states[engine.id], enable_states, fleet) for engine in engines),
-        vips=tuple(_vip(intent, known.get(intent.id), group.uuid, states, fleet, now) for intent in intents),
+        vips=tuple(
+            _vip(intent, known.get(intent.id) or ledger.fresh_vip(group.uuid, intent.id), states, fleet, now)
+            for intent in intents
+        ),
         requests=tuple(
             record.request
             for record in sorted(ledger.requests.get(group.uuid, {}).values(), key=lambda r: r.request.at)
@@ -126,13 +129,11 @@ def _engine(record: EngineRecord, state: EngineState, enable_states: Mapping[str
 
 def _vip(
     intent: VipIntent,
-    record: VipRecord | None,
-    group: str,
+    record: VipRecord,
     states: Mapping[str, EngineState],
     fleet: Fleet,
     now: float,
 ) -> Vip:
-    record = record or VipRecord(id=intent.id, group=group)
     enabled = intent.enabled
     return Vip(
         id=intent.id,
@@ -155,6 +156,8 @@ def _vip(
 
 def _progress(placement: Placement, record: VipRecord, fleet: Fleet, now: float) -> Placement:
     """What the engine has reported since: it serves now, or has no connection left."""
+    if placement.since > now:  # the clock was set back: count from here, not hours later
+        placement = msgspec.structs.replace(placement, since=now)
     if placement.state is PlacementState.ASSIGNED:
         if fleet.acknowledged(placement.engine, record.id) >= record.list_version > 0:
             return msgspec.structs.replace(placement, state=PlacementState.READY, since=now)

@@ -116,10 +116,12 @@ class Watching:
     def _note(self, engine: EngineRecord, state: EngineState) -> None:
         """Raise SE_UP and SE_DOWN, and have the group planned, when an engine's state changes."""
         before = self._states.get(engine.id)
+        live = self._fleet.live(engine.id)
+        if live.down_since is not None:
+            live.down_since = min(live.down_since, self._clock.now())  # the clock may have been set back
         if state is before:
             return
         self._states[engine.id] = state
-        live = self._fleet.live(engine.id)
         about = {"serviceengine": engine.id, "serviceenginegroup": engine.group}
         if state is EngineState.UP and before is not EngineState.SUSPECT:
             live.down_since, live.up_since = None, self._clock.now()
