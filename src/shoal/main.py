@@ -205,6 +205,24 @@ def certify(quick: bool, as_json: bool, data_dir: Path | None, seed: int | None,
     sys.exit(certify_main(quick=quick, as_json=as_json, data_dir=data_dir, seed=seed, output=output))
 
 
+@cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def simulate(arguments: tuple[str, ...]) -> None:
+    """Random faults and edits against the real controller in virtual time (`shoal simulate --help`)."""
+    from shoal.simulator.command import main as simulate_main
+
+    sys.exit(simulate_main(list(arguments)))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def replay(arguments: tuple[str, ...]) -> None:
+    """Play a simulated run, or the decisions of a real one, again (`shoal replay --help`)."""
+    from shoal.simulator.replay import main as replay_main
+
+    sys.exit(replay_main(list(arguments)))
+
+
 def _needs_root(command: str) -> None:
     if os.geteuid() != 0:
         raise click.ClickException(

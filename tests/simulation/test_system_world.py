@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from shoal.simulator.__main__ import chaos, two_groups
+from shoal.simulator.history import Shape
 from shoal.simulator.kernel import Broken
 from shoal.simulator.system_world import SystemWorld
+from shoal.simulator.trial import begin
 from shoal.simulator.virtual_time import VirtualLoop, run
 
 
@@ -24,6 +21,13 @@ def play(seed: int, story: Callable[[SystemWorld], Awaitable[None]]) -> SystemWo
         return world
 
     return run(main)
+
+
+async def two_groups(world: SystemWorld, services: int = 3) -> list[str]:
+    """One group of each mode with its services, placed; returns the services' uuids."""
+    shape = Shape(services=services)
+    await begin(world, shape)
+    return [found["uuid"] for found in world.running.view.all("virtualservice")]
 
 
 def owner_of(world: SystemWorld, service: str) -> str:
@@ -80,24 +84,6 @@ def test_one_group_does_not_see_another() -> None:
         assert vip["placements"] == []
 
     play(1, story)
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_chaos(seed: int) -> None:
-    chaos(seed)
-
-
-def test_a_run_is_repeated_by_its_seed_in_any_process() -> None:
-    """Not by the order of sets, which differs from process to process."""
-
-    def digest(hash_seed: str) -> str:
-        command = [sys.executable, "-m", "shoal.simulator", "--seeds", "2:3", "--actions", "10"]
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-        found: str = json.loads(done.stdout)["digest"]
-        return found
-
-    assert digest("1") == digest("2")
 
 
 def test_a_broken_promise_is_noticed() -> None:

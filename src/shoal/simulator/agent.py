@@ -28,10 +28,22 @@ Connect = Callable[[str], Connection]
 
 
 class SimulatedAgent:
-    """``connect(engine)`` reaches a controller or raises NotReady. The desired state survives `kill`, as on a disk."""
+    """``connect(engine)`` reaches a controller or raises NotReady. ``on_desired(engine, vips)`` is told what the guard
+    is about to be told. The desired state survives `kill`, as on a disk."""
 
-    def __init__(self, segment: World, engine: str, rank: int, address: str, mac: str, connect: Connect, seed: str):
+    def __init__(
+        self,
+        segment: World,
+        engine: str,
+        rank: int,
+        address: str,
+        mac: str,
+        connect: Connect,
+        seed: str,
+        on_desired: Callable[[str, tuple[wire.Vip, ...]], None] = lambda engine, vips: None,
+    ) -> None:
         self._segment = segment
+        self._on_desired = on_desired
         self._engine = engine
         self._rank = rank
         self._address, self._mac = address, mac
@@ -174,7 +186,9 @@ class SimulatedAgent:
             if "settings" in parts:
                 settings = wire.decode_part(parts["settings"])
                 assert isinstance(settings, wire.Settings)
-                self._segment.tell(self._engine, Desired.of(settings, _vips_of(parts)))
+                vips = _vips_of(parts)
+                self._on_desired(self._engine, vips)
+                self._segment.tell(self._engine, Desired.of(settings, vips))
             self._applied = root
             if root:
                 self._say(messages.Applied(root=root, how="reload", took_ms=1.0))

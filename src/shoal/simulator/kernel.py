@@ -28,7 +28,11 @@ HEAL_S_MAX = 0.100 + OVERLAP_S_MAX
 
 
 class Broken(AssertionError):
-    """An invariant does not hold. The text says which, when, and what led there."""
+    """An invariant does not hold. The text says which, when, and what led there; ``rule`` is a stable word for it."""
+
+    def __init__(self, text: str, rule: str = "ownership") -> None:
+        super().__init__(text)
+        self.rule = rule
 
 
 class Kernel:

@@ -19,8 +19,10 @@ _Out = TypeVar("_Out")
 class End(Generic[_In, _Out]):
     """One end: a `shoal.controller.fleet.Link`, or its counterpart on the engine."""
 
-    def __init__(self, wire: _Wire) -> None:
+    def __init__(self, wire: _Wire, way: _Way) -> None:
         self._wire = wire
+        self._way = way
+        """To the other end."""
         self._arrived: asyncio.Queue[_In | None] = asyncio.Queue()
         self.other: End[_Out, _In]
 
@@ -32,7 +34,7 @@ class End(Generic[_In, _Out]):
         """As `send`, from code that is not to wait. Raises ChannelClosed."""
         if self._wire.closed:
             raise ChannelClosed("the link is closed")
-        self._wire.carry(lambda: self.other.arrive(message))
+        self._way.carry(lambda: self.other.arrive(message))
 
     async def receive(self) -> _In:
         """Raises ChannelClosed once the other end has closed and all it said was read."""
@@ -48,7 +50,7 @@ class End(Generic[_In, _Out]):
     def hang_up(self) -> None:
         """Both ends notice, unless the wire is cut."""
         if not self._wire.closed:
-            self._wire.carry(self.other.hear_the_end)
+            self._way.carry(self.other.hear_the_end)
             self._wire.closed = True
         self.hear_the_end()
 
@@ -60,10 +62,14 @@ class End(Generic[_In, _Out]):
 
 
 class _Wire:
-    """While it is cut, what is sent waits, as TCP would send it again."""
-
     def __init__(self) -> None:
         self.closed = False
+
+
+class _Way:
+    """One direction. While it is cut, what is sent waits, as TCP would send it again."""
+
+    def __init__(self) -> None:
         self.cut = False
         self._waiting: list[Callable[[], None]] = []
         self._under_way: deque[Callable[[], None]] = deque()
@@ -73,7 +79,12 @@ class _Wire:
             self._waiting.append(what)
         else:
             self._under_way.append(what)  # the loop does not promise to keep the order of what is due at one moment
-            asyncio.get_running_loop().call_later(DELAY_S, lambda: self._under_way.popleft()())
+            asyncio.get_running_loop().call_later(DELAY_S, self._deliver)
+
+    def lose(self) -> None:
+        """What is under way is gone."""
+        self._waiting.clear()
+        self._under_way = deque([_nothing] * len(self._under_way))
 
     def heal(self) -> None:
         self.cut = False
@@ -81,19 +92,39 @@ class _Wire:
         for what in waiting:
             self.carry(what)
 
+    def _deliver(self) -> None:
+        self._under_way.popleft()()
+
+
+def _nothing() -> None: ...
+
 
 class Connection:
     """``engine`` and ``controller`` are its ends."""
 
     def __init__(self) -> None:
-        self._wire = _Wire()
-        self.engine: End[FromController, FromEngine] = End(self._wire)
-        self.controller: End[FromEngine, FromController] = End(self._wire)
+        wire = self._wire = _Wire()
+        self._to_engine, self._to_controller = _Way(), _Way()
+        self.engine: End[FromController, FromEngine] = End(wire, self._to_controller)
+        self.controller: End[FromEngine, FromController] = End(wire, self._to_engine)
         self.engine.other, self.controller.other = self.controller, self.engine
 
-    def cut(self) -> None:
-        """From now on nothing arrives, and nobody is told; until `heal`."""
-        self._wire.cut = True
+    @property
+    def closed(self) -> bool:
+        return self._wire.closed
+
+    def cut(self, *, to_engine: bool = True, to_controller: bool = True) -> None:
+        """From now on nothing arrives that way, and nobody is told; until `heal`."""
+        self._to_engine.cut = self._to_engine.cut or to_engine
+        self._to_controller.cut = self._to_controller.cut or to_controller
+
+    def reset(self) -> None:
+        """It breaks: what is under way is lost, and both ends are told."""
+        self._to_engine.lose()
+        self._to_controller.lose()
+        self.engine.hang_up()
+        self.controller.hang_up()
 
     def heal(self) -> None:
-        self._wire.heal()
+        self._to_engine.heal()
+        self._to_controller.heal()

@@ -14,6 +14,7 @@ import msgspec
 
 from shoal.ownership import initial, step, wake_at
 from shoal.ownership.events import (
+    AcquireLease,
     ArpAnswered,
     ArpProbe,
     Effect,
@@ -28,6 +29,7 @@ from shoal.ownership.events import (
     Spread,
     Started,
     Stopping,
+    TakeVip,
     Tell,
     Tick,
     Told,
@@ -90,8 +92,15 @@ class Engine(Kernel):
         return self.link and self.answers(address, now)
 
 
+SPEAKING = (TakeVip, AcquireLease)
+"""Effects after which one engine more may answer for an address."""
+CHECKED_IN_FULL_EACH = 256
+"""Between changes that matter, owners are looked at once in so many events all the same."""
+
+
 class World:
-    """``delay_s``: (least, most) of a message; ``loss``: share of heartbeats lost (sessions' messages are not).
+    """``delay_s``: (least, most) of a message; ``loss``: share of heartbeats lost (sessions' messages are not);
+    ``repeated``: share of heartbeats that arrive a second time.
 
     ``on_tell(engine, effect)`` is what an agent would hear of its guard.
     """
@@ -108,11 +117,19 @@ class World:
     ) -> None:
         self.random = random.Random(seed)
         self.seed, self.loss, self.delay_s = seed, loss, delay_s
+        self.repeated = 0.0
         self._schedule = schedule or Agenda()
         self._on_tell = on_tell
         self.engines = {n: Engine(n, i + 1) for i, n in enumerate(names)}
         self.cuts: set[frozenset[str]] = set()
+        """Pairs that hear nothing of one another."""
+        self.mutes: set[tuple[str, str]] = set()
+        """(sender, receiver): the second hears nothing of the first."""
         self.log: list[str] = []
+        self.checked = 0
+        """How often owners were looked at."""
+        self._events = 0
+        self._look = True
         self._overlap_since: dict[str, float] = {}
         self._met_at = 0.0
 
@@ -125,7 +142,9 @@ class World:
     def at(self, when: float, what: Callable[[], None]) -> None:
         def happen() -> None:
             what()
-            self.check()
+            self._events += 1
+            if self._look or self._overlap_since or self._events % CHECKED_IN_FULL_EACH == 0:
+                self.check()
 
         self._schedule.at(when, happen)
 
@@ -176,12 +195,27 @@ class World:
     def link(self, name: str, up: bool) -> None:
         engine = self.engines[name]
         engine.link = up
-        self._met_at = self.now
+        self._meet()
         self.feed(engine, Link(up))
 
     def cut(self, one: str, other: str, cut: bool = True) -> None:
         (self.cuts.add if cut else self.cuts.discard)(frozenset((one, other)))
-        self._met_at = self.now
+        self._meet()
+
+    def mute(self, sender: str, receiver: str, mute: bool = True) -> None:
+        """One way only: ``receiver`` hears nothing of ``sender``."""
+        (self.mutes.add if mute else self.mutes.discard)((sender, receiver))
+        self._meet()
+
+    def remove(self, name: str) -> None:
+        """The machine is no more."""
+        self.kill(name)
+        del self.engines[name]
+        self.cuts = {pair for pair in self.cuts if name not in pair}
+        self.mutes = {pair for pair in self.mutes if name not in pair}
+
+    def _meet(self) -> None:
+        self._met_at, self._look = self.now, True
 
     def tell(self, name: str, desired: Desired) -> None:
         engine = self.engines[name]
@@ -204,7 +238,16 @@ class World:
     # --- the network ---
 
     def connected(self, one: str, other: str) -> bool:
-        return self.engines[one].link and self.engines[other].link and frozenset((one, other)) not in self.cuts
+        """Both ways."""
+        return self.hears(one, other) and (not self.mutes or (one, other) not in self.mutes)
+
+    def hears(self, receiver: str, sender: str) -> bool:
+        one, other = self.engines.get(receiver), self.engines.get(sender)
+        if one is None or other is None or not (one.link and other.link):
+            return False
+        if self.cuts and frozenset((receiver, sender)) in self.cuts:
+            return False
+        return not self.mutes or (sender, receiver) not in self.mutes
 
     def _sessions(self, one: Engine, other: Engine, up: bool) -> None:
         for at, peer in ((one, other), (other, one)):
@@ -213,24 +256,29 @@ class World:
     def _send(self, engine: Engine, send: Send) -> None:
         for name in [send.to] if send.to else engine.state.peers:
             other = self.engines.get(name)
-            if other is None or other is engine or not self.connected(engine.name, name):
+            if other is None or other is engine or not self.hears(name, engine.name):
                 continue
-            if isinstance(send.message, Heartbeat) and self.random.random() < self.loss:
-                continue
-            delay = self.random.uniform(*self.delay_s)
-            self.at(self.now + delay, lambda o=other: self._arrive(engine.name, o, Heard(send.message)))  # type: ignore[misc]
+            times = 1
+            if isinstance(send.message, Heartbeat):
+                if self.loss and self.random.random() < self.loss:
+                    continue
+                if self.repeated and self.random.random() < self.repeated:
+                    times = 2
+            for _ in range(times):
+                delay = self.random.uniform(*self.delay_s)
+                self.at(self.now + delay, lambda o=other: self._arrive(engine.name, o, Heard(send.message)))  # type: ignore[misc]
 
     def _arrive(self, sender: str, engine: Engine, event: Event) -> None:
-        if self.connected(sender, engine.name):
+        if self.hears(engine.name, sender):
             self.feed(engine, event)
 
     def _probe(self, engine: Engine, address: str) -> None:
         for other in self.engines.values():
-            if other is engine or not self.connected(engine.name, other.name):
+            if other is engine or not self.hears(other.name, engine.name):
                 continue
 
             def ask(o: Engine = other) -> None:
-                if o.speaks(address, self.now) and self.connected(engine.name, o.name):
+                if o.speaks(address, self.now) and self.hears(engine.name, o.name):
                     self.at(self.now + 0.0002, lambda: self.feed(engine, ArpAnswered(address, o.name)))
 
             self.at(self.now + 0.0002, ask)
@@ -259,6 +307,10 @@ class World:
             going, lost = engine.carry_out(effects, self.now, engine.state.timing.lease_ms / 1000)
         except Broken as broken:
             raise Broken(self.explain(f"{engine.name} {broken}")) from None
+        if any(isinstance(effect, SPEAKING) for effect in effects):
+            self._look = True
+        if len(effects) > 2:  # more than a heartbeat and its lease
+            self._check_slots(engine)
         for effect in going:
             match effect:
                 case ArpProbe():
@@ -290,19 +342,32 @@ class World:
     def check(self) -> None:
         """At most one engine speaks for an address on one segment; an overlap ends within `OVERLAP_S_MAX`. Slots are
         counted right."""
+        self.checked += 1
+        now, speakers = self.now, dict[str, list[str]]()
         for engine in self.engines.values():
-            if engine.state.slots_used != sum(slots_taken(engine.state, v) for v in engine.state.vips.values()):
-                raise Broken(self.explain(f"{engine.name} has lost count of its slots"))
-        for address in self.addresses():
-            speakers = self.speakers(address)
-            pairs = [(a, b) for i, a in enumerate(speakers) for b in speakers[i + 1 :] if self.connected(a, b)]
+            if engine.addresses and engine.link and now < engine.lease_until:
+                for address in engine.addresses:
+                    speakers.setdefault(address, []).append(engine.name)
+        self._look = False
+        for address, names in sorted(speakers.items()):
+            pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if self.connected(a, b)]
             if not pairs:
                 self._overlap_since.pop(address, None)
                 continue
-            since = self._overlap_since.setdefault(address, self.now)
+            since = self._overlap_since.setdefault(address, now)
             until = max(since + OVERLAP_S_MAX, self._met_at + HEAL_S_MAX) + self.delay_s[1]
-            if self.now > until:
+            if now > until:
                 raise Broken(self.explain(f"{pairs[0]} both answer for {address}"))
+        for address in [a for a in self._overlap_since if len(speakers.get(a, ())) < 2]:
+            del self._overlap_since[address]
+        if self._events % CHECKED_IN_FULL_EACH == 0:
+            for engine in self.engines.values():
+                self._check_slots(engine)
+
+    def _check_slots(self, engine: Engine) -> None:
+        state = engine.state
+        if state.slots_used != sum(slots_taken(state, view) for view in state.vips.values()):
+            raise Broken(self.explain(f"{engine.name} has lost count of its slots"))
 
     def explain(self, text: str) -> str:
         return f"{text} at {self.now:.4f} s, seed {self.seed}\n" + "\n".join(self.log[-30:])

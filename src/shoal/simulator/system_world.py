@@ -7,39 +7,32 @@ placement's by the controller itself after every plan; either ends the run. Not 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import random
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from shoal.clouds.noop import NoopCloud
-from shoal.clouds.protocol import CloudError, EngineHandle, EngineSpec, Identity
-from shoal.controller import bootstrap
+from shoal.clouds.noop import HOSTS, NoopCloud
+from shoal.clouds.protocol import CloudError, EngineHandle, EngineSpec
 from shoal.controller.controller import Controller
-from shoal.controller.engine_documents import EngineDocuments
-from shoal.controller.intent import Caller, Intent
-from shoal.controller.rules import Rules
-from shoal.controller.secrets import Secrets
-from shoal.controller.view import View
+from shoal.controller.intent import Caller
+from shoal.controller.records import VipRecord
 from shoal.errors import NotReady
 from shoal.objects import load
 from shoal.ownership.events import Tell
-from shoal.placement.model import PlacementState
-from shoal.store.memory import MemoryStore
 
 from .agent import SimulatedAgent
 from .kernel import Broken
 from .link import Connection
 from .ownership_world import Engine, World
+from .process import CHECK_S, ControllerProcess
+from .settled import unsettled
 from .virtual_time import VirtualClock, VirtualLoop
+from .witness import Witness, WitnessedStore
 
-VIP_NETWORK = "10.9.0.0/16"
 OPERATOR = Caller(user="admin")
 SETTLE_S_MAX = 120.0
 """After the last fault everything must be as intended within this time (virtual)."""
-CHECK_S = 0.5
-NO_IDENTITY = Identity(key_pem=b"", certificate_pem=b"", ca_pem=b"")
+CREATE_S = (0.05, 0.3)
 
 Document = dict[str, Any]
 
@@ -54,14 +47,15 @@ class SimulatedCloud(NoopCloud):
         chance: random.Random,
         booted: Callable[[EngineHandle, int], None],
         gone: Callable[[str], None],
+        hosts: Sequence[str] = HOSTS,
     ) -> None:
-        super().__init__()
+        super().__init__(hosts)
         self._clock = clock
         self._chance = chance
         self._booted = booted
         self._gone = gone
         self._ranks: dict[str, int] = {}
-        self.create_s = (0.05, 0.3)
+        self.create_s = CREATE_S
         self.failures = 0
 
     async def create(self, spec: EngineSpec) -> EngineHandle:
@@ -79,115 +73,76 @@ class SimulatedCloud(NoopCloud):
         self._booted(handle, self._ranks[engine_id])
         return handle
 
+    def host_of(self, engine_id: str) -> str:
+        handle = self._engines.get(engine_id)
+        return handle.host if handle is not None else ""
+
     async def delete(self, engine_id: str) -> None:
         if engine_id in self._ranks:
             self._gone(engine_id)
         await super().delete(engine_id)
 
 
-class ControllerProcess:
-    """One life of the controller: what it held in memory dies with it."""
-
-    def __init__(self, world: SystemWorld) -> None:
-        self._world = world
-        self._connections: list[Connection] = []
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def start(self) -> None:
-        world = self._world
-        view = View(world.store, world.registry)
-        await view.start()
-        self.view = view
-        network = ipaddress.IPv4Network("100.64.0.0/16")
-        rules = Rules(view, lambda address: ipaddress.ip_address(address) in network)
-        self.intent = Intent(
-            world.store,
-            view,
-            world.registry,
-            Secrets(bytes(32), Path("simulated")),
-            rules,
-            clock=world.clock,
-            fresh_id=world.fresh_id,
-        )
-        await bootstrap.bootstrap(self.intent, view, bootstrap.Options(vip_networks=(VIP_NETWORK,)))
-        self.controller = Controller(
-            world.store,
-            view,
-            world.cloud,
-            EngineDocuments(self.intent, view),
-            identity=lambda id, name: NO_IDENTITY,
-            unseal=lambda text, context: text,
-            heartbeat_key=lambda group: b"",
-            clock=world.clock,
-            fresh_id=world.fresh_id,
-        )
-        await self.controller.load()
-        self._tasks.append(asyncio.create_task(self.controller.run(), name="controller"))
-
-    async def kill(self) -> None:
-        for connection in self._connections:
-            connection.controller.hang_up()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.view.stop()
-
-    def check(self) -> None:
-        """Raises what ended the controller, if anything has."""
-        for task in self._tasks:
-            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                raise error
-
-    def connect(self, engine: str) -> Connection:
-        connection = Connection()
-        self._connections.append(connection)
-        self._tasks.append(asyncio.create_task(self._attend(engine, connection)))
-        return connection
-
-    async def _attend(self, engine: str, connection: Connection) -> None:
-        try:
-            await self.controller.attend(connection.controller, f"shoal://engine/{engine}")
-        except NotReady:
-            pass
-        finally:
-            connection.controller.hang_up()
-
-
 class SystemWorld:
     """``async with`` is not needed: everything ends with the loop. Call `start` first."""
 
-    def __init__(self, loop: VirtualLoop, seed: int) -> None:
+    def __init__(self, loop: VirtualLoop, seed: int, hosts: Sequence[str] = HOSTS) -> None:
         self.seed = seed
         self.random = random.Random(seed)
         self.clock = VirtualClock(loop)
-        self.store = MemoryStore(now=self.clock.monotonic)
+        self.witness = Witness(self._break)
+        self.store = WitnessedStore(now=self.clock.monotonic, on_commit=self.witness.committed)
         self.registry = load()
         self.segment = World((), seed=seed, delay_s=(0.0001, 0.002), schedule=loop, on_tell=self._told)
-        self.cloud = SimulatedCloud(self.clock, random.Random(f"{seed}/cloud"), self._booted, self._gone)
+        self.cloud = SimulatedCloud(self.clock, random.Random(f"{seed}/cloud"), self._booted, self._gone, hosts)
         self.agents: dict[str, SimulatedAgent] = {}
         self.process: ControllerProcess | None = None
         self.unreachable: set[str] = set()
-        """Engines that the controller can't reach (and that can't reach it)."""
+        """Engines that the controller can't reach, or that can't reach it."""
+        self.slow_s = 0.0
+        """The store answers within this time."""
+        self.settled = 0
+        """How often all was found to be as intended."""
+        self._broken: Broken | None = None
+        self._vsvips: dict[str, str] = {}
         self._loop = loop
         self._connections: dict[str, Connection] = {}
         self._ids = 0
 
     # --- running ---
 
-    async def start(self) -> None:
-        self.process = ControllerProcess(self)
-        await self.process.start()
+    async def start(self, crash_in: int = 0) -> None:
+        """Raises NotReady if it dies on the way, at the ``crash_in``-th reach out of its process."""
+        process = ControllerProcess(self, self._died)
+        process.door.crash_in, process.door.slow_s = crash_in, self.slow_s
+        await process.start()
+        self.process = process
 
     async def pass_time(self, seconds: float) -> None:
         """Raises what broke meanwhile."""
         end = self.now + seconds
-        while self.now < end:
+        while True:
+            self._check()
+            if self.now >= end:
+                return
             await asyncio.sleep(min(CHECK_S, end - self.now))
-            if self._loop.failure is not None:
-                raise self._loop.failure
-            if self.process is not None:
-                self.process.check()
-                self._check_plans()
+
+    def _check(self) -> None:
+        if self._loop.failure is not None:
+            raise self._loop.failure
+        if self.process is not None:
+            self.process.check()
+        if self._broken is not None:
+            raise self._broken
+
+    def _break(self, rule: str, sentence: str) -> None:
+        if self._broken is None:
+            self._broken = Broken(self.segment.explain(sentence), rule)
+
+    def _died(self, process: ControllerProcess) -> None:
+        self.note("the controller crashes")
+        if self.process is process:
+            self.process = None
 
     @property
     def now(self) -> float:
@@ -211,11 +166,6 @@ class SystemWorld:
     def note(self, text: str) -> None:
         self.segment.note(text)
 
-    def _check_plans(self) -> None:
-        broken = self.controller.events({"name": "INVARIANT_BROKEN"})
-        if broken:
-            raise Broken(self.segment.explain(broken[0]["event_description"]))
-
     # --- machines ---
 
     def _booted(self, handle: EngineHandle, rank: int) -> None:
@@ -223,8 +173,16 @@ class SystemWorld:
         machine = self.segment.engines.get(handle.id)
         if machine is None:
             machine = self.segment.engines[handle.id] = Engine(handle.id, rank)
+            self.witness.booted(handle.id, rank)
             self.agents[handle.id] = SimulatedAgent(
-                self.segment, handle.id, rank, handle.address, handle.mac, self._connect, f"{self.seed}/{rank}"
+                self.segment,
+                handle.id,
+                rank,
+                handle.address,
+                handle.mac,
+                self._connect,
+                f"{self.seed}/{rank}",
+                on_desired=self.witness.told,
             )
         else:
             self.kill(handle.id)
@@ -237,7 +195,8 @@ class SystemWorld:
     def _gone(self, engine: str) -> None:
         self.kill(engine)
         self.agents.pop(engine)
-        self.segment.engines.pop(engine)
+        self.segment.remove(engine)
+        self.unreachable.discard(engine)
 
     def _connect(self, engine: str) -> Connection:
         if self.process is None or engine in self.unreachable:
@@ -246,6 +205,8 @@ class SystemWorld:
         return connection
 
     def _told(self, engine: str, effect: Tell) -> None:
+        if effect.ownership.owner:
+            self.witness.claimed(engine, effect.ownership.vip, effect.ownership.claim)
         self.agents[engine].told(effect)
 
     # --- faults ---
@@ -279,12 +240,13 @@ class SystemWorld:
         self.segment.link(engine, True)
         self.join(engine)
 
-    def part(self, engine: str) -> None:
-        """The controller and the engine lose each other; the data network goes on."""
-        self.note(f"{engine} and the controller lose each other")
+    def part(self, engine: str, *, to_engine: bool = True, to_controller: bool = True) -> None:
+        """The controller and the engine lose each other, or one of them the other; the data network goes on."""
+        ways = [way for way, lost in (("it hears nothing", to_engine), ("it is not heard", to_controller)) if lost]
+        self.note(f"{engine} and the controller lose each other: {', '.join(ways)}")
         self.unreachable.add(engine)
         if connection := self._connections.get(engine):
-            connection.cut()
+            connection.cut(to_engine=to_engine, to_controller=to_controller)
 
     def join(self, engine: str) -> None:
         """The end of `part`."""
@@ -292,14 +254,46 @@ class SystemWorld:
         if connection := self._connections.get(engine):
             connection.heal()
 
+    def reset(self, engine: str) -> None:
+        """Its connection to the controller breaks; it may make another one."""
+        self.note(f"the connection of {engine} and the controller breaks")
+        if connection := self._connections.get(engine):
+            connection.reset()
+
     async def kill_controller(self) -> None:
         self.note("the controller is killed")
         process, self.process = self.running, None
         await process.kill()
 
-    async def start_controller(self) -> None:
+    async def start_controller(self, crash_in: int = 0) -> None:
         self.note("the controller starts")
-        await self.start()
+        await self.start(crash_in)
+
+    async def mend(self, *, restart: bool) -> None:
+        """Every fault ends; with ``restart`` dead machines start again, too. What is lost stays lost."""
+        self.note("every fault ends")
+        segment, self.slow_s = self.segment, 0.0
+        self.cloud.failures, self.cloud.create_s = 0, CREATE_S
+        segment.loss = segment.repeated = 0.0
+        for one, other in [sorted(pair) for pair in sorted(segment.cuts, key=sorted)]:
+            segment.cut(one, other, False)
+        for sender, receiver in sorted(segment.mutes):
+            segment.mute(sender, receiver, False)
+        for engine in sorted(self.agents):
+            machine = segment.engines[engine]
+            if not machine.link:
+                self.heal(engine)
+            if machine.frozen:
+                self.thaw(engine)
+            if not machine.haproxy:
+                segment.set_haproxy(engine, True)
+            if restart and not machine.running:
+                await self.cloud.restart(engine)
+        for engine in sorted(self.unreachable):
+            self.join(engine)
+        if self.process is None:
+            await self.start_controller()
+        self.running.door.crash_in, self.running.door.slow_s = 0, 0.0
 
     # --- the operator ---
 
@@ -312,48 +306,38 @@ class SystemWorld:
     async def delete(self, type: str, uuid: str) -> None:
         await self.running.intent.delete(type, uuid, OPERATOR)
 
-    async def service(self, name: str, group: str) -> Document:
-        """A pool, an address and a virtual service on port 80."""
+    async def service(self, name: str, group: str, *, vip: str = "", port: int = 80) -> Document:
+        """A pool, an address (or that of the service ``vip``) and a virtual service."""
         server = {"ip": {"addr": "10.0.0.1", "type": "V4"}, "port": 80}
         await self.create("pool", {"name": f"{name}-pool", "servers": [server]})
-        await self.create("vsvip", {"name": f"{name}-vip", "vip": [{"auto_allocate_ip": True}]})
+        if not vip:
+            await self.create("vsvip", {"name": f"{name}-vip", "vip": [{"auto_allocate_ip": True}]})
         body = {
             "name": name,
-            "vsvip_ref": f"/api/vsvip?name={name}-vip",
+            "vsvip_ref": f"/api/vsvip?name={vip or name}-vip",
             "pool_ref": f"/api/pool?name={name}-pool",
             "se_group_ref": f"/api/serviceenginegroup?name={group}",
-            "services": [{"port": 80}],
+            "services": [{"port": port}],
         }
-        return await self.create("virtualservice", body)
+        found = await self.create("virtualservice", body)
+        self._vsvips[name] = str(found["vsvip_ref"]).rsplit("/", 1)[-1].partition("#")[0]
+        return found
+
+    def record_of(self, service: str) -> VipRecord | None:
+        """The placement of a service by name, as it is stored: known also while there is no controller."""
+        vsvip = self._vsvips.get(service)
+        return self.witness.records.get(f"{vsvip}/0") if vsvip else None
 
     async def operate(self, service: str, operation: str, **body: Any) -> Document:
         return await self.controller.operate("virtualservice", service, operation, {"vip_id": "0", **body}, OPERATOR)
 
     # --- what must come true ---
 
-    def unsettled(self) -> list[str]:
-        """What is not (yet) as intended, in sentences. Empty = every service is served as it should be."""
-        ledger, found = self.controller.ledger, []
-        for records in ledger.vips.values():
-            for record in records.values():
-                active = [p for p in record.placements if p.state is not PlacementState.DRAINING]
-                ready = [p.engine for p in active if p.state is PlacementState.READY]
-                owners = [
-                    e.name for e in self.segment.engines.values() if record.id in e.addresses.values()
-                    and self.segment.now < e.lease_until and e.link
-                ]  # fmt: skip
-                if len(active) != record.requested or len(ready) != record.requested:
-                    found.append(f"{record.id}: {ready} of {record.requested} ready ({record.scale_reason})")
-                elif owners != [record.succession[0]]:
-                    found.append(f"{record.id}: answered by {owners}, planned for {record.succession[:1]}")
-                elif len(record.succession) < 2 or not self.controller.compiler.armed(record):
-                    found.append(f"{record.id}: no armed successor in {record.succession}")
-        return found
-
     async def settle(self) -> None:
         """Until all is as intended. Raises Broken, with what is not, after `SETTLE_S_MAX`."""
         end = self.now + SETTLE_S_MAX
-        while unsettled := self.unsettled():
+        while found := unsettled(self):
             if self.now > end:
-                raise Broken(self.segment.explain("; ".join(unsettled)))
+                raise Broken(self.segment.explain("; ".join(found)), "liveness")
             await self.pass_time(CHECK_S)
+        self.settled += 1

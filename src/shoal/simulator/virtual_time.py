@@ -14,11 +14,14 @@ from typing import Any, TypeVar
 EPOCH_S = 1_700_000_000.0
 """The wall clock's reading at virtual time 0."""
 
+TURNS_WITHOUT_TIME_MAX = 300_000
+"""Turns of the loop at one moment: more of them is somebody who asks again and again."""
+
 _T = TypeVar("_T")
 
 
 class Stuck(AssertionError):
-    """Everybody waits and nothing is due: in virtual time that is for ever."""
+    """Everybody waits and nothing is due, or somebody never waits: in virtual time that is for ever."""
 
 
 class _Skipping(selectors.DefaultSelector):
@@ -27,11 +30,19 @@ class _Skipping(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self._turns = 0
+        self.busy: Callable[[], str] = lambda: ""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise Stuck(f"nothing is due after {self.now:.3f} s of virtual time")
-        self.now += max(0.0, timeout)
+        if timeout > 0.0:
+            self.now += timeout
+            self._turns = 0
+        else:
+            self._turns += 1
+            if self._turns > TURNS_WITHOUT_TIME_MAX:
+                raise Stuck(f"no time passes at {self.now:.3f} s of virtual time: {self.busy()}")
         return []
 
 
@@ -41,6 +52,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._skipping = _Skipping()
         super().__init__(self._skipping)
+        self._skipping.busy = lambda: ", ".join(sorted(map(str, asyncio.all_tasks(self))))[:2000]
         self.failure: BaseException | None = None
         self.set_exception_handler(self._note)
 

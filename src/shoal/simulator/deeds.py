@@ -1,0 +1,291 @@
+"""Carries out the events of a `History` on a `SystemWorld`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from shoal.errors import NotReady, ShoalError
+from shoal.store.protocol import Transaction
+
+from .history import Event, Shape
+from .system_world import OPERATOR, SystemWorld
+
+CREATE_S = (0.05, 0.3)
+DELAY_S = (0.0001, 0.002)
+
+
+class Skip(Exception):
+    """The event means nothing here."""
+
+
+class Deeds:
+    """``do`` says whether the event meant anything."""
+
+    def __init__(self, world: SystemWorld, shape: Shape) -> None:
+        self._world, self._shape = world, shape
+        self._done: dict[str, Callable[[Event], Awaitable[None]]] = {
+            "kill": self._kill,
+            "return": self._return,
+            "freeze": self._freeze,
+            "thaw": self._thaw,
+            "haproxy": self._haproxy,
+            "unplug": self._unplug,
+            "plug": self._plug,
+            "part": self._part,
+            "join": self._join,
+            "reset": self._reset,
+            "split": self._split,
+            "meet": self._split,
+            "host": self._host,
+            "host_return": self._host_return,
+            "rack": self._host,
+            "rack_return": self._host_return,
+            "network": self._network,
+            "cloud": self._cloud,
+            "crash": self._crash,
+            "start": self._start,
+            "store": self._store,
+            "rival": self._rival,
+            "clock": self._clock,
+            "create": self._create,
+            "delete": self._delete,
+            "enable": self._enable,
+            "move": self._move,
+            "group": self._group,
+            "engine": self._engine,
+            "operate": self._operate,
+            "calm": self._calm,
+            "pass": self._pass,
+        }
+
+    async def do(self, event: Event) -> bool:
+        """Raises Broken, and what ended the controller. An operator's wish may be refused: that is an answer."""
+        try:
+            await self._done[event.do](event)
+            meant = True
+        except Skip:
+            meant = False
+        except ShoalError as refusal:
+            self._world.note(f"{event.do} {event.service or event.target}: {refusal}")
+            meant = True
+        await self._world.pass_time(event.wait_s)
+        return meant
+
+    # --- who is meant ---
+
+    def _named(self, reference: str) -> str:
+        """An engine's id. A rank that is not there any more stands for one that is."""
+        agents = self._world.agents
+        if not agents:
+            raise Skip
+        name, colon, place = reference.partition(":")
+        if colon:
+            record = self._world.record_of(name)
+            if record is None or not record.succession:
+                raise Skip
+            engine = record.succession[int(place) % len(record.succession)]
+            if engine not in agents:
+                raise Skip
+            return engine
+        engines = self._world.segment.engines
+        ranked = sorted((engines[id].rank, id) for id in agents)
+        exact = [id for rank, id in ranked if rank == int(name)]
+        return exact[0] if exact else ranked[int(name) % len(ranked)][1]
+
+    def _uuid(self, type: str, name: str) -> str:
+        document = self._world.running.view.named(type, name)
+        if document is None:
+            raise Skip
+        return str(document["uuid"])
+
+    # --- engines ---
+
+    async def _kill(self, event: Event) -> None:
+        engine = self._named(event.engine)
+        if not self._world.segment.engines[engine].running:
+            raise Skip
+        self._world.kill(engine)
+
+    async def _return(self, event: Event) -> None:
+        engine = self._named(event.engine)
+        if self._world.segment.engines[engine].running:
+            raise Skip
+        await self._world.cloud.restart(engine)
+
+    async def _freeze(self, event: Event) -> None:
+        engine = self._named(event.engine)
+        machine = self._world.segment.engines[engine]
+        if machine.frozen or not machine.running:
+            raise Skip
+        self._world.freeze(engine)
+
+    async def _thaw(self, event: Event) -> None:
+        engine = self._named(event.engine)
+        if not self._world.segment.engines[engine].frozen:
+            raise Skip
+        self._world.thaw(engine)
+
+    async def _haproxy(self, event: Event) -> None:
+        self._world.segment.set_haproxy(self._named(event.engine), bool(event.count))
+
+    async def _unplug(self, event: Event) -> None:
+        engine = self._named(event.engine)
+        if not self._world.segment.engines[engine].link:
+            raise Skip
+        self._world.cut(engine)
+
+    async def _plug(self, event: Event) -> None:
+        engine = self._named(event.engine)
+        if self._world.segment.engines[engine].link:
+            raise Skip
+        self._world.heal(engine)
+
+    async def _part(self, event: Event) -> None:
+        engine = self._named(event.engine)
+        self._world.part(engine, to_engine=event.way != "out", to_controller=event.way != "in")
+
+    async def _join(self, event: Event) -> None:
+        engine = self._named(event.engine)
+        if engine not in self._world.unreachable or not self._world.segment.engines[engine].link:
+            raise Skip
+        self._world.join(engine)
+
+    async def _reset(self, event: Event) -> None:
+        self._world.reset(self._named(event.engine))
+
+    async def _split(self, event: Event) -> None:
+        one, other = self._named(event.engine), self._named(event.other)
+        if one == other:
+            raise Skip
+        segment, apart = self._world.segment, event.do == "split"
+        if event.way in ("both", ""):
+            segment.cut(one, other, apart)
+        if event.way in ("out", ""):
+            segment.mute(one, other, apart)
+        if event.way in ("in", ""):
+            segment.mute(other, one, apart)
+
+    def _on(self, name: str) -> list[str]:
+        hosts = self._shape.rack(name) if name.startswith("rack") else (name,)
+        return [engine for engine in self._world.agents if self._world.cloud.host_of(engine) in hosts]
+
+    async def _host(self, event: Event) -> None:
+        doomed = [engine for engine in self._on(event.target) if self._world.segment.engines[engine].running]
+        if not doomed:
+            raise Skip
+        for engine in doomed:
+            self._world.kill(engine)
+
+    async def _host_return(self, event: Event) -> None:
+        for engine in self._on(event.target):
+            if not self._world.segment.engines[engine].running:
+                await self._world.cloud.restart(engine)
+
+    # --- what they stand on ---
+
+    async def _network(self, event: Event) -> None:
+        segment = self._world.segment
+        segment.loss, segment.repeated = event.amount, event.amount if event.count else 0.0
+        segment.delay_s = (DELAY_S[0], 0.004) if event.count else DELAY_S
+
+    async def _cloud(self, event: Event) -> None:
+        cloud = self._world.cloud
+        cloud.failures = event.count
+        cloud.create_s = (event.amount / 4, event.amount) if event.amount else CREATE_S
+
+    async def _crash(self, event: Event) -> None:
+        """With the n-th reach; one who knows no better waits for it."""
+        if self._world.process is None:
+            raise Skip
+        if event.count:
+            self._world.running.door.crash_in = event.count
+        else:
+            await self._world.kill_controller()
+
+    async def _start(self, event: Event) -> None:
+        if self._world.process is not None:
+            raise Skip
+        await self._world.start_controller(crash_in=event.count)
+
+    async def _store(self, event: Event) -> None:
+        self._world.slow_s = event.amount
+        if self._world.process is not None:
+            self._world.process.door.slow_s = event.amount
+
+    async def _rival(self, event: Event) -> None:
+        """It writes what is there already: only the version changes."""
+        store = self._world.store
+        records = (await store.list(f"/{event.target}/")).records
+        if not records:
+            raise Skip
+        record = records[event.count % len(records)]
+        await store.commit(Transaction(puts=((record.key, record.value),)))
+
+    async def _clock(self, event: Event) -> None:
+        self._world.clock.offset_s += event.amount
+
+    # --- operators ---
+
+    async def _create(self, event: Event) -> None:
+        world = self._world
+        vip = event.fields.get("vip", "")
+        name, group = event.service, event.target
+        await world.running.serve(world.service(name, group, vip=vip, port=80 + event.count))
+
+    async def _delete(self, event: Event) -> None:
+        """What refers to it goes last; what others use stays."""
+        name = event.service
+        found = self._uuid("virtualservice", name)
+        await self._call(self._world.delete("virtualservice", found))
+        for type, suffix in (("vsvip", "vip"), ("pool", "pool")):
+            document = self._world.running.view.named(type, f"{name}-{suffix}")
+            if document is not None:
+                await self._call(self._world.delete(type, document["uuid"]))
+
+    async def _enable(self, event: Event) -> None:
+        found = self._uuid("virtualservice", event.service)
+        await self._call(self._world.patch("virtualservice", found, enabled=bool(event.count)))
+
+    async def _move(self, event: Event) -> None:
+        found = self._uuid("virtualservice", event.service)
+        reference = f"/api/serviceenginegroup?name={event.target}"
+        await self._call(self._world.patch("virtualservice", found, se_group_ref=reference))
+
+    async def _group(self, event: Event) -> None:
+        found = self._uuid("serviceenginegroup", event.target)
+        await self._call(self._world.patch("serviceenginegroup", found, **event.fields))
+
+    async def _engine(self, event: Event) -> None:
+        engine = self._named(event.engine)
+        if self._world.running.view.get("serviceengine", engine) is None:
+            raise Skip
+        await self._call(self._world.patch("serviceengine", engine, enable_state=event.target))
+
+    async def _operate(self, event: Event) -> None:
+        world = self._world
+        if event.target in ("reboot", "forcedelete"):
+            engine = self._named(event.engine)
+            await self._call(world.controller.operate("serviceengine", engine, event.target, {}, OPERATOR))
+            return
+        found = self._uuid("virtualservice", event.service)
+        body = {"to_se_ref": self._named(event.engine)} if event.engine else {}
+        answer = await self._call(world.operate(found, event.target, **body))
+        world.note(f"{event.target} of {event.service}: {answer['status']}")
+
+    async def _call(self, work: Any) -> Any:
+        try:
+            running = self._world.running
+        except NotReady:
+            work.close()
+            raise
+        return await running.serve(work)
+
+    # --- the end of all that ---
+
+    async def _calm(self, event: Event) -> None:
+        """With ``count``, what is dead starts again; else the controller makes do with what there is."""
+        await self._world.mend(restart=bool(event.count))
+        await self._world.settle()
+
+    async def _pass(self, event: Event) -> None: ...

@@ -1,0 +1,266 @@
+"""One life of the controller, and the places at which it can end."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from shoal.clouds.protocol import EngineHandle, EngineSpec, Host, Identity
+from shoal.controller import bootstrap
+from shoal.controller.controller import Controller
+from shoal.controller.engine_documents import EngineDocuments
+from shoal.controller.intent import Intent
+from shoal.controller.rules import Rules
+from shoal.controller.secrets import Secrets
+from shoal.controller.view import View
+from shoal.errors import NotReady
+from shoal.store.protocol import Batch, Lease, Listing, Record, Store, Transaction
+from shoal.wire.messages import FromController, FromEngine
+from shoal.wire.recorded import Recording
+
+from .kernel import Broken
+from .link import Connection, End
+
+if TYPE_CHECKING:
+    from .system_world import SimulatedCloud, SystemWorld
+
+VIP_NETWORK = "10.9.0.0/16"
+NO_IDENTITY = Identity(key_pem=b"", certificate_pem=b"", ca_pem=b"")
+
+ANSWER_S_MAX = 60.0
+"""An operator's call is answered, if only with an error, within this time."""
+CHECK_S = 0.5
+
+_T = TypeVar("_T")
+
+
+class Door:
+    """Where a process reaches beyond its own memory: before and after each operation on the store and the cloud, and
+    each message to an engine. A crash at any await has the effect of one at the door before it, so these are all.
+
+    ``crash_in``: the process ends at so many doors from now; 0 = it does not. ``slow_s``: the store answers within
+    this time.
+    """
+
+    def __init__(self, chance: random.Random, die: Callable[[], None]) -> None:
+        self.crash_in = 0
+        self.slow_s = 0.0
+        self.dead = False
+        self._chance = chance
+        self._die = die
+
+    async def passes(self) -> None:
+        if self.crash_in:
+            self.crash_in -= 1
+            if not self.crash_in and not self.dead:
+                self._die()
+        if self.dead:
+            await asyncio.Event().wait()  # it is never heard of again
+
+    async def store(self) -> None:
+        await self.passes()
+        if self.slow_s:
+            await asyncio.sleep(self._chance.uniform(0.0, self.slow_s))
+
+
+class ReachedStore:
+    """A `shoal.store.protocol.Store` through the door."""
+
+    def __init__(self, store: Store, door: Door) -> None:
+        self._store, self._door = store, door
+
+    async def get(self, key: str) -> Record | None:
+        await self._door.store()
+        return await self._store.get(key)
+
+    async def list(self, prefix: str) -> Listing:
+        await self._door.store()
+        return await self._store.list(prefix)
+
+    async def commit(self, transaction: Transaction) -> int:
+        await self._door.store()
+        revision = await self._store.commit(transaction)
+        await self._door.store()
+        return revision
+
+    def watch(self, prefix: str, since: int) -> AsyncIterator[Batch]:
+        return self._store.watch(prefix, since)
+
+    async def lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
+        await self._door.store()
+        return await self._store.lease(name, holder, ttl_s)
+
+    async def close(self) -> None: ...
+
+
+class ReachedCloud:
+    """A `shoal.clouds.protocol.Cloud` through the door."""
+
+    def __init__(self, cloud: SimulatedCloud, door: Door) -> None:
+        self._cloud, self._door = cloud, door
+
+    async def start(self) -> None: ...
+
+    async def create(self, spec: EngineSpec) -> EngineHandle:
+        await self._door.passes()
+        handle = await self._cloud.create(spec)
+        await self._door.passes()
+        return handle
+
+    async def restart(self, engine_id: str) -> EngineHandle:
+        await self._door.passes()
+        handle = await self._cloud.restart(engine_id)
+        await self._door.passes()
+        return handle
+
+    async def delete(self, engine_id: str) -> None:
+        await self._door.passes()
+        await self._cloud.delete(engine_id)
+        await self._door.passes()
+
+    async def engines(self) -> list[EngineHandle]:
+        return await self._cloud.engines()
+
+    async def hosts(self) -> list[Host]:
+        return await self._cloud.hosts()
+
+    async def recordings(self, engine_id: str, seconds: float) -> tuple[Recording, ...]:
+        return ()
+
+    async def stop(self) -> None: ...
+
+    async def destroy(self) -> None: ...
+
+
+class ReachedEngine:
+    """The controller's end of a connection (a `shoal.controller.fleet.Link`) through the door."""
+
+    def __init__(self, end: End[FromEngine, FromController], door: Door) -> None:
+        self._end, self._door = end, door
+
+    async def send(self, message: FromController) -> None:
+        await self._door.passes()
+        await self._end.send(message)
+
+    async def receive(self) -> FromEngine:
+        return await self._end.receive()
+
+    async def close(self) -> None:
+        await self._end.close()
+
+
+class ControllerProcess:
+    """What it held in memory dies with it. ``on_death`` is told when it has crashed by itself."""
+
+    def __init__(self, world: SystemWorld, on_death: Callable[[ControllerProcess], None]) -> None:
+        self._world = world
+        self._on_death = on_death
+        self.door = Door(random.Random(f"{world.seed}/door"), self._crash)
+        self._connections: list[Connection] = []
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._starting: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Raises NotReady if it dies on the way."""
+        self._starting = asyncio.create_task(self._start(), name="start")
+        await asyncio.wait({self._starting})
+        if self._starting.cancelled() or self.door.dead:
+            raise NotReady("the controller died while it started")
+        self._starting.result()
+
+    async def _start(self) -> None:
+        world = self._world
+        store = ReachedStore(world.store, self.door)
+        view = View(store, world.registry)
+        self.view = view
+        await view.start()
+        network = ipaddress.IPv4Network("100.64.0.0/16")
+        rules = Rules(view, lambda address: ipaddress.ip_address(address) in network)
+        self.intent = Intent(
+            store,
+            view,
+            world.registry,
+            Secrets(bytes(32), Path("simulated")),
+            rules,
+            clock=world.clock,
+            fresh_id=world.fresh_id,
+        )
+        await bootstrap.bootstrap(self.intent, view, bootstrap.Options(vip_networks=(VIP_NETWORK,)))
+        self.controller = Controller(
+            store,
+            view,
+            ReachedCloud(world.cloud, self.door),
+            EngineDocuments(self.intent, view),
+            identity=lambda id, name: NO_IDENTITY,
+            unseal=lambda text, context: text,
+            heartbeat_key=lambda group: b"",
+            clock=world.clock,
+            fresh_id=world.fresh_id,
+        )
+        await self.controller.load()
+        self._tasks.append(asyncio.create_task(self.controller.run(), name="controller"))
+
+    def _crash(self) -> None:
+        self.end()
+        self._on_death(self)
+
+    def end(self) -> None:
+        """kill -9: it does nothing more, and the kernel closes its sockets."""
+        self.door.dead = True
+        for connection in self._connections:
+            connection.controller.hang_up()
+        doomed = [task for task in (*self._tasks, *self._calls, self._starting) if task is not None]
+        for task in doomed:
+            task.cancel()
+        if hasattr(self, "view"):
+            doomed.append(asyncio.create_task(self.view.stop()))
+        self._burial = asyncio.gather(*doomed, return_exceptions=True)
+
+    async def kill(self) -> None:
+        self.end()
+        await self._burial
+
+    def check(self) -> None:
+        """Raises what ended the controller, if anything has."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+        self._tasks = [task for task in self._tasks if not task.done()]
+
+    async def serve(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """An operator's call. Raises NotReady when the process dies before it has answered, and what ended it."""
+        task = asyncio.create_task(work)
+        self._calls.add(task)
+        until = self._world.now + ANSWER_S_MAX
+        while not task.done():
+            await asyncio.wait({task}, timeout=CHECK_S)
+            self.check()
+            if self._world.now > until:
+                raise Broken(
+                    self._world.segment.explain(f"an operator's call has no answer after {ANSWER_S_MAX} s"), "answers"
+                )
+        self._calls.discard(task)
+        if task.cancelled():
+            raise NotReady("the controller died before it had answered")
+        return task.result()
+
+    def connect(self, engine: str) -> Connection:
+        connection = Connection()
+        self._connections = [c for c in self._connections if not c.closed]
+        self._connections.append(connection)
+        self._tasks.append(asyncio.create_task(self._attend(engine, connection)))
+        return connection
+
+    async def _attend(self, engine: str, connection: Connection) -> None:
+        try:
+            link = ReachedEngine(connection.controller, self.door)
+            await self.controller.attend(link, f"shoal://engine/{engine}")
+        except NotReady:
+            pass
+        finally:
+            connection.controller.hang_up()

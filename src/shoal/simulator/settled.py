@@ -1,0 +1,108 @@
+"""What must become true once every fault is over, and stay so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from shoal.placement import plan
+from shoal.placement.invariants import violations
+from shoal.placement.model import Engine, EngineState, PlacementState, Snapshot, Vip
+
+if TYPE_CHECKING:
+    from .system_world import SystemWorld
+
+ENABLED = "SE_STATE_ENABLED"
+LEAVING = ("SE_STATE_DISABLED", "SE_STATE_DISABLED_FORCE")
+
+
+def unsettled(world: SystemWorld) -> list[str]:
+    """What is not (yet) as intended, in sentences. Empty = every service is served as it should be, or can't be."""
+    found: list[str] = []
+    reconciler = world.controller.reconciler
+    for group in world.running.view.all("serviceenginegroup"):
+        snapshot = reconciler.present(group["uuid"])
+        if snapshot is None or not (snapshot.vips or snapshot.engines):
+            continue
+        left = [*_engines(snapshot), *(s for vip in snapshot.vips for s in _vip(world, snapshot, vip))]
+        found += left or _at_rest(snapshot, world.clock.now())
+    return found
+
+
+def _engines(snapshot: Snapshot) -> Iterator[str]:
+    for engine in snapshot.engines:
+        if engine.state is EngineState.CREATING:
+            yield f"{engine.name} is still being made"
+
+
+def _vip(world: SystemWorld, snapshot: Snapshot, vip: Vip) -> Iterator[str]:
+    segment = world.segment
+    owners = [
+        engine.name
+        for engine in segment.engines.values()
+        if engine.link and segment.now < engine.lease_until and vip.id in engine.addresses.values()
+    ]
+    active = [p for p in vip.placements if p.state is not PlacementState.DRAINING]
+    ready = [p.engine for p in active if p.state is PlacementState.READY]
+    wanted = vip.requested if vip.enabled else 0
+    if len(ready) != len(active) or len(active) != len(vip.placements):
+        states = [f"{p.engine} {p.state.value}" for p in vip.placements]
+        yield f"{vip.name}: on its way still: {states}"
+    elif len(active) > wanted:
+        yield f"{vip.name}: on {ready}, wanted on {wanted}"
+    elif owners != list(vip.succession[:1] if active else ()):
+        yield f"{vip.name}: answered by {owners}, planned for {vip.succession[:1]}"
+    elif not vip.armed:
+        yield f"{vip.name}: its succession is not armed: {vip.succession}"
+    elif len(active) < wanted and (room := _room(snapshot, vip)):
+        yield f"{vip.name}: on {len(active)} of {wanted} engines, though there is room: {room}"
+    elif active and len(vip.succession) < 2 and (able := _able(snapshot, vip)):
+        yield f"{vip.name}: nobody would take it over, though {able[0]} could"
+    yield from _on_disabled(snapshot, vip, ready)
+
+
+def _able(snapshot: Snapshot, vip: Vip) -> list[str]:
+    """Engines that could take one VIP more."""
+    load = {engine.id: 0 for engine in snapshot.engines}
+    for other in snapshot.vips:
+        for placement in other.placements:
+            load[placement.engine] = load.get(placement.engine, 0) + other.slots
+    held = {placement.engine for placement in vip.placements}
+    return [
+        engine.id
+        for engine in snapshot.engines
+        if engine.id not in held and _usable(engine) and load[engine.id] + vip.slots <= snapshot.group.max_vs_per_se
+    ]
+
+
+def _room(snapshot: Snapshot, vip: Vip) -> str:
+    """Where the VIP could be, in words; "" if nowhere."""
+    if able := _able(snapshot, vip):
+        return f"{able[0]} could take it"
+    group = snapshot.group
+    counted = sum(engine.state is not EngineState.DOWN for engine in snapshot.engines)
+    if counted < group.max_se and vip.slots <= group.max_vs_per_se and group.can_create:
+        return f"{counted} engines of {group.max_se}"
+    return ""
+
+
+def _usable(engine: Engine) -> bool:
+    return engine.state is EngineState.UP and engine.enable_state == ENABLED
+
+
+def _on_disabled(snapshot: Snapshot, vip: Vip, ready: list[str]) -> Iterator[str]:
+    states = {engine.id: engine for engine in snapshot.engines}
+    for id in ready:
+        engine = states.get(id)
+        if engine is None:
+            yield f"{vip.name}: on {id}, which is not there"
+        elif engine.enable_state in LEAVING and _able(snapshot, vip):
+            yield f"{vip.name}: still on {engine.name}, {engine.enable_state}, though {_able(snapshot, vip)[0]} could"
+
+
+def _at_rest(snapshot: Snapshot, now: float) -> list[str]:
+    """Planned again, nothing more is to be done, and every rule holds."""
+    again = plan(snapshot, now)
+    if not again.empty:
+        return [f"{snapshot.group.name}: the next plan still does something: {again.sentence or again.vips}"]
+    return violations(snapshot, again)

@@ -1,0 +1,131 @@
+"""Random histories of the whole system by seed, and those that once broke a promise."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from shoal.controller import reconciler
+from shoal.main import cli
+from shoal.placement import plan
+from shoal.placement.model import Plan, Snapshot
+from shoal.simulator import history
+from shoal.simulator.history import Event, Shape, Transcript
+from shoal.simulator.shrink import shrunk
+from shoal.simulator.trial import drawn, played
+
+TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.json"))
+EVENTS = 60
+"""In each of fifty runs: what this machine does in a minute."""
+
+
+@pytest.fixture(autouse=True)
+def silence() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_random_history_breaks_no_promise(seed: int) -> None:
+    outcome = drawn(seed, Shape(), EVENTS)
+    assert not outcome.broke, f"shoal simulate --seed {seed} --events {EVENTS}: {outcome.broke}: {outcome.why}"
+
+
+@pytest.mark.parametrize("file", TRANSCRIPTS, ids=lambda file: str(file.stem))
+def test_what_broke_once_does_not_again(file: Path) -> None:
+    transcript = history.read(file)
+    assert transcript.broke and transcript.note, "a transcript says what was wrong"
+    outcome = played(transcript.seed, transcript.shape, transcript.events)
+    assert not outcome.broke, f"{transcript.note}: {outcome.why}"
+
+
+def test_a_run_is_repeated_by_its_seed_in_any_process() -> None:
+    """Not by the order of sets, which differs from process to process."""
+    code = "from shoal.simulator.trial import *; print(drawn(2, Shape(), 20).digest)"
+
+    def digest(hash_seed: str) -> str:
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        return done.stdout
+
+    assert digest("1") == digest("2")
+
+
+def test_a_drawn_history_played_again_is_the_same() -> None:
+    one = drawn(3, Shape(), 20)
+    assert played(3, Shape(), one.events).digest == one.digest
+
+
+def test_a_transcript_is_read_as_it_was_written(tmp_path: Path) -> None:
+    events = (Event(do="kill", engine="s-1:0", wait_s=0.5), Event(do="group", target="g-1", fields={"max_se": 2}))
+    transcript = Transcript(seed=4, shape=Shape(hosts=3), events=events, broke="liveness", why='a "b"', commit="c0ffee")
+    history.write(tmp_path / "t.json", transcript)
+    assert history.read(tmp_path / "t.json") == transcript
+
+
+def test_a_history_is_shrunk_to_what_matters() -> None:
+    tried: list[list[int]] = []
+
+    def breaks(events: list[int]) -> bool:
+        tried.append(events)
+        return 17 in events and 93 in events
+
+    assert shrunk(range(100), breaks) == [17, 93]
+    assert len(tried) < 60
+    assert shrunk(range(100), lambda events: True) == []
+
+
+def test_an_event_that_lost_its_meaning_is_skipped() -> None:
+    events = (
+        Event(do="delete", service="never-there"),
+        Event(do="kill", engine="s-1:0"),
+        Event(do="thaw", engine="1"),
+        Event(do="operate", service="s-2", target="migrate", engine="77", wait_s=1.0),
+        Event(do="start"),
+        Event(do="plug", engine="2"),
+    )
+    outcome = played(1, Shape(), events)
+    assert not outcome.broke and outcome.kinds == {"calm": 1, "kill": 1, "operate": 1}
+
+
+# --- what a broken promise looks like ---
+
+
+def test_a_plan_that_breaks_a_rule_is_found_shrunk_and_written_down(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without_generation(snapshot: Snapshot, now: float) -> Plan:
+        """A planted fault: an owner that died is followed in the same generation."""
+        result = plan(snapshot, now)
+        known = {vip.id: vip.generation for vip in snapshot.vips if vip.generation}
+        vips = tuple(replace(vip, generation=known.get(vip.id, vip.generation)) for vip in result.vips)
+        return replace(result, vips=vips)
+
+    monkeypatch.setattr(reconciler, "plan", without_generation)
+    with pytest.raises(SystemExit) as end:
+        cli(["simulate", "--seed", "1", "--events", "60", "--shrink-s", "20", "--output", str(tmp_path)])
+    assert end.value.code == 1
+    told = capsys.readouterr().out
+    assert "Seed 1, commit " in told and "without a new generation" in told
+    transcript = history.read(tmp_path / "shoal-seed-1.json")
+    assert transcript.broke == "placement" and len(transcript.events) <= 4
+    assert played(transcript.seed, transcript.shape, transcript.events).broke == "placement"
+
+
+def test_the_command_answers_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli(["simulate", "--seeds", "1-2", "--events", "15", "--json"])
+    assert end.value.code == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert document["seeds"] == 2 and document["events"] == 32 and document["failures"] == []
+    assert document["checked"]["owners"] > 0 and document["checked"]["settled"] >= 4
