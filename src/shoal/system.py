@@ -31,6 +31,7 @@ from shoal.clouds.fabric import Fabric, alive
 from shoal.clouds.namespaces import NamespacesCloud, engines_in
 from shoal.controller import bootstrap, pki
 from shoal.controller.controller import Controller
+from shoal.controller.decision_log import DecisionLog
 from shoal.controller.engine_documents import EngineDocuments
 from shoal.controller.intent import Intent
 from shoal.controller.metric_file import MetricFile
@@ -150,6 +151,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             heartbeat_key=lambda group: secrets.derived(f"heartbeat/{group}"),
             gateway=names.gateway,
             metric_file=MetricFile(options.data_dir / "metrics.bin"),
+            decision_log=DecisionLog(options.data_dir / "decisions.log"),
             probe_from=_place(options, names) if options.probe else None,
         )
         await controller.load()

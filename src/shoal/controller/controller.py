@@ -20,6 +20,7 @@ from .capture.captures import Captures
 from .capture.wish import Wish
 from .clock import Clock, FreshId, SystemClock, fresh_uuid
 from .compiler import Compiler
+from .decision_log import DecisionLog
 from .events import EventLog
 from .fleet import Fleet, Link, unplanned
 from .incident import Incidents, vsvip_of
@@ -50,6 +51,7 @@ class Controller:
     ``identity(engine id, name)`` issues an engine's certificate; ``unseal(text, context)`` opens private keys;
     ``heartbeat_key(group)`` is the secret its engines' heartbeats are signed with;
     ``gateway`` is the data network's; ``metric_file`` is where measured history is kept over a restart;
+    ``decision_log`` is where plans are written down with what they were made from;
     ``probe_from`` is where the VIPs are probed from (None = they are not).
     """
 
@@ -65,6 +67,7 @@ class Controller:
         heartbeat_key: Callable[[str], bytes],
         gateway: str = "",
         metric_file: MetricFile | None = None,
+        decision_log: DecisionLog | None = None,
         probe_from: Place | None = None,
         clock: Clock | None = None,
         fresh_id: FreshId = fresh_uuid,
@@ -113,6 +116,9 @@ class Controller:
             mark=self.reconciler.mark,
         )
         self.reconciler.lifecycle = self.lifecycle
+        self._decision_log = decision_log
+        if decision_log is not None:
+            self.reconciler.on_decided = decision_log.note
         self.reconciler.balance = Balance(clock, self.ledger, self.loads, self.events_log, fresh_id)
         self.incidents = Incidents(
             self.ledger,
@@ -156,6 +162,8 @@ class Controller:
                 tasks.create_task(self.lifecycle.run(), name="lifecycle")
                 tasks.create_task(self.events_log.run(), name="events")
                 tasks.create_task(self.metrics.run(self._metric_file), name="metrics")
+                if self._decision_log is not None:
+                    tasks.create_task(self._decision_log.run(), name="decisions")
                 if self._observer is not None:
                     tasks.create_task(self._observer.run(), name="observer")
                 tasks.create_task(self.shares.run(), name="shares")

@@ -92,6 +92,8 @@ class Reconciler:
         self.balance: Balance | None = None
         self.on_planned: Callable[[], None] = lambda: None
         """Called when a plan is written, before engines hear of it."""
+        self.on_decided: Callable[[Snapshot, Plan, float], None] = lambda snapshot, plan, now: None
+        """Called with each plan that did something, what it was made from and when, once it is written."""
         self.plans: dict[str, Plan] = {}
         """The last plan of each group, for reading."""
         self.snapshots: dict[str, Snapshot] = {}
@@ -230,6 +232,8 @@ class Reconciler:
             await self._ledger.write(changes)
             if result.decisions:
                 self.history.keep(group, snapshot, now)
+            if result.decisions or not result.empty:
+                self.on_decided(snapshot, result, now)
         self._fleet.storms.planned(group, result.moves, len(result.held))
         self.on_planned()
         margins = self._margins.told(snapshot, result, moved)
