@@ -13,7 +13,7 @@ from shoal.controller import decision_log
 from shoal.controller.decision_log import DecisionLog
 from shoal.errors import Invalid
 from shoal.placement import plan
-from shoal.placement.model import Engine, EngineState, Group, Snapshot, Vip
+from shoal.placement.model import Engine, EngineState, Group, Plan, Snapshot, Vip
 from shoal.simulator.replay import command, replayed
 from shoal.simulator.system_world import SystemWorld
 from shoal.simulator.virtual_time import VirtualLoop, run
@@ -119,14 +119,16 @@ async def test_what_can_not_be_kept_up_with_is_counted(tmp_path: Path) -> None:
 
 def test_every_decision_of_a_failover_is_reproduced(tmp_path: Path) -> None:
     """Of a whole controller, over creations, a death, a replacement and an edit."""
-    notes: list[tuple[Snapshot, object]] = []
+    noted = 0
     log = DecisionLog(tmp_path / "decisions.log")
 
+    def decided(snapshot: Snapshot, plan: Plan, now: float) -> None:
+        nonlocal noted
+        noted += 1
+        log.write([(snapshot, plan, now, 0)])
+
     async def story(world: SystemWorld) -> None:
-        world.controller.reconciler.on_decided = lambda snapshot, plan, now: (
-            notes.append((snapshot, plan)),
-            log.write([(snapshot, plan, now, 0)]),
-        )[0]
+        world.controller.reconciler.on_decided = decided
         await world.create("serviceenginegroup", {"name": "g", "max_se": 4})
         for number in range(3):
             await world.service(f"s-{number}", "g")
@@ -140,7 +142,7 @@ def test_every_decision_of_a_failover_is_reproduced(tmp_path: Path) -> None:
 
     play(story)
     found = [one for one in replayed(tmp_path / "decisions.log") if one]
-    assert len(found) == len(notes) > 8
+    assert len(found) == noted > 8
     assert [one.state for one in found] == ["reproduced"] * len(found)
 
 
