@@ -57,7 +57,7 @@ def _load(snapshot: Snapshot, slots: dict[str, int]) -> dict[str, int]:
 def _over(after: Snapshot, before: Snapshot | None) -> Iterator[str]:
     slots = {vip.id: vip.slots for vip in after.vips}
     was = _load(before, slots) if before else {}
-    adopted = {vip.claimant for vip in after.vips}
+    adopted = {vip.claimant for vip in (before or after).vips}  # carried out, a plan leaves no claim beyond its own
     for engine, used in _load(after, slots).items():
         most = after.group.max_vs_per_se
         if used > max(most, was.get(engine, 0)) and engine not in adopted:
