@@ -103,7 +103,10 @@ class NamespacesCloud:
     async def restart(self, engine_id: str) -> EngineHandle:
         record = self._found(engine_id)
         await end_all(self._fabric.addressing.namespace(record.name))
-        await self._revive(record)
+        try:
+            await self._revive(record)
+        except OSError as error:
+            raise CloudError(f"{record.name} can't be started: {error}") from error
         return self._handle(record)
 
     async def delete(self, engine_id: str) -> None:
