@@ -20,6 +20,8 @@ GROUP_SHARE = 3
 """More than one in so many."""
 JUDGED_WITHIN_S = 11.0
 """From when an engine is missed until it would count as down, at most; see `shoal.controller.fleet.verdict`."""
+PACE_STEP_S = 0.1
+"""What is left of a token is waited for so long at least: a sum of small fractions may never make a whole one."""
 LATECOMERS_S = 10.0
 """Once most are back, the others get so long after the last return."""
 
@@ -213,7 +215,7 @@ class Storms:
         rate = max(1, self._settings().moves_per_minute_max - self._burst) / 60.0
         self._tokens = min(float(self._burst), self._tokens + (now - self._filled_at) * rate)
         self._filled_at = now
-        return Pace(moves=int(self._tokens), next_at=at + (1.0 - self._tokens % 1.0) / rate)
+        return Pace(moves=int(self._tokens), next_at=at + max(PACE_STEP_S, (1.0 - self._tokens % 1.0) / rate))
 
     def planned(self, group: str, moves: int, held: int) -> None:
         """A plan of the group made so many moves, and so many wait."""
