@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from shoal.wire import messages
@@ -40,7 +41,7 @@ async def counted(
 
 
 async def owning(lab: Lab) -> None:
-    await lab.controller.push(settings(), vip(), service())
+    await lab.controller.push(msgspec.structs.replace(settings(), count_packets=True), vip(), service())
     await lab.controller.hear(messages.Ownership, lambda m: m.owner and m.vip == "v")
 
 

@@ -192,4 +192,5 @@ class Compiler:
             gateway=self._gateway,
             return_through_primary=group.se_tunnel_mode == TUNNEL_ALWAYS,
             heartbeat_key=self._heartbeat_key(group.uuid),
+            count_packets=group.auto_rebalance,
         )

@@ -197,7 +197,7 @@ class Agent:
                 datagrams_idle_s=self._datagrams.idle_s,
             )
             await self._guard.want(desired)
-        await self._packets.want(vips)
+        await self._packets.want(vips if settings is not None and settings.count_packets else ())
         self._applied = root
         self._meter.wake()
         took_ms = (time.monotonic() - began) * 1000

@@ -1,7 +1,8 @@
 """Counts the packets of each VIP that this engine serves, both ways, in the kernel (HAProxy knows bytes only).
 
 One lookup a packet and direction, at the IP layer: what a primary forwards at layer 2 does not come by here, so it is
-counted where it is served. Without these counters the engine serves all the same.
+counted where it is served. The table is there only while the counters are wanted. Without them the engine serves all the
+same.
 """
 
 from __future__ import annotations
@@ -24,9 +25,8 @@ log = logging.getLogger("shoal.packets")
 TABLE = "inet shoal_vips"
 INET = 1
 """NFPROTO_INET of linux/netfilter.h."""
-RULES = f"""
-add table {TABLE}
-delete table {TABLE}
+NONE = f"add table {TABLE}\ndelete table {TABLE}\n"
+RULES = f"""{NONE}
 table {TABLE} {{
   map vips {{ type ipv4_addr : counter; }}
   map vips6 {{ type ipv6_addr : counter; }}
@@ -51,18 +51,18 @@ class PacketCounters:
     def __init__(self) -> None:
         self._nft: Nft | None = None
         self._there: dict[str, Vip] | None = None
-        """VIPs that are counted; None = the table is not made yet (or is a former agent's)."""
+        """VIPs that are counted, without any there is no table; None = what there is is a former agent's."""
         self._alone = threading.Lock()
         """libnftables' context is for one thread at a time."""
 
     async def want(self, vips: Collection[Vip]) -> None:
         """Count exactly these. What the kernel refuses is logged and not counted."""
         wanted = {vip.id: vip for vip in vips}
-        if self._there is not None and _addresses(wanted) == _addresses(self._there):
-            self._there = wanted
-            return
         try:
-            await asyncio.to_thread(self._put, wanted)
+            if self._there is None and not wanted:
+                self._there = {} if not await asyncio.to_thread(_read) else None
+            if self._there is None or _addresses(wanted) != _addresses(self._there):
+                await asyncio.to_thread(self._put, wanted)
         except (NftError, OSError) as error:
             log.warning("the packets of VIPs are not counted: %s", error)
             self._there = None
@@ -73,7 +73,7 @@ class PacketCounters:
         if not there:
             return ()
         try:
-            found = await asyncio.to_thread(lambda: dict(counters(TABLE, INET)))
+            found = await asyncio.to_thread(_read)
         except OSError as error:
             log.warning("the packets of VIPs can't be read: %s", error)
             return ()
@@ -83,9 +83,15 @@ class PacketCounters:
         with self._alone:
             if self._nft is None:
                 self._nft = Nft()
-            batch = RULES if self._there is None else ""
-            self._nft.run((batch + _step(self._there or {}, wanted)).encode())
+            batch = NONE
+            if wanted:
+                batch = _step(self._there, wanted) if self._there else RULES + _step({}, wanted)
+            self._nft.run(batch.encode())
             self._there = dict(wanted)
+
+
+def _read() -> dict[str, tuple[int, int]]:
+    return dict(counters(TABLE, INET))
 
 
 def _step(there: Mapping[str, Vip], wanted: Mapping[str, Vip]) -> str:

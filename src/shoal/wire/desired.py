@@ -74,6 +74,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, tag="settings"):
     """A VIP's replies leave from its primary's MAC only: its other engines hand theirs to it."""
     heartbeat_key: bytes = b""
     """What the group's guards sign their messages to one another with."""
+    count_packets: bool = False
+    """Packets of each VIP are wanted (auto-rebalance is on)."""
 
 
 class Vip(msgspec.Struct, frozen=True, kw_only=True, tag="vip"):
