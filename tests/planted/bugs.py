@@ -171,4 +171,22 @@ BUGS = (
         "if not board.may_move(work):",
         "if work.held:",
     ),
+    Bug(
+        "a rebalance may make its target cross the high mark",
+        "placement/rebalance.py",
+        "if after > self._marks.high - MARGIN and not (idle_may_pass and candidate.idle):",
+        "if after > 2 * self._marks.high and not (idle_may_pass and candidate.idle):",
+    ),
+    Bug(
+        "consolidation forgets min_se",
+        "placement/rebalance.py",
+        "keep = max(needed, group.min_se)",
+        "keep = needed",
+    ),
+    Bug(
+        "a controller that starts again forgets when it rebalanced last",
+        "controller/balance.py",
+        "gone = max(0.0, self._clock.now() - last.at) if last is not None else interval_s(group)",
+        "gone = interval_s(group)",
+    ),
 )
