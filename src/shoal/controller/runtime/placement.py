@@ -7,7 +7,7 @@ done in a thread (`explained...`) or at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from shoal.controller.records import Noted, VipRecord
 from shoal.objects import views
@@ -22,6 +22,21 @@ INELIGIBLE_MAX = 20_000
 """Lines of `Placements.ineligible`: VIPs times engines."""
 SHORT_MAX = 50
 """VIPs a group names that have less than they want."""
+
+
+class Parts:
+    """What each engine has to do with a group's VIPs."""
+
+    def __init__(self, records: Iterable[VipRecord]) -> None:
+        self.held: dict[str, list[tuple[VipRecord, Placement]]] = {}
+        self.heir: dict[str, list[VipRecord]] = {}
+        for record in records:
+            on = {placement.engine: placement for placement in record.placements}
+            for engine, placement in on.items():
+                self.held.setdefault(engine, []).append((record, placement))
+            for engine in record.succession:
+                if engine not in on:
+                    self.heir.setdefault(engine, []).append(record)
 
 
 class Placements:
@@ -159,10 +174,11 @@ class Placements:
 
     def engine(self, uuid: str) -> Document:
         """What it serves and why there, what it would take over, and whether it may get more."""
+        return self._engine(uuid, Parts(self._of.ledger.vips.get(self._of.engine(uuid).group, {}).values()))
+
+    def _engine(self, uuid: str, parts: Parts) -> Document:
         record = self._of.engine(uuid)
-        vips = self._of.ledger.vips.get(record.group, {}).values()
-        held = [(vip, p) for vip in vips for p in vip.placements if p.engine == uuid]
-        heir = [vip for vip in vips if uuid in vip.succession and all(p.engine != uuid for p in vip.placements)]
+        held, heir = parts.held.get(uuid, []), parts.heir.get(uuid, [])
         used = sum(self._slots(vip) for vip, _ in held)
         most = self._slots_of_group(record.group)
         state, wish = self._of.fleet.state(uuid), self._wish(uuid)
@@ -315,8 +331,9 @@ class Placements:
         return f"{text}; the buffer is lost: {why}."
 
     def _detail(self, uuid: str, records: list[VipRecord]) -> Document:
+        parts = Parts(records)
         return {
-            "serviceengines": [self.engine(engine.id) for engine in self._of.ledger.engines_of(uuid)],
+            "serviceengines": [self._engine(engine.id, parts) for engine in self._of.ledger.engines_of(uuid)],
             "placements": [
                 {
                     "vip": record.id,
