@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from shoal.placement import plan
+from shoal.placement import Planner, plan
 from shoal.placement.invariants import violations
 from shoal.placement.model import (
     Engine,
     EngineState,
     Group,
+    Pace,
     Placement,
     PlacementState,
     Plan,
@@ -24,6 +25,8 @@ from shoal.placement.model import (
 )
 
 ROUNDS_MAX = 30
+INDEXES_CHECKED_EACH = 7
+"""Steps: it takes as long as the rest of one."""
 
 
 class World:
@@ -38,6 +41,9 @@ class World:
         self.serial = 0
         self.born = 0
         self.last: Plan | None = None
+        self.pace: Pace | None = None
+        self.planner: Planner | None = None
+        self.steps = 0
         self.events: list[str] = []
         self.heard: Callable[[Snapshot, Plan], None] = lambda snapshot, plan: None
         """Told of every plan, and what it was made from."""
@@ -125,12 +131,14 @@ class World:
             engines=tuple(self.engines.values()),
             vips=tuple(self.vips.values()),
             requests=tuple(self.requests.values()),
+            pace=self.pace,
         )
 
     def step(self) -> bool:
         """One plan, applied. False when there was nothing to do."""
         before = self.snapshot()
         self.last = result = plan(before, self.now)
+        self._same(before, result)
         assert violations(before, result) == []
         self.heard(before, result)
         self.events += [event.name for event in result.events]
@@ -164,6 +172,17 @@ class World:
         for engine, state in result.engines_disabled:
             self.alter(engine, migrate_state=state)
         return not result.empty
+
+    def _same(self, snapshot: Snapshot, result: Plan) -> None:
+        """The planner that was there all the time comes to the same."""
+        if self.planner is None:
+            self.planner = Planner(snapshot)
+        self.planner.standing.follow(snapshot)
+        kept = self.planner.plan(self.now)
+        assert msgspec.json.encode(kept) == msgspec.json.encode(result), f"{kept}\n!=\n{result}"
+        self.steps += 1
+        if self.steps % INDEXES_CHECKED_EACH == 0:
+            self.planner.standing.check()
 
     def progress(self) -> bool:
         """Engines come up, assigned placements become ready."""

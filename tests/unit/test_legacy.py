@@ -102,7 +102,7 @@ def test_with_load_on_both_each_could_still_carry_all() -> None:
     world.put("E", tag=SE_2)
     world.settle()
     assert world.on("E") == [], "SE1 could not carry five"
-    assert fail(world.snapshot(), ["SE2"], world.now).waiting == ("E",)
+    assert fail(world.snapshot(), ["SE2"], world.now).stays_up, "of those that are served"
 
 
 def test_a_service_that_waits_for_the_pair_takes_the_engine_that_is_up_first() -> None:

@@ -14,7 +14,6 @@ import msgspec
 
 from shoal.objects import views
 from shoal.objects.views import view
-from shoal.placement import plan
 from shoal.placement.board import ENABLED
 from shoal.placement.invariants import violations
 from shoal.placement.model import (
@@ -40,6 +39,7 @@ from .history import History
 from .ledger import Changes, Ledger
 from .lifecycle import Lifecycle
 from .margin import Change, Margins
+from .planning import Planning
 from .records import DECISIONS_MAX, Noted, RequestRecord, VipRecord
 from .shortfalls import Shortfalls, shortfalls
 from .shortfalls import events as shortfall_events
@@ -88,6 +88,7 @@ class Reconciler:
         self._compiler = compiler
         self._events = events
         self._clock = clock
+        self._planning = Planning(events, clock)
         self.lifecycle: Lifecycle | None = None
         self.balance: Balance | None = None
         self.on_planned: Callable[[], None] = lambda: None
@@ -220,7 +221,7 @@ class Reconciler:
         self._compiler.update(typed, mine)
         if self.balance is not None and await self.balance.look(typed, snapshot, mine, now):
             snapshot = self._snapshot(typed, mine, now)
-        result = plan(snapshot, now)
+        result = self._planning.plan(snapshot, now)
         self.plans[group], self.snapshots[group], self.planned_at[group] = result, snapshot, now
         self.shortfalls[group] = shortfalls(result)
         self._examine(group, snapshot, result)
@@ -386,6 +387,7 @@ class Reconciler:
             self.balance.forget(group)
         engines = self._ledger.engines_of(group)
         self._compiler.forget(group)
+        self._planning.forget(group)
         self.plans.pop(group, None)
         self.snapshots.pop(group, None)
         self.planned_at.pop(group, None)

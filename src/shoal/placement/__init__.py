@@ -1,5 +1,8 @@
-"""The heart: `plan` turns a frozen snapshot of a group into actions with reasons. Pure: no I/O, no clock, no chance."""
+"""The heart: `plan` turns a frozen snapshot of a group into actions with reasons. Pure: no I/O, no clock, no chance.
 
-from shoal.placement.planner import plan
+`Planner` answers the same for a group that it has followed, at the cost of what has changed.
+"""
 
-__all__ = ["plan"]
+from shoal.placement.planner import Planner, plan
+
+__all__ = ["Planner", "plan"]

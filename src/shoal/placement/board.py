@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -24,13 +24,16 @@ from .model import (
     Snapshot,
     Vip,
 )
+from .standing import ACTIVE as ACTIVE
+from .standing import ENABLED as ENABLED
+from .standing import FOR_PLACEMENT as FOR_PLACEMENT
+from .standing import FORCE as FORCE
+from .standing import LEAVING_STATES as LEAVING_STATES
+from .standing import Standing, turn
 
-ACTIVE = (PlacementState.WAITING, PlacementState.ASSIGNED, PlacementState.READY)
 SERVING = (PlacementState.ASSIGNED, PlacementState.READY)
-ENABLED = "SE_STATE_ENABLED"
-FOR_PLACEMENT = "SE_STATE_DISABLED_FOR_PLACEMENT"
-FORCE = "SE_STATE_DISABLED_FORCE"
-LEAVING_STATES = ("SE_STATE_DISABLED", FORCE)
+AFTER_ALL = 1 << 40
+"""Ranks of engines that a plan wants: after those that are there."""
 
 
 class Work(msgspec.Struct, kw_only=True):
@@ -55,6 +58,8 @@ class Work(msgspec.Struct, kw_only=True):
     """Request -> why the placement it brought is gone."""
     joining: str = ""
     """The engine a migrate brings in: an extra until the VIP has moved to it."""
+    same: bool = False
+    """The plan leaves it as it was."""
 
     @property
     def active(self) -> list[Placement]:
@@ -77,6 +82,16 @@ class Work(msgspec.Struct, kw_only=True):
         return next((p for p in self.placements if p.engine == engine), None)
 
 
+class Deal(msgspec.Struct, frozen=True):
+    """The succession of all VIPs of one owner; see `succession`."""
+
+    works: tuple[Work, ...]
+    needs: Mapping[str, int]
+    """Engine -> free slots that it counts on."""
+    complete: bool
+    """Nothing is left to wish: no room that comes free elsewhere would change it."""
+
+
 class Field(msgspec.Struct, frozen=True, kw_only=True):
     """Where a VIP could go: as much as a choice needs, and a decision keeps."""
 
@@ -93,65 +108,113 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Board:
-    """All of a snapshot, in stable order whatever order it came in."""
+    """A group and the VIPs in question, in stable order whatever order they came in. `close` gives the standing back."""
 
-    def __init__(self, snapshot: Snapshot, now: float, watched: str | None = None) -> None:
-        """``watched``: the VIP ("" = the group) whose decisions are wanted in full, in `records`."""
-        self.snapshot = snapshot
+    def __init__(
+        self, group: Snapshot | Standing, now: float, watched: str | None = None, vips: Iterable[str] | None = None
+    ) -> None:
+        """``watched``: the VIP ("" = the group) whose decisions are wanted in full, in `records`. ``vips``: those in
+        question; None = all."""
+        self.standing = group if isinstance(group, Standing) else Standing(group)
+        standing = self.standing
         self.watched = watched
         self.records: list[Record] = []
-        self.group = snapshot.group
+        self.group = standing.group
         self.now = now
-        self.engines: dict[str, Engine] = {e.id: e for e in sorted(snapshot.engines, key=lambda e: (e.rank, e.id))}
-        self.works: dict[str, Work] = {
-            vip.id: Work(
-                vip=vip,
-                placements=list(vip.placements),
-                generation=vip.generation,
-                user_factor=vip.user_factor,
-                requested=vip.requested,
-            )
-            for vip in sorted(snapshot.vips, key=lambda v: (v.created, v.id))
-        }
-        self.suspects: dict[str, None] = dict.fromkeys(
-            engine.id for engine in self.engines.values() if engine.state is EngineState.SUSPECT
-        )
-        self.moves = 0
-        """Placements made anew, as far as they are paced."""
-        self.usable_ids: dict[str, None] = dict.fromkeys(engine.id for engine in self.usable())
-        """Engines that may get placements, by rank; what a plan can't change."""
-        self.load: dict[str, int] = dict.fromkeys(self.engines, 0)
-        for work in self.works.values():
-            for placement in work.placements:
-                self.load[placement.engine] = self.load.get(placement.engine, 0) + work.vip.slots
+        self.engines = standing.engines
+        asked = standing.vips.values() if vips is None else (standing.vips[vip] for vip in vips)
+        self.works: dict[str, Work] = {vip.id: _work(vip) for vip in sorted(asked, key=turn)}
+        """The VIPs in question: those that may have to change. Nothing is to be done for any other."""
+        self.others: dict[str, Work] = {}
+        """VIPs of which only the succession is looked at."""
+        self.load = standing.load
         self.new: list[NewEngine] = []
         self.decisions: list[Decision] = []
         self.events: list[Event] = []
         self.results: list[RequestResult] = []
         self.migrate_states: list[tuple[str, str]] = []
-        self.open: dict[str, Request] = {r.id: r for r in sorted(snapshot.requests, key=lambda r: (r.at, r.id))}
+        self.open: dict[str, Request] = {r.id: r for r in standing.requests}
         """Requests without an answer yet."""
-        self.retrying = any(r.kind is RequestKind.RETRY for r in snapshot.requests)
+        self.retrying = any(r.kind is RequestKind.RETRY for r in standing.requests)
+        self.suspects = standing.suspects
+        self.moves = 0
+        """Placements made anew, as far as they are paced."""
+        self.loads_before: dict[str, int] = {}
+        """Of engines whose load the plan changes."""
+        self.deals: dict[str, Deal] = {}
+        """By owner."""
+        self._counted: list[tuple[str, int]] = []
+        self._names: dict[str, None] = {}
+
+    @property
+    def touched(self) -> bool:
+        """Rooms are not what they were before the plan."""
+        return bool(self.loads_before or self._counted)
+
+    def close(self) -> None:
+        """Leave the standing as it was before the plan."""
+        for engine, slots in self._counted:
+            self.standing.count_on(engine, -slots)
+        for engine, load in self.loads_before.items():
+            self.standing.set_load(engine, load)
+        for wanted in self.new:
+            self.standing.arriving.drop(wanted.id)
+            self.load.pop(wanted.id, None)
+
+    def other(self, vip: str) -> Work:
+        """A VIP that is not in question, to look at its succession."""
+        found = self.others.get(vip)
+        if found is None:
+            found = self.others[vip] = _work(self.standing.vips[vip])
+        return found
 
     # --- engines ---
-
-    def up(self) -> list[Engine]:
-        return [e for e in self.engines.values() if e.state is EngineState.UP]
 
     def is_up(self, engine: str) -> bool:
         found = self.engines.get(engine)
         return found is not None and found.state is EngineState.UP
+
+    @property
+    def up_count(self) -> int:
+        return self.standing.states[EngineState.UP]
+
+    @property
+    def usable_count(self) -> int:
+        """Engines that may get placements."""
+        return len(self.standing.roomy)
+
+    @property
+    def reckoned_count(self) -> int:
+        """Engines whose slots count: those that may get placements, and those that could but for being out of sight."""
+        return self.usable_count + sum(self.engines[e].enable_state == ENABLED for e in self.suspects)
+
+    def reckoned(self) -> list[Engine]:
+        """The same, by rank."""
+        suspects = [e for e in self.suspects if self.engines[e].enable_state == ENABLED]
+        return [e for e in self.engines.values() if e.id in self.standing.roomy or e.id in suspects]
+
+    def up(self) -> list[Engine]:
+        return [e for e in self.engines.values() if e.state is EngineState.UP]
+
+    def usable(self) -> list[Engine]:
+        """Engines that may get placements, by rank. Takes a look at each engine, like `up` and `creating`."""
+        return [e for e in self.engines.values() if e.id in self.standing.roomy]
 
     def creating(self) -> list[str]:
         """Engines on their way: being made already, or wanted by this plan."""
         made = [e.id for e in self.engines.values() if e.state is EngineState.CREATING]
         return made + [engine.id for engine in self.new]
 
+    @property
+    def creating_count(self) -> int:
+        """Engines on their way: being made already, or wanted by this plan."""
+        return self.standing.states[EngineState.CREATING] + len(self.new)
+
     def name(self, engine: str) -> str:
         found = self.engines.get(engine)
         if found is not None:
             return found.name
-        return "a new engine" if any(wanted.id == engine for wanted in self.new) else engine
+        return "a new engine" if engine in self._names else engine
 
     def host(self, engine: str) -> str:
         found = self.engines.get(engine)
@@ -163,15 +226,6 @@ class Board:
         if found is None or found.enable_state not in LEAVING_STATES:
             return False
         return not self.suspects or found.enable_state == FORCE
-
-    def usable(self) -> list[Engine]:
-        """Engines that may get placements."""
-        return [e for e in self.up() if e.enable_state == ENABLED]
-
-    def reckoned(self) -> list[Engine]:
-        """Engines whose slots count: those that may get placements, and those that could but for being out of sight."""
-        seen = (EngineState.UP, EngineState.SUSPECT) if self.suspects else (EngineState.UP,)
-        return [e for e in self.engines.values() if e.state in seen and e.enable_state == ENABLED]
 
     def out_of_sight(self, work: Work) -> bool:
         """Whether any engine that has the VIP, or would take it over, is suspect: then it is left as it is."""
@@ -187,7 +241,12 @@ class Board:
     @property
     def count(self) -> int:
         """Engines that count against max_se: up (disabled too), suspect and on their way; failed ones don't."""
-        return len(self.up()) + len(self.suspects) + len(self.creating())
+        return self.up_count + len(self.suspects) + self.creating_count
+
+    def count_on(self, engine: str, slots: int) -> None:
+        """A succession begins to count on the engine."""
+        self.standing.count_on(engine, slots)
+        self._counted.append((engine, slots))
 
     def create_refusal(self) -> str:
         """Why no engine can be made; "" if one can."""
@@ -204,7 +263,9 @@ class Board:
         """Want an engine; returns its placeholder."""
         id = f"new-{len(self.new) + 1}"
         self.new.append(NewEngine(id=id, host=host, why=why, avoid_hosts=tuple(sorted(avoid))))
+        self._names[id] = None
         self.load[id] = 0
+        self.standing.arriving.put(id, AFTER_ALL + len(self.new), 0)
         self.decide("", "create_engine", why, engine=id)
         return id
 
@@ -216,11 +277,11 @@ class Board:
         role = Role.SECONDARY if work.primary else Role.PRIMARY
         state = state or (PlacementState.ASSIGNED if up else PlacementState.WAITING)
         work.placements.append(Placement(engine=engine, role=role, state=state, since=self.now, request=request))
-        self.load[engine] = self.load.get(engine, 0) + work.vip.slots
+        self._occupy(engine, work.vip.slots)
 
     def may_move(self, work: Work) -> bool:
         """Whether a VIP that was placed before may be placed anew now; if not, it waits for its turn."""
-        pace = self.snapshot.pace
+        pace = self.standing.pace
         if pace is None or not work.vip.generation or self.moves < pace.moves:
             return True
         work.held = True
@@ -229,12 +290,18 @@ class Board:
 
     def moved(self, work: Work) -> None:
         """It has been placed anew."""
-        if self.snapshot.pace is not None and work.vip.generation:
+        if self.standing.pace is not None and work.vip.generation:
             self.moves += 1
 
     def drop(self, work: Work, placement: Placement) -> None:
         work.placements.remove(placement)
-        self.load[placement.engine] -= work.vip.slots
+        self._occupy(placement.engine, -work.vip.slots)
+
+    def _occupy(self, engine: str, slots: int) -> None:
+        before = self.load.get(engine, 0)
+        if engine not in self._names:
+            self.loads_before.setdefault(engine, before)
+        self.standing.set_load(engine, before + slots)
 
     def change(self, work: Work, engine: str, **fields: object) -> None:
         """Change the VIP's placement on ``engine``."""
@@ -277,7 +344,7 @@ class Board:
             runner_up=next((other for other in ranked if other != engine), ""),
             eligible=field.eligible if field else 0,
             excluded=field.excluded if field else (),
-            revision=self.snapshot.revision,
+            revision=self.standing.revision,
         )
         self.decisions.append(decision)
         if vip == self.watched:
@@ -294,3 +361,14 @@ class Board:
     def hosts_of(self, work: Work, besides: Iterable[str] = ()) -> set[str]:
         skip = set(besides)
         return {host for p in work.active if p.engine not in skip and (host := self.host(p.engine))}
+
+
+def _work(vip: Vip) -> Work:
+    return Work(
+        vip=vip,
+        placements=list(vip.placements),
+        generation=vip.generation,
+        user_factor=vip.user_factor,
+        requested=vip.requested,
+        succession=vip.succession,
+    )

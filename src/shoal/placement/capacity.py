@@ -5,24 +5,18 @@ from __future__ import annotations
 import math
 
 from . import succession
-from .board import FOR_PLACEMENT, Board
-from .model import Buffer, Engine
+from .board import Board
+from .model import Buffer
 from .presets import SHARED
 
 
 def demand(board: Board) -> int:
     """P of elastic-ha 1.1 in slots, as it will be when drains and migrates are over. What stays on engines that are
     disabled for placement needs no room elsewhere."""
-    total = 0
-    for work in board.works.values():
-        held = [p for p in work.active if not _stays(board, p.engine)]
-        total += work.vip.slots * min(len(held), work.requested)
-    return total
-
-
-def _stays(board: Board, engine: str) -> bool:
-    found = board.engines.get(engine)
-    return found is not None and found.enable_state == FOR_PLACEMENT
+    return board.standing.demand + sum(
+        board.standing.share_of(work.vip.slots, work.placements, work.requested) - board.standing.share(work.vip.id)
+        for work in board.works.values()
+    )
 
 
 def keep_buffer(board: Board) -> Buffer:
@@ -32,7 +26,7 @@ def keep_buffer(board: Board) -> Buffer:
     needed = group.buffer_se * group.max_vs_per_se if group.ha_mode == SHARED and used else 0
 
     def free() -> int:
-        return (len(board.reckoned()) + len(board.creating())) * group.max_vs_per_se - used
+        return (board.reckoned_count + board.creating_count) * group.max_vs_per_se - used
 
     while needed and free() < needed and not board.create_refusal():
         board.create(f"the N+M buffer is short: {free()} of {needed} free slots (buffer_se {group.buffer_se})")
@@ -51,45 +45,36 @@ def keep_successors(board: Board) -> None:
     """Slots in fragments are no margin for VIPs that take several: in N+M, where a VIP that lives on one engine alone
     has no successor for want of room, one more engine is made."""
     group = board.group
-    if group.ha_mode != SHARED or not group.buffer_se or board.creating() or board.create_refusal():
+    if group.ha_mode != SHARED or not group.buffer_se or board.creating_count or board.create_refusal():
         return
     if board.suspects:
         return  # lists that name them stand as they are
-    settled = (w for w in succession.alone(board) if len(w.placements) == w.requested == 1)
-    without = [w for w in settled if len(w.succession) < 2 and w.vip.slots <= group.max_vs_per_se]
-    if without:
-        first = without[0].vip
+    first = next((w.vip for w in succession.without_any(board) if w.vip.slots <= group.max_vs_per_se), None)
+    if first is not None:
         board.create(f"no engine has the {first.slots} slots to take {first.name} over")
 
 
 def retire(board: Board) -> tuple[list[str], float | None]:
     """Idle engines past the deprovision delay that neither ceil(P/m)+M nor a succession needs; and when to look again."""
     group = board.group
-    if group.se_deprovision_delay_s <= 0 or board.suspects or board.snapshot.pace is not None:
+    if group.se_deprovision_delay_s <= 0 or board.suspects or board.standing.pace is not None:
         return [], None
     used = demand(board)
     spare = group.buffer_se if group.ha_mode == SHARED else 0
     needed = math.ceil(used / group.max_vs_per_se) + spare if used else 0
-    running = board.usable()
+    idle = (board.engines[id] for id in board.standing.idle if not board.load[id])
     retired: list[str] = []
     wake: float | None = None
-    for engine in reversed(running):
-        if board.load[engine.id] or engine.idle_since is None or len(running) - len(retired) <= needed:
+    for engine in sorted(idle, key=lambda e: (-e.rank, e.id)):
+        if engine.idle_since is None or board.usable_count - len(retired) <= needed:
             continue
         due = engine.idle_since + group.se_deprovision_delay_s
         if due > board.now:
             wake = due if wake is None else min(wake, due)
-        elif not spare or _spared(board, engine, retired):
+        elif not spare or succession.spared(board, (*retired, engine.id)):
             retired.append(engine.id)
             why = (
                 f"{engine.name} has been idle for {group.se_deprovision_delay_s:.0f} s and the buffer does not need it"
             )
             board.decide("", "retire_engine", why, engine=engine.id)
     return retired, wake
-
-
-def _spared(board: Board, engine: Engine, retired: list[str]) -> bool:
-    """Whether every VIP keeps a successor without this engine."""
-    covered = {w.vip.id for w in succession.alone(board) if len(w.succession) > 1}
-    left = succession.heirs(board, without=(*retired, engine.id))
-    return all(left.get(vip) for vip in sorted(covered))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from .model import Engine, EngineState, Placement, PlacementState, Plan, Snapshot, Vip, VipPlan
+from .standing import Standing
 
 MADE = "made-"
 """What engines that a plan wants are called on paper, with their rank."""
@@ -30,6 +31,34 @@ def applied(snapshot: Snapshot, plan: Plan) -> Snapshot:
         vips=tuple(_as_planned(vip, planned.get(vip.id), ids) for vip in snapshot.vips),
         requests=tuple(request for request in snapshot.requests if request.id not in answered),
     )
+
+
+def enter(standing: Standing, plan: Plan) -> None:
+    """Like `applied`, in place: takes as long as the plan is large."""
+    rank = max((engine.rank for engine in standing.engines.values()), default=0) if plan.new_engines else 0
+    ids = {wanted.id: f"made-{rank + n}" for n, wanted in enumerate(plan.new_engines, start=1)}
+    for n, wanted in enumerate(plan.new_engines, start=1):
+        id = ids[wanted.id]
+        standing.put_engine(Engine(id=id, name=id, rank=rank + n, host=wanted.host, state=EngineState.CREATING))
+    for planned in plan.vips:
+        standing.put_vip(_as_planned(standing.vips[planned.id], planned, ids))
+    for engine in plan.retire_engines:
+        standing.drop_engine(engine)
+    for engine, state in plan.engines_disabled:
+        standing.put_engine(msgspec.structs.replace(standing.engines[engine], migrate_state=state))
+    if plan.results:
+        answered = {result.request for result in plan.results}
+        standing.put_requests(request for request in standing.requests if request.id not in answered)
+
+
+def progress(standing: Standing, plan: Plan, now: float) -> None:
+    """Like `progressed`, in place, for what the plan, which was entered, has begun."""
+    for engine in [e for e in standing.engines.values() if e.state is EngineState.CREATING] if plan.new_engines else ():
+        standing.put_engine(msgspec.structs.replace(engine, state=EngineState.UP))
+    for planned in plan.vips:
+        vip = standing.vips[planned.id]
+        acknowledged = tuple(_acknowledged(p, now) for p in vip.placements)
+        standing.put_vip(msgspec.structs.replace(vip, placements=acknowledged, claimant=""))
 
 
 def made(snapshot: Snapshot, plan: Plan) -> dict[str, str]:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from .board import ENABLED, Board, Field, Work
-from .model import Candidate, Engine
-from .rules import HOST_IN_USE, candidate, excluding, judge
+from .board import Board, Field, Work
+from .model import Candidate, EngineState
+from .rules import HOST_IN_USE, candidate, judge
 
 PACKED = "PLACEMENT_ALGO_PACKED"
 
@@ -23,43 +23,61 @@ class Choice(msgspec.Struct, frozen=True):
 def survey(board: Board, work: Work, besides: Iterable[str] = ()) -> Field:
     """The best engines, and how many each rule excludes. ``besides``: engines whose host does not count (they are
     about to leave). The least loaded ranks first; of equals the oldest."""
+    standing, most = board.standing, board.group.max_vs_per_se - work.vip.slots
     hosts = board.hosts_of(work, besides) if board.group.vs_host_redundancy else set()
-    excluded: dict[str, int] = {}
-    eligible = 0
-    best: Engine | None = None
-    second: Engine | None = None
-    shared: Engine | None = None
-    load = board.load
-    for engine in board.engines.values():
-        rule = excluding(board, work, engine)
-        if not rule and engine.host and engine.host in hosts:
-            rule = HOST_IN_USE
-            if shared is None or load[engine.id] < load[shared.id]:
-                shared = engine
-        if rule:
-            excluded[rule] = excluded.get(rule, 0) + 1
+    held = {p.engine for p in work.placements}
+    first: list[str] = []
+    shared = ""
+    for engine in standing.roomy.upward():
+        if board.load[engine] > most or len(first) == 2:
+            break
+        if engine in held:
             continue
-        eligible += 1
-        if best is None or load[engine.id] < load[best.id]:
-            best, second = engine, best
-        elif second is None or load[engine.id] < load[second.id]:
-            second = engine
+        if board.host(engine) not in hosts:
+            first.append(engine)
+        elif not shared:
+            shared = engine
+    excluded = _excluded(board, work, held, hosts)
+    ranked = [candidate(board, board.engines[engine]) for engine in first]
     return Field(
-        best=candidate(board, best) if best else None,
-        second=candidate(board, second) if second else None,
-        same_host=candidate(board, shared) if shared else None,
-        eligible=eligible,
-        excluded=tuple(sorted(excluded.items())),
+        best=ranked[0] if ranked else None,
+        second=ranked[1] if len(ranked) > 1 else None,
+        same_host=candidate(board, board.engines[shared]) if shared else None,
+        eligible=len(board.engines) - sum(excluded.values()),
+        excluded=tuple(sorted((rule, count) for rule, count in excluded.items() if count)),
         judged=judge(board, work, besides) if work.vip.id == board.watched else None,
     )
+
+
+def _excluded(board: Board, work: Work, held: set[str], hosts: set[str]) -> dict[str, int]:
+    """How many engines each rule excludes: counted, not visited one by one."""
+    standing, most = board.standing, board.group.max_vs_per_se - work.vip.slots
+    up = [engine for engine in held if board.is_up(engine)]
+    excluded = {state.value: count for state, count in standing.states.items() if state is not EngineState.UP}
+    excluded["holds_vip"] = len(up)
+    excluded["disabled"] = standing.disabled - sum(engine not in standing.roomy for engine in up)
+    excluded["no_room"] = standing.roomy.above(most) - sum(
+        engine in standing.roomy and board.load[engine] > most for engine in up
+    )
+    excluded[HOST_IN_USE] = sum(
+        board.load[engine] <= most and engine not in held for host in hosts for engine in standing.on_host.get(host, ())
+    )
+    return excluded
 
 
 def waiting_room(board: Board, work: Work) -> str:
     """The engine on its way with room and the fewest placements waiting for it; "" if none."""
     hosts = board.hosts_of(work) if board.group.vs_host_redundancy else set()
-    room = [e for e in board.creating() if work.on(e) is None and board.free(e) >= work.vip.slots]
-    room = [e for e in room if e not in board.engines or board.engines[e].enable_state == ENABLED]
-    return min(room, key=lambda e: (board.host(e) in hosts, board.load[e]), default="")
+    shared = ""
+    for engine in board.standing.arriving.upward():
+        if board.free(engine) < work.vip.slots:
+            break
+        if work.on(engine) is not None:
+            continue
+        if board.host(engine) not in hosts:
+            return engine
+        shared = shared or engine
+    return shared
 
 
 def choose(board: Board, work: Work, field: Field, *, urgent: bool = False) -> Choice:

@@ -10,16 +10,22 @@ from .model import EngineState, Placement, PlacementState, Role
 
 def evacuate(board: Board) -> None:
     """Advance every engine that is being disabled; tell how far it is."""
-    for engine in board.engines.values():
+    leaving = sorted((board.engines[id] for id in board.standing.leaving), key=lambda e: (e.rank, e.id))
+    on: dict[str, list[Work]] = {engine.id: [] for engine in leaving}
+    for work in board.works.values() if on else ():
+        for placement in work.placements:
+            if placement.engine in on:
+                on[placement.engine].append(work)
+    for engine in leaving:
         if not board.leaving(engine.id):
             if engine.migrate_state and engine.enable_state not in LEAVING_STATES:
                 board.migrate_states.append((engine.id, ""))
             continue
         if engine.state is not EngineState.UP:
             continue
-        held = [w for w in board.works.values() if (p := w.on(engine.id)) and p.state is not PlacementState.DRAINING]
+        held = [w for w in on[engine.id] if (p := w.on(engine.id)) and p.state is not PlacementState.DRAINING]
         stuck = [work for work in held if not _leave(board, work, engine.id)]
-        moving = any(work.on(engine.id) for work in board.works.values())
+        moving = any(work.on(engine.id) for work in on[engine.id])
         state = "FINISHED_WITH_FAILURE" if stuck else "STARTED" if moving else "FINISHED"
         if state != engine.migrate_state:
             board.migrate_states.append((engine.id, state))

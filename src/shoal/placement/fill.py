@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 from . import choose as choosing
-from .board import ENABLED, Board, Work
+from .board import Board, Work
 from .model import Placement, PlacementState, Role
+from .standing import ENABLED
 
 LEAVES_FIRST = {PlacementState.WAITING: 0, PlacementState.ASSIGNED: 1, PlacementState.READY: 2}
 
 
 def fill(board: Board) -> None:
-    """VIPs without any engine first, one each; then those below their target; each in order of creation."""
+    """VIPs without any engine first, one each; then those below their target. The largest first, since small ones fit
+    into what those leave, and of them those with many engines; then in order of creation. Where there is room for all,
+    each gets its engines in one go."""
     works = [work for work in board.works.values() if work.vip.enabled and not work.takeover]
+    works.sort(key=lambda work: (-work.vip.slots, -work.requested))
+    ample = _ample(board, works)
     for work in works:
         _stop_waiting(board, work)
         if not work.active:
             _place_one(board, work)
+        if ample:
+            _complete(board, work)
     for work in works:
-        while wanting(board, work) > 0 and not work.shortfall and _place_one(board, work):
-            pass
+        _complete(board, work)
+
+
+def _complete(board: Board, work: Work) -> None:
+    while wanting(board, work) > 0 and not work.shortfall and _place_one(board, work):
+        pass
+
+
+def _ample(board: Board, works: list[Work]) -> bool:
+    """Whether there is room for VIPs of different sizes in whatever order: an engine that has none for the largest
+    has at most one slot less than it needs."""
+    wanted = {work.vip.id: missing for work in works if (missing := wanting(board, work)) > 0}
+    sizes = {work.vip.slots for work in works if work.vip.id in wanted}
+    if len(sizes) < 2:
+        return False  # no order is better than another
+    most = board.group.max_vs_per_se
+    engines = board.usable_count + (0 if board.create_refusal() else board.group.max_se - board.count)
+    free = engines * most - board.standing.roomy.total()
+    needed = sum(work.vip.slots * wanted.get(work.vip.id, 0) for work in works)
+    return needed + engines * (max(sizes) - 1) <= free
 
 
 def wanting(board: Board, work: Work) -> int:
@@ -70,7 +95,8 @@ def _stop_waiting(board: Board, work: Work) -> None:
     if work.serving or not work.active or any(p.request in board.open for p in work.active):
         return
     packed = board.group.algo == choosing.PACKED or work.vip.generation > 0
-    if not any(board.free(e.id) >= work.vip.slots and (packed or not board.load[e.id]) for e in board.usable()):
+    least = board.standing.roomy.lowest()
+    if least is None or least + work.vip.slots > board.group.max_vs_per_se or (least and not packed):
         return
     field = choosing.survey(board, work)
     best = field.best

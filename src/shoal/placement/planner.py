@@ -8,14 +8,13 @@ Legacy active/standby groups go their own way (`legacy`).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 from . import capacity, evacuate, fill, legacy, requests, steps, succession
 from .board import Board, Work
 from .model import Buffer, Placement, PlacementState, Plan, Snapshot, VipPlan
 from .presets import LEGACY
-
-AWAITING_EVENT_AFTER_S = 60.0
-"""The schema's default of ``vs_awaiting_se_timeout``."""
+from .standing import AWAITING_EVENT_AFTER_S, Standing, turn
 
 
 def plan(snapshot: Snapshot, now: float) -> Plan:
@@ -27,18 +26,34 @@ def plan(snapshot: Snapshot, now: float) -> Plan:
     return planned(Board(snapshot, now))
 
 
+class Planner:
+    """Plans one group again and again, each time at the cost of what has changed since: enter the changes in
+    ``standing``, then `plan`. The answer is that of `plan` for the whole snapshot, byte for byte."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.standing = Standing(snapshot)
+
+    def plan(self, now: float) -> Plan:
+        """Like the function `plan`."""
+        legacy = self.standing.group.ha_mode == LEGACY  # two engines: all is in question
+        board = Board(self.standing, now, vips=None if legacy else self.standing.in_question(now))
+        try:
+            result = planned(board)
+        finally:
+            board.close()
+        succession.settle(board)
+        return result
+
+
 def planned(board: Board) -> Plan:
     """The plan of a fresh board, which keeps what `Board.watched` asks for."""
-    snapshot = board.snapshot
-    advance = legacy.advance if snapshot.group.ha_mode == LEGACY else _elastic
+    advance = legacy.advance if board.group.ha_mode == LEGACY else _elastic
     buffer, retired, idle_wake = advance(board)
-    vips = tuple(_vip_plan(board, work) for work in board.works.values())
-    changed = tuple(p for p, work in zip(vips, board.works.values(), strict=True) if _differs(p, work))
     _awaiting_events(board)
     return Plan(
-        group=snapshot.group.id,
-        revision=snapshot.revision,
-        vips=changed,
+        group=board.group.id,
+        revision=board.standing.revision,
+        vips=_vips(board),
         new_engines=tuple(board.new),
         retire_engines=tuple(retired),
         engines_disabled=tuple((id, state) for id, state in board.migrate_states if id not in retired),
@@ -62,7 +77,7 @@ def _elastic(board: Board) -> tuple[Buffer, list[str], float | None]:
     capacity.keep_successors(board)
     retired, idle_wake = capacity.retire(board)
     if retired:
-        succession.arm(board, without=retired)
+        succession.arm_without(board, retired)
     return buffer, retired, idle_wake
 
 
@@ -80,6 +95,19 @@ def placed(board: Board) -> Buffer:
     fill.trim(board)
     requests.answer_retries(board)
     return capacity.keep_buffer(board)
+
+
+def _vips(board: Board) -> tuple[VipPlan, ...]:
+    """The VIPs that change, in turn."""
+    others = (work for work in board.others.values() if work.succession != work.vip.succession)
+    changed = []
+    for work in sorted((*board.works.values(), *others), key=lambda w: turn(w.vip)):
+        planned = _vip_plan(board, work)
+        if _differs(planned, work):
+            changed.append(planned)
+        else:
+            work.same = True
+    return tuple(changed)
 
 
 def _vip_plan(board: Board, work: Work) -> VipPlan:
@@ -149,25 +177,31 @@ def _awaiting_events(board: Board) -> None:
 
 
 def _wake_at(board: Board, idle: float | None) -> float | None:
+    standing, works = board.standing, board.works
     times = [
         p.since + board.group.vs_scalein_timeout_s
-        for work in board.works.values()
+        for work in works.values()
         for p in work.placements
         if p.state is PlacementState.DRAINING
     ]
     times += [
         (board.engines[work.primary.engine].down_since or board.now) + steps.TAKEOVER_WITHIN_S
-        for work in board.works.values()
+        for work in works.values()
         if work.takeover and work.primary is not None
     ]
     times += [
         due
-        for work in board.works.values()
+        for work in works.values()
         if (since := work.vip.awaiting_since) is not None and (due := since + AWAITING_EVENT_AFTER_S) > board.now
     ]
+    drain = next((since for since, vip in standing.drains if vip not in works), None)
+    if drain is not None:
+        times.append(drain + board.group.vs_scalein_timeout_s)
+    waiting = (since + AWAITING_EVENT_AFTER_S for since, vip in standing.awaiting if vip not in works)
+    times += islice((due for due in waiting if due > board.now), 1)
     if idle is not None:
         times.append(idle)
-    if (pace := board.snapshot.pace) is not None and any(work.held for work in board.works.values()):
+    if (pace := standing.pace) is not None and any(work.held for work in board.works.values()):
         times.append(pace.next_at)
     if board.group.create_retry_at > board.now:
         times.append(board.group.create_retry_at)

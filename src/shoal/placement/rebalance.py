@@ -110,7 +110,7 @@ class _Rebalance:
         self._judged = 0
         self._coolest: dict[str, float] = {}
         """Figure -> percent where it is lowest, of the engines that may get placements."""
-        for engine in board.usable_ids:
+        for engine in (e.id for e in board.usable()):
             for figure, percent in marks.percent(loads[engine].whole).items() if engine in loads else ():
                 self._coolest[figure] = min(percent, self._coolest.get(figure, percent))
         on_the_way, refusal = board.creating(), board.create_refusal()
@@ -165,7 +165,7 @@ class _Rebalance:
     def _in_motion(self) -> str:
         """Why the figures are not those of a settled group; "" if they are."""
         board = self._board
-        if board.suspects or board.snapshot.pace is not None:
+        if board.suspects or board.standing.pace is not None:
             return "many engines were lost at once: nothing moves that need not"
         for request in board.open.values():
             work = board.works.get(request.vip)

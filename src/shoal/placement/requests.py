@@ -215,7 +215,7 @@ def _would_help(board: Board, work: Work, request: Request) -> str:
 def _open(board: Board) -> list[str]:
     """Engines that may get placements, now or when they are made."""
     making = (e for e in board.creating() if e not in board.engines or board.engines[e].enable_state == ENABLED)
-    return [*board.usable_ids, *making]
+    return [*(engine.id for engine in board.usable()), *making]
 
 
 # --- the operations ---

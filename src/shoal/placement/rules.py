@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .board import ENABLED, Board, Work
+from .board import Board, Work
 from .model import Candidate, Engine, EngineState, Judgement, Rejection
+from .standing import ENABLED
 
 HOST_IN_USE = "host_in_use"
 """The soft one: an engine that only shares a host is taken when there is no other."""

@@ -1,154 +1,287 @@
-"""Who takes over each VIP when its owner dies, planned in advance: the same computation as "what if engine x fails"."""
+"""Who takes over each VIP when its owner dies, planned in advance: the same computation as "what if engine x fails".
+
+The VIPs of one owner are dealt together, so that for each engine those that live on it alone all fit elsewhere if it
+dies: room that one VIP's first successor takes is not promised to the next. No deal depends on another one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from .board import Board, Work
-from .model import PlacementState
+from .board import Board, Deal, Work
+from .standing import owner_among, turn
 
 ARMED_SUCCESSORS_MAX = 2
 """Engines beyond the members that are prepared to take a VIP over."""
 
 
-def arm(board: Board, without: Iterable[str] = ()) -> None:
-    """Give every VIP its list: the owner, its other ready members, then engines with room (not those in ``without``).
+def arm(board: Board) -> None:
+    """Give every VIP its list: the owner, its other ready members, then engines with room.
 
-    For each engine the VIPs that live on it alone must all fit elsewhere if it dies, so room that one VIP's first
-    successor takes is not promised to the next. Lists are stable: a successor stays while it is good.
+    Lists are stable: a successor stays while it is good. New ones are spread over the engines by the slots in use and
+    counted on already, so that no engine has to be prepared for much more than others.
     """
-    skip = frozenset(without)
-    first = heirs(board, skip)
-    seconds: dict[tuple[str, str], int] = {}
+    standing = board.standing
+    asked = dict(standing.deals.asked)
+    mine: dict[str, list[Work]] = {}
     for work in board.works.values():
         owner = owner_of(work)
-        if not owner or work.takeover:
-            work.succession = work.vip.succession if work.takeover else ()
-            continue
-        if work.vip.succession[:1] == (owner,) and board.out_of_sight(work):
-            work.succession = work.vip.succession  # those out of sight act by it, and can't be told another
-            continue
-        members = _members(board, work, owner)
-        heir = first.get(work.vip.id, "")
-        extra = [heir] if heir else []
-        for engine in work.vip.succession:
-            fits = board.free(engine) >= work.vip.slots and engine not in extra
-            if fits and len(extra) < ARMED_SUCCESSORS_MAX and _able(board, work, owner, skip, (engine,)):
-                extra.append(engine)
-        if len(extra) < ARMED_SUCCESSORS_MAX:
-            extra += _more(board, work, owner, skip, extra, seconds)
-        work.succession = (owner, *members, *extra)
+        asked[owner] = asked[owner_among(work.vip.placements)] = None
+        if not owner:
+            work.succession = ()
+        elif not work.takeover:
+            mine.setdefault(owner, []).append(work)
+    for engine in board.loads_before:
+        asked.update(dict.fromkeys(standing.deals.short(engine, board.free(engine))))
+    asked.pop("", None)
+    if asked or board.loads_before or standing.deals.stale:
+        asked.update(dict.fromkeys(standing.deals.wishing(bool(standing.heirs))))
+    hands = [(owner, works) for owner in asked if (works := _owned(board, owner, mine.get(owner, ())))]
+    for owner, works in sorted(hands, key=lambda hand: turn(hand[1][0].vip)):
+        board.deals[owner] = _deal(board, owner, works, frozenset())
 
 
-def _more(
-    board: Board,
-    work: Work,
-    owner: str,
-    skip: frozenset[str],
-    extra: list[str],
-    seconds: dict[tuple[str, str], int],
-) -> list[str]:
-    """Further successors up to the bound, spread over the engines."""
-    rest = [
-        engine
-        for engine in _able(board, work, owner, skip, board.usable_ids)
-        if board.free(engine) >= work.vip.slots and engine not in extra
-    ]
-    host = board.host(owner)
-    rest.sort(key=lambda e: (_same(board, e, host), board.load[e] + seconds.get((owner, e), 0)))
-    chosen = rest[: ARMED_SUCCESSORS_MAX - len(extra)]
-    for engine in chosen:
-        seconds[owner, engine] = seconds.get((owner, engine), 0) + work.vip.slots
-    return chosen
+def arm_without(board: Board, gone: Iterable[str]) -> None:
+    """After `arm`: lists that count on these engines are made without them."""
+    skip = frozenset(gone)
+    hands = [(owner, _hand(board, owner)) for owner in _depending(board, skip)]
+    for owner, works in sorted((hand for hand in hands if hand[1]), key=lambda hand: turn(hand[1][0].vip)):
+        board.deals[owner] = _deal(board, owner, works, skip)
+
+
+def spared(board: Board, gone: Iterable[str]) -> bool:
+    """After `arm`: whether every VIP that lives on one engine alone and has a successor keeps one without these."""
+    skip = frozenset(gone)
+    for owner in _depending(board, skip):
+        works = [work for work in _hand(board, owner) if not _members(board, work, owner)]
+        left, _ = _heirs(board, owner, _able(board, owner, works, skip))
+        if any(len(work.succession) > 1 and not left[work.vip.id] for work in works):
+            return False
+    return True
+
+
+def without_any(board: Board) -> Iterator[Work]:
+    """After `arm`: settled VIPs on one engine alone that have no successor, in turn."""
+    open = [owner for owner, deal in board.deals.items() if not deal.complete]
+    open += [owner for owner in board.standing.deals.open if owner not in board.deals]
+    works = (work for owner in open for work in _hand(board, owner) if not _members(board, work, owner))
+    bare = [w for w in works if len(w.succession) < 2 and len(w.placements) == w.requested == 1]
+    return iter(sorted(bare, key=lambda work: turn(work.vip)))
+
+
+def settle(board: Board) -> None:
+    """After `Board.close`: note which deals stand as they were before the plan."""
+    standing = board.standing
+    standing.deals.stale = False
+    for owner in list(standing.deals.asked):
+        if owner not in standing.owned and owner not in board.deals:
+            standing.deals.stands(owner, {}, complete=True)
+    for owner, deal in board.deals.items():
+        as_before = len(deal.works) == len(standing.owned.get(owner, ())) and all(
+            work.same or (work.vip.id in board.others and work.succession == work.vip.succession) for work in deal.works
+        )
+        enough = all(standing.free(engine) >= slots for engine, slots in deal.needs.items())
+        if as_before and enough and (deal.complete or not board.touched):
+            standing.deals.stands(owner, deal.needs, deal.complete)
+        else:
+            standing.deals.ask(owner)
+
+
+# --- whose VIPs ---
+
+
+def _owned(board: Board, owner: str, mine: Iterable[Work]) -> list[Work]:
+    """The owner's VIPs in turn; ``mine``: those of the VIPs in question."""
+    others = [board.other(vip) for vip in board.standing.owned.get(owner, ()) if vip not in board.works]
+    return sorted([*mine, *others], key=lambda work: turn(work.vip))
+
+
+def _hand(board: Board, owner: str) -> list[Work]:
+    deal = board.deals.get(owner)
+    return list(deal.works) if deal is not None else _owned(board, owner, ())
+
+
+def _depending(board: Board, engines: Collection[str]) -> dict[str, None]:
+    """Owners whose deal counts on one of the engines, or is open anyway."""
+    found = {
+        owner: None
+        for owner, deal in board.deals.items()
+        if not deal.complete or not deal.needs.keys().isdisjoint(engines)
+    }
+    deals = board.standing.deals
+    stand = [owner for engine in engines for owner in deals.counting_on(engine)]
+    found.update((owner, None) for owner in (*deals.open, *stand) if owner not in board.deals)
+    return found
 
 
 def owner_of(work: Work) -> str:
-    primary = work.primary
-    return "" if primary is None or primary.state is PlacementState.WAITING else primary.engine
-
-
-def alone(board: Board) -> list[Work]:
-    """VIPs that only their owner serves."""
-    return [
-        work
-        for work in board.works.values()
-        if (owner := owner_of(work)) and not work.takeover and not _members(board, work, owner)
-    ]
+    return owner_among(work.placements)
 
 
 def _members(board: Board, work: Work, owner: str) -> list[str]:
+    if len(work.placements) == 1:
+        return []
     ready = [p.engine for p in work.ready if p.engine != owner and p.engine not in board.suspects]
     kept = [engine for engine in work.vip.succession if engine in ready]
     return kept + [engine for engine in ready if engine not in kept]
 
 
-def heirs(board: Board, without: Iterable[str] = ()) -> dict[str, str]:
-    """The first successor of every VIP that lives on one engine alone ("" = none), so that for each engine all fit."""
-    skip = frozenset(without)
-    owned: dict[str, list[Work]] = {}
-    for work in alone(board):
-        owned.setdefault(owner_of(work), []).append(work)
-    found: dict[str, str] = {}
-    for owner, works in owned.items():
-        found.update(_joint(board, owner, works, skip))
-    return found
+# --- dealing ---
+
+Able = Callable[[str, int], bool]
+"""Whether the engine may take the VIP if its owner is dead, and has so many slots free."""
+Hand = list[tuple[Work, Able]]
+"""VIPs of one owner."""
 
 
-def _joint(board: Board, owner: str, works: list[Work], skip: frozenset[str]) -> dict[str, str]:
-    """One assignment of an engine's VIPs to the others. Keeping what was is tried first; if that leaves one out, all
-    are dealt anew, the largest first: onto the emptiest, then onto the fullest that fits. Most slots placed wins."""
+def _deal(board: Board, owner: str, works: list[Work], skip: Collection[str]) -> Deal:
+    frozen = [work for work in works if board.out_of_sight(work) and work.vip.succession[:1] == (owner,)]
+    hand = _able(board, owner, [work for work in works if work not in frozen] if frozen else works, skip)
+    members = {work.vip.id: _members(board, work, owner) for work, _ in hand}
+    heirs, complete = _heirs(board, owner, [each for each in hand if not members[each[0].vip.id]])
+    needs: dict[str, int] = {}
+    for work, _ in hand:
+        heir, slots = heirs.get(work.vip.id), work.vip.slots
+        if heir:
+            needs[heir] = needs.get(heir, 0) + slots
+            if heir not in work.vip.succession:
+                board.count_on(heir, slots)
+    for work, able in hand:
+        slots = work.vip.slots
+        extra = _extra(board, owner, work, able, heirs.get(work.vip.id))
+        for engine in extra:
+            if needs.get(engine, 0) < slots:
+                needs[engine] = slots
+        complete = complete and len(extra) == ARMED_SUCCESSORS_MAX
+        work.succession = (owner, *members[work.vip.id], *extra)
+    for work in frozen:  # those out of sight act by the list, and can't be told another
+        work.succession = work.vip.succession
+        needs = {**dict.fromkeys(work.succession, 0), **needs}
+    return Deal(tuple(works), needs, complete and not frozen)
+
+
+def _extra(board: Board, owner: str, work: Work, able: Able, heir: str | None) -> list[str]:
+    """The engines beyond the members. ``heir``: the first, of a VIP that lives on one engine alone; "" = there is no
+    room for it beside the others, so that none is promised."""
+    if heir == "":
+        return []
+    extra = [heir] if heir else []
+    for engine in work.vip.succession:
+        if len(extra) < ARMED_SUCCESSORS_MAX and engine not in extra and able(engine, work.vip.slots):
+            extra.append(engine)
+    while len(extra) < ARMED_SUCCESSORS_MAX and (more := _emptiest(board, work, owner, able, extra)):
+        extra.append(more)
+        board.count_on(more, work.vip.slots)
+    return extra
+
+
+def _able(board: Board, owner: str, works: list[Work], skip: Collection[str]) -> Hand:
+    """Each VIP with the test for engines: usable, without the VIP, on a host of its own, with room."""
+    roomy, load, most = board.standing.roomy.order, board.load, board.group.max_vs_per_se
+    out = {owner, *skip}
+
+    def alone(engine: str, slots: int) -> bool:
+        return engine in roomy and load[engine] + slots <= most and engine not in out
+
+    def shared(work: Work) -> Able:
+        held = {p.engine for p in work.placements}
+        hosts = board.hosts_of(work, besides=[owner]) if board.group.vs_host_redundancy else set()
+        return lambda engine, slots: alone(engine, slots) and engine not in held and board.host(engine) not in hosts
+
+    return [(work, alone if len(work.placements) == 1 else shared(work)) for work in works]
+
+
+def _heirs(board: Board, owner: str, hand: Hand) -> tuple[dict[str, str], bool]:
+    """The first successor of each VIP ("" = none), and whether those that were could stay and none is left out.
+
+    Keeping what was is tried first; if that leaves one out, all are dealt anew, the largest first: onto the emptiest,
+    then onto the fullest that fits. Most slots placed wins.
+    """
     best: dict[str, str] = {}
     most = -1
-    whole = sum(work.vip.slots for work in works)
+    whole = sum(work.vip.slots for work, _ in hand)
     for keep, tight in ((True, False), (False, False), (False, True)):
-        dealt = _deal(board, owner, works, skip, keep=keep, tight=tight)
-        placed = sum(work.vip.slots for work in works if dealt[work.vip.id])
+        dealt = _dealt(board, owner, hand, keep=keep, tight=tight)
+        placed = sum(work.vip.slots for work, _ in hand if dealt[work.vip.id])
         if placed > most:
             best, most = dealt, placed
         if most == whole:
-            break
-    return best
+            return best, keep
+    return best, False
 
 
-def _deal(
-    board: Board, owner: str, works: list[Work], skip: frozenset[str], *, keep: bool, tight: bool
-) -> dict[str, str]:
-    room = {engine: board.free(engine) for engine in board.usable_ids if engine != owner and engine not in skip}
+def _dealt(board: Board, owner: str, hand: Hand, *, keep: bool, tight: bool) -> dict[str, str]:
+    taken: dict[str, int] = {}
     dealt: dict[str, str] = {}
-    rest: list[Work] = []
-    for work in works:
-        before = _heir_before(board, work, owner, skip) if keep else ""
-        if before and room[before] >= work.vip.slots:
+    rest: Hand = []
+    for work, able in hand:
+        slots = work.vip.slots
+        before = next((engine for engine in work.vip.succession if able(engine, 0)), "") if keep else ""
+        if before and able(before, slots + taken.get(before, 0)):
             dealt[work.vip.id] = before
-            room[before] -= work.vip.slots
+            taken[before] = taken.get(before, 0) + slots
         else:
-            rest.append(work)
-    host = board.host(owner)
-    for work in sorted(rest, key=lambda w: -w.vip.slots):
-        able = [e for e in _able(board, work, owner, skip, board.usable_ids) if room[e] >= work.vip.slots]
-        sign = 1 if tight else -1
-        heir = min(able, key=lambda e: (_same(board, e, host), sign * room[e]), default="")
+            rest.append((work, able))
+    pick = _fullest if tight else _emptiest
+    for work, able in sorted(rest, key=lambda each: -each[0].vip.slots):
+        heir = pick(board, work, owner, able, (), taken)
         dealt[work.vip.id] = heir
         if heir:
-            room[heir] -= work.vip.slots
+            taken[heir] = taken.get(heir, 0) + work.vip.slots
     return dealt
 
 
-def _heir_before(board: Board, work: Work, owner: str, skip: frozenset[str]) -> str:
-    return next(iter(_able(board, work, owner, skip, work.vip.succession)), "")
+def _emptiest(
+    board: Board, work: Work, owner: str, able: Able, besides: Collection[str], taken: Mapping[str, int] | None = None
+) -> str:
+    """The engine with room that least is counted on; better on another host than the owner's, with which it would die.
+    ``taken``: engine -> slots that this deal takes of it."""
+    heirs = board.standing.heirs
+    return _first(board, work, owner, able, besides, taken or {}, heirs.upward(), lambda e: heirs.order[e][0], 1)
 
 
-def _able(board: Board, work: Work, owner: str, skip: frozenset[str], engines: Iterable[str]) -> list[str]:
-    """Those of ``engines`` that could hold the VIP if its owner were dead, room apart: usable, without it, on a host
-    of their own."""
-    usable = board.usable_ids
-    if len(work.placements) == 1 and work.placements[0].engine == owner:  # most VIPs, by far
-        return [e for e in engines if e in usable and e != owner and e not in skip]
-    held = {p.engine for p in work.placements} | {owner}
-    hosts = board.hosts_of(work, besides=[owner]) if board.group.vs_host_redundancy else set()
-    return [e for e in engines if e in usable and e not in held and e not in skip and board.host(e) not in hosts]
+def _fullest(
+    board: Board, work: Work, owner: str, able: Able, besides: Collection[str], taken: Mapping[str, int] | None = None
+) -> str:
+    """The engine with the least room that is enough."""
+    most = board.group.max_vs_per_se - work.vip.slots
+    order = board.standing.roomy.downward(most)
+    return _first(board, work, owner, able, besides, taken or {}, order, board.free, -1)
 
 
-def _same(board: Board, engine: str, host: str) -> bool:
-    """Shares the owner's host: would die with it."""
-    return bool(host) and board.host(engine) == host
+def _first(
+    board: Board,
+    work: Work,
+    owner: str,
+    able: Able,
+    besides: Collection[str],
+    taken: Mapping[str, int],
+    order: Iterator[str],
+    score: Callable[[str], int],
+    sign: int,
+) -> str:
+    slots, host = work.vip.slots, _host_to_avoid(board, owner)
+    found: list[str] = []
+    for engine in order:
+        if engine in taken or engine in besides or not able(engine, slots):
+            continue
+        apart = not host or board.host(engine) != host
+        if apart or not found:
+            found.append(engine)
+        if apart:
+            break
+    found += [e for e in taken if e not in besides and able(e, slots + taken[e])]
+    if len(found) < 2:
+        return found[0] if found else ""
+
+    def rank(engine: str) -> tuple[bool, int, int]:
+        shared = bool(host) and board.host(engine) == host
+        return shared, score(engine) + sign * taken.get(engine, 0), board.engines[engine].rank
+
+    return min(found, key=rank)
+
+
+def _host_to_avoid(board: Board, owner: str) -> str:
+    """The owner's host, unless there is no other."""
+    host = board.host(owner)
+    return host if len(board.standing.on_host) > 1 else ""

@@ -1,0 +1,70 @@
+"""The planner of each group, kept between plans, and now and then held against the plan made from scratch."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from shoal.placement import Planner, plan
+from shoal.placement.model import Plan, Snapshot
+
+from .clock import Clock
+from .events import EventLog
+
+log = logging.getLogger("shoal.planning")
+
+CHECKS_SHARE_MAX = 0.001
+"""Checks take this part of the time at most: a small group is checked each second or so, a fleet each few minutes."""
+
+
+class Planning:
+    def __init__(self, events: EventLog, clock: Clock) -> None:
+        self._events = events
+        self._clock = clock
+        self._planners: dict[str, Planner] = {}
+        self._check_at: dict[str, float] = {}
+        """Monotonic time of the next check."""
+
+    def plan(self, snapshot: Snapshot, now: float) -> Plan:
+        """What `shoal.placement.plan` answers, faster. Should it ever be something else, that is said loudly, and the
+        plan made from scratch is the one that counts."""
+        group = snapshot.group.id
+        try:
+            result = self._followed(snapshot).plan(now)
+        except Exception:
+            log.exception("the planner of %s failed", snapshot.group.name)
+            return self._distrust(snapshot, "it failed", plan(snapshot, now))
+        if self._clock.monotonic() < self._check_at.get(group, 0.0):
+            return result
+        began = self._clock.monotonic()
+        scratch = plan(snapshot, now)
+        ended = self._clock.monotonic()
+        self._check_at[group] = ended + (ended - began) / CHECKS_SHARE_MAX
+        if msgspec.json.encode(scratch) == msgspec.json.encode(result):
+            return result
+        log.error("the plans differ:\n%s\n%s", result, scratch)
+        return self._distrust(snapshot, f'it answered "{result.sentence}"', scratch)
+
+    def forget(self, group: str) -> None:
+        """The group is gone."""
+        self._planners.pop(group, None)
+        self._check_at.pop(group, None)
+
+    def _followed(self, snapshot: Snapshot) -> Planner:
+        planner = self._planners.get(snapshot.group.id)
+        if planner is None:
+            planner = self._planners[snapshot.group.id] = Planner(snapshot)
+        else:
+            planner.standing.follow(snapshot)
+        return planner
+
+    def _distrust(self, snapshot: Snapshot, why: str, scratch: Plan) -> Plan:
+        """The planner has to begin anew."""
+        self.forget(snapshot.group.id)
+        sentence = (
+            f"The plan of {snapshot.group.name} was made from scratch, because that of the changes alone was wrong: {why}, "
+            f'where "{scratch.sentence}" was right. Please report this with the log.'
+        )
+        self._events.add("INVARIANT_BROKEN", sentence, level="error", serviceenginegroup=snapshot.group.id)
+        return scratch
