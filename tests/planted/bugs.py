@@ -154,6 +154,18 @@ BUGS = (
         "        while wanting(board, work) > 0 and not work.shortfall and _place_one(board, work):\n            pass",
     ),
     Bug(
+        "what would help is more than needed",
+        "placement/remedy.py",
+        "return list(range(value + 1, min(LIMIT_MAX, value + STEPS_MAX) + 1))",
+        "return list(range(value + 2, min(LIMIT_MAX, value + STEPS_MAX) + 1))",
+    ),
+    Bug(
+        "a record made anew judges the end of the plan, not the moment",
+        "placement/choose.py",
+        "judged=judge(board, work, besides) if work.vip.id == board.watched else None,",
+        "judged=judge(type(board)(board.snapshot, board.now), work, ()) if work.vip.id == board.watched else None,",
+    ),
+    Bug(
         "a thawed engine believes in its lease",
         "ownership/machine.py",
         "if before == NEVER or gap <= known.lease_s(self.state):",
