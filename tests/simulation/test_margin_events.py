@@ -53,11 +53,12 @@ def test_a_service_on_several_engines_that_has_one_left_is_told_and_when_it_has_
 def test_a_service_that_is_given_fewer_engines_than_it_wants_says_so_once() -> None:
     async def story(world: SystemWorld) -> None:
         await group(world, max_se=1, min_scaleout_per_vs=2)
-        await world.service("s", "g")
+        service = await world.service("s", "g")
         await world.pass_time(60.0)
         (event,) = world.controller.events({"name": "VS_SCALEOUT_DONE_AWAITING_MORE_SE"})
         text = "s is on 1 of 2 engines: no engine has room and none can be made: max_se 1 is reached"
         assert event["event_description"] == text
+        assert event["objects"]["virtualservice"] == service["uuid"], "so that it is among the service's events"
         assert told(world) == []
 
     play(story)

@@ -416,10 +416,12 @@ class Reconciler:
         before = self._raised.get(group, frozenset())
         for event in events:
             if event not in before:
+                intent = self._compiler.intent(group, event.vip) if event.vip else None
                 self._events.add(
                     event.name,
                     event.detail,
                     vip=event.vip,
+                    virtualservice=intent.services[0].uuid if intent and intent.services else "",
                     serviceengine=event.engine,
                     serviceenginegroup=group,
                 )
