@@ -128,4 +128,5 @@ def test_a_group_tells_who_is_short_and_engines_that_are_alike_together() -> Non
         "What would bring the margin back: Raise max_se to 7, or lower buffer_se to 0.",
     ]
     assert "... and 3 more" in text and "| 5 engines " in text and "50 VIPs" in text
+    assert text.index("se-new") < text.index("5 engines"), "what is not simply up comes first"
     assert any("se-new" in line and "being made" in line and "the N+M buffer is short" in line for line in lines)

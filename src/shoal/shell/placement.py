@@ -228,11 +228,11 @@ def group(found: Document, ink: Ink) -> str:
 
 
 def _engines(engines: list[Document]) -> Iterable[Row]:
-    """One row each; many that are alike in state and load share one."""
+    """One row each, those that are not simply up first; many that are alike in state and load share one."""
     alike: dict[tuple[str, int, int], list[Document]] = {}
     for one in engines:
         alike.setdefault((_state(one), one["slots_used"], one["slots"]), []).append(one)
-    for (state, used, most), same in alike.items():
+    for (state, used, most), same in sorted(alike.items(), key=lambda item: item[0][0] == "up"):
         if len(same) <= ALONE_MAX or state == "being made":
             for one in same:
                 why = one["why"] if state == "being made" else ""
