@@ -172,6 +172,18 @@ BUGS = (
         "if before == NEVER or gap <= 1000 * known.lease_s(self.state):",
     ),
     Bug(
+        "a pair accepts more than one of its engines can carry",
+        "placement/legacy.py",
+        "if not short and pair.used + work.vip.slots > most:",
+        "if not short and pair.used + work.vip.slots > 2 * most:",
+    ),
+    Bug(
+        "a pair fails back though nobody asked",
+        "placement/legacy.py",
+        "if not board.group.auto_redistribute:",
+        "if not board.group.distribute_load:",
+    ),
+    Bug(
         "a lost carrier goes unnoticed",
         "ownership/machine.py",
         'self.fall_silent("no carrier")',

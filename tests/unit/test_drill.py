@@ -344,22 +344,24 @@ class FakeController:
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:
         self.asked.append(f"{path} {body.get('text', '')}".strip())
-        if path.endswith("/migrate"):
+        if path.endswith(("/migrate", "/switchover")):
             raise NotReady("Not now.")
         return {}
 
 
-async def test_a_drill_that_fails_on_the_way_leaves_no_child(tmp_path: Path) -> None:
+@pytest.mark.parametrize("operation", ["migrate", "switchover"])
+async def test_a_drill_that_fails_on_the_way_leaves_no_child(tmp_path: Path, operation: str) -> None:
     controller = FakeController()
     said: list[str] = []
+    foretold = forecast(vip(address="127.0.0.1", ports=(Port(9, "tcp"),)), moves_by=operation)
     drill = Drill(
-        controller, forecast(vip(address="127.0.0.1", ports=(Port(9, "tcp"),))), "switchover", "", None,
-        data_dir=tmp_path, max_seconds=20, say=said.append,
+        controller, foretold, "switchover", "", None, data_dir=tmp_path, max_seconds=20, say=said.append
     )  # fmt: skip
     with pytest.raises(NotReady):
         await drill.run()
     assert drill._children and all(child.returncode is not None for child in drill._children)
     assert controller.asked[0] == "serviceengine/u-a/drill a drill begins, switchover"
+    assert "virtualservice/u-web/" + operation in controller.asked
     assert said[-1] == "a is given back."
 
 

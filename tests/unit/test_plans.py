@@ -258,3 +258,19 @@ async def test_what_has_no_plan_is_not_done_instead(world: ControlledWorld) -> N
             reply = await world.call(method, f"{path}?{query}", 400, json=body)
             assert "There are no plans of" in reply["error"], (path, reply)
     assert await records(world) == before
+
+
+async def test_a_switchover_and_redistributing_have_plans(world: ControlledWorld) -> None:
+    legacy = {"replace": {"ha_mode": "HA_MODE_LEGACY_ACTIVE_STANDBY"}}
+    await world.call("PATCH", group_path(world), 200, json=legacy)
+    first, second = await served(world, 2)
+    found = await plan(world, f"{first}/switchover", {}, "POST")
+    (group,) = found["groups"]
+    assert sorted(vip["address"] for vip in group["vips"]) == ["10.9.0.5", "10.9.0.6"]
+    for vip in group["vips"]:
+        assert (vip["owner_before"], vip["owner_after"]) == (engine(world, first), engine(world, second))
+        assert vip["interruption"] == "handover"
+    assert (await plan(world, f"{group_path(world)}/redistribute", {}, "POST"))["moves_traffic"] is False
+    service = world.view.all("virtualservice")[0]["uuid"]
+    found = await plan(world, f"/api/virtualservice/{service}/switchover", {"vip_id": "0"}, "POST")
+    assert [vip["address"] for vip in found["groups"][0]["vips"]] == ["10.9.0.5"]

@@ -11,6 +11,7 @@ from shoal.errors import NotFound, ShoalError
 from shoal.objects import load
 from shoal.shell.batch import batch
 from shoal.shell.client import Client
+from shoal.shell.complete import Choices
 from shoal.shell.session import Session
 
 
@@ -114,3 +115,41 @@ def test_a_failure_outside_an_edit_spoils_none(session: Session, client: FakeCli
         session.run("nonsense")
     assert batch(session, ["nonsense", "configure pool web", "default_server_port 81", "save"]) == 1
     assert len(client.sent) == 1
+
+
+class Operated:
+    """One object of every type, and what was asked of it."""
+
+    tenant = "admin"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def named(self, type: str, name: str) -> dict[str, Any]:
+        return {"uuid": f"{type}-1", "name": name}
+
+    def call(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append((path, body))
+        return {"status": "done"}
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "body"),
+    [
+        ("switchover virtualservice web", "virtualservice/virtualservice-1/switchover", {"vip_id": "0"}),
+        ("switchover serviceengine se-1", "serviceengine/serviceengine-1/switchover", {}),
+        ("redistribute serviceenginegroup g", "serviceenginegroup/serviceenginegroup-1/redistribute", {}),
+    ],
+)
+def test_the_operations_of_legacy_pairs(line: str, path: str, body: dict[str, Any]) -> None:
+    client = Operated()
+    assert Session(cast(Client, client), load(), "ctl").run(line)[0] == "done"
+    assert client.asked == [(path, body)]
+
+
+@pytest.mark.parametrize(
+    ("text", "types"),
+    [("switchover ", ["virtualservice", "serviceengine"]), ("redistribute ", ["serviceenginegroup"])],
+)
+def test_what_they_are_for_is_completed(session: Session, text: str, types: list[str]) -> None:
+    assert [choice.word for choice in Choices(session).next(text)] == types

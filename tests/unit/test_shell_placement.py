@@ -24,6 +24,7 @@ def stuck(**more: Any) -> dict[str, Any]:
         "vip_id": "0", "address": "10.0.0.5", "answer": "web is not served: max_se 39 is reached.", "served": False,
         "whole": False, "requested": 1, "assigned": 0, "scale_state": "SCALEOUT_RESOURCES", "reason": "",
         "would_help": "Enable se-a, or raise max_se to 40.", "armed": False, "answers": "", "placements": [],
+        "standbys": [],
         "succession": [],
         "decisions": [
             {
@@ -43,6 +44,14 @@ def test_the_first_line_is_the_answer_and_the_second_what_would_help() -> None:
     lines = service(stuck(), PLAIN).splitlines()
     assert lines[0] == "web is not served: max_se 39 is reached."
     assert lines[1] == "What would help: Enable se-a, or raise max_se to 40."
+
+
+def test_the_standby_of_a_legacy_pair_stands_beside_the_active_engine() -> None:
+    active = {"se_ref": "/api/serviceengine/1#se-a", "role": "primary", "state": "ready", "since": 1.7e9}
+    standby = {"se_ref": "/api/serviceengine/2#se-b", "ready": True}
+    text = service(stuck(placements=[active], standbys=[standby]), PLAIN)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:5] == "| se-"]
+    assert [row[:3] for row in rows[:2]] == [["se-a", "primary", "ready"], ["se-b", "standby", "ready"]]
 
 
 def test_engines_that_fare_alike_share_a_row() -> None:

@@ -9,8 +9,8 @@ import msgspec
 
 from shoal.objects import views
 from shoal.objects.views import uuid_of, view
-from shoal.placement.legacy import SIDES
 from shoal.placement.model import PlacementState
+from shoal.placement.pair import SIDES
 from shoal.wire import desired as wire
 
 from . import protocols

@@ -15,7 +15,7 @@ import msgspec
 from shoal.clouds.protocol import Cloud
 from shoal.errors import Invalid, NotFound, NotReady, Problem, Refused
 from shoal.objects.views import uuid_of
-from shoal.placement import legacy, presets
+from shoal.placement import legacy, pair, presets
 from shoal.placement.model import EngineState, Request, RequestKind, RequestResult, Role
 
 from .clock import Clock, FreshId, fresh_uuid
@@ -235,7 +235,7 @@ class Operations:
         self._legacy(group, "this is", "Use migrate on a virtual service.")
         snapshot = self._reconciler.present(group)
         up = [engine for engine in snapshot.engines if engine.state is EngineState.UP] if snapshot else []
-        if snapshot is None or len(up) < legacy.ENGINES:
+        if snapshot is None or len(up) < pair.ENGINES:
             raise Refused("Redistribute needs both service engines of the pair.", hint="See show serviceengine.")
         return self._to_other_side(legacy.homes(snapshot, self._clock.now()))
 
@@ -305,8 +305,8 @@ class Operations:
         services = [s["name"] for s in self._view.all("virtualservice") if uuid_of(s.get("vsvip_ref", "")) in vsvips]
         if held:
             group = self._view.get("serviceenginegroup", engine.group) or {}
-            pair = group.get("ha_mode") == presets.LEGACY
-            first = f"Use switchover serviceengine {engine.name}" if pair else "Disable it"
+            legacy_group = group.get("ha_mode") == presets.LEGACY
+            first = f"Use switchover serviceengine {engine.name}" if legacy_group else "Disable it"
             raise Refused(
                 f"Cannot delete, {engine.name} serves {_list(services)}.",
                 hint=f"{first} and wait until they have moved, or use forcedelete.",

@@ -76,6 +76,7 @@ def group_value(group: views.ServiceEngineGroup, *, retry_at: float, ever_used: 
         vs_scalein_timeout_s=float(group.vs_scalein_timeout),
         create_retry_at=retry_at,
         ever_used=ever_used,
+        vs_switchover_timeout_s=float(group.vs_switchover_timeout),
         distribute_load=group.distribute_load_active_standby,
         auto_redistribute=group.auto_redistribute_active_standby_load,
     )

@@ -47,6 +47,7 @@ class ServiceEngineGroup(msgspec.Struct, frozen=True, kw_only=True):
     auto_rebalance_capacity_per_se: tuple[int, ...] = ()
     max_cpu_usage: int = 80
     min_cpu_usage: int = 30
+    vs_switchover_timeout: int = 300
     distribute_load_active_standby: bool = False
     auto_redistribute_active_standby_load: bool = False
 

@@ -7,92 +7,14 @@ the older engine of the pair is ``ACTIVE_STANDBY_SE_1``, the younger ``ACTIVE_ST
 
 from __future__ import annotations
 
-import msgspec
-
-from . import capacity, requests, steps, succession
+from . import capacity, requests, steps, succession, switchover
 from . import choose as choosing
-from .board import ENABLED, Board, Work
-from .model import Buffer, EngineState, Group, PlacementState, Request, RequestKind, Snapshot
+from .board import Board, Work
+from .model import Buffer, PlacementState, Snapshot
+from .pair import ENGINES, Pair, effective
 
-ENGINES = 2
-SIDES = ("ACTIVE_STANDBY_SE_1", "ACTIVE_STANDBY_SE_2")
-SWITCHOVER_MAX_S = 300.0
-"""The schema's default of ``vs_switchover_timeout``: a standby that is not ready by then won't be."""
 NAMES_MAX = 3
 """Virtual services that an event names."""
-INSTEAD = {
-    RequestKind.SCALE_OUT: (
-        "in a legacy pair one engine is active and the other its standby",
-        "Set ha_mode of the group to HA_MODE_SHARED_PAIR to serve from several engines.",
-    ),
-    RequestKind.SCALE_IN: (
-        "in a legacy pair one engine is active and the other its standby",
-        "Disable the virtual service to take it off both.",
-    ),
-    RequestKind.MIGRATE: ("a legacy pair has no third engine to go to", "Use switchover: active and standby change."),
-}
-
-
-def effective(group: Group) -> Group:
-    """The group with what the mode fixes, whatever its fields say."""
-    return msgspec.structs.replace(
-        group,
-        algo=choosing.PACKED,
-        buffer_se=0,
-        max_se=min(group.max_se, ENGINES),
-        min_scaleout_per_vs=1,
-        max_scaleout_per_vs=1,
-    )
-
-
-class Pair:
-    """``engines``: up to two, the older first; ones that are being made, or wanted by this plan, among them."""
-
-    def __init__(self, board: Board) -> None:
-        self.board = board
-        self.engines = _chosen(board)
-        self.active: dict[str, dict[str, int]] = {}
-        """Side -> engine -> slots of the VIPs that are active there."""
-        self.used = 0
-        """Slots of all VIPs that have a place: each engine must be able to carry them alone."""
-        for work in board.works.values():
-            if work.primary is not None and work.vip.enabled:
-                self.count(work, work.primary.engine)
-
-    def count(self, work: Work, engine: str, times: int = 1) -> None:
-        active = self.active.setdefault(self.side(work), {})
-        active[engine] = active.get(engine, 0) + times * work.vip.slots
-        self.used += times * work.vip.slots
-
-    def side(self, work: Work) -> str:
-        return work.vip.tag if self.board.group.distribute_load else ""
-
-    def other(self, engine: str) -> str:
-        return next((e for e in self.engines if e != engine), "")
-
-    def up(self, engine: str) -> bool:
-        return engine in self.engines and self.board.is_up(engine)
-
-    def busiest(self, work: Work) -> str:
-        """Where most of its side is active, the older engine of equals; "" if none of it is on the pair."""
-        active = self.active.get(self.side(work), {})
-        return max((e for e in self.engines if active.get(e)), key=lambda e: active[e], default="")
-
-    def home(self, work: Work) -> str:
-        """The engine of its side; "" while there is no pair. Without sides, the one that most are active on."""
-        if not self.engines:
-            return ""
-        if self.board.group.distribute_load:
-            return self.engines[-1] if work.vip.tag == SIDES[1] else self.engines[0]
-        return self.busiest(work) or self.engines[0]
-
-    def place_for(self, work: Work) -> str:
-        """Where a VIP goes that is active nowhere: to the rest of its side. A new one waits for its side's engine
-        while that is being made; one that has served takes the engine that runs."""
-        wanted = self.busiest(work) or self.home(work)
-        waits = self.board.group.distribute_load and not work.vip.generation
-        running = next((e for e in self.engines if self.up(e)), "")
-        return wanted if self.up(wanted) or waits or not running else running
 
 
 def advance(board: Board) -> tuple[Buffer, list[str], float | None]:
@@ -104,7 +26,7 @@ def advance(board: Board) -> tuple[Buffer, list[str], float | None]:
         work.requested, work.user_factor = 1, 0
     steps.stop_disabled(board)
     pair = Pair(board)
-    _carry_out(board, pair)
+    switchover.carry_out(board, pair)
     _converge(board, pair)
     _place(board, pair)
     _redistribute(board, pair)
@@ -132,32 +54,6 @@ def homes(snapshot: Snapshot, now: float) -> dict[str, str]:
 
 
 # --- the two engines ---
-
-
-def _chosen(board: Board) -> list[str]:
-    """Engines that run before those on their way, on different hosts, where most is active, where standbys are armed,
-    the oldest. What is missing is made, if anything is to be served."""
-    on_their_way = [e for e in board.creating() if e not in board.engines or board.engines[e].enable_state == ENABLED]
-    rest = [*(engine.id for engine in board.reckoned()), *on_their_way]
-    active = dict.fromkeys(rest, 0)
-    armed = dict.fromkeys(rest, 0)
-    for work in board.works.values():
-        for placement in work.active:
-            active[placement.engine] = active.get(placement.engine, 0) + work.vip.slots
-        for engine in work.vip.succession:
-            armed[engine] = armed.get(engine, 0) + work.vip.slots
-    chosen: list[str] = []
-    while rest and len(chosen) < ENGINES:
-        hosts = {board.host(e) for e in chosen} - {""} if board.group.vs_host_redundancy else set()
-        best = min(rest, key=lambda e: (e in on_their_way, board.host(e) in hosts, -active[e], -armed[e]))
-        chosen.append(best)
-        rest.remove(best)
-    if any(work.vip.enabled and not choosing.too_big(board, work) for work in board.works.values()):
-        while len(chosen) < ENGINES and not board.create_refusal():
-            avoid = {host for e in chosen if (host := board.host(e))}
-            chosen.append(board.create(f"a legacy pair has two engines, {len(chosen)} of them are there", avoid=avoid))
-    ranks = {engine: rank for rank, engine in enumerate(board.engines)}
-    return sorted(chosen, key=lambda e: ranks.get(e, len(ranks)))
 
 
 def _retire(board: Board, pair: Pair) -> tuple[list[str], float | None]:
@@ -205,7 +101,7 @@ def _place(board: Board, pair: Pair) -> None:
         if short:
             _short(board, work, short)
             continue
-        field, held = choosing.survey(board, work), work.on(target)
+        held = work.on(target)
         if held is None:
             board.put(work, target)
         else:  # it still drains there
@@ -215,7 +111,7 @@ def _place(board: Board, pair: Pair) -> None:
         pair.count(work, target)
         side = f"the engine of {work.vip.tag}" if board.group.distribute_load else "the active engine of the pair"
         what = "place" if board.is_up(target) else "wait"
-        board.decide(work.vip.id, what, f"{board.name(target)} is {side}", engine=target, field=field)
+        board.decide(work.vip.id, what, f"{board.name(target)} is {side}", engine=target)
 
 
 def _short(board: Board, work: Work, why: str) -> None:
@@ -234,11 +130,11 @@ def _converge(board: Board, pair: Pair) -> None:
             continue
         ready = next((p.engine for p in work.ready if pair.up(p.engine)), "")
         target = ready or pair.place_for(work)
-        no = _obstacle(board, pair, work, target)
+        no = pair.obstacle(work, target)
         if no and pair.up(target):
             _short(board, work, f"{board.name(primary.engine)} is not of the pair, and {no}")
         elif not no and primary.state is PlacementState.READY:
-            _move(board, pair, work, target, f"{board.name(primary.engine)} is not of the pair")
+            pair.move(work, target, f"{board.name(primary.engine)} is not of the pair")
 
 
 def _redistribute(board: Board, pair: Pair) -> None:
@@ -253,8 +149,8 @@ def _redistribute(board: Board, pair: Pair) -> None:
             continue
         home = pair.home(work)
         free = not primary.request and not work.joining and primary.engine in pair.engines
-        if free and home != primary.engine and not _obstacle(board, pair, work, home):
-            _move(board, pair, work, home, f"back to {board.name(home)} (auto_redistribute_active_standby_load)")
+        if free and home != primary.engine and not pair.obstacle(work, home):
+            pair.move(work, home, f"back to {board.name(home)} (auto_redistribute_active_standby_load)")
 
 
 def _trim(board: Board) -> None:
@@ -270,99 +166,6 @@ def _trim(board: Board) -> None:
                 board.drain(work, extra.engine)
                 why = f"{board.name(primary.engine)} is the active engine of the pair"
                 board.decide(work.vip.id, "drain", why, engine=extra.engine)
-
-
-def _obstacle(board: Board, pair: Pair, work: Work, target: str) -> str:
-    """Why the VIP can't become active there now; "" if it can."""
-    if not target:
-        return "the pair has no other engine"
-    if not pair.up(target):
-        found = board.engines.get(target)
-        return f"{board.name(target)} is {'not of the pair' if board.is_up(target) else _state(found)}"
-    held = work.on(target)
-    if held is None and board.free(target) < work.vip.slots:
-        return f"{board.name(target)} has no room ({board.load[target]} of {board.group.max_vs_per_se} slots used)"
-    return ""
-
-
-def _state(engine: object) -> str:
-    return "not there yet" if engine is None else f"{getattr(engine, 'state', EngineState.CREATING)}"
-
-
-def _move(board: Board, pair: Pair, work: Work, target: str, why: str, request: str = "") -> bool:
-    """The target joins; ready, it becomes active and the former keeps its connections while it drains. True = so."""
-    held = work.on(target)
-    work.joining = target
-    if held is None:
-        board.put(work, target, request=request)
-    elif held.state is PlacementState.DRAINING:
-        state = PlacementState.ASSIGNED
-        board.change(work, target, state=state, since=board.now, drained=False, request=request)
-    elif request and held.request != request:
-        board.change(work, target, request=request)
-    if held is None or held.state is PlacementState.DRAINING:
-        board.decide(work.vip.id, "migrate", why, engine=target)
-    if held is None or held.state is not PlacementState.READY:
-        return False
-    former = work.primary
-    work.joining = ""
-    board.promote(work, target)
-    if former is not None and former.engine != target:
-        pair.count(work, former.engine, -1)
-        pair.count(work, target)
-        board.drain(work, former.engine)
-        gone = f"{board.name(target)} is active now: {why}"
-        board.decide(work.vip.id, "drain", gone, engine=former.engine)
-    return True
-
-
-# --- the operator's operations ---
-
-
-def _carry_out(board: Board, pair: Pair) -> None:
-    for request in list(board.open.values()):
-        work = board.works.get(request.vip)
-        if work is None or not work.vip.enabled:
-            requests.refuse(board, request, "the VIP is gone or its virtual service is disabled")
-        elif board.out_of_sight(work) and not requests.began(work, request) and request.kind is RequestKind.SWITCHOVER:
-            requests.refuse(board, request, f"the controller has lost sight of engines of {work.vip.name}")
-        elif request.kind in INSTEAD:
-            requests.refuse(board, request, *INSTEAD[request.kind])
-        elif request.kind is RequestKind.SWITCHOVER and not work.takeover:
-            _switchover(board, pair, work, request)
-
-
-def _switchover(board: Board, pair: Pair, work: Work, request: Request) -> None:
-    name, primary = work.vip.name, work.primary
-    begun = [p for p in requests.of(work.vip.placements, request) if p.state is not PlacementState.DRAINING]
-    if begun:
-        _go_on(board, pair, work, request, begun[0].engine)
-        return
-    target = request.to_engine or pair.other(primary.engine if primary else "")
-    no = "it is active nowhere yet" if primary is None or primary not in work.serving else ""
-    if work.joining and work.joining != target:
-        no = f"it is on its way to {board.name(work.joining)}"
-    if primary is not None and primary.engine == target:
-        board.answer(request, True, f"{name} is active on {board.name(target)} already.")
-        return
-    no = no or _obstacle(board, pair, work, target)
-    if no:
-        requests.refuse(board, request, no)
-    else:
-        _go_on(board, pair, work, request, target)
-
-
-def _go_on(board: Board, pair: Pair, work: Work, request: Request, target: str) -> None:
-    name, held, primary = work.vip.name, work.on(target), work.primary
-    if held is None and requests.began(work, request):
-        requests.fail(board, work, request, work.broken.get(request.id, "the standby is gone"))
-    elif held is not None and primary is not None and primary.engine == target:
-        board.answer(request, True, f"{name} is active on {board.name(target)}.")
-    elif board.now - request.at > SWITCHOVER_MAX_S:
-        board.drain(work, target)
-        requests.fail(board, work, request, f"{board.name(target)} was not ready within {SWITCHOVER_MAX_S:.0f} s")
-    elif _move(board, pair, work, target, f"switchover to {board.name(target)}", request.id):
-        board.answer(request, True, f"{name} is active on {board.name(target)}.")
 
 
 # --- who takes over ---

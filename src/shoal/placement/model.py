@@ -57,6 +57,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     """No creation before this time (back-off after a failed one)."""
     ever_used: bool = False
     """A VIP was placed here once (an unused group has no engines)."""
+    vs_switchover_timeout_s: float = 300.0
+    """Legacy groups: a standby that is not ready to be active by then won't be."""
     distribute_load: bool = False
     """Legacy groups: each VIP is active on the engine that its tag names; else all are active on one."""
     auto_redistribute: bool = False

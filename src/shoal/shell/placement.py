@@ -91,7 +91,9 @@ def _vip(vip: Document) -> list[str]:
         f"VIP {vip['vip_id']} {vip['address']}: {vip['assigned']} of {vip['requested']} engines, {vip['scale_state']}"
     ]
     if vip["placements"]:
-        lines.append(box(("Engine", "Role", "State", "Since (UTC)"), (_placement(p, vip) for p in vip["placements"])))
+        rows = [_placement(p, vip) for p in vip["placements"]]
+        rows += [_standby(s) for s in vip["standbys"] if all(s["se_ref"] != p["se_ref"] for p in vip["placements"])]
+        lines.append(box(("Engine", "Role", "State", "Since (UTC)"), rows))
     heirs = " -> ".join(_name(reference) for reference in vip["succession"])
     if heirs:
         lines.append(one_line(f"Succession: {heirs}") + f" ({'armed' if vip['armed'] else 'not armed yet'})")
@@ -109,6 +111,10 @@ def _placement(placement: Document, vip: Document) -> Row:
     name = _name(placement["se_ref"])
     answers = ", answers" if name == vip["answers"] else ""
     return name, placement["role"], placement["state"] + answers, _time(placement["since"])
+
+
+def _standby(standby: Document) -> Row:
+    return _name(standby["se_ref"]), "standby", "ready" if standby["ready"] else "not ready yet", ""
 
 
 def _heading(considered: Document) -> str:

@@ -110,6 +110,10 @@ class Placements:
                 }
                 for p in record.placements
             ],
+            "standbys": [
+                {"se_ref": self._of.engine_ref(engine), "ready": self._of.stands_by(record, engine)}
+                for engine in self._of.standbys(record)
+            ],
             "succession": [self._of.engine_ref(engine) for engine in record.succession],
             "decisions": [self._noted(noted) for noted in self._present.decisions(record)],
             "considered": self._reasons.document(answer) if answer else {},
@@ -137,6 +141,8 @@ class Placements:
         owner, *heirs = record.succession or ("",)
         if not owner:
             return "Its succession is not planned yet."
+        if not heirs and self._of.is_pair(record.group):
+            return f"It has no standby: nobody takes over when {self._of.engine_name(owner)} fails."
         if not heirs:
             return f"Nobody takes over when {self._of.engine_name(owner)} fails: no other engine has room for it."
         armed = "" if self._of.compiler.armed(record) else " (not armed yet)"
