@@ -98,12 +98,12 @@ def test_a_search_cut_short_says_so_and_its_bound_holds(seed: int) -> None:
     count = 2
     if len(survival.engines) < count:
         return
-    search = Search(survival, count, sets_max=1)
+    search = Search(survival, count, followed_max=1)
     found = survival.loss(search.worst())
     worst_of_all = max(survival.loss(dead) for dead in itertools.combinations(range(len(survival.engines)), count))
     assert found <= worst_of_all
     assert search.complete is False or found == worst_of_all
-    assert worst_of_all.down <= search.bounds.most().down
+    assert worst_of_all.down <= search.bounds.most(count).down
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

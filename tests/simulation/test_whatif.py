@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from shoal.placement.model import PlacementState
+from shoal.shell.whatif import told
 from shoal.simulator.system_world import OPERATOR, SystemWorld
 from shoal.simulator.virtual_time import VirtualLoop, run
+from shoal.wire.counters import Counters, Counts, EngineCounts, ServiceCounts
 
 ENDED_S = 8.0
 FABRICS = 8
@@ -96,3 +98,49 @@ def test_it_comes_as_foretold(seed: int) -> None:
             await compare(world, chance)
 
     run(main)
+
+
+def counters(service: str, connections: int) -> Counters:
+    return Counters(
+        epoch="e",
+        number=1,
+        at_ms=1000,
+        engine=EngineCounts(),
+        services=(ServiceCounts(id=service, counts=Counts(open=connections)),),
+    )
+
+
+def test_it_reads_well_and_counts_the_connections_that_end() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        world = SystemWorld(loop, 1)
+        await world.start()
+        body = {"name": "g", "ha_mode": "HA_MODE_SHARED", "max_se": 4, "max_vs_per_se": 2, "buffer_se": 1}
+        await world.create("serviceenginegroup", body)
+        services = [(await world.service(name, "g"))["uuid"] for name in ("web", "shop", "mail", "wiki")]
+        await world.settle()
+        await world.pass_time(1.0)
+        engines = world.controller.ledger.engines
+        owner = next(e for e in engines.values() if e.name == owner_of(world, services[0]))
+        world.controller.metrics.take(owner.id, counters(services[0], 132))
+        answer = await asked(world, fail_engines=[owner.name])
+        assert answer["stays_up"] and answer["connections"]["lost"] == 132
+        text = told(answer)
+        first = text.splitlines()[0]
+        assert first.startswith("Everything stays up: ") and first.endswith("of 4 do not answer for 20 ms to 0.3 s.")
+        assert "| web" in text and " 132 " in text and f"Fails        {owner.name}" in text
+        assert len(max(text.splitlines(), key=len)) <= 120
+        answer = await asked(world, fail_any=2)
+        text = told(answer)
+        assert text.startswith("DOWN for a time: 2 of 4 virtual services go down, for about ")
+        assert "(exact; there are 3 such sets)." in text and "DOWN, then new engine 1" in text
+        answer = await asked(world, add=10)
+        assert told(answer).startswith("NOT ENOUGH ROOM: 6 virtual services would get no engine")
+        assert "What would help: Raise max_se to 5" in told(answer)
+        assert told(await asked(world)).startswith("Any 1 of 3 engines may fail at once, and everything stays up")
+
+    run(main)
+
+
+def owner_of(world: SystemWorld, service: str) -> str:
+    owner: str = world.controller.read("virtualservice", service, "placement")["vips"][0]["answers"]
+    return owner

@@ -13,8 +13,10 @@ from shoal.controller.whatif.margins import UNREST_S_MAX, Margins
 from shoal.errors import Invalid
 from shoal.objects import load
 from shoal.placement import plan
+from shoal.placement.margin import margin, worst
 from shoal.placement.outage import Outage, Times, outage
 from shoal.placement.outcome import Fate, How
+from shoal.placement.whatif import fail
 from shoal.shell import whatif
 from shoal.shell.client import Client
 from shoal.shell.complete import Choices
@@ -188,3 +190,22 @@ def test_the_shell_completes_it() -> None:
     assert [c.word for c in choices.next("whatif all fail_engine se-")] == ["se-a", "se-b"]
     assert [c.word for c in choices.next("whatif fail_any ")] == ["NUMBER"]
     assert "fail_host" in {c.word for c in choices.next("whatif fail_engine se-a ")}
+
+
+def test_a_legacy_pair_survives_either_engine_and_not_both() -> None:
+    world = World(
+        ha_mode="HA_MODE_LEGACY_ACTIVE_STANDBY",
+        max_se=2,
+        buffer_se=0,
+        min_scaleout_per_vs=2,
+        max_scaleout_per_vs=2,
+    )
+    world.add("A", "B")
+    active = world.primary("A")
+    outcome = fail(world.snapshot(), [active], world.now)
+    assert outcome.stays_up and outcome.keeps_capacity and len(outcome.interrupted) == 2
+    assert {fate.how for fate in outcome.fates} == {How.TAKEN}
+    found = margin(world.snapshot(), world.now)
+    assert (found.stays_up.engines, found.stays_up.exact) == (1, True)
+    both = worst(world.snapshot(), 2, world.now)
+    assert both.exact and both.down == ("A", "B")

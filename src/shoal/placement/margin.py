@@ -2,8 +2,8 @@
 
 A search over sets of engines by `Survival`, branch and bound: what a set can come to at most is a sum over its engines
 (`Bounds`), so sets that can't be worse than the worst one found are never looked at. Where more sets are left than
-`SETS_MAX` the answer is the worst one found and the proven bound, and says so. In a group that numbers don't describe
-(`Survival.exact`) each set takes a plan.
+`FOLLOWED_MAX` allows, the answer is the worst one found and the proven bound, and says so. In a group that numbers
+don't describe (`Survival.exact`) each set takes a plan.
 
 The bound: of the VIPs that end down, let s be the slots of the smallest. Then no engine left has s slots free, so those
 left have taken over at least the sum of ``max(0, free - s + 1)`` slots, and at most ``(slots orphaned - that) / s`` VIPs
@@ -25,10 +25,10 @@ from .model import Snapshot
 from .survival import Loss, Survival
 from .whatif import served_by, struck
 
-SETS_MAX = 20_000
-"""Sets looked at in one search: some seconds."""
-MARGIN_SETS_MAX = 2_000
-"""Sets looked at for one guarantee of the margin, beyond what the bound proves."""
+FOLLOWED_MAX = 150_000
+"""VIPs followed in one search, over all sets: some seconds."""
+MARGIN_FOLLOWED_MAX = 20_000
+"""VIPs followed for one guarantee of the margin, beyond what the bound proves: half a second."""
 TABLE_MAX = 100_000
 """Engines times K, above which only the heaviest sets are looked at: the bounds of all others would not fit."""
 WORK_MAX = 20_000
@@ -52,11 +52,13 @@ class Worst(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Guarantee(msgspec.Struct, frozen=True, kw_only=True):
-    """It holds for any ``engines`` failures at once; ``broken_by`` are engines, one more, that break it."""
+    """It holds for any ``engines`` failures at once; ``broken_by`` are engines, one more than ``at_most``, that break
+    it."""
 
     engines: int
     exact: bool
-    """``broken_by`` has one more; else it may hold for more than is proven."""
+    """It does not hold for more; else it may hold for up to ``at_most``."""
+    at_most: int
     broken_by: tuple[str, ...] = ()
 
 
@@ -73,10 +75,9 @@ class Margin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bounds:
-    """What any set of ``count`` engines can come to at most."""
+    """What any set of ``count`` engines can come to at most, and any larger one if no VIP is on more than ``count``."""
 
     def __init__(self, survival: Survival, count: int) -> None:
-        self._count = count
         sizes = sorted({held.slots for held in survival.vips})
         self.unit = math.lcm(*(len(held.members) for held in survival.vips if len(held.members) <= count))
         held_by = [[h for h in on if len(h.members) <= count] for on in survival.on]
@@ -97,9 +98,19 @@ class Bounds:
         down = max(((total - base) // (size * self.unit) for total, base, size in by_size), default=0)
         return Loss(max(0, min(down, whole // self.unit)), placements, owned)
 
-    def most(self) -> Loss:
-        """The worst that any set can be."""
-        return self.loss([sum(heapq.nlargest(self._count, weight)) for weight in self.weights])
+    def most(self, count: int) -> Loss:
+        """The worst that any set of so many engines can be."""
+        return self.loss([sum(heapq.nlargest(count, weight)) for weight in self.weights])
+
+
+def bounds_of(survival: Survival, count: int) -> Bounds:
+    """Made once for all sizes that they are the same for."""
+    widest = max((len(held.members) for held in survival.vips), default=1)
+    size = min(count, widest)
+    found = survival.bounds.get(size)
+    if not isinstance(found, Bounds):
+        found = survival.bounds[size] = Bounds(survival, size)
+    return found
 
 
 def worst(snapshot: Snapshot, count: int, now: float) -> Worst:
@@ -116,7 +127,7 @@ def worst(snapshot: Snapshot, count: int, now: float) -> Worst:
     search = Search(survival, count)
     found = search.worst()
     loss = survival.loss(found)
-    at_most = loss.down if search.complete else search.bounds.most().down
+    at_most = loss.down if search.complete else search.bounds.most(count).down
     return Worst(
         engines=tuple(survival.engines[n] for n in found),
         loss=loss,
@@ -155,21 +166,35 @@ def _guarantee(survival: Survival, allowed: Loss) -> Guarantee:
     proven, first = 0, engines + 1
     while first - proven > 1:
         count = (proven + first) // 2
-        if Bounds(survival, count).most() > allowed:
+        if bounds_of(survival, count).most(count) > allowed:
             first = count
         else:
             proven = count
-    left = MARGIN_SETS_MAX
+    until = survival.followed + MARGIN_FOLLOWED_MAX
     for count in range(first, engines + 1):
-        search = Search(survival, count, left)
+        search = Search(survival, count, max(0, until - survival.followed))
         found = search.worse_than(allowed)
         if found:
             broken_by = tuple(survival.engines[n] for n in found)
-            return Guarantee(engines=count - 1, exact=True, broken_by=broken_by)
-        left -= search.looked_at
+            return Guarantee(engines=count - 1, exact=True, at_most=count - 1, broken_by=broken_by)
         if not search.complete:
-            return Guarantee(engines=count - 1, exact=False)
-    return Guarantee(engines=engines, exact=True)
+            return _unproven(survival, allowed, count - 1)
+    return Guarantee(engines=engines, exact=True, at_most=engines)
+
+
+def _unproven(survival: Survival, allowed: Loss, proven: int) -> Guarantee:
+    """Beyond what is proven: the smallest of the heaviest sets that breaks it."""
+    low, high = proven, len(survival.engines)
+    broken_by: tuple[int, ...] = tuple(range(high))
+    while high - low > 1:
+        count = (low + high) // 2
+        found = Search(survival, count, 0).worse_than(allowed)
+        if found:
+            high, broken_by = count, found
+        else:
+            low = count
+    engines = tuple(survival.engines[n] for n in broken_by)
+    return Guarantee(engines=proven, exact=False, at_most=high - 1, broken_by=engines)
 
 
 # --- where numbers don't do: by plans ---
@@ -208,12 +233,12 @@ def _margin_by_plans(snapshot: Snapshot, engines: tuple[str, ...], now: float) -
             left -= 1
             loss, _ = _by_plan(snapshot, dead, now)
             for name in (name for name, allowed in limits.items() if name not in broken and loss > allowed):
-                broken[name] = Guarantee(engines=count - 1, exact=True, broken_by=dead)
+                broken[name] = Guarantee(engines=count - 1, exact=True, at_most=count - 1, broken_by=dead)
         else:
             whole = count
             continue
         break
-    rest = Guarantee(engines=whole, exact=whole == len(engines))
+    rest = Guarantee(engines=whole, exact=whole == len(engines), at_most=len(engines))
     return Margin(
         engines=len(engines),
         stays_up=broken.get("stays_up", rest),
@@ -237,11 +262,11 @@ class Search:
     """Over all sets of ``count`` engines, the heaviest first. ``complete``: none was left out that could be worse than
     what was found."""
 
-    def __init__(self, survival: Survival, count: int, sets_max: int = SETS_MAX) -> None:
+    def __init__(self, survival: Survival, count: int, followed_max: int = FOLLOWED_MAX) -> None:
         self._survival = survival
         self._count = count
-        self._sets_max = sets_max
-        self.bounds = Bounds(survival, count)
+        self._until = survival.followed + followed_max
+        self.bounds = bounds_of(survival, count)
         self._order = sorted(range(len(survival.engines)), key=lambda n: ([-w[n] for w in self.bounds.weights], n))
         self._rest: list[list[list[int]]] = []
         self._found: tuple[int, ...] = ()
@@ -268,7 +293,7 @@ class Search:
             self._look(heapq.nlargest(self._count, range(len(weight)), key=lambda n: (weight[n], -n)))
             if self._done():
                 return
-        if self._count * len(self._order) > TABLE_MAX:
+        if self._count * len(self._order) > TABLE_MAX or self._survival.followed >= self._until:
             self.complete = False
             return
         self._rest = [_rest([w[n] for n in self._order], self._count) for w in self.bounds.weights]
@@ -277,7 +302,7 @@ class Search:
     def _done(self) -> bool:
         if self._first and self._found:
             return True
-        return self._loss >= self.bounds.most()
+        return self._loss >= self.bounds.most(self._count)
 
     def _look(self, engines: Sequence[int]) -> None:
         self.looked_at += 1
@@ -290,7 +315,7 @@ class Search:
         """Every set that begins with ``chosen``. False when the search is over."""
         missing = self._count - len(chosen)
         if not missing:
-            if self.looked_at >= self._sets_max:
+            if self._survival.followed >= self._until:
                 self.complete = False
                 return False
             self._look(chosen)

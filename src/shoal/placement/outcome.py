@@ -85,7 +85,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     engines_deleted: tuple[str, ...] = ()
     """Those removed."""
     engines_idle: tuple[str, ...] = ()
-    """Those that are idle then, and go after the group's ``se_deprovision_delay``."""
+    """Those that are idle then, and go after the group's ``se_deprovision_delay``: gone in the end."""
     before: Buffer
     left: Buffer
     """Right after the failures, before any new engine is up."""

@@ -65,10 +65,14 @@ class Survival:
         self.vips: list[Held] = []
         self.on: list[list[Held]] = [[] for _ in up]
         """The VIPs that each engine serves."""
+        self.bounds: dict[int, object] = {}
+        """Kept for `margin.bounds_of`."""
+        self.followed = 0
+        """How many VIPs have been followed: what `loss` costs."""
         self._short: list[Held] = []
         """VIPs that have fewer engines than they should: with those that failures hit they compete for new ones."""
         leaving = {e.id for e in up if e.enable_state in LEAVING_STATES}
-        making = any(e.state is EngineState.CREATING for e in snapshot.engines)
+        making = any(e.state not in (EngineState.UP, EngineState.DOWN) for e in snapshot.engines)
         self.exact = group.ha_mode in (SHARED, SHARED_PAIR) and not snapshot.requests and not making
         for order, vip in enumerate(vips):
             for placement in vip.placements:
@@ -115,6 +119,7 @@ class Survival:
         lost = frozenset(order_of)
         hit = sorted({held.order: held for engine in lost for held in self.on[engine]}.items())
         reach = sorted({**dict(hit), **{held.order: held for held in self._short}}.items()) if self._short else hit
+        self.followed += len(reach)
         field = _Field(self, lost, self._group.max_se - (len(self.engines) - len(lost)), self._refused)
         orphans = [held for _, held in hit if held.owner in lost]
         left = {order: [m for m in held.members if m not in lost] for order, held in reach}

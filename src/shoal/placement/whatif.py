@@ -82,11 +82,7 @@ class Settled:
 def edited(snapshot: Snapshot, changes: Changes, now: float) -> Settled:
     """The group once the edits among the changes have been carried out. A group that is at rest is left as it is."""
     world = Settled(_with_edits(snapshot, changes), now)
-    gone = {e for e in changes.remove if not world.holds(e)}
-    if not gone:
-        return world
-    left = tuple(e for e in world.snapshot.engines if e.id not in gone)
-    return Settled(msgspec.structs.replace(world.snapshot, engines=left), now, world.made)
+    return _without(world, tuple(e for e in changes.remove if not world.holds(e)), now)
 
 
 def takeovers(snapshot: Snapshot, dead: Iterable[str]) -> dict[str, Takeover]:
@@ -163,6 +159,7 @@ def _with_edits(snapshot: Snapshot, changes: Changes) -> Snapshot:
             msgspec.structs.replace(e, enable_state=DISABLED) if e.id in leaving else e for e in snapshot.engines
         ),
         vips=(*snapshot.vips, *new),
+        pace=None,
     )
 
 
@@ -207,6 +204,14 @@ def armed(snapshot: Snapshot) -> Snapshot:
     return msgspec.structs.replace(snapshot, vips=vips)
 
 
+def _without(world: Settled, engines: tuple[str, ...], now: float) -> Settled:
+    """Once these, which hold nothing, are deleted."""
+    if not engines:
+        return world
+    left = tuple(e for e in world.snapshot.engines if e.id not in engines)
+    return Settled(msgspec.structs.replace(world.snapshot, engines=left), now, world.made)
+
+
 # --- the answer ---
 
 
@@ -224,6 +229,8 @@ def _failed(
     first = plan(hit, now)
     then = applied(hit, first)
     end = Settled(_progressed(then, now), now, before.made + len(first.new_engines))
+    idle = _idle(end.snapshot, origin, now)
+    end = _without(end, idle, now)
     seen = Seen(origin, start, then, end.snapshot)
     fates = [_fate(vip, seen, dead, taken.get(vip.id)) for vip in start.vips]
     served = {vip.id for vip in start.vips if seen.start[vip.id] or seen.origin.get(vip.id)}
@@ -244,7 +251,7 @@ def _failed(
         moves=sum(len({p.engine for p in vip.placements} - was.get(vip.id, set())) for vip in end.snapshot.vips),
         engines_made=end.made,
         engines_deleted=removed,
-        engines_idle=_idle(end.snapshot, origin, now),
+        engines_idle=idle,
         before=plan(origin, now).buffer,
         left=_left(then),
         buffer=last_plan.buffer,

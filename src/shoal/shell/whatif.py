@@ -204,10 +204,13 @@ def margin(found: Document) -> str:
         return "anything: nothing is served"
 
     def count(guarantee: Document) -> str:
-        return f"{'' if guarantee['exact'] else 'at least '}{guarantee['engines'] or 'none'}"
+        if guarantee["exact"]:
+            return str(guarantee["engines"] or "none")
+        return f"{guarantee['engines']}, perhaps {guarantee['at_most']}"
 
-    words = f"any {count(up)} of {engines} engines" if up["engines"] else f"NONE of {engines} engines"
-    if up["engines"]:
+    some_may = up["engines"] or not up["exact"]
+    words = f"any {count(up)} of {engines} engines" if some_may else f"NONE of {engines} engines"
+    if some_may:
         words += f" ({count(whole)} without loss of strength)"
     if found["worst_host"] and found["worst_host_vips_down"]:
         words += f", NOT host {found['worst_host']} ({found['worst_host_vips_down']} VIPs down)"

@@ -15,6 +15,7 @@ from shoal.controller.intent import Caller, Intent
 from shoal.controller.metrics import Metrics
 from shoal.controller.proposal import Proposal
 from shoal.controller.runtime.sources import Document, Sources
+from shoal.controller.storm import GROUP_SHARE, VANISHED_MIN
 from shoal.errors import NotReady, Refused
 from shoal.objects import views
 from shoal.objects.views import view
@@ -206,6 +207,12 @@ class Telling:
             )
         if any(e.state is EngineState.CREATING for e in self._present.engines):
             notes.append("Engines are being made at this moment; this is as of when they are up.")
+        engines, spare = len(self._states), outcome.start.group.buffer_se
+        if len(outcome.engines) >= VANISHED_MIN and len(outcome.engines) > max(spare, engines / GROUP_SHARE):
+            notes.append(
+                "So many at once look like a controller that is cut off: what no engine takes over by itself waits until "
+                "they are known to be dead (storm breaker)."
+            )
         hosts = {self._states[e].host for e in outcome.engines if self._states[e].host}
         other = {
             self._of.view.name_of("serviceenginegroup", e.group) or e.group

@@ -111,7 +111,8 @@ def margin_document(margin: Margin, name: Callable[[str], str]) -> Mapping[str, 
     """``name(engine id)``: what people call it."""
 
     def guarantee(one: Guarantee) -> dict[str, Any]:
-        return {"engines": one.engines, "exact": one.exact, "broken_by": [name(e) for e in one.broken_by]}
+        broken_by = [name(e) for e in one.broken_by]
+        return {"engines": one.engines, "exact": one.exact, "at_most": one.at_most, "broken_by": broken_by}
 
     return {
         "stays_up": guarantee(margin.stays_up),

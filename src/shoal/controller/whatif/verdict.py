@@ -111,9 +111,11 @@ def _of_edits(answer: Document) -> str:
         )
     parts = []
     if told["moved"]:
-        parts.append(f"{_services(len(told['moved']))} move{'s' if len(told['moved']) == 1 else ''} or change engines")
+        parts.append(f"{_services(len(told['moved']))} change{'s' if len(told['moved']) == 1 else ''} engines")
     if engines["made"]:
         parts.append(f"{_engines(engines['made'])} {'is' if engines['made'] == 1 else 'are'} made")
+    if engines["deleted_when_idle"]:
+        parts.append(f"{_engines(len(engines['deleted_when_idle']))} will be deleted when idle for long")
     if not parts:
         return "Everything stays up, and nothing moves."
     return f"Everything stays up, nothing is interrupted: {', '.join(parts)}."
