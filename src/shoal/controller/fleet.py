@@ -353,8 +353,10 @@ class Fleet:
 
     def _state(self, record: EngineRecord, now: float, heard: frozenset[str] | None = None) -> EngineState:
         live = self.live(record.id)
-        witnessed = record.id in (self._heard(now) if heard is None else heard)
-        state = verdict(live, record, now, self._started_at, witnessed=witnessed)
+        state = verdict(live, record, now, self._started_at)
+        if state is EngineState.DOWN and live.session is not None:  # nobody else's word counts otherwise
+            witnessed = record.id in (self._heard(now) if heard is None else heard)
+            state = verdict(live, record, now, self._started_at, witnessed=witnessed)
         if self.storms.suspects(record.id) and not (state is EngineState.DOWN and proven(live)):
             return EngineState.SUSPECT
         return state
