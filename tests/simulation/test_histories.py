@@ -19,7 +19,8 @@ from shoal.main import cli
 from shoal.placement import plan
 from shoal.placement.model import Plan, Snapshot
 from shoal.simulator import history
-from shoal.simulator.history import Event, Shape, Transcript
+from shoal.simulator.fleet import fleet
+from shoal.simulator.history import MODES, Event, Shape, Transcript
 from shoal.simulator.shrink import shrunk
 from shoal.simulator.trial import drawn, played
 
@@ -94,7 +95,7 @@ def test_an_event_that_lost_its_meaning_is_skipped() -> None:
         Event(do="start"),
         Event(do="plug", engine="2"),
     )
-    outcome = played(1, Shape(), events)
+    outcome = played(1, Shape(modes=MODES[:2]), events)
     assert not outcome.broke and outcome.kinds == {"calm": 1, "kill": 1, "operate": 1}
 
 
@@ -129,3 +130,15 @@ def test_the_command_answers_in_json(capsys: pytest.CaptureFixture[str]) -> None
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert document["seeds"] == 2 and document["events"] == 32 and document["failures"] == []
     assert document["checked"]["owners"] > 0 and document["checked"]["settled"] >= 4
+
+
+def test_a_fleet_is_placed_and_mended_again_and_again() -> None:
+    done = fleet(0, engines=12, services=60, events=8, progress=lambda text: None)
+    assert [step["what"] for step in done.steps[:4]] == ["made", "placed and served", "kill", "create"]
+    assert done.steps[1]["plans"] and done.checked["armed lists"] > 60 and done.checked["settled"] == 9
+
+
+def test_every_mode_is_among_the_shapes() -> None:
+    shapes = [Shape().of(seed).modes for seed in range(9)]
+    assert {mode for modes in shapes for mode in modes} == set(MODES) and len(set(shapes)) > 4
+    assert Shape(modes=("HA_MODE_SHARED",)).of(5).modes == ("HA_MODE_SHARED",)

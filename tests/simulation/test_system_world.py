@@ -25,7 +25,7 @@ def play(seed: int, story: Callable[[SystemWorld], Awaitable[None]]) -> SystemWo
 
 async def two_groups(world: SystemWorld, services: int = 3) -> list[str]:
     """One group of each mode with its services, placed; returns the services' uuids."""
-    shape = Shape(services=services)
+    shape = Shape(services=services, modes=("HA_MODE_SHARED", "HA_MODE_SHARED_PAIR"))
     await begin(world, shape)
     return [found["uuid"] for found in world.running.view.all("virtualservice")]
 

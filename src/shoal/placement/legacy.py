@@ -98,6 +98,8 @@ def _place(board: Board, pair: Pair) -> None:
             short = f"the pair has no engine and none can be made: {board.create_refusal()}"
         elif not short and not target:
             short = "what drains from the pair has not left it yet"
+        elif not short and target in board.suspects:
+            short = f"{board.name(target)} of the pair is out of sight: it may have taken over"
         if short:
             _short(board, work, short)
             continue

@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable
 
 from shoal.errors import NotReady
-from shoal.ownership import report
 from shoal.ownership.events import Tell
 from shoal.wire import desired as wire
 from shoal.wire import messages
@@ -163,7 +162,7 @@ class SimulatedAgent:
         )
 
     def _owned(self) -> tuple[messages.Owned, ...]:
-        return report(self._segment.engines[self._engine].state, self._segment.now).owned
+        return self._segment.owned(self._engine)
 
     def _drained(self) -> tuple[str, ...]:
         now = self._segment.now

@@ -24,13 +24,17 @@ from rich.table import Table
 from shoal import __version__
 
 from . import history
+from .fleet import fleet as run_fleet
 from .history import KINDS, Event, Shape
+from .kernel import Broken
 from .shrink import shrunk
 from .trial import Outcome, drawn, played
 
 EXIT_BROKEN = 1
 PROGRESS_EACH = 20
 REFRESH_S = 0.2
+ENGINES_MAX = 1000
+"""``max_se``'s bound."""
 PROMISES = {
     "owners": "one engine answers for an address on each connected segment",
     "claims": "no two engines claim a VIP alike",
@@ -136,6 +140,11 @@ def commit() -> str:
 @click.option("--services", type=click.IntRange(1, 60), default=3, show_default=True, help="In each group, at first.")
 @click.option("--hosts", type=click.IntRange(1, 60), default=4, show_default=True)
 @click.option("--racks", type=click.IntRange(1, 60), default=2, show_default=True)
+@click.option(
+    "--fleet",
+    metavar="ENGINESxSERVICES",
+    help="One run of that size with a simpler data network; --events things happen to it, one by one.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes (default: one for each processor).")
 @click.option("--shrink-s", type=float, default=120.0, show_default=True, help="Time to shrink each failure.")
 @click.option(
@@ -153,6 +162,7 @@ def command(
     services: int,
     hosts: int,
     racks: int,
+    fleet: str | None,
     jobs: int | None,
     shrink_s: float,
     output: Path,
@@ -164,6 +174,8 @@ def command(
     controller crashes at any moment, messages are lost and repeated, clocks jump, operators edit. A failure is shrunk
     to the events that matter and written to shoal-seed-N.json, which `shoal replay` plays again. Exit status 1 then.
     """
+    if fleet is not None:
+        return _fleet(fleet, seed or 0, events, as_json=as_json)
     shape = Shape(hosts=hosts, racks=racks, services=services, max_se=engines)
     numbers = _numbers(seed, seeds)
     todo = [Job(seed=number, shape=shape, events=events, shrink_s=shrink_s) for number in numbers]
@@ -183,6 +195,23 @@ def command(
     else:
         _summary(console, document)
     return EXIT_BROKEN if document["failures"] else 0
+
+
+def _fleet(size: str, seed: int, events: int, *, as_json: bool) -> int:
+    engines, x, services = size.partition("x")
+    if not x or not engines.isdigit() or not services.isdigit() or not 2 <= int(engines) <= ENGINES_MAX:
+        raise click.UsageError(
+            f"--fleet {size}: give ENGINESxSERVICES, such as 1000x10000, of 2..{ENGINES_MAX} engines."
+        )
+    logging.disable(logging.CRITICAL)
+    try:
+        done = run_fleet(seed, int(engines), int(services), events, lambda text: click.echo(text, err=as_json))
+    except Broken as broken:
+        click.echo(f"Seed {seed}, commit {commit()}: broken: {broken.rule}.\n{broken}", err=as_json)
+        return EXIT_BROKEN
+    if as_json:
+        click.echo(json.dumps({"commit": commit(), **msgspec.to_builtins(done)}))
+    return 0
 
 
 def main(arguments: list[str]) -> int:

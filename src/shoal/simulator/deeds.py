@@ -264,9 +264,10 @@ class Deeds:
 
     async def _operate(self, event: Event) -> None:
         world = self._world
-        if event.target in ("reboot", "forcedelete"):
-            engine = self._named(event.engine)
-            await self._call(world.controller.operate("serviceengine", engine, event.target, {}, OPERATOR))
+        on = "" if event.service else "serviceengine" if event.engine else "serviceenginegroup"
+        if on:
+            uuid = self._named(event.engine) if event.engine else self._uuid(on, event.other)
+            await self._call(world.controller.operate(on, uuid, event.target, {}, OPERATOR))
             return
         found = self._uuid("virtualservice", event.service)
         body = {"to_se_ref": self._named(event.engine)} if event.engine else {}

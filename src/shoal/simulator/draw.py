@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from .history import Event, Shape
+from .history import MODES, Event, Shape
 from .system_world import SystemWorld
 
-PAUSES_S = (0.0, 0.0, 0.01, 0.05, 0.2, 0.5, 1.0, 3.0)
+PAUSES_S = (0.0, 0.0, 0.01, 0.05, 0.1, 0.3, 0.6, 1.5)
 """Drawn alike: half of them fall into the midst of what the one before has set off."""
 CALM_EACH = 80
 """After so many events, on the average, every fault ends and all must become as intended."""
@@ -241,7 +241,7 @@ class Draw:
         chance = self._random
         edit = chance.choice(
             (
-                {"ha_mode": chance.choice(("HA_MODE_SHARED", "HA_MODE_SHARED_PAIR"))},
+                {"ha_mode": chance.choice(MODES)},
                 {"algo": chance.choice(("PLACEMENT_ALGO_PACKED", "PLACEMENT_ALGO_DISTRIBUTED"))},
                 {"min_scaleout_per_vs": chance.choice((1, 1, 2)), "max_scaleout_per_vs": chance.randint(2, 4)},
                 {"buffer_se": chance.randint(0, 2)},
@@ -260,10 +260,13 @@ class Draw:
 
     def _operate(self) -> Event | None:
         chance = self._random
-        if chance.random() < 0.08:
+        if chance.random() < 0.12:
             engine = self._which(lambda id: True)
-            return self._event("operate", engine, target=chance.choice(("reboot", "forcedelete"))) if engine else None
-        operation = chance.choice(("scaleout", "scalein", "migrate", "migrate", "retryplacement"))
+            target = chance.choice(("reboot", "forcedelete", "switchover"))
+            return self._event("operate", engine, target=target) if engine else None
+        if chance.random() < 0.04:
+            return self._event("operate", target="redistribute", other=self._group_name())
+        operation = chance.choice(("scaleout", "scalein", "migrate", "migrate", "switchover", "retryplacement"))
         to = self._which(self._is_well) if operation in ("scaleout", "migrate") and chance.random() < 0.4 else None
         return self._one("operate", target=operation, engine=to or "")
 

@@ -45,11 +45,12 @@ KINDS = {
     "move": "... is given to another group",
     "group": "a group is edited",
     "engine": "an engine is enabled or disabled",
-    "operate": "scale-out, scale-in, migrate, retry; reboot and forced deletion of an engine",
+    "operate": "scale-out, scale-in, migrate, retry, switchover, redistribute; reboot and forced deletion",
     "calm": "every fault ends, and all must become as intended",
     "pass": "nothing but time",
 }
 """Each kind of event."""
+MODES = ("HA_MODE_SHARED", "HA_MODE_SHARED_PAIR", "HA_MODE_LEGACY_ACTIVE_STANDBY")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -71,15 +72,21 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a run begins with. Hosts are dealt to the racks in turn; each mode of ``modes`` is one group."""
+    """What a run begins with. Hosts are dealt to the racks in turn; each mode of ``modes`` is one group; without any,
+    two are taken by the seed (`of`)."""
 
     hosts: int = 4
     racks: int = 2
-    modes: tuple[str, ...] = ("HA_MODE_SHARED", "HA_MODE_SHARED_PAIR")
+    modes: tuple[str, ...] = ()
     services: int = 3
     """In each group."""
     max_se: int = 6
     max_vs_per_se: int = 4
+
+    def of(self, seed: int) -> Shape:
+        """With the modes of that run."""
+        pair = (MODES[seed % len(MODES)], MODES[(seed + 1 + seed // len(MODES)) % len(MODES)])
+        return self if self.modes else msgspec.structs.replace(self, modes=pair)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -142,10 +149,10 @@ def told(events: Iterable[Event]) -> str:
 
 def sentence(event: Event) -> str:
     fields = msgspec.to_builtins(event)
-    words = [f"{key} {value}" for key, value in fields.items() if key not in ("do", "wait_s", "fields")]
+    words = [f"{key} {value}" for key, value in fields.items() if value and key not in ("do", "wait_s", "fields")]
     words += [f"{key}={value}" for key, value in event.fields.items()]
     return f"{event.do:<11} {', '.join(words)}".rstrip()
 
 
 def _line(event: Event) -> str:
-    return msgspec.json.encode(event).decode()
+    return msgspec.json.encode({key: value for key, value in msgspec.to_builtins(event).items() if value}).decode()

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from shoal.ownership import initial, step, wake_at
+from shoal.ownership import initial, report, step, wake_at
 from shoal.ownership.events import (
     AcquireLease,
     ArpAnswered,
@@ -37,6 +37,7 @@ from shoal.ownership.events import (
 from shoal.ownership.state import State, slots_taken
 from shoal.simulator.kernel import HEAL_S_MAX, OVERLAP_S_MAX, Broken, Kernel
 from shoal.wire.guard import Desired
+from shoal.wire.messages import Owned
 
 
 class Agenda:
@@ -71,6 +72,9 @@ class Schedule(Protocol):
     def run(self, seconds: float) -> None: ...
 
 
+NEVER = float("inf")
+
+
 class Engine(Kernel):
     """A machine and the kernel under it. The kernel outlives the process: address and lease stay when it dies."""
 
@@ -86,7 +90,7 @@ class Engine(Kernel):
         self.haproxy = True
         self.link = True
         self.backlog: list[Event] = []
-        self.timer = 0
+        self.wakes_at = NEVER
 
     def speaks(self, address: str, now: float) -> bool:
         return self.link and self.answers(address, now)
@@ -118,8 +122,8 @@ class World:
         self.random = random.Random(seed)
         self.seed, self.loss, self.delay_s = seed, loss, delay_s
         self.repeated = 0.0
-        self._schedule = schedule or Agenda()
-        self._on_tell = on_tell
+        self.schedule = schedule or Agenda()
+        self.on_tell = on_tell
         self.engines = {n: Engine(n, i + 1) for i, n in enumerate(names)}
         self.cuts: set[frozenset[str]] = set()
         """Pairs that hear nothing of one another."""
@@ -137,7 +141,7 @@ class World:
 
     @property
     def now(self) -> float:
-        return self._schedule.now
+        return self.schedule.now
 
     def at(self, when: float, what: Callable[[], None]) -> None:
         def happen() -> None:
@@ -146,10 +150,10 @@ class World:
             if self._look or self._overlap_since or self._events % CHECKED_IN_FULL_EACH == 0:
                 self.check()
 
-        self._schedule.at(when, happen)
+        self.schedule.at(when, happen)
 
     def run(self, seconds: float) -> None:
-        self._schedule.run(seconds)
+        self.schedule.run(seconds)
 
     def note(self, text: str) -> None:
         self.log.append(f"{self.now * 1000:8.1f} {text}")
@@ -160,6 +164,7 @@ class World:
         engine = self.engines[name]
         engine.running, engine.frozen, engine.state = True, False, initial()
         engine.incarnation += 1
+        engine.wakes_at = NEVER
         engine.addresses.clear()  # a starting guard takes leftovers off the interface first
         engine.lease_until = -1.0
         engine.backlog.clear()
@@ -293,14 +298,26 @@ class World:
             return
         engine.state, effects = step(engine.state, event, self.now)
         self._carry_out(engine, effects)
-        engine.timer += 1
-        wake = wake_at(engine.state, self.now)
-        timer, life = engine.timer, engine.incarnation
-        self.at(max(wake, self.now + 1e-6), lambda: self._wake(engine, timer, life))
+        self._wake_again(engine)
 
-    def _wake(self, engine: Engine, timer: int, life: int) -> None:
-        if engine.timer == timer and engine.incarnation == life and not engine.frozen:
+    def _wake_again(self, engine: Engine) -> None:
+        """One timer for each engine; one that goes off too early is set anew."""
+        wake = max(wake_at(engine.state, self.now), self.now + 1e-6)
+        if wake < engine.wakes_at:
+            engine.wakes_at = wake
+            life = engine.incarnation
+            self.at(wake, lambda: self._wake(engine, wake, life))
+
+    def _wake(self, engine: Engine, due: float, life: int) -> None:
+        if engine.wakes_at != due or engine.incarnation != life:
+            return
+        engine.wakes_at = NEVER
+        if engine.frozen or not engine.running:
+            return
+        if wake_at(engine.state, self.now) <= self.now:
             self.feed(engine, Tick())
+        else:
+            self._wake_again(engine)
 
     def _carry_out(self, engine: Engine, effects: list[Effect]) -> None:
         try:
@@ -325,11 +342,15 @@ class World:
                     what = effect.ownership
                     claim = f"({what.claim.generation},{what.claim.count},{what.claim.rank})"
                     self.note(f"{engine.name} {'takes' if what.owner else 'gives up'} {what.vip} {claim}: {what.why}")
-                    self._on_tell(engine.name, effect)
+                    self.on_tell(engine.name, effect)
                 case _:
                     pass
         if lost:
             self.feed(engine, LeaseLost())
+
+    def owned(self, name: str) -> tuple[Owned, ...]:
+        """What its guard reports."""
+        return report(self.engines[name].state, self.now).owned
 
     # --- invariants ---
 

@@ -8,23 +8,26 @@ from typing import TYPE_CHECKING
 from shoal.placement import plan
 from shoal.placement.invariants import violations
 from shoal.placement.model import Engine, EngineState, PlacementState, Snapshot, Vip
+from shoal.placement.presets import LEGACY
 
 if TYPE_CHECKING:
     from .system_world import SystemWorld
 
 ENABLED = "SE_STATE_ENABLED"
+PAIR = 2
 LEAVING = ("SE_STATE_DISABLED", "SE_STATE_DISABLED_FORCE")
 
 
 def unsettled(world: SystemWorld) -> list[str]:
     """What is not (yet) as intended, in sentences. Empty = every service is served as it should be, or can't be."""
     found: list[str] = []
+    owners = _owners(world)
     reconciler = world.controller.reconciler
     for group in world.running.view.all("serviceenginegroup"):
         snapshot = reconciler.present(group["uuid"])
         if snapshot is None or not (snapshot.vips or snapshot.engines):
             continue
-        left = [*_engines(snapshot), *(s for vip in snapshot.vips for s in _vip(world, snapshot, vip))]
+        left = [*_engines(snapshot), *(s for vip in snapshot.vips for s in _vip(owners.get(vip.id, []), snapshot, vip))]
         found += left or _at_rest(snapshot, world.clock.now())
     return found
 
@@ -35,13 +38,17 @@ def _engines(snapshot: Snapshot) -> Iterator[str]:
             yield f"{engine.name} is still being made"
 
 
-def _vip(world: SystemWorld, snapshot: Snapshot, vip: Vip) -> Iterator[str]:
-    segment = world.segment
-    owners = [
-        engine.name
-        for engine in segment.engines.values()
-        if engine.link and segment.now < engine.lease_until and vip.id in engine.addresses.values()
-    ]
+def _owners(world: SystemWorld) -> dict[str, list[str]]:
+    """Who answers for each VIP."""
+    owners: dict[str, list[str]] = {}
+    for engine in world.segment.engines.values():
+        if engine.link and world.segment.now < engine.lease_until:
+            for vip in dict.fromkeys(engine.addresses.values()):
+                owners.setdefault(vip, []).append(engine.name)
+    return owners
+
+
+def _vip(owners: list[str], snapshot: Snapshot, vip: Vip) -> Iterator[str]:
     active = [p for p in vip.placements if p.state is not PlacementState.DRAINING]
     ready = [p.engine for p in active if p.state is PlacementState.READY]
     wanted = vip.requested if vip.enabled else 0
@@ -63,6 +70,8 @@ def _vip(world: SystemWorld, snapshot: Snapshot, vip: Vip) -> Iterator[str]:
 
 def _able(snapshot: Snapshot, vip: Vip) -> list[str]:
     """Engines that could take one VIP more."""
+    if snapshot.group.ha_mode == LEGACY and not _pair_holds(snapshot, vip):
+        return []
     load = {engine.id: 0 for engine in snapshot.engines}
     for other in snapshot.vips:
         for placement in other.placements:
@@ -81,9 +90,17 @@ def _room(snapshot: Snapshot, vip: Vip) -> str:
         return f"{able[0]} could take it"
     group = snapshot.group
     counted = sum(engine.state is not EngineState.DOWN for engine in snapshot.engines)
-    if counted < group.max_se and vip.slots <= group.max_vs_per_se and group.can_create:
+    most = PAIR if group.ha_mode == LEGACY else group.max_se
+    holds = group.ha_mode != LEGACY or _pair_holds(snapshot, vip)
+    if counted < most and vip.slots <= group.max_vs_per_se and group.can_create and holds:
         return f"{counted} engines of {group.max_se}"
     return ""
+
+
+def _pair_holds(snapshot: Snapshot, vip: Vip) -> bool:
+    """Each of two engines can carry everything: the VIP beside what is placed."""
+    placed = sum(other.slots for other in snapshot.vips if other.placements and other.id != vip.id)
+    return placed + vip.slots <= snapshot.group.max_vs_per_se
 
 
 def _usable(engine: Engine) -> bool:

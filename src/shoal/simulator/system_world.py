@@ -33,6 +33,7 @@ OPERATOR = Caller(user="admin")
 SETTLE_S_MAX = 120.0
 """After the last fault everything must be as intended within this time (virtual)."""
 CREATE_S = (0.05, 0.3)
+UNSETTLED_SHOWN_MAX = 20
 
 Document = dict[str, Any]
 
@@ -63,6 +64,10 @@ class SimulatedCloud(NoopCloud):
         if self.failures:
             self.failures -= 1
             raise CloudError("The simulated cloud has no room now.")
+        return await self.make(spec)
+
+    async def make(self, spec: EngineSpec) -> EngineHandle:
+        """At once."""
         handle = await super().create(spec)
         self._ranks[spec.id] = spec.rank
         self._booted(handle, spec.rank)
@@ -88,6 +93,7 @@ class SystemWorld:
 
     def __init__(self, loop: VirtualLoop, seed: int, hosts: Sequence[str] = HOSTS) -> None:
         self.seed = seed
+        self.hosts = tuple(hosts)
         self.random = random.Random(seed)
         self.clock = VirtualClock(loop)
         self.witness = Witness(self._break)
@@ -333,11 +339,11 @@ class SystemWorld:
 
     # --- what must come true ---
 
-    async def settle(self) -> None:
-        """Until all is as intended. Raises Broken, with what is not, after `SETTLE_S_MAX`."""
-        end = self.now + SETTLE_S_MAX
+    async def settle(self, within_s: float = SETTLE_S_MAX) -> None:
+        """Until all is as intended. Raises Broken, with what is not, after that time."""
+        end = self.now + within_s
         while found := unsettled(self):
             if self.now > end:
-                raise Broken(self.segment.explain("; ".join(found)), "liveness")
+                raise Broken(self.segment.explain("; ".join(found[:UNSETTLED_SHOWN_MAX])), "liveness")
             await self.pass_time(CHECK_S)
         self.settled += 1

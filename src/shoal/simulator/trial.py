@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
+from shoal.placement.presets import LEGACY
+
 from .deeds import Deeds
 from .draw import Draw
 from .history import Event, Shape, Transcript
@@ -46,7 +48,7 @@ class Run:
     """What is known of a run while it goes on, and afterwards whatever ended it."""
 
     def __init__(self, seed: int, shape: Shape, progress: Callable[[int], None]) -> None:
-        self.seed, self.shape = seed, shape
+        self.seed, self.shape = seed, shape.of(seed)
         self.events: list[Event] = []
         self.kinds: Counter[str] = Counter()
         self.world: SystemWorld | None = None
@@ -68,7 +70,9 @@ async def begin(world: SystemWorld, shape: Shape) -> None:
     """The groups of the shape and their services, placed and served."""
     number = 0
     for name, mode in zip(shape.groups, shape.modes, strict=True):
-        body = {"name": name, "ha_mode": mode, "max_se": shape.max_se, "max_vs_per_se": shape.max_vs_per_se}
+        body: dict[str, object] = {"name": name, "ha_mode": mode, "max_vs_per_se": shape.max_vs_per_se}
+        if mode != LEGACY:
+            body["max_se"] = shape.max_se
         await world.create("serviceenginegroup", body)
         for _ in range(shape.services):
             number += 1
@@ -80,7 +84,7 @@ def drawn(seed: int, shape: Shape, count: int, progress: Callable[[int], None] =
     """``count`` random events, then all must become as intended."""
 
     def source(world: SystemWorld) -> Iterator[Event]:
-        draw = Draw(world, shape)
+        draw = Draw(world, shape.of(seed))
         for _ in range(count):
             yield draw.next()
         yield LAST
@@ -118,7 +122,7 @@ def _run(
     assert world is not None
     return Outcome(
         seed=seed,
-        shape=shape,
+        shape=ran.shape,
         events=tuple(ran.events),
         kinds=dict(sorted(ran.kinds.items())),
         checked={**world.witness.counts, "owners": world.segment.checked, "settled": world.settled},

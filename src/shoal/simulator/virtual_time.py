@@ -7,7 +7,10 @@ seconds, and the same way each time.
 from __future__ import annotations
 
 import asyncio
+import heapq
+import math
 import selectors
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -25,34 +28,48 @@ class Stuck(AssertionError):
 
 
 class _Skipping(selectors.DefaultSelector):
-    """Instead of waiting it moves the loop's time on."""
+    """Instead of waiting it moves the loop's time on, and does what `VirtualLoop.at` has put down."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._turns = 0
-        self.busy: Callable[[], str] = lambda: ""
+        self.loop: VirtualLoop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        agenda, due = self.agenda, self.now + max(0.0, timeout) if timeout is not None else math.inf
+        if agenda and agenda[0][0] <= due:
+            while agenda and agenda[0][0] <= due:
+                when, _, what = heapq.heappop(agenda)
+                if when > self.now:
+                    self.now, self._turns = when, 0
+                self.loop.do(what)
+                due = min(due, self.loop.next_due())
+            return []
         if timeout is None:
             raise Stuck(f"nothing is due after {self.now:.3f} s of virtual time")
         if timeout > 0.0:
-            self.now += timeout
-            self._turns = 0
+            self.now, self._turns = self.now + timeout, 0
         else:
             self._turns += 1
             if self._turns > TURNS_WITHOUT_TIME_MAX:
-                raise Stuck(f"no time passes at {self.now:.3f} s of virtual time: {self.busy()}")
+                tasks = ", ".join(sorted(map(str, asyncio.all_tasks(self.loop))))
+                raise Stuck(f"no time passes at {self.now:.3f} s of virtual time: {tasks[:2000]}")
         return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """``failure``: the first exception that escaped a callback."""
 
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+
     def __init__(self) -> None:
         self._skipping = _Skipping()
         super().__init__(self._skipping)
-        self._skipping.busy = lambda: ", ".join(sorted(map(str, asyncio.all_tasks(self))))[:2000]
+        self._skipping.loop = self
+        self._order = 0
         self.failure: BaseException | None = None
         self.set_exception_handler(self._note)
 
@@ -64,19 +81,24 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._skipping.now
 
     def at(self, when: float, what: Callable[[], None]) -> None:
-        self.call_at(when, what)
+        """As `call_at`, for what happens by the thousand: without a handle, a context and their order."""
+        self._order += 1
+        heapq.heappush(self._skipping.agenda, (when, self._order, what))
+
+    def do(self, what: Callable[[], None]) -> None:
+        try:
+            what()
+        except Exception as error:
+            self.call_exception_handler({"message": "a callback failed", "exception": error})
+
+    def next_due(self) -> float:
+        """Until then asyncio has nothing to do."""
+        if self._ready:
+            return -math.inf
+        return self._scheduled[0].when() if self._scheduled else math.inf
 
     def run(self, seconds: float) -> None:
         raise NotImplementedError("a whole system is moved on by awaiting, see SystemWorld.pass_time")
-
-    def run_in_executor(self, executor: object, func: Callable[..., _T], *args: object) -> asyncio.Future[_T]:
-        """At once, here: a thread's work would take real time, and end at another virtual one each run."""
-        done: asyncio.Future[_T] = self.create_future()
-        try:
-            done.set_result(func(*args))
-        except Exception as error:
-            done.set_exception(error)
-        return done
 
     def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if self.failure is None:
