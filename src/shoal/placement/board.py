@@ -358,6 +358,11 @@ class Board:
         self.open.pop(request.id, None)
         self.results.append(RequestResult(request=request.id, ok=ok, message=message))
 
+    def shares_host(self, work: Work, engine: str) -> bool:
+        """Whether the VIP is on the engine's host by another engine already, where that matters."""
+        host = self.host(engine)
+        return bool(host) and self.group.vs_host_redundancy and host in self.hosts_of(work, besides=(engine,))
+
     def hosts_of(self, work: Work, besides: Iterable[str] = ()) -> set[str]:
         skip = set(besides)
         return {host for p in work.active if p.engine not in skip and (host := self.host(p.engine))}

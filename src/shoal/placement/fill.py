@@ -80,6 +80,8 @@ def _take_back(board: Board, work: Work) -> bool:
         if held.state is not PlacementState.DRAINING or not board.is_up(held.engine):
             continue
         wanted_away = board.engines[held.engine].enable_state != ENABLED or held.request in board.open
+        if board.shares_host(work, held.engine) and choosing.survey(board, work).eligible:
+            continue  # another host is better
         if not wanted_away or not work.serving:
             role = Role.SECONDARY if work.primary else Role.PRIMARY
             board.change(work, held.engine, state=PlacementState.ASSIGNED, role=role, since=board.now)

@@ -15,6 +15,14 @@ CREATE_S = (0.05, 0.3)
 DELAY_S = (0.0001, 0.002)
 
 
+def address_of(service: str) -> str:
+    """Of its own: what an engine that the controller can't reach goes on serving stays apart from what is new. (An
+    address that is freed and given away at once is answered for by both, until that engine is heard of again.)"""
+    last = service.rpartition("-")[2]
+    number = int(last) if last.isdigit() else 0
+    return f"10.9.{64 + number // 250}.{number % 250 + 1}"
+
+
 class Skip(Exception):
     """The event means nothing here."""
 
@@ -231,7 +239,8 @@ class Deeds:
         world = self._world
         vip = event.fields.get("vip", "")
         name, group = event.service, event.target
-        await world.running.serve(world.service(name, group, vip=vip, port=80 + event.count))
+        given = "" if vip else address_of(name)
+        await world.running.serve(world.service(name, group, vip=vip, address=given, port=80 + event.count))
 
     async def _delete(self, event: Event) -> None:
         """What refers to it goes last; what others use stays."""

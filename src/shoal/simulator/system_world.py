@@ -312,12 +312,13 @@ class SystemWorld:
     async def delete(self, type: str, uuid: str) -> None:
         await self.running.intent.delete(type, uuid, OPERATOR)
 
-    async def service(self, name: str, group: str, *, vip: str = "", port: int = 80) -> Document:
-        """A pool, an address (or that of the service ``vip``) and a virtual service."""
+    async def service(self, name: str, group: str, *, vip: str = "", address: str = "", port: int = 80) -> Document:
+        """A pool, an address (``address``, or that of the service ``vip``, else any) and a virtual service."""
         server = {"ip": {"addr": "10.0.0.1", "type": "V4"}, "port": 80}
         await self.create("pool", {"name": f"{name}-pool", "servers": [server]})
         if not vip:
-            await self.create("vsvip", {"name": f"{name}-vip", "vip": [{"auto_allocate_ip": True}]})
+            entry = {"ip_address": {"addr": address, "type": "V4"}} if address else {"auto_allocate_ip": True}
+            await self.create("vsvip", {"name": f"{name}-vip", "vip": [entry]})
         body = {
             "name": name,
             "vsvip_ref": f"/api/vsvip?name={vip or name}-vip",
