@@ -25,6 +25,8 @@ REST_LOOKS = 3
 """So many looks in a row must find nothing in progress."""
 LOOK_INTERVAL_S = 0.2
 DRAWS_MAX = 20
+FIRST_TURN_MS = 50
+"""A taker whose turn comes later than the first is later by a heartbeat's interval at least."""
 
 
 class Vip(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,12 +169,13 @@ class Foretold:
         return found
 
     async def _draw(self, engines: list[str]) -> tuple[list[str], Document]:
-        """Engines, and what is foretold without them. Where two deaths compete for a last slot, the one that is noticed
-        first gets it, and nobody can say which that will be: such a set is drawn again. Raises NotReady."""
+        """Engines, and what is foretold without them. Where VIPs compete for a last slot, the one whose turn an engine
+        comes to first gets it, and nobody can say which that will be: such a set is drawn again. Raises NotReady."""
         for _ in range(DRAWS_MAX):
             dead = self._chance.sample(engines, min(len(engines) - 1, self._chance.choice([1, 1, 2, 2, 3])))
             answers = [await self._ask(fail_engines=list(order)) for order in itertools.permutations(dead)]
-            if all(_ends(answer) == _ends(answers[0]) for answer in answers):
+            same = all(_ends(answer) == _ends(answers[0]) for answer in answers)
+            if same and not _competes(answers[0]):
                 return dead, answers[0]
         raise NotReady(f"Every set of engines of {self._name} competes for a last slot.")
 
@@ -216,6 +219,13 @@ class Foretold:
 
 def _ends(answer: Document) -> dict[str, tuple[list[str], list[str]]]:
     return {vip["vip"]: (vip["right_after"], vip["in_the_end"]) for vip in answer["vips"]}
+
+
+def _competes(answer: Document) -> bool:
+    """Some VIP gets an engine that did not serve it, while another one finds none, or not its first."""
+    new = any(v["what"] == "taken over" and v["right_after"][0] not in v["before"] for v in answer["vips"])
+    late = any(v["what"] == "taken over" and v["not_answered_ms"]["least"] > FIRST_TURN_MS for v in answer["vips"])
+    return new and (late or any(v["what"] in ("placed", "waits", "down") for v in answer["vips"]))
 
 
 def _called(names: Iterable[str], known: Iterable[str]) -> list[str]:

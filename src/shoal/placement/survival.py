@@ -125,9 +125,8 @@ class Survival:
         left = {order: [m for m in held.members if m not in lost] for order, held in reach}
         field.take_over(sorted(orphans, key=lambda held: (order_of[held.owner], held.order)), left)
         field.elect(orphans, left)
-        waits = field.place([held for _, held in reach if not left[held.order]], left)
+        field.fill([held for _, held in reach], left)
         down = [order for order, _ in hit if not left[order]]
-        field.fill([held for _, held in reach], left, waits)
         missing = sum(max(0, len(held.members) - len(left[order])) for order, held in hit if left[order])
         return Loss(len(down), missing, len(orphans)), down
 
@@ -186,36 +185,55 @@ class _Field:
             if heir is not None:
                 self._put(held, heir, left)
 
-    def place(self, works: Sequence[Held], left: Left) -> dict[int, set[int]]:
-        """The emptiest engine with room, for those without any; else they wait for one that is made. Returns which of
-        those each VIP waits for."""
-        waits: dict[int, set[int]] = {}
+    def fill(self, works: Sequence[Held], left: Left) -> None:
+        """As `shoal.placement.fill`: those without any engine first, then those below their target; the largest first."""
+        works = sorted(works, key=lambda held: (-held.slots, -held.requested))
+        works = [held for held in works if held.slots <= self._most]
+        ample = self._ample(works, left)
+        waits: dict[int, set[int]] = {held.order: set() for held in works}
+        stuck: set[int] = set()
         for held in works:
-            if held.slots > self._most:
-                continue
-            best = self._best(held, frozenset())
-            if best is not None:
-                self._put(held, best, left)
-            else:
-                self._wait(held, waits.setdefault(held.order, set()))
-        return waits
+            if not left[held.order] and not self._place_one(held, left, waits[held.order], urgent=True):
+                stuck.add(held.order)
+            if ample and held.order not in stuck:
+                self._complete(held, left, waits[held.order], stuck)
+        for held in works:
+            if held.order not in stuck:
+                self._complete(held, left, waits[held.order], stuck)
 
-    def fill(self, works: Sequence[Held], left: Left, waits: dict[int, set[int]]) -> None:
-        """What is below its target: on engines that run where the algorithm wants that, or nothing else can be."""
+    def _complete(self, held: Held, left: Left, waiting: set[int], stuck: set[int]) -> None:
+        while len(left[held.order]) + len(waiting) < held.requested:
+            if not self._place_one(held, left, waiting, urgent=False):
+                stuck.add(held.order)
+                return
+
+    def _ample(self, works: Sequence[Held], left: Left) -> bool:
+        """See `shoal.placement.fill`."""
+        missing = [(held.slots, more) for held in works if (more := held.requested - len(left[held.order])) > 0]
+        sizes = {slots for slots, _ in missing}
+        if len(sizes) < 2:
+            return False
+        usable = [n for n, ok in enumerate(self._s.usable) if ok and n not in self._lost]
+        engines = len(usable) + self._may_make
+        free = sum(self.room(n) for n in usable) + self._may_make * self._most
+        return sum(slots * more for slots, more in missing) + engines * (max(sizes) - 1) <= free
+
+    def _place_one(self, held: Held, left: Left, waiting: set[int], *, urgent: bool) -> bool:
+        """On an engine that runs where the algorithm wants that, or nothing else can be; else it waits for one that is
+        made. ``urgent``: it has none at all."""
+        mine = left[held.order]
         redundant = self._s._group.vs_host_redundancy
-        for held in works:
-            mine, waiting = left[held.order], waits.get(held.order, set())
-            while held.slots <= self._most and len(mine) + len(waiting) < held.requested:
-                hosts = frozenset(h for e in mine if (h := self._s.hosts[e])) if redundant else frozenset()
-                best = self._best(held, hosts, mine)
-                idle = best is not None and self._s.idle[best] and best not in self._taken
-                if best is None or not (idle or self._packed):
-                    if self._wait(held, waiting):
-                        continue
-                    best = best if best is not None else self._best(held, frozenset(), mine)
-                if best is None:
-                    break
-                self._put(held, best, left)
+        hosts = frozenset(h for e in mine if (h := self._s.hosts[e])) if redundant else frozenset()
+        best = self._best(held, hosts, mine)
+        idle = best is not None and self._s.idle[best] and best not in self._taken
+        if best is None or not (idle or self._packed or urgent):
+            if self._wait(held, waiting):
+                return True
+            best = best if best is not None else self._best(held, frozenset(), mine)
+        if best is None:
+            return False
+        self._put(held, best, left)
+        return True
 
     def _best(self, held: Held, hosts: frozenset[str], mine: Sequence[int] = ()) -> int | None:
         """The emptiest engine with room, the oldest of several."""
