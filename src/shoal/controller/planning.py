@@ -14,8 +14,9 @@ from .events import EventLog
 
 log = logging.getLogger("shoal.planning")
 
+CHECK_INTERVAL_S_MIN = 10.0
 CHECKS_SHARE_MAX = 0.001
-"""Checks take this part of the time at most: a small group is checked each second or so, a fleet each few minutes."""
+"""Checks take this part of the time at most: a fleet is checked each few minutes only."""
 
 
 class Planning:
@@ -40,7 +41,7 @@ class Planning:
         began = self._clock.monotonic()
         scratch = plan(snapshot, now)
         ended = self._clock.monotonic()
-        self._check_at[group] = ended + (ended - began) / CHECKS_SHARE_MAX
+        self._check_at[group] = ended + max(CHECK_INTERVAL_S_MIN, (ended - began) / CHECKS_SHARE_MAX)
         if msgspec.json.encode(scratch) == msgspec.json.encode(result):
             return result
         log.error("the plans differ:\n%s\n%s", result, scratch)
