@@ -82,17 +82,26 @@ async def run(api: Api, lab: Lab) -> None:
         "min_se": 2,
         "vs_scalein_timeout": 1,
     }
-    await api.call("PATCH", f"serviceenginegroup/{group}", {"replace": rules})
     services = {}
-    for name in ("heavy", "other", "light"):
+    for name in ("one", "two", "three"):
         services[name] = await api.service(name, [(backend.address, backend.port)])
         await api.placed(services[name]["uuid"], 1)
         await api.until("both engines are up", lambda: both_up(api, group), PATIENCE_S)
-    before = {name: await holder(api, made) for name, made in services.items()}
-    assert before["heavy"] == before["light"] != before["other"]
+    services, before = await by_part(api, services)
+    await api.call("PATCH", f"serviceenginegroup/{group}", {"replace": rules})
     with held(lab, services["heavy"]["address"], HEAVY), held(lab, services["light"]["address"], LIGHT):
         await moved(api, services, before)
         await at_rest(api, group, before)
+
+
+async def by_part(api: Api, services: dict[str, dict[str, Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Two share an engine: the heavy and the light one. Which these are depends on which engine was up first."""
+    engines = {name: await holder(api, made) for name, made in services.items()}
+    other = next(name for name in engines if list(engines.values()).count(engines[name]) == 1)
+    heavy, light = (name for name in engines if name != other)
+    names = {"heavy": heavy, "light": light, "other": other}
+    assert engines[heavy] == engines[light] != engines[other]
+    return {part: services[name] for part, name in names.items()}, {p: engines[name] for p, name in names.items()}
 
 
 async def both_up(api: Api, group: str) -> bool:
@@ -116,8 +125,8 @@ async def moved(api: Api, services: dict[str, Any], before: dict[str, str]) -> N
     (event,) = [e for e in await events(api) if e["event_id"].startswith("REBALANCE_")]
     assert event["event_id"] == "REBALANCE_VS_MIGRATE"
     assert event["objects"]["virtualservice"] == services["heavy"]["uuid"]
-    why = event["event_description"]
-    assert why.startswith(f"{before['heavy']} has 36 open connections (72 % of 50), above 60 %: heavy makes 20")
+    why, heavy = event["event_description"], services["heavy"]["name"]
+    assert why.startswith(f"{before['heavy']} has 36 open connections (72 % of 50), above 60 %: {heavy} makes 20")
     decisions = (await api.placement(services["heavy"]["uuid"]))["decisions"]
     assert why in [decision["why"] for decision in decisions if decision["what"] == "rebalance_migrate"]
 
