@@ -36,3 +36,16 @@ async def test_of_a_vip_that_was_never_placed_or_is_no_more_nothing_is_kept() ->
     assert list(ledger.floors) == ["w/0"]
     await ledger.write(Changes(floors_gone=("w/0",)))
     assert ledger.floors == {} and (await store.list(FLOORS)).records == ()
+
+
+async def test_who_looks_by_engine_learns_of_each_write_and_load() -> None:
+    store = MemoryStore()
+    ledger = Ledger(store)
+    seen = [ledger.vips_written]
+    await ledger.load()
+    seen.append(ledger.vips_written)
+    await ledger.write(Changes(vips={("g", "v/0"): VipRecord(id="v/0", group="g")}))
+    seen.append(ledger.vips_written)
+    await ledger.write(Changes(floors_gone=("x",)))
+    seen.append(ledger.vips_written)
+    assert seen[0] < seen[1] < seen[2] == seen[3]

@@ -82,6 +82,8 @@ class Compiler:
         self._groups: dict[str, GroupState] = {}
         self._vips: dict[str, dict[str, CompiledVip]] = {}
         """By group, then by VIP."""
+        self._on: dict[str, tuple[int, dict[str, list[VipRecord]]]] = {}
+        """By group: the ledger's ``vips_written``, and then the VIPs of each engine."""
         self._services: dict[str, Encoded] = {}
         self._users: dict[tuple[str, str], dict[str, None]] = {}
         """(type, uuid) of a document -> the services compiled with it."""
@@ -106,6 +108,7 @@ class Compiler:
     def forget(self, group: str) -> None:
         self._groups.pop(group, None)
         self._vips.pop(group, None)
+        self._on.pop(group, None)
 
     def intent(self, group: str, vip: str) -> VipIntent | None:
         state = self._groups.get(group)
@@ -117,7 +120,7 @@ class Compiler:
         state = self._groups.get(record.group) if record else None
         if record is None or state is None:
             return {}
-        mine = [vip for vip in self._ledger.vips.get(record.group, {}).values() if engine in engines_of(vip)]
+        mine = self._vips_on(record.group, engine)
         parts: EngineParts = {}
         for vip in mine:
             intent = state.intents.get(vip.id)
@@ -125,6 +128,19 @@ class Compiler:
                 self._add_vip(parts, intent, vip)
         parts["settings"] = encoded(self._settings(record, state.group, mine))
         return parts
+
+    def _vips_on(self, group: str, engine: str) -> list[VipRecord]:
+        """The VIPs that the engine must have the configuration of. Their index is made anew with each write: a plan of a
+        thousand engines asks for it a thousand times."""
+        written = self._ledger.vips_written
+        known = self._on.get(group)
+        if known is None or known[0] != written:
+            index: dict[str, list[VipRecord]] = {}
+            for vip in self._ledger.vips.get(group, {}).values():
+                for one in engines_of(vip):
+                    index.setdefault(one, []).append(vip)
+            known = self._on[group] = (written, index)
+        return known[1].get(engine, [])
 
     def armed(self, record: VipRecord) -> bool:
         """Every engine of the succession runs this list."""
@@ -174,10 +190,11 @@ class Compiler:
     ) -> wire.Settings:
         mine = tuple(vips)
         others = {id for vip in mine for id in engines_of(vip)} - {engine.id}
+        ids = {vip.id for vip in mine}
         records = [
             peer
             for peer in self._ledger.engines_of(engine.group)
-            if peer.id in others or (peer.id != engine.id and any(self._fleet.may_run(peer.id, vip.id) for vip in mine))
+            if peer.id in others or (ids and peer.id != engine.id and self._fleet.may_run(peer.id, ids))
         ]
         return wire.Settings(
             group=group.uuid,

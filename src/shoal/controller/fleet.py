@@ -389,11 +389,11 @@ class Fleet:
         since = max((at for at in told if at is not None), default=0.0)
         return self.live(engine).status_at >= since + DRAIN_SEEN_AFTER_S
 
-    def may_run(self, engine: str, vip: str) -> bool:
-        """Could the engine act by a state that has the VIP? So it is said of one not heard of yet, too: what it runs
-        (or finds on its disk when it starts) is unknown."""
+    def may_run(self, engine: str, vips: Set[str]) -> bool:
+        """Could the engine act by a state that has any of the VIPs? So it is said of one not heard of yet, too: what it
+        runs (or finds on its disk when it starts) is unknown."""
         live = self.live(engine)
-        return vip in live.runs.lists or live.heard_at == 0.0
+        return live.heard_at == 0.0 or not live.runs.lists.keys().isdisjoint(vips)
 
     # --- the engines speak ---
 

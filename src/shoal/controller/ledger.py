@@ -60,9 +60,12 @@ class Ledger:
         self.rebalances: dict[str, RebalanceRecord] = {}
         self.floors: dict[str, Floor] = {}
         """Of VIPs without a placement that had one."""
+        self.vips_written = 0
+        """Grows whenever any of ``vips`` may have changed."""
 
     async def load(self) -> None:
         """Read everything afresh (at start, and after a conflict)."""
+        self.vips_written += 1
         self._versions.clear()
         self.engines = {}
         self.vips = {}
@@ -76,6 +79,7 @@ class Ledger:
             vip = records.decode(record.value, VipRecord)
             self.vips.setdefault(vip.group, {})[vip.id] = vip
             self._versions[record.key] = record.version
+        self.vips_written += 1
         for record in (await self._store.list(records.REQUESTS)).records:
             request = records.decode(record.value, RequestRecord)
             group = record.key.removeprefix(records.REQUESTS).split("/", 1)[0]
@@ -191,6 +195,8 @@ class Ledger:
                 self._versions[key] = revision
 
     def _remember(self, changes: Changes) -> None:
+        if changes.vips:
+            self.vips_written += 1
         for floored, floor in self._floors_after(changes).items():
             if floor is None:
                 self.floors.pop(floored, None)
