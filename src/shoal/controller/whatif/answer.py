@@ -31,6 +31,8 @@ from .asked import Asked, asked
 from .margins import margin_document
 from .work import Thought, think
 
+AT_ONCE_MAX = 2
+"""Further questions wait: each keeps a thread busy, in a large group for seconds."""
 TRIES_MAX = 5
 """Edits are tried on a copy of the documents; while others write, on another one."""
 
@@ -39,6 +41,7 @@ class WhatIfs:
     def __init__(self, sources: Sources, metrics: Metrics) -> None:
         self._of = sources
         self._metrics = metrics
+        self._thinking = asyncio.Semaphore(AT_ONCE_MAX)
 
     async def answer(self, body: Mapping[str, Any], intent: Intent, caller: Caller) -> Document:
         """See `asked` for the body. Raises Invalid, NotFound, and what the edits would be refused with."""
@@ -50,7 +53,8 @@ class WhatIfs:
         proposed, intents, warnings = await self._proposed(wish, intent, caller, now)
         changes = Changes(fail=wish.fail, proposed=proposed, add=wish.add, drain=wish.drain, remove=wish.remove)
         try:
-            thought = await asyncio.to_thread(think, present, changes, wish.fail_any, now)
+            async with self._thinking:
+                thought = await asyncio.to_thread(think, present, changes, wish.fail_any, now)
         except ValueError as error:
             raise Refused(f"{self._group(wish.group).name} can't be tried: {error}.") from None
         document = Telling(self._of, self._metrics, wish, present, thought, intents).document()
