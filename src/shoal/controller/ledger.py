@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from typing import Any
 
 import msgspec
 
-from shoal.store.protocol import TRANSACTION_OPERATIONS_MAX, Condition, Store, Transaction
+from shoal.store.protocol import TRANSACTION_OPERATIONS_MAX, Condition, Conflict, Store, Transaction
 
 from . import records
 from .clock import FreshId, fresh_uuid
 from .records import EngineRecord, Floor, RebalanceRecord, RequestRecord, VipRecord
 
+log = logging.getLogger("shoal.ledger")
+
 NAME_LETTERS = 5
+CONFLICTS_MAX = 9
+"""In a row, with one change that is insisted on."""
 OPERATIONS_A_TRANSACTION = TRANSACTION_OPERATIONS_MAX // 2
 """Each put brings its condition along."""
 
@@ -64,38 +69,29 @@ class Ledger:
         """Grows whenever any of ``vips`` may have changed."""
 
     async def load(self) -> None:
-        """Read everything afresh (at start, and after a conflict)."""
-        self.vips_written += 1
-        self._versions.clear()
-        self.engines = {}
-        self.vips = {}
-        self.requests = {}
-        self.rebalances = {}
-        for record in (await self._store.list(records.ENGINES)).records:
-            engine = records.decode(record.value, EngineRecord)
-            self.engines[engine.id] = engine
-            self._versions[record.key] = record.version
-        for record in (await self._store.list(records.PLACEMENTS)).records:
-            vip = records.decode(record.value, VipRecord)
-            self.vips.setdefault(vip.group, {})[vip.id] = vip
-            self._versions[record.key] = record.version
-        self.vips_written += 1
-        for record in (await self._store.list(records.REQUESTS)).records:
-            request = records.decode(record.value, RequestRecord)
-            group = record.key.removeprefix(records.REQUESTS).split("/", 1)[0]
-            self.requests.setdefault(group, {})[request.request.id] = request
-            self._versions[record.key] = record.version
-        for record in (await self._store.list(records.REBALANCES)).records:
-            rebalance = records.decode(record.value, RebalanceRecord)
-            self.rebalances[rebalance.group] = rebalance
-            self._versions[record.key] = record.version
-        self.floors = {}
-        for record in (await self._store.list(records.FLOORS)).records:
-            floor = records.decode(record.value, Floor)
-            self.floors[floor.vip] = floor
-            self._versions[record.key] = record.version
-        stored = await self._store.get(records.RANK)
-        self._rank = int(stored.value) if stored else 0
+        """Read everything afresh (at start, and after a conflict). Nobody sees it half read."""
+        async with self._writing:
+            engines = (await self._store.list(records.ENGINES)).records
+            vips = (await self._store.list(records.PLACEMENTS)).records
+            requests = (await self._store.list(records.REQUESTS)).records
+            rebalances = (await self._store.list(records.REBALANCES)).records
+            floors = (await self._store.list(records.FLOORS)).records
+            rank = await self._store.get(records.RANK)
+            found = (*engines, *vips, *requests, *rebalances, *floors)
+            self._versions = {record.key: record.version for record in found}
+            self._rank = int(rank.value) if rank else 0
+            self.engines = {e.id: e for e in (records.decode(record.value, EngineRecord) for record in engines)}
+            self.vips = {}
+            for vip in (records.decode(record.value, VipRecord) for record in vips):
+                self.vips.setdefault(vip.group, {})[vip.id] = vip
+            self.requests = {}
+            for record in requests:
+                request = records.decode(record.value, RequestRecord)
+                group = record.key.removeprefix(records.REQUESTS).split("/", 1)[0]
+                self.requests.setdefault(group, {})[request.request.id] = request
+            self.rebalances = {r.group: r for r in (records.decode(o.value, RebalanceRecord) for o in rebalances)}
+            self.floors = {f.vip: f for f in (records.decode(record.value, Floor) for record in floors)}
+            self.vips_written += 1
 
     def engines_of(self, group: str) -> list[EngineRecord]:
         return sorted((e for e in self.engines.values() if e.group == group), key=lambda e: e.rank)
@@ -131,7 +127,19 @@ class Ledger:
 
     async def forget_engine(self, engine: str) -> None:
         """Drop its record; placements that name it are dropped by the next plan."""
-        await self.write(Changes(engines={engine: None}))
+        await self.insist(Changes(engines={engine: None}))
+
+    async def insist(self, changes: Changes) -> None:
+        """`write` what is so whoever else has written meanwhile: an engine was made, has connected, is gone. Raises
+        `Conflict` only when another writer comes first again and again."""
+        for _ in range(CONFLICTS_MAX):
+            try:
+                await self.write(msgspec.structs.replace(changes, engines=dict(changes.engines)))
+                return
+            except Conflict as conflict:
+                log.warning("%s; written again", conflict)
+                await self.load()
+        await self.write(changes)
 
     async def write(self, changes: Changes) -> None:
         """Write all of ``changes``; all or nothing up to `OPERATIONS_A_TRANSACTION` keys, beyond that in pieces that

@@ -103,7 +103,7 @@ class Making:
             serviceengine=engine.id,
             serviceenginegroup=engine.group,
         )
-        await self._ledger.write(Changes(engines={engine.id: None}))
+        await self._ledger.insist(Changes(engines={engine.id: None}))
         self._mark(engine.group)
 
     # --- where ---
@@ -134,7 +134,7 @@ class Making:
         """Until it is made or given up."""
         group = self._group(engine.group)
         if group is None:
-            await self._ledger.write(Changes(engines={engine.id: None}))
+            await self._ledger.insist(Changes(engines={engine.id: None}))
             return
         try:
             async with self._slots:
@@ -156,7 +156,7 @@ class Making:
         fields = {"created": True, "host": handle.host, "address": handle.address, "mac": handle.mac}
         now = self._clock.now()
         fields |= {"created_at": now, "made_in_s": max(0.0, now - engine.created_at)}
-        await self._ledger.write(Changes(engine_fields={engine.id: fields}))
+        await self._ledger.insist(Changes(engine_fields={engine.id: fields}))
         self._underway.pop(engine.id, None)
         if engine.id in self._ledger.engines:
             await self._documents.put(self._ledger.engines[engine.id], group)

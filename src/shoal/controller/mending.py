@@ -100,7 +100,7 @@ class Mending:
 
     async def give_up(self, engine: EngineRecord) -> None:
         """Delete it. What it had is elsewhere already, and if an engine is missing a plan makes another."""
-        await self._ledger.write(Changes(engines={engine.id: None}))
+        await self._ledger.insist(Changes(engines={engine.id: None}))
         self._events.add(
             "DELETING_SE",
             f"{engine.name}: down for long, and starting it again did not help",

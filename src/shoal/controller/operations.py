@@ -349,7 +349,7 @@ class Operations:
         return {"status": f"{engine.name} is being deleted"}
 
     async def _remove(self, engine: EngineRecord, how: str) -> None:
-        await self._ledger.write(Changes(engines={engine.id: None}))
+        await self._ledger.insist(Changes(engines={engine.id: None}))
         self._events.add("DELETING_SE", f"{engine.name}: {how} by an operator", serviceengine=engine.id)
         if self._reconciler.lifecycle is not None:
             self._reconciler.lifecycle.retire(engine)

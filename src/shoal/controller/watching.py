@@ -92,7 +92,7 @@ class Watching:
         self._contacted(engine)
         took_s = self._clock.now() - engine.created_at
         made_in_s = round(max(0.0, engine.made_in_s + took_s), 3)
-        await self._ledger.write(Changes(engine_fields={engine.id: {"seen": True, "made_in_s": made_in_s}}))
+        await self._ledger.insist(Changes(engine_fields={engine.id: {"seen": True, "made_in_s": made_in_s}}))
         self._events.add(
             "CREATED_SE", f"{engine.name} on {engine.host}, connected after {took_s:.2f} s", serviceengine=engine.id
         )

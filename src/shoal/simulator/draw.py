@@ -202,7 +202,9 @@ class Draw:
         return self._event("store", amount=self._random.choice((0.0, 0.0, 0.02, 0.5)))
 
     def _rival(self) -> Event | None:
-        return self._event("rival", target="placement", count=self._random.randint(0, 30))
+        return self._event(
+            "rival", target=self._random.choice(("placement", "placement", "engine")), count=self._random.randint(0, 30)
+        )
 
     def _clock(self) -> Event | None:
         return self._event("clock", amount=self._random.choice(JUMPS_S))
