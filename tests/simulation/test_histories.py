@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from shoal.controller import reconciler
+from shoal.controller.planning import Planning
 from shoal.main import cli
 from shoal.placement import plan
 from shoal.placement.model import Plan, Snapshot
@@ -105,14 +105,14 @@ def test_an_event_that_lost_its_meaning_is_skipped() -> None:
 def test_a_plan_that_breaks_a_rule_is_found_shrunk_and_written_down(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def without_generation(snapshot: Snapshot, now: float) -> Plan:
+    def without_generation(self: Planning, snapshot: Snapshot, now: float) -> Plan:
         """A planted fault: an owner that died is followed in the same generation."""
         result = plan(snapshot, now)
         known = {vip.id: vip.generation for vip in snapshot.vips if vip.generation}
         vips = tuple(replace(vip, generation=known.get(vip.id, vip.generation)) for vip in result.vips)
         return replace(result, vips=vips)
 
-    monkeypatch.setattr(reconciler, "plan", without_generation)
+    monkeypatch.setattr(Planning, "plan", without_generation)
     with pytest.raises(SystemExit) as end:
         cli(["simulate", "--seed", "1", "--events", "60", "--shrink-s", "20", "--output", str(tmp_path)])
     assert end.value.code == 1
