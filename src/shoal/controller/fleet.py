@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -251,14 +251,15 @@ class Session:
 
     def _receive(self, message: messages.FromEngine) -> None:
         live = self._live
-        live.heard_at = self._fleet.clock.monotonic()
+        self._fleet.note_heard(live)
         match message:
             case messages.Applied():
                 live.applied, live.how, live.took_ms = message.root, message.how, message.took_ms
                 live.problems = {problem.part: problem.why for problem in message.problems}
                 live.notes = {note.part: note.why for note in message.notes}
-                clock = self._fleet.clock
+                clock, before = self._fleet.clock, live.runs.lists
                 live.runs.take(message, self._roots.get(message.root), clock.now(), clock.monotonic())
+                self._fleet.note_runs(live, before)
                 self._fleet.changed(live.id)
             case messages.Status():
                 self._fleet.reported(live, message)
@@ -319,6 +320,12 @@ class Fleet:
         self._started_at = clock.monotonic()
         self._live: dict[str, Live] = {}
         self._owners: dict[str, Ownership] = {}
+        self._runners: dict[str, dict[str, None]] = {}
+        """VIP -> the engines that run a state with it."""
+        self._known: dict[str, None] = {}
+        """Engines that were heard of."""
+        self.known_changed = 0
+        """Grows whenever `unheard` may answer otherwise."""
 
     # --- reading ---
 
@@ -389,11 +396,29 @@ class Fleet:
         since = max((at for at in told if at is not None), default=0.0)
         return self.live(engine).status_at >= since + DRAIN_SEEN_AFTER_S
 
-    def may_run(self, engine: str, vips: Set[str]) -> bool:
-        """Could the engine act by a state that has any of the VIPs? So it is said of one not heard of yet, too: what it
-        runs (or finds on its disk when it starts) is unknown."""
-        live = self.live(engine)
-        return live.heard_at == 0.0 or not live.runs.lists.keys().isdisjoint(vips)
+    def runners(self, vips: Iterable[str]) -> set[str]:
+        """The engines that act by a state with any of the VIPs, as far as they were heard of; see `unheard`."""
+        return {engine for vip in vips for engine in self._runners.get(vip, ())}
+
+    def unheard(self, engine: str) -> bool:
+        """What it runs (or finds on its disk when it starts) is unknown: it could act by any state."""
+        return engine not in self._known
+
+    def note_heard(self, live: Live) -> None:
+        live.heard_at = self.clock.monotonic()
+        if live.id not in self._known:
+            self._known[live.id] = None
+            self.known_changed += 1
+
+    def note_runs(self, live: Live, before: Mapping[str, int]) -> None:
+        """``before``: the lists it ran until now."""
+        now = live.runs.lists
+        for vip in before.keys() - now.keys():
+            self._runners[vip].pop(live.id, None)
+            if not self._runners[vip]:
+                del self._runners[vip]
+        for vip in now.keys() - before.keys():
+            self._runners.setdefault(vip, {})[live.id] = None
 
     # --- the engines speak ---
 
@@ -432,13 +457,15 @@ class Fleet:
 
     def _greet(self, live: Live, hello: messages.Hello, session: Session) -> None:
         live.session = session
-        live.heard_at = self.clock.monotonic()
+        self.note_heard(live)
         live.gone = False
         live.applied = hello.root
         live.pushed = dict(hello.parts)
         parts = self.desired(live.id)
         same = {id: part for id, part in parts.items() if live.pushed.get(id) == part.hash}
+        before = live.runs.lists
         live.runs.greet(root_of(same), self.clock.monotonic())
+        self.note_runs(live, before)
         self.note_owned(live.id, hello.owned)
         if self.shares is not None:
             self.shares.adopt(hello.shares)
@@ -481,7 +508,12 @@ class Fleet:
 
     def forget_engine(self, engine: str) -> None:
         """The engine was deleted."""
-        self._live.pop(engine, None)
+        gone = self._live.pop(engine, None)
+        if gone is not None:
+            gone.runs, before = Acknowledged(), gone.runs.lists
+            self.note_runs(gone, before)
+        if self._known.pop(engine, "") is None:
+            self.known_changed += 1
         for vip in [vip for vip, owner in self._owners.items() if owner.engine == engine]:
             del self._owners[vip]
 

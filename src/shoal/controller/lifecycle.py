@@ -23,6 +23,9 @@ from .records import EngineRecord
 from .watching import Watching
 
 WATCH_INTERVAL_S = 0.2
+PAUSE_SHARE = 3
+"""After a look others get so many times as long as it took, `WATCH_INTERVAL_S` at most: it goes over all engines, and in a
+fleet something is to be looked at all the time."""
 
 
 class Lifecycle:
@@ -45,6 +48,7 @@ class Lifecycle:
         self._cloud = cloud
         self._ledger = ledger
         self._fleet = fleet
+        self._clock = clock
         self._documents = documents
         self._timers = timers
         self._making = Making(
@@ -92,8 +96,11 @@ class Lifecycle:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
+                began = self._clock.monotonic()
                 self._start_due(tasks)
                 await self._follow(tasks)
+                if took := self._clock.monotonic() - began:
+                    await asyncio.sleep(min(PAUSE_SHARE * took, WATCH_INTERVAL_S))
                 try:
                     async with asyncio.timeout(WATCH_INTERVAL_S):
                         await self._kicked.wait()
