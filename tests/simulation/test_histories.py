@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from shoal.simulator import history
 from shoal.simulator.fleet import fleet
 from shoal.simulator.history import MODES, Event, Shape, Transcript
 from shoal.simulator.shrink import shrunk
+from shoal.simulator.silence import silence
 from shoal.simulator.trial import drawn, played
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.json"))
@@ -30,10 +30,9 @@ EVENTS = 60
 
 
 @pytest.fixture(autouse=True)
-def silence() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
+def quiet() -> Iterator[None]:
+    with silence():
+        yield
 
 
 @pytest.mark.parametrize("seed", range(50))

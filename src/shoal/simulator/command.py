@@ -28,6 +28,7 @@ from .fleet import fleet as run_fleet
 from .history import KINDS, Event, Shape
 from .kernel import Broken
 from .shrink import shrunk
+from .silence import silence
 from .trial import Outcome, drawn, played
 
 EXIT_BROKEN = 1
@@ -203,9 +204,9 @@ def _fleet(size: str, seed: int, events: int, *, as_json: bool) -> int:
         raise click.UsageError(
             f"--fleet {size}: give ENGINESxSERVICES, such as 1000x10000, of 2..{ENGINES_MAX} engines."
         )
-    logging.disable(logging.CRITICAL)
     try:
-        done = run_fleet(seed, int(engines), int(services), events, lambda text: click.echo(text, err=as_json))
+        with silence():
+            done = run_fleet(seed, int(engines), int(services), events, lambda text: click.echo(text, err=as_json))
     except Broken as broken:
         click.echo(f"Seed {seed}, commit {commit()}: broken: {broken.rule}.\n{broken}", err=as_json)
         return EXIT_BROKEN

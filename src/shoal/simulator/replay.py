@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from shoal.placement import plan
 from shoal.placement.model import Plan, Snapshot
 
 from . import history
+from .silence import silence
 from .trial import Outcome, played
 
 EXIT_DIFFERENT = 1
@@ -83,13 +83,13 @@ def command(file: Path, differences: bool, as_json: bool) -> int:
 
     Exit status 1 if a decision differs, or a promise is (still) broken.
     """
-    logging.disable(logging.CRITICAL)
     file = file / LOG if file.is_dir() else file
     if not file.exists():
         raise Invalid(f"There is no {file}: it is written by a controller that runs on the data directory")
-    if _is_transcript(file):
-        return _transcript(file, as_json=as_json)
-    return _decisions(file, differences=differences, as_json=as_json)
+    with silence():
+        if _is_transcript(file):
+            return _transcript(file, as_json=as_json)
+        return _decisions(file, differences=differences, as_json=as_json)
 
 
 def _is_transcript(file: Path) -> bool:
