@@ -161,8 +161,8 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Planning:
-    """A clock by which a plan, or a look at all engines, takes time, as it does: what happens meanwhile is dealt with
-    together. In virtual time alone each message of each engine would be followed by a plan and a look of its own."""
+    """A clock by which a plan takes time, as it does: what happens meanwhile is planned together. In virtual time alone
+    each message of each engine would be followed by a plan of its own."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -303,6 +303,5 @@ async def _running(world: SystemWorld, watch: Stopwatch) -> None:
         await world.start_controller()
         reconciler = world.controller.reconciler
         reconciler.on_decided = watch.planned
-        reconciler._clock = Planning(world.clock)  # both read the monotonic clock before and after
-        world.controller.lifecycle._clock = Planning(world.clock)
+        reconciler._clock = Planning(world.clock)  # it reads the monotonic clock before and after each plan
     await world.settle(FLEET_SETTLE_S_MAX)
