@@ -84,8 +84,6 @@ class Compiler:
         """By group, then by VIP."""
         self._on: dict[str, tuple[int, dict[str, list[VipRecord]]]] = {}
         """By group: the ledger's ``vips_written``, and then the VIPs of each engine."""
-        self._strangers: dict[str, tuple[tuple[int, int], tuple[str, ...]]] = {}
-        """By group: what `_unheard` depends on, and its answer."""
         self._services: dict[str, Encoded] = {}
         self._users: dict[tuple[str, str], dict[str, None]] = {}
         """(type, uuid) of a document -> the services compiled with it."""
@@ -111,7 +109,6 @@ class Compiler:
         self._groups.pop(group, None)
         self._vips.pop(group, None)
         self._on.pop(group, None)
-        self._strangers.pop(group, None)
 
     def intent(self, group: str, vip: str) -> VipIntent | None:
         state = self._groups.get(group)
@@ -144,15 +141,6 @@ class Compiler:
                     index.setdefault(one, []).append(vip)
             known = self._on[group] = (written, index)
         return known[1].get(engine, [])
-
-    def _unheard(self, group: str) -> tuple[str, ...]:
-        """Engines that could act by any state. None, most of the time: so they are not looked for at each call."""
-        written = (self._ledger.engines_written, self._fleet.known_changed)
-        known = self._strangers.get(group)
-        if known is None or known[0] != written:
-            found = tuple(e.id for e in self._ledger.engines_of(group) if self._fleet.unheard(e.id))
-            known = self._strangers[group] = (written, found)
-        return known[1]
 
     def armed(self, record: VipRecord) -> bool:
         """Every engine of the succession runs this list."""
@@ -201,13 +189,13 @@ class Compiler:
         self, engine: EngineRecord, group: views.ServiceEngineGroup, vips: Iterable[VipRecord]
     ) -> wire.Settings:
         mine = tuple(vips)
-        ids = {one for vip in mine for one in engines_of(vip)}
-        if mine:
-            ids |= self._fleet.runners(vip.id for vip in mine)
-            ids.update(self._unheard(engine.group))
-        ids.discard(engine.id)
-        known = self._ledger.engines
-        records = sorted((known[id] for id in ids if id in known and known[id].group == engine.group), key=_rank)
+        others = {id for vip in mine for id in engines_of(vip)} - {engine.id}
+        ids = {vip.id for vip in mine}
+        records = [
+            peer
+            for peer in self._ledger.engines_of(engine.group)
+            if peer.id in others or (ids and peer.id != engine.id and self._fleet.may_run(peer.id, ids))
+        ]
         return wire.Settings(
             group=group.uuid,
             group_name=group.name,
@@ -223,7 +211,3 @@ class Compiler:
             heartbeat_key=self._heartbeat_key(group.uuid),
             count_packets=group.auto_rebalance,
         )
-
-
-def _rank(engine: EngineRecord) -> int:
-    return engine.rank

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Protocol
 
 import msgspec
@@ -251,15 +251,14 @@ class Session:
 
     def _receive(self, message: messages.FromEngine) -> None:
         live = self._live
-        self._fleet.note_heard(live)
+        live.heard_at = self._fleet.clock.monotonic()
         match message:
             case messages.Applied():
                 live.applied, live.how, live.took_ms = message.root, message.how, message.took_ms
                 live.problems = {problem.part: problem.why for problem in message.problems}
                 live.notes = {note.part: note.why for note in message.notes}
-                clock, before = self._fleet.clock, live.runs.lists
+                clock = self._fleet.clock
                 live.runs.take(message, self._roots.get(message.root), clock.now(), clock.monotonic())
-                self._fleet.note_runs(live, before)
                 self._fleet.changed(live.id)
             case messages.Status():
                 self._fleet.reported(live, message)
@@ -320,12 +319,6 @@ class Fleet:
         self._started_at = clock.monotonic()
         self._live: dict[str, Live] = {}
         self._owners: dict[str, Ownership] = {}
-        self._runners: dict[str, dict[str, None]] = {}
-        """VIP -> the engines that run a state with it."""
-        self._known: dict[str, None] = {}
-        """Engines that were heard of."""
-        self.known_changed = 0
-        """Grows whenever `unheard` may answer otherwise."""
 
     # --- reading ---
 
@@ -396,29 +389,11 @@ class Fleet:
         since = max((at for at in told if at is not None), default=0.0)
         return self.live(engine).status_at >= since + DRAIN_SEEN_AFTER_S
 
-    def runners(self, vips: Iterable[str]) -> set[str]:
-        """The engines that act by a state with any of the VIPs, as far as they were heard of; see `unheard`."""
-        return {engine for vip in vips for engine in self._runners.get(vip, ())}
-
-    def unheard(self, engine: str) -> bool:
-        """What it runs (or finds on its disk when it starts) is unknown: it could act by any state."""
-        return engine not in self._known
-
-    def note_heard(self, live: Live) -> None:
-        live.heard_at = self.clock.monotonic()
-        if live.id not in self._known:
-            self._known[live.id] = None
-            self.known_changed += 1
-
-    def note_runs(self, live: Live, before: Mapping[str, int]) -> None:
-        """``before``: the lists it ran until now."""
-        now = live.runs.lists
-        for vip in before.keys() - now.keys():
-            self._runners[vip].pop(live.id, None)
-            if not self._runners[vip]:
-                del self._runners[vip]
-        for vip in now.keys() - before.keys():
-            self._runners.setdefault(vip, {})[live.id] = None
+    def may_run(self, engine: str, vips: Set[str]) -> bool:
+        """Could the engine act by a state that has any of the VIPs? So it is said of one not heard of yet, too: what it
+        runs (or finds on its disk when it starts) is unknown."""
+        live = self.live(engine)
+        return live.heard_at == 0.0 or not live.runs.lists.keys().isdisjoint(vips)
 
     # --- the engines speak ---
 
@@ -457,15 +432,13 @@ class Fleet:
 
     def _greet(self, live: Live, hello: messages.Hello, session: Session) -> None:
         live.session = session
-        self.note_heard(live)
+        live.heard_at = self.clock.monotonic()
         live.gone = False
         live.applied = hello.root
         live.pushed = dict(hello.parts)
         parts = self.desired(live.id)
         same = {id: part for id, part in parts.items() if live.pushed.get(id) == part.hash}
-        before = live.runs.lists
         live.runs.greet(root_of(same), self.clock.monotonic())
-        self.note_runs(live, before)
         self.note_owned(live.id, hello.owned)
         if self.shares is not None:
             self.shares.adopt(hello.shares)
@@ -508,12 +481,7 @@ class Fleet:
 
     def forget_engine(self, engine: str) -> None:
         """The engine was deleted."""
-        gone = self._live.pop(engine, None)
-        if gone is not None:
-            gone.runs, before = Acknowledged(), gone.runs.lists
-            self.note_runs(gone, before)
-        if self._known.pop(engine, "") is None:
-            self.known_changed += 1
+        self._live.pop(engine, None)
         for vip in [vip for vip, owner in self._owners.items() if owner.engine == engine]:
             del self._owners[vip]
 

@@ -67,8 +67,6 @@ class Ledger:
         """Of VIPs without a placement that had one."""
         self.vips_written = 0
         """Grows whenever any of ``vips`` may have changed."""
-        self.engines_written = 0
-        """The same of ``engines``."""
 
     async def load(self) -> None:
         """Read everything afresh (at start, and after a conflict). Nobody sees it half read."""
@@ -94,7 +92,6 @@ class Ledger:
             self.rebalances = {r.group: r for r in (records.decode(o.value, RebalanceRecord) for o in rebalances)}
             self.floors = {f.vip: f for f in (records.decode(record.value, Floor) for record in floors)}
             self.vips_written += 1
-            self.engines_written += 1
 
     def engines_of(self, group: str) -> list[EngineRecord]:
         return sorted((e for e in self.engines.values() if e.group == group), key=lambda e: e.rank)
@@ -208,8 +205,6 @@ class Ledger:
     def _remember(self, changes: Changes) -> None:
         if changes.vips:
             self.vips_written += 1
-        if changes.engines:
-            self.engines_written += 1
         for floored, floor in self._floors_after(changes).items():
             if floor is None:
                 self.floors.pop(floored, None)

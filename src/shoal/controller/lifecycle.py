@@ -23,9 +23,6 @@ from .records import EngineRecord
 from .watching import Watching
 
 WATCH_INTERVAL_S = 0.2
-PAUSE_S_AN_ENGINE = 100e-6
-"""Between two looks. A look goes over all engines, some 25 us each, and in a fleet there is something to look at all the
-time."""
 
 
 class Lifecycle:
@@ -97,7 +94,6 @@ class Lifecycle:
             while True:
                 self._start_due(tasks)
                 await self._follow(tasks)
-                await asyncio.sleep(PAUSE_S_AN_ENGINE * len(self._ledger.engines))
                 try:
                     async with asyncio.timeout(WATCH_INTERVAL_S):
                         await self._kicked.wait()
