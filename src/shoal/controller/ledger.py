@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +17,8 @@ from .clock import FreshId, fresh_uuid
 from .records import EngineRecord, Floor, RebalanceRecord, RequestRecord, VipRecord
 
 log = logging.getLogger("shoal.ledger")
+
+_R = TypeVar("_R")
 
 NAME_LETTERS = 5
 CONFLICTS_MAX = 9
@@ -149,15 +152,16 @@ class Ledger:
             for engine, fields in changes.engine_fields.items():
                 if engine in self.engines and engine not in changes.engines:
                     changes.engines[engine] = msgspec.structs.replace(self.engines[engine], **fields)
-            wanted = self._keyed(changes)
+            floors = self._floors_after(changes)
+            wanted = self._keyed(changes, floors)
             keys = list(wanted)
             for start in range(0, len(keys), OPERATIONS_A_TRANSACTION):
                 await self._commit({key: wanted[key] for key in keys[start : start + OPERATIONS_A_TRANSACTION]})
-            self._remember(changes)
+            self._remember(changes, floors)
 
-    def _keyed(self, changes: Changes) -> dict[str, msgspec.Struct | None]:
+    def _keyed(self, changes: Changes, floors: Mapping[str, Floor | None]) -> dict[str, msgspec.Struct | None]:
         wanted: dict[str, msgspec.Struct | None] = {}
-        for vip, floor in self._floors_after(changes).items():
+        for vip, floor in floors.items():
             if floor is not None:
                 wanted[records.floor_key(vip)] = floor  # before what it stands for goes
         for engine, record in changes.engines.items():
@@ -168,7 +172,7 @@ class Ledger:
             wanted[records.request_key(group, id)] = request
         for group, rebalance in changes.rebalances.items():
             wanted[records.rebalance_key(group)] = rebalance
-        for vip, floor in self._floors_after(changes).items():
+        for vip, floor in floors.items():
             if floor is None:
                 wanted[records.floor_key(vip)] = None
         return wanted
@@ -202,31 +206,24 @@ class Ledger:
             else:
                 self._versions[key] = revision
 
-    def _remember(self, changes: Changes) -> None:
+    def _remember(self, changes: Changes, floors: Mapping[str, Floor | None]) -> None:
         if changes.vips:
             self.vips_written += 1
-        for floored, floor in self._floors_after(changes).items():
-            if floor is None:
-                self.floors.pop(floored, None)
-            else:
-                self.floors[floored] = floor
+        for vip, floor in floors.items():
+            _put(self.floors, vip, floor)
         for engine, record in changes.engines.items():
-            if record is None:
-                self.engines.pop(engine, None)
-            else:
-                self.engines[engine] = record
+            _put(self.engines, engine, record)
         for (group, vip), placement in changes.vips.items():
-            if placement is None:
-                self.vips.get(group, {}).pop(vip, None)
-            else:
-                self.vips.setdefault(group, {})[vip] = placement
+            _put(self.vips.setdefault(group, {}), vip, placement)
         for (group, id), request in changes.requests.items():
-            if request is None:
-                self.requests.get(group, {}).pop(id, None)
-            else:
-                self.requests.setdefault(group, {})[id] = request
+            _put(self.requests.setdefault(group, {}), id, request)
         for group, rebalance in changes.rebalances.items():
-            if rebalance is None:
-                self.rebalances.pop(group, None)
-            else:
-                self.rebalances[group] = rebalance
+            _put(self.rebalances, group, rebalance)
+
+
+def _put(records: dict[str, _R], key: str, record: _R | None) -> None:
+    """None takes it out."""
+    if record is None:
+        records.pop(key, None)
+    else:
+        records[key] = record

@@ -103,7 +103,7 @@ class Making:
             serviceengine=engine.id,
             serviceenginegroup=engine.group,
         )
-        await self._ledger.insist(Changes(engines={engine.id: None}))
+        await self._ledger.forget_engine(engine.id)
         self._mark(engine.group)
 
     # --- where ---
@@ -134,7 +134,7 @@ class Making:
         """Until it is made or given up."""
         group = self._group(engine.group)
         if group is None:
-            await self._ledger.insist(Changes(engines={engine.id: None}))
+            await self._ledger.forget_engine(engine.id)
             return
         try:
             async with self._slots:

@@ -12,7 +12,7 @@ from .clock import Clock
 from .engine_timers import Timers
 from .events import EventLog
 from .fleet import Fleet
-from .ledger import Changes, Ledger
+from .ledger import Ledger
 from .records import EngineRecord
 
 STARTS_AT_ONCE_MAX = 4
@@ -100,7 +100,7 @@ class Mending:
 
     async def give_up(self, engine: EngineRecord) -> None:
         """Delete it. What it had is elsewhere already, and if an engine is missing a plan makes another."""
-        await self._ledger.insist(Changes(engines={engine.id: None}))
+        await self._ledger.forget_engine(engine.id)
         self._events.add(
             "DELETING_SE",
             f"{engine.name}: down for long, and starting it again did not help",

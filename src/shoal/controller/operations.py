@@ -23,7 +23,7 @@ from .desired import engines_of
 from .events import EventLog
 from .fleet import Fleet
 from .intent import Guard
-from .ledger import Changes, Ledger
+from .ledger import Ledger
 from .proposal import Proposal
 from .reconciler import Reconciler
 from .records import EngineRecord, RequestRecord, VipRecord
@@ -349,7 +349,7 @@ class Operations:
         return {"status": f"{engine.name} is being deleted"}
 
     async def _remove(self, engine: EngineRecord, how: str) -> None:
-        await self._ledger.insist(Changes(engines={engine.id: None}))
+        await self._ledger.forget_engine(engine.id)
         self._events.add("DELETING_SE", f"{engine.name}: {how} by an operator", serviceengine=engine.id)
         if self._reconciler.lifecycle is not None:
             self._reconciler.lifecycle.retire(engine)
