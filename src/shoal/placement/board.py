@@ -205,6 +205,10 @@ class Board:
         made = [e.id for e in self.engines.values() if e.state is EngineState.CREATING]
         return made + [engine.id for engine in self.new]
 
+    def opening(self) -> list[str]:
+        """Those of them that may get placements when they are there."""
+        return [e for e in self.creating() if e not in self.engines or self.engines[e].enable_state == ENABLED]
+
     @property
     def creating_count(self) -> int:
         """Engines on their way: being made already, or wanted by this plan."""

@@ -6,7 +6,7 @@ import math
 
 from . import succession
 from .board import Board
-from .model import Buffer
+from .model import Buffer, Group
 from .presets import SHARED
 
 
@@ -19,11 +19,16 @@ def demand(board: Board) -> int:
     )
 
 
+def buffer_slots(group: Group, used: int) -> int:
+    """How many slots are to be free while so many are used: M engines' worth in N+M, none elsewhere."""
+    return group.buffer_se * group.max_vs_per_se if group.ha_mode == SHARED and used else 0
+
+
 def keep_buffer(board: Board) -> Buffer:
     """Keep M engines' worth of free slots (N+M only): ``(running + creating) * m - P >= M * m``."""
     group = board.group
     used = demand(board)
-    needed = group.buffer_se * group.max_vs_per_se if group.ha_mode == SHARED and used else 0
+    needed = buffer_slots(group, used)
 
     def free() -> int:
         return (board.reckoned_count + board.creating_count) * group.max_vs_per_se - used

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -16,18 +16,15 @@ MADE = "made-"
 def applied(snapshot: Snapshot, plan: Plan) -> Snapshot:
     """The snapshot once ``plan`` is stored: placements as planned, wanted engines being created, answered requests
     gone. Engines that the plan wants get the ids ``made-<rank>``."""
-    rank, ids = _rank(snapshot), made(snapshot, plan)
-    created = tuple(
-        Engine(id=ids[w.id], name=ids[w.id], rank=rank + n, host=w.host, state=EngineState.CREATING)
-        for n, w in enumerate(plan.new_engines, start=1)
-    )
+    created = _created(snapshot.engines, plan)
+    ids = _ids(created)
     planned = {vip.id: vip for vip in plan.vips}
     answered = {result.request for result in plan.results}
     states = dict(plan.engines_disabled)
     kept = (engine for engine in snapshot.engines if engine.id not in plan.retire_engines)
     return msgspec.structs.replace(
         snapshot,
-        engines=(*(_with_state(engine, states) for engine in kept), *created),
+        engines=(*(_with_state(engine, states) for engine in kept), *created.values()),
         vips=tuple(_as_planned(vip, planned.get(vip.id), ids) for vip in snapshot.vips),
         requests=tuple(request for request in snapshot.requests if request.id not in answered),
     )
@@ -35,17 +32,16 @@ def applied(snapshot: Snapshot, plan: Plan) -> Snapshot:
 
 def enter(standing: Standing, plan: Plan) -> None:
     """Like `applied`, in place: takes as long as the plan is large."""
-    rank = max((engine.rank for engine in standing.engines.values()), default=0) if plan.new_engines else 0
-    ids = {wanted.id: f"made-{rank + n}" for n, wanted in enumerate(plan.new_engines, start=1)}
-    for n, wanted in enumerate(plan.new_engines, start=1):
-        id = ids[wanted.id]
-        standing.put_engine(Engine(id=id, name=id, rank=rank + n, host=wanted.host, state=EngineState.CREATING))
+    created = _created(standing.engines.values(), plan)
+    ids = _ids(created)
+    for engine in created.values():
+        standing.put_engine(engine)
     for planned in plan.vips:
         standing.put_vip(_as_planned(standing.vips[planned.id], planned, ids))
-    for engine in plan.retire_engines:
-        standing.drop_engine(engine)
-    for engine, state in plan.engines_disabled:
-        standing.put_engine(msgspec.structs.replace(standing.engines[engine], migrate_state=state))
+    for retired in plan.retire_engines:
+        standing.drop_engine(retired)
+    for disabled, state in plan.engines_disabled:
+        standing.put_engine(msgspec.structs.replace(standing.engines[disabled], migrate_state=state))
     if plan.results:
         answered = {result.request for result in plan.results}
         standing.put_requests(request for request in standing.requests if request.id not in answered)
@@ -63,7 +59,7 @@ def progress(standing: Standing, plan: Plan, now: float) -> None:
 
 def made(snapshot: Snapshot, plan: Plan) -> dict[str, str]:
     """The ids that `applied` gives the engines a plan wants, by the plan's placeholders."""
-    return {wanted.id: f"{MADE}{_rank(snapshot) + n}" for n, wanted in enumerate(plan.new_engines, start=1)}
+    return _ids(_created(snapshot.engines, plan))
 
 
 def progressed(snapshot: Snapshot, now: float) -> Snapshot:
@@ -82,8 +78,21 @@ def progressed(snapshot: Snapshot, now: float) -> Snapshot:
     )
 
 
-def _rank(snapshot: Snapshot) -> int:
-    return max((engine.rank for engine in snapshot.engines), default=0)
+def _created(engines: Iterable[Engine], plan: Plan) -> dict[str, Engine]:
+    """The engines that the plan wants beside these, by its placeholders."""
+    if not plan.new_engines:
+        return {}
+    first = max((engine.rank for engine in engines), default=0) + 1
+    return {
+        wanted.id: Engine(
+            id=f"{MADE}{rank}", name=f"{MADE}{rank}", rank=rank, host=wanted.host, state=EngineState.CREATING
+        )
+        for rank, wanted in enumerate(plan.new_engines, start=first)
+    }
+
+
+def _ids(created: Mapping[str, Engine]) -> dict[str, str]:
+    return {placeholder: engine.id for placeholder, engine in created.items()}
 
 
 def _with_state(engine: Engine, states: Mapping[str, str]) -> Engine:

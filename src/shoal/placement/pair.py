@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from . import choose as choosing
-from .board import ENABLED, Board, Work
+from .board import Board, Work
 from .model import Engine, Group, PlacementState
 
 ENGINES = 2
@@ -118,7 +118,7 @@ def _state(engine: Engine | None) -> str:
 def _chosen(board: Board) -> list[str]:
     """Engines that run before those on their way, on different hosts, where most is active, where standbys are armed,
     the oldest. What is missing is made, if anything is to be served."""
-    on_their_way = [e for e in board.creating() if e not in board.engines or board.engines[e].enable_state == ENABLED]
+    on_their_way = board.opening()
     rest = [*(engine.id for engine in board.reckoned()), *on_their_way]
     active = dict.fromkeys(rest, 0)
     armed = dict.fromkeys(rest, 0)

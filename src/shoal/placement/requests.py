@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from . import choose as choosing
 from . import rules
-from .board import ENABLED, FOR_PLACEMENT, Board, Field, Work
+from .board import FOR_PLACEMENT, Board, Field, Work
 from .model import Placement, PlacementState, Request, RequestKind, Role
 from .wording import alternatives
 
@@ -214,8 +214,7 @@ def _would_help(board: Board, work: Work, request: Request) -> str:
 
 def _open(board: Board) -> list[str]:
     """Engines that may get placements, now or when they are made."""
-    making = (e for e in board.creating() if e not in board.engines or board.engines[e].enable_state == ENABLED)
-    return [*(engine.id for engine in board.usable()), *making]
+    return [*(engine.id for engine in board.usable()), *board.opening()]
 
 
 # --- the operations ---

@@ -17,11 +17,11 @@ from collections.abc import Iterable
 import msgspec
 
 from .board import ENABLED, SERVING
+from .capacity import buffer_slots
 from .carry import applied, progressed
 from .model import Buffer, EngineState, PlacementState, Plan, Role, Snapshot, Vip
 from .outcome import Changes, Fate, How, Outcome
 from .planner import plan
-from .presets import SHARED
 
 ROUNDS_MAX = 50
 DISABLED = "SE_STATE_DISABLED"
@@ -311,8 +311,7 @@ def _left(snapshot: Snapshot) -> Buffer:
     usable = {e.id for e in snapshot.engines if e.state is EngineState.UP and e.enable_state == ENABLED}
     used = sum(vip.slots for vip in snapshot.vips for p in vip.placements if p.engine in usable)
     slots = len(usable) * group.max_vs_per_se
-    needed = group.buffer_se * group.max_vs_per_se if group.ha_mode == SHARED and used else 0
-    return Buffer(slots=slots, used=used, free=max(0, slots - used), needed=needed)
+    return Buffer(slots=slots, used=used, free=max(0, slots - used), needed=buffer_slots(group, used))
 
 
 def _idle(snapshot: Snapshot, origin: Snapshot, now: float) -> tuple[str, ...]:
