@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import msgspec
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from shoal.placement import plan
 from shoal.placement.model import EngineState, Request, RequestKind
+from tests.property.test_placement import History, fixpoint, seeds
 from tests.scenarios.world import World
 
 LEGACY = "HA_MODE_LEGACY_ACTIVE_STANDBY"
 
 
-class History:
+class Pairs(History):
     """A pair driven by a seeded source of events, through edits of the mode, too."""
 
     def __init__(self, seed: int) -> None:
@@ -37,35 +37,17 @@ class History:
         self.serial = 0
         self.told: list[str] = []
 
-    def run(self) -> World:
-        events = [
+    def events(self) -> list[Callable[[], None]]:
+        return [
             self.add, self.add, self.remove, self.fail, self.fail, self.recover, self.recover, self.edit, self.request,
             self.request, self.stop, self.wait, self.disable,
         ]  # fmt: skip
-        for _ in range(self.random.randint(3, 14)):
-            event = self.random.choice(events)
-            self.told.append(event.__name__)
-            event()
-            if self.random.random() < 0.6:
-                self.world.settle()
-            else:
-                self.world.step()
-        return self.world
-
-    def engine(self) -> str:
-        return self.random.choice(sorted(self.world.engines) or [""])
-
-    def vip(self) -> str:
-        return self.random.choice(sorted(self.world.vips) or [""])
 
     def add(self) -> None:
         self.serial += 1
         self.world.put(
             f"V{self.serial}", self.random.choice([1, 1, 2]), f"ACTIVE_STANDBY_SE_{self.random.choice('12')}"
         )
-
-    def remove(self) -> None:
-        self.world.vips.pop(self.vip(), None)
 
     def fail(self) -> None:
         engine = self.engine()
@@ -105,28 +87,16 @@ class History:
             id = f"q{self.serial}"
             self.world.requests[id] = Request(id=id, kind=kind, vip=vip, at=self.world.now, to_engine=to_engine)
 
-    def stop(self) -> None:
-        vip = self.vip()
-        if vip:
-            was = self.world.vips[vip]
-            self.world.vips[vip] = msgspec.structs.replace(was, enabled=not was.enabled)
-
     def wait(self) -> None:
         self.world.now += self.random.choice([2.0, 31.0, 301.0])
-
-
-seeds = st.integers(min_value=0, max_value=2**32)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(seeds)
 def test_the_invariants_hold_through_any_history_of_a_pair(seed: int) -> None:
-    history = History(seed)
+    history = Pairs(seed)
     world = history.run()  # each step is judged by the invariants
-    for _ in range(3):
-        world.step()
-        again = plan(world.snapshot(), world.now)
-        assert again.empty, again
+    fixpoint(world)
     for _ in range(6):
         world.wait(61.0)
     assert not world.requests, f"never answered: {world.requests} in {history.told}"

@@ -44,11 +44,15 @@ class History:
         self.serial = 0
         self.told: list[str] = []
 
-    def run(self) -> World:
-        events: list[Callable[[], None]] = [
+    def events(self) -> list[Callable[[], None]]:
+        """What may happen, each as often as it stands here."""
+        return [
             self.add, self.add, self.add, self.remove, self.fail, self.recover, self.disable, self.edit, self.request,
             self.request, self.stop, self.wait, self.wait,
         ]  # fmt: skip
+
+    def run(self) -> World:
+        events = self.events()
         for _ in range(self.random.randint(3, EVENTS_MAX)):
             event = self.random.choice(events)
             self.told.append(event.__name__)

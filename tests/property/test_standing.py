@@ -7,17 +7,15 @@ history. Here are the larger groups, in which most VIPs are not in question at m
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import msgspec
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from shoal.placement import Planner, plan
 from shoal.placement.model import EngineState, Pace, PlacementState, Vip
-from tests.property.test_placement import History
+from tests.property.test_placement import History, seeds
 from tests.scenarios.world import World
-
-seeds = st.integers(min_value=0, max_value=2**32)
 
 
 class Fleet(History):
@@ -41,12 +39,15 @@ class Fleet(History):
             self.add()
         self.world.settle()
 
-    def run(self) -> World:
-        events = [
+    def events(self) -> list[Callable[[], None]]:
+        return [
             self.add, self.remove, self.fail, self.fail_host, self.recover, self.disable, self.edit_some, self.request,
             self.request, self.stop, self.wait, self.claim, self.disarm, self.resize, self.move, self.slow, self.report,
             self.lose_sight, self.see_again, self.keep_pace,
         ]  # fmt: skip
+
+    def run(self) -> World:
+        events = self.events()
         for _ in range(self.random.randint(8, 25)):
             event = self.random.choice(events)
             self.told.append(event.__name__)

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from shoal.errors import Invalid
 from shoal.simulator.system_world import SystemWorld
-from shoal.simulator.virtual_time import VirtualLoop, run
 from shoal.wire import messages
 from shoal.wire.desired import Settings, decode_part
 from shoal.wire.guard import Desired
-
-
-def play(story: Callable[[SystemWorld], Awaitable[None]], seed: int = 1) -> None:
-    async def main(loop: VirtualLoop) -> None:
-        world = SystemWorld(loop, seed)
-        await world.start()
-        await story(world)
-
-    run(main)
+from tests.simulation.playing import play
 
 
 async def group(world: SystemWorld, **more: Any) -> str:

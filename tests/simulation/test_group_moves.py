@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from shoal.simulator.system_world import SystemWorld
-from shoal.simulator.virtual_time import VirtualLoop, run
+from tests.simulation.playing import play
 
 SETTLED_S = 20.0
 
 
 def test_a_service_that_moves_to_another_group_is_served_there_alone_without_its_surplus() -> None:
-    async def main(loop: VirtualLoop) -> None:
-        world = SystemWorld(loop, 1)
-        await world.start()
+    async def story(world: SystemWorld) -> None:
         groups = [
             await world.create("serviceenginegroup", {"name": name, "max_vs_per_se": 4, "se_deprovision_delay": 1})
             for name in ("old", "new")
@@ -35,4 +33,4 @@ def test_a_service_that_moves_to_another_group_is_served_there_alone_without_its
         await world.pass_time(200.0)
         assert not engines & set(world.agents), "the old ones are idle, and go"
 
-    run(main)
+    play(story)

@@ -9,7 +9,7 @@ import pytest
 
 from shoal.errors import Invalid, Refused
 from shoal.simulator.system_world import SystemWorld
-from shoal.simulator.virtual_time import VirtualLoop, run
+from tests.simulation.playing import play_in
 
 LEGACY = "HA_MODE_LEGACY_ACTIVE_STANDBY"
 SE_1, SE_2 = "ACTIVE_STANDBY_SE_1", "ACTIVE_STANDBY_SE_2"
@@ -74,13 +74,8 @@ class Story(SystemWorld):
         return [str(event["event_description"]) for event in self.controller.events({"name": name})]
 
 
-def play(story: Callable[[Story], Awaitable[None]], seed: int = 1) -> None:
-    async def main(loop: VirtualLoop) -> None:
-        world = Story(loop, seed)
-        await world.start()
-        await story(world)
-
-    run(main)
+def play(story: Callable[[Story], Awaitable[None]]) -> None:
+    play_in(Story, story)
 
 
 def test_a_client_sees_the_active_and_its_standby() -> None:

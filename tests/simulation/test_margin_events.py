@@ -8,7 +8,8 @@ from shoal.controller.margin import Margins
 from shoal.placement.model import Buffer, Event, Group, Plan, Snapshot
 from shoal.simulator.system_world import SystemWorld
 from shoal.store.memory import MemoryStore
-from tests.simulation.test_answers import group, play
+from tests.simulation.playing import play
+from tests.simulation.test_answers import group
 
 MARGIN = ["VS_SE_HA_COMPROMISED", "VS_SE_HA_ACTIVE"]
 

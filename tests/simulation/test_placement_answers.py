@@ -7,7 +7,8 @@ from typing import Any
 from shoal.controller.history import OBJECTS_MAX, SNAPSHOTS_MAX, History
 from shoal.placement.model import Group, Snapshot, Vip
 from shoal.simulator.system_world import SystemWorld
-from tests.simulation.test_answers import group, play, read
+from tests.simulation.playing import play
+from tests.simulation.test_answers import group, read
 
 
 def vip(world: SystemWorld, service: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -16,7 +15,7 @@ from shoal.placement import plan
 from shoal.placement.model import Engine, EngineState, Group, Plan, Snapshot, Vip
 from shoal.simulator.replay import command, replayed
 from shoal.simulator.system_world import SystemWorld
-from shoal.simulator.virtual_time import VirtualLoop, run
+from tests.simulation.playing import play
 
 
 def snapshot(*vips: str, engines: int = 2, revision: int = 1) -> Snapshot:
@@ -41,15 +40,6 @@ async def written(file: Path, *snapshots: Snapshot) -> DecisionLog:
     writing.cancel()
     await asyncio.gather(writing, return_exceptions=True)
     return log
-
-
-def play(story: Callable[[SystemWorld], Awaitable[None]]) -> None:
-    async def main(loop: VirtualLoop) -> None:
-        world = SystemWorld(loop, 1)
-        await world.start()
-        await story(world)
-
-    run(main)
 
 
 async def test_what_changed_is_written_and_every_snapshot_comes_back(tmp_path: Path) -> None:

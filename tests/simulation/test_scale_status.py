@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from shoal.simulator.system_world import SystemWorld
-from tests.simulation.test_answers import group, play, read
+from tests.simulation.playing import play
+from tests.simulation.test_answers import group, read
 
 CHAINS = {
     "SCALEOUT": [

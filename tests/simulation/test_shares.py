@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from shoal.simulator.system_world import SystemWorld
-from shoal.simulator.virtual_time import VirtualLoop, run
 from shoal.wire.counters import INTERVAL_S, Counters, EngineCounts
-
-
-def play(story: Callable[[SystemWorld], Awaitable[None]]) -> None:
-    async def main(loop: VirtualLoop) -> None:
-        world = SystemWorld(loop, 1)
-        await world.start()
-        await story(world)
-
-    run(main)
+from tests.simulation.playing import play
 
 
 class Figures:

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from shoal.placement.model import PlacementState
 from shoal.simulator.system_world import OPERATOR, SystemWorld
-from shoal.simulator.virtual_time import VirtualLoop, run
+from tests.simulation.playing import play
 
 GROUP = "many"
-
-
-def play(seed: int, story: Callable[[SystemWorld], Awaitable[None]]) -> None:
-    async def main(loop: VirtualLoop) -> None:
-        world = SystemWorld(loop, seed)
-        await world.start()
-        await story(world)
-
-    run(main)
 
 
 async def engines_of_one_group(world: SystemWorld, engines: int, buffer: int = 2) -> list[str]:
@@ -77,7 +66,7 @@ def test_a_controller_cut_off_from_20_engines_that_serve_moves_nothing() -> None
         assert placements(world) == before, "it did not heal without a move"
         assert not events(world, "SE_DOWN")
 
-    play(1, story)
+    play(story, 1)
 
 
 def test_a_controller_that_starts_amid_a_storm_moves_nothing() -> None:
@@ -97,7 +86,7 @@ def test_a_controller_that_starts_amid_a_storm_moves_nothing() -> None:
         await world.settle()
         assert placements(world) == before
 
-    play(3, story)
+    play(story, 3)
 
 
 def test_engines_that_come_back_one_by_one_are_not_given_up() -> None:
@@ -114,7 +103,7 @@ def test_engines_that_come_back_one_by_one_are_not_given_up() -> None:
         assert placements(world) == before
         assert not events(world, "SE_DOWN")
 
-    play(4, story)
+    play(story, 4)
 
 
 def test_what_is_proven_moves_also_in_a_storm() -> None:
@@ -138,7 +127,7 @@ def test_what_is_proven_moves_also_in_a_storm() -> None:
                 world.join(engine)
         await world.settle()
 
-    play(5, story)
+    play(story, 5)
 
 
 def test_20_dead_engines_are_replaced_at_the_pace_allowed() -> None:
@@ -163,7 +152,7 @@ def test_20_dead_engines_are_replaced_at_the_pace_allowed() -> None:
         await world.pass_time(15.0)
         assert events(world, "SE_STORM_ENDED")
 
-    play(6, story)
+    play(story, 6)
 
 
 def test_an_operator_ends_a_storm_and_what_is_dead_is_replaced() -> None:
@@ -181,4 +170,4 @@ def test_an_operator_ends_a_storm_and_what_is_dead_is_replaced() -> None:
         await world.settle()
         assert not {p[0] for placed in placements(world).values() for p in placed} & set(engines)
 
-    play(7, story)
+    play(story, 7)

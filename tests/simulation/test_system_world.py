@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import pytest
 
 from shoal.simulator.history import Shape
 from shoal.simulator.kernel import Broken
 from shoal.simulator.system_world import SystemWorld
 from shoal.simulator.trial import begin
-from shoal.simulator.virtual_time import VirtualLoop, run
-
-
-def play(seed: int, story: Callable[[SystemWorld], Awaitable[None]]) -> SystemWorld:
-    async def main(loop: VirtualLoop) -> SystemWorld:
-        world = SystemWorld(loop, seed)
-        await world.start()
-        await story(world)
-        return world
-
-    return run(main)
+from tests.simulation.playing import play
 
 
 async def two_groups(world: SystemWorld, services: int = 3) -> list[str]:
@@ -58,7 +46,7 @@ def test_services_survive_an_owner_and_are_whole_again(fault: str, controller: s
                 world.heal(owner)
             await world.settle()
 
-    play(1, story)
+    play(story, 1)
 
 
 def test_one_group_does_not_see_another() -> None:
@@ -83,7 +71,7 @@ def test_one_group_does_not_see_another() -> None:
         vip = world.controller.read("virtualservice", refused["uuid"], "placement")["vips"][0]
         assert vip["placements"] == []
 
-    play(1, story)
+    play(story, 1)
 
 
 def test_a_broken_promise_is_noticed() -> None:
@@ -99,7 +87,7 @@ def test_a_broken_promise_is_noticed() -> None:
         await world.pass_time(8.0)  # what nobody said is found by the full look, once in some hundred messages
 
     with pytest.raises(Broken, match="both answer"):
-        play(6, story)
+        play(story, 6)
 
 
 def test_ten_minutes_without_a_fault_changes_nothing() -> None:
@@ -109,7 +97,7 @@ def test_ten_minutes_without_a_fault_changes_nothing() -> None:
         await world.pass_time(600.0)
         assert {service: owner_of(world, service) for service in services} == before
 
-    play(4, story)
+    play(story, 4)
 
 
 def test_a_wall_clock_that_jumps_moves_nothing() -> None:
@@ -121,4 +109,4 @@ def test_a_wall_clock_that_jumps_moves_nothing() -> None:
             await world.pass_time(30.0)
             assert {service: owner_of(world, service) for service in services} == before
 
-    play(5, story)
+    play(story, 5)
