@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -25,6 +26,8 @@ DEFAULT_HOSTS = ("host-1", "host-2", "host-3", "host-4")
 RECORD = "record.json"
 LAB = "lab-"
 """Nodes with this prefix belong to trials, not to the cloud."""
+ENGINES_MAX = 1500
+"""Trials have the addresses beyond."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +63,8 @@ class NamespacesCloud:
         self._hosts = tuple(hosts)
         self._records: dict[str, Record] = {}
         self._reserved: set[int] = set()
+        """Indices of engines that are being made or removed."""
+        self._next = 0
         self._children: list[subprocess.Popen[bytes]] = []
 
     async def start(self) -> None:
@@ -72,6 +77,7 @@ class NamespacesCloud:
                 shutil.rmtree(folder)  # half made by a controller that died
                 continue
             self._records[record.id] = record
+        self._next = max((record.index + 1 for record in self._records.values()), default=0)
         known = {self._fabric.addressing.namespace(record.name) for record in self._records.values()}
         for namespace in self._fabric.namespaces():
             node = namespace.removeprefix(self._fabric.addressing.prefix)
@@ -113,7 +119,9 @@ class NamespacesCloud:
         record = self._records.pop(engine_id, None)
         if record is None:
             return
+        self._reserved.add(record.index)  # as long as it answers there, also if this fails
         await self._fabric.remove(record.name)
+        self._reserved.discard(record.index)
         shutil.rmtree(self._folder / record.name, ignore_errors=True)
         memory.remove(self._fabric.addressing.namespace(record.name))
         self._reap()
@@ -155,8 +163,13 @@ class NamespacesCloud:
         return record
 
     def _free_index(self) -> int:
+        """One that was not in use for long: peers may still know an engine that is gone by its address and MAC."""
         used = {record.index for record in self._records.values()} | self._reserved
-        return next(index for index in range(len(used) + 1) if index not in used)
+        for index in itertools.chain(range(self._next, ENGINES_MAX), range(self._next)):
+            if index not in used:
+                self._next = index + 1
+                return index
+        raise CloudError(f"All {ENGINES_MAX} addresses for engines are in use.")
 
     def _write(self, record: Record, spec: EngineSpec) -> None:
         folder = self._folder / record.name
