@@ -69,6 +69,9 @@ class FakeRuntime:
         self.pieces = [b"head", b"packet"]
         self.endless = False
 
+    def below(self) -> tuple[tuple[str, str], ...]:
+        return (("virtualservice", "runtime"), ("virtualservice", "scaleout"))
+
     async def look(self, type: str, uuid: str, what: str) -> Any:
         if (type, what) == ("serviceengine", "forecast"):
             return {"uuid": uuid}

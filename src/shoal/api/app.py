@@ -2,7 +2,8 @@
 
 ::
 
-    app        routes, who may, faults              login      sessions, cookies, passwords
+    app        the table of routes, faults          routes     how a path finds its answer
+    gate       who may, and what is shown to whom   login      sessions, cookies, passwords
     objects    create, read, replace, patch, delete listing    filters, order, pages
     inventory  dashboards' entries, the event log   present    documents as a client sees them
     metrics    measured history                     prometheus totals for a scraper
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -25,6 +27,7 @@ from shoal.controller.clock import SystemClock
 from shoal.controller.intent import Caller, Guard, Intent
 from shoal.controller.metrics import Metrics
 from shoal.controller.plans import Wish
+from shoal.controller.sight import ADMIN, Sight
 from shoal.controller.view import View
 from shoal.errors import NotFound, ShoalError
 from shoal.objects import ObjectType, Registry
@@ -34,6 +37,7 @@ from .accounts import Accounts
 from .capture import Capturing
 from .context import READ_METHODS, Context, host_of, path_of, query_of, version_of
 from .errors import json_response, method_not_allowed, refusal, unexpected
+from .gate import Gate
 from .inventory import CONFIGS, Inventory, log_filters, number
 from .limits import LOG_PAGE_SIZE_MAX, REQUEST_WITHIN_S, decode_object, read_body
 from .login import VERSION, Login
@@ -43,8 +47,11 @@ from .planning import Planning
 from .ports import Runtime
 from .present import Look, Present
 from .rebalancing import Rebalancing
+from .routes import Route, Router, Shows
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Cache-Control": "no-store"}
+GET, POST = ("GET",), ("POST",)
+ANY = ("GET", "POST", "PUT", "PATCH", "DELETE")
 Document = dict[str, Any]
 INCIDENT_S = 60
 UNPLANNED = ("useraccount", "analytics")
@@ -74,7 +81,7 @@ class App:
         self._trail = deps.intent.trail
         self._present = Present(deps.view, deps.registry)
         self._login = Login(deps.view, deps.registry, deps.accounts, self._present, now)
-        self._planning = Planning(deps.runtime.plans(deps.intent))
+        self._planning = Planning(deps.runtime.plans(deps.intent), deps.view)
         self._objects = Objects(deps.view, deps.registry, deps.intent, deps.runtime, self._present, self._planning)
         self._rebalancing = Rebalancing(deps.intent, deps.runtime)
         self._inventory = Inventory(deps.view, deps.registry, deps.runtime, self._present)
@@ -87,6 +94,34 @@ class App:
             "/api/cluster/status": lambda request: self._runtime.cluster_status(),
             "/api/cluster/runtime": lambda request: self._runtime.cluster_runtime(),
         }
+        """Readable without login: they tell of no object."""
+        self.router = Router(self._routes())
+        self._gate = Gate()
+
+    def _routes(self) -> Iterator[Route]:
+        """Every path for those who are logged in. The first that fits answers."""
+        yield Route(methods=GET, path="/metrics", answer=self._prometheus, shows=Shows.OWN)
+        yield Route(methods=GET, path="/api/cluster/version", answer=self._version, shows=Shows.NOTHING)
+        yield Route(methods=("GET", "PUT"), path="/api/useraccount", answer=self._login.account, shows=Shows.SELF)
+        yield Route(methods=POST, path="/api/whatif", answer=self._whatif, shows=Shows.ALL)
+        yield Route(methods=GET, path="/api/analytics/logs", answer=self._logs, shows=Shows.OWN)
+        yield Route(methods=GET, path="/api/analytics/incident", answer=self._incident, shows=Shows.ALL)
+        measured = self._analytics
+        yield Route(methods=GET, path="/api/analytics/metric_id", answer=measured.listed, shows=Shows.NOTHING)
+        yield Route(methods=POST, path="/api/analytics/metrics/collection", answer=measured.collection, shows=Shows.OWN)
+        yield Route(methods=GET, path="/api/analytics/metrics/{kind}", answer=measured.of_type, shows=Shows.OWN)
+        yield Route(
+            methods=GET, path="/api/analytics/metrics/{kind}/{uuid}", answer=measured.of_entity, shows=Shows.OWN
+        )
+        for type in CONFIGS:
+            inventory = f"/api/{type}-inventory"
+            kind = self._registry.type(type)
+            yield Route(methods=GET, path=inventory, answer=partial(self._inventories, kind=kind), shows=Shows.OWN)
+            one = partial(self._inventory_of, kind=kind)
+            yield Route(methods=GET, path=inventory + "/{uuid}", answer=one, shows=Shows.OWN)
+        yield Route(methods=ANY, path="/api/{type}", answer=self._collection, shows=Shows.OWN)
+        yield Route(methods=ANY, path="/api/{type}/{uuid}", answer=self._one, shows=Shows.OWN)
+        yield Route(methods=("GET", "POST"), path="/api/{type}/{uuid}/{what...}", answer=self._below, shows=Shows.OWN)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -118,13 +153,15 @@ class App:
             if request.method not in ("GET", "HEAD"):
                 raise method_not_allowed(request.method, path or "/", "GET")
             return json_response(self._open[path](request))
-        if path == "/metrics":
-            return await self._prometheus(await self._context(request, path))
-        if not path.startswith("/api/"):
+        if not path.startswith(("/api/", "/metrics")):
             raise NotFound(f"There is nothing at {path[:120]!r}.", hint="The API is under /api.")
         context = await self._context(request, path)
         try:
-            response = await self._api(context, path.removeprefix("/api/").split("/"))
+            match = self.router.match(request.method, path)
+            self._gate.admit(context, match)
+            if not context.reads and path.partition("/api/")[2].partition("/")[0] in UNPLANNED:
+                self._planning.none(context)
+            response = await match.route.answer(context, **match.steps)
         except ShoalError as error:
             response = refusal(error)
         return context.dress(response)
@@ -134,12 +171,14 @@ class App:
         version = version_of(request)
         tenant, every = self._tenant(request)
         query = query_of(request)
+        sight = Sight(tenant=tenant, every=every, provider=tenant == ADMIN)
         look = Look(
             host=host_of(request),
             version=version,
             names=request.method not in READ_METHODS or "include_name" in query,
             skip_default="skip_default" in query,
             secrets=request.method != "POST",
+            sight=sight,
         )
         address = request.client.host if request.client else ""
         return Context(
@@ -147,8 +186,7 @@ class App:
             path=path,
             query=query,
             look=look,
-            caller=Caller(user=user, tenant=tenant, address=address, version=version),
-            all_tenants=every,
+            caller=Caller(user=user, tenant=tenant, sight=sight, address=address, version=version),
             session_id=session_id,
         )
 
@@ -163,37 +201,20 @@ class App:
                 return tenant["uuid"], False
         raise NotFound(f"There is no tenant {(name or uuid)[:80]!r}.")
 
-    async def _api(self, context: Context, steps: list[str]) -> Response:
-        if steps[0] in UNPLANNED:
-            self._planning.none(context)
-        match steps:
-            case ["cluster", "version"]:
-                return json_response(VERSION)
-            case ["useraccount"]:
-                return await self._login.account(context)
-            case ["whatif"]:
-                return await self._whatif(context)
-            case ["analytics", "logs"]:
-                return await self._logs(context)
-            case ["analytics", "incident"]:
-                return await self._incident(context)
-            case ["analytics", *rest]:
-                return await self._analytics.answer(context, rest)
-            case [word, *rest] if word.removesuffix("-inventory") in CONFIGS and word.endswith("-inventory"):
-                return self._show_inventory(context, self._registry.type(word.removesuffix("-inventory")), rest)
-        kind = self._kind(steps[0])
-        match steps[1:]:
-            case [] if kind.singleton:
-                return await self._objects.singleton(context, kind)
-            case [uuid] if kind.singleton:
-                return await self._objects.singleton(context, kind, uuid)
-            case []:
-                return await self._objects.collection(context, kind)
-            case [uuid]:
-                return await self._objects.one(context, kind, uuid)
-            case [uuid, *what]:
-                return await self._below(context, kind, uuid, "/".join(what))
-        raise NotFound(f"There is nothing at {context.path[:120]!r}.")
+    async def _version(self, context: Context) -> Response:
+        return json_response(VERSION)
+
+    async def _collection(self, context: Context, type: str) -> Response:
+        kind = self._kind(type)
+        if kind.singleton:
+            return await self._objects.singleton(context, kind)
+        return await self._objects.collection(context, kind)
+
+    async def _one(self, context: Context, type: str, uuid: str) -> Response:
+        kind = self._kind(type)
+        if kind.singleton:
+            return await self._objects.singleton(context, kind, uuid)
+        return await self._objects.one(context, kind, uuid)
 
     def _kind(self, word: str) -> ObjectType:
         kind = self._registry.type(word)
@@ -201,9 +222,12 @@ class App:
             raise NotFound(f"There is no object type {word[:80]!r}.")
         return kind
 
-    async def _below(self, context: Context, kind: ObjectType, uuid: str, what: str) -> Response:
+    async def _below(self, context: Context, type: str, uuid: str, what: str) -> Response:
         """Runtime documents (GET) and operations (POST) of an object."""
-        stored = self._objects.found(context, kind, uuid)
+        kind = self._kind(type)
+        stored = self._objects.inside(context, kind, uuid)
+        if not context.reads:
+            self._objects.writable(context, kind, stored)
         if (kind.endpoint, what) in UNPLANNED_OPERATIONS:
             self._planning.none(context)
         if (kind.endpoint, what) == ("virtualservice", "capture"):
@@ -213,8 +237,6 @@ class App:
         if context.reads:
             found = await self._runtime.look(kind.endpoint, uuid, what)
             return json_response(self._present.runtime(found, context.look))
-        if context.method != "POST":
-            raise method_not_allowed(context.method, what[:80], "GET, POST")
         data = await read_body(context.request)
         body = decode_object(data) if data.strip() else {}
         wish = Wish(method="POST", type=kind.endpoint, uuid=uuid, operation=what, body=body)
@@ -227,22 +249,18 @@ class App:
         answer = await self._planning.done(context, wish, operate)
         return json_response(self._present.runtime(answer, context.look))
 
-    def _show_inventory(self, context: Context, kind: ObjectType, rest: list[str]) -> Response:
-        if not context.reads:
-            raise method_not_allowed(context.method, f"{kind.endpoint}-inventory", "GET")
-        if rest:
-            stored = self._objects.found(context, kind, "/".join(rest))
-            return json_response(self._inventory.entry(kind, stored, context.look))
+    async def _inventories(self, context: Context, kind: ObjectType) -> Response:
         page = self._objects.page(context, kind)
         entries = [self._inventory.entry(kind, stored, context.look) for stored in page.documents]
         return self._objects.envelope(context, page, entries)
 
-    async def _prometheus(self, context: Context) -> Response:
-        if not context.reads:
-            raise method_not_allowed(context.method, "/metrics", "GET")
+    async def _inventory_of(self, context: Context, kind: ObjectType, uuid: str) -> Response:
+        return json_response(self._inventory.entry(kind, self._objects.found(context, kind, uuid), context.look))
 
+    async def _prometheus(self, context: Context) -> Response:
         def names(type: str) -> dict[str, str]:
-            return {d["uuid"]: d["name"] for d in self._objects.seen(context, self._registry.type(type))}
+            seen = self._objects.seen(context, self._registry.type(type))
+            return {d["uuid"]: d["name"] for d in seen if context.sight.sees_inside(type, d)}
 
         seen = prometheus.Names(names("serviceengine"), names("virtualservice"), names("pool"))
         text = await asyncio.to_thread(prometheus.text, self._metrics.counted(), seen)
@@ -250,8 +268,6 @@ class App:
 
     async def _incident(self, context: Context) -> Response:
         """``since``: seconds back; ``virtualservice``: a uuid or a name."""
-        if not context.reads:
-            raise method_not_allowed(context.method, "the timeline", "GET")
         seconds = number("since", context.query.get("since", str(INCIDENT_S)))
         wanted = context.query.get("virtualservice", "")
         uuid = ""
@@ -263,20 +279,18 @@ class App:
         return json_response(await self._runtime.incident(seconds, uuid))
 
     async def _whatif(self, context: Context) -> Response:
-        """Nothing is changed by asking: whoever may log in may."""
-        if context.method != "POST":
-            raise method_not_allowed(context.method, "whatif", "POST")
+        """Nothing is changed by asking."""
         data = await read_body(context.request)
         body = decode_object(data) if data.strip() else {}
         return json_response(await self._runtime.whatif(body, self._intent, context.caller))
 
     async def _logs(self, context: Context) -> Response:
-        if not context.reads:
-            raise method_not_allowed(context.method, "the event log", "GET")
         filters = log_filters(context.request, context.query)
         found: list[Document] = []
         if filters is not None:
             found = [*self._runtime.events(filters), *await self._trail.read(filters)]
+            sees = context.sight.sees_event
+            found = [e for e in found if sees(self._view, e.get("objects", {}), e.get("tenant", ""))]
             found.sort(key=lambda event: float(event["report_timestamp"]), reverse=True)
         page = listing.page(found, context.query, size_max=LOG_PAGE_SIZE_MAX)
         return json_response({"count": page.count, "results": page.documents, "percent_remaining": 0})

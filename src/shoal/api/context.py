@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from shoal import API_VERSION
 from shoal.controller.intent import Caller
+from shoal.controller.sight import Sight
 from shoal.errors import Invalid, Problem
 from shoal.objects.types import version_key
 
@@ -34,9 +35,12 @@ class Context(msgspec.Struct, kw_only=True):
     query: dict[str, str]
     look: Look
     caller: Caller
-    all_tenants: bool = False
     session_id: str = ""
     warnings: list[str] = []
+
+    @property
+    def sight(self) -> Sight:
+        return self.caller.sight
 
     @property
     def method(self) -> str:

@@ -51,7 +51,8 @@ class Inventory:
         whole = self._present.document(kind, stored, look.plain())
         shown_fields = self._registry.messages[CONFIGS[kind.endpoint]].fields
         config = {name: value for name, value in whole.items() if name in IDENTITY or name in shown_fields}
-        runtime = self._runtime.summary(kind.endpoint, stored["uuid"])
+        inside = look.sight.sees_inside(kind.endpoint, stored)
+        runtime = self._runtime.summary(kind.endpoint, stored["uuid"]) if inside else {}
         score = 100 if runtime.get("oper_status", {}).get("state") == "OPER_UP" else 0
         entry: Document = {
             "uuid": stored["uuid"],
@@ -70,7 +71,8 @@ class Inventory:
         if kind.endpoint == "virtualservice":
             self._service(entry, stored, whole, look)
         for member, type in LINKS.get(kind.endpoint, {}).items():
-            referrers = (uuid for t, uuid, _ in self._view.referrers(stored["uuid"]) if t == type)
+            found = (uuid for t, uuid, _ in self._view.referrers(stored["uuid"]) if t == type)
+            referrers = (uuid for uuid in found if look.sight.sees(type, self._view.get(type, uuid) or {}))
             entry[member] = [{"ref": self._present.url(type, uuid, look.plain())} for uuid in referrers]
         return entry
 
@@ -78,7 +80,7 @@ class Inventory:
         entry["pools"] = [{"ref": whole["pool_ref"]}] if "pool_ref" in whole else []
         entry["poolgroups"] = [{"ref": whole["pool_group_ref"]}] if "pool_group_ref" in whole else []
         vsvip = self._view.get("vsvip", uuid_of(stored.get("vsvip_ref", "")))
-        if vsvip is not None:
+        if vsvip is not None and look.sight.sees("vsvip", vsvip):
             shown_vip = self._present.document(self._registry.type("vsvip"), vsvip, look.plain())
             entry["config"]["vip"] = shown_vip.get("vip", [])
 

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from shoal.controller.sight import Sight
 from shoal.controller.view import View
 from shoal.errors import Invalid, NotFound, Problem
 from shoal.objects import Field, ObjectType, Registry
@@ -54,13 +55,15 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Selection:
-    """The filters of one query on objects of one type. Secrets match nothing: a filter must not tell what they are.
+    """The filters of one query on objects of one type. Secrets match nothing: a filter must not tell what they are, nor
+    what an object refers to that the caller does not see.
 
     ``unknown``: (filter or order, its name) of what is no field of the type and was passed over.
     """
 
-    def __init__(self, view: View, registry: Registry, kind: ObjectType, query: Query) -> None:
+    def __init__(self, view: View, registry: Registry, kind: ObjectType, query: Query, sight: Sight) -> None:
         self._view = view
+        self._sight = sight
         self._registry = registry
         self._kind = kind
         self.unknown: list[tuple[str, str]] = []
@@ -89,11 +92,11 @@ class Selection:
             case "search" | "isearch":
                 return self._search(value, ignore_case=name == "isearch")
             case "refers_to":
-                sources = {uuid for _, uuid, _ in self._view.referrers(self._object(name, value))}
+                sources = {uuid for _, uuid, _ in self._referrers(self._object(name, value))}
                 return lambda d: d["uuid"] in sources
             case "referred_by":
                 source = self._object(name, value)
-                return lambda d: any(uuid == source for _, uuid, _ in self._view.referrers(d["uuid"]))
+                return lambda d: any(uuid == source for _, uuid, _ in self._referrers(d["uuid"]))
         steps = name.split(".")
         operator = steps.pop() if len(steps) > 1 and steps[-1] in OPERATORS else ""
         reference = steps[0].removesuffix("_uuid") + "_ref"
@@ -104,6 +107,11 @@ class Selection:
             return None
         compare = OPERATORS.get(operator, _equal)
         return lambda d: any(compare(have, value) for have in self._texts(d, steps))
+
+    def _referrers(self, uuid: str) -> list[tuple[str, str, str]]:
+        """Those that the caller sees."""
+        found = self._view.referrers(uuid)
+        return [r for r in found if self._sight.sees(r[0], self._view.get(r[0], r[1]) or {})]
 
     def _leads(self, fields: Mapping[str, Field], steps: list[str]) -> bool:
         """Whether there is a field at a dotted path, as `_values` walks it."""
@@ -160,9 +168,12 @@ class Selection:
             elif reference and rest and rest != ["uuid"]:
                 type = reference.lower()
                 found = self._view.get(type, uuid_of(item))
-                yield from self._values(self._registry.type(type).fields, found, rest)
+                if found is not None and self._sight.sees(type, found):
+                    yield from self._values(self._registry.type(type).fields, found, rest)
             elif reference:
-                yield uuid_of(item)
+                found = self._view.get(reference.lower(), uuid_of(item))
+                if found is None or self._sight.sees(reference.lower(), found):
+                    yield uuid_of(item)
             elif not rest:
                 yield item
 

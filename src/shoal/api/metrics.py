@@ -14,12 +14,12 @@ from starlette.responses import Response
 from shoal.controller.metric_ids import CONTROLLER, ENTITY_TYPES, METRICS, POOL, Metric
 from shoal.controller.metrics import Metrics, step_allowed
 from shoal.controller.rings import Window
-from shoal.errors import Invalid, NotFound, Problem
+from shoal.errors import Forbidden, Invalid, NotFound, Problem
 from shoal.objects import Registry
 from shoal.objects.check import meant, shown
 
 from .context import Context
-from .errors import json_response, method_not_allowed
+from .errors import json_response
 from .inventory import moment
 from .limits import decode_object, read_body
 from .objects import Objects
@@ -61,25 +61,24 @@ class Analytics:
         self._registry = registry
         self._present = present
 
-    async def answer(self, context: Context, steps: Sequence[str]) -> Response:
-        """What is below ``/api/analytics/``: ``metric_id`` and ``metrics/...``."""
-        match steps:
-            case ["metric_id"]:
-                _only(context, "GET")
-                return json_response(listed())
-            case ["metrics", "collection"]:
-                _only(context, "POST")
-                body = decode_object(await read_body(context.request))
-                return json_response({"series": await self._collection(context, body)})
-            case ["metrics", kind] if kind in ENTITY_TYPES:
-                return await self._of_type(context, kind, context.query.get("entity_uuid", ""))
-            case ["metrics", kind, uuid] if kind in ENTITY_TYPES:
-                return await self._of_type(context, kind, uuid)
-        kinds = ", ".join(ENTITY_TYPES)
-        raise NotFound(f"There is nothing at {context.path[:120]!r}.", hint=f"Metrics are kept of: {kinds}.")
+    async def listed(self, context: Context) -> Response:
+        """Every metric there is."""
+        return json_response(listed())
+
+    async def collection(self, context: Context) -> Response:
+        body = decode_object(await read_body(context.request))
+        return json_response({"series": await self._collection(context, body)})
+
+    async def of_type(self, context: Context, kind: str) -> Response:
+        return await self._of_type(context, kind, context.query.get("entity_uuid", ""))
+
+    async def of_entity(self, context: Context, kind: str, uuid: str) -> Response:
+        return await self._of_type(context, kind, uuid)
 
     async def _of_type(self, context: Context, kind: str, uuid: str) -> Response:
-        _only(context, "GET")
+        if kind not in ENTITY_TYPES:
+            kinds = ", ".join(ENTITY_TYPES)
+            raise NotFound(f"There is nothing at {context.path[:120]!r}.", hint=f"Metrics are kept of: {kinds}.")
         question = understood({**context.query, "entity_uuid": uuid}, "", kind)
         series = [item for _, items in await self._series(context, [question]) for item in items]
         times = [point["timestamp"] for item in series for point in item["data"]]
@@ -148,11 +147,14 @@ class Analytics:
 
     def _entities(self, context: Context, question: Question, kind: str) -> list[str]:
         if kind == CONTROLLER:
+            if not context.sight.whole:
+                raise Forbidden("The controller's figures are of all tenants.", hint="Look from tenant admin.")
             return [CONTROLLER]
         type = self._registry.type(kind)
         if question.entities:
-            return [self._objects.found(context, type, uuid)["uuid"] for uuid in question.entities]
-        return [document["uuid"] for document in self._objects.seen(context, type)]
+            return [self._objects.inside(context, type, uuid)["uuid"] for uuid in question.entities]
+        seen = self._objects.seen(context, type)
+        return [document["uuid"] for document in seen if context.sight.sees_inside(kind, document)]
 
     def _header(self, context: Context, question: Question, kind: str, uuid: str, server: str) -> Document:
         header: Document = {"entity_uuid": uuid}
@@ -291,9 +293,3 @@ def _text(value: object) -> str:
 
 def _timestamp(at: float) -> str:
     return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def _only(context: Context, method: str) -> None:
-    allowed = ("GET", "HEAD") if method == "GET" else (method,)
-    if context.method not in allowed:
-        raise method_not_allowed(context.method, context.path[:120], ", ".join(allowed))

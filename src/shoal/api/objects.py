@@ -25,9 +25,6 @@ from .ports import Runtime
 from .present import Present
 
 Document = dict[str, Any]
-ADMIN = "admin"
-OWN_ONLY = frozenset(["virtualservice", "pool", "poolgroup", "vsvip"])
-"""Types whose admin objects other tenants don't see; of the rest they see and use admin's (the system's profiles)."""
 ALL_VERSIONS = "9999"
 SETTING_OPERATORS = ("add", "replace", "update")
 """PATCH operators that give fields a value."""
@@ -49,20 +46,31 @@ class Objects:
     def found(self, context: Context, kind: ObjectType, uuid: str) -> Document:
         """The stored object. Raises NotFound, also for what belongs to another tenant."""
         document = self._view.get(kind.endpoint, uuid)
-        if document is None or not self._visible(context, kind, document):
+        if document is None or not context.sight.sees(kind.endpoint, document):
             raise NotFound(f"There is no {kind.name} {uuid[:80]!r}.")
         return document
 
     def seen(self, context: Context, kind: ObjectType) -> list[Document]:
         """All stored objects of the type that the caller sees."""
-        return [d for d in self._view.all(kind.endpoint) if self._visible(context, kind, d)]
+        return [d for d in self._view.all(kind.endpoint) if context.sight.sees(kind.endpoint, d)]
+
+    def inside(self, context: Context, kind: ObjectType, uuid: str) -> Document:
+        """The stored object, of which more is shown than its configuration. Raises NotFound, and Forbidden where that
+        would tell of other tenants."""
+        document = self.found(context, kind, uuid)
+        if not context.sight.sees_inside(kind.endpoint, document):
+            raise Forbidden(
+                f"What runs on {kind.name} {document.get('name', uuid)} is shown to its own tenant only.",
+                hint="Look from tenant admin, as a user who may see all tenants.",
+            )
+        return document
 
     def page(self, context: Context, kind: ObjectType) -> listing.Page:
         """The page of stored objects that the query asks for."""
-        selection = listing.Selection(self._view, self._registry, kind, context.query)
+        selection = listing.Selection(self._view, self._registry, kind, context.query, context.sight)
         context.warnings += selection.warnings()
         selected = selection.apply(self.seen(context, kind))
-        if "name" in context.query and not context.all_tenants:
+        if "name" in context.query and not context.sight.every:
             # A tenant's own object hides admin's of the same name: clients demand at most one.
             own = [d for d in selected if uuid_of(d.get("tenant_ref", "")) == context.caller.tenant]
             selected = own or selected
@@ -74,17 +82,13 @@ class Objects:
             body["next"] = f"https://{context.look.host}{context.path}?{page.next}"
         return json_response(body)
 
-    def _visible(self, context: Context, kind: ObjectType, document: Document) -> bool:
-        if context.all_tenants or not kind.tenant_scoped:
-            return True
-        owner, mine = uuid_of(document.get("tenant_ref", "")), context.caller.tenant
-        return owner in (mine, "") or (owner == ADMIN and kind.endpoint not in OWN_ONLY)
-
     def _shown(self, context: Context, kind: ObjectType, stored: Document) -> Document:
         whole = self._present.document(kind, stored, context.look)
-        whole |= self._present.runtime(self._runtime.beside(kind.endpoint, stored["uuid"]), context.look)
+        inside = context.sight.sees_inside(kind.endpoint, stored)
+        if inside:
+            whole |= self._present.runtime(self._runtime.beside(kind.endpoint, stored["uuid"]), context.look)
         shown = listing.fields(whole, context.query)
-        if "runtime" in context.query.get("join_subresources", "").replace(" ", "").split(","):
+        if inside and "runtime" in context.query.get("join_subresources", "").replace(" ", "").split(","):
             summary = self._runtime.summary(kind.endpoint, stored["uuid"])
             shown["runtime"] = self._present.runtime(summary, context.look)
         return shown
@@ -115,7 +119,7 @@ class Objects:
             context.warnings += listing.unknown_fields(kind, context.query)
             return json_response(self._shown(context, kind, stored))
         if context.method == "DELETE":
-            self._writable(context, kind, stored)
+            self.writable(context, kind, stored)
             wish = Wish(method="DELETE", type=kind.endpoint, uuid=uuid)
             if (plan := await self._planning.asked(context, wish)) is not None:
                 return plan
@@ -142,7 +146,7 @@ class Objects:
     async def _change(self, context: Context, kind: ObjectType, stored: Document, allowed: str) -> Response:
         if context.method not in ("PUT", "PATCH"):
             raise method_not_allowed(context.method, kind.endpoint, allowed)
-        self._writable(context, kind, stored)
+        self.writable(context, kind, stored)
         body = decode_object(await read_body(context.request))
         write = self._intent.replace if context.method == "PUT" else self._intent.patch
         if context.method == "PUT":
@@ -160,9 +164,9 @@ class Objects:
 
         return self._written(context, kind, await self._planning.done(context, wish, change), 200)
 
-    def _writable(self, context: Context, kind: ObjectType, stored: Document) -> None:
+    def writable(self, context: Context, kind: ObjectType, stored: Document) -> None:
         owner = uuid_of(stored.get("tenant_ref", ""))
-        if kind.tenant_scoped and not context.all_tenants and owner not in (context.caller.tenant, ""):
+        if kind.tenant_scoped and not context.sight.every and owner not in (context.caller.tenant, ""):
             name = (self._view.get("tenant", owner) or {}).get("name", owner)
             raise Forbidden(f"This {kind.name} belongs to tenant {name}.", hint=f"Send X-Avi-Tenant: {name}.")
 

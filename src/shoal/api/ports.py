@@ -11,6 +11,10 @@ from shoal.controller.plans import Plans
 
 
 class Runtime(Protocol):
+    def below(self) -> tuple[tuple[str, str], ...]:
+        """Every (object type, what) of `look` and `operate`."""
+        ...
+
     async def look(self, type: str, uuid: str, what: str) -> Any:
         """Raises NotFound, NotReady. ``what``: ``runtime``, ``runtime/detail``, ``placement``, ``forecast`` ..."""
         ...

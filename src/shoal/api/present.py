@@ -9,12 +9,14 @@ import msgspec
 
 from shoal.controller import certificates
 from shoal.controller.references import INFRASTRUCTURE
+from shoal.controller.sight import EVERYTHING, Sight
 from shoal.controller.view import View
 from shoal.objects import ObjectType, Registry
 from shoal.objects.types import SENSITIVE_MASK
 from shoal.objects.views import uuid_of
 
 Document = dict[str, Any]
+HIDDEN = "\0hidden"
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +28,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     skip_default: bool = False
     secrets: bool = True
     """Show secrets as ``<sensitive>``; False leaves them out (POST replies)."""
+    sight: Sight = EVERYTHING
+    """References to what the caller does not see are left out."""
 
     def plain(self) -> Look:
         """Without ``#name``."""
@@ -46,10 +50,19 @@ class Present:
         """One object."""
         shown = kind.emit(stored, version=look.version, skip_default=look.skip_default)
         if not look.secrets:
-            shown = _without_secrets(shown)
-        shown = kind.map_references(
-            shown, lambda path, type_name, value: self._reference(type_name.lower(), value, look)
-        )
+            shown = _without(shown, SENSITIVE_MASK)
+        hidden: list[str] = []
+
+        def reference(path: str, type_name: str, value: str) -> str:
+            found = self._view.get(type_name.lower(), uuid_of(value))
+            if found is not None and not look.sight.sees(type_name.lower(), found) and type_name != "Tenant":
+                hidden.append(path)
+                return HIDDEN
+            return self._reference(type_name.lower(), value, look)
+
+        shown = kind.map_references(shown, reference)
+        if hidden:
+            shown = _without(shown, HIDDEN)
         body = shown.get("certificate") if kind.endpoint == "sslkeyandcertificate" else None
         if body and body.get("not_after"):
             shown["certificate"] = {**body, **certificates.remaining(body["not_after"], time.time())}
@@ -58,7 +71,9 @@ class Present:
             users = self._view.referrers(stored["uuid"])
             if users:
                 shown["vs_refs"] = [
-                    self._reference(t, f"/api/{t}/{u}", look) for t, u, _ in users if t == "virtualservice"
+                    self._reference(t, f"/api/{t}/{u}", look)
+                    for t, u, _ in users
+                    if t == "virtualservice" and look.sight.sees(t, self._view.get(t, u) or {})
                 ]
         return shown
 
@@ -84,9 +99,10 @@ class Present:
         return value
 
 
-def _without_secrets(value: Any) -> Any:
+def _without(value: Any, text: str) -> Any:
+    """All but the members and entries that are this text."""
     if isinstance(value, dict):
-        return {key: _without_secrets(item) for key, item in value.items() if item != SENSITIVE_MASK}
+        return {key: _without(item, text) for key, item in value.items() if item != text}
     if isinstance(value, list):
-        return [_without_secrets(item) for item in value if item != SENSITIVE_MASK]
+        return [_without(item, text) for item in value if item != text]
     return value

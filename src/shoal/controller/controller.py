@@ -32,7 +32,7 @@ from .making import Documents
 from .metric_file import MetricFile
 from .metrics import CONTROLLER, Metrics
 from .observer import Observer, Place
-from .operations import CallerLike, Operations
+from .operations import KINDS, CallerLike, Operations
 from .plans import Aside, Plans
 from .reconciler import Reconciler
 from .runtime import Runtime
@@ -175,6 +175,9 @@ class Controller:
         await self.fleet.attend(link, identity)
 
     # --- the API's side ---
+
+    def below(self) -> tuple[tuple[str, str], ...]:
+        return (*self._runtime.kinds, *KINDS)
 
     def read(self, type: str, uuid: str, what: str) -> Any:
         return self._runtime.read(type, uuid, what)

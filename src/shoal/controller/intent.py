@@ -22,9 +22,10 @@ from shoal.store.protocol import Condition, Conflict, Records, Transaction
 from . import audit, uniqueness
 from .clock import Clock, FreshId, SystemClock, fresh_uuid
 from .patch import patched
-from .references import ADMIN, References
+from .references import References
 from .rules import Change, Rules
 from .secrets import Secrets
+from .sight import ADMIN, ELSEWHERE, EVERYTHING, Sight
 from .trial import TrialRecords, serial_ids
 from .uniqueness import Keys, name_key, system_key
 from .view import View, intent_key, scope_of
@@ -44,7 +45,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     user: str
     tenant: str = ADMIN
-    superuser: bool = True
+    sight: Sight = EVERYTHING
     address: str = ""
     version: str = API_VERSION
     system: bool = False
@@ -114,7 +115,7 @@ class Intent:
         async with self._writing:
             if self._view.get(kind.endpoint, uuid) is not None:
                 raise Duplicate(f"There is a {kind.name} {uuid} already.")
-            change = Change(type=kind.endpoint, uuid=uuid, raw=raw, system=caller.system)
+            change = Change(type=kind.endpoint, uuid=uuid, raw=raw, system=caller.system, sight=caller.sight)
             return await self._write(kind, change, caller, guard)
 
     async def replace(
@@ -131,7 +132,9 @@ class Intent:
                     raw[field] = before[field]
             if raw.get("uuid") != uuid:
                 raise Invalid([Problem(path="uuid", value=shown(raw.get("uuid")), why=f"must be {uuid} or left out")])
-            change = Change(type=kind.endpoint, uuid=uuid, raw=raw, before=before, system=caller.system)
+            change = Change(
+                type=kind.endpoint, uuid=uuid, raw=raw, before=before, system=caller.system, sight=caller.sight
+            )
             return await self._write(kind, change, caller, guard)
 
     async def patch(
@@ -146,11 +149,19 @@ class Intent:
             tenant, cloud = scope_of(before)
 
             def canonical(fields: Mapping[str, Any]) -> Document:
-                return self._references.canonical(kind, fields, tenant or caller.tenant, cloud or DEFAULT_CLOUD)
+                return self._references.canonical(
+                    kind, fields, tenant or caller.tenant, cloud or DEFAULT_CLOUD, caller.sight
+                )
 
             document, touched = patched(kind, before, raw, canonical)
             change = Change(
-                type=kind.endpoint, uuid=uuid, raw=document, before=before, touched=touched, system=caller.system
+                type=kind.endpoint,
+                uuid=uuid,
+                raw=document,
+                before=before,
+                touched=touched,
+                system=caller.system,
+                sight=caller.sight,
             )
             return await self._write(kind, change, caller, guard)
 
@@ -162,7 +173,7 @@ class Intent:
         async with self._writing:
             document = self._stored(kind, uuid, caller)
             if not caller.system:
-                await self._deletable(kind, document)
+                await self._deletable(kind, document, caller.sight)
             keys = Keys(deletes=[intent_key(kind.endpoint, uuid), name_key(kind.endpoint, document)])
             keys.conditions.append(Condition(intent_key(kind.endpoint, uuid), self._view.version(kind.endpoint, uuid)))
             await self._unique.of_traffic(kind, keys, document, None)
@@ -226,7 +237,14 @@ class Intent:
         document = kind.merge_sensitive(document, before or {})
         name = _name_of(kind, document)
         document, versions, problems = self._references.resolve(
-            kind, document, caller.tenant, DEFAULT_CLOUD, own=change.uuid, before=before, system=caller.system
+            kind,
+            document,
+            caller.tenant,
+            DEFAULT_CLOUD,
+            own=change.uuid,
+            before=before,
+            system=caller.system,
+            sight=caller.sight,
         )
         problems += _moved(before, document)
         if problems:
@@ -292,19 +310,18 @@ class Intent:
     def _unseal(self, kind: ObjectType, uuid: str, path: str, value: str, kept: frozenset[str]) -> str:
         return self._secrets.unseal(value, f"{kind.endpoint}/{uuid}/{path}") if value in kept else value
 
-    async def _deletable(self, kind: ObjectType, document: Document) -> None:
+    async def _deletable(self, kind: ObjectType, document: Document, sight: Sight) -> None:
         uuid = document["uuid"]
         if await self._store.get(system_key(kind.endpoint, uuid)) is not None:
             raise NotAllowed(f"Cannot delete system default object: {document.get('name', uuid)}.")
         if kind.endpoint == "serviceengine":
             raise NotAllowed("Service engines are removed by the controller.", hint="Use forcedelete for one at once.")
-        names = [
-            f"{self.registry.type(type).name} {name}"
-            for type, _, name in self._view.referrers(uuid)
-            if (kind.endpoint, type) not in UNREFERRED
-        ]
-        if names:
-            raise InUse(f"Cannot delete, object is referred by: {names}")
+        referrers = [r for r in self._view.referrers(uuid) if (kind.endpoint, r[0]) not in UNREFERRED]
+        seen = [r for r in referrers if sight.sees(r[0], self._view.get(r[0], r[1]) or {})]
+        names = [f"{self.registry.type(type).name} {name}" for type, _, name in seen]
+        if referrers:
+            others = f" {ELSEWHERE}" if len(seen) < len(referrers) else ""
+            raise InUse(f"Cannot delete, object is referred by: {names}{others}")
 
     def _next_stamp(self) -> str:
         self._stamp = max(self._stamp + 1, int(self._clock.now() * 1e6))
@@ -317,7 +334,7 @@ class Intent:
             at=self._clock.now(),
             user=caller.user,
             address=caller.address,
-            tenant=caller.tenant,
+            tenant=scope_of(document)[0] or caller.tenant,
             operation=operation,
             type=kind.name,
             uuid=document.get("uuid"),

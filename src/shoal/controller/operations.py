@@ -59,6 +59,20 @@ NOT_YET = {
 """Operations that clients know and that can't be done here: (why, what to do instead)."""
 
 
+KINDS: tuple[tuple[str, str], ...] = (
+    *(("virtualservice", kind.value) for kind in RequestKind),
+    ("virtualservice", "resync"),
+    ("serviceengine", "drill"),
+    ("serviceengine", "switchover"),
+    ("serviceengine", "reboot"),
+    ("serviceengine", "forcedelete"),
+    ("serviceenginegroup", "redistribute"),
+    ("serviceenginegroup", "endstorm"),
+    *NOT_YET,
+)
+"""Every (object type, operation)."""
+
+
 class CallerLike(Protocol):
     @property
     def user(self) -> str: ...
@@ -88,7 +102,7 @@ class Operations:
     async def operate(
         self, type: str, uuid: str, operation: str, body: Body, caller: CallerLike, guard: Guard = lambda: None
     ) -> dict[str, Any]:
-        """Run one operation. Raises NotFound, Invalid, Refused (with the reason and what would help), and what
+        """Run one operation of `KINDS`. Raises NotFound, Invalid, Refused (with the reason and what would help), and what
         ``guard`` raises, which is called right before an operation that can be planned begins."""
         if type == "virtualservice" and operation in [kind.value for kind in RequestKind]:
             return await self._on_vip(uuid, RequestKind(operation), body, caller, guard)
@@ -111,7 +125,8 @@ class Operations:
         if type == "serviceengine" and operation in ("reboot", "forcedelete"):
             engine = self._engine_of(uuid)
             return await (self._reboot(engine) if operation == "reboot" else self._force_delete(engine, guard))
-        raise NotFound(f"There is no operation {operation} on {type}.")
+        known = ", ".join(sorted(name for owner, name in KINDS if owner == type))
+        raise NotFound(f"There is no operation {operation} on {type}.", hint=f"There are: {known or 'none'}.")
 
     def propose(self, proposal: Proposal, type: str, uuid: str, operation: str, body: Body) -> None:
         """The same on paper, and ``delete`` of an engine. Raises what `operate` raises, and Refused for an operation

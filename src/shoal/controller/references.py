@@ -10,10 +10,11 @@ from urllib.parse import parse_qsl, urlsplit
 from shoal.errors import NotFound, Problem
 from shoal.objects import ObjectType, Registry
 from shoal.objects.check import meant, shown
+from shoal.objects.views import uuid_of
 
+from .sight import ADMIN, EVERYTHING, OWN_ONLY, Sight
 from .view import View, scope_of
 
-ADMIN = "admin"
 REFERENCE_CHARACTERS_MAX = 2_000
 UNDISCOVERED = re.compile(r"[A-Za-z0-9 ._-]{1,64}")
 INFRASTRUCTURE = frozenset({"vimgrclusterruntime", "vimgrhostruntime"})
@@ -40,11 +41,13 @@ class References:
         own: str = "",
         before: Mapping[str, Any] | None = None,
         system: bool = False,
+        sight: Sight = EVERYTHING,
     ) -> tuple[dict[str, Any], dict[tuple[str, str], int], list[Problem]]:
         """(document with canonical references, versions of what they point at, problems).
 
         ``own`` is the object's uuid. What ``before``, the stored object, refers to already is taken from any tenant;
-        so is everything of the controller's own writes (``system``).
+        so is everything of the controller's own writes (``system``). What the caller does not see (``sight``) is to
+        him as if it were not there.
         """
         problems: list[Problem] = []
         versions: dict[tuple[str, str], int] = {}
@@ -54,7 +57,8 @@ class References:
 
         def change(path: str, type_name: str, value: str) -> str:
             endpoint = type_name.lower()
-            uuid, hint = self._find(endpoint, value, tenant, cloud)
+            kept = f"/api/{endpoint}/{uuid_of(value.partition('#')[0])}" in known
+            uuid, hint = self._find(endpoint, value, tenant, cloud, EVERYTHING if kept or system else sight)
             if uuid is None and endpoint in INFRASTRUCTURE and UNDISCOVERED.fullmatch(name_in(value)):
                 return f"/api/{endpoint}/{name_in(value)}"
             if uuid is not None and not system and f"/api/{endpoint}/{uuid}" not in known:
@@ -76,24 +80,28 @@ class References:
         return found or self._uuid(type, default)
 
     def _foreign(self, type: str, uuid: str, tenant: str) -> str:
-        """Why an object may not be referred to; "" for the own tenant's and admin's."""
+        """Why an object of ``tenant`` may not refer to it; "" for the own tenant's and what admin shares."""
         owner, _ = scope_of(self._view.get(type, uuid) or {})
-        if owner in (tenant, ADMIN, ""):
+        if owner in (tenant, "") or (owner == ADMIN and type not in OWN_ONLY):
             return ""
         name = (self._view.get("tenant", owner) or {}).get("name", owner)
-        return f"That one belongs to tenant {name}: an object refers to those of its own tenant and of admin."
+        return f"That one belongs to tenant {name}: an object refers to those of its own tenant and what admin shares."
 
-    def canonical(self, kind: ObjectType, part: Mapping[str, Any], tenant: str, cloud: str) -> dict[str, Any]:
+    def canonical(
+        self, kind: ObjectType, part: Mapping[str, Any], tenant: str, cloud: str, sight: Sight = EVERYTHING
+    ) -> dict[str, Any]:
         """A part of a document, as a PATCH gives it, with its references in stored form where they lead anywhere:
         so that they can be compared. What leads nowhere stays, to be refused with the whole document."""
 
         def change(path: str, type_name: str, value: str) -> str:
-            uuid, _ = self._find(type_name.lower(), value, tenant, cloud)
+            uuid, _ = self._find(type_name.lower(), value, tenant, cloud, sight)
             return value if uuid is None else f"/api/{type_name.lower()}/{uuid}"
 
         return kind.map_references(part, change)
 
-    def _find(self, type: str, value: str, tenant: str, cloud: str) -> tuple[str | None, str]:
+    def _find(
+        self, type: str, value: str, tenant: str, cloud: str, sight: Sight = EVERYTHING
+    ) -> tuple[str | None, str]:
         """(uuid or None, hint)."""
         if len(value) > REFERENCE_CHARACTERS_MAX:
             return None, f"At most {REFERENCE_CHARACTERS_MAX} characters are taken."
@@ -109,17 +117,20 @@ class References:
                 return None, f"It points at a {shown(path[0])}; a {type} is needed."
             path = path[1:]
         if "name" in query:
-            return self._by_name(type, query["name"], query.get("tenant", tenant), query.get("cloud", cloud))
+            return self._by_name(
+                type, query["name"], query.get("tenant", tenant), query.get("cloud", cloud), tenant, sight
+            )
         uuid = path[-1] if path and path[-1] else ""
         found = self._view.get(type, uuid)
-        if found is not None:
+        if found is not None and _seen(sight, type, found, tenant):
             return uuid, ""
-        return self._by_name(type, uuid, tenant, cloud) if uuid else (None, "It names nothing.")
+        return self._by_name(type, uuid, tenant, cloud, tenant, sight) if uuid else (None, "It names nothing.")
 
-    def _by_name(self, type: str, name: str, tenant: str, cloud: str) -> tuple[str | None, str]:
-        """Own tenant, then admin; within the cloud for cloud-scoped types."""
+    def _by_name(self, type: str, name: str, tenant: str, cloud: str, own: str, sight: Sight) -> tuple[str | None, str]:
+        """Own tenant, then admin; within the cloud for cloud-scoped types. ``own``: the referring object's tenant."""
         if type == "tenant":
             candidates = [d for d in self._view.all("tenant") if name in (d["name"], d["uuid"])]
+            candidates = [d for d in candidates if _seen(sight, type, d, own)]
             return (candidates[0]["uuid"], "") if candidates else (None, "")
         try:
             scoped = self._registry.type(type).cloud_scoped
@@ -130,9 +141,9 @@ class References:
         for owner in tenants:
             for known_cloud in [wanted_cloud] if scoped else ["", wanted_cloud]:
                 found = self._view.named(type, name, owner, known_cloud)
-                if found is not None:
+                if found is not None and _seen(sight, type, found, own):
                     return found["uuid"], ""
-        names = [d.get("name", "") for d in self._view.all(type)]
+        names = [d.get("name", "") for d in self._view.all(type) if _seen(sight, type, d, own)]
         return None, meant(name, names) or (
             f"There are: {', '.join(names[:8])}." if names else f"There is no {type} yet."
         )
@@ -143,3 +154,8 @@ class References:
             return name_or_uuid
         found = next((d["uuid"] for d in self._view.all(type) if d["name"] == name_or_uuid), None)
         return found or name_or_uuid
+
+
+def _seen(sight: Sight, type: str, document: Mapping[str, Any], own: str) -> bool:
+    """What the caller sees, and for those who see the whole also what the object's own tenant has."""
+    return sight.sees(type, document) or (sight.whole and scope_of(dict(document))[0] == own)

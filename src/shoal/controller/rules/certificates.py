@@ -34,9 +34,9 @@ def check(change: Change, around: Around) -> None:
         place.pop("key_params", None)
         place.update({"key_params": params} if params else {})
     if not document.get("key"):
-        users = [name for type, _, name in around.view.referrers(change.uuid) if type == "virtualservice"]
+        users = around.services_of(change)
         if users:
-            change.wrong("key", f"required by virtual service {', '.join(users[:8])}, and missing")
+            change.wrong("key", f"required by virtual service {change.named(users)}, and missing")
         return
     try:
         key = certificates.private_key(change.secret("key"), change.secret("key_passphrase"))

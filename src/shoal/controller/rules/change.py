@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
+from shoal.controller.sight import EVERYTHING, Sight
 from shoal.controller.view import View
 from shoal.errors import Problem
 
 Document = dict[str, Any]
+NAMED_MAX = 8
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -29,6 +31,8 @@ class Change(msgspec.Struct, kw_only=True):
     problems: list[Problem] = []
     system: bool = False
     """The controller's own write."""
+    sight: Sight = EVERYTHING
+    """What the writer sees: nothing else is named to him."""
     unseal: Callable[[str, str], str] = lambda field, value: value
     """Opens what a write keeps of the stored secrets: ``unseal(field, value)``."""
 
@@ -39,6 +43,11 @@ class Change(msgspec.Struct, kw_only=True):
 
     def wrong(self, path: str, why: str, value: object = "", hint: str = "") -> None:
         self.problems.append(Problem(path=path, why=why, value=str(value)[:60] if value != "" else "", hint=hint))
+
+    def named(self, services: Sequence[Document]) -> str:
+        """Virtual services by name, as far as the writer sees them."""
+        names = [service["name"] for service in services if self.sight.sees("virtualservice", service)]
+        return ", ".join(names[:NAMED_MAX]) or "of another tenant"
 
     def default(self, view: View, field: str, type: str, name: str) -> None:
         """The reference ``field``, when the client gives none, is to the object of that name."""
@@ -78,6 +87,11 @@ class Around(NamedTuple):
 
     view: View
     reserved: Callable[[str], bool]
+
+    def services_of(self, change: Change) -> list[Document]:
+        """The virtual services that refer to the object."""
+        uuids = [uuid for type, uuid, _ in self.view.referrers(change.uuid) if type == "virtualservice"]
+        return [found for uuid in uuids if (found := self.view.get("virtualservice", uuid)) is not None]
 
 
 Rule = Callable[[Change, Around], None]

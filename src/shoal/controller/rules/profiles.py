@@ -12,10 +12,10 @@ OTHER = "Use System-TCP-Proxy, System-UDP-Fast-Path, or another TCP or UDP profi
 def check(change: Change, around: Around) -> None:
     """A profile of any protocol is kept; one that virtual services use must be served, and its protocol stays."""
     profile = change.document
-    users = [name for type, _, name in around.view.referrers(change.uuid) if type == "virtualservice"]
+    users = around.services_of(change)
     if not users:
         return
-    named = ", ".join(users[:8])
+    named = change.named(users)
     why = protocols.unserved(profile)
     before = change.before
     if why:

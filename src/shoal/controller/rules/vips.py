@@ -126,6 +126,8 @@ def _unused(change: Change, around: Around, vips: list[Document]) -> None:
         if other["uuid"] == change.uuid or uuid_of(other.get("vrf_context_ref", "")) != vrf:
             continue
         for address in set(mine) & set(addresses_of(other)):
+            if not change.sight.sees("vsvip", other):
+                raise Duplicate(f"{address} is in use already.", hint="Take another one, or auto_allocate_ip.")
             raise Duplicate(f"{address} is the address of VsVip {other['name']} already.", hint="Refer to that one.")
 
 

@@ -77,6 +77,11 @@ class Runtime:
         }
         """What takes too long for the event loop."""
 
+    @property
+    def kinds(self) -> tuple[tuple[str, str], ...]:
+        """Every (object type, what can be read of one beside its configuration)."""
+        return tuple(dict.fromkeys([*self._readers, *self._thinkers]))
+
     def read(self, type: str, uuid: str, what: str) -> Any:
         """Raises NotFound for an unknown object or an unknown kind of runtime."""
         reader = self._readers.get((type, what.strip("/")))

@@ -1,0 +1,87 @@
+"""What a caller sees of what there is: tenants share the system's objects and nothing else (reference: api.md 3).
+
+One answer for every face: objects, references, error texts, runtime, events, metrics and plans all ask here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from shoal.objects.views import uuid_of
+
+if TYPE_CHECKING:
+    from .view import View
+
+Document = Mapping[str, Any]
+ADMIN = "admin"
+OWN_ONLY = frozenset(
+    ["virtualservice", "pool", "poolgroup", "vsvip", "user", "debugvirtualservice", "debugserviceengine"]
+)
+"""Types whose admin objects other tenants don't see; of the rest they see and use admin's (the system's profiles)."""
+SHARED = frozenset(["cloud", "network", "serviceengine", "serviceenginegroup", "vrfcontext"])
+"""Infrastructure: a tenant sees that admin's is there, not what runs on it, which is all tenants'."""
+ELSEWHERE = "and objects of other tenants"
+
+
+class Sight(msgspec.Struct, frozen=True, kw_only=True):
+    """``tenant`` is a uuid. ``every``: the objects of all tenants; ``provider``: who may see all tenants, looking from
+    admin: the objects of admin only, and all that runs on the shared infrastructure."""
+
+    tenant: str = ADMIN
+    every: bool = False
+    provider: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether what belongs to no single tenant is shown."""
+        return self.every or self.provider
+
+    def sees(self, type: str, document: Document) -> bool:
+        if self.every:
+            return True
+        if type == "tenant":
+            return self.provider or document.get("uuid") == self.tenant
+        if type == "user":
+            return self._sees_user(document)
+        owner = uuid_of(str(document.get("tenant_ref", "")))
+        return owner in (self.tenant, "") or (owner == ADMIN and type not in OWN_ONLY)
+
+    def sees_inside(self, type: str, document: Document) -> bool:
+        """Whether what runs on it may be shown: its runtime, its figures, who uses it."""
+        if self.whole or type not in SHARED:
+            return self.sees(type, document)
+        owner = uuid_of(str(document.get("tenant_ref", "")))
+        return owner == self.tenant != ADMIN
+
+    def _sees_user(self, document: Document) -> bool:
+        """Tenants see the users who are theirs alone: what others may elsewhere is not their business."""
+        if self.provider:
+            return True
+        access = document.get("access") or ()
+        tenants = {uuid_of(str(entry.get("tenant_ref", ""))) for entry in access}
+        everywhere = document.get("is_superuser") or any(entry.get("all_tenants") for entry in access)
+        return tenants == {self.tenant} and not everywhere
+
+    def sees_event(self, view: View, objects: Mapping[str, str], tenant: str = "") -> bool:
+        """Of an event about ``objects`` (role -> uuid); ``tenant``: whose it is, where the event says so.
+
+        What names an object that is gone, and says no tenant, is for those who see the whole.
+        """
+        if self.every:
+            return True
+        owners = {tenant} if tenant else set()
+        for role, uuid in objects.items():
+            type = "vsvip" if role == "vip" else role.removeprefix("from_")
+            if type == "tenant" or not uuid:
+                continue
+            document = view.get(type, uuid.partition("/")[0])
+            owner = uuid_of(str(document.get("tenant_ref", ""))) if document is not None else tenant
+            if type not in SHARED or owner not in ("", ADMIN):
+                owners.add(owner)
+        return owners <= {self.tenant, ""} if self.provider else owners == {self.tenant}
+
+
+EVERYTHING = Sight(every=True, provider=True)
