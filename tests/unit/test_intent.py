@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from shoal.controller.view import View
 from shoal.errors import Duplicate, InUse, Invalid, NotAllowed, Refused, Stale
 from shoal.objects import load
 from shoal.store.memory import MemoryStore
+from shoal.store.protocol import Conflict, Transaction
 from tests.api_world import key_pair
 
 ADMIN = Caller(user="admin")
@@ -178,3 +180,21 @@ async def test_text_that_looks_sealed_is_sealed_like_any_other(intent: Intent) -
     assert made["key_passphrase"] != "enc:v1:planted"
     opened = intent._secrets.unseal(made["key_passphrase"], f"sslkeyandcertificate/{made['uuid']}/key_passphrase")
     assert opened == "enc:v1:planted"
+
+
+async def test_a_conflict_is_waited_for_though_the_newest_write_is_no_document(
+    intent: Intent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The view is told of documents only: waiting for the store's newest revision would hold up all writes for ever."""
+    commit, conflicts = intent._store.commit, [Conflict(("/name/pool/admin/-/p",))]
+
+    async def meets_another(transaction: Transaction) -> int:
+        if conflicts:
+            raise conflicts.pop()
+        return await commit(transaction)
+
+    await commit(Transaction(puts=(("/accounts/somebody", b"{}"),)))
+    monkeypatch.setattr(intent._store, "commit", meets_another)
+    async with asyncio.timeout(5):
+        written = await intent.create("pool", {"name": "p"}, Caller(user="admin"))
+    assert written.created and not conflicts

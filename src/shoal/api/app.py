@@ -54,7 +54,7 @@ GET, POST = ("GET",), ("POST",)
 ANY = ("GET", "POST", "PUT", "PATCH", "DELETE")
 Document = dict[str, Any]
 INCIDENT_S = 60
-UNPLANNED = ("useraccount", "analytics")
+UNPLANNED = ("useraccount", "analytics", "macro")
 UNPLANNED_OPERATIONS = (("virtualservice", "capture"), ("serviceenginegroup", "rebalance"))
 """Requests with ways of their own, which make no plans."""
 WELCOME = {"product": "Shoal", "api": "/api", "console": "comes in a later release"}
@@ -103,6 +103,8 @@ class App:
         yield Route(methods=GET, path="/metrics", answer=self._prometheus, shows=Shows.OWN)
         yield Route(methods=GET, path="/api/cluster/version", answer=self._version, shows=Shows.NOTHING)
         yield Route(methods=("GET", "PUT"), path="/api/useraccount", answer=self._login.account, shows=Shows.SELF)
+        trees = ("POST", "PUT", "DELETE")
+        yield Route(methods=trees, path="/api/macro", answer=self._objects.macro, shows=Shows.OWN, needs="-")
         yield Route(methods=POST, path="/api/whatif", answer=self._whatif, shows=Shows.ALL)
         yield Route(methods=GET, path="/api/analytics/logs", answer=self._logs, shows=Shows.OWN)
         yield Route(methods=GET, path="/api/analytics/incident", answer=self._incident, shows=Shows.ALL)

@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from shoal.controller import macro
+from shoal.controller.bodies import check_identity, keep_unseen
 from shoal.controller.intent import Caller, Guard, Intent, Written
 from shoal.controller.plans import Wish
 from shoal.controller.view import View
-from shoal.errors import Forbidden, Invalid, NotFound, Problem
+from shoal.errors import Forbidden, NotFound
 from shoal.objects import ObjectType, Registry
-from shoal.objects.check import kind_of, shown
 from shoal.objects.views import uuid_of
 
 from . import listing
@@ -25,7 +26,6 @@ from .ports import Runtime
 from .present import Present
 
 Document = dict[str, Any]
-ALL_VERSIONS = "9999"
 SETTING_OPERATORS = ("add", "replace", "update")
 """PATCH operators that give fields a value."""
 
@@ -98,7 +98,7 @@ class Objects:
     async def collection(self, context: Context, kind: ObjectType) -> Response:
         if context.method == "POST":
             slug, body = context.request.headers.get("slug"), decode_object(await read_body(context.request))
-            _check_identity(kind, body)
+            check_identity(kind, body)
             wish = Wish(method="POST", type=kind.endpoint, body=body, slug=slug)
             if (plan := await self._planning.asked(context, wish)) is not None:
                 return plan
@@ -150,11 +150,11 @@ class Objects:
         body = decode_object(await read_body(context.request))
         write = self._intent.replace if context.method == "PUT" else self._intent.patch
         if context.method == "PUT":
-            _check_identity(kind, body)
-            _keep_unseen(kind, stored, body, context.look.version)
+            check_identity(kind, body)
+            keep_unseen(kind, stored, body, context.look.version)
         else:
             for operator in SETTING_OPERATORS:
-                _check_identity(kind, body.get(operator), f"{operator}.")
+                check_identity(kind, body.get(operator), f"{operator}.")
         wish = Wish(method=context.method, type=kind.endpoint, uuid=stored["uuid"], body=body)
         if (plan := await self._planning.asked(context, wish)) is not None:
             return plan
@@ -163,6 +163,31 @@ class Objects:
             return write(kind.endpoint, stored["uuid"], body, context.caller, guard=guard)
 
         return self._written(context, kind, await self._planning.done(context, wish, change), 200)
+
+    async def macro(self, context: Context) -> Response:
+        """POST, PUT and DELETE of a whole tree of objects, in one transaction."""
+        wanted = macro.tree(self._registry, decode_object(await read_body(context.request)))
+
+        def may(kind: ObjectType, method: str, stored: Document | None) -> None:
+            if stored is not None:
+                if not context.sight.sees(kind.endpoint, stored):
+                    raise NotFound(f"There is no {kind.name} {stored['uuid']}.")
+                self.writable(context, kind, stored)
+
+        async def write(intent: Intent, view: View) -> Written | None:
+            door = macro.Macro(intent, view, context.caller, may)
+            match context.method:
+                case "POST":
+                    return await door.create(wanted)
+                case "PUT":
+                    return await door.replace(wanted)
+            await door.delete(wanted)
+            return None
+
+        written = await self._intent.together(write)
+        if written is None:
+            return Response(None, 204, headers={"Content-Length": "0"}, media_type="application/json")
+        return self._written(context, wanted.kind, written, 201 if context.method == "POST" else 200)
 
     def writable(self, context: Context, kind: ObjectType, stored: Document) -> None:
         owner = uuid_of(stored.get("tenant_ref", ""))
@@ -177,25 +202,3 @@ class Objects:
         if status == 201:
             response.headers["Location"] = ascii_text(body["url"])
         return response
-
-
-def _check_identity(kind: ObjectType, body: object, where: str = "") -> None:
-    """Names and references are text. Raises Invalid: an empty list is a mistake, not a reference left out."""
-    if not isinstance(body, dict):
-        return
-    problems = [
-        Problem(path=f"{where}{name}", value=shown(value), why=f"must be a string, not {kind_of(value)}")
-        for name, value in body.items()
-        if value is not None and not isinstance(value, str) and (field := kind.fields.get(name)) is not None
-        if field.kind == "string" and (field.ref or name in ("name", "uuid"))
-    ]
-    if problems:
-        raise Invalid(problems)
-
-
-def _keep_unseen(kind: ObjectType, stored: Document, body: Document, version: str) -> None:
-    """A client that can't see a field (it is newer than the client's version) does not mean to reset it."""
-    everything = kind.emit(stored, version=ALL_VERSIONS)
-    for name in everything.keys() - kind.emit(stored, version=version).keys() - body.keys():
-        if name.removesuffix("_ref") + "_name" not in body:
-            body[name] = everything[name]

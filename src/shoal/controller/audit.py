@@ -68,6 +68,10 @@ class Trail:
         if self._writes % PRUNE_EVERY == 0:
             await self._prune()
 
+    def taken(self) -> list[tuple[str, Record]]:
+        """Those known here, by key."""
+        return list(self._records.items())
+
     async def read(self, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """As event documents, newest first; filters as for `shoal.controller.events.matches`."""
         await self._load()

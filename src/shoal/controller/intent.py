@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -32,11 +32,14 @@ from .view import View, intent_key, scope_of
 
 Document = dict[str, Any]
 ATTEMPTS_MAX = 5
+CATCH_UP_S = 0.5
+"""How long a write that met another one waits for the view, with all other writes behind it."""
 NAME_CHARACTERS_MAX = 256
 DEFAULT_CLOUD = "Default-Cloud"
 UNREFERRED = {("serviceenginegroup", "serviceengine")}
 """(object, referrer) pairs that don't hold a deletion up: a group's engines go with it."""
 Guard = Callable[[], None]
+_Result = TypeVar("_Result")
 _SLUG = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
@@ -64,6 +67,18 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 def _unguarded() -> None: ...
 
 
+class Stamps:
+    """Microseconds since the epoch, each one once, ascending."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last = 0
+
+    def next(self) -> str:
+        self._last = max(self._last + 1, int(self._clock.now() * 1e6))
+        return str(self._last)
+
+
 class Intent:
     """All writes go through here, one at a time (the embedded store has one writer).
 
@@ -81,6 +96,8 @@ class Intent:
         *,
         clock: Clock | None = None,
         fresh_id: FreshId = fresh_uuid,
+        stamps: Stamps | None = None,
+        together: bool = False,
     ) -> None:
         self._store = store
         self._view = view
@@ -92,8 +109,9 @@ class Intent:
         self._unique = uniqueness.Uniqueness(store, view)
         self._clock = clock or SystemClock()
         self._fresh_id = fresh_id
+        self._stamps = stamps or Stamps(self._clock)
+        self._together = together
         self._writing = asyncio.Lock()
-        self._stamp = 0
 
     # --- the four verbs ---
 
@@ -186,10 +204,55 @@ class Intent:
         """The same door to a copy of all documents, and the copy: what is written there is validated, resolved and
         refused exactly as here, seen by the writes after it, and stored nowhere."""
         view = self._view.copy()
-        records = TrialRecords(self._store, view)
-        rules = self.rules.on(view)
-        clock, secrets = self._clock, self._secrets
-        return Intent(records, view, self.registry, secrets, rules, clock=clock, fresh_id=serial_ids()), view
+        records, stamps = TrialRecords(self._store, view), Stamps(self._clock)
+        return self._on(records, view, fresh_id=serial_ids(), stamps=stamps), view
+
+    async def together(self, writes: Callable[[Intent, View], Awaitable[_Result]]) -> _Result:
+        """Any number of writes as one transaction: all are made, or none. ``writes(intent, view)`` makes them at a door
+        of its own, where each is validated and refused as here and seen by those after it; it may be called several
+        times. Raises what one of them raises, TooLarge for more than a transaction holds, NotReady."""
+        async with self._writing:
+            for _ in range(ATTEMPTS_MAX):
+                view = self._view.draft()
+                records = TrialRecords(self._store, view)
+                draft = self._on(records, view, fresh_id=self._fresh_id, stamps=self._stamps, together=True)
+                try:
+                    result = await writes(draft, view)
+                    revision = await self._store.commit(records.together())
+                except Conflict as conflict:
+                    await self._catch_up(conflict)
+                    continue
+                for key, record in draft.trail.taken():
+                    await self.trail.written(key, record)
+                await self._view.seen(revision)
+                return result
+        raise NotReady("The objects' surroundings keep changing.", hint="Try again.")
+
+    def _on(self, records: Records, view: View, *, fresh_id: FreshId, stamps: Stamps, together: bool = False) -> Intent:
+        """The same door to other documents. ``together``: its writes are stored later, so a conflict is raised."""
+        return Intent(
+            records,
+            view,
+            self.registry,
+            self._secrets,
+            self.rules.on(view),
+            clock=self._clock,
+            fresh_id=fresh_id,
+            stamps=stamps,
+            together=together,
+        )
+
+    async def _catch_up(self, conflict: Conflict) -> None:
+        """Until the view knows what has come in between, but no longer than `CATCH_UP_S`. Whatever writes one of these
+        keys writes a document with it, so the view is told of that revision; of what is gone it is told, too, soon."""
+        records = [await self._store.get(key) for key in conflict.keys]
+        try:
+            async with asyncio.timeout(CATCH_UP_S):
+                if None in records:
+                    await asyncio.sleep(CATCH_UP_S / 10)
+                await self._view.seen(max((record.version for record in records if record is not None), default=0))
+        except TimeoutError:
+            pass  # tried again with what is known
 
     async def note(self, type: str, uuid: str, operation: str, what: tuple[str, ...], caller: Caller) -> None:
         """Put an operation that changes no object into the audit trail. Raises NotFound."""
@@ -224,7 +287,9 @@ class Intent:
                 name = next((key for key in conflict.keys if key.startswith("/name/")), None)
                 if name is not None and await self._store.get(name) is not None:
                     raise _taken(kind, change.document) from None
-                await self._view.seen((await self._store.list("/intent/tenant/")).revision)
+                if self._together:
+                    raise
+                await self._catch_up(conflict)
         raise NotReady("The object's surroundings keep changing.", hint="Try again.")
 
     async def _try_write(self, kind: ObjectType, change: Change, caller: Caller, guard: Guard) -> Written:
@@ -260,7 +325,7 @@ class Intent:
             change.warnings += acts.warnings(kind, document, before, self._view.name_of)
         document["uuid"] = change.uuid
         self._check_name(kind, document, name, change.uuid)
-        document["_last_modified"] = self._next_stamp()
+        document["_last_modified"] = self._stamps.next()
         sealed = kind.map_sensitive(document, lambda path, value: self._seal(kind, change.uuid, path, value, kept))
         keys = Keys()
         key = intent_key(kind.endpoint, change.uuid)
@@ -312,7 +377,7 @@ class Intent:
 
     async def _deletable(self, kind: ObjectType, document: Document, sight: Sight) -> None:
         uuid = document["uuid"]
-        if await self._store.get(system_key(kind.endpoint, uuid)) is not None:
+        if await self.is_system(kind.endpoint, uuid):
             raise NotAllowed(f"Cannot delete system default object: {document.get('name', uuid)}.")
         if kind.endpoint == "serviceengine":
             raise NotAllowed("Service engines are removed by the controller.", hint="Use forcedelete for one at once.")
@@ -322,10 +387,6 @@ class Intent:
         if referrers:
             others = f" {ELSEWHERE}" if len(seen) < len(referrers) else ""
             raise InUse(f"Cannot delete, object is referred by: {names}{others}")
-
-    def _next_stamp(self) -> str:
-        self._stamp = max(self._stamp + 1, int(self._clock.now() * 1e6))
-        return str(self._stamp)
 
     def _audit(
         self, keys: Keys, caller: Caller, kind: ObjectType, document: Document, operation: str, fields: tuple[str, ...]
@@ -341,7 +402,7 @@ class Intent:
             name=document.get("name"),
             fields=fields,
         )
-        keys.audit = f"{audit.AUDITS}{self._next_stamp()}", record
+        keys.audit = f"{audit.AUDITS}{self._stamps.next()}", record
         keys.puts.append((keys.audit[0], msgspec.json.encode(record)))
 
     async def _commit(self, keys: Keys) -> None:
@@ -351,6 +412,10 @@ class Intent:
         if keys.audit is not None:
             await self.trail.written(*keys.audit)
         await self._view.seen(revision)
+
+    async def is_system(self, type: str, uuid: str) -> bool:
+        """Whether the object is one of the system's own."""
+        return await self._store.get(system_key(type, uuid)) is not None
 
     async def mark_system(self, type: str, uuid: str) -> None:
         """The object is one of the system's own: it can be edited, never deleted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from shoal.errors import Refused
@@ -17,6 +17,9 @@ TYPES: dict[int, type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address]] = {
 
 Document = Mapping[str, Any]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+FIELDS = {4: "ip_address", 6: "ip6_address"}
+"""Of a VIP: where its address of each version of IP is."""
 
 
 def subnets(network: Document, version: int) -> Iterator[Network]:
@@ -51,15 +54,20 @@ def pools(network: Document, version: int, only: Network | None = None) -> Itera
             yield int(subnet.network_address) + 1, int(subnet.broadcast_address) - 1
 
 
-def allocate(network: Document, used: Iterable[str], version: int, only: Network | None = None) -> str:
-    """The lowest free address of a version of IP. Raises Refused when there is none, with how many are in use."""
+def addresses_of(vsvip: Document) -> list[str]:
+    """Of both versions of IP, as they are stored: one spelling each."""
+    return [vip[field]["addr"] for vip in vsvip.get("vip", ()) for field in FIELDS.values() if field in vip]
+
+
+def allocate(network: Document, used: Callable[[int], bool], version: int, only: Network | None = None) -> str:
+    """The lowest free address of a version of IP; ``used(number)`` says whether one is taken. Raises Refused when
+    there is none, with how many were looked at."""
     kind = TYPES[version]
-    taken = {int(address) for address in map(ipaddress.ip_address, used) if address.version == version}
     looked = 0
     for first, last in pools(network, version, only):
         for number in range(first, last + 1):
             looked += 1
-            if number not in taken:
+            if not used(number):
                 return str(kind(number))
             if looked > SCAN_MAX:
                 break

@@ -1,11 +1,12 @@
-"""Writes that are tried and not made: a store that keeps them to itself, over a copy of the documents."""
+"""Writes that are tried and not made, or made together later: a store that keeps them to itself, over a copy of the
+documents."""
 
 from __future__ import annotations
 
 import itertools
 
 from shoal.store import caps
-from shoal.store.protocol import Batch, Change, Conflict, Listing, Record, Records, Transaction
+from shoal.store.protocol import Batch, Change, Condition, Conflict, Listing, Record, Records, Transaction
 
 from .clock import FreshId
 from .view import INTENT, View
@@ -19,6 +20,7 @@ class TrialRecords:
         self._records = records
         self._view = view
         self._written: dict[str, Record | None] = {}
+        self._conditions: dict[str, int] = {}
 
     async def get(self, key: str) -> Record | None:
         return self._written[key] if key in self._written else await self._records.get(key)
@@ -37,6 +39,9 @@ class TrialRecords:
         stale = [c.key for c in transaction.conditions if await self._version(c.key) != c.version]
         if stale:
             raise Conflict(tuple(stale))
+        for condition in transaction.conditions:
+            if condition.key not in self._written:
+                self._conditions.setdefault(condition.key, condition.version)
         revision = self._view.revision + 1
         for key, value in transaction.puts:
             self._written[key] = Record(key, bytes(value), revision, revision)
@@ -45,6 +50,14 @@ class TrialRecords:
         changes += [Change(key, None, revision) for key in transaction.deletes]
         self._view.take(Batch(revision, tuple(change for change in changes if change.key.startswith(INTENT))))
         return revision
+
+    def together(self) -> Transaction:
+        """All that was written here as one transaction, on the condition that what it was made from is still so."""
+        return Transaction(
+            conditions=tuple(Condition(key, version) for key, version in self._conditions.items()),
+            puts=tuple((key, record.value) for key, record in self._written.items() if record is not None),
+            deletes=tuple(key for key, record in self._written.items() if record is None),
+        )
 
     async def _version(self, key: str) -> int:
         if key.startswith(INTENT):

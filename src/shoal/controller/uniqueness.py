@@ -17,7 +17,7 @@ from shoal.objects.views import uuid_of
 from shoal.store.protocol import Condition, Records
 
 from . import audit, protocols
-from .rules import addresses_of
+from .ipam import addresses_of
 from .view import View, scope_of
 
 Document = dict[str, Any]

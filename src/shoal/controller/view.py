@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, MutableMapping
+from typing import Any, TypeVar
 
 from shoal.objects import Registry
 from shoal.objects.views import uuid_of
 from shoal.store.protocol import Batch, Compacted, Store
+
+from .ipam import Address, addresses_of
+from .layers import Layer, Layers
 
 log = logging.getLogger("shoal.view")
 
 INTENT = "/intent/"
 Document = dict[str, Any]
 Callback = Callable[[str, str, Document | None], None]
+K = TypeVar("K")
+L = TypeVar("L")
 
 
 def intent_key(type: str, uuid: str) -> str:
@@ -34,11 +40,14 @@ class View:
         self._store = store
         self._registry = registry
         self.revision = 0
-        self._documents: dict[str, dict[str, Document]] = {}
-        self._versions: dict[tuple[str, str], int] = {}
-        self._named: dict[tuple[str, str, str, str], str] = {}
-        self._targets: dict[tuple[str, str], frozenset[str]] = {}
-        self._referrers: dict[str, dict[tuple[str, str], None]] = {}
+        self._documents: MutableMapping[str, MutableMapping[str, Document]] = {}
+        self._versions: MutableMapping[tuple[str, str], int] = {}
+        self._named: MutableMapping[tuple[str, str], MutableMapping[tuple[str, str], str]] = {}
+        """(type, name) -> (tenant, cloud) -> uuid."""
+        self._targets: MutableMapping[tuple[str, str], frozenset[str]] = {}
+        self._referrers: MutableMapping[str, MutableMapping[tuple[str, str], None]] = {}
+        self._at: MutableMapping[tuple[int, int], MutableMapping[str, None]] = {}
+        """(version of IP, address as a number) -> uuids of the VsVips that have it."""
         self._callbacks: list[Callback] = []
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
@@ -66,9 +75,23 @@ class View:
         other.revision = self.revision
         other._documents = {type: dict(documents) for type, documents in self._documents.items()}
         other._versions = dict(self._versions)
-        other._named = dict(self._named)
+        other._named = {name: dict(owners) for name, owners in self._named.items()}
         other._targets = dict(self._targets)
         other._referrers = {target: dict(referrers) for target, referrers in self._referrers.items()}
+        other._at = {address: dict(holders) for address, holders in self._at.items()}
+        return other
+
+    def draft(self) -> View:
+        """As `copy`, at a cost that does not grow with the number of documents; but what changes here is seen there,
+        too, so it is for a few moments only."""
+        other = View(self._store, self._registry)
+        other.revision = self.revision
+        other._documents = Layers(self._documents)
+        other._versions = Layer(self._versions)
+        other._named = Layers(self._named)
+        other._targets = Layer(self._targets)
+        other._referrers = Layers(self._referrers)
+        other._at = Layers(self._at)
         return other
 
     # --- reading ---
@@ -82,13 +105,23 @@ class View:
 
     def named(self, type: str, name: str, tenant: str = "admin", cloud: str | None = None) -> Document | None:
         """By exact name in a tenant (uuid) and, where given, a cloud (uuid)."""
+        owners = self._named.get((type, name), {})
         if cloud is not None:
-            uuid = self._named.get((type, name, tenant, cloud))
+            uuid = owners.get((tenant, cloud))
             return self.get(type, uuid) if uuid else None
-        for (kind, known, owner, _), uuid in self._named.items():
-            if kind == type and known == name and owner in (tenant, ""):
+        for (owner, _), uuid in owners.items():
+            if owner in (tenant, ""):
                 return self.get(type, uuid)
         return None
+
+    def holders(self, address: Address) -> list[Document]:
+        """The VsVips that have this address, in whatever VRF."""
+        found = [self.get("vsvip", uuid) for uuid in self._at.get((address.version, int(address)), ())]
+        return [document for document in found if document is not None]
+
+    def held(self, version: int, number: int) -> bool:
+        """Whether any VsVip has the address of that number."""
+        return bool(self._at.get((version, number)))
 
     def all(self, type: str, tenant: str | None = None) -> list[Document]:
         """In order of creation."""
@@ -167,18 +200,36 @@ class View:
             callback(type, uuid, document)
 
     def _index(self, type: str, uuid: str, document: Document) -> None:
-        tenant, cloud = scope_of(document)
-        self._named[type, str(document.get("name", "")), tenant, cloud] = uuid
+        self._named.setdefault((type, str(document.get("name", ""))), {})[scope_of(document)] = uuid
         targets = frozenset(uuid_of(r.value) for r in self._registry.type(type).references(document))
         self._targets[type, uuid] = targets
         for target in targets:
             self._referrers.setdefault(target, {})[type, uuid] = None
+        for address in _addresses(type, document):
+            self._at.setdefault(address, {})[uuid] = None
 
     def _unindex(self, type: str, uuid: str) -> None:
         old = self.get(type, uuid)
         if old is None:
             return
-        tenant, cloud = scope_of(old)
-        self._named.pop((type, str(old.get("name", "")), tenant, cloud), None)
+        _take_out(self._named, (type, str(old.get("name", ""))), scope_of(old))
         for target in self._targets.pop((type, uuid), frozenset()):
-            self._referrers.get(target, {}).pop((type, uuid), None)
+            _take_out(self._referrers, target, (type, uuid))
+        for address in _addresses(type, old):
+            _take_out(self._at, address, uuid)
+
+
+def _addresses(type: str, document: Document) -> list[tuple[int, int]]:
+    if type != "vsvip":
+        return []
+    found = (ipaddress.ip_address(address) for address in addresses_of(document))
+    return [(address.version, int(address)) for address in found]
+
+
+def _take_out(index: MutableMapping[K, MutableMapping[L, Any]], key: K, entry: L) -> None:
+    """What is empty then goes, too: the index is as large as what it holds."""
+    entries = index.get(key)
+    if entries is not None:
+        entries.pop(entry, None)
+        if not entries:
+            index.pop(key, None)

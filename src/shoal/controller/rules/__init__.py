@@ -17,9 +17,8 @@ from shoal.errors import Invalid
 
 from . import certificates, clusters, engines, groups, monitors, networks, pools, profiles, services, vips
 from .change import Around, Change, Rule
-from .vips import addresses_of
 
-__all__ = ["Change", "Rules", "addresses_of"]
+__all__ = ["Change", "Rules"]
 
 FILL: dict[str, Rule] = {
     "serviceenginegroup": groups.fill,

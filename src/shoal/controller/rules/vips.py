@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shoal.controller import ipam
+from shoal.controller.ipam import FIELDS, addresses_of
 from shoal.errors import Duplicate, Refused
 from shoal.objects.views import uuid_of
 
 from .change import Address, Around, Change, Document
 
 HOST_BITS = 32
-FIELDS = {4: "ip_address", 6: "ip6_address"}
 SUBNETS = {4: "subnet", 6: "subnet6"}
 ALLOCATED = {"V4_ONLY": (4,), "V6_ONLY": (6,), "V4_V6": (4, 6)}
 THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
@@ -107,14 +107,24 @@ def _allocate(around: Around, vip: Mapping[str, Any], siblings: list[Document], 
     network = view.get("network", uuid) if uuid else view.named("network", "vip-network", cloud=None)
     if network is None:
         raise Refused("There is no network to allocate from.", hint="Give ipam_network_subnet.network_ref.")
-    used = [a for document in view.all("vsvip") for a in addresses_of(document)]
-    used += addresses_of({"vip": siblings})
+    beside = set(_numbers(siblings, version))
     field = SUBNETS[version]
     try:
         only = ipam.prefix(wanted[field]) if field in wanted else None
     except ValueError as error:
         raise Refused(f"ipam_network_subnet.{field}: {error}", hint="Give a subnet that the network has.") from None
-    return ipam.allocate(network, used, version, only)
+    return ipam.allocate(network, lambda number: number in beside or view.held(version, number), version, only)
+
+
+def _numbers(vips: list[Document], version: int) -> Iterator[int]:
+    """Their addresses of one version of IP; what is none is told with the rest of the document."""
+    for text in addresses_of({"vip": vips}):
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            continue
+        if address.version == version:
+            yield int(address)
 
 
 def _unused(change: Change, around: Around, vips: list[Document]) -> None:
@@ -122,15 +132,10 @@ def _unused(change: Change, around: Around, vips: list[Document]) -> None:
     mine = addresses_of({"vip": vips})
     if len(set(mine)) != len(mine):
         change.wrong("vip", "an address is given twice")
-    for other in around.view.all("vsvip"):
-        if other["uuid"] == change.uuid or uuid_of(other.get("vrf_context_ref", "")) != vrf:
-            continue
-        for address in set(mine) & set(addresses_of(other)):
-            if not change.sight.sees("vsvip", other):
-                raise Duplicate(f"{address} is in use already.", hint="Take another one, or auto_allocate_ip.")
-            raise Duplicate(f"{address} is the address of VsVip {other['name']} already.", hint="Refer to that one.")
-
-
-def addresses_of(vsvip: Mapping[str, Any]) -> list[str]:
-    """Of both families, as they are stored: one spelling each."""
-    return [vip[field]["addr"] for vip in vsvip.get("vip", ()) for field in FIELDS.values() if field in vip]
+    for address in mine:
+        for other in around.view.holders(ipaddress.ip_address(address)):
+            if other["uuid"] != change.uuid and uuid_of(other.get("vrf_context_ref", "")) == vrf:
+                if not change.sight.sees("vsvip", other):
+                    raise Duplicate(f"{address} is in use already.", hint="Take another one, or auto_allocate_ip.")
+                why = f"{address} is the address of VsVip {other['name']} already."
+                raise Duplicate(why, hint="Refer to that one.")
