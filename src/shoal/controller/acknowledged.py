@@ -1,4 +1,8 @@
-"""What an engine has acknowledged that it runs: per VIP and part, and how and when it came to run it."""
+"""What an engine has acknowledged that it runs: per VIP and part, and how and when it came to run it.
+
+An acknowledgement counts for one version of a VIP's list. Versions grow with every change of who serves, drains or may
+take over, so an engine that comes back to a VIP can't be taken for ready by what it ran before it left.
+"""
 
 from __future__ import annotations
 

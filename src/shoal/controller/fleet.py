@@ -438,7 +438,10 @@ class Fleet:
         live.pushed = dict(hello.parts)
         parts = self.desired(live.id)
         same = {id: part for id, part in parts.items() if live.pushed.get(id) == part.hash}
-        live.runs.greet(root_of(same), self.clock.monotonic())
+        # What it has only received, and not put into effect yet, it does not run: it will say so. An agent that was just
+        # started ("") has not applied anything itself; its HAProxy serves what is on its disk.
+        if hello.root in ("", wire.manifest(wire.PartReference(*part) for part in hello.parts).root):
+            live.runs.greet(root_of(same), self.clock.monotonic())
         self.note_owned(live.id, hello.owned)
         if self.shares is not None:
             self.shares.adopt(hello.shares)

@@ -50,12 +50,16 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="h"):
 
 
 class Resign(msgspec.Struct, frozen=True, array_like=True, tag="r"):
-    """The holder has fallen silent for ``vip`` on purpose; ``to`` may claim it without waiting."""
+    """The holder has fallen silent for ``vip`` on purpose; ``to`` may claim it without waiting.
+
+    ``able`` as in a heartbeat: who makes way for a planned owner goes on serving its other VIPs.
+    """
 
     engine: str
     vip: str
     claim: Claim
     to: str
+    able: bool = False
 
 
 PeerMessage = Heartbeat | Resign

@@ -406,7 +406,7 @@ class _Turn:
         vacant = self.now if message.to == self.state.engine else self.now + known.interval_s(self.state)
         view = self.put(view, floor=message.claim, holder="", vacant_at=vacant)
         peer = self.state.peers.get(message.engine)
-        if peer is not None and not known.fresh(self.state, view):  # unplanned: it is unwell, until it says otherwise
+        if peer is not None and not message.able:  # until it says otherwise
             self.state.peers[peer.id] = replace(peer, able=False)
         mine = message.to == self.state.engine and known.has_slots(self.state, view)
         if known.able(self.state) and (mine or known.fresh(self.state, view)):
@@ -553,7 +553,7 @@ class _Turn:
         claim = view.claim
         assert claim is not None
         self.give_up(view, why)
-        self.do(Send(Resign(self.state.engine, view.vip.id, claim, to)))
+        self.do(Send(Resign(self.state.engine, view.vip.id, claim, to, known.able(self.state))))
 
     def give_up(self, view: VipView, why: str, *, lapsed: bool = False) -> VipView:
         claim = view.claim

@@ -24,6 +24,7 @@ from shoal.ownership.events import (
     Heartbeat,
     LeaseLost,
     Link,
+    Resign,
     Send,
     Session,
     Spread,
@@ -73,6 +74,8 @@ class Schedule(Protocol):
 
 
 NEVER = float("inf")
+SESSION_LATER_S = 0.0003
+"""So long after the datagram what is sent over a session as well comes again."""
 
 
 class Engine(Kernel):
@@ -272,6 +275,9 @@ class World:
             for _ in range(times):
                 delay = self.random.uniform(*self.delay_s)
                 self.at(self.now + delay, lambda o=other: self._arrive(engine.name, o, Heard(send.message)))  # type: ignore[misc]
+            if isinstance(send.message, Resign):  # by the session, too
+                later = self.now + delay + SESSION_LATER_S
+                self.at(later, lambda o=other: self._arrive(engine.name, o, Heard(send.message)))  # type: ignore[misc]
 
     def _arrive(self, sender: str, engine: Engine, event: Event) -> None:
         if self.hears(engine.name, sender):

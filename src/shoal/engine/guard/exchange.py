@@ -83,6 +83,14 @@ class _Collection:
     def forget(self) -> None:
         self.answers = {(engine, address): _Answer() for engine in self.engines for address in self.addresses}
 
+    def add(self, engines: Iterable[str]) -> bool:
+        """False if all are in it already. Those that are new to it are asked twice, too."""
+        new = [engine for engine in dict.fromkeys(engines) if engine not in self.engines]
+        self.engines += tuple(new)
+        self.answers |= {(engine, address): _Answer() for engine in new for address in self.addresses}
+        self.last = self.last and not new
+        return bool(new)
+
     def missing(self) -> list[str]:
         return list(dict.fromkeys(engine for (engine, _), answer in self.answers.items() if not answer.whole))
 
@@ -112,6 +120,13 @@ class Exchange:
         collection = self._collections[vip] = _Collection(self._turn, addresses, engines, now)
         self._ask(vip, collection)
         self._loop.at(now + REVIEW_S, lambda: self._review(vip, collection))
+
+    def join(self, vip: str, engines: Iterable[str]) -> None:
+        """The VIP is spread over these now. Who was not asked yet, while others are, is asked too: it may have been left
+        out because it was not heard of for a moment, and have connections all the same."""
+        collection = self._collections.get(vip)
+        if collection is not None and collection.add(engines):
+            self._ask(vip, collection)
 
     def end(self, vip: str) -> None:
         """The VIP is not spread here any more."""

@@ -303,6 +303,8 @@ class Guard:
             self._exchange.begin(effect.vip, effect.addresses, (self._start.engine, *effect.members, *effect.draining))
         elif self._spreader.spread(effect.vip) is None:
             self._exchange.end(effect.vip)
+        else:
+            self._exchange.join(effect.vip, (*effect.members, *effect.draining))
         change = self._spreader.changes
         self.loop.at(self.loop.now() + PRUNE_AFTER_S, lambda: self._spreader.prune(change))
 
