@@ -29,6 +29,7 @@ from shoal.controller.pki import self_signed_default
 from shoal.controller.plans import Planned, Plans
 from shoal.controller.records import VipRecord
 from shoal.controller.secrets import Secrets
+from shoal.controller.transfer.importing import Importing
 from shoal.controller.view import View
 from shoal.errors import NotFound, Refused
 from shoal.objects import load
@@ -99,6 +100,9 @@ class FakeRuntime:
 
     def plans(self, intent: Intent) -> Plans:
         return cast(Plans, StillPlans())
+
+    def importing(self, intent: Intent) -> Importing:
+        raise NotImplementedError("this world has no controller")
 
     async def remove_engine(self, uuid: str, guard: Guard = lambda: None) -> None:
         self.calls.append(("serviceengine", uuid, "remove", {}))

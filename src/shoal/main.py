@@ -132,6 +132,28 @@ def whatif(arguments: tuple[str, ...]) -> None:
     sys.exit(whatif_main(list(arguments)))
 
 
+@cli.command(
+    "export", context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def export(arguments: tuple[str, ...]) -> None:
+    """The whole configuration as a file (`shoal export --help`)."""
+    from shoal.shell.transfer import export_main
+
+    sys.exit(export_main(list(arguments)))
+
+
+@cli.command(
+    "import", context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def import_(arguments: tuple[str, ...]) -> None:
+    """An exported configuration taken over, one of Avi's too (`shoal import --help`)."""
+    from shoal.shell.transfer import import_main
+
+    sys.exit(import_main(list(arguments)))
+
+
 @cli.command()
 @data_dir_option
 @click.option("--controller", envvar="SHOAL_CONTROLLER", help="Where the API is (default: as the data directory says).")

@@ -42,6 +42,7 @@ from shoal.controller.view import View
 from shoal.errors import Invalid, NotReady, Problem, ShoalError
 from shoal.objects import load
 from shoal.observe.ring import PROBER_FILE
+from shoal.store import large
 from shoal.store.sqlite import SqliteStore
 from shoal.wire import messages
 from shoal.wire.channel import Channel
@@ -115,6 +116,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         progress("store")
         store = await SqliteStore.open(options.data_dir / "shoal.db")
         stack.push_async_callback(store.close)
+        await large.finish(store)  # before anybody reads
         accounts = Accounts(store)
         await accounts.check_first(options.admin_password)
         (options.data_dir / "keys").mkdir(mode=0o700, exist_ok=True)

@@ -8,6 +8,7 @@
     inventory  dashboards' entries, the event log   present    documents as a client sees them
     metrics    measured history                     prometheus totals for a scraper
     capture    packets, as they come                planning   ?plan=true, ?apply=
+    configuration  all of it, out and in
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ from shoal.objects import ObjectType, Registry
 from . import listing, prometheus
 from .accounts import Accounts
 from .capture import Capturing
+from .configuration import Configuration
 from .context import READ_METHODS, Context, host_of, path_of, query_of, version_of
 from .errors import json_response, method_not_allowed, refusal, unexpected
 from .gate import Gate
 from .inventory import CONFIGS, Inventory, log_filters, number
-from .limits import LOG_PAGE_SIZE_MAX, REQUEST_WITHIN_S, decode_object, read_body
+from .limits import CONFIGURATION_WITHIN_S, LOG_PAGE_SIZE_MAX, REQUEST_WITHIN_S, decode_object, read_body
 from .login import VERSION, Login
 from .metrics import Analytics
 from .objects import Objects
@@ -54,7 +56,7 @@ GET, POST = ("GET",), ("POST",)
 ANY = ("GET", "POST", "PUT", "PATCH", "DELETE")
 Document = dict[str, Any]
 INCIDENT_S = 60
-UNPLANNED = ("useraccount", "analytics", "macro")
+UNPLANNED = ("useraccount", "analytics", "macro", "configuration")
 UNPLANNED_OPERATIONS = (("virtualservice", "capture"), ("serviceenginegroup", "rebalance"))
 """Requests with ways of their own, which make no plans."""
 WELCOME = {"product": "Shoal", "api": "/api", "console": "comes in a later release"}
@@ -87,6 +89,7 @@ class App:
         self._inventory = Inventory(deps.view, deps.registry, deps.runtime, self._present)
         self._metrics = deps.metrics or Metrics(SystemClock())
         self._analytics = Analytics(self._metrics, self._objects, deps.registry, self._present)
+        self._configuration = Configuration(deps.intent, deps.view, deps.runtime)
         self._capturing = Capturing(deps.view, deps.registry, deps.intent, deps.runtime)
         self._open: dict[str, Callable[[Request], object]] = {
             "": lambda request: WELCOME,
@@ -106,6 +109,10 @@ class App:
         trees = ("POST", "PUT", "DELETE")
         yield Route(methods=trees, path="/api/macro", answer=self._objects.macro, shows=Shows.OWN, needs="-")
         yield Route(methods=POST, path="/api/whatif", answer=self._whatif, shows=Shows.ALL)
+        whole = self._configuration
+        for methods, answer in ((GET, whole.masked), (POST, whole.sealed)):
+            yield Route(methods=methods, path="/api/configuration/export", answer=answer, shows=Shows.ALL, writes=False)
+        yield Route(methods=POST, path="/api/configuration/import", answer=whole.taken_over, shows=Shows.ALL)
         yield Route(methods=GET, path="/api/analytics/logs", answer=self._logs, shows=Shows.OWN)
         yield Route(methods=GET, path="/api/analytics/incident", answer=self._incident, shows=Shows.ALL)
         measured = self._analytics
@@ -135,13 +142,15 @@ class App:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
+        whole = path_of(request).startswith("/api/configuration/")
+        within_s = CONFIGURATION_WITHIN_S if whole else REQUEST_WITHIN_S
         try:
-            async with asyncio.timeout(REQUEST_WITHIN_S):
+            async with asyncio.timeout(within_s):
                 return await self._route(request)
         except ShoalError as error:
             return refusal(error)
         except TimeoutError:
-            return json_response({"error": f"Not answered within {REQUEST_WITHIN_S:.0f} s. Try again."}, 503)
+            return json_response({"error": f"Not answered within {within_s:.0f} s. Try again."}, 503)
         except Exception as error:  # a fault of ours must not show its insides
             return unexpected(error, f"{request.method} {path_of(request)[:200]!r}")
 

@@ -14,6 +14,8 @@ BODY_BYTES_MAX = 1_000_000
 """One object; the store's own cap on a value is the same."""
 BODY_WITHIN_S = 30.0
 REQUEST_WITHIN_S = 60.0
+CONFIGURATION_WITHIN_S = 600.0
+"""Of a whole configuration."""
 JSON_DEPTH_MAX = 32
 QUERY_BYTES_MAX = 16_384
 QUERY_PARAMETERS_MAX = 100
@@ -26,19 +28,19 @@ WARNINGS_MAX = 20
 WARNING_CHARACTERS_MAX = 500
 
 
-async def read_body(request: Request) -> bytes:
-    """The whole body. Raises TooLarge past ``BODY_BYTES_MAX``, Invalid when it does not come within ``BODY_WITHIN_S``."""
+async def read_body(request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+    """The whole body. Raises TooLarge past ``bytes_max``, Invalid when it does not come within ``BODY_WITHIN_S``."""
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > BODY_BYTES_MAX:
-        raise _too_large()
+    if declared.isdigit() and int(declared) > bytes_max:
+        raise _too_large(bytes_max)
     chunks: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(BODY_WITHIN_S):
             async for chunk in request.stream():
                 size += len(chunk)
-                if size > BODY_BYTES_MAX:
-                    raise _too_large()
+                if size > bytes_max:
+                    raise _too_large(bytes_max)
                 chunks.append(chunk)
     except TimeoutError:
         raise Invalid(f"The body did not arrive within {BODY_WITHIN_S:.0f} s.") from None
@@ -90,5 +92,5 @@ def _too_deep() -> Invalid:
     return Invalid([Problem(path="", why=f"the body is nested deeper than {JSON_DEPTH_MAX} levels")])
 
 
-def _too_large() -> TooLarge:
-    return TooLarge(f"The body is larger than {BODY_BYTES_MAX} bytes.", hint="Send one object a request.")
+def _too_large(bytes_max: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {bytes_max} bytes.", hint="Send one object a request.")

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from shoal.controller.capture.wish import Wish
 from shoal.controller.intent import Caller, Guard, Intent
 from shoal.controller.plans import Plans
+from shoal.controller.transfer.importing import Importing
 
 
 class Runtime(Protocol):
@@ -31,6 +32,10 @@ class Runtime(Protocol):
 
     def plans(self, intent: Intent) -> Plans:
         """Plans of what would be written through ``intent``."""
+        ...
+
+    def importing(self, intent: Intent) -> Importing:
+        """Takes files over through ``intent``."""
         ...
 
     async def remove_engine(self, uuid: str, guard: Guard = ...) -> None:

@@ -40,6 +40,7 @@ from .shares import LOAD_AWARE, Shares
 from .storm import Settings as StormSettings
 from .storm import Storms
 from .targets import targets
+from .transfer.importing import Importing
 from .view import View
 from .whatif.answer import WhatIfs
 from .whatif.margins import Margins
@@ -211,6 +212,9 @@ class Controller:
     def plans(self, intent: Intent, aside: Aside = asyncio.to_thread) -> Plans:
         """Plans of what would be written through ``intent``; ``aside`` runs what takes long."""
         return Plans(intent, self.view, self.reconciler, self._operations, self._clock, aside)
+
+    def importing(self, intent: Intent) -> Importing:
+        return Importing(intent, self.view, self.reconciler, self.plans(intent), self._clock)
 
     def capture(self, service: str, wish: Wish) -> AsyncGenerator[bytes, None]:
         return self._captures.open(service, wish)

@@ -17,6 +17,7 @@ from shoal import API_VERSION
 from shoal.errors import Duplicate, InUse, Invalid, NotAllowed, NotFound, NotReady, Problem, Stale
 from shoal.objects import ObjectType, Registry, acts
 from shoal.objects.check import parse, shown
+from shoal.store import large
 from shoal.store.protocol import Condition, Conflict, Records, Transaction
 
 from . import audit, uniqueness
@@ -28,7 +29,7 @@ from .secrets import Secrets
 from .sight import ADMIN, ELSEWHERE, EVERYTHING, Sight
 from .trial import TrialRecords, serial_ids
 from .uniqueness import Keys, name_key, system_key
-from .view import View, intent_key, scope_of
+from .view import INTENT, View, intent_key, scope_of
 
 Document = dict[str, Any]
 ATTEMPTS_MAX = 5
@@ -55,6 +56,16 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SYSTEM = Caller(user="system", system=True)
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """Writes that may be adopted: write through ``intent``, see them in ``view``."""
+
+    intent: Intent
+    view: View
+    records: TrialRecords
+    revision: int
+    """Of the documents it was begun from."""
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +123,7 @@ class Intent:
         self._stamps = stamps or Stamps(self._clock)
         self._together = together
         self._writing = asyncio.Lock()
+        self._unfinished = False
 
     # --- the four verbs ---
 
@@ -207,11 +219,50 @@ class Intent:
         records, stamps = TrialRecords(self._store, view), Stamps(self._clock)
         return self._on(records, view, fresh_id=serial_ids(), stamps=stamps), view
 
+    def draft(self) -> Draft:
+        """As `trial`, and `adopt` makes what was written there real."""
+        view = self._view.copy()
+        records = TrialRecords(self._store, view)
+        intent = self._on(records, view, fresh_id=serial_ids(), stamps=self._stamps)
+        return Draft(intent=intent, view=view, records=records, revision=self._view.revision)
+
+    async def adopt(self, draft: Draft) -> None:
+        """All that was written there, however much, at once or not at all; also when the caller gives up waiting.
+        Raises Stale if anything has been written here since it was begun."""
+        await asyncio.shield(asyncio.create_task(self._adopt(draft), name="adopt a draft"))
+
+    async def _adopt(self, draft: Draft) -> None:
+        everything = msgspec.structs.replace(draft.records.together(), conditions=())  # the revision says it all
+        async with self._writing:
+            await self._finished()
+            if self._view.revision != draft.revision:
+                raise Stale("Something else was written meanwhile.", hint="Try again.")
+            if not everything.puts and not everything.deletes:
+                return
+            self._unfinished = True  # until it is known to have happened, or not
+            self._view.hold()
+            await large.commit(self._store, everything, self._stamps.next())
+            await self._finished()
+            written = {key for key, _ in everything.puts}
+            for key, record in draft.intent.trail.taken():
+                if key in written:
+                    await self.trail.written(key, record)
+
+    async def _finished(self) -> None:
+        """What was decided before is in its place, and seen. Raises what hinders it."""
+        if self._unfinished:
+            self._view.hold()
+            await large.finish(self._store)
+            documents = (await self._store.list(INTENT)).records
+            await self._view.release(max((record.version for record in documents), default=0))
+            self._unfinished = False
+
     async def together(self, writes: Callable[[Intent, View], Awaitable[_Result]]) -> _Result:
         """Any number of writes as one transaction: all are made, or none. ``writes(intent, view)`` makes them at a door
         of its own, where each is validated and refused as here and seen by those after it; it may be called several
         times. Raises what one of them raises, TooLarge for more than a transaction holds, NotReady."""
         async with self._writing:
+            await self._finished()
             for _ in range(ATTEMPTS_MAX):
                 view = self._view.draft()
                 records = TrialRecords(self._store, view)
@@ -375,6 +426,14 @@ class Intent:
     def _unseal(self, kind: ObjectType, uuid: str, path: str, value: str, kept: frozenset[str]) -> str:
         return self._secrets.unseal(value, f"{kind.endpoint}/{uuid}/{path}") if value in kept else value
 
+    def opened(self, kind: ObjectType, document: Document) -> Document:
+        """A stored document with its secrets in plain text: for what seals them again, and for nothing else."""
+
+        def opened(path: str, value: str) -> str:
+            return self._secrets.unseal(value, f"{kind.endpoint}/{document['uuid']}/{path}") if value else value
+
+        return kind.map_sensitive(document, opened)
+
     async def _deletable(self, kind: ObjectType, document: Document, sight: Sight) -> None:
         uuid = document["uuid"]
         if await self.is_system(kind.endpoint, uuid):
@@ -406,6 +465,7 @@ class Intent:
         keys.puts.append((keys.audit[0], msgspec.json.encode(record)))
 
     async def _commit(self, keys: Keys) -> None:
+        await self._finished()
         revision = await self._store.commit(
             Transaction(conditions=tuple(keys.conditions), puts=tuple(keys.puts), deletes=tuple(keys.deletes))
         )

@@ -75,6 +75,8 @@ class Foreseen(msgspec.Struct, frozen=True, kw_only=True):
     """Answers to the operations asked for."""
     settled: bool = True
     """The end was reached on paper."""
+    end: Snapshot | None = None
+    """The group then; None = it is no more."""
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +147,12 @@ class Plans:
             raise PlanChanged(self._changed(old, found), found.document)
         return found
 
+    async def foreseen(self, concerned: list[Concerned], now: float) -> list[Foreseen]:
+        """What proposed writes come to, group by group."""
+        async with self._turn:
+            found: list[Foreseen] = await self._aside(_all, concerned, now)
+        return found
+
     # --- making one ---
 
     async def _plan(self, wish: Wish, caller: Caller) -> Planned:
@@ -158,8 +166,7 @@ class Plans:
             edited = (wish.type, wish.uuid)
             stored = self._view.get(*edited)
             state = self._state(edited, [one.before for one in concerned if one.before is not None], now)
-            async with self._turn:
-                foreseen = await self._aside(_all, concerned, now)
+            foreseen = await self.foreseen(concerned, now)
             asked = _digest(wish)
             id = f"plan-{_digest((asked, state, [_gist(one) for one in foreseen]))}"
             return Planned(
@@ -240,6 +247,7 @@ def _foreseen(one: Concerned, now: float) -> Foreseen:
         buffer_after=after.buffer(after.begin.group.vs_scalein_timeout_s) if after is not None else None,
         messages=tuple(result.message for results in answers for result in results),
         settled=after is None or after.settled,
+        end=after.end if after is not None else None,
     )
 
 

@@ -13,7 +13,7 @@ from shoal.objects.views import uuid_of
 from shoal.placement.model import Request, Snapshot
 
 from .desired import VipIntent
-from .intent import Caller, Intent, Written
+from .intent import Caller, Draft, Intent, Written
 from .reconciler import Reconciler
 from .view import View
 
@@ -36,11 +36,12 @@ class Proposal:
     """Any number of writes and operations that are not made. Each write raises what the real one would (Invalid,
     Duplicate, InUse, Refused, Stale ...), and sees the ones before it."""
 
-    def __init__(self, intent: Intent, view: View, reconciler: Reconciler) -> None:
+    def __init__(self, intent: Intent, view: View, reconciler: Reconciler, draft: Draft | None = None) -> None:
+        """``draft``: where the writes are made, if they are to be adopted."""
         self._view = view
         self._revision = view.revision
         self._reconciler = reconciler
-        self._intent, self.view = intent.trial()
+        self._intent, self.view = (draft.intent, draft.view) if draft is not None else intent.trial()
         self._groups: dict[str, None] = {}
         self._removed: set[str] = set()
         self._requests: dict[str, list[Request]] = {}

@@ -21,6 +21,8 @@ class TrialRecords:
         self._view = view
         self._written: dict[str, Record | None] = {}
         self._conditions: dict[str, int] = {}
+        self._undo: dict[str, Record | None] = {}
+        self._fresh: set[str] = set()
 
     async def get(self, key: str) -> Record | None:
         return self._written[key] if key in self._written else await self._records.get(key)
@@ -42,6 +44,9 @@ class TrialRecords:
         for condition in transaction.conditions:
             if condition.key not in self._written:
                 self._conditions.setdefault(condition.key, condition.version)
+        keys = [*(key for key, _ in transaction.puts), *transaction.deletes]
+        self._undo = {key: self._written[key] for key in keys if key in self._written}
+        self._fresh = {key for key in keys if key not in self._written}
         revision = self._view.revision + 1
         for key, value in transaction.puts:
             self._written[key] = Record(key, bytes(value), revision, revision)
@@ -52,10 +57,13 @@ class TrialRecords:
         return revision
 
     def together(self) -> Transaction:
-        """All that was written here as one transaction, on the condition that what it was made from is still so."""
+        """All that was written here as one transaction, on the condition that what it was made from is still so. Documents
+        come last."""
+        puts = [(key, record.value) for key, record in self._written.items() if record is not None]
+        puts.sort(key=lambda put: put[0].startswith(INTENT))
         return Transaction(
             conditions=tuple(Condition(key, version) for key, version in self._conditions.items()),
-            puts=tuple((key, record.value) for key, record in self._written.items() if record is not None),
+            puts=tuple(puts),
             deletes=tuple(key for key, record in self._written.items() if record is None),
         )
 
@@ -65,6 +73,12 @@ class TrialRecords:
             return self._view.version(type, uuid)
         record = await self.get(key)
         return record.version if record is not None else 0
+
+    def forget_last(self) -> None:
+        """The last write changes nothing but its stamp: it is none. (The view keeps the stamp.)"""
+        self._written |= self._undo
+        for key in self._fresh:
+            self._written.pop(key, None)
 
 
 def serial_ids() -> FreshId:

@@ -51,6 +51,8 @@ class View:
         self._callbacks: list[Callback] = []
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
+        self._held: list[Batch] | None = None
+        self._arrivals: list[asyncio.Future[None]] = []
 
     async def start(self) -> None:
         """Read everything, then follow."""
@@ -169,8 +171,31 @@ class View:
                 log.info("the store's history does not reach back to %d; reading all", self.revision)
                 await self._read_all()
 
+    def hold(self) -> None:
+        """Until `release` nothing that the store writes is seen here."""
+        if self._held is None:
+            self._held = []
+
+    async def release(self, revision: int) -> None:
+        """Everything held is seen, at once, when it reaches up to that revision. Returns then."""
+        while self._held is not None and max([self.revision, *(b.revision for b in self._held)]) < revision:
+            arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._arrivals.append(arrived)
+            await arrived
+        held, self._held = self._held or [], None
+        changes = {change.key: change for b in held if b.revision > self.revision for change in b.changes}
+        if changes:
+            self.take(Batch(held[-1].revision, tuple(changes.values())))
+
     def take(self, batch: Batch) -> None:
         """Apply what a store has written."""
+        if self._held is not None:
+            self._held.append(batch)
+            arrivals, self._arrivals = self._arrivals, []
+            for arrived in arrivals:
+                if not arrived.done():
+                    arrived.set_result(None)
+            return
         for change in batch.changes:
             self._apply(change.key, change.value, change.revision)
         self._reached(batch.revision)

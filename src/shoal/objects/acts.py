@@ -72,8 +72,7 @@ def warnings(kind: ObjectType, document: Document, before: Document | None, name
     acts = load().types.get(kind.name)
     if acts is None:
         return []
-    look = _Look(acts, name_of)
-    look.message(kind.message, document, [before] if before else [], "")
+    look = _look(acts, kind, document, before, name_of)
     parts = []
     if look.idle:
         more = len(look.idle) - NAMES_MAX
@@ -82,6 +81,29 @@ def warnings(kind: ObjectType, document: Document, before: Document | None, name
         parts += [f"Stored, with no effect yet: {names}.", *hints]
     parts += look.instead
     return [" ".join(parts)] if parts else []
+
+
+def without_effect(kind: ObjectType, document: Document, name_of: NameOf) -> tuple[list[str], list[str]] | None:
+    """(paths that say something without any effect, sentences about values that act as others); None for a type of
+    which nothing acts."""
+    acts = load().types.get(kind.name)
+    if acts is None:
+        return None
+    look = _look(acts, kind, document, None, name_of)
+    return look.idle, look.instead
+
+
+def is_heeded(kind: ObjectType, path: str) -> bool:
+    """Whether the field at a path (without list positions), one above or one below it acts."""
+    acts = load().types.get(kind.name)
+    heeded = acts.heeded if acts is not None else frozenset[str]()
+    return any(f"{one}.".startswith(f"{path}.") or f"{path}.".startswith(f"{one}.") for one in heeded)
+
+
+def _look(acts: Acts, kind: ObjectType, document: Document, before: Document | None, name_of: NameOf) -> _Look:
+    look = _Look(acts, name_of)
+    look.message(kind.message, document, [before] if before else [], "")
+    return look
 
 
 class _Look:
