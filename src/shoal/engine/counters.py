@@ -20,6 +20,8 @@ from .haproxy.stats import FRONTEND, Row
 Key = tuple[str, str]
 """(proxy, name)"""
 Totals = list[int]
+NONE = wire.Counts()
+"""Of what nobody has used yet: most servers of an engine with many services."""
 OF_SERVERS = ("retries", "queue_ms", "connect_ms", "response_ms", "total_ms", "timed")
 
 
@@ -46,10 +48,9 @@ class Tally:
             was = before.get(key)
             if was is row:
                 continue
-            totals = self._totals.setdefault(key, [0] * len(_figures(row)))
             self._built.pop(key, None)
-            if not as_begin:
-                _add(totals, was, row)
+            if not as_begin and (was is not None or any(_figures(row))):
+                _add(self._totals.setdefault(key, [0] * FIGURES), was, row)
         for key in before.keys() - now.keys():
             self._built.pop(key, None)
 
@@ -90,8 +91,9 @@ class Tally:
         built = self._built.get(key)
         if built is None:
             present = [row for rows in self._workers.values() if (row := rows.get(key)) is not None]
-            totals = self._totals.get(key) or [0] * (len(wire.Counts.__struct_fields__) - 1)
-            built = self._built[key] = wire.Counts(sum(row.current for row in present), *totals)
+            open_now, totals = sum(row.current for row in present), self._totals.get(key)
+            built = wire.Counts(open_now, *totals) if totals else wire.Counts(open_now) if open_now else NONE
+            self._built[key] = built
         return built
 
     def _forget(self) -> None:
@@ -117,7 +119,8 @@ def _figures(row: Row) -> Totals:
     ]
 
 
-TIMED = len(_figures(Row("", "", "", ""))) - 1
+FIGURES = len(_figures(Row("", "", "", "")))
+TIMED = FIGURES - 1
 
 
 def _add(totals: Totals, was: Row | None, row: Row) -> None:

@@ -137,8 +137,8 @@ class Meter:
         except runtime.RuntimeFailure:
             self.rows, self._reading = [], None
             return
-        self._reading, self._worker = reading, reading.worker
         self.rows = self._take(reading, self._table)
+        self._reading, self._worker = msgspec.structs.replace(reading, table=""), reading.worker
 
     def _take(self, reading: runtime.Reading, table: Table) -> list[Row]:
         rows = table.read(reading.table)

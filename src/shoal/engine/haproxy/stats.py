@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
+from sys import intern
 
 import msgspec
 
@@ -120,10 +121,10 @@ def _parsed(names: Sequence[str], lines: Sequence[str]) -> Iterable[Row | None]:
 
 def _row(texts: list[str], n: list[int]) -> Row:
     return Row(
-        texts[0],
-        texts[1],
-        texts[2],
-        " ".join(filter(None, (texts[3].lstrip("* "), texts[4]))),
+        intern(texts[0]),  # thousands of rows share few texts
+        intern(texts[1]),
+        intern(texts[2]),
+        intern(" ".join(filter(None, (texts[3].lstrip("* "), texts[4])))),
         n[0],
         n[1],
         n[2],
