@@ -155,6 +155,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             metric_file=MetricFile(options.data_dir / "metrics.bin"),
             decision_log=DecisionLog(options.data_dir / "decisions.log"),
             probe_from=_place(options, names) if options.probe else None,
+            freed=rules.freed,
         )
         await controller.load()
         wire = await serve_wire(names.gateway, WIRE_PORT, authority.wire_server_context(), _attend(controller))

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from shoal.placement import plan
+from shoal.placement.carry import applied
 from shoal.placement.invariants import violations
 from shoal.placement.model import EngineState, Pace, PlacementState, Plan, Snapshot
 from tests.scenarios.world import World
@@ -145,3 +146,30 @@ def test_a_move_off_a_suspect_is_an_invariant_broken() -> None:
     moved = plan(other, 5000.0)
     assert any(vip.name in sentence and "out of sight" in sentence for sentence in violations(snapshot, moved))
     assert all(p.state is PlacementState.READY for p in vip.placements)
+
+
+@pytest.mark.parametrize("mode", ["HA_MODE_LEGACY_ACTIVE_STANDBY", "HA_MODE_SHARED"])
+def test_a_dead_owners_list_stays_while_its_successor_is_out_of_sight(mode: str) -> None:
+    """It may have taken over by that list, and is known by it when it is back."""
+    here = World(ha_mode=mode, max_vs_per_se=8, max_se=2)
+    here.add("a", "b")
+    list_before = here.vips["a"].succession
+    owner, standby = list_before
+    here.alter(owner, state=EngineState.DOWN, down_since=0.0)
+    here.alter(standby, state=SUSPECT)
+    snapshot = msgspec.structs.replace(
+        here.snapshot(), group=msgspec.structs.replace(here.snapshot().group, can_create=False)
+    )
+    result = planned(snapshot)
+    (after,) = (vip for vip in result.vips if vip.id == "a")
+    assert after.succession == list_before and after.placements == ()
+    assert plan(applied(snapshot, result), 5001.0).empty, "and it stays so"
+
+    back = applied(snapshot, result)
+    back = msgspec.structs.replace(
+        back,
+        engines=tuple(msgspec.structs.replace(e, state=EngineState.UP) if e.id == standby else e for e in back.engines),
+        vips=tuple(msgspec.structs.replace(v, claimant=standby) if v.id == "a" else v for v in back.vips),
+    )
+    (taken,) = (vip for vip in planned(back, 5002.0).vips if vip.id == "a")
+    assert [p.engine for p in taken.placements] == [standby] and taken.generation > after.generation

@@ -6,11 +6,18 @@ take over, so an engine that comes back to a VIP can't be taken for ready by wha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
+from shoal.wire import desired as wire
 from shoal.wire import messages
 
 from .desired import EngineParts
+
+VIP_PART = "vip/"
+STATES_KEPT_MAX = 16
+"""Sent and not acknowledged yet; of more than these it is no longer known which came first."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -38,6 +45,49 @@ def root_of(parts: EngineParts) -> Root:
     )
 
 
+class Sent(msgspec.Struct, frozen=True):
+    """A state that an engine was sent, or has. ``addresses``: of each VIP, None where they are not known; None as a
+    whole: neither are the VIPs."""
+
+    root: str
+    addresses: Mapping[str, frozenset[str] | None] | None
+
+    def may_answer(self, vip: str, address: str) -> bool:
+        if self.addresses is None:
+            return True
+        known = self.addresses.get(vip, frozenset())
+        return known is None or address in known
+
+    def joined(self, other: Sent) -> Sent:
+        """What it has that was sent either."""
+        if self.addresses is None or other.addresses is None:
+            return Sent("", None)
+        both = {**self.addresses, **other.addresses}
+        for vip in self.addresses.keys() & other.addresses.keys():
+            one, two = self.addresses[vip], other.addresses[vip]
+            both[vip] = None if one is None or two is None else one | two
+        return Sent("", both)
+
+
+def _manifest(hello: messages.Hello) -> str:
+    """The root of the parts that an engine has."""
+    return wire.manifest(wire.PartReference(*part) for part in hello.parts).root
+
+
+def _greeted(hello: messages.Hello, known: EngineParts) -> Sent:
+    """What an engine with this hello may go by. It runs what it has only if that is the state it says it has applied:
+    it may have been told of a newer one and still go by the older."""
+    if hello.parts and hello.root != _manifest(hello):
+        return Sent(hello.root, None)
+    addresses: dict[str, frozenset[str] | None] = {owned.vip: None for owned in hello.owned}
+    for id, hash in hello.parts:
+        if id.startswith(VIP_PART):
+            part = known.get(id)
+            vip = part.vip if part is not None and part.hash == hash else None
+            addresses[id.removeprefix(VIP_PART)] = frozenset(vip.addresses) if vip is not None else None
+    return Sent(hello.root, addresses)
+
+
 class Acknowledged(msgspec.Struct):
     """Of one engine."""
 
@@ -50,15 +100,37 @@ class Acknowledged(msgspec.Struct):
     """How often each way was taken since this controller knows it."""
     drains: dict[tuple[str, str], float] = {}
     """(VIP id, engine) -> since when it knows that the engine drains (monotonic): from then on it sends it nothing."""
+    states: list[Sent] = []
+    """What it may go by: the state it acknowledged last, and those it was sent since."""
 
-    def greet(self, root: Root, monotonic: float) -> None:
-        """What a hello says that it has."""
-        self.lists = dict(root.lists)
-        self._drain(root, monotonic)
+    def greet(self, hello: messages.Hello, known: EngineParts, monotonic: float) -> None:
+        """What a hello says that it has. ``known``: those of its parts that are as they should be.
+
+        What it has only received, and not put into effect yet, it does not run: it will say so. An agent that was just
+        started ("") has not applied anything itself; its HAProxy serves what is on its disk."""
+        if hello.root in ("", _manifest(hello)):
+            root = root_of(known)
+            self.lists = dict(root.lists)
+            self._drain(root, monotonic)
+        self.states = [_greeted(hello, known)]
+
+    def sent(self, root: str, parts: EngineParts) -> None:
+        """The engine is about to be sent this state."""
+        vips = [part.vip for part in parts.values() if part.vip is not None]
+        self.states.append(Sent(root, {vip.id: frozenset(vip.addresses) for vip in vips}))
+        if len(self.states) > STATES_KEPT_MAX:
+            first, second = self.states[:2]
+            self.states[:2] = [first.joined(second)]
+
+    def may_answer(self, vip: str, address: str) -> bool:
+        """Whether it could answer for the address as for one of this VIP's."""
+        return any(state.may_answer(vip, address) for state in self.states)
 
     def take(self, message: messages.Applied, root: Root | None, now: float, monotonic: float) -> None:
         """``root`` is None for a state that was not sent in this session."""
         self.ways[message.how] = self.ways.get(message.how, 0) + 1
+        first = next((n for n, state in enumerate(self.states) if state.root == message.root), 0)
+        del self.states[:first]
         if root is None:
             return
         self.lists = dict(root.lists)

@@ -14,6 +14,7 @@ from shoal.wire import messages
 from shoal.wire.counters import Counters
 
 from . import engine_timers
+from .answering import Engines
 from .balance import Balance
 from .bootstrap import PROPERTIES
 from .capture.captures import Captures
@@ -23,6 +24,7 @@ from .compiler import Compiler
 from .decision_log import DecisionLog
 from .events import EventLog
 from .fleet import Fleet, Link, unplanned
+from .freed import Freed
 from .incident import Incidents, vsvip_of
 from .intent import Caller, Guard, Intent
 from .ledger import Ledger
@@ -53,7 +55,8 @@ class Controller:
     ``heartbeat_key(group)`` is the secret its engines' heartbeats are signed with;
     ``gateway`` is the data network's; ``metric_file`` is where measured history is kept over a restart;
     ``decision_log`` is where plans are written down with what they were made from;
-    ``probe_from`` is where the VIPs are probed from (None = they are not).
+    ``probe_from`` is where the VIPs are probed from (None = they are not); ``freed`` are the addresses that whoever
+    writes VsVips has seen given up.
     """
 
     def __init__(
@@ -70,11 +73,13 @@ class Controller:
         metric_file: MetricFile | None = None,
         decision_log: DecisionLog | None = None,
         probe_from: Place | None = None,
+        freed: Freed | None = None,
         clock: Clock | None = None,
         fresh_id: FreshId = fresh_uuid,
     ) -> None:
         clock = self._clock = clock or SystemClock()
         self.view = view
+        self._store = store
         self.metrics = Metrics(clock, self._known)
         self._metric_file = metric_file
         self.loads = Loads(clock)
@@ -117,6 +122,9 @@ class Controller:
             mark=self.reconciler.mark,
         )
         self.reconciler.lifecycle = self.lifecycle
+        self._freed = self.reconciler.freed = freed if freed is not None else Freed(clock)
+        self._freed.answering = Engines(self.ledger, self.fleet, self.compiler, self.lifecycle.going)
+        self.lifecycle.hurry(self.reconciler.waits_for)
         self._decision_log = decision_log
         if decision_log is not None:
             self.reconciler.on_decided = decision_log.note
@@ -149,6 +157,7 @@ class Controller:
     async def load(self) -> None:
         """Pick up where the last controller was: records, events, and the cloud's engines. Call once, before `run`."""
         await self.ledger.load()
+        await self._freed.load(self._store)
         await self.events_log.load()
         await self.lifecycle.adopt()
         if self._metric_file is not None:

@@ -240,6 +240,7 @@ class Session:
         self._live.pushed = {id: part.hash for id, part in parts.items()}
         self._cache = {id: part.data for id, part in parts.items()}
         self._remember(manifest.root, parts)
+        self._live.runs.sent(manifest.root, parts)
         self._sent_root = manifest.root
         await self._link.send(messages.State(manifest=manifest, inline=inline))
 
@@ -395,6 +396,12 @@ class Fleet:
         live = self.live(engine)
         return live.heard_at == 0.0 or not live.runs.lists.keys().isdisjoint(vips)
 
+    def may_answer(self, engine: str, vip: str, address: str) -> bool:
+        """Could the engine answer for the address as for one of this VIP's? One that this controller has not heard of
+        yet could for any."""
+        live = self.live(engine)
+        return live.heard_at == 0.0 or live.runs.may_answer(vip, address)
+
     # --- the engines speak ---
 
     async def attend(self, link: Link, identity: str) -> None:
@@ -438,10 +445,7 @@ class Fleet:
         live.pushed = dict(hello.parts)
         parts = self.desired(live.id)
         same = {id: part for id, part in parts.items() if live.pushed.get(id) == part.hash}
-        # What it has only received, and not put into effect yet, it does not run: it will say so. An agent that was just
-        # started ("") has not applied anything itself; its HAProxy serves what is on its disk.
-        if hello.root in ("", wire.manifest(wire.PartReference(*part) for part in hello.parts).root):
-            live.runs.greet(root_of(same), self.clock.monotonic())
+        live.runs.greet(hello, same, self.clock.monotonic())
         self.note_owned(live.id, hello.owned)
         if self.shares is not None:
             self.shares.adopt(hello.shares)

@@ -117,7 +117,7 @@ class Intent:
         self._references = References(view, registry)
         self.rules = rules or Rules(view)
         self.trail = audit.Trail(store)
-        self._unique = uniqueness.Uniqueness(store, view)
+        self._unique = uniqueness.Uniqueness(store, view, self.rules.freed)
         self._clock = clock or SystemClock()
         self._fresh_id = fresh_id
         self._stamps = stamps or Stamps(self._clock)

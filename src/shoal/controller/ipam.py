@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 from shoal.errors import Refused
@@ -59,21 +59,37 @@ def addresses_of(vsvip: Document) -> list[str]:
     return [vip[field]["addr"] for vip in vsvip.get("vip", ()) for field in FIELDS.values() if field in vip]
 
 
-def allocate(network: Document, used: Callable[[int], bool], version: int, only: Network | None = None) -> str:
-    """The lowest free address of a version of IP; ``used(number)`` says whether one is taken. Raises Refused when
-    there is none, with how many were looked at."""
+def allocate(
+    network: Document,
+    used: Callable[[int], bool],
+    version: int,
+    only: Network | None = None,
+    *,
+    kept: Container[int] = (),
+) -> str:
+    """The lowest free address of a version of IP; ``used(number)`` says whether one is taken, ``kept`` are those freed
+    and not to be given away yet. Raises Refused when there is none, with how many were looked at."""
     kind = TYPES[version]
+    freed = 0
     looked = 0
     for first, last in pools(network, version, only):
         for number in range(first, last + 1):
             looked += 1
-            if not used(number):
+            if number in kept:
+                freed += 1
+            elif not used(number):
                 return str(kind(number))
             if looked > SCAN_MAX:
                 break
     where = f"Network {network.get('name')}" + (f", subnet {only}," if only else "")
     if not looked:
         raise Refused(f"{where} has no IPv{version} subnet.", hint="Add one to its configured_subnets.")
+    if freed:
+        raise Refused(
+            f"{where} has no free IPv{version} address: of {looked}, {freed} were freed and engines that had them have "
+            "not confirmed it yet.",
+            hint="Try again when they have, or give the network another subnet.",
+        )
     raise Refused(
         f"{where} has no free IPv{version} address ({looked} looked at, all in use).",
         hint="Delete an unused VsVip, or give the network another subnet.",

@@ -109,6 +109,7 @@ class Ledger:
             group=group,
             generation=max((k.generation for k in known), default=0),
             list_version=max((k.list_version for k in known), default=0),
+            elsewhere=any(k.generation for k in known),
         )
 
     def new_engine(

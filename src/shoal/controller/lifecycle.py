@@ -47,6 +47,7 @@ class Lifecycle:
         self._fleet = fleet
         self._documents = documents
         self._timers = timers
+        self._mark = mark
         self._making = Making(
             cloud,
             ledger,
@@ -106,6 +107,14 @@ class Lifecycle:
         self._removals[engine.id] = engine
         self._kicked.set()
 
+    def hurry(self, waited_for: Callable[[str], bool]) -> None:
+        """Start dead engines again at once, instead of after `crashed_se_reboot`, that a service waits for."""
+        self._mending.waited_for = waited_for
+
+    def going(self) -> list[EngineRecord]:
+        """Retired engines that the cloud has not deleted yet."""
+        return list(self._removals.values())
+
     async def adopt(self) -> None:
         """Bring records and cloud together: engines that are no more (`shoal down` removed them) are forgotten, what
         they held is placed anew; engines without a record are removed; those that don't run are started, by `run`. Call
@@ -157,6 +166,7 @@ class Lifecycle:
             self._fleet.forget_engine(engine.id)
             self._watching.forget(engine.id)
             self._mending.forget(engine.id)
+            self._mark(engine.group)  # what it held may be given away now
 
     async def _follow(self, tasks: asyncio.TaskGroup) -> None:
         states = await self._watching.look()

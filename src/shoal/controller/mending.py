@@ -49,6 +49,8 @@ class Mending:
         self._down_since: dict[str, float] = {}
         """Monotonic, by engine; for one of which nothing runs and one that is silent alike."""
         self._rebooted_at: dict[str, float] = {}
+        self.waited_for: Callable[[str], bool] = lambda engine: False
+        """Whether a service can't be placed before the engine has been heard of."""
         self.starting: dict[str, None] = {}
         """Engines that are about to be started, or are starting."""
 
@@ -61,6 +63,8 @@ class Mending:
         timers = self._timers()
         gone = self._fleet.live(engine.id).gone
         wait_s = timers.crashed_se_reboot if gone else timers.unresponsive_se_reboot
+        if gone and self.waited_for(engine.id):
+            wait_s = 0
         untried = engine.id not in self._rebooted_at and engine.id not in self.starting
         return untried and self._clock.monotonic() - since >= wait_s
 

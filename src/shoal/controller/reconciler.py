@@ -35,6 +35,7 @@ from .compiler import Compiler
 from .desired import VipIntent
 from .events import EventLog
 from .fleet import Fleet
+from .freed import Freed
 from .history import History
 from .ledger import Changes, Ledger
 from .lifecycle import Lifecycle
@@ -43,6 +44,7 @@ from .planning import Planning
 from .records import DECISIONS_MAX, Noted, RequestRecord, VipRecord
 from .shortfalls import Shortfalls, shortfalls
 from .shortfalls import events as shortfall_events
+from .uniqueness import vip_addresses
 from .view import View
 
 log = logging.getLogger("shoal.reconciler")
@@ -91,6 +93,8 @@ class Reconciler:
         self._planning = Planning(events, clock)
         self.lifecycle: Lifecycle | None = None
         self.balance: Balance | None = None
+        self.freed = Freed(clock)
+        """Addresses that new VIPs must wait for."""
         self.on_planned: Callable[[], None] = lambda: None
         """Called when a plan is written, before engines hear of it."""
         self.on_decided: Callable[[Snapshot, Plan, float], None] = lambda snapshot, plan, now: None
@@ -106,6 +110,8 @@ class Reconciler:
         self.history = History()
         """The snapshots of plans that decided something."""
         self._margins = Margins(events)
+        self._barred: dict[str, None] = {}
+        """Groups with VIPs that must not be placed yet."""
         self._dirty: dict[str, None] = {}
         self._stale: dict[str, None] = {}
         """Groups whose engines may have to run something else, while the plan stands."""
@@ -173,6 +179,9 @@ class Reconciler:
             stale, self._stale = [group for group in self._stale if group not in groups], {}
             for group in stale:
                 self._recompile(group)
+            if self.freed:
+                await self.freed.release(self._in_use)
+            groups += [group for group in self._barred if group not in groups]  # it may be what they wait for
             for group in groups:
                 await self._settle(group)
 
@@ -221,6 +230,10 @@ class Reconciler:
         self._compiler.update(typed, mine)
         if self.balance is not None and await self.balance.look(typed, snapshot, mine, now):
             snapshot = self._snapshot(typed, mine, now)
+        if any(vip.blocked for vip in snapshot.vips):
+            self._barred[group] = None
+        else:
+            self._barred.pop(group, None)
         result = self._planning.plan(snapshot, now)
         self.plans[group], self.snapshots[group], self.planned_at[group] = result, snapshot, now
         self.shortfalls[group] = shortfalls(result)
@@ -299,7 +312,25 @@ class Reconciler:
             now,
             self.lifecycle.retry_at(group.uuid) if self.lifecycle else 0.0,
             lambda: self._fleet.storms.pace(group.uuid, self._clock.monotonic(), now),
+            self._blocked,
         )
+
+    def _blocked(self, intent: VipIntent, record: VipRecord) -> str:
+        why = self.freed.obstacle(intent.addresses, intent.id)
+        return why or (
+            self.freed.obstacle_to_move(intent.addresses, intent.id, record.group) if record.elsewhere else ""
+        )
+
+    def waits_for(self, engine: str) -> bool:
+        """Whether a VIP can't be placed before the engine has confirmed that it no longer has its address."""
+        return bool(self._barred) and engine in self.freed.waited_for(
+            (group, vip.id, vip.addresses) for group in self._barred for vip in self._intents().get(group, ())
+        )
+
+    def _in_use(self, vip: str, address: str) -> bool:
+        """Whether the VIP has the address by the documents."""
+        vsvip = self._view.get("vsvip", vip.partition("/")[0])
+        return vsvip is not None and (vip, address) in vip_addresses(vsvip)
 
     # --- from a plan to records ---
 
@@ -334,6 +365,8 @@ class Reconciler:
             before = self._ledger.vips.get(group.uuid, {}).get(vip.id)
             after = _record(group.uuid, vip.placements, planned.get(vip.id), before, real, now)
             if after is not None:
+                origin = before or self._ledger.fresh_vip(group.uuid, vip.id)
+                after = msgspec.structs.replace(after, elsewhere=origin.elsewhere and not after.placements)
                 noted = (*(before.decisions if before else ()), *decisions.get(vip.id, ()))
                 after = msgspec.structs.replace(after, decisions=noted[-DECISIONS_MAX:])
                 after = scaling.advance(before, after, snapshot.requests, answered, now)
@@ -393,6 +426,7 @@ class Reconciler:
         self.planned_at.pop(group, None)
         self.history.forget(group)
         self._margins.forget(group)
+        self._barred.pop(group, None)
         self.shortfalls.pop(group, None)
         self._wake.pop(group, None)
         if changes:
@@ -484,6 +518,6 @@ def _record(
     )
     if before is None:
         return record
-    kept = ("changed_at", "decisions", "scaling", "last_scaling")
+    kept = ("changed_at", "decisions", "scaling", "last_scaling", "elsewhere")
     same = msgspec.structs.replace(record, **{field: getattr(before, field) for field in kept})
     return None if same == before else record

@@ -86,6 +86,8 @@ class VipRecord(msgspec.Struct, frozen=True, kw_only=True):
     scale_reason: str = ""
     awaiting_since: float | None = None
     changed_at: float = 0.0
+    elsewhere: bool = False
+    """It was served before, by another group for all that is known, and has been nowhere in this one yet."""
     scaling: Scaling | None = None
     """The operation under way, or the last one."""
     last_scaling: Scaling | None = None

@@ -92,9 +92,11 @@ def build(
     now: float,
     retry_at: float = 0.0,
     pace: Callable[[], Pace | None] = lambda: None,
+    blocked: Callable[[VipIntent, VipRecord], str] = lambda intent, record: "",
 ) -> Snapshot:
     """The snapshot of one group. ``enable_states``: engine id -> the administrator's wish. ``pace`` is asked
-    after all engines have been looked at."""
+    after all engines have been looked at; ``blocked`` says of a VIP that is nowhere why it must
+    not be placed yet."""
     engines = ledger.engines_of(group.uuid)
     states = fleet.look(ledger.engines)
     known = ledger.vips.get(group.uuid, {})
@@ -103,8 +105,9 @@ def build(
         group=group_value(group, retry_at=retry_at, ever_used=bool(engines or known)),
         engines=tuple(_engine(engine, states[engine.id], enable_states, fleet) for engine in engines),
         vips=tuple(
-            _vip(intent, known.get(intent.id) or ledger.fresh_vip(group.uuid, intent.id), states, fleet, now)
+            _vip(intent, record, states, fleet, now, "" if record.placements else blocked(intent, record))
             for intent in intents
+            for record in (known.get(intent.id) or ledger.fresh_vip(group.uuid, intent.id),)
         ),
         requests=tuple(
             record.request
@@ -134,6 +137,7 @@ def _vip(
     states: Mapping[str, EngineState],
     fleet: Fleet,
     now: float,
+    blocked: str,
 ) -> Vip:
     enabled = intent.enabled
     return Vip(
@@ -151,6 +155,7 @@ def _vip(
         awaiting_since=record.awaiting_since,
         requested=record.requested,
         tag=intent.tag,
+        blocked=blocked,
         armed=all(fleet.acknowledged(e, record.id) >= record.list_version for e in record.succession),
     )
 

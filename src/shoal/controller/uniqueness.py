@@ -17,7 +17,9 @@ from shoal.objects.views import uuid_of
 from shoal.store.protocol import Condition, Records
 
 from . import audit, protocols
+from .freed import Freed, Given
 from .ipam import addresses_of
+from .snapshot import vip_id
 from .view import View, scope_of
 
 Document = dict[str, Any]
@@ -35,9 +37,10 @@ class Keys(msgspec.Struct, kw_only=True):
 class Uniqueness:
     """Of addresses and of the ports of a VIP."""
 
-    def __init__(self, store: Records, view: View) -> None:
+    def __init__(self, store: Records, view: View, freed: Freed) -> None:
         self._store = store
         self._view = view
+        self._freed = freed
 
     async def of_traffic(self, kind: ObjectType, keys: Keys, before: Document | None, after: Document | None) -> None:
         """What makes addresses and ports unique, in the same transaction."""
@@ -48,10 +51,19 @@ class Uniqueness:
                 keys.conditions.append(Condition(key, 0))
                 keys.puts.append((key, (after or {})["uuid"].encode()))
             keys.deletes += sorted(old - new)
+            self._note_freed(keys, before, after)
         elif kind.endpoint == "virtualservice":
             vsvips = {uuid_of(d["vsvip_ref"]) for d in (before, after) if d is not None}
             for vsvip in sorted(vsvips):
                 await self._port_key(keys, vsvip, before, after)
+
+    def _note_freed(self, keys: Keys, before: Document | None, after: Document | None) -> None:
+        """What a VIP gives up, and what it takes again."""
+        old, new = vip_addresses(before), vip_addresses(after)
+        for vip, address in sorted(old - new):
+            keys.puts.append(self._freed.given_up(Given(vip, address)))
+        for vip, address in sorted(new):
+            keys.deletes += self._freed.taken_again(vip, address)
 
     async def _port_key(self, keys: Keys, vsvip: str, before: Document | None, after: Document | None) -> None:
         key = f"/portuse/{vsvip}"
@@ -96,6 +108,16 @@ def name_key(type: str, document: Document) -> str:
     tenant, cloud = scope_of(document)
     name = urllib.parse.quote(str(document.get("name") or document.get("uuid")), safe="")
     return f"/name/{type}/{tenant or '-'}/{cloud or '-'}/{name}"
+
+
+def vip_addresses(vsvip: Document | None) -> set[tuple[str, str]]:
+    """(VIP id, address) of each address of a VsVip."""
+    return {
+        (vip_id(vsvip["uuid"], vip["vip_id"]), address)
+        for vip in (vsvip or {}).get("vip", ())
+        for address in addresses_of({"vip": [vip]})
+        if vsvip is not None
+    }
 
 
 def vip_key(vsvip: Document | None, address: str) -> str:

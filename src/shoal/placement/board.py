@@ -283,6 +283,13 @@ class Board:
         work.placements.append(Placement(engine=engine, role=role, state=state, since=self.now, request=request))
         self._occupy(engine, work.vip.slots)
 
+    def barred(self, work: Work) -> bool:
+        """It must not be placed yet (`Vip.blocked`), and is on no engine."""
+        if not work.vip.blocked or work.placements:
+            return False
+        work.shortfall = work.vip.blocked
+        return True
+
     def may_move(self, work: Work) -> bool:
         """Whether a VIP that was placed before may be placed anew now; if not, it waits for its turn."""
         pace = self.standing.pace

@@ -15,6 +15,9 @@ def fill(board: Board) -> None:
     into what those leave, and of them those with many engines; then in order of creation. Where there is room for all,
     each gets its engines in one go."""
     works = [work for work in board.works.values() if work.vip.enabled and not work.takeover]
+    for work in [work for work in works if board.barred(work)]:
+        board.decide(work.vip.id, "none", work.shortfall)
+        works.remove(work)
     works.sort(key=lambda work: (-work.vip.slots, -work.requested))
     ample = _ample(board, works)
     for work in works:

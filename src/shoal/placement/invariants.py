@@ -29,6 +29,7 @@ def violations(snapshot: Snapshot, plan: Plan | None = None) -> list[str]:
 
 def _consistency(snapshot: Snapshot) -> Iterator[str]:
     engines = {engine.id for engine in snapshot.engines}
+    suspects = {engine.id for engine in snapshot.engines if engine.state is EngineState.SUSPECT}
     for vip in snapshot.vips:
         held = [p.engine for p in vip.placements]
         active = [p for p in vip.placements if p.state in ACTIVE]
@@ -37,7 +38,8 @@ def _consistency(snapshot: Snapshot) -> Iterator[str]:
             yield f"{vip.name} is placed twice on one engine: {held}"
         if active and len(primaries) != 1:
             yield f"{vip.name} has {len(primaries)} primaries: {primaries}"
-        if vip.succession and vip.succession[0] not in primaries:
+        kept = not active and not suspects.isdisjoint(vip.succession)  # they may have taken over by it
+        if vip.succession and vip.succession[0] not in primaries and not kept:
             yield f"{vip.name}: the succession starts with {vip.succession[0]}, the primary is {primaries}"
         if len(set(vip.succession)) != len(vip.succession):
             yield f"{vip.name}: an engine stands twice in the succession {vip.succession}"
@@ -80,6 +82,8 @@ def _moves(before: Snapshot, after: Snapshot) -> Iterator[str]:
 
 def _placed_well(after: Snapshot, was: Vip, vip: Vip, engines: dict[str, Engine]) -> Iterator[str]:
     held = {p.engine for p in was.placements}
+    if was.blocked and not held and vip.placements and not was.claimant:
+        yield f"{vip.name} was placed, though {was.blocked}"
     for placement in vip.placements:
         engine = engines.get(placement.engine)
         if engine is None or engine.id in held or engine.id == was.claimant:

@@ -82,6 +82,9 @@ def _place(board: Board, pair: Pair) -> None:
     for work in board.works.values():
         if not work.vip.enabled or work.takeover or work.serving or not board.may_move(work):
             continue
+        if board.barred(work):
+            board.decide(work.vip.id, "none", work.shortfall)
+            continue
         waiting = work.primary
         if waiting is not None:
             if pair.place_for(work) == waiting.engine or waiting.request in board.open:
@@ -185,7 +188,7 @@ def _arm(board: Board, pair: Pair) -> None:
     for work in board.works.values():
         owner = succession.owner_of(work)
         if work.takeover or not owner:
-            work.succession = work.vip.succession if work.takeover else ()
+            work.succession = work.vip.succession if work.takeover else succession.unowned(board, work)
             continue
         if work.vip.succession[:1] == (owner,) and board.out_of_sight(work):
             work.succession = work.vip.succession

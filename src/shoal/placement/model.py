@@ -116,6 +116,9 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True):
     """Every engine of ``succession`` runs the present list, so that they take over by themselves."""
     requested: int = 0
     """How many engines it was to have by the last plan; 0 = never planned."""
+    blocked: str = ""
+    """Why it must not be placed anywhere yet: its address may still be answered for by an engine that had it for another
+    VIP. It keeps the placements it has."""
     tag: str = "ACTIVE_STANDBY_SE_1"
     """Legacy groups that distribute their load: which engine of the pair it is to be active on."""
 

@@ -53,8 +53,10 @@ def sentence(remedies: Iterable[Remedy]) -> str:
 
 
 def remedies(snapshot: Snapshot, vip: str, now: float) -> tuple[Remedy, ...]:
-    """What would give the VIP the engines it wants, the cheapest first; empty when it has them, or when no single
-    change helps. ``vip`` "" = what would give the group its margin: the buffer, in a pair the standby."""
+    """What would give the VIP the engines it wants, the cheapest first; empty when it has them, when it must not be
+    placed yet, or when no single change helps. ``vip`` "" = what would give the group its margin: the buffer, in a pair the standby."""
+    if vip and any(v.id == vip and v.blocked for v in snapshot.vips):
+        return ()
     if vip:
         held = {p.engine for v in snapshot.vips if v.id == vip for p in v.placements}
         return tuple(_found(snapshot, now, lambda board, _: any(_failed(board, vip)), held))
@@ -129,8 +131,11 @@ def _above(value: int) -> list[int]:
 
 
 def _failed(board: Board, vip: str | None = None) -> Iterator[Decision]:
-    """Decisions that nothing could be done for the VIP ("" = for the group, None = for any VIP)."""
-    return (d for d in board.decisions if d.what == "none" and (d.vip == vip if vip is not None else d.vip))
+    """Decisions that nothing could be done for the VIP ("" = for the group, None = for any VIP that may be placed)."""
+    nothing = (d for d in board.decisions if d.what == "none")
+    if vip is not None:
+        return (d for d in nothing if d.vip == vip)
+    return (d for d in nothing if d.vip and not board.works[d.vip].vip.blocked)
 
 
 def _enabled(engine: Engine) -> Engine:

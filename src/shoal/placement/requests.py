@@ -46,6 +46,9 @@ def carry_out(board: Board) -> None:
             continue
         if work.takeover:
             continue  # its owner has just died: first let a successor take over
+        if board.barred(work) and request.kind is not RequestKind.RETRY:
+            refuse(board, request, work.shortfall)
+            continue
         if board.out_of_sight(work) and request.kind is not RequestKind.RETRY:
             if not began(work, request):
                 why = f"the controller has lost sight of engines of {work.vip.name} and changes nothing meanwhile"

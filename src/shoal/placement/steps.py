@@ -104,7 +104,7 @@ def _succeed(board: Board, work: Work) -> None:
             board.promote(work, engine)
             board.decide(work.vip.id, "promote", f"{board.name(engine)} is next in the succession", engine=engine)
             return
-    if work.serving or not board.may_move(work):
+    if work.serving or board.barred(work) or not board.may_move(work):
         return
     for engine in work.vip.succession:
         found = board.engines.get(engine)

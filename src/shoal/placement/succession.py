@@ -28,7 +28,7 @@ def arm(board: Board) -> None:
         owner = owner_of(work)
         asked[owner] = asked[owner_among(work.vip.placements)] = None
         if not owner:
-            work.succession = ()
+            work.succession = unowned(board, work)
         elif not work.takeover:
             mine.setdefault(owner, []).append(work)
     for engine in board.loads_before:
@@ -112,6 +112,13 @@ def _depending(board: Board, engines: Collection[str]) -> dict[str, None]:
     stand = [owner for engine in engines for owner in deals.counting_on(engine)]
     found.update((owner, None) for owner in (*deals.open, *stand) if owner not in board.deals)
     return found
+
+
+def unowned(board: Board, work: Work) -> tuple[str, ...]:
+    """The list of a VIP that no engine is to serve: none. But engines out of sight may act by the one they have, and who
+    of them took over is known by it when they are back."""
+    waits = work.vip.enabled and any(engine in board.suspects for engine in work.vip.succession)
+    return work.vip.succession if waits else ()
 
 
 def owner_of(work: Work) -> str:

@@ -15,9 +15,12 @@ CREATE_S = (0.05, 0.3)
 DELAY_S = (0.0001, 0.002)
 
 
+ANY = "any"
+"""The controller is to choose the address."""
+
+
 def address_of(service: str) -> str:
-    """Of its own: what an engine that the controller can't reach goes on serving stays apart from what is new. (An
-    address that is freed and given away at once is answered for by both, until that engine is heard of again.)"""
+    """One that no other service had before."""
     last = service.rpartition("-")[2]
     number = int(last) if last.isdigit() else 0
     return f"10.9.{64 + number // 250}.{number % 250 + 1}"
@@ -58,6 +61,7 @@ class Deeds:
             "clock": self._clock,
             "create": self._create,
             "delete": self._delete,
+            "address": self._address,
             "enable": self._enable,
             "move": self._move,
             "group": self._group,
@@ -239,7 +243,8 @@ class Deeds:
         world = self._world
         vip = event.fields.get("vip", "")
         name, group = event.service, event.target
-        given = "" if vip else address_of(name)
+        given = event.fields.get("address", address_of(name))
+        given = "" if vip or given == ANY else given
         await world.running.serve(world.service(name, group, vip=vip, address=given, port=80 + event.count))
 
     async def _delete(self, event: Event) -> None:
@@ -251,6 +256,13 @@ class Deeds:
             document = self._world.running.view.named(type, f"{name}-{suffix}")
             if document is not None:
                 await self._call(self._world.delete(type, document["uuid"]))
+
+    async def _address(self, event: Event) -> None:
+        found = self._uuid("vsvip", f"{event.service}-vip")
+        entry: dict[str, Any] = {"vip_id": "0", "auto_allocate_ip": True}
+        if event.target != ANY:
+            entry = {"vip_id": "0", "ip_address": {"addr": event.target, "type": "V4"}}
+        await self._call(self._world.patch("vsvip", found, vip=[entry]))
 
     async def _enable(self, event: Event) -> None:
         found = self._uuid("virtualservice", event.service)

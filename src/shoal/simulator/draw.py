@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from .deeds import ANY
 from .history import MODES, Event, Shape
 from .system_world import SystemWorld
 
@@ -23,6 +24,8 @@ ENABLE_STATES = (
 )
 WAYS = ("both", "out", "in")
 DOORS_MAX = 60
+ADDRESSES = tuple(f"10.9.63.{n}" for n in range(1, 6))
+"""So few that one which was given up is soon given away again."""
 
 Drawer = Callable[[], Event | None]
 
@@ -57,7 +60,8 @@ class Draw:
             self._rival: 2,
             self._clock: 1,
             self._create: 3,
-            self._delete: 2,
+            self._delete: 3,
+            self._address: 1,
             self._enable: 2,
             self._move: 1,
             self._group: 4,
@@ -222,6 +226,8 @@ class Draw:
         fields, count = {}, 0
         if services and self._random.random() < 0.3:
             fields, count = {"vip": self._random.choice(services)}, self._named
+        elif self._random.random() < 0.8:
+            fields = {"address": self._random.choice((*ADDRESSES, ANY))}
         return self._event("create", service=f"s-{self._named}", target=self._group_name(), fields=fields, count=count)
 
     def _one(self, do: str, **fields: Any) -> Event | None:
@@ -230,6 +236,9 @@ class Draw:
 
     def _delete(self) -> Event | None:
         return self._one("delete") if len(self._services()) > 2 else None
+
+    def _address(self) -> Event | None:
+        return self._one("address", target=self._random.choice((*ADDRESSES, ANY)))
 
     def _enable(self) -> Event | None:
         return self._one("enable", count=self._random.choice((0, 1, 1)))

@@ -13,6 +13,7 @@ from shoal.clouds.protocol import EngineHandle, EngineSpec, Host, Identity
 from shoal.controller import bootstrap
 from shoal.controller.controller import Controller
 from shoal.controller.engine_documents import EngineDocuments
+from shoal.controller.freed import Freed
 from shoal.controller.intent import Intent
 from shoal.controller.rules import Rules
 from shoal.controller.secrets import Secrets
@@ -180,7 +181,7 @@ class ControllerProcess:
         self.view = view
         await view.start()
         network = ipaddress.IPv4Network("100.64.0.0/16")
-        rules = Rules(view, lambda address: ipaddress.ip_address(address) in network)
+        rules = Rules(view, lambda address: ipaddress.ip_address(address) in network, Freed(world.clock))
         self.intent = Intent(
             store,
             view,
@@ -199,6 +200,7 @@ class ControllerProcess:
             identity=lambda id, name: NO_IDENTITY,
             unseal=lambda text, context: text,
             heartbeat_key=lambda group: b"",
+            freed=rules.freed,
             clock=world.clock,
             fresh_id=world.fresh_id,
         )

@@ -23,11 +23,13 @@ def unsettled(world: SystemWorld) -> list[str]:
     found: list[str] = []
     owners = _owners(world)
     reconciler = world.controller.reconciler
+    waiting = not all(machine.running for machine in world.segment.engines.values())
     for group in world.running.view.all("serviceenginegroup"):
         snapshot = reconciler.present(group["uuid"])
         if snapshot is None or not (snapshot.vips or snapshot.engines):
             continue
-        left = [*_engines(snapshot), *(s for vip in snapshot.vips for s in _vip(owners.get(vip.id, []), snapshot, vip))]
+        told = (_vip(owners.get(vip.id, []), snapshot, vip, waiting) for vip in snapshot.vips)
+        left = [*_engines(snapshot), *(sentence for sentences in told for sentence in sentences)]
         found += left or _at_rest(snapshot, world.clock.now())
     return found
 
@@ -48,7 +50,8 @@ def _owners(world: SystemWorld) -> dict[str, list[str]]:
     return owners
 
 
-def _vip(owners: list[str], snapshot: Snapshot, vip: Vip) -> Iterator[str]:
+def _vip(owners: list[str], snapshot: Snapshot, vip: Vip, waiting: bool) -> Iterator[str]:
+    """``waiting``: there are engines that are not heard of."""
     active = [p for p in vip.placements if p.state is not PlacementState.DRAINING]
     ready = [p.engine for p in active if p.state is PlacementState.READY]
     wanted = vip.requested if vip.enabled else 0
@@ -61,6 +64,9 @@ def _vip(owners: list[str], snapshot: Snapshot, vip: Vip) -> Iterator[str]:
         yield f"{vip.name}: answered by {owners}, planned for {vip.succession[:1]}"
     elif not vip.armed:
         yield f"{vip.name}: its succession is not armed: {vip.succession}"
+    elif vip.blocked and not active:
+        if not waiting:
+            yield f"{vip.name}: not placed, though every engine runs and is heard: {vip.blocked}"
     elif len(active) < wanted and (room := _room(snapshot, vip)):
         yield f"{vip.name}: on {len(active)} of {wanted} engines, though there is room: {room}"
     elif active and len(vip.succession) < 2 and (able := _able(snapshot, vip)):

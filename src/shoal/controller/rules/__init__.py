@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from shoal.controller.freed import Freed
 from shoal.controller.view import View
 from shoal.errors import Invalid
 
@@ -42,14 +43,18 @@ CHECK: dict[str, Rule] = {
 
 
 class Rules:
-    """``reserved`` are the networks that VIPs may not come from (the engines' own addresses)."""
+    """``reserved`` are the networks that VIPs may not come from (the engines' own addresses), ``freed`` addresses that
+    may still be answered for."""
 
-    def __init__(self, view: View, reserved: Callable[[str], bool] = lambda address: False) -> None:
-        self._around = Around(view, reserved)
+    def __init__(
+        self, view: View, reserved: Callable[[str], bool] = lambda address: False, freed: Freed | None = None
+    ) -> None:
+        self.freed = freed if freed is not None else Freed()
+        self._around = Around(view, reserved, self.freed)
 
     def on(self, view: View) -> Rules:
         """The same rules for other documents."""
-        return Rules(view, self._around.reserved)
+        return Rules(view, self._around.reserved, self.freed.copy())
 
     def fill(self, change: Change) -> None:
         """Before validation: what the controller fills in when the client leaves it out."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from shoal.controller.freed import Freed
 from shoal.controller.sight import EVERYTHING, Sight
 from shoal.controller.view import View
 from shoal.errors import Problem
@@ -83,10 +84,11 @@ class Change(msgspec.Struct, kw_only=True):
 
 
 class Around(NamedTuple):
-    """What a rule may look at: all objects, and which addresses are the engines' own."""
+    """What a rule may look at: all objects, which addresses are the engines' own, and which were freed just now."""
 
     view: View
     reserved: Callable[[str], bool]
+    freed: Freed
 
     def services_of(self, change: Change) -> list[Document]:
         """The virtual services that refer to the object."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from shoal.controller import ipam
@@ -47,6 +47,8 @@ def check(change: Change, around: Around) -> None:
                     _fit(change, around, f"{where}.{field}.addr", address)
     if not change.problems:
         _unused(change, around, vips)
+        for vip in vips:
+            _safe(change, around, vip, before.get(vip["vip_id"], {}))
 
 
 def _fill_addresses(around: Around, vip: Document, before: Mapping[str, Any], siblings: list[Document]) -> None:
@@ -60,6 +62,18 @@ def _fill_addresses(around: Around, vip: Document, before: Mapping[str, Any], si
                 "addr": _allocate(around, vip, siblings, version),
                 "type": f"V{version}",
             }
+
+
+def _safe(change: Change, around: Around, vip: Document, before: Mapping[str, Any]) -> None:
+    """An address that another VIP has just given up may still be answered for. A new VIP waits for that; one that has
+    an address keeps it meanwhile."""
+    fresh = set(addresses_of({"vip": [vip]})) - set(addresses_of({"vip": [before]}))
+    why = around.freed.obstacle(sorted(fresh), f"{change.uuid}/{vip['vip_id']}")
+    if why and before:
+        hint = "Try again when they have, or delete those that are dead for good by forcedelete."
+        raise Refused(f"{why}.", hint=hint)
+    if why:
+        change.warnings.append(f"{why}. The virtual service is placed when that is over.")
 
 
 def _fit(change: Change, around: Around, path: str, address: Address) -> None:
@@ -108,17 +122,27 @@ def _allocate(around: Around, vip: Mapping[str, Any], siblings: list[Document], 
     if network is None:
         raise Refused("There is no network to allocate from.", hint="Give ipam_network_subnet.network_ref.")
     beside = set(_numbers(siblings, version))
+    kept = set(_numbers_of(around.freed.kept(), version))
     field = SUBNETS[version]
     try:
         only = ipam.prefix(wanted[field]) if field in wanted else None
     except ValueError as error:
         raise Refused(f"ipam_network_subnet.{field}: {error}", hint="Give a subnet that the network has.") from None
-    return ipam.allocate(network, lambda number: number in beside or view.held(version, number), version, only)
+
+
+    def used(number: int) -> bool:
+        return number in beside or view.held(version, number)
+
+    return ipam.allocate(network, used, version, only, kept=kept)
 
 
 def _numbers(vips: list[Document], version: int) -> Iterator[int]:
     """Their addresses of one version of IP; what is none is told with the rest of the document."""
-    for text in addresses_of({"vip": vips}):
+    return _numbers_of(addresses_of({"vip": vips}), version)
+
+
+def _numbers_of(addresses: Iterable[str], version: int) -> Iterator[int]:
+    for text in addresses:
         try:
             address = ipaddress.ip_address(text)
         except ValueError:

@@ -1,0 +1,217 @@
+"""Addresses that were given up are kept apart until nobody can answer for them any more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shoal.controller.acknowledged import STATES_KEPT_MAX, Acknowledged
+from shoal.controller.desired import EngineParts, encoded
+from shoal.controller.freed import FREED, KEPT_APART_S_MAX, Freed, Given
+from shoal.store.memory import MemoryStore
+from shoal.store.protocol import Transaction
+from shoal.wire import desired as wire
+from shoal.wire.messages import Applied, Claim, Hello, Owned
+
+WEB = Given("web/0", "10.0.0.5")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = 100.0
+
+    def now(self) -> float:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Held:
+    """Who answers, as the test says."""
+
+    def __init__(self) -> None:
+        self.by: dict[str, str] = {}
+        self.by_plan = False
+
+    def planned(self, vip: str, address: str, besides: str = "") -> bool:
+        return self.by_plan
+
+    def engines(self, vip: str, address: str, besides: str = "") -> dict[str, str]:
+        return self.by
+
+
+def parts(**vips: tuple[str, ...]) -> EngineParts:
+    def part(id: str, addresses: tuple[str, ...]) -> wire.Vip:
+        only = ("se-1",)
+        return wire.Vip(
+            id=id, addresses=addresses, generation=1, owner="se-1", members=only, succession=only, list_version=1, armed=True
+        )  # fmt: skip
+
+    return {f"vip/{name}/0": encoded(part(f"{name}/0", addresses)) for name, addresses in vips.items()}
+
+
+def root(of: EngineParts) -> str:
+    return wire.manifest(wire.PartReference(id, part.hash) for id, part in of.items()).root
+
+
+def hello(has: EngineParts, *, applied: str | None = None, owned: tuple[str, ...] = ()) -> Hello:
+    return Hello(
+        wire_version=1,
+        engine="se-1",
+        software="",
+        incarnation="1",
+        address="",
+        mac="",
+        root=root(has) if applied is None else applied,
+        parts=tuple((id, part.hash) for id, part in has.items()),
+        owned=tuple(Owned(vip=vip, claim=Claim(1, 0, 1)) for vip in owned),
+    )
+
+
+def applied(of: EngineParts) -> Applied:
+    return Applied(root=root(of), how="none", took_ms=0.0)
+
+
+# --- what an engine may still answer for ---
+
+
+def test_an_engine_may_answer_for_what_it_was_sent_until_it_confirms_a_later_state() -> None:
+    runs = Acknowledged()
+    with_web, without = parts(web=("10.0.0.5",)), parts(app=("10.0.0.6",))
+    runs.sent(root(with_web), with_web)
+    assert runs.may_answer("web/0", "10.0.0.5") and not runs.may_answer("web/0", "10.0.0.6")
+    runs.sent(root(without), without)
+    runs.take(applied(with_web), None, 0.0, 0.0)
+    assert runs.may_answer("web/0", "10.0.0.5"), "it confirmed the state before"
+    runs.take(applied(without), None, 0.0, 0.0)
+    assert not runs.may_answer("web/0", "10.0.0.5") and runs.may_answer("app/0", "10.0.0.6")
+
+
+def test_a_vip_with_another_address_gives_the_former_one_up() -> None:
+    runs = Acknowledged()
+    before, after = parts(web=("10.0.0.5",)), parts(web=("10.0.0.9",))
+    for state in (before, after):
+        runs.sent(root(state), state)
+    assert runs.may_answer("web/0", "10.0.0.5") and runs.may_answer("web/0", "10.0.0.9")
+    runs.take(applied(after), None, 0.0, 0.0)
+    assert not runs.may_answer("web/0", "10.0.0.5")
+
+
+def test_many_states_without_an_answer_are_remembered_as_one() -> None:
+    runs = Acknowledged()
+    first, last = parts(web=("10.0.0.5",)), parts(end=("10.0.0.7",))
+    runs.sent(root(first), first)
+    for n in range(3 * STATES_KEPT_MAX):
+        state = parts(**{f"v{n}": (f"10.1.0.{n}",)})
+        runs.sent(root(state), state)
+    runs.sent(root(last), last)
+    assert len(runs.states) <= STATES_KEPT_MAX and runs.may_answer("web/0", "10.0.0.5")
+    runs.take(applied(last), None, 0.0, 0.0)
+    assert [state.root for state in runs.states] == [root(last)]
+
+
+@pytest.mark.parametrize(
+    ("greeting", "may"),
+    [
+        (hello({}), False),  # new
+        (hello({}, owned=("web/0",)), True),  # its guard says so
+        (hello(parts(web=("10.0.0.5",))), True),  # not what it should run: any address
+        (hello(parts(app=("10.0.0.6",))), False),
+        (hello(parts(app=("10.0.0.6",)), applied=""), True),  # it may go by an older state still
+        (hello(parts(app=("10.0.0.6",)), applied="other"), True),
+    ],
+)
+def test_what_a_hello_says_of_addresses(greeting: Hello, may: bool) -> None:
+    runs = Acknowledged()
+    runs.greet(greeting, {}, 0.0)
+    assert runs.may_answer("web/0", "10.0.0.5") is may
+
+
+def test_of_a_part_that_is_as_it_should_be_the_addresses_are_known() -> None:
+    runs, known = Acknowledged(), parts(web=("10.0.0.5",))
+    runs.greet(hello(known), known, 0.0)
+    assert runs.may_answer("web/0", "10.0.0.5") and not runs.may_answer("web/0", "10.0.0.6")
+
+
+# --- who must wait for it ---
+
+
+def world() -> tuple[Freed, Held, Clock]:
+    clock, held = Clock(), Held()
+    freed = Freed(clock)
+    freed.answering = held
+    freed.given_up(WEB)
+    return freed, held, clock
+
+
+def test_an_address_waits_for_engines_that_may_answer_and_for_the_plan() -> None:
+    freed, held, _ = world()
+    assert freed.obstacle(["10.0.0.5"], "new/0") == "" and freed.kept() == []
+    held.by_plan = True
+    assert "10.0.0.5 was the address of another VsVip before, and is being taken off its engines" in freed.obstacle(
+        ["10.0.0.5"]
+    )
+    held.by = {"se-1": "Avi-se-abcde"}
+    why = freed.obstacle(["10.0.0.5"], "new/0")
+    assert "Avi-se-abcde may still answer for it and has not confirmed that it is gone" in why
+    assert freed.kept() == ["10.0.0.5"]
+    assert freed.obstacle(["10.0.0.5"], "web/0") == "", "its own"
+    assert freed.obstacle(["10.0.0.6"], "new/0") == ""
+    assert freed.waited_for([("g", "new/0", ["10.0.0.5"])]) == {"se-1"}
+    assert freed.waited_for([("g", "new/0", ["10.0.0.6"])]) == set()
+
+
+def test_nobody_waits_for_ever() -> None:
+    freed, held, clock = world()
+    held.by = {"se-1": "dead-for-good"}
+    clock.at += KEPT_APART_S_MAX - 1
+    assert freed.obstacle(["10.0.0.5"])
+    assert freed.obstacle_to_move(["10.0.0.5"], "web/0", "h")
+    clock.at += 1
+    assert freed.obstacle(["10.0.0.5"]) == "" and freed.kept() == []
+    assert freed.obstacle_to_move(["10.0.0.5"], "web/0", "h"), "it began to wait later"
+    clock.at += KEPT_APART_S_MAX
+    assert freed.obstacle_to_move(["10.0.0.5"], "web/0", "h") == ""
+
+
+async def test_what_is_kept_apart_outlives_the_controller_and_goes_when_it_is_over() -> None:
+    store, clock, held = MemoryStore(), Clock(), Held()
+    freed = Freed(clock)
+    await store.commit(Transaction(puts=(freed.given_up(WEB),)))
+    later = Freed(clock)
+    later.answering = held
+    await later.load(store)
+    held.by = {"se-1": "se-1"}
+
+    def given_up(vip: str, address: str) -> bool:
+        return False
+
+    await later.release(given_up)
+    assert later.kept() == ["10.0.0.5"]
+    held.by = {}
+    await later.release(lambda vip, address: True)
+    assert later, "it was not given up after all"
+    await later.release(given_up)
+    assert not later and (await store.list(FREED)).records == ()
+
+
+def test_a_vip_that_takes_its_address_again_waits_for_nobody() -> None:
+    freed, held, _ = world()
+    held.by = {"se-1": "se-1"}
+    assert freed.taken_again("web/0", "10.0.0.5") == [WEB.key]
+    assert freed.obstacle(["10.0.0.5"], "new/0") == "" and not freed
+
+
+def test_what_is_only_tried_changes_nothing() -> None:
+    freed, _, _ = world()
+    tried = freed.copy()
+    tried.given_up(Given("app/0", "10.0.0.6"))
+    tried.taken_again("web/0", "10.0.0.5")
+    held: Any = Held()
+    held.by = {"se-1": "se-1"}
+    freed.answering = held
+    assert freed.kept() == ["10.0.0.5"]
