@@ -173,3 +173,14 @@ def test_a_dead_owners_list_stays_while_its_successor_is_out_of_sight(mode: str)
     )
     (taken,) = (vip for vip in planned(back, 5002.0).vips if vip.id == "a")
     assert [p.engine for p in taken.placements] == [standby] and taken.generation > after.generation
+
+
+def test_so_it_does_while_the_service_waits_for_a_new_engine() -> None:
+    here = World(max_vs_per_se=8, max_se=3)
+    here.add("a", "b")
+    owner, standby = list_before = here.vips["a"].succession
+    here.alter(owner, state=EngineState.DOWN, down_since=0.0)
+    here.alter(standby, state=SUSPECT)
+    (after,) = (vip for vip in planned(here.snapshot()).vips if vip.id == "a")
+    assert [p.state for p in after.placements] == [PlacementState.WAITING]
+    assert after.succession == list_before

@@ -38,7 +38,8 @@ def _consistency(snapshot: Snapshot) -> Iterator[str]:
             yield f"{vip.name} is placed twice on one engine: {held}"
         if active and len(primaries) != 1:
             yield f"{vip.name} has {len(primaries)} primaries: {primaries}"
-        kept = not active and not suspects.isdisjoint(vip.succession)  # they may have taken over by it
+        nowhere = all(p.state is PlacementState.WAITING for p in active)
+        kept = nowhere and not suspects.isdisjoint(vip.succession)  # they may have taken over by it
         if vip.succession and vip.succession[0] not in primaries and not kept:
             yield f"{vip.name}: the succession starts with {vip.succession[0]}, the primary is {primaries}"
         if len(set(vip.succession)) != len(vip.succession):
