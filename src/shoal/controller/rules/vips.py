@@ -129,7 +129,6 @@ def _allocate(around: Around, vip: Mapping[str, Any], siblings: list[Document], 
     except ValueError as error:
         raise Refused(f"ipam_network_subnet.{field}: {error}", hint="Give a subnet that the network has.") from None
 
-
     def used(number: int) -> bool:
         return number in beside or view.held(version, number)
 
