@@ -140,7 +140,8 @@ class FakeRuntime:
     def events(self, filters: Mapping[str, Any]) -> list[Document]:
         names = filters.get("name")
         known = [
-            {"event_id": name, "report_timestamp": 3.0 - at} for at, name in enumerate(("SE_DOWN", "VS_UP", "SE_UP"))
+            {"event_id": name, "report_timestamp": 3.0 - at, "event_description": f"{name}."}
+            for at, name in enumerate(("SE_DOWN", "VS_UP", "SE_UP"))
         ]
         return [event for event in known if not names or event["event_id"] in names]
 

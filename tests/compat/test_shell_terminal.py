@@ -112,11 +112,11 @@ def test_names_with_blanks_are_completed_in_quotes(narrow: Terminal, typed: str,
 
 def test_choices_have_a_help_column(terminal: Terminal) -> None:
     terminal.type("re" + TAB)
-    terminal.shows("retryplacement  retryplacement virtualservice <name>", "reboot  reboot serviceengine <name>")
+    terminal.shows("reboot  start a service engine anew", "restart  disable a virtual service")
     terminal.type(CTRL_C)
     terminal.stands_at(TOP)
     terminal.type("show tenant | " + TAB)
-    terminal.shows("more   a screen at a time", "grep ", "count  how many lines")
+    terminal.shows("more   a screen at a time", "grep ", "count  how many lines", "json ")
     terminal.type(CTRL_C)
     terminal.stands_at(TOP)
 
@@ -154,8 +154,8 @@ def test_tab_where_nothing_is_known_does_nothing(narrow: Terminal, typed: str) -
 def test_a_question_mark_tells_what_may_come_next(terminal: Terminal) -> None:
     terminal.type("?")
     terminal.shows(
-        "configure       configure <type> <name> [<field> <value>]: change an object, or make a new one",
-        "exit            leave the mode, or the shell",
+        "configure          change an object, or make a new one",
+        "exit               leave the mode, or the shell",
     )
     terminal.stands_at(TOP)
     terminal.type("configure ?")
@@ -276,7 +276,6 @@ def test_lists_of_messages_keep_no_half_made_entry(narrow: Terminal) -> None:
         ("show tenant | gerp x", "Did you mean grep?"),
         ("show tenant | grep 'x", "the ' is not closed"),
         ("show tenant | grep (", "is no pattern"),
-        ("show \\", "nothing follows the \\"),
         ("| grep x", "a command is required"),
         ("delete serviceenginegroup ''", "the name is required"),
     ],
@@ -326,6 +325,58 @@ def test_a_pasted_script_runs_line_by_line_and_stops_at_a_mistake(narrow: Termin
     narrow.stands_at(GROUP)
     assert stored(controller, "pasted") is None
     narrow.run("cancel", GROUP, TOP)
+
+
+def test_a_line_goes_on_after_a_backslash_and_a_text_until_its_end(narrow: Terminal) -> None:
+    narrow.type("show \\" + ENTER)
+    narrow.stands_at(">")
+    narrow.type("tenant" + ENTER)
+    narrow.stands_at(TOP)
+    assert "| admin | admin |" in narrow.text
+    narrow.run(EDIT, TOP, GROUP)
+    narrow.type("description <<END" + ENTER)
+    narrow.stands_at(">")
+    narrow.type("who | what" + ENTER)
+    narrow.stands_at(">")
+    narrow.type("END" + ENTER)
+    narrow.stands_at(GROUP)
+    assert "| description | who | what |" in narrow.run("where | grep description", GROUP)
+    narrow.type("description <<END" + ENTER)
+    narrow.stands_at(">")
+    narrow.type("half" + CTRL_C)
+    narrow.stands_at(GROUP)
+    assert "who | what" in narrow.run("where | grep description", GROUP)
+    narrow.run("cancel", GROUP, TOP)
+
+
+def test_what_the_script_mode_shows_is_pasted_back(terminal: Terminal, controller: Controller) -> None:
+    terminal.run("configure pool paste-me --servers.1.ip 10.0.0.1 --servers.1.port 81 --servers.2.ip ::5", TOP)
+    terminal.run("terminal mode linux_command_line", TOP)
+    shown = terminal.run("show pool paste-me", TOP)
+    assert "--servers.2.ip ::5" in shown
+    terminal.run("delete pool paste-me", TOP)
+    terminal.clear(TOP)
+    for line in shown.splitlines()[1:]:  # as a terminal without bracketed paste sends it
+        terminal.type(line.strip() + ENTER)
+    terminal.until(lambda: terminal.line == TOP and terminal.text.count("configure pool paste-me") == 2, "the object")
+    terminal.run("terminal mode default", TOP)
+    pool = controller.ask(lambda: controller.world.get("/api/pool", name="paste-me"))["results"][0]
+    assert [server["ip"]["addr"] for server in pool["servers"]] == ["10.0.0.1", "::5"]
+    terminal.run("delete pool paste-me", TOP)
+
+
+def test_watch_goes_on_until_ctrl_c(terminal: Terminal, controller: Controller) -> None:
+    terminal.type("watch interval 1 show tenant | grep admin" + ENTER)
+    terminal.shows("Every 1 s, Ctrl-C ends it: show tenant", "| admin | admin |")
+    controller.go_away()
+    try:
+        terminal.shows("Error: The controller at")
+    finally:
+        controller.come_back()
+    terminal.shows("| admin | admin |")
+    terminal.type(CTRL_C)
+    terminal.stands_at(TOP)
+    assert "Traceback" not in terminal.everything
 
 
 # --- leaving, stopping ---

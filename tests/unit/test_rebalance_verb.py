@@ -56,6 +56,7 @@ async def test_what_is_no_interval_is_refused_and_changes_nothing(tmp_path: Path
 
 class FakeClient:
     tenant = "admin"
+    cloud = ""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, dict[str, Any]]] = []
@@ -66,6 +67,9 @@ class FakeClient:
 
     def all(self, type: str, fields: str = "", within_s: float = 0.0) -> list[dict[str, Any]]:
         return [{"uuid": "g-1", "name": "G"}] if type == "serviceenginegroup" else []
+
+    def begun(self, type: str, text: str, within_s: float = 0.0) -> tuple[list[str], int]:
+        return (["G"], 1) if type == "serviceenginegroup" else ([], 0)
 
     def call(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         self.sent.append((method, path, body))

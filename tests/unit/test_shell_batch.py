@@ -19,6 +19,7 @@ class FakeClient:
     """One pool ``web`` is stored; ``sent`` is what was written."""
 
     tenant = "admin"
+    cloud = ""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, dict[str, Any]]] = []
@@ -121,6 +122,7 @@ class Operated:
     """One object of every type, and what was asked of it."""
 
     tenant = "admin"
+    cloud = ""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []

@@ -179,8 +179,10 @@ class Names:
 
     tenant = "admin"
 
-    def all(self, type: str, fields: str, within_s: float = 0.0) -> list[dict[str, str]]:
-        return [{"name": "se-a"}, {"name": "se-b"}] if type == "serviceengine" else []
+    cloud = ""
+
+    def begun(self, type: str, text: str, within_s: float = 0.0) -> tuple[list[str], int]:
+        return (["se-a", "se-b"], 2) if type == "serviceengine" else ([], 0)
 
 
 def test_the_shell_completes_it() -> None:

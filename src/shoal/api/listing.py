@@ -43,6 +43,7 @@ OPERATORS: dict[str, Callable[[str, str], bool]] = {
     "icontains": lambda have, want: want.lower() in have.lower(),
     "in": lambda have, want: have in want.split(","),
     "startswith": lambda have, want: have.startswith(want),
+    "istartswith": lambda have, want: have.lower().startswith(want.lower()),
 }
 
 

@@ -67,6 +67,16 @@ def load() -> Data:
     return msgspec.json.decode(FILE.read_bytes(), type=Data)
 
 
+def heeds(type_name: str, path: str) -> bool:
+    """Whether a field (``field.member`` and so on) of an object does anything, or describes. True where it is not known."""
+    acts = load().types.get(type_name)
+    if acts is None:
+        return True
+    names = path.split(".")
+    above = (".".join(names[:depth]) for depth in range(1, len(names) + 1))
+    return path in acts.entered or names[-1] in load().everywhere or any(one in acts.heeded for one in above)
+
+
 def warnings(kind: ObjectType, document: Document, before: Document | None, name_of: NameOf) -> list[str]:
     """At most one sentence or two, for what this write sets or changes without any effect. Both documents complete."""
     acts = load().types.get(kind.name)

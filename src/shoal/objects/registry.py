@@ -50,6 +50,10 @@ class Registry:
         self.messages = messages
         self.objects = objects
         self.types = {t.endpoint: t for t in objects.values() if t.endpoint}
+        self.secret_names = frozenset(
+            name for message in messages.values() for name, field in message.fields.items() if field.sensitive
+        )
+        """Names of fields that hold secrets in one message or another."""
         self._by_word = {t.name.lower(): t for t in objects.values()} | self.types
 
     def type(self, word: str) -> ObjectType:

@@ -9,6 +9,7 @@ from shoal.errors import ShoalError
 
 from .edit import Level
 from .session import Leave, Session
+from .words import whole_commands
 
 EXIT_FAILED = 1
 
@@ -18,7 +19,7 @@ def batch(session: Session, lines: Iterable[str]) -> int:
     status = 0
     spoiled: list[Level] = []
     """Levels of the edit in which a line has failed."""
-    for line in lines:
+    for line in whole_commands(lines):
         spoiled = [level for level in spoiled if session.edit and level in session.edit.levels]
         word = (line.split() or [""])[0]
         if spoiled and word == "save":

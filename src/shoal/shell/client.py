@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 import ssl
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -11,11 +13,13 @@ import httpx
 from shoal import API_VERSION
 from shoal.errors import Invalid, NotFound, NotReady, Problem, ShoalError, Unauthenticated
 from shoal.objects.check import shown
+from shoal.objects.registry import CLOUD_SCOPED
 
 TIMEOUT_S = 30.0
 HINT = "Is it running (shoal status), and is --controller right?"
 PAGE_SIZE = 200
 STALE = 412
+CLOUD_TYPES = frozenset(name.lower() for name in CLOUD_SCOPED)
 Document = dict[str, Any]
 
 
@@ -49,6 +53,10 @@ class Client:
             raise Invalid([Problem(path="--controller", value=shown(url), why=f"is no URL: {error}")]) from None
         self.warnings: list[str] = []
         """Of the last write."""
+        self.on_call: Callable[[str, str, Document | None], object] | None = None
+        """Told of each call: method, path below ``/api/``, body."""
+        self.cloud = ""
+        """The working context of types that belong to a cloud, by name; "" = every cloud."""
 
     def login(self) -> None:
         """Raises Unauthenticated, NotReady (with what to check)."""
@@ -56,11 +64,17 @@ class Client:
         if answer.status_code != 200:
             raise Unauthenticated(_words(answer))
 
+    def password_is(self, text: str) -> bool:
+        """Whether it is the one this session was opened with."""
+        return hmac.compare_digest(text.encode(), self._credentials["password"].encode())
+
     def close(self) -> None:
         self._http.close()
 
     def call(self, method: str, path: str, body: Document | None = None, *, within_s: float = TIMEOUT_S) -> Any:
         """Raises Refusal, NotFound, NotReady. A session that has ended is opened again, once."""
+        if self.on_call is not None:
+            self.on_call(method, path, body)
         answer = self._api(method, path, body, within_s)
         if answer.status_code == 401:
             self.login()
@@ -104,7 +118,8 @@ class Client:
     # --- objects ---
 
     def named(self, type: str, name: str) -> Document | None:
-        found: list[Document] = self.call("GET", f"{type}?name={quote(name, safe='')}&include_name=")["results"]
+        query = f"name={quote(name, safe='')}&include_name={self._in_cloud(type)}"
+        found: list[Document] = self.call("GET", f"{type}?{query}")["results"]
         return found[0] if found else None
 
     def singleton(self, type: str) -> Document:
@@ -116,12 +131,22 @@ class Client:
         found: list[Document] = []
         number = 1
         while True:
-            query = f"include_name=&page_size={PAGE_SIZE}&page={number}&fields={fields}"
+            query = f"include_name=&page_size={PAGE_SIZE}&page={number}&fields={fields}{self._in_cloud(type)}"
             page = self.call("GET", f"{type}?{query}", within_s=within_s)
             found += page["results"]
             if "next" not in page:
                 return found
             number += 1
+
+    def begun(self, type: str, text: str, *, within_s: float = TIMEOUT_S) -> tuple[list[str], int]:
+        """(names of a type that begin with a text, in any case, at most `PAGE_SIZE` of them; how many there are)."""
+        wanted = f"&name.istartswith={quote(text, safe='')}" if text else ""
+        query = f"fields=name&page_size={PAGE_SIZE}{wanted}{self._in_cloud(type)}"
+        page = self.call("GET", f"{type}?{query}", within_s=within_s)
+        return [str(document.get("name", "")) for document in page["results"]], page["count"]
+
+    def _in_cloud(self, type: str) -> str:
+        return f"&cloud_ref.name={quote(self.cloud, safe='')}" if self.cloud and type in CLOUD_TYPES else ""
 
     def node_name(self) -> str:
         nodes = self.singleton("cluster").get("nodes") or [{"name": "controller"}]

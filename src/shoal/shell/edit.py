@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import ipaddress
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,8 +11,9 @@ from shoal.errors import Invalid, NotFound, Problem, ShoalError
 from shoal.objects import Field, MessageType, ObjectType
 from shoal.objects.check import meant
 
+from .fields import addresses, choices, parsed
+
 Document = dict[str, Any]
-ADDRESS = "IpAddr"
 
 
 class Level:
@@ -64,16 +64,16 @@ class Edit:
         if field.read_only or name in ("uuid", "url"):
             raise Invalid([Problem(path=name, why="is read-only")])
         if field.nested is not None:
-            addresses = _addresses(field, words)
-            return self._put(field, addresses) if addresses else self._enter(field, words)
+            found = addresses(field, words)
+            return self._put(field, found) if found else self._enter(field, words)
         if not words:
             if field.kind == "boolean":
                 words = ["true"]
             else:
                 return choices(field, self.level.content.get(name))
         if field.item is not None:
-            return self._put(field, [_parsed(field.item, word) for word in words])
-        return self._put(field, [_parsed(field, " ".join(words))])
+            return self._put(field, [parsed(field.item, word) for word in words])
+        return self._put(field, [parsed(field, " ".join(words))])
 
     def _put(self, field: Field, values: list[Any]) -> str:
         """Set the field, or add to its list."""
@@ -146,16 +146,6 @@ class Edit:
         return "PATCH", body
 
 
-def _addresses(field: Field, words: list[str]) -> list[Document]:
-    """``ip 10.1.1.1`` means an IpAddr with its type; empty when the words are something else."""
-    if field.nested is None or field.nested.name != ADDRESS or (len(words) > 1 and field.item is None):
-        return []
-    try:
-        return [{"addr": word, "type": f"V{ipaddress.ip_address(word).version}"} for word in words]
-    except ValueError:
-        return []
-
-
 def _index(name: str, entries: list[Any], number: str) -> tuple[int, list[Any]]:
     """Counted from 1, as the tables do."""
     if not 0 < int(number) <= len(entries):
@@ -168,41 +158,3 @@ def _matches(entry: Any, words: list[str]) -> bool:
         return len(words) > 1 and str(entry.get(words[0])) == words[1]
     text = str(entry)
     return words[0] in (text, text.rpartition("#")[2])
-
-
-def _parsed(field: Field, text: str) -> Any:
-    """The value a word means for a field; the controller checks ranges, this only types."""
-    match field.kind:
-        case "integer" | "number":
-            try:
-                return int(text) if field.kind == "integer" else float(text)
-            except ValueError:
-                why = f"must be a {'whole ' if field.kind == 'integer' else ''}number"
-                raise Invalid([Problem(path=field.name, value=text[:60], why=why, hint=field.choices())]) from None
-        case "boolean":
-            if text.lower() not in ("true", "false"):
-                raise Invalid([Problem(path=field.name, value=text[:60], why="must be true or false")])
-            return text.lower() == "true"
-    if field.enum:
-        if text.upper() not in field.enum:
-            hint = meant(text.upper(), field.enum)
-            raise Invalid([Problem(path=field.name, value=text[:60], why=f"must be {field.choices()}", hint=hint)])
-        return text.upper()
-    if field.ref and not text.startswith(("/api/", "https://", "http://")):
-        return f"/api/{field.ref.lower()}/?name={text}"
-    return text
-
-
-def choices(field: Field, present: Any) -> str:
-    """What a field takes, the present value marked. Nothing is changed by asking."""
-    item = field.item or field
-    here = present if isinstance(present, list) else [present]
-    lines = [f"{field.name}: " + ("give one of these values" if item.enum else "a value is required")]
-    if item.enum:
-        lines += [f"  {'*' if value in here else ' '} {value}" for value in item.enum]
-    else:
-        default = f", default {field.default}" if field.has_default else ""
-        lines.append(f"  {item.kind}{' ' + item.choices() if item.choices() else ''}{default}")
-        if present is not None:
-            lines.append(f"  present value: {', '.join(map(str, here))}")
-    return "\n".join(lines)

@@ -30,7 +30,8 @@ def command(client: Client, commands: tuple[str, ...], yes: bool) -> int:
     if interactive:
         from .terminal import confirm, interact  # prompt_toolkit takes a while, and scripts don't need it
 
-        return interact(Session(client, load(), client.node_name(), confirm=None if yes else confirm, ink=ink))
+        session = Session(client, load(), client.node_name(), confirm=None if yes else confirm, ink=ink)
+        return interact(session, client.password_is)
     session = Session(client, load(), client.node_name(), ink=ink)
     return batch(session, list(commands) or sys.stdin.read().splitlines())
 

@@ -1,19 +1,29 @@
-"""What follows a ``|``: more, grep, count."""
+"""What follows a ``|``: more, grep, count, json."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
 from shoal.errors import Invalid, Problem
 from shoal.objects.check import meant
 
+from .command import Choice, Said, of
+
 COMMANDS = {
     "more": "a screen at a time",
-    "grep": "[-v] [-i] [-e|-E] PATTERN: the lines that match",
+    "grep": "the lines that match: grep [-v] [-i] [-e|-E] PATTERN",
     "count": "how many lines",
+    "json": "the same as JSON; comes first",
 }
-Filter = Callable[[str], str]
+GREP_FLAGS = {
+    "-e": "the pattern follows; may be repeated, and \\| stands between several",
+    "-E": "an extended pattern: a|b, (..), +, ?",
+    "-v": "the lines that don't match",
+    "-i": "in any case",
+}
+Filter = Callable[[Said], Said]
 
 
 def filters(parts: list[list[str]]) -> tuple[list[Filter], bool]:
@@ -25,26 +35,54 @@ def filters(parts: list[list[str]]) -> tuple[list[Filter], bool]:
             case "more":
                 paged = True
             case "count":
-                found.append(lambda text: str(len(text.splitlines())))
+                found.append(lambda said: Said(str(len(said.text.splitlines()))))
+            case "json":
+                found.append(_json)
             case "grep":
                 found.append(_grep(words[1:]))
             case other:
                 hint = meant(other, COMMANDS) or f"There are: {', '.join(COMMANDS)}."
-                raise Invalid([Problem(path="|", value=other, why="unknown pipe", hint=hint)])
+                raise Invalid([Problem(path="|", value=other[:60], why="unknown pipe", hint=hint)])
+        if words[0] != "grep" and words[1:]:
+            raise Invalid([Problem(path=f"| {words[0]}", value=words[1][:60], why="takes nothing")])
     return found, paged
 
 
+def next_word(words: list[str]) -> list[Choice]:
+    """What may follow the words after a ``|``."""
+    if not words:
+        return of(COMMANDS)
+    if words[0] != "grep":
+        return []
+    return [*(c for c in of(GREP_FLAGS) if c.word not in words), Choice("PATTERN", "a regular expression", free=True)]
+
+
+def _json(said: Said) -> Said:
+    if said.data is None:
+        raise Invalid(
+            [Problem(path="| json", why="that has no JSON form, or is filtered already", hint="Put it first.")]
+        )
+    return Said(json.dumps(said.data, indent=2, ensure_ascii=False))
+
+
 def _grep(words: list[str]) -> Filter:
-    flags = [word for word in words if word.startswith("-")]
-    patterns = [word for word in words if not word.startswith("-")]
+    flags: list[str] = []
+    patterns: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word.startswith("-") and word != "-":
+            flags.append(word)
+            patterns += [next(rest, "")] if "e" in word else []
+        else:
+            patterns.append(word)
     unknown = [flag for flag in flags if set(flag[1:]) - set("eEvi")]
-    if unknown or not patterns:
+    if unknown or not any(patterns):
         raise Invalid([Problem(path="grep", value=" ".join(unknown), why="use grep [-v] [-i] [-e|-E] PATTERN")])
     letters = "".join(flags)
     pattern = "|".join(p if "E" in letters else p.replace(r"\|", "|") for p in patterns)
     try:
         compiled = re.compile(pattern, re.IGNORECASE if "i" in letters else 0)
     except re.error as error:
-        raise Invalid([Problem(path="grep", value=pattern, why=f"is no pattern: {error}")]) from None
+        raise Invalid([Problem(path="grep", value=pattern[:60], why=f"is no pattern: {error}")]) from None
     wanted = "v" not in letters
-    return lambda text: "\n".join(line for line in text.splitlines() if bool(compiled.search(line)) is wanted)
+    return lambda said: Said("\n".join(one for one in said.text.splitlines() if bool(compiled.search(one)) is wanted))

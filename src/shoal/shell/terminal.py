@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import pydoc
+import re
 import shutil
+import time
+from collections.abc import Callable
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app, run_in_terminal
@@ -18,13 +22,19 @@ from .complete import Choices, ShellCompleter, page
 from .plan import Declined
 from .session import Leave, Session
 from .tables import fitted
-from .words import cut
+from .words import cut, unfinished, whole_commands
+from .working import CLEAR_SCREEN
 
 YES = ("y", "yes")
+WELCOME = "Tab completes, ? tells what may come next, help lists the commands."
+CONTINUED = "> "
+LINE_END = re.compile(r"\r\n|\r|\n")
+PASSWORD_TRIES = 3
 
 
-def interact(session: Session) -> int:
-    """Until exit or Ctrl-D; the exit status is 0. Ctrl-C drops the line or stops the command, and keeps the edit."""
+def interact(session: Session, password_is: Callable[[str], bool]) -> int:
+    """Until exit or Ctrl-D; the exit status is 0. Ctrl-C drops the line or stops the command, and keeps the edit.
+    ``password_is`` checks what is typed after an idle time."""
     choices = Choices(session)
     prompt: PromptSession[str] = PromptSession(
         completer=ShellCompleter(choices),
@@ -33,15 +43,48 @@ def interact(session: Session) -> int:
         complete_style=CompleteStyle.COLUMN,
         key_bindings=_keys(choices),
     )
+    more: PromptSession[str] = PromptSession()
+    session.frame = _frame
+    print(WELCOME)
+    locked = False
     while True:
         try:
-            _run(session, prompt.prompt(session.prompt))
+            since = time.monotonic()
+            text = prompt.prompt(session.prompt)
+            minutes = session.preferences.session_timeout_min
+            locked = locked or bool(minutes and time.monotonic() - since > minutes * 60)
+            if locked:  # and stays so when the question is interrupted
+                ask_again(minutes, password_is)
+                locked = False
+            while unfinished(text):
+                text += "\n" + more.prompt(CONTINUED)
+            _run(session, text)
         except KeyboardInterrupt:
             continue
         except (EOFError, Leave):
             if session.edit is not None:
                 print(f"The edit of {session.edit.title} was not saved, and is dropped.")
             return 0
+
+
+def ask_again(minutes: int, password_is: Callable[[str], bool]) -> None:
+    """Raises EOFError when it is not known."""
+    print(f"Nobody has typed for {minutes} min (terminal session_timeout).")
+    for _ in range(PASSWORD_TRIES):
+        if password_is(getpass.getpass("Password: ")):
+            return
+        print("That is not the password.")
+    raise EOFError
+
+
+def _frame(text: str) -> None:
+    """One picture of a watch, as much of it as the screen holds."""
+    size = shutil.get_terminal_size()
+    lines = fitted(text, size.columns).splitlines()
+    room = size.lines - 2
+    left = len(lines) - room
+    shown = lines[:room] + ([f"... {left} more lines; | grep chooses."] if left > 0 else [])
+    print(CLEAR_SCREEN + "\n".join(shown), flush=True)
 
 
 def confirm(text: str) -> bool:
@@ -55,11 +98,11 @@ def confirm(text: str) -> bool:
 
 def _run(session: Session, text: str) -> None:
     """A pasted text may hold several lines. What follows a failed one is left out: it was meant for another state."""
-    lines = text.splitlines()
+    lines = list(whole_commands(LINE_END.split(text)))
     for number, line in enumerate(lines, 1):
         try:
             said, paged = session.run(line)
-            _print(said, paged=paged, lines=session.page_lines)
+            _print(said, paged=paged, lines=session.preferences.length)
         except ShoalError as error:
             print(f"Error: {error}")
         except Declined:

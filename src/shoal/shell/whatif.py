@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,8 +12,12 @@ from shoal.errors import Invalid, Problem
 from shoal.objects.check import meant
 
 from .client import Client
+from .command import NUMBER, WORD, Choice, Command, Known, Option, Said, of
 from .options import run, with_client
 from .tables import box
+
+if TYPE_CHECKING:
+    from .session import Session
 
 Document = dict[str, Any]
 WORDS = {
@@ -261,6 +265,43 @@ def command(client: Client, everything: bool, as_json: bool, edits: tuple[str, .
     answer = ask(client, body)
     click.echo(json.dumps(answer) if as_json else told(answer, everything=everything))
     return 0 if answer["stays_up"] and not answer["virtualservices"]["unplaced"] else EXIT_DOWN
+
+
+# --- in the shell ---
+
+
+def _run(session: Session, words: list[str]) -> Said:
+    everything = "all" in words
+    answer = ask(session.client, body_of(pairs_of([word for word in words if word != "all"])))
+    return Said(told(answer, everything=everything), answer)
+
+
+def _next(known: Known, words: list[str]) -> Iterable[Choice]:
+    """A word and its value, any number of times."""
+    words = [word for word in words if word != "all"]
+    if len(words) % 2 == 0 or words[-1] not in WORDS:
+        return [*of(WORDS), Choice("all", "every virtual service, not the first ones only")]
+    match words[-1]:
+        case "group":
+            return known.names("serviceenginegroup")
+        case "fail_engine" | "drain_engine" | "remove_engine":
+            return known.names("serviceengine")
+        case "fail_any" | "add":
+            return [Choice(NUMBER, WORDS[words[-1]], free=True)]
+    return [Choice(WORD, WORDS[words[-1]], free=True)]
+
+
+COMMAND = Command(
+    summary="failures and changes on paper: what would happen",
+    usage=(
+        "whatif [group <group>]",
+        "whatif fail_any <k>",
+        "whatif fail_engine <se>[,<se>] [set <type>:<name>.<field>=<value>] ...",
+    ),
+    run=_run,
+    next=_next,
+    options=tuple(Option(word, help, WORD) for word, help in WORDS.items()),
+)
 
 
 def main(arguments: list[str]) -> int:

@@ -1,10 +1,14 @@
-"""A typed line cut into words as a POSIX shell does: quotes, backslashes, and the ``|`` between commands."""
+"""A typed line cut into words as a POSIX shell does: quotes, backslashes, the ``|`` between commands, here-documents."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from shoal.errors import Invalid, Problem
+
+HERE = re.compile(r"(?<!\S)<<([A-Za-z_][A-Za-z0-9_]*)(?!\S)")
 
 
 class Cut(NamedTuple):
@@ -46,8 +50,13 @@ def cut(text: str) -> Cut:
     return Cut(parts, word if begun else None, start if begun else len(text), "\\" if escaped else quote)
 
 
-def commands(line: str) -> list[list[str]]:
-    """The words of the command and of each pipe. Raises Invalid when a quote is left open."""
+def commands(text: str) -> list[list[str]]:
+    """The words of the command and of each pipe; a ``<<END`` is replaced by the lines up to ``END``. Raises Invalid when
+    a quote or a here-document is left open."""
+    line, _, rest = text.partition("\n")
+    marks = here_documents(line)
+    if not marks:
+        line, rest = text, ""
     found = cut(line)
     if found.open:
         why = "can't be read: " + (
@@ -56,4 +65,56 @@ def commands(line: str) -> list[list[str]]:
         raise Invalid([Problem(path="", value=line.strip()[:60], why=why)])
     if found.last is not None:
         found.parts[-1].append(found.last)
-    return found.parts
+    bodies = _bodies(marks, rest.split("\n"))
+    return [[bodies[word].pop(0) if bodies.get(word) else word for word in part] for part in found.parts]
+
+
+def here_documents(line: str) -> list[str]:
+    """The end words of the here-documents that a line begins."""
+    return [match[1] for match in HERE.finditer(line) if not cut(line[: match.start()]).open]
+
+
+def _bodies(marks: list[str], lines: list[str]) -> dict[str, list[str]]:
+    """``<<END`` -> the texts that stand for it, in order."""
+    bodies: dict[str, list[str]] = {}
+    for mark in marks:
+        if mark not in lines:
+            why = f"the text after <<{mark} has no end"
+            raise Invalid([Problem(path="", why=why, hint=f"End it with a line that is just {mark}.")])
+        end = lines.index(mark)
+        bodies.setdefault(f"<<{mark}", []).append("\n".join(lines[:end]))
+        lines = lines[end + 1 :]
+    return bodies
+
+
+def unfinished(text: str) -> bool:
+    """Whether more lines belong to it: it ends in a backslash, or in the middle of a here-document."""
+    joined = _joined(text)
+    line, _, rest = joined.partition("\n")
+    lines = rest.split("\n")
+    for mark in here_documents(line):
+        if mark not in lines:
+            return True
+        lines = lines[lines.index(mark) + 1 :]
+    return cut(line).open == "\\"
+
+
+def whole_commands(lines: Iterable[str]) -> Iterator[str]:
+    """Lines of a script or of a pasted text, each with those that belong to it."""
+    pending: list[str] = []
+    for line in lines:
+        pending.append(line)
+        if not unfinished("\n".join(pending)):
+            yield _joined("\n".join(pending))
+            pending = []
+    if pending:
+        yield _joined("\n".join(pending))
+
+
+def _joined(text: str) -> str:
+    """The first line with those it is continued on by a backslash at its end, as one line."""
+    line, newline, rest = text.partition("\n")
+    while newline and cut(line).open == "\\":
+        more, newline, rest = rest.partition("\n")
+        line = line[:-1] + more
+    return line + newline + rest

@@ -1,0 +1,41 @@
+"""Every command of the shell, in the order that ``help`` lists them."""
+
+from __future__ import annotations
+
+from . import attach, configure, operations, preferences, show, whatif, working
+from .command import Command
+
+EXIT = ("exit", "quit", "logout")
+GROUPS: dict[str, dict[str, Command]] = {
+    "Looking": {
+        "show": show.COMMAND,
+        "watch": working.WATCH,
+        "whatif": whatif.COMMAND,
+    },
+    "Changing objects": {
+        "configure": configure.CONFIGURE,
+        "copy": configure.COPY,
+        "delete": configure.DELETE,
+    },
+    "Moving what runs": operations.COMMANDS,
+    "This session": {
+        "switchto": working.SWITCHTO,
+        "terminal": preferences.COMMAND,
+        "attach": attach.COMMAND,
+        "history": working.HISTORY,
+        "clear": working.CLEAR,
+        "help": working.HELP,
+        "exit": working.LEAVE,
+    },
+}
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+ELSEWHERE = {
+    "upgrade": "A new version is installed like the first, then `shoal up` is started again: engines go on meanwhile.",
+    "upload": "Nothing has to be uploaded: certificates are typed or pasted, key <<END takes several lines.",
+    "convert": "Nothing has to be converted.",
+    "purge": "`shoal down --purge` removes everything on this machine.",
+    "debug": "`shoal capture` takes packets, `shoal incident` tells what happened.",
+    "bash": "Use attach controller.",
+    "shell": "This is it.",
+}
+"""Commands that operators may look for, and where to find what they do."""
