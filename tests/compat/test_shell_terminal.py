@@ -358,10 +358,17 @@ def test_what_the_script_mode_shows_is_pasted_back(terminal: Terminal, controlle
     terminal.clear(TOP)
     for line in shown.splitlines()[1:]:  # as a terminal without bracketed paste sends it
         terminal.type(line.strip() + ENTER)
-    terminal.until(lambda: terminal.line == TOP and terminal.text.count("configure pool paste-me") == 2, "the object")
+
+    def pools() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = controller.ask(lambda: controller.world.get("/api/pool", name="paste-me"))[
+            "results"
+        ]
+        return found
+
+    terminal.until(lambda: bool(pools()), "the object")
+    assert [server["ip"]["addr"] for server in pools()[0]["servers"]] == ["10.0.0.1", "::5"]
+    terminal.stands_at(TOP)
     terminal.run("terminal mode default", TOP)
-    pool = controller.ask(lambda: controller.world.get("/api/pool", name="paste-me"))["results"][0]
-    assert [server["ip"]["addr"] for server in pool["servers"]] == ["10.0.0.1", "::5"]
     terminal.run("delete pool paste-me", TOP)
 
 
