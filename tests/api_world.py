@@ -16,6 +16,7 @@ from shoal.api.app import App, Dependencies
 from shoal.api.ports import Runtime
 from shoal.clouds.noop import HOSTS, NoopCloud
 from shoal.clouds.protocol import EngineSpec, Identity
+from shoal.controller.backup.kept import Backups
 from shoal.controller.bootstrap import Options, bootstrap
 from shoal.controller.capture.wish import Wish
 from shoal.controller.change_state import State
@@ -227,7 +228,7 @@ async def api_world(directory: Path) -> AsyncIterator[World]:
     async with _foundation(directory) as (store, view, intent):
         runtime, clock = FakeRuntime(view), Clock()
         metrics = Metrics(clock)
-        app = await _app(store, view, intent, runtime, metrics, clock)
+        app = await _app(directory, store, view, intent, runtime, metrics, clock)
         world = World(app, store, view, runtime, clock, metrics)
         await world.login()
         yield world
@@ -247,11 +248,14 @@ class ControlledWorld(World):
     controller: Controller
     intent: Intent
     cloud: NoopCloud
+    directory: Path
 
     async def restart(self) -> None:
         """Another controller on the same store: what the last one held in memory is gone."""
         self.controller = await _controller(self.store, self.view, self.intent, self.cloud)
-        self.app = await _app(self.store, self.view, self.intent, self.controller, self.controller.metrics, self.clock)
+        self.app = await _app(
+            self.directory, self.store, self.view, self.intent, self.controller, self.controller.metrics, self.clock
+        )
         await self.client.aclose()
         self.client = self.stranger()
         await self.login()
@@ -326,9 +330,9 @@ async def controlled_world(directory: Path) -> AsyncIterator[ControlledWorld]:
         cloud = NoopCloud()
         controller = await _controller(store, view, intent, cloud)
         clock = Clock()
-        app = await _app(store, view, intent, controller, controller.metrics, clock)
+        app = await _app(directory, store, view, intent, controller, controller.metrics, clock)
         world = ControlledWorld(app, store, view, FakeRuntime(view), clock, controller.metrics)
-        world.controller, world.intent, world.cloud = controller, intent, cloud
+        world.controller, world.intent, world.cloud, world.directory = controller, intent, cloud, directory
         await world.login()
         yield world
         await world.client.aclose()
@@ -339,7 +343,8 @@ async def _foundation(directory: Path) -> AsyncIterator[tuple[MemoryStore, View,
     registry, store = load(), MemoryStore()
     view = View(store, registry)
     await view.start()
-    intent = Intent(store, view, registry, Secrets.open(directory / "key"))
+    (directory / "keys").mkdir(exist_ok=True)
+    intent = Intent(store, view, registry, Secrets.open(directory / "keys" / "secrets.key"))
     await bootstrap(intent, view, Options(vip_networks=("10.9.0.0/24", "fd00:9::/112")))
     try:
         yield store, view, intent
@@ -348,8 +353,24 @@ async def _foundation(directory: Path) -> AsyncIterator[tuple[MemoryStore, View,
         await store.close()
 
 
-async def _app(store: MemoryStore, view: View, intent: Intent, runtime: Runtime, metrics: Metrics, clock: Clock) -> App:
+async def _app(
+    directory: Path,
+    store: MemoryStore,
+    view: View,
+    intent: Intent,
+    runtime: Runtime,
+    metrics: Metrics,
+    clock: Clock,
+) -> App:
     accounts = Accounts(store)
     await accounts.ensure_admin(PASSWORD)
-    deps = Dependencies(view=view, intent=intent, registry=load(), accounts=accounts, runtime=runtime, metrics=metrics)
+    deps = Dependencies(
+        view=view,
+        intent=intent,
+        registry=load(),
+        accounts=accounts,
+        runtime=runtime,
+        metrics=metrics,
+        backups=Backups(store, view, intent, directory),
+    )
     return App(deps, clock)

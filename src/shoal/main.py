@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -152,6 +153,33 @@ def import_(arguments: tuple[str, ...]) -> None:
     from shoal.shell.transfer import import_main
 
     sys.exit(import_main(list(arguments)))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def backup(arguments: tuple[str, ...]) -> None:
+    """Everything in one sealed file (`shoal backup --help`)."""
+    from shoal.shell.backup import main as backup_main
+
+    sys.exit(backup_main(list(arguments)))
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@data_dir_option
+def restore(file: Path, data_dir: Path) -> None:
+    """A backup becomes a new data directory, on this machine or another one; then `shoal up` serves what it holds.
+
+    The passphrase comes from SHOAL_PASSPHRASE, or is typed. End the Shoal that the backup is of first: two that
+    announce the same addresses disturb each other.
+    """
+    from shoal.shell.transfer import passphrase
+    from shoal.system import restore as restored
+
+    contents = restored(file, passphrase(), data_dir)
+    objects = sum(key.startswith("/intent/") for key, _ in contents.records)
+    made = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(contents.made_at))
+    click.echo(f"{objects} objects of {made} are in {data_dir}. Start it with shoal up --data-dir {data_dir}.")
 
 
 @cli.command()

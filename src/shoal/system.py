@@ -30,6 +30,9 @@ from shoal.clouds.addressing import Addressing, Network
 from shoal.clouds.fabric import Fabric, alive
 from shoal.clouds.namespaces import NamespacesCloud, engines_in
 from shoal.controller import bootstrap, pki
+from shoal.controller.backup.contents import Contents
+from shoal.controller.backup.kept import Backups
+from shoal.controller.backup.restoring import restore as restored
 from shoal.controller.controller import Controller
 from shoal.controller.decision_log import DecisionLog
 from shoal.controller.engine_documents import EngineDocuments
@@ -177,6 +180,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             accounts=accounts,
             runtime=controller,
             metrics=controller.metrics,
+            backups=Backups(store, view, intent, options.data_dir),
         )
         served = await serve(App(deps), listener, Path(certificate), Path(key))
         stack.push_async_callback(served.stop)
@@ -338,6 +342,14 @@ def stop(data_dir: Path, console: Console | None, *, purge: bool = False) -> Non
     if console is not None:
         left = f"its {removed} namespaces are removed" if removed else "nothing of it was left on this machine"
         console.print("Shoal is down." if pid else f"No controller was running on {data_dir}; {left}.")
+
+
+def restore(file: Path, words: str, data_dir: Path) -> Contents:
+    """`shoal restore`: a backup becomes the data directory. Raises Invalid, NotReady."""
+    pid = data_directory.holder(Addressing.of(data_dir).id)
+    if pid is not None:
+        raise NotReady(f"A Shoal runs on {data_dir} (process {pid}).", hint="Stop it with shoal down.")
+    return asyncio.run(restored(file, words, data_dir.resolve()))
 
 
 def _collect() -> None:

@@ -147,6 +147,8 @@ def paths(world: ControlledWorld, route: Route, objects: Mapping[str, str], othe
             yield from (filled(route.path, type=type) for type in TYPES)
         case ["type", "uuid"]:
             yield from (filled(route.path, type=type, uuid=uuid) for type, uuid in either)
+        case ["file"]:
+            yield filled(route.path, file="backup-1.shoalbackup")
         case ["type", "uuid", "what"]:
             for type, uuid in either:
                 whats = [what for owner, what in below if owner == type]

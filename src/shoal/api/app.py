@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from shoal.controller.backup.kept import Backups
 from shoal.controller.clock import SystemClock
 from shoal.controller.intent import Caller, Guard, Intent
 from shoal.controller.metrics import Metrics
@@ -70,6 +71,7 @@ class Dependencies(msgspec.Struct, kw_only=True):
     runtime: Runtime
     metrics: Metrics | None = None
     """What was measured; None = nothing is."""
+    backups: Backups | None = None
 
 
 class App:
@@ -89,7 +91,7 @@ class App:
         self._inventory = Inventory(deps.view, deps.registry, deps.runtime, self._present)
         self._metrics = deps.metrics or Metrics(SystemClock())
         self._analytics = Analytics(self._metrics, self._objects, deps.registry, self._present)
-        self._configuration = Configuration(deps.intent, deps.view, deps.runtime)
+        self._configuration = Configuration(deps.intent, deps.view, deps.runtime, deps.backups)
         self._capturing = Capturing(deps.view, deps.registry, deps.intent, deps.runtime)
         self._open: dict[str, Callable[[Request], object]] = {
             "": lambda request: WELCOME,
@@ -113,6 +115,9 @@ class App:
         for methods, answer in ((GET, whole.masked), (POST, whole.sealed)):
             yield Route(methods=methods, path="/api/configuration/export", answer=answer, shows=Shows.ALL, writes=False)
         yield Route(methods=POST, path="/api/configuration/import", answer=whole.taken_over, shows=Shows.ALL)
+        backups = "/api/configuration/backup"
+        yield Route(methods=POST, path=backups, answer=whole.backup, shows=Shows.ALL)
+        yield Route(methods=GET, path=backups + "/{file}", answer=whole.kept, shows=Shows.ALL)
         yield Route(methods=GET, path="/api/analytics/logs", answer=self._logs, shows=Shows.OWN)
         yield Route(methods=GET, path="/api/analytics/incident", answer=self._incident, shows=Shows.ALL)
         measured = self._analytics

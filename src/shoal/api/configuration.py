@@ -5,6 +5,9 @@
     GET  export                                            secrets masked
     POST export  {"passphrase"}                            secrets sealed by it
     POST import  {"configuration", "passphrase", "apply"}  what would come of it; with ``apply`` true it is done
+    POST backup  {"passphrase"}                            a sealed file of everything
+    POST backup  {"backup_config"}                         one is kept here, as that BackupConfiguration says
+    GET  backup/<file name>                                a kept one
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ from typing import Any
 
 from starlette.responses import Response
 
+from shoal.controller.backup.kept import Backups
 from shoal.controller.intent import Intent
 from shoal.controller.transfer.export import exported
 from shoal.controller.transfer.sealing import Sealing
 from shoal.controller.view import View
-from shoal.errors import Invalid, Problem
+from shoal.errors import Invalid, NotReady, Problem
 from shoal.objects.check import kind_of
 
 from .context import Context
@@ -27,15 +31,27 @@ from .limits import decode_object, read_body
 from .ports import Runtime
 
 IMPORT_BYTES_MAX = 64_000_000
-MEMBERS = {"export": ("passphrase",), "import": ("configuration", "passphrase", "apply")}
+MEMBERS = {
+    "export": ("passphrase",),
+    "import": ("configuration", "passphrase", "apply"),
+    "backup": ("passphrase", "backup_config"),
+}
+TYPES = {
+    "configuration": (dict, "an object"),
+    "passphrase": (str, "a string"),
+    "apply": (bool, "true or false"),
+    "backup_config": (str, "a name"),
+}
+SEALED = "application/octet-stream"
 Document = dict[str, Any]
 
 
 class Configuration:
-    def __init__(self, intent: Intent, view: View, runtime: Runtime) -> None:
+    def __init__(self, intent: Intent, view: View, runtime: Runtime, backups: Backups | None) -> None:
         self._intent = intent
         self._view = view
         self._runtime = runtime
+        self._backups = backups
 
     async def masked(self, context: Context) -> Response:
         return json_response(exported(self._intent, self._view))
@@ -51,15 +67,27 @@ class Configuration:
         words, apply = body.get("passphrase", ""), body.get("apply", False)
         return json_response(await importing.answer(body["configuration"], context.caller, words, apply=apply))
 
+    async def backup(self, context: Context) -> Response:
+        body = await self._body(context, "backup")
+        if ("passphrase" in body) == ("backup_config" in body):
+            raise Invalid([Problem(path="passphrase", why="or backup_config is required, one of them")])
+        if "backup_config" in body:
+            return json_response(await self._kept().keep(body["backup_config"]), 201)
+        return Response(await self._kept().handed(body["passphrase"]), media_type=SEALED)
+
+    async def kept(self, context: Context, file: str) -> Response:
+        return Response(await self._kept().read(file), media_type=SEALED)
+
+    def _kept(self) -> Backups:
+        if self._backups is None:
+            raise NotReady("This controller keeps no backups.")
+        return self._backups
+
     async def _body(self, context: Context, what: str) -> Document:
         data = await read_body(context.request, IMPORT_BYTES_MAX)
         body = await asyncio.to_thread(decode_object, data)
         problems = [Problem(path=str(m)[:60], why="unknown member") for m in body if m not in MEMBERS[what]]
-        for member, type, name in (
-            ("configuration", dict, "an object"),
-            ("passphrase", str, "a string"),
-            ("apply", bool, "true or false"),
-        ):
+        for member, (type, name) in TYPES.items():
             if member in MEMBERS[what] and member in body and not isinstance(body[member], type):
                 problems.append(Problem(path=member, why=f"must be {name}, not {kind_of(body[member])}"))
         if what == "import" and "configuration" not in body:

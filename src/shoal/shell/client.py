@@ -85,6 +85,13 @@ class Client:
             raise refused(answer)
         return self._document(answer) if answer.content else None
 
+    def binary(self, path: str, body: Document, *, within_s: float = TIMEOUT_S) -> bytes:
+        """The answer to a POST that is no document. Raises as `call`; after `login`."""
+        answer = self._api("POST", path, body, within_s)
+        if answer.status_code >= 300:
+            raise refused(answer)
+        return answer.content
+
     def _document(self, answer: httpx.Response) -> Any:
         try:
             return answer.json()

@@ -1,0 +1,123 @@
+"""Backups as the running controller makes them: handed to whoever asks, or kept in the data directory as a
+BackupConfiguration says, each with a Backup object; the oldest go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from shoal.controller import passphrase
+from shoal.controller.intent import SYSTEM, Intent
+from shoal.controller.view import View
+from shoal.errors import Invalid, NotFound, NotReady, Problem
+from shoal.store.protocol import Records
+
+from . import contents
+
+Document = dict[str, Any]
+FOLDER = "backups"
+SUFFIX = ".shoalbackup"
+PREFIX = "backup"
+AT_ONCE_MAX = 1
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
+
+
+class Backups:
+    def __init__(self, store: Records, view: View, intent: Intent, data_dir: Path) -> None:
+        self._store = store
+        self._view = view
+        self._intent = intent
+        self._data_dir = data_dir
+        self._turn = asyncio.Semaphore(AT_ONCE_MAX)
+
+    async def handed(self, words: str) -> bytes:
+        """A sealed backup, kept nowhere. Raises Invalid for a passphrase that is too short."""
+        passphrase.check(words)
+        async with self._turn:
+            return await contents.made(self._store, self._data_dir, words)
+
+    async def keep(self, name: str, scheduler: str = "") -> Document:
+        """Make one as the BackupConfiguration of that name or uuid says. Returns the Backup object."""
+        configuration = self._configuration(name)
+        kind = self._intent.registry.type("backupconfiguration")
+        words = self._intent.opened(kind, configuration).get("backup_passphrase") or ""
+        if not words:
+            hint = "Set backup_passphrase of the backup configuration."
+            raise Invalid([Problem(path="backup_passphrase", why="required, and missing", hint=hint)])
+        data = await self.handed(words)
+        prefix = re.sub(r"[^A-Za-z0-9._-]", "_", configuration.get("backup_file_prefix") or PREFIX)[:100]
+        at = time.time()
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(at))
+        file = f"{prefix}-{stamp}-{int(at * 1000) % 1000:03d}{SUFFIX}"
+        await asyncio.to_thread(_write, self._folder() / file, data)
+        body = {
+            "file_name": file,
+            "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
+            "backup_config_ref": f"/api/backupconfiguration/{configuration['uuid']}",
+            "local_file_url": f"/api/configuration/backup/{file}",
+            "tenant_ref": "/api/tenant/admin",
+        }
+        if scheduler:
+            body["scheduler_ref"] = f"/api/scheduler/{scheduler}"
+        written = await self._intent.create("backup", body, SYSTEM)
+        await self._forget_old(configuration)
+        return written.doc
+
+    async def read(self, file: str) -> bytes:
+        """A kept one. Raises NotFound."""
+        known = any(document["file_name"] == file for document in self._view.all("backup"))
+        if not known or not _NAME.fullmatch(file):
+            raise NotFound(f"There is no backup {file[:80]!r}.")
+        try:
+            return await asyncio.to_thread((self._data_dir / FOLDER / file).read_bytes)
+        except OSError as error:
+            raise NotFound(f"The file of backup {file} can't be read ({error.strerror}).") from None
+
+    def _configuration(self, name: str) -> Document:
+        known = self._view.all("backupconfiguration")
+        found = next((d for d in known if name in (d["uuid"], d["name"])), None)
+        if found is None:
+            raise NotFound(f"There is no BackupConfiguration {name[:80]!r}.")
+        return found
+
+    async def _forget_old(self, configuration: Document) -> None:
+        """More than ``maximum_backups_stored`` of one configuration are not kept, nor files without an object."""
+        mine = [d for d in self._view.all("backup") if d.get("backup_config_ref", "").endswith(configuration["uuid"])]
+        for document in mine[: max(0, len(mine) - configuration["maximum_backups_stored"])]:
+            await self._intent.delete("backup", document["uuid"], SYSTEM)
+        known = {document["file_name"] for document in self._view.all("backup")}
+        for path in (self._data_dir / FOLDER).glob(f"*{SUFFIX}"):
+            if path.name not in known:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _folder(self) -> Path:
+        folder = self._data_dir / FOLDER
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise NotReady(f"{folder} can't be made: {error.strerror}.") from None
+        return folder
+
+
+def _write(file: Path, data: bytes) -> None:
+    """Whole or not at all."""
+    try:
+        handle, aside = tempfile.mkstemp(dir=file.parent, prefix=".")
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            Path(aside).rename(file)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise NotReady(f"The backup can't be written: {error.strerror}. None was kept.") from None
