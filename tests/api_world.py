@@ -108,6 +108,9 @@ class FakeRuntime:
     async def remove_engine(self, uuid: str, guard: Guard = lambda: None) -> None:
         self.calls.append(("serviceengine", uuid, "remove", {}))
 
+    def pulse(self) -> Document:
+        return {"events": self.scale}
+
     def cluster_runtime(self) -> Document:
         return {"cluster_state": {"state": "CLUSTER_UP_NO_HA"}}
 

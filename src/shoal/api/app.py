@@ -8,7 +8,8 @@
     inventory  dashboards' entries, the event log   present    documents as a client sees them
     metrics    measured history                     prometheus totals for a scraper
     capture    packets, as they come                planning   ?plan=true, ?apply=
-    configuration  all of it, out and in
+    configuration  all of it, out and in            web        the console's files
+    console    what only the console reads          stream     what has changed, as it changes
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from . import listing, prometheus
 from .accounts import Accounts
 from .capture import Capturing
 from .configuration import Configuration
+from .console import Console
 from .context import READ_METHODS, Context, host_of, path_of, query_of, version_of
 from .errors import json_response, method_not_allowed, refusal, unexpected
 from .gate import Gate
@@ -51,8 +53,10 @@ from .ports import Runtime
 from .present import Look, Present
 from .rebalancing import Rebalancing
 from .routes import Route, Router, Shows
+from .stream import Streams
+from .web import Web
 
-HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Cache-Control": "no-store"}
+HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
 GET, POST = ("GET",), ("POST",)
 ANY = ("GET", "POST", "PUT", "PATCH", "DELETE")
 Document = dict[str, Any]
@@ -60,7 +64,8 @@ INCIDENT_S = 60
 UNPLANNED = ("useraccount", "analytics", "macro", "configuration")
 UNPLANNED_OPERATIONS = (("virtualservice", "capture"), ("serviceenginegroup", "rebalance"))
 """Requests with ways of their own, which make no plans."""
-WELCOME = {"product": "Shoal", "api": "/api", "console": "comes in a later release"}
+NOT_BUILT = "not built here: scripts/setup builds it"
+WELCOME = {"product": "Shoal", "api": "/api"}
 
 
 class Dependencies(msgspec.Struct, kw_only=True):
@@ -93,8 +98,11 @@ class App:
         self._analytics = Analytics(self._metrics, self._objects, deps.registry, self._present)
         self._configuration = Configuration(deps.intent, deps.view, deps.runtime, deps.backups)
         self._capturing = Capturing(deps.view, deps.registry, deps.intent, deps.runtime)
+        self._console = Console(self._objects, deps.registry, deps.runtime)
+        self._streams = Streams(deps.view, deps.runtime.pulse)
+        self._web = Web()
         self._open: dict[str, Callable[[Request], object]] = {
-            "": lambda request: WELCOME,
+            "": lambda request: {**WELCOME, "console": "open / in a browser" if self._web.built else NOT_BUILT},
             "/api/initial-data": self._login.about,
             "/api/cluster/status": lambda request: self._runtime.cluster_status(),
             "/api/cluster/runtime": lambda request: self._runtime.cluster_runtime(),
@@ -120,6 +128,10 @@ class App:
         yield Route(methods=GET, path=backups + "/{file}", answer=whole.kept, shows=Shows.ALL)
         yield Route(methods=GET, path="/api/analytics/logs", answer=self._logs, shows=Shows.OWN)
         yield Route(methods=GET, path="/api/analytics/incident", answer=self._incident, shows=Shows.ALL)
+        yield Route(methods=GET, path="/api/stream", answer=self._streams.answer, shows=Shows.NOTHING)
+        rows, schema = self._console.services, self._console.schema
+        yield Route(methods=GET, path="/api/console/virtualservices", answer=rows, shows=Shows.OWN)
+        yield Route(methods=GET, path="/api/console/schema/{type}", answer=schema, shows=Shows.NOTHING)
         measured = self._analytics
         yield Route(methods=GET, path="/api/analytics/metric_id", answer=measured.listed, shows=Shows.NOTHING)
         yield Route(methods=POST, path="/api/analytics/metrics/collection", answer=measured.collection, shows=Shows.OWN)
@@ -144,6 +156,7 @@ class App:
             return
         response = await self._answer(Request(scope, receive))
         response.headers.update(HEADERS)
+        response.headers.setdefault("Cache-Control", "no-store")
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -161,6 +174,9 @@ class App:
 
     async def _route(self, request: Request) -> Response:
         path = path_of(request)
+        page = self._web.answer(request)
+        if page is not None:
+            return page
         if path == "/login":
             return await self._login.login(request)
         if path == "/logout":

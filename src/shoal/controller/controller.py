@@ -201,6 +201,10 @@ class Controller:
     def summary(self, type: str, uuid: str) -> dict[str, Any]:
         return self._runtime.summary(type, uuid)
 
+    def pulse(self) -> Mapping[str, Any]:
+        """By topic, something that is another one when what clients are shown of it is."""
+        return {**self._runtime.pulse(), "events": self.events_log.last}
+
     def cluster_runtime(self) -> dict[str, Any]:
         return self._runtime.cluster_runtime()
 

@@ -82,6 +82,11 @@ class EventLog:
         log.info("%s %s", name, detail)
         return event
 
+    @property
+    def last(self) -> str:
+        """The id of the newest event; "" = none."""
+        return self._events[-1].id if self._events else ""
+
     def read(self, filters: Mapping[str, Any]) -> list[Event]:
         """Newest first."""
         return [event for event in reversed(self._events) if matches(event, filters)]

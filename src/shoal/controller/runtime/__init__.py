@@ -6,7 +6,7 @@ References are in path form (``/api/serviceengine/<uuid>#<name>``); the API adds
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from shoal.errors import NotFound
 
 from .forecast import Forecasts
 from .group import Groups
+from .map import Maps
 from .placement import Placements
 from .pool import Pools
 from .serviceengine import ServiceEngines
@@ -47,6 +48,7 @@ class Runtime:
         services, groups = VirtualServices(sources, pools), Groups(sources, margins)
         placements = Placements(sources, services.notes)
         self._services = services
+        self._maps = Maps(sources, margins)
         forecasts = Forecasts(sources)
         self._readers: dict[tuple[str, str], Callable[[str], Any]] = {
             ("virtualservice", "runtime"): services.runtime,
@@ -62,6 +64,8 @@ class Runtime:
             ("serviceenginegroup", "placement/summary"): partial(placements.group, detail=False),
             ("serviceenginegroup", "placement/detail"): partial(placements.group, detail=True),
             ("serviceenginegroup", "placement/ineligible"): placements.ineligible,
+            ("serviceenginegroup", "placement/map"): self._maps.group,
+            ("virtualservice", "row"): self._row,
             ("pool", "runtime"): pools.runtime,
             ("pool", "runtime/detail"): pools.runtime,
             ("pool", "runtime/server"): pools.servers,
@@ -105,6 +109,13 @@ class Runtime:
     def beside(self, type: str, uuid: str) -> Document:
         """The runtime members that the GET of an object carries beside its configuration."""
         return self._services.beside(uuid) if type == "virtualservice" else {}
+
+    def pulse(self) -> Mapping[str, Any]:
+        """By topic (``engines``, ``placements``), something that is another one when what is shown of it is."""
+        return self._maps.pulse()
+
+    def _row(self, uuid: str) -> Document:
+        return self._maps.row(uuid, *self._services.state(uuid))
 
     # --- cluster ---
 

@@ -230,6 +230,11 @@ class VirtualServices:
             return engine
         return {"end_time_str": _time(found.ended_at), "action_success": found.state.endswith("SUCCESS"), **engine}
 
+    def state(self, uuid: str) -> tuple[str, str]:
+        """(oper state, why)"""
+        state, reason, _ = self._oper(self._of.service(uuid))
+        return state, reason
+
     def _oper(self, service: views.VirtualService) -> tuple[str, str, float]:
         records = self._of.vips(service)
         at = max([0.0, *(record.changed_at for record in records)])

@@ -1,0 +1,196 @@
+// Infrastructure > Service Engine Group: the list.
+
+import { useMemo, useState } from "react";
+import { ApiError, call, type Document, get, list } from "../core/api";
+import { MODES, plural } from "../core/format";
+import { useGet, useLoad } from "../core/live";
+import { Link, go } from "../core/router";
+import { useSession } from "../core/session";
+import { Button, Card, Dialog, Empty, Fault, Icon, Loading, Page, toast } from "../ui/basics";
+import { MarginPills } from "../ui/margin";
+import { type Column, Search, Table } from "../ui/table";
+
+export interface GroupRow {
+  uuid: string;
+  name: string;
+  engines: number;
+  enginesUp: number;
+  engines_max: number;
+  services: number;
+  mode: string;
+  margin: Document | undefined;
+  buffer: Document;
+}
+
+export function useGroups() {
+  return useLoad<GroupRow[]>("groups", async () => (await list("serviceenginegroup-inventory")).map(rowOf), {
+    on: ["serviceenginegroup", "serviceengine", "engines", "placements"],
+    pause: 1000,
+    every: 10_000,
+  });
+}
+
+function rowOf(entry: Document): GroupRow {
+  return {
+    uuid: entry.uuid,
+    name: entry.config.name,
+    engines: entry.runtime.num_se,
+    enginesUp: entry.runtime.num_se_up,
+    engines_max: entry.config.max_se,
+    services: entry.virtualservices?.length ?? entry.runtime.num_vs,
+    mode: entry.config.ha_mode,
+    margin: entry.runtime.ha_margin,
+    buffer: entry.runtime.buffer ?? {},
+  };
+}
+
+export default function Groups() {
+  const { data, error, refresh } = useGroups();
+  const { mayWrite } = useSession();
+  const [text, setText] = useState("");
+  const [ticked, setTicked] = useState<Set<string>>(new Set());
+  const [refusal, setRefusal] = useState<string[] | null>(null);
+  const write = mayWrite("serviceenginegroup");
+
+  const rows = useMemo(() => (data ?? []).filter((row) => row.name.toLowerCase().includes(text.toLowerCase())), [data, text]);
+  const remove = async () => {
+    const refused: string[] = [];
+    for (const row of rows.filter((one) => ticked.has(one.uuid))) {
+      try {
+        await call("DELETE", `/api/serviceenginegroup/${row.uuid}`);
+        toast(`${row.name} is deleted.`);
+      } catch (fault) {
+        refused.push(`${row.name}: ${(fault as ApiError).message}`);
+      }
+    }
+    setTicked(new Set());
+    refresh();
+    if (refused.length) setRefusal(refused);
+  };
+
+  const columns: Column<GroupRow>[] = useMemo(
+    () => [
+      {
+        id: "name",
+        title: "Name",
+        width: "minmax(170px, 1.2fr)",
+        by: (row) => row.name,
+        cell: (row) => (
+          <>
+            {write && (
+              <input
+                type="checkbox"
+                aria-label={`Select ${row.name}`}
+                checked={ticked.has(row.uuid)}
+                onChange={(event) => {
+                  const next = new Set(ticked);
+                  event.target.checked ? next.add(row.uuid) : next.delete(row.uuid);
+                  setTicked(next);
+                }}
+              />
+            )}{" "}
+            <Link to={`/serviceenginegroups/${row.uuid}`}>{row.name}</Link>
+          </>
+        ),
+      },
+      { id: "engines", title: "Engines", width: "92px", numeric: true, by: (row) => row.engines, cell: (row) => (row.enginesUp === row.engines ? row.engines : `${row.enginesUp} of ${row.engines} up`) },
+      { id: "max", title: "Maximum", width: "82px", numeric: true, hideNarrow: true, by: (row) => row.engines_max, cell: (row) => row.engines_max },
+      { id: "services", title: "Virtual Services", width: "118px", numeric: true, by: (row) => row.services, cell: (row) => row.services },
+      { id: "mode", title: "HA Mode", width: "172px", hideNarrow: true, by: (row) => MODES[row.mode] ?? row.mode, cell: (row) => MODES[row.mode] ?? row.mode },
+      { id: "margin", title: "Stays up without", width: "minmax(150px, 1.6fr)", hideNarrow: true, by: (row) => row.margin?.stays_up?.engines ?? -1, cell: (row) => <MarginPills margin={row.margin} short /> },
+      {
+        id: "edit",
+        title: "",
+        width: "76px",
+        cell: (row) => (
+          <span className="row">
+            <Link to={`/map?group=${row.uuid}`} className="icon" aria-label={`Placement map of ${row.name}`} title="Placement map">
+              <Icon name="map" />
+            </Link>
+            <Link to={`/serviceenginegroups/${row.uuid}`} className="icon" aria-label={`Edit ${row.name}`} title="Edit">
+              <Icon name="edit" />
+            </Link>
+          </span>
+        ),
+      },
+    ],
+    [ticked, write],
+  );
+
+  return (
+    <Page
+      title="Service Engine Group"
+      crumbs={[["Infrastructure", ""]]}
+      actions={
+        write && (
+          <Button kind="primary" onClick={() => go("/serviceenginegroups/new")}>
+            <Icon name="plus" /> Create
+          </Button>
+        )
+      }
+    >
+      {error && <Fault error={error} retry={refresh} />}
+      <Card label="Service engine groups">
+        <div className="toolbar">
+          <Search value={text} onChange={setText} placeholder="Find a group" />
+          <span className="spread" />
+          {write && ticked.size > 0 && (
+            <Button kind="danger" onClick={remove}>
+              <Icon name="trash" /> Delete {ticked.size}
+            </Button>
+          )}
+        </div>
+        {!data && !error ? (
+          <Loading />
+        ) : (
+          <Table rows={rows} columns={columns} id={(row) => row.uuid} label="Service engine groups" sort="name" below={(row) => <Members uuid={row.uuid} />} empty={<Empty title="No group has that name">Clear the search to see all groups.</Empty>} />
+        )}
+      </Card>
+      {refusal && (
+        <Dialog title="Not deleted" onClose={() => setRefusal(null)} actions={<Button kind="primary" onClick={() => setRefusal(null)}>Close</Button>}>
+          <ul>
+            {refusal.map((line) => (
+              <li key={line}>{line}</li>
+            ))}
+          </ul>
+        </Dialog>
+      )}
+    </Page>
+  );
+}
+
+/** Names of a group's engines and virtual services. */
+function Members({ uuid }: { uuid: string }) {
+  const { data } = useGet<Document>(`/api/serviceenginegroup/${uuid}/placement/map`, { on: ["engines", "placements"], pause: 1000 });
+  if (!data) return <Loading />;
+  return (
+    <dl className="facts">
+      <dt>Service engines</dt>
+      <dd>
+        {data.engines.length === 0 && <span className="muted">None yet: one is made when a virtual service needs it.</span>}
+        {data.engines.map((engine: Document, at: number) => (
+          <span key={engine.uuid}>
+            {at > 0 && ", "}
+            <Link to={`/serviceengines/${engine.uuid}`}>{engine.name}</Link>
+          </span>
+        ))}
+      </dd>
+      <dt>{plural(data.vips.length, "Virtual service")}</dt>
+      <dd>
+        {data.vips.length === 0 && <span className="muted">None</span>}
+        {data.vips.slice(0, 60).map((vip: Document, at: number) => (
+          <span key={vip.id}>
+            {at > 0 && ", "}
+            <Link to={`/virtualservices/${vip.services[0]}`}>{vip.name}</Link>
+          </span>
+        ))}
+        {data.vips.length > 60 && ` and ${data.vips.length - 60} more`}
+      </dd>
+    </dl>
+  );
+}
+
+export async function groupNames(): Promise<[string, string][]> {
+  const found = await get<{ results: Document[] }>("/api/serviceenginegroup?page_size=200&fields=name,ha_mode");
+  return found.results.map((group) => [String(group.uuid), String(group.name)]);
+}

@@ -1,0 +1,47 @@
+import { useEffect, useState } from "react";
+import { ApiError, signIn } from "../core/api";
+import { Button, Field } from "../ui/basics";
+
+export function SignIn({ onDone }: { onDone: () => void }) {
+  const [name, setName] = useState("admin");
+  const [password, setPassword] = useState("");
+  const [error, setError] = useState("");
+  const [busy, setBusy] = useState(false);
+  useEffect(() => {
+    document.title = "Sign in · Shoal";
+  }, []);
+  const submit = async (event: React.FormEvent) => {
+    event.preventDefault();
+    setBusy(true);
+    setError("");
+    try {
+      await signIn(name, password);
+      onDone();
+    } catch (fault) {
+      setError(fault instanceof ApiError ? fault.message : String(fault));
+      setBusy(false);
+    }
+  };
+  return (
+    <main className="sign-in">
+      <form onSubmit={submit} aria-label="Sign in">
+        <div className="mark">
+          <img src="/shoal.svg" alt="" />
+          <div>
+            <h1>Shoal</h1>
+            <p className="muted">Sign in to the controller</p>
+          </div>
+        </div>
+        {error && <div className="note bad" role="alert">{error}</div>}
+        <Field label="User name" htmlFor="user">
+          <input id="user" autoComplete="username" autoCapitalize="none" required value={name} onChange={(event) => setName(event.target.value)} />
+        </Field>
+        <Field label="Password" htmlFor="password">
+          {/* The only field one has come here for. */}
+          <input id="password" type="password" autoComplete="current-password" required autoFocus value={password} onChange={(event) => setPassword(event.target.value)} />
+        </Field>
+        <Button kind="primary" type="submit" busy={busy}>Sign in</Button>
+      </form>
+    </main>
+  );
+}

@@ -1,0 +1,86 @@
+"""Somebody at a browser."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, StorageState, expect
+
+from .world import PASSWORD
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WAIT_MS = 10_000
+expect.set_options(timeout=WAIT_MS)
+
+
+class Person:
+    """``faults`` collects what browsers complain about, ``hosts`` whom they have asked."""
+
+    def __init__(
+        self,
+        browser: Browser,
+        port: int,
+        *,
+        width: int = 1280,
+        height: int = 860,
+        dark: bool = False,
+        state: StorageState | None = None,
+    ) -> None:
+        self.base = f"https://localhost:{port}"
+        self._context = browser.new_context(
+            ignore_https_errors=True,
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            locale="en-GB",
+            timezone_id="Europe/Berlin",
+            storage_state=state,
+        )
+        self._context.set_default_timeout(WAIT_MS)
+        self.page: Page = self._context.new_page()
+        self.faults: list[str] = []
+        self.hosts: set[str] = set()
+        self.page.on("console", self._said)
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
+
+    def __enter__(self) -> Person:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._context.close()
+
+    def sign_in(self, name: str = "admin", password: str = PASSWORD) -> None:
+        self.go("/")
+        self.page.get_by_label("User name").fill(name)
+        self.page.get_by_label("Password").fill(password)
+        self.page.get_by_role("button", name="Sign in").click()
+        expect(self.page.get_by_role("navigation", name="Sections")).to_be_attached()
+
+    def state(self) -> StorageState:
+        """Cookies and choices, for another browser."""
+        return self._context.storage_state()
+
+    def go(self, path: str) -> None:
+        self.page.goto(self.base + path)
+
+    def sees(self, text: str) -> None:
+        expect(self.page.get_by_text(text).first).to_be_visible()
+
+    def check(self) -> None:
+        assert not self.faults, self.faults
+        assert self.hosts <= {urlsplit(self.base).netloc, ""}, self.hosts
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.faults.append(message.text)

@@ -1,0 +1,117 @@
+"""A whole Shoal without packets, for the console: the real controller, REST face and console over `puppets`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from shoal.api.accounts import Accounts
+from shoal.api.app import App, Dependencies
+from shoal.controller.bootstrap import Options, bootstrap
+from shoal.controller.controller import Controller
+from shoal.controller.engine_documents import EngineDocuments
+from shoal.controller.intent import Intent
+from shoal.controller.secrets import Secrets
+from shoal.controller.view import View
+from shoal.objects import load
+from shoal.store.memory import MemoryStore
+from tests.api_world import HOST, NO_IDENTITY, PASSWORD, FakeRuntime, World
+from tests.api_world import Clock as StandingClock
+
+from .puppets import Troupe
+
+Document = dict[str, Any]
+HOSTS = ("rack1-host1", "rack1-host2", "rack2-host1", "rack2-host2")
+SERVED_WITHIN_S = 30.0
+
+
+class ConsoleWorld(World):
+    """``post`` and friends speak the REST API in-process."""
+
+    controller: Controller
+    troupe: Troupe
+
+    async def group(self, name: str, **fields: Any) -> Document:
+        made: Document = await self.post("/api/serviceenginegroup", {"name": name, **fields})
+        return made
+
+    async def virtual_service(
+        self, name: str, address: str, group: str = "Default-Group", servers: int = 3, port: int = 80, **fields: Any
+    ) -> Document:
+        tail = [int(part) for part in address.split(".")[2:]]
+        ips = [f"10.{20 + tail[0] % 200}.{tail[1]}.{n + 1}" for n in range(servers)]
+        pool = {"name": f"{name}-pool", "servers": [{"ip": {"addr": ip, "type": "V4"}, "port": 8080} for ip in ips]}
+        await self.post("/api/pool", pool)
+        vip = {"vip_id": "0", "ip_address": {"addr": address, "type": "V4"}}
+        await self.post("/api/vsvip", {"name": f"{name}-vip", "vip": [vip]})
+        made: Document = await self.post(
+            "/api/virtualservice",
+            {
+                "name": name,
+                "services": [{"port": port}],
+                "pool_ref": f"/api/pool?name={name}-pool",
+                "vsvip_ref": f"/api/vsvip?name={name}-vip",
+                "se_group_ref": f"/api/serviceenginegroup?name={group}",
+                **fields,
+            },
+        )
+        return made
+
+    async def served(self, within_s: float = SERVED_WITHIN_S) -> None:
+        """Until every VIP has what it asks for."""
+        async with asyncio.timeout(within_s):
+            while not self._all_ready():
+                await asyncio.sleep(0.1)
+
+    def _all_ready(self) -> bool:
+        vips = [vip for group in self.controller.ledger.vips.values() for vip in group.values()]
+        return bool(vips) and all(
+            vip.requested and sum(p.state.value == "ready" for p in vip.placements) >= vip.requested for vip in vips
+        )
+
+
+@asynccontextmanager
+async def console_world(directory: Path) -> AsyncIterator[ConsoleWorld]:
+    """Logged in as admin, with the controller at work."""
+    registry, store = load(), MemoryStore()
+    view = View(store, registry)
+    await view.start()
+    intent = Intent(store, view, registry, Secrets.open(directory / "key"))
+    await bootstrap(intent, view, Options(vip_networks=("10.9.0.0/16",)))
+    troupe = Troupe(HOSTS)
+    controller = troupe.controller = Controller(
+        store,
+        view,
+        troupe,
+        EngineDocuments(intent, view),
+        identity=lambda id, name: NO_IDENTITY,
+        unseal=lambda text, context: text,
+        heartbeat_key=lambda group: b"",
+    )
+    await controller.load()
+    accounts = Accounts(store)
+    await accounts.ensure_admin(PASSWORD)
+    deps = Dependencies(
+        view=view, intent=intent, registry=registry, accounts=accounts, runtime=controller, metrics=controller.metrics
+    )
+    clock = StandingClock()
+    world = ConsoleWorld(App(deps, clock), store, view, FakeRuntime(view), clock, controller.metrics)
+    world.controller, world.troupe = controller, troupe
+    await world.login()
+    tasks = [asyncio.create_task(controller.run()), asyncio.create_task(controller.margins.run())]
+    try:
+        yield world
+    finally:
+        await world.client.aclose()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await troupe.stop()
+        await view.stop()
+        await store.close()
+
+
+__all__ = ["HOST", "PASSWORD", "ConsoleWorld", "console_world"]
