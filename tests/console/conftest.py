@@ -1,4 +1,4 @@
-"""A browser, and a Shoal to look at, for all tests of the console."""
+"""A browser, and a Shoal to look at, for all tests of the console. Both end with them: a browser keeps an event loop running."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .stage import stage
 from .world import ConsoleWorld, console_world
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     assert Web().built, "the console is not built: run scripts/setup --dev"
     with sync_playwright() as playwright:
@@ -25,7 +25,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
     """Three groups with virtual services, one of each HA mode."""
     directory: Path = tmp_path_factory.mktemp("console")
@@ -36,7 +36,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
         yield served
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def signed_in(browser: Browser, served: Controller) -> StorageState:
     with Person(browser, served.port) as person:
         person.sign_in()

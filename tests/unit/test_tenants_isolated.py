@@ -17,6 +17,7 @@ import httpx
 import msgspec
 import pytest
 
+from shoal.api import stream
 from shoal.api.routes import Route, Shows, filled, steps_of
 from shoal.controller.metric_ids import ENTITY_TYPES, METRICS
 from shoal.objects import Field, ObjectType, load
@@ -45,7 +46,8 @@ class Zoo(msgspec.Struct):
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[ControlledWorld]:
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ControlledWorld]:
+    monkeypatch.setattr(stream, "STREAM_S_MAX", 0.2)
     async with controlled_world(tmp_path) as world:
         for name in ("blue", MARK):
             await world.post("/api/tenant", {"name": name})
