@@ -29,8 +29,11 @@ class _Gate:
         self._arrived = arrived
         self.open = asyncio.Event()
         self.open.set()
+        self.requests: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self.requests.append(f"{scope['method']} {scope['path']}")
         if not self.open.is_set():
             self._arrived.set()
             await self.open.wait()
@@ -87,6 +90,11 @@ class Controller:
 
     def __exit__(self, *error: object) -> None:
         self.stop()
+
+    @property
+    def requests(self) -> list[str]:
+        """``GET /api/pool`` and so on, in the order they came; to be cleared by whoever counts."""
+        return self._gate.requests
 
     def stop(self) -> None:
         if self._thread.is_alive():

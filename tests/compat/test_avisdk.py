@@ -2,57 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
 import requests
 
-from tests.api_served import Controller
-from tests.api_world import PASSWORD
+from .sdk import ITS_OWN_WARNINGS, APIError, ObjectNotFound, SdkController, made
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from avi.sdk.avi_api import APIError, ApiSession, ObjectNotFound
-
-pytestmark = [
-    # The SDK's own: it warns about verify=False, and uses datetime.utcnow.
-    pytest.mark.filterwarnings("ignore:[\\s\\S]*Strong Recommendation:UserWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Unverified HTTPS request"),
-]
-
-
-class SdkController(Controller):
-    """Opens SDK sessions, and closes them."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self._sessions: list[Any] = []
-
-    def __exit__(self, *error: object) -> None:
-        for session in self._sessions:
-            session.close()
-        super().__exit__(*error)
-
-    def session(self, **more: Any) -> Any:
-        ApiSession.clear_cached_sessions()
-        given = {"controller_ip": "127.0.0.1", "port": self.port, "username": "admin", "password": PASSWORD}
-        session = ApiSession(**{**given, **more})
-        self._sessions.append(session)
-        return session
-
-
-@pytest.fixture
-def controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SdkController]:
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # they make the SDK verify all calls but the login
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    controller = SdkController(tmp_path)
-    with controller:
-        yield controller
+pytestmark = ITS_OWN_WARNINGS
 
 
 @pytest.mark.parametrize("version", ["22.1.3", "20.1.1", None])
@@ -60,13 +15,13 @@ def test_the_whole_life_of_a_virtual_service(controller: SdkController, version:
     api = controller.session(api_version=version)
     assert api.remote_api_version["Version"] == "22.1.3"
 
-    group = _made(api, "serviceenginegroup", {"name": "g1", "ha_mode": "HA_MODE_SHARED_PAIR", "max_se": 4})
+    group = made(api, "serviceenginegroup", {"name": "g1", "ha_mode": "HA_MODE_SHARED_PAIR", "max_se": 4})
     assert group["min_scaleout_per_vs"] == 2
     server = {"ip": {"addr": "10.0.0.1", "type": "V4"}, "port": 80}
-    _made(api, "pool", {"name": "p1", "servers": [server]})
+    made(api, "pool", {"name": "p1", "servers": [server]})
     vip = {"vip_id": "0", "ip_address": {"addr": "10.9.0.7", "type": "V4"}}
-    _made(api, "vsvip", {"name": "v1", "vip": [vip]})
-    service = _made(
+    made(api, "vsvip", {"name": "v1", "vip": [vip]})
+    service = made(
         api,
         "virtualservice",
         {
@@ -111,7 +66,7 @@ def test_the_whole_life_of_a_virtual_service(controller: SdkController, version:
 def test_iterating_over_pages(controller: SdkController) -> None:
     api = controller.session(api_version="22.1.3")
     for number in range(5):
-        _made(api, "pool", {"name": f"p{number}"})
+        made(api, "pool", {"name": f"p{number}"})
     for size in (1, 2, 5, 100):
         names = [pool["name"] for pool in api.get_objects_iter("pool", params={"page_size": size})]
         assert names == [f"p{n}" for n in range(5)]
@@ -121,7 +76,7 @@ def test_an_ended_session_is_renewed_without_the_caller_noticing(controller: Sdk
     api = controller.session(api_version="22.1.3")
     before = api.session_id
     controller.pass_time(16 * 60)
-    _made(api, "pool", {"name": "p1"})
+    made(api, "pool", {"name": "p1"})
     assert api.session_id != before
 
 
@@ -129,10 +84,10 @@ def test_two_sessions_of_one_process_and_a_reused_one(controller: SdkController)
     first = controller.session(api_version="22.1.3")
     context = first.get_context()
     second = controller.session(api_version="22.1.3", tenant="admin")
-    _made(first, "pool", {"name": "p1"})
-    _made(second, "pool", {"name": "p2"})
+    made(first, "pool", {"name": "p1"})
+    made(second, "pool", {"name": "p2"})
     reused = controller.session(api_version="22.1.3", password=None, **context)
-    _made(reused, "pool", {"name": "p3"})
+    made(reused, "pool", {"name": "p3"})
 
 
 def test_what_goes_wrong_is_raised_as_the_sdk_means_it(controller: SdkController) -> None:
@@ -150,25 +105,18 @@ def test_what_goes_wrong_is_raised_as_the_sdk_means_it(controller: SdkController
 
 def test_tenants_and_a_forced_uuid(controller: SdkController) -> None:
     api = controller.session(api_version="22.1.3")
-    _made(api, "tenant", {"name": "blue"})
-    made = api.post("pool", data={"name": "p"}, tenant="blue", force_uuid="pool-force-1").json()
-    assert made["uuid"] == "pool-force-1" and made["tenant_ref"].endswith("#blue")
+    made(api, "tenant", {"name": "blue"})
+    forced = api.post("pool", data={"name": "p"}, tenant="blue", force_uuid="pool-force-1").json()
+    assert forced["uuid"] == "pool-force-1" and forced["tenant_ref"].endswith("#blue")
     assert api.get_object_by_name("pool", "p") is None
     assert api.get_object_by_name("pool", "p", tenant="blue")["uuid"] == "pool-force-1"
     assert api.get("pool", tenant="*").json()["count"] == 1
 
 
-def _made(api: Any, type: str, body: dict[str, Any]) -> dict[str, Any]:
-    reply = api.post(type, data=body)
-    assert reply.status_code == 201, reply.text
-    made: dict[str, Any] = reply.json()
-    return made
-
-
 def test_stopping_does_not_wait_for_clients_that_keep_connections_open(controller: SdkController) -> None:
     """Each stop would else take the whole grace for requests; the log would say that it was exceeded."""
     api = controller.session(api_version="22.1.3")
-    _made(api, "pool", {"name": "p1"})
+    made(api, "pool", {"name": "p1"})
     with requests.Session() as idle:
         assert idle.get(f"https://127.0.0.1:{controller.port}/api/initial-data", verify=False).status_code == 200
         controller.stop()
