@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
+import importlib
 import json
 import os
 import sys
@@ -30,7 +32,70 @@ data_dir_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+ELSEWHERE = {
+    "apply": ("shoal.shell.declare:apply", "Make objects as files say; said again, nothing changes."),
+    "backup": ("shoal.shell.backup:command", "Everything in one sealed file."),
+    "capture": ("shoal.shell.capture:command", "Packets of a virtual service, from all its engines into one file."),
+    "delete": ("shoal.shell.declare:delete", "Delete the objects that files name."),
+    "diff": ("shoal.shell.declare:diff", "What `shoal apply` would change."),
+    "drill": ("shoal.drill.command:command", "A failover on purpose: foretold, guarded, watched, undone."),
+    "export": ("shoal.shell.transfer:export_command", "The whole configuration as a file."),
+    "get": ("shoal.shell.declare:get", "Objects as a file that `shoal apply` takes."),
+    "import": ("shoal.shell.transfer:import_command", "An exported configuration taken over, one of Avi's too."),
+    "replay": ("shoal.simulator.replay:command", "Play a simulated run, or the decisions of a real one, again."),
+    "shell": ("shoal.shell.main:command", "The operator's shell: show, configure, scaleout ..."),
+    "simulate": ("shoal.simulator.command:command", "Random faults and edits in virtual time."),
+    "whatif": ("shoal.shell.whatif:command", "Failures and changes on paper: what goes down, what is left."),
+}
+"""Commands that are loaded when they are called: (module and name, its line in the list of commands)."""
+
+SECTIONS = {
+    "Running": ("up", "status", "down", "backup", "restore"),
+    "Operating": ("shell", "incident", "capture"),
+    "Objects as files": ("get", "diff", "apply", "delete", "export", "import"),
+    "Before it happens": ("whatif", "drill"),
+    "Trying it out": ("demo", "certify", "simulate", "replay"),
+}
+
+
+class Commands(click.Group):
+    """Its own commands, and those of `ELSEWHERE`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *ELSEWHERE})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = ELSEWHERE[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        command.name = cmd_name
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.list_commands(ctx) and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0][:40], self.list_commands(ctx), n=1)
+            hint = f"Did you mean {near[0]}?" if near else "`shoal --help` lists them."
+            raise click.UsageError(f"There is no command {args[0][:40]}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        named = [name for names in SECTIONS.values() for name in names]
+        others = [name for name in self.list_commands(ctx) if name not in named]
+        for title, names in {**SECTIONS, "Others": others}.items():
+            if names:
+                with formatter.section(title):
+                    formatter.write_dl([(name, self.line_of(name)) for name in names])
+
+    def line_of(self, name: str) -> str:
+        """What a command is for, without loading it."""
+        own = self.commands.get(name)
+        return own.get_short_help_str(200) if own else ELSEWHERE[name][1]
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="shoal")
 def cli() -> None:
     """Shoal: a software-defined load balancer with elastic high availability.
@@ -95,73 +160,6 @@ def status(data_dir: Path, as_json: bool) -> None:
         for key, value in found.items():
             click.echo(f"{key:<12} {value if not isinstance(value, list) else ', '.join(map(str, value)) or '-'}")
     sys.exit(0 if found["ready"] else EXIT_REFUSED)
-
-
-@cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def shell(arguments: tuple[str, ...]) -> None:
-    """The operator's shell: show, configure, scaleout ... (`shoal shell --help`)."""
-    from shoal.shell.main import main as shell_main
-
-    sys.exit(shell_main(list(arguments)))
-
-
-@cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def capture(arguments: tuple[str, ...]) -> None:
-    """Packets of a virtual service, from all its engines into one file (`shoal capture --help`)."""
-    from shoal.shell.capture import main as capture_main
-
-    sys.exit(capture_main(list(arguments)))
-
-
-@cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def drill(arguments: tuple[str, ...]) -> None:
-    """A failover on purpose: foretold, guarded, watched, undone (`shoal drill --help`)."""
-    from shoal.drill.command import main as drill_main
-
-    sys.exit(drill_main(list(arguments)))
-
-
-@cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def whatif(arguments: tuple[str, ...]) -> None:
-    """Failures and changes on paper: who takes over, what goes down, what is left (`shoal whatif --help`)."""
-    from shoal.shell.whatif import main as whatif_main
-
-    sys.exit(whatif_main(list(arguments)))
-
-
-@cli.command(
-    "export", context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def export(arguments: tuple[str, ...]) -> None:
-    """The whole configuration as a file (`shoal export --help`)."""
-    from shoal.shell.transfer import export_main
-
-    sys.exit(export_main(list(arguments)))
-
-
-@cli.command(
-    "import", context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def import_(arguments: tuple[str, ...]) -> None:
-    """An exported configuration taken over, one of Avi's too (`shoal import --help`)."""
-    from shoal.shell.transfer import import_main
-
-    sys.exit(import_main(list(arguments)))
-
-
-@cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def backup(arguments: tuple[str, ...]) -> None:
-    """Everything in one sealed file (`shoal backup --help`)."""
-    from shoal.shell.backup import main as backup_main
-
-    sys.exit(backup_main(list(arguments)))
 
 
 @cli.command()
@@ -255,24 +253,6 @@ def certify(quick: bool, as_json: bool, data_dir: Path | None, seed: int | None,
     sys.exit(certify_main(quick=quick, as_json=as_json, data_dir=data_dir, seed=seed, output=output))
 
 
-@cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def simulate(arguments: tuple[str, ...]) -> None:
-    """Random faults and edits against the real controller in virtual time (`shoal simulate --help`)."""
-    from shoal.simulator.command import main as simulate_main
-
-    sys.exit(simulate_main(list(arguments)))
-
-
-@cli.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def replay(arguments: tuple[str, ...]) -> None:
-    """Play a simulated run, or the decisions of a real one, again (`shoal replay --help`)."""
-    from shoal.simulator.replay import main as replay_main
-
-    sys.exit(replay_main(list(arguments)))
-
-
 def _needs_root(command: str) -> None:
     if os.geteuid() != 0:
         raise click.ClickException(
@@ -283,7 +263,9 @@ def _needs_root(command: str) -> None:
 def main() -> None:
     """Entry point. Errors are told in words, never as a traceback."""
     try:
-        cli(standalone_mode=False)
+        result = cli(standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(result if isinstance(result, int) else 0)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.Abort:
@@ -292,9 +274,11 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except ShoalError as error:
-        click.echo(f"shoal: {error}", err=True)
+        click.echo(f"Error: {error}", err=True)
         sys.exit(EXIT_REFUSED)
-    except KeyboardInterrupt:
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone
+    except (KeyboardInterrupt, EOFError):
         sys.exit(130)
     except asyncio.CancelledError:
         sys.exit(130)

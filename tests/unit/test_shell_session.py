@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -493,10 +494,14 @@ def planner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_line_at_random_ends_in_a_traceback(planner: Client, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_line_at_random_ends_in_a_traceback(
+    planner: Client, seed: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """500 of them: whatever is typed, the answer is words."""
     monkeypatch.setattr("time.sleep", interrupt)
     monkeypatch.setattr("shoal.shell.operations.EMPTY_WITHIN_S", 0.0)
+    monkeypatch.setattr("shoal.controller.operations.ANSWER_WITHIN_S", 0.01)
+    monkeypatch.chdir(tmp_path)  # export writes files
     chance = random.Random(seed)
     session = Session(planner, load(), "ctl", frame=lambda text: None)
     choices = Choices(session)

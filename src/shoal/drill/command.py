@@ -20,7 +20,7 @@ from shoal.clouds.fabric import NETNS, Fabric
 from shoal.clouds.faults import Faults
 from shoal.errors import NotFound, Refused, ShoalError
 from shoal.shell.client import Client
-from shoal.shell.options import EXIT_FAILED, EXIT_INTERRUPTED, run, with_client
+from shoal.shell.options import EXIT_FAILED, EXIT_INTERRUPTED, with_client
 
 from . import guards
 from .forecast import KINDS, Forecast
@@ -269,8 +269,3 @@ def _tell_why(one: Score) -> None:
         click.echo(f"    differs: {difference}")
     if one.why:
         click.echo(f"    {one.why}")
-
-
-def main(arguments: list[str]) -> int:
-    """Returns the exit status."""
-    return run(command, "shoal drill", arguments)

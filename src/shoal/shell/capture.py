@@ -22,7 +22,7 @@ import msgspec
 from shoal.errors import Invalid, NotFound, NotReady, Problem, ShoalError
 
 from .client import Client, refused
-from .options import EXIT_FAILED, run, with_client
+from .options import EXIT_FAILED, with_client
 
 Document = dict[str, Any]
 READ_WITHIN_S = 20.0
@@ -289,8 +289,3 @@ def _tell(blocks: Blocks, path: str, why: str, *, as_json: bool) -> None:
     if why.startswith("lost"):
         click.echo(f"Error: {why}; the file holds what came before.", err=True)
     click.echo(f"{packets} packets of {len(blocks.engines)} engines in {path}", err=True)
-
-
-def main(arguments: list[str]) -> int:
-    """Returns the exit status."""
-    return run(command, "shoal capture", arguments)

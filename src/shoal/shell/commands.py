@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import attach, configure, operations, preferences, show, whatif, working
+from . import attach, configure, files, operations, preferences, show, whatif, working
 from .command import Command
 
 EXIT = ("exit", "quit", "logout")
@@ -16,6 +16,8 @@ GROUPS: dict[str, dict[str, Command]] = {
         "configure": configure.CONFIGURE,
         "copy": configure.COPY,
         "delete": configure.DELETE,
+        "export": files.EXPORT,
+        "import": files.IMPORT,
     },
     "Moving what runs": operations.COMMANDS,
     "This session": {

@@ -67,7 +67,8 @@ class Choices:
         return command.next(self, words[1:]) if command is not None else ()
 
     def names(self, type: str) -> list[Choice]:
-        if type not in self.session.registry.types:
+        kind = self.session.registry.types.get(type)
+        if kind is None or kind.singleton:
             return []
         client = self.session.client
         place = (client.tenant, client.cloud, type)

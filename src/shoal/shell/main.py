@@ -11,7 +11,7 @@ from shoal.objects import load
 
 from .batch import batch
 from .client import Client
-from .options import run, with_client
+from .options import with_client
 from .placement import Ink
 from .session import Session
 
@@ -34,8 +34,3 @@ def command(client: Client, commands: tuple[str, ...], yes: bool) -> int:
         return interact(session, client.password_is)
     session = Session(client, load(), client.node_name(), ink=ink)
     return batch(session, list(commands) or sys.stdin.read().splitlines())
-
-
-def main(arguments: list[str]) -> int:
-    """Returns the exit status: 0, or that of the first thing that failed."""
-    return run(command, "shoal shell", arguments)

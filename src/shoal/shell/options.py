@@ -13,20 +13,26 @@ import click
 
 from shoal.errors import ShoalError
 
+from . import settings
 from .client import Client
 
-CONTROLLER = "https://127.0.0.1:9443"
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+
+
+def _setting(name: str, variable: str, **more: Any) -> Any:
+    """An option; else the variable; else the file of settings."""
+    return click.option(f"--{name}", envvar=variable, default=functools.partial(settings.setting, name), **more)
+
+
 OPTIONS = (
-    click.option(
-        "--controller", envvar="SHOAL_CONTROLLER", default=CONTROLLER, show_default=True, help="Where the API is."
-    ),
-    click.option("--user", envvar="SHOAL_USER", default="admin", show_default=True),
-    click.option("--password", envvar="SHOAL_PASSWORD", help="Better in SHOAL_PASSWORD, or typed at the prompt."),
-    click.option("--tenant", default="admin", show_default=True),
-    click.option(
-        "--ca",
+    _setting("controller", "SHOAL_CONTROLLER", show_default=settings.DEFAULTS["controller"], help="Where the API is."),
+    _setting("user", "SHOAL_USER", show_default=settings.DEFAULTS["user"], help="Who asks."),
+    _setting("password", "SHOAL_PASSWORD", help="Better in SHOAL_PASSWORD, or typed at the prompt."),
+    _setting("tenant", "SHOAL_TENANT", show_default=settings.DEFAULTS["tenant"], help="Where to work."),
+    _setting(
+        "ca",
+        "SHOAL_CA",
         type=click.Path(exists=True, dir_okay=False),
         help="Verify the controller by this CA (default: not verified).",
     ),
@@ -40,7 +46,8 @@ def with_client(function: Callable[..., int]) -> Callable[..., int]:
     def wrapped(controller: str, user: str, password: str | None, tenant: str, ca: str | None, **options: Any) -> int:
         if password is None:
             if not sys.stdin.isatty():
-                raise click.ClickException("No password. Set SHOAL_PASSWORD, or give --password.")
+                where = settings.path()
+                raise click.ClickException(f"No password. Set SHOAL_PASSWORD, give --password, or put it into {where}.")
             password = getpass.getpass(f"Password of {user}: ")
         client = Client(controller, user, password, tenant=tenant, ca=ca)
         try:

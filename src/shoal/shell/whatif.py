@@ -13,7 +13,7 @@ from shoal.objects.check import meant
 
 from .client import Client
 from .command import NUMBER, WORD, Choice, Command, Known, Option, Said, of
-from .options import run, with_client
+from .options import with_client
 from .tables import box
 
 if TYPE_CHECKING:
@@ -302,8 +302,3 @@ COMMAND = Command(
     next=_next,
     options=tuple(Option(word, help, WORD) for word, help in WORDS.items()),
 )
-
-
-def main(arguments: list[str]) -> int:
-    """Returns the exit status."""
-    return run(command, "shoal whatif", arguments)

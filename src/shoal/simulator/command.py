@@ -215,11 +215,6 @@ def _fleet(size: str, seed: int, events: int, *, as_json: bool) -> int:
     return 0
 
 
-def main(arguments: list[str]) -> int:
-    result: int = command.main(arguments, prog_name="shoal simulate", standalone_mode=False) or 0
-    return result
-
-
 def _numbers(seed: int | None, seeds: str | None) -> list[int]:
     if seed is not None and seeds is not None:
         raise click.UsageError("Give --seed or --seeds.")

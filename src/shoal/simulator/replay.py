@@ -194,8 +194,3 @@ def _tell(transcript: history.Transcript, outcome: Outcome) -> None:
     if transcript.broke:
         click.echo(f"When it was recorded (commit {transcript.commit}), this was broken: {transcript.broke}.")
     click.echo(f"Now broken: {outcome.broke}.\n{outcome.why}" if outcome.broke else "Now no promise is broken.")
-
-
-def main(arguments: list[str]) -> int:
-    result: int = command.main(arguments, prog_name="shoal replay", standalone_mode=False) or 0
-    return result
