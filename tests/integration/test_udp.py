@@ -54,10 +54,16 @@ class World:
         self.bench, self.lab, self.api = bench, lab, api
         self.made: dict[str, Any] = {}
         self.servers: list[str] = []
+        self.both = False
+        """Whether this machine has IPv6."""
 
     @property
     def address(self) -> str:
         return str(self.made["address"])
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (self.address, str(self.made["address6"])) if self.both else (self.address,)
 
     async def build(self) -> None:
         backends = [await self.lab.backend(name) for name in ("dns1", "dns2")]
@@ -69,9 +75,12 @@ class World:
         group = {"name": "udp", "max_se": 4, "vs_scalein_timeout": 5, "ha_mode": "HA_MODE_SHARED"}
         await self.api.post("serviceenginegroup", group)
         servers = [
-            {"ip": {"addr": b.address, "type": "V4"}, "port": b.port, "ratio": ratio}
+            {"ip": {"addr": address, "type": kind}, "port": b.port, "ratio": ratio}
+            for kind, field in (("V4", "address"), ("V6", "address6"))
             for b, ratio in zip(backends, (1, 3), strict=True)
+            if (address := getattr(b, field))
         ]
+        self.both = bool(backends[0].address6)
         self.made = await self.api.service(
             "dns",
             [],
@@ -79,6 +88,7 @@ class World:
             services=[{"port": PORT}],
             network_profile_ref="/api/networkprofile?name=short",
             se_group_ref="/api/serviceenginegroup?name=udp",
+            vip={"auto_allocate_ip": True, "auto_allocate_ip_type": "V4_V6" if self.both else "V4_ONLY"},
         )
         tcp = {"name": "web", "services": [{"port": PORT}], "vsvip_ref": "/api/vsvip?name=dns-vip"}
         same = {"pool_ref": "/api/pool?name=dns-pool", "se_group_ref": "/api/serviceenginegroup?name=udp"}
@@ -89,11 +99,10 @@ class World:
     def pool(self) -> str:
         return str(self.made["pool_ref"].partition("#")[0].rpartition("/")[2])
 
-    async def send(self, count: int) -> dict[str, int]:
+    async def send(self, count: int, address: str = "") -> dict[str, int]:
         """Each from a port of its own: who answered how many."""
-        child = self.lab.start(
-            "client", "shoal.lab.datagrams", self.address, str(PORT), str(count), output=subprocess.PIPE
-        )
+        words = (address or self.address, str(PORT), str(count))
+        child = self.lab.start("client", "shoal.lab.datagrams", *words, output=subprocess.PIPE)
         out, _ = await asyncio.to_thread(child.communicate)
         self.lab._children.remove(child)
         found: dict[str, int] = json.loads(out)
@@ -133,9 +142,8 @@ class World:
 class Kept:
     """Sockets of a client that stay; `ask` tells whether the same servers answer."""
 
-    def __init__(self, world: World, count: int = FLOWS) -> None:
-        self._world = world
-        command = ("shoal.lab.datagrams", world.address, str(PORT), str(count), "keep")
+    def __init__(self, world: World, address: str = "") -> None:
+        command = ("shoal.lab.datagrams", address or world.address, str(PORT), str(FLOWS), "keep")
         node = world.lab.fabric.enter("lab-client", sys.executable, "-m", *command)
         self._child = subprocess.Popen(node, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         self.first = self._line()
@@ -268,23 +276,31 @@ async def the_owner_dies(world: World) -> None:
 
 async def flows_stay_while_engines_come_and_go(world: World) -> None:
     await world.api.placed(world.made["uuid"], 1)
-    kept = Kept(world)
+    kept = [Kept(world, address) for address in world.addresses]
     await world.api.post(f"virtualservice/{world.made['uuid']}/scaleout", {"vip_id": "0"})
     placed = await world.api.placed(world.made["uuid"], 2)
-    assert await asyncio.to_thread(kept.ask) == {"same": FLOWS, "moved": 0, "lost": 0}
-    answers = await world.send(DATAGRAMS)
-    assert answers.keys() == {"dns1", "dns2"} and sum(answers.values()) == DATAGRAMS
-    assert abs(answers["dns1"] - DATAGRAMS // 4) <= DATAGRAMS // 20, answers
-    tracked = [world.flows(engine_name(placement["se_ref"])) for placement in placed["placements"]]
-    assert min(tracked) > DATAGRAMS // 3, "each engine carries about a half"
-    spread = Kept(world)
-    assert await asyncio.to_thread(kept.ask) == {"same": FLOWS, "moved": 0, "lost": 0}
+    engines = [engine_name(placement["se_ref"]) for placement in placed["placements"]]
+    await all_stay(kept)
+    sent = await asyncio.gather(*(world.send(DATAGRAMS, address) for address in world.addresses))
+    tracked = [world.flows(engine) for engine in engines]
+    for answers in sent:
+        assert answers.keys() == {"dns1", "dns2"} and sum(answers.values()) == DATAGRAMS
+        assert abs(answers["dns1"] - DATAGRAMS // 4) <= DATAGRAMS // 20, answers
+    assert min(tracked) > len(sent) * DATAGRAMS // 3, f"each engine carries about a half: {tracked}"
+    kept += [Kept(world, address) for address in world.addresses]
+    await all_stay(kept)
     await world.api.post(f"virtualservice/{world.made['uuid']}/scaleout", {"vip_id": "0"})
     await world.api.placed(world.made["uuid"], 3)
-    for flows in (kept, spread):
-        assert await asyncio.to_thread(flows.ask) == {"same": FLOWS, "moved": 0, "lost": 0}
+    await all_stay(kept)
+    for flows in kept:
         flows.close()
     await world.api.post(f"virtualservice/{world.made['uuid']}/scalein", {"vip_id": "0"})
     await world.api.placed(world.made["uuid"], 2)
-    answers = await world.send(100)
-    assert sum(answers.values()) == 100 and "" not in answers
+    for address in world.addresses:
+        answers = await world.send(100, address)
+        assert sum(answers.values()) == 100 and "" not in answers
+
+
+async def all_stay(kept: list[Kept]) -> None:
+    for flows in kept:
+        assert await asyncio.to_thread(flows.ask) == {"same": FLOWS, "moved": 0, "lost": 0}

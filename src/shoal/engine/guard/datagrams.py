@@ -9,57 +9,80 @@ one engine.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket
 from collections import deque
 from collections.abc import Collection
 
+from shoal.engine.guard.family import FAMILIES, IPV4, Family, of, parted
+from shoal.engine.guard.flow_rules import FlowRules
 from shoal.engine.guard.loop import Loop
 from shoal.engine.guard.netlink import NLMSG_DONE, NLMSG_ERROR, messages
-from shoal.engine.guard.nft import TABLE, Nft, bucket_in_mark
+from shoal.engine.guard.nft import NAME, TABLE, Nft, address_batch, bucket_in_mark, set_batch
 from shoal.engine.udp import conntrack, netfilter
 
 log = logging.getLogger("shoal.guard.datagrams")
 
-FLOW = "ip saddr . udp sport . ip daddr . udp dport"
 STAY_S_MAX = 10
 """The kernel ends the staying by itself after this time."""
 PIECE_BYTES = 16384
 """Of conntrack that is read in one turn of the loop: some 60 flows, less than a millisecond."""
+KEEP, OVER = "datagram_keep6", "datagram_over6"
 GRACE_S = 5
 """The engine's conntrack hears servers too, this table only clients."""
 
 
 def rules(mac: str, idle_s: int, flows_max: int) -> str:
-    """The map and the chain that ``share`` goes to, anew. ``idle_s``: the longest idle time-out of any UDP service."""
-    keep = f"update @datagram_flows {{ {FLOW} timeout {idle_s + GRACE_S}s : ether daddr }}"
+    """The maps and the chains that ``share`` goes to, anew. ``idle_s``: the longest idle time-out of any UDP service.
+
+    IPv6's `KEEP` and `OVER` are chains of one rule each, made by `flow_rules`.
+    """
+    return "".join(_rules(family, mac, idle_s, flows_max) for family in FAMILIES)
+
+
+def _rules(family: Family, mac: str, idle_s: int, flows_max: int) -> str:
+    of, address, flow = family.suffix, family.address, family.flow("udp")
+    keep, over = f"jump {KEEP}", f"jump {OVER}"
+    if family is IPV4:
+        keep = f"update @datagram_flows {{ {flow} timeout {idle_s + GRACE_S}s : ether daddr }}"
+        over = f"delete @datagram_flows {{ {flow} : ether daddr }}"
+    made = "" if family is IPV4 else f"chain {KEEP} {{ }}\n  chain {OVER} {{ }}"
     return f"""
 table {TABLE} {{
-  map datagram_flows {{
-    type ipv4_addr . inet_service . ipv4_addr . inet_service : ether_addr
+  map datagram_flows{of} {{
+    type {address} . inet_service . {address} . inet_service : ether_addr
     flags dynamic,timeout; size {flows_max};
   }}
-  set staying {{ type ipv4_addr; flags timeout; }}
-  chain datagram_known {{ }}
-  chain datagrams {{ }}
+  set staying{of} {{ type {address}; flags timeout; }}
+  {made}
+  chain datagram_known{of} {{ }}
+  chain datagram_stays{of} {{ }}
+  chain datagrams{of} {{ }}
 }}
-flush chain {TABLE} datagrams
-flush chain {TABLE} datagram_known
+flush chain {TABLE} datagrams{of}
+flush chain {TABLE} datagram_stays{of}
+flush chain {TABLE} datagram_known{of}
 table {TABLE} {{
-  chain datagram_known {{
+  chain datagram_known{of} {{
     ether daddr != @live return
     {keep}
-    goto out
+    goto out{of}
   }}
-  chain datagrams {{
-    ip frag-off & 0x3fff != 0 accept
-    ether daddr set {FLOW} map @datagram_flows jump datagram_known
-    delete @datagram_flows {{ {FLOW} : ether daddr }}
-    ip daddr @staying ether daddr set {mac} {keep} accept
-    {bucket_in_mark("udp")}
-    ether daddr set ip daddr . meta mark map @buckets
+  chain datagram_stays{of} {{
+    ether daddr set {mac}
     {keep}
-    goto out
+    accept
+  }}
+  chain datagrams{of} {{
+    {family.fragment} accept
+    ether daddr set {flow} map @datagram_flows{of} jump datagram_known{of}
+    {over}
+    {family.ip} daddr @staying{of} goto datagram_stays{of}
+    {bucket_in_mark("udp", family)}
+    ether daddr set {family.ip} daddr . meta mark map @buckets{of}
+    {keep}
+    goto out{of}
   }}
 }}
 """
@@ -71,20 +94,23 @@ class Keeper:
     def __init__(self, loop: Loop, nft: Nft, mac: str) -> None:
         self._loop, self._nft, self._mac = loop, nft, mac
         self._idle_s = 0
+        self._flow_rules = FlowRules(NAME, "datagram_flows6")
         self._waiting: deque[frozenset[str]] = deque()
         self._link: socket.socket | None = None
 
     def prepare(self, idle_s: int, flows_max: int) -> None:
-        """Raises `NftError`."""
+        """Raises `NftError`, OSError."""
         if idle_s != self._idle_s:
             self._nft.run(rules(self._mac, idle_s, flows_max).encode())
+            self._flow_rules.set({KEEP: idle_s + GRACE_S, OVER: 0})
             self._idle_s = idle_s
 
     def stay(self, addresses: Collection[str]) -> None:
         """Call it before these are spread: from then on their flows are known, or stay for as long as they are not."""
-        addresses = [address for address in addresses if ":" not in address]  # only IPv4's are spread
-        elements = ", ".join(f"{address} timeout {STAY_S_MAX}s" for address in addresses)
-        if elements and self._nft.tries(f"add element {TABLE} staying {{ {elements} }}".encode()):
+        staying = ""
+        for name, elements in parted("staying", addresses).items():
+            staying += set_batch(name, (), [f"{address} timeout {STAY_S_MAX}s" for address in elements])
+        if staying and self._nft.tries(staying.encode()):
             self._waiting.append(frozenset(addresses))
             if len(self._waiting) == 1:
                 self._begin()
@@ -104,28 +130,28 @@ class Keeper:
         except OSError as error:
             log.warning("UDP flows are not all known: %s", error)
             found = [(NLMSG_DONE, b"")]
-        keys: list[str] = []
+        keys: list[tuple[str, str]] = []
         for kind, data in found:
             if kind in (NLMSG_DONE, NLMSG_ERROR):
                 self._load(keys)
                 self._end()
                 return
             client = conntrack.client_of(data[netfilter.HEAD_BYTES :])
-            if client is not None and len(client[0]) == 4 and socket.inet_ntoa(client[2]) in self._waiting[0]:
-                source, port, vip, own = client
-                keys.append(f"{socket.inet_ntoa(source)} . {port} . {socket.inet_ntoa(vip)} . {own}")
+            if client is not None and (vip := str(ipaddress.ip_address(client[2]))) in self._waiting[0]:
+                source, port, _, own = client
+                flow = f"{ipaddress.ip_address(source)} . {port} . {vip} . {own}"
+                keys.append((of("datagram_flows", vip), f"{flow} timeout {self._idle_s + GRACE_S}s : {self._mac}"))
         self._load(keys)
 
-    def _load(self, keys: list[str]) -> None:
-        """One that a packet has made known meanwhile fails the batch: then each by itself."""
-        elements = [f"{key} timeout {self._idle_s + GRACE_S}s : {self._mac}" for key in keys]
-        if elements and not self._nft.tries(_add(elements)):
-            for element in elements:
-                self._nft.tries(_add([element]))
+    def _load(self, flows: list[tuple[str, str]]) -> None:
+        """(map, element). One that a packet has made known meanwhile fails the batch: then each by itself."""
+        if flows and not self._nft.tries(_add(flows)):
+            for flow in flows:
+                self._nft.tries(_add([flow]))
 
     def _end(self) -> None:
         addresses = self._waiting.popleft()
-        self._nft.tries(f"delete element {TABLE} staying {{ {', '.join(sorted(addresses))} }}".encode())
+        self._nft.tries(address_batch("staying", addresses, ()).encode())
         if self._link is not None:
             self._loop.forget(self._link)
             self._link.close()
@@ -134,5 +160,5 @@ class Keeper:
             self._begin()
 
 
-def _add(elements: list[str]) -> bytes:
-    return f"add element {TABLE} datagram_flows {{ {', '.join(elements)} }}".encode()
+def _add(flows: list[tuple[str, str]]) -> bytes:
+    return "".join(set_batch(name, (), [element]) for name, element in flows).encode()

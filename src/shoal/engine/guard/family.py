@@ -9,21 +9,20 @@ from typing import NamedTuple
 class Family(NamedTuple):
     """``suffix`` ends the names of its sets, maps and chains; the rest are nft's words.
 
-    ``errors``: packets that speak of a connection without being of it; ``datagrams``: the rule for UDP, which is spread
-    with IPv4 alone; ``fragment``: packets whose ports are not all there.
+    ``errors``: packets that speak of a connection without being of it; ``udp``: UDP's packets; ``fragment``: packets whose
+    ports are not all there.
     """
 
     suffix: str
     ip: str
     address: str
     errors: str
-    datagrams: str
+    udp: str
     fragment: str
 
-    @property
-    def flow(self) -> str:
-        """What names a connection."""
-        return f"{self.ip} saddr . tcp sport . {self.ip} daddr . tcp dport"
+    def flow(self, protocol: str) -> str:
+        """What names a connection, or a flow of datagrams."""
+        return f"{self.ip} saddr . {protocol} sport . {self.ip} daddr . {protocol} dport"
 
 
 IPV4 = Family(
@@ -31,7 +30,7 @@ IPV4 = Family(
     "ip",
     "ipv4_addr",
     "ip protocol icmp icmp type { destination-unreachable, time-exceeded, parameter-problem }",
-    "ip protocol udp goto datagrams",
+    "ip protocol udp",
     "ip frag-off & 0x3fff != 0",
 )
 IPV6 = Family(
@@ -39,7 +38,7 @@ IPV6 = Family(
     "ip6",
     "ipv6_addr",
     "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem }",
-    "meta l4proto udp accept",
+    "meta l4proto udp",
     "exthdr frag exists",
 )
 FAMILIES = (IPV4, IPV6)

@@ -1,5 +1,5 @@
-"""The rules that write the table of IPv6 flows, as netlink messages: libnftables 1.0.6 (Debian 12) ends the process when it
-is given an update of a map whose key is longer than 16 bytes.
+"""The rules that write the tables of IPv6 flows, of TCP and UDP, as netlink messages: libnftables 1.0.6 (Debian 12) ends
+the process when it is given an update of a map whose key is longer than 16 bytes.
 
 Each rule is alone in a chain of its own, to which the rules in text jump (see `shoal.engine.guard.nft`).
 """
@@ -34,7 +34,8 @@ KEY = (
     (NFT_PAYLOAD_NETWORK_HEADER, 24, 16),
     (NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2),
 )
-"""(header, offset, bytes): source, source port, destination, destination port; what `Family.flow` says in words."""
+"""(header, offset, bytes): source, source port, destination, destination port; what `Family.flow` says in words.
+TCP and UDP have their ports at the same place."""
 ETHER_DADDR = (NFT_PAYLOAD_LL_HEADER, 0, 6)
 BYTES_MAX = 65536
 ANSWER_WITHIN_S = 1.0

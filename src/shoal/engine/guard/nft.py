@@ -105,7 +105,6 @@ table {TABLE} {{
   set peers {{ type ether_addr; }}
   set askers {{ type ether_addr; }}
   set live {{ type ether_addr; elements = {{ {mac} }}; }}
-  chain datagrams {{ }}
 {"".join(_sets(family, idle_s, flows_max) for family in FAMILIES)}
   chain speaks {{
     meta mark != {ALIVE:#x} drop
@@ -163,7 +162,7 @@ table {table} {{
 def _sets(family: Family, idle_s: int, flows_max: int) -> str:
     """What the rules of one family look up."""
     of, address = family.suffix, family.address
-    names = [f"{chain}{of}" for chain in CHAINS]
+    names = [f"{chain}{of}" for chain in (*CHAINS, "datagrams")]
     if family is IPV6:
         names += map(flow_chain, lifetimes(idle_s))
     chains = "\n  ".join(f"chain {name} {{ }}" for name in names)
@@ -204,7 +203,7 @@ def sharing(interface: str, mac: str, idle_s: int) -> str:
 
 
 def _sharing(family: Family, interface: str, mac: str, idle_s: int) -> str:
-    of, ip, flow = family.suffix, family.ip, family.flow
+    of, ip, flow = family.suffix, family.ip, family.flow("tcp")
 
     def entry(turn: str) -> str:
         """The flow's entry at this turn of its life."""
@@ -230,7 +229,7 @@ def _sharing(family: Family, interface: str, mac: str, idle_s: int) -> str:
 table {TABLE} {{
   chain share{of} {{
     {family.errors} {ip} daddr vmap @ask{of}
-    {family.datagrams}
+    {family.udp} goto datagrams{of}
     {family.fragment} {ip} daddr vmap @ask{of}
     meta l4proto != tcp accept
     tcp flags & (syn|ack) == syn goto fresh{of}
