@@ -16,6 +16,7 @@ from rich.console import Console
 
 from shoal import __version__
 from shoal.errors import ShoalError
+from shoal.shell.options import connection_options
 
 DATA_DIR = "/var/lib/shoal"
 LISTEN = "127.0.0.1:9443"
@@ -43,6 +44,7 @@ ELSEWHERE = {
     "get": ("shoal.shell.declare:get", "Objects as a file that `shoal apply` takes."),
     "import": ("shoal.shell.transfer:import_command", "An exported configuration taken over, one of Avi's too."),
     "replay": ("shoal.simulator.replay:command", "Play a simulated run, or the decisions of a real one, again."),
+    "top": ("shoal.shell.top:command", "Groups, engines, virtual services and their load, live."),
     "shell": ("shoal.shell.main:command", "The operator's shell: show, configure, scaleout ..."),
     "simulate": ("shoal.simulator.command:command", "Random faults and edits in virtual time."),
     "whatif": ("shoal.shell.whatif:command", "Failures and changes on paper: what goes down, what is left."),
@@ -51,7 +53,7 @@ ELSEWHERE = {
 
 SECTIONS = {
     "Running": ("up", "status", "down", "backup", "restore"),
-    "Operating": ("shell", "incident", "capture"),
+    "Operating": ("shell", "top", "incident", "capture"),
     "Objects as files": ("get", "diff", "apply", "delete", "export", "import"),
     "Before it happens": ("whatif", "drill"),
     "Trying it out": ("demo", "certify", "simulate", "replay"),
@@ -148,17 +150,32 @@ def down(data_dir: Path, purge: bool) -> None:
 
 @cli.command()
 @data_dir_option
+@connection_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def status(data_dir: Path, as_json: bool) -> None:
-    """Whether it runs, and what its engines do. Exit status 0 = ready, 1 = not."""
+def status(data_dir: Path, as_json: bool, **connection: str | None) -> None:
+    """Whether it runs, and how it stands. Exit status 0 = ready, 1 = not.
+
+    Of this machine's Shoal; of another one where --controller, SHOAL_CONTROLLER or ~/.config/shoal/config.toml says so.
+    With a password (SHOAL_PASSWORD, or that file) also groups, virtual services and what is wrong with them.
+    """
+    from shoal.shell import status as remote
     from shoal.system import status_of
 
-    found = status_of(data_dir)
+    url = connection["controller"]
+    found = remote.reached(url) if url else {**status_of(data_dir)}
+    rows = [
+        (key, value if not isinstance(value, list) else ", ".join(map(str, value)) or "-")
+        for key, value in found.items()
+    ]
+    if found["ready"] and connection["password"]:
+        overview = remote.overview(found["url"], connection)
+        found["overview"] = remote.as_document(overview)
+        rows += remote.told(overview)
     if as_json:
         click.echo(json.dumps(found))
     else:
-        for key, value in found.items():
-            click.echo(f"{key:<12} {value if not isinstance(value, list) else ', '.join(map(str, value)) or '-'}")
+        for key, value in rows:
+            click.echo(f"{key:<12} {value}")
     sys.exit(0 if found["ready"] else EXIT_REFUSED)
 
 

@@ -536,3 +536,21 @@ def test_the_controller_away_is_said_and_the_edit_kept(terminal: Terminal, contr
     assert value(controller, "max_se") == 8
     terminal.run(f"{EDIT} max_se 10", TOP, GROUP)
     terminal.run("save", GROUP, TOP)
+
+
+# --- top ---
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_top_draws_until_q_and_survives_a_controller_away(controller: Controller, columns: int) -> None:
+    environment = {"SHOAL_PASSWORD": PASSWORD, "SHOAL_CONTROLLER": f"https://127.0.0.1:{controller.port}"}
+    with Terminal("top", "--interval", "1", environment=environment, columns=columns) as terminal:
+        terminal.shows("GROUP", "ENGINE", "SERVICE", "every 1 s; q ends it")
+        controller.go_away()
+        try:
+            terminal.shows("does not answer", "SERVICE")
+        finally:
+            controller.come_back()
+        terminal.shows("every 1 s; q ends it")
+        terminal.type("q")
+        assert terminal.ends() == 0

@@ -20,23 +20,40 @@ EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 
-def _setting(name: str, variable: str, **more: Any) -> Any:
-    """An option; else the variable; else the file of settings."""
-    return click.option(f"--{name}", envvar=variable, default=functools.partial(settings.setting, name), **more)
+def _setting(name: str, variable: str, *, usual: bool = True, **more: Any) -> Any:
+    """An option; else the variable; else the file of settings; else, with ``usual``, what is usual."""
+    default = functools.partial(settings.setting if usual else settings.chosen, name)
+    return click.option(f"--{name}", envvar=variable, default=default, **more)
 
 
+HELP = {
+    "controller": "Where the API is.",
+    "user": "Who asks.",
+    "password": "Better in SHOAL_PASSWORD, or typed at the prompt.",
+    "tenant": "Where to work.",
+    "ca": "Verify the controller by this CA (default: not verified).",
+}
 OPTIONS = (
-    _setting("controller", "SHOAL_CONTROLLER", show_default=settings.DEFAULTS["controller"], help="Where the API is."),
-    _setting("user", "SHOAL_USER", show_default=settings.DEFAULTS["user"], help="Who asks."),
-    _setting("password", "SHOAL_PASSWORD", help="Better in SHOAL_PASSWORD, or typed at the prompt."),
-    _setting("tenant", "SHOAL_TENANT", show_default=settings.DEFAULTS["tenant"], help="Where to work."),
+    _setting("controller", "SHOAL_CONTROLLER", show_default=settings.DEFAULTS["controller"], help=HELP["controller"]),
+    _setting("user", "SHOAL_USER", show_default=settings.DEFAULTS["user"], help=HELP["user"]),
+    _setting("password", "SHOAL_PASSWORD", help=HELP["password"]),
+    _setting("tenant", "SHOAL_TENANT", show_default=settings.DEFAULTS["tenant"], help=HELP["tenant"]),
     _setting(
         "ca",
         "SHOAL_CA",
         type=click.Path(exists=True, dir_okay=False),
-        help="Verify the controller by this CA (default: not verified).",
+        help=HELP["ca"],
     ),
 )
+
+
+def connection_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The same options for a command that does without a controller: None where nobody has said anything."""
+    result = function
+    for name in ("ca", "tenant", "password", "user", "controller"):
+        variable = f"SHOAL_{name.upper()}"
+        result = _setting(name, variable, usual=name in ("user", "tenant"), help=HELP[name])(result)
+    return result
 
 
 def with_client(function: Callable[..., int]) -> Callable[..., int]:

@@ -47,6 +47,11 @@ def stored(file: Path) -> Mapping[str, str]:
     return found
 
 
+def chosen(name: str) -> str | None:
+    """From the file; None where it says nothing."""
+    return stored(path()).get(name)
+
+
 def setting(name: str) -> str | None:
     """From the file, else what is usual; None where nothing is."""
     return stored(path()).get(name, DEFAULTS.get(name))
