@@ -56,6 +56,7 @@ SECTIONS = {
     "Operating": ("shell", "top", "incident", "capture"),
     "Objects as files": ("get", "diff", "apply", "delete", "export", "import"),
     "Before it happens": ("whatif", "drill"),
+    "Help": ("manual", "completion"),
     "Trying it out": ("demo", "certify", "simulate", "replay"),
 }
 
@@ -268,6 +269,42 @@ def certify(quick: bool, as_json: bool, data_dir: Path | None, seed: int | None,
 
     _needs_root("certify")
     sys.exit(certify_main(quick=quick, as_json=as_json, data_dir=data_dir, seed=seed, output=output))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """A script that makes a shell complete `shoal`: eval "$(shoal completion bash)"."""
+    from shoal.shell.manual import completion as script
+
+    click.echo(script(cli, shell))
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option(
+    "--install",
+    "prefix",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="PREFIX",
+    help="Write all man pages and shell completions below PREFIX/share, such as /usr/local.",
+)
+def manual(name: str | None, prefix: Path | None) -> None:
+    """The man page of `shoal`, or of one of its commands: shoal manual shell."""
+    from shoal.shell.manual import install, pages, show
+
+    if prefix is not None:
+        click.echo(f"{len(install(cli, prefix / 'share'))} files are below {prefix / 'share'}.")
+        return
+    found = pages(cli)
+    page = found.get(f"shoal-{name}.1" if name else "shoal.1")
+    if page is None:
+        known = [file.removeprefix("shoal-").removesuffix(".1") for file in found]
+        near = difflib.get_close_matches(str(name)[:40], known, n=1)
+        raise click.ClickException(
+            f"There is no page {str(name)[:40]}. " + (f"Did you mean {near[0]}?" if near else "")
+        )
+    show(page)
 
 
 def _needs_root(command: str) -> None:

@@ -15,6 +15,7 @@ from shoal.objects import ObjectType, Registry, load
 from shoal.objects.check import meant
 from shoal.objects.types import SENSITIVE_MASK
 
+from . import command_line as complete
 from . import manifest, plan, script
 from .client import Client
 from .edit import Edit
@@ -241,7 +242,13 @@ def _kind(registry: Registry, word: str) -> ObjectType:
 
 HELP = {"help_option_names": ["-h", "--help"]}
 files_option = click.option(
-    "-f", "--file", "files", multiple=True, metavar="FILE", help="YAML or JSON; - is standard input; may be repeated."
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="YAML or JSON; - is standard input; may be repeated.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 yes_option = click.option("--yes", is_flag=True, help="Don't ask (scripts are never asked).")
@@ -249,8 +256,8 @@ yes_option = click.option("--yes", is_flag=True, help="Don't ask (scripts are ne
 
 @click.command(context_settings=HELP)
 @with_client
-@click.argument("types", metavar="TYPE[,TYPE...]|all")
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("types", metavar="TYPE[,TYPE...]|all", shell_complete=complete.types)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete.names)
 @click.option("--full", is_flag=True, help="Also fields that have their default.")
 @json_option
 def get(client: Client, types: str, names: tuple[str, ...], full: bool, as_json: bool) -> int:
@@ -301,8 +308,8 @@ def apply(client: Client, files: tuple[str, ...], yes: bool, as_json: bool) -> i
 
 @click.command(context_settings=HELP)
 @with_client
-@click.argument("type", required=False)
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("type", required=False, shell_complete=complete.types)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete.names)
 @files_option
 @yes_option
 @json_option
