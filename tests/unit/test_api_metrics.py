@@ -199,7 +199,7 @@ async def test_prometheus_reads_only_what_the_caller_may_see(world: World) -> No
     assert reply.status_code == 200 and reply.headers["content-type"].startswith("text/plain")
     assert service not in reply.text  # its engine is no object here
     await world.call("POST", "/metrics", 405)
-    names = prometheus.Names({"se-1": "Avi-se-1"}, {service: "web"}, {pool: "web-pool"})
+    names = prometheus.Names({"se-1": "Avi-se-1"}, {service: "web"}, {pool: "web-pool"}, {"se-1"})
     text = prometheus.text(world.metrics.counted(), names).decode()
     labels = f'serviceengine="Avi-se-1",uuid="{service}",virtualservice="web"'
     assert f"shoal_virtualservice_requests_total{{{labels}}} 600.0" in text

@@ -290,12 +290,15 @@ class App:
         return json_response(self._inventory.entry(kind, self._objects.found(context, kind, uuid), context.look))
 
     async def _prometheus(self, context: Context) -> Response:
-        def names(type: str) -> dict[str, str]:
-            seen = self._objects.seen(context, self._registry.type(type))
-            return {d["uuid"]: d["name"] for d in seen if context.sight.sees_inside(type, d)}
+        def seen(type: str) -> list[Document]:
+            return self._objects.seen(context, self._registry.type(type))
 
-        seen = prometheus.Names(names("serviceengine"), names("virtualservice"), names("pool"))
-        text = await asyncio.to_thread(prometheus.text, self._metrics.counted(), seen)
+        def names(type: str) -> dict[str, str]:
+            return {d["uuid"]: d["name"] for d in seen(type)}
+
+        inside = {d["uuid"] for d in seen("serviceengine") if context.sight.sees_inside("serviceengine", d)}
+        known = prometheus.Names(names("serviceengine"), names("virtualservice"), names("pool"), inside)
+        text = await asyncio.to_thread(prometheus.text, self._metrics.counted(), known)
         return Response(text, media_type=prometheus.CONTENT_TYPE)
 
     async def _incident(self, context: Context) -> Response:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from shoal.controller.intent import Guard
 from shoal.controller.plans import PlanChanged, Plans, Wish
+from shoal.controller.sight import Sight
 from shoal.controller.view import View
 from shoal.errors import Invalid, Problem, Refused
 
@@ -38,7 +39,7 @@ class Planning:
             raise Invalid([Problem(path=APPLY, why="does not go with plan=true", hint="First plan, then apply.")])
         planned = await self._plans.plan(wish, context.caller)
         context.warnings += planned.warnings
-        return json_response(self._shown(context, planned.document))
+        return json_response(self.shown(context.sight, planned.document))
 
     def none(self, context: Context) -> None:
         """For what has no plan. Raises Refused where one is wanted: it must not be done instead."""
@@ -55,28 +56,28 @@ class Planning:
         except PlanChanged as changed:
             if context.sight.whole:
                 raise
-            raise PlanChanged([], self._shown(context, changed.plan)) from None
+            raise PlanChanged([], self.shown(context.sight, changed.plan)) from None
 
-    def _shown(self, context: Context, plan: Document) -> Document:
+    def shown(self, sight: Sight, plan: Document) -> Document:
         """A plan as far as it is the caller's business: in a group that tenants share, their own VIPs."""
-        if context.sight.whole:
+        if sight.whole:
             return plan
-        groups = [self._of_group(context, group) for group in plan["groups"]]
+        groups = [self._of_group(sight, group) for group in plan["groups"]]
         vips = [vip for group in groups for vip in group["vips"]]
         said = (f"{', '.join(vip['virtualservices']) or vip['address']}: {vip['clients']}." for vip in vips)
         sentence = " ".join(said) or "Nothing of yours moves."
         moves = any(vip["owner_before"] and vip["interruption"] != "none" for vip in vips)
         return {**plan, "sentence": sentence, "groups": groups, "moves_traffic": moves, "changes_engines": False}
 
-    def _of_group(self, context: Context, group: Document) -> Document:
+    def _of_group(self, sight: Sight, group: Document) -> Document:
         document = self._view.get("serviceenginegroup", group["uuid"])
-        if document is not None and context.sight.sees_inside("serviceenginegroup", document):
+        if document is not None and sight.sees_inside("serviceenginegroup", document):
             return group
 
         # Every VIP that stands has its VsVip; that of a deleted one may have been anybody's.
         def mine(vip: Document) -> bool:
             vsvip = self._view.get("vsvip", vip["vip"].partition("/")[0])
-            return vsvip is not None and context.sight.sees("vsvip", vsvip)
+            return vsvip is not None and sight.sees("vsvip", vsvip)
 
         kept = {name: group[name] for name in ("serviceenginegroup", "uuid", "drain_s", "messages")}
         none: Document = {"engines_made": [], "engines_deleted": [], "buffer_before": {}, "buffer_after": {}}

@@ -6,7 +6,7 @@ Totals are per engine and begin at zero when an engine's agent does, as Promethe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -38,11 +38,12 @@ TOTALS = {
 
 
 class Names(msgspec.Struct, frozen=True):
-    """uuid -> name, of what the caller may see."""
+    """uuid -> name, of what the caller may see. ``inside``: the engines whose own figures are his business, too."""
 
     engines: Mapping[str, str]
     services: Mapping[str, str]
     pools: Mapping[str, str]
+    inside: Set[str]
 
 
 def text(counted: Mapping[str, Counters], names: Names) -> bytes:
@@ -62,7 +63,8 @@ class _Once(Collector):
 
 def _families(counted: Mapping[str, Counters], names: Names) -> Iterator[Metric]:
     seen = {engine: message for engine, message in sorted(counted.items()) if engine in names.engines}
-    yield from _engines([(names.engines[engine], message.engine) for engine, message in seen.items()])
+    whole = {engine: message for engine, message in seen.items() if engine in names.inside}
+    yield from _engines([(names.engines[engine], message.engine) for engine, message in whole.items()])
     services, servers = [], []
     for engine, message in seen.items():
         sums: dict[tuple[str, str], list[int]] = {}
