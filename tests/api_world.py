@@ -11,11 +11,11 @@ from typing import Any, cast
 import httpx
 import msgspec
 
-from shoal.api.accounts import Accounts
 from shoal.api.app import App, Dependencies
 from shoal.api.ports import Runtime
 from shoal.clouds.noop import HOSTS, NoopCloud
 from shoal.clouds.protocol import EngineSpec, Identity
+from shoal.controller.accounts import Accounts
 from shoal.controller.backup.kept import Backups
 from shoal.controller.bootstrap import Options, bootstrap
 from shoal.controller.capture.wish import Wish
@@ -365,7 +365,7 @@ async def _app(
     metrics: Metrics,
     clock: Clock,
 ) -> App:
-    accounts = Accounts(store)
+    accounts = Accounts(store, view, intent, clock=clock)
     await accounts.ensure_admin(PASSWORD)
     deps = Dependencies(
         view=view,

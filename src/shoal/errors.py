@@ -13,6 +13,7 @@
     ├── Refused           a valid wish that can't be granted in this state       400
     ├── Stale             the object changed since you read it                   412
     ├── TooLarge          over a named bound                                     413
+    ├── TooMany           too often: wait                                        429
     └── NotReady          come back later                                        503
 """
 
@@ -104,6 +105,16 @@ class Stale(ShoalError):
 
 class TooLarge(ShoalError):
     status = 413
+
+
+class TooMany(ShoalError):
+    """``retry_after_s``: when it may be tried again."""
+
+    status = 429
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
 
 
 class NotReady(ShoalError):

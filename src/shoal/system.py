@@ -22,7 +22,6 @@ import msgspec
 from rich.console import Console
 
 from shoal import data_directory
-from shoal.api.accounts import Accounts
 from shoal.api.app import App, Dependencies
 from shoal.api.server import Served, listen, serve
 from shoal.clouds import memory
@@ -30,6 +29,7 @@ from shoal.clouds.addressing import Addressing, Network
 from shoal.clouds.fabric import Fabric, alive
 from shoal.clouds.namespaces import NamespacesCloud, engines_in
 from shoal.controller import bootstrap, pki
+from shoal.controller.accounts import Accounts, check_first
 from shoal.controller.backup.contents import Contents
 from shoal.controller.backup.kept import Backups
 from shoal.controller.backup.restoring import restore as restored
@@ -120,8 +120,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         store = await SqliteStore.open(options.data_dir / "shoal.db")
         stack.push_async_callback(store.close)
         await large.finish(store)  # before anybody reads
-        accounts = Accounts(store)
-        await accounts.check_first(options.admin_password)
+        await check_first(store, options.admin_password)
         (options.data_dir / "keys").mkdir(mode=0o700, exist_ok=True)
         secrets = Secrets.open(options.data_dir / "keys" / "secrets.key")
         authority = pki.Authority.open(options.data_dir / "pki")
@@ -142,6 +141,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         rules = Rules(view, lambda address: any(ipaddress.ip_address(address) in nodes for nodes in names.nodes))
         intent = Intent(store, view, registry, secrets, rules)
         await _bootstrap(intent, view, names.vip_networks if fabric.ipv6 else names.vip_networks[:1])
+        accounts = Accounts(store, view, intent)
         new_password = await accounts.ensure_admin(options.admin_password)
         progress("engines")
         cloud = NamespacesCloud(options.data_dir, fabric, [f"{names.gateway}:{WIRE_PORT}"])
@@ -161,6 +161,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             freed=rules.freed,
         )
         await controller.load()
+        accounts.note = controller.events_log.add
         wire = await serve_wire(names.gateway, WIRE_PORT, authority.wire_server_context(), _attend(controller))
         stack.push_async_callback(wire.close)
         task = asyncio.create_task(controller.run(), name="controller")

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from shoal.api.accounts import Accounts
 from shoal.api.app import App, Dependencies
+from shoal.controller.accounts import Accounts
 from shoal.controller.bootstrap import Options, bootstrap
 from shoal.controller.controller import Controller
 from shoal.controller.engine_documents import EngineDocuments
@@ -92,7 +92,7 @@ async def console_world(directory: Path) -> AsyncIterator[ConsoleWorld]:
         heartbeat_key=lambda group: b"",
     )
     await controller.load()
-    accounts = Accounts(store)
+    accounts = Accounts(store, view, intent)
     await accounts.ensure_admin(PASSWORD)
     deps = Dependencies(
         view=view, intent=intent, registry=registry, accounts=accounts, runtime=controller, metrics=controller.metrics

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from shoal.api.accounts import Accounts
+from shoal.controller.accounts import Accounts
 from shoal.controller.backup import contents, sealed
 from shoal.controller.backup.restoring import restore
+from shoal.controller.intent import Intent
 from shoal.controller.secrets import Secrets
 from shoal.controller.view import View
 from shoal.errors import Invalid, NotReady
@@ -61,8 +62,9 @@ async def test_restored_elsewhere_everything_is_there(world: ControlledWorld, tm
     context = f"sslkeyandcertificate/{made['uuid']}/key"
     stored = view.get("sslkeyandcertificate", made["uuid"])
     assert stored is not None
-    assert Secrets.open(new / "keys" / "secrets.key").unseal(stored["key"], context) == key
-    await Accounts(store).verify("admin", PASSWORD)
+    secrets = Secrets.open(new / "keys" / "secrets.key")
+    assert secrets.unseal(stored["key"], context) == key
+    await Accounts(store, view, Intent(store, view, load(), secrets)).verify("admin", PASSWORD)
     await view.stop()
     await store.close()
 

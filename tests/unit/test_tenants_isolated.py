@@ -165,6 +165,8 @@ def paths(world: ControlledWorld, route: Route, objects: Mapping[str, str], othe
             yield from (filled(route.path, kind=kind) for kind in ENTITY_TYPES)
         case ["kind", "uuid"]:
             yield from (filled(route.path, kind=kind, uuid=uuid) for kind, uuid in either if kind in ENTITY_TYPES)
+        case ["token"]:
+            yield filled(route.path, token="0123456789abcdef")
         case steps:
             pytest.fail(f"Say here how to fill {steps} of {route.path}: then its isolation is tested like the others'.")
 

@@ -25,22 +25,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from shoal.controller.access import Access
+from shoal.controller.accounts import Accounts
 from shoal.controller.backup.kept import Backups
 from shoal.controller.clock import SystemClock
 from shoal.controller.intent import Caller, Guard, Intent
 from shoal.controller.metrics import Metrics
+from shoal.controller.permissions import Rights, of_type
 from shoal.controller.plans import Wish
 from shoal.controller.sight import ADMIN, Sight
 from shoal.controller.view import View
-from shoal.errors import NotFound, ShoalError
+from shoal.errors import Forbidden, NotFound, ShoalError
 from shoal.objects import ObjectType, Registry
 
 from . import listing, prometheus
-from .accounts import Accounts
 from .capture import Capturing
 from .configuration import Configuration
 from .console import Console
-from .context import READ_METHODS, Context, host_of, path_of, query_of, version_of
+from .context import READ_METHODS, Context, address_of, host_of, path_of, query_of, version_of
 from .errors import json_response, method_not_allowed, refusal, unexpected
 from .gate import Gate
 from .inventory import CONFIGS, Inventory, log_filters, number
@@ -109,42 +111,78 @@ class App:
         }
         """Readable without login: they tell of no object."""
         self.router = Router(self._routes())
-        self._gate = Gate()
+        self._gate = Gate(deps.registry)
 
     def _routes(self) -> Iterator[Route]:
         """Every path for those who are logged in. The first that fits answers."""
-        yield Route(methods=GET, path="/metrics", answer=self._prometheus, shows=Shows.OWN)
-        yield Route(methods=GET, path="/api/cluster/version", answer=self._version, shows=Shows.NOTHING)
-        yield Route(methods=("GET", "PUT"), path="/api/useraccount", answer=self._login.account, shows=Shows.SELF)
+        yield Route(methods=GET, path="/metrics", answer=self._prometheus, shows=Shows.OWN, needs="-")
+        yield Route(methods=GET, path="/api/cluster/version", answer=self._version, shows=Shows.NOTHING, needs="-")
+        mine = Shows.SELF
+        yield Route(methods=("GET", "PUT"), path="/api/useraccount", answer=self._login.account, shows=mine, needs="-")
+        yield Route(methods=("GET", "POST"), path="/api/user-token", answer=self._login.tokens, shows=mine, needs="-")
+        yield Route(
+            methods=("DELETE",), path="/api/user-token/{token}", answer=self._login.token, shows=mine, needs="-"
+        )
         trees = ("POST", "PUT", "DELETE")
         yield Route(methods=trees, path="/api/macro", answer=self._objects.macro, shows=Shows.OWN, needs="-")
-        yield Route(methods=POST, path="/api/whatif", answer=self._whatif, shows=Shows.ALL)
         whole = self._configuration
         for methods, answer in ((GET, whole.masked), (POST, whole.sealed)):
-            yield Route(methods=methods, path="/api/configuration/export", answer=answer, shows=Shows.ALL, writes=False)
-        yield Route(methods=POST, path="/api/configuration/import", answer=whole.taken_over, shows=Shows.ALL)
+            yield Route(methods=methods, path="/api/configuration/export", answer=answer, shows=Shows.ALL, needs="*")
+        yield Route(methods=POST, path="/api/configuration/import", answer=whole.taken_over, shows=Shows.ALL, needs="*")
         backups = "/api/configuration/backup"
-        yield Route(methods=POST, path=backups, answer=whole.backup, shows=Shows.ALL)
-        yield Route(methods=GET, path=backups + "/{file}", answer=whole.kept, shows=Shows.ALL)
-        yield Route(methods=GET, path="/api/analytics/logs", answer=self._logs, shows=Shows.OWN)
-        yield Route(methods=GET, path="/api/analytics/incident", answer=self._incident, shows=Shows.ALL)
-        yield Route(methods=GET, path="/api/stream", answer=self._streams.answer, shows=Shows.NOTHING)
+        yield Route(methods=POST, path=backups, answer=whole.backup, shows=Shows.ALL, needs="*")
+        yield Route(methods=GET, path=backups + "/{file}", answer=whole.kept, shows=Shows.ALL, needs="*")
+        yield Route(methods=GET, path="/api/stream", answer=self._streams.answer, shows=Shows.NOTHING, needs="-")
         rows, schema = self._console.services, self._console.schema
-        yield Route(methods=GET, path="/api/console/virtualservices", answer=rows, shows=Shows.OWN)
-        yield Route(methods=GET, path="/api/console/schema/{type}", answer=schema, shows=Shows.NOTHING)
-        measured = self._analytics
-        yield Route(methods=GET, path="/api/analytics/metric_id", answer=measured.listed, shows=Shows.NOTHING)
-        yield Route(methods=POST, path="/api/analytics/metrics/collection", answer=measured.collection, shows=Shows.OWN)
-        yield Route(methods=GET, path="/api/analytics/metrics/{kind}", answer=measured.of_type, shows=Shows.OWN)
         yield Route(
-            methods=GET, path="/api/analytics/metrics/{kind}/{uuid}", answer=measured.of_entity, shows=Shows.OWN
+            methods=GET, path="/api/console/virtualservices", answer=rows, shows=Shows.OWN, needs="VIRTUALSERVICE"
+        )
+        yield Route(methods=GET, path="/api/console/schema/{type}", answer=schema, shows=Shows.NOTHING, needs="-")
+        yield Route(
+            methods=POST,
+            path="/api/whatif",
+            answer=self._whatif,
+            shows=Shows.ALL,
+            needs="SERVICEENGINEGROUP",
+            writes=False,
+        )
+        yield Route(methods=GET, path="/api/analytics/logs", answer=self._logs, shows=Shows.OWN, needs="-")
+        yield Route(
+            methods=GET, path="/api/analytics/incident", answer=self._incident, shows=Shows.ALL, needs="SERVICEENGINE"
+        )
+        measured = self._analytics
+        yield Route(
+            methods=GET, path="/api/analytics/metric_id", answer=measured.listed, shows=Shows.NOTHING, needs="-"
+        )
+        yield Route(
+            methods=POST,
+            path="/api/analytics/metrics/collection",
+            answer=measured.collection,
+            shows=Shows.OWN,
+            needs="-",
+        )
+        yield Route(
+            methods=GET, path="/api/analytics/metrics/{kind}", answer=measured.of_type, shows=Shows.OWN, needs="-"
+        )
+        yield Route(
+            methods=GET,
+            path="/api/analytics/metrics/{kind}/{uuid}",
+            answer=measured.of_entity,
+            shows=Shows.OWN,
+            needs="-",
         )
         for type in CONFIGS:
             inventory = f"/api/{type}-inventory"
             kind = self._registry.type(type)
-            yield Route(methods=GET, path=inventory, answer=partial(self._inventories, kind=kind), shows=Shows.OWN)
+            yield Route(
+                methods=GET,
+                path=inventory,
+                answer=partial(self._inventories, kind=kind),
+                shows=Shows.OWN,
+                needs=of_type(type),
+            )
             one = partial(self._inventory_of, kind=kind)
-            yield Route(methods=GET, path=inventory + "/{uuid}", answer=one, shows=Shows.OWN)
+            yield Route(methods=GET, path=inventory + "/{uuid}", answer=one, shows=Shows.OWN, needs=of_type(type))
         yield Route(methods=ANY, path="/api/{type}", answer=self._collection, shows=Shows.OWN)
         yield Route(methods=ANY, path="/api/{type}/{uuid}", answer=self._one, shows=Shows.OWN)
         yield Route(methods=("GET", "POST"), path="/api/{type}/{uuid}/{what...}", answer=self._below, shows=Shows.OWN)
@@ -199,11 +237,14 @@ class App:
         return context.dress(response)
 
     async def _context(self, request: Request, path: str) -> Context:
-        user, session_id = await self._login.user(request)
+        known = await self._login.known(request)
         version = version_of(request)
-        tenant, every = self._tenant(request)
+        access = Access(self._view, known.user)
+        tenant, every = self._tenant(request, access)
         query = query_of(request)
-        sight = Sight(tenant=tenant, every=every, provider=tenant == ADMIN)
+        rights = access.rights(tenant, every=every)
+        provider = tenant == ADMIN and access.everywhere
+        sight = Sight(tenant=tenant, every=every, provider=provider, unread=self._unread(rights))
         look = Look(
             host=host_of(request),
             version=version,
@@ -212,26 +253,43 @@ class App:
             secrets=request.method != "POST",
             sight=sight,
         )
-        address = request.client.host if request.client else ""
+        caller = Caller(
+            user=known.user["name"],
+            tenant=tenant,
+            sight=sight,
+            rights=rights,
+            address=address_of(request),
+            version=version,
+        )
         return Context(
             request=request,
             path=path,
             query=query,
             look=look,
-            caller=Caller(user=user, tenant=tenant, sight=sight, address=address, version=version),
-            session_id=session_id,
+            caller=caller,
+            known=known,
         )
 
-    def _tenant(self, request: Request) -> tuple[str, bool]:
-        """(the tenant's uuid, whether all tenants are meant)."""
+    def _tenant(self, request: Request, access: Access) -> tuple[str, bool]:
+        """(the tenant's uuid, whether all tenants are meant). One that the user may not enter is like none at all."""
         uuid = request.headers.get("x-avi-tenant-uuid", "")
-        name = request.headers.get("x-avi-tenant", "") or ("" if uuid else "admin")
+        name = request.headers.get("x-avi-tenant", "")
         if "*" in (name, uuid):
-            return "admin", True
+            if not access.everywhere:
+                raise Forbidden("All tenants at once are open to users who may enter each.", hint="Name a tenant.")
+            return ADMIN, True
+        if not name and not uuid:
+            return access.home(), False
         for tenant in self._view.all("tenant"):
-            if tenant["name"] == name or (not name and tenant["uuid"] == uuid):
+            if (tenant["name"] == name or (not name and tenant["uuid"] == uuid)) and access.enters(tenant["uuid"]):
                 return tenant["uuid"], False
         raise NotFound(f"There is no tenant {(name or uuid)[:80]!r}.")
+
+    def _unread(self, rights: Rights) -> frozenset[str]:
+        """The types that may not be read."""
+        if rights.whole:
+            return frozenset()
+        return frozenset(type for type in self._registry.types if not rights.reads(type))
 
     async def _version(self, context: Context) -> Response:
         return json_response(VERSION)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -10,6 +12,7 @@ from starlette.responses import Response
 
 from shoal import API_VERSION
 from shoal.controller.intent import Caller
+from shoal.controller.permissions import Rights
 from shoal.controller.sight import Sight
 from shoal.errors import Invalid, Problem
 from shoal.objects.types import version_key
@@ -27,20 +30,33 @@ SESSION_COOKIES = ("avi-sessionid", "sessionid")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
 
 
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """Who calls: a stored User. ``session_id`` is "" without a session; ``by_token``: by a token, or in a session that
+    one opened."""
+
+    user: Mapping[str, Any]
+    session_id: str = ""
+    by_token: bool = False
+
+
 class Context(msgspec.Struct, kw_only=True):
-    """One request: who, for which tenant, as which version. ``session_id`` is "" with basic authentication."""
+    """One request: who, for which tenant, as which version."""
 
     request: Request
     path: str
     query: dict[str, str]
     look: Look
     caller: Caller
-    session_id: str = ""
+    known: Known
     warnings: list[str] = []
 
     @property
     def sight(self) -> Sight:
         return self.caller.sight
+
+    @property
+    def rights(self) -> Rights:
+        return self.caller.rights
 
     @property
     def method(self) -> str:
@@ -54,8 +70,8 @@ class Context(msgspec.Struct, kw_only=True):
         """Every answer says which version it speaks, renews the session and carries the warnings."""
         asked = self.request.headers.get("x-avi-version")
         response.headers["AVI_API_VERSION"] = self.look.version if asked else OLDEST.replace(".", "_")
-        if self.session_id:
-            set_session(response, self.session_id)
+        if self.known.session_id:
+            set_session(response, self.known.session_id)
         for warning in self.warnings[:WARNINGS_MAX]:
             response.headers.append("X-Shoal-Warning", ascii_text(warning)[:WARNING_CHARACTERS_MAX])
         return response
@@ -93,6 +109,11 @@ def host_of(request: Request) -> str:
     """The name the client used, if it is one."""
     host = request.headers.get("host", "")
     return host if _HOST.fullmatch(host) else "localhost"
+
+
+def address_of(request: Request) -> str:
+    """Where it comes from."""
+    return request.client.host if request.client else ""
 
 
 def cookies_of(request: Request, *names: str) -> list[str]:

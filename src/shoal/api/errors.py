@@ -10,7 +10,7 @@ import msgspec
 from starlette.responses import PlainTextResponse, Response
 
 from shoal.controller.plans import PlanChanged
-from shoal.errors import Invalid, NotAllowed, ShoalError, Unauthenticated
+from shoal.errors import Invalid, NotAllowed, ShoalError, TooMany, Unauthenticated
 
 log = logging.getLogger("shoal.api")
 
@@ -36,7 +36,8 @@ def refusal(error: ShoalError) -> Response:
         body["problems"] = error.problems
     if isinstance(error, PlanChanged):
         body |= {"changed": error.changed, "plan": error.plan}
-    return json_response(body, error.status)
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooMany) else None
+    return json_response(body, error.status, headers)
 
 
 def method_not_allowed(method: str, where: str, allowed: str) -> NotAllowed:

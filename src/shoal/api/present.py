@@ -55,7 +55,7 @@ class Present:
 
         def reference(path: str, type_name: str, value: str) -> str:
             found = self._view.get(type_name.lower(), uuid_of(value))
-            if found is not None and not look.sight.sees(type_name.lower(), found) and type_name != "Tenant":
+            if found is not None and not look.sight.reaches(type_name.lower(), found) and type_name != "Tenant":
                 hidden.append(path)
                 return HIDDEN
             return self._reference(type_name.lower(), value, look)

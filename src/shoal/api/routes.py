@@ -31,7 +31,8 @@ class Shows(enum.Enum):
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """``path``: literal steps, ``{name}`` for one step or its part, a last ``{name...}`` for the rest. ``answer`` is
     called with the context and the steps by name. ``needs``: the permission it takes; "" = that of the object type in
-    ``{type}`` (`shoal.api.gate`), ``-`` = none, whoever is logged in may."""
+    ``{type}`` (`shoal.api.gate`), ``-`` = none by its path: whoever is logged in may ask, and the handler looks at
+    ``context.rights`` for what it answers; ``*`` = all of them, a superuser's."""
 
     methods: tuple[str, ...]
     path: str

@@ -14,12 +14,16 @@ SESSIONS_PER_USER_MAX = 200
 
 
 class Session(msgspec.Struct):
-    """``user`` is the user's uuid. Times are seconds of the caller's clock."""
+    """``user`` is the user's uuid; ``mark`` what must not have changed since (his password). Times are seconds of the
+    caller's clock; ``until`` is an end of its own, such as a token's."""
 
     user: str
     csrf: bytes
     opened: float
     used: float
+    mark: bytes = b""
+    until: float = float("inf")
+    by_token: bool = False
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -38,14 +42,34 @@ class Sessions:
         self._age_s = age_s
         self._sessions: dict[bytes, Session] = {}
 
-    def open(self, user: str) -> Opened:
-        """A new session. Over a bound, the one unused for longest ends."""
-        self._make_room(user)
+    def open(
+        self, user: str, *, mark: str = "", most: int = 0, lasts_s: float = float("inf"), by_token: bool = False
+    ) -> Opened:
+        """A new session. Over a bound, and over the user's own (``most``), the one unused for longest ends."""
+        self._make_room(user, min(most or SESSIONS_PER_USER_MAX, SESSIONS_PER_USER_MAX))
         opened = Opened(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
         now = self._now()
         key = _hash(opened.session_id)
-        self._sessions[key] = Session(user=user, csrf=_hash(opened.csrftoken), opened=now, used=now)
+        self._sessions[key] = Session(
+            user=user,
+            csrf=_hash(opened.csrftoken),
+            opened=now,
+            used=now,
+            mark=_hash(mark),
+            until=now + lasts_s,
+            by_token=by_token,
+        )
         return opened
+
+    @staticmethod
+    def marked(session: Session, mark: str) -> bool:
+        return hmac.compare_digest(session.mark, _hash(mark))
+
+    def remark(self, session_id: str, mark: str) -> None:
+        """The user of this session has changed his own password: it goes on."""
+        session = self._sessions.get(_hash(session_id))
+        if session is not None:
+            session.mark = _hash(mark)
 
     def find(self, session_ids: Iterable[str], csrftoken: str | None = None) -> tuple[str, Session] | None:
         """The first live session of ``session_ids``, and its id; with ``csrftoken`` the first that it belongs to.
@@ -80,15 +104,17 @@ class Sessions:
 
     def _ended(self, session: Session, now: float) -> bool:
         idle, age = self._idle_s(), self._age_s()
-        return (idle > 0 and now - session.used > idle) or (age > 0 and now - session.opened > age)
+        over = (idle > 0 and now - session.used > idle) or (age > 0 and now - session.opened > age)
+        return over or now >= session.until
 
-    def _make_room(self, user: str) -> None:
+    def _make_room(self, user: str, most: int) -> None:
         now = self._now()
         if len(self._sessions) >= SESSIONS_MAX:
             self._sessions = {key: s for key, s in self._sessions.items() if not self._ended(s, now)}
         own = [(s.used, key) for key, s in self._sessions.items() if s.user == user]
-        if len(own) >= SESSIONS_PER_USER_MAX:
-            del self._sessions[min(own)[1]]
+        if len(own) >= most:
+            for _, key in sorted(own)[: len(own) - most + 1]:
+                del self._sessions[key]
         elif len(self._sessions) >= SESSIONS_MAX:
             del self._sessions[min((s.used, key) for key, s in self._sessions.items())[1]]
 

@@ -10,9 +10,12 @@ from typing import Any
 import msgspec
 
 from .intent import SYSTEM, Intent
+from .permissions import made_roles, privileges
 from .view import View
 
 Document = dict[str, Any]
+ADMIN_PROFILE = "No-Lockout-User-Account-Profile"
+USER_PROFILE = "Default-User-Account-Profile"
 PROPERTIES = "controllerproperties-default"
 """The uuid of the one ControllerProperties."""
 NAMESPACE = uuids.UUID("5b0a6d2e-5e0c-4f6e-9d55-0c3c2f6a3a11")
@@ -35,6 +38,10 @@ def uuid_for(type: str, name: str) -> str:
 def system_objects(options: Options) -> Iterable[tuple[str, Document]]:
     """(type, document) in an order in which references resolve."""
     yield "tenant", {"name": "admin", "local": True}
+    for name, levels in made_roles():
+        yield "role", {"name": name, "privileges": privileges(levels)}
+    yield "useraccountprofile", {"name": ADMIN_PROFILE, "max_login_failure_count": 0}
+    yield "useraccountprofile", {"name": USER_PROFILE}
     yield "cloud", {"name": "Default-Cloud", "vtype": "CLOUD_NONE"}
     yield "vrfcontext", {"name": "global", "system_default": True}
     yield "vrfcontext", {"name": "management", "system_default": True}

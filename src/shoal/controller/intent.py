@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from shoal import API_VERSION
-from shoal.errors import Duplicate, InUse, Invalid, NotAllowed, NotFound, NotReady, Problem, Stale
+from shoal.errors import Duplicate, Forbidden, InUse, Invalid, NotAllowed, NotFound, NotReady, Problem, Stale
 from shoal.objects import ObjectType, Registry, acts
 from shoal.objects.check import parse, shown
 from shoal.store import large
@@ -23,12 +23,14 @@ from shoal.store.protocol import Condition, Conflict, Records, Transaction
 from . import audit, uniqueness
 from .clock import Clock, FreshId, SystemClock, fresh_uuid
 from .patch import patched
+from .permissions import WHOLE, Rights, of_type
 from .references import References
 from .rules import Change, Rules
 from .secrets import Secrets
 from .sight import ADMIN, ELSEWHERE, EVERYTHING, Sight
 from .trial import TrialRecords, serial_ids
 from .uniqueness import Keys, name_key, system_key
+from .user_passwords import USER, UserPasswords
 from .view import INTENT, View, intent_key, scope_of
 
 Document = dict[str, Any]
@@ -50,6 +52,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     tenant: str = ADMIN
     sight: Sight = EVERYTHING
+    rights: Rights = WHOLE
+    gives_hashes: bool = False
+    """Users' passwords come as what was stored elsewhere (an export), where they are such hashes."""
     address: str = ""
     version: str = API_VERSION
     system: bool = False
@@ -114,6 +119,7 @@ class Intent:
         self._view = view
         self.registry = registry
         self._secrets = secrets
+        self.passwords = UserPasswords(store, view, secrets)
         self._references = References(view, registry)
         self.rules = rules or Rules(view)
         self.trail = audit.Trail(store)
@@ -140,12 +146,12 @@ class Intent:
         kind = self._writable(type, "POST", caller)
         if slug is not None and not _SLUG.fullmatch(slug):
             raise Invalid([Problem(path="Slug", value=shown(slug), why="must be letters, digits, '.', '_' or '-'")])
-        raw = _raw(body)
         uuid = slug or f"{kind.endpoint}-{self._fresh_id()}"
+        raw, hashes = await self._hashed(kind, uuid, _raw(body), caller)
         async with self._writing:
             if self._view.get(kind.endpoint, uuid) is not None:
                 raise Duplicate(f"There is a {kind.name} {uuid} already.")
-            change = Change(type=kind.endpoint, uuid=uuid, raw=raw, system=caller.system, sight=caller.sight)
+            change = self._change(kind, uuid, raw, caller, hashes)
             return await self._write(kind, change, caller, guard)
 
     async def replace(
@@ -153,7 +159,7 @@ class Intent:
     ) -> Written:
         """PUT: omitted fields go back to their defaults; identity is kept."""
         kind = self._writable(type, "PUT", caller)
-        raw = _raw(body)
+        raw, hashes = await self._hashed(kind, uuid, _raw(body), caller)
         async with self._writing:
             before = self._stored(kind, uuid, caller)
             _fresh(before, raw)
@@ -162,9 +168,7 @@ class Intent:
                     raw[field] = before[field]
             if raw.get("uuid") != uuid:
                 raise Invalid([Problem(path="uuid", value=shown(raw.get("uuid")), why=f"must be {uuid} or left out")])
-            change = Change(
-                type=kind.endpoint, uuid=uuid, raw=raw, before=before, system=caller.system, sight=caller.sight
-            )
+            change = self._change(kind, uuid, raw, caller, hashes, before)
             return await self._write(kind, change, caller, guard)
 
     async def patch(
@@ -172,7 +176,7 @@ class Intent:
     ) -> Written:
         """PATCH: see `shoal.controller.patch`."""
         kind = self._writable(type, "PATCH", caller)
-        raw = _raw(body)
+        raw, hashes = await self._hashed(kind, uuid, _raw(body), caller)
         async with self._writing:
             before = self._stored(kind, uuid, caller)
             _fresh(before, raw)
@@ -184,15 +188,8 @@ class Intent:
                 )
 
             document, touched = patched(kind, before, raw, canonical)
-            change = Change(
-                type=kind.endpoint,
-                uuid=uuid,
-                raw=document,
-                before=before,
-                touched=touched,
-                system=caller.system,
-                sight=caller.sight,
-            )
+            change = self._change(kind, uuid, document, caller, hashes, before)
+            change.touched = touched
             return await self._write(kind, change, caller, guard)
 
     async def delete(self, type: str, uuid: str, caller: Caller, *, guard: Guard = _unguarded) -> Document:
@@ -204,6 +201,7 @@ class Intent:
             document = self._stored(kind, uuid, caller)
             if not caller.system:
                 await self._deletable(kind, document, caller.sight)
+                self.rules.deletable(kind.endpoint, document)
             keys = Keys(deletes=[intent_key(kind.endpoint, uuid), name_key(kind.endpoint, document)])
             keys.conditions.append(Condition(intent_key(kind.endpoint, uuid), self._view.version(kind.endpoint, uuid)))
             await self._unique.of_traffic(kind, keys, document, None)
@@ -316,18 +314,52 @@ class Intent:
 
     # --- how a write goes ---
 
+    async def _hashed(
+        self, kind: ObjectType, uuid: str, raw: Document, caller: Caller
+    ) -> tuple[Document, frozenset[str]]:
+        """Passwords of users are hashed before the write begins; the controller itself gives hashes."""
+        if kind.endpoint != USER or caller.system:
+            return raw, frozenset()
+        return await self.passwords.hashed(uuid, raw, hashes=caller.gives_hashes)
+
+    def _change(
+        self,
+        kind: ObjectType,
+        uuid: str,
+        raw: Document,
+        caller: Caller,
+        hashes: frozenset[str],
+        before: Document | None = None,
+    ) -> Change:
+        return Change(
+            type=kind.endpoint,
+            uuid=uuid,
+            raw=raw,
+            before=before,
+            system=caller.system,
+            sight=caller.sight,
+            rights=caller.rights,
+            hashes=hashes,
+        )
+
     def _writable(self, type: str, method: str, caller: Caller) -> ObjectType:
         kind = self.registry.type(type)
         if kind.read_only or not kind.endpoint:
             raise NotAllowed(f"Method '{method}' not allowed: {kind.name} is read-only.")
         if kind.singleton and method == "POST" and not caller.system:
             raise NotAllowed(f"Method 'POST' not allowed: there is one {kind.name}.", hint="PUT changes it.")
+        if not caller.system and not caller.rights.writes(kind.endpoint):
+            raise unwritable(kind)
         return kind
 
     def _stored(self, kind: ObjectType, uuid: str, caller: Caller) -> Document:
         document = self._view.get(kind.endpoint, uuid)
-        if document is None:
+        if document is None or not caller.sight.sees(kind.endpoint, document):
             raise NotFound(f"There is no {kind.name} {uuid[:80]}.")
+        owner = scope_of(document)[0]
+        if kind.tenant_scoped and not caller.sight.every and owner not in (caller.sight.tenant, ""):
+            name = self._view.name_of("tenant", owner) or owner
+            raise Forbidden(f"This {kind.name} belongs to tenant {name}.", hint=f"Send X-Avi-Tenant: {name}.")
         return document
 
     async def _write(self, kind: ObjectType, change: Change, caller: Caller, guard: Guard) -> Written:
@@ -386,6 +418,8 @@ class Intent:
         keys.puts.append((key, kind.encode(sealed)))
         uniqueness.of_name(kind, keys, before, document)
         await self._unique.of_traffic(kind, keys, before, document)
+        if kind.endpoint == USER:
+            keys.puts += await self.passwords.remembered(change.uuid, before, sealed)
         changed = _changed(before, sealed)
         self._audit(keys, caller, kind, document, "UPDATE" if before else "CREATE", changed)
         guard()
@@ -480,6 +514,12 @@ class Intent:
     async def mark_system(self, type: str, uuid: str) -> None:
         """The object is one of the system's own: it can be edited, never deleted."""
         await self._store.commit(Transaction(puts=((system_key(type, uuid), b""),)))
+
+
+def unwritable(kind: ObjectType) -> Forbidden:
+    return Forbidden(
+        f"You may not write {kind.name} here.", hint=f"That takes a role with write access to {of_type(kind.endpoint)}."
+    )
 
 
 def _raw(body: Mapping[str, Any] | bytes) -> Document:

@@ -12,6 +12,8 @@ TIME_COST = 2
 MEMORY_KIB = 19 * 1024
 PARALLELISM = 1
 """OWASP's second recommended set for argon2id; about 30 ms a hash."""
+PREFIX = f"$argon2id$v=19$m={MEMORY_KIB},t={TIME_COST},p={PARALLELISM}$"
+"""Of every hash made here."""
 CONCURRENT_HASHES_MAX = 2
 """Hashes computed at a time, each 19 MiB; further ones wait, so a storm of logins costs time and not memory."""
 PASSWORD_CHARACTERS_MAX = 1024

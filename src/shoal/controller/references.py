@@ -15,6 +15,8 @@ from shoal.objects.views import uuid_of
 from .sight import ADMIN, EVERYTHING, OWN_ONLY, Sight
 from .view import View, scope_of
 
+NO_TENANT = ""
+"""Whose objects of types are that belong to none, such as account profiles."""
 REFERENCE_CHARACTERS_MAX = 2_000
 UNDISCOVERED = re.compile(r"[A-Za-z0-9 ._-]{1,64}")
 INFRASTRUCTURE = frozenset({"vimgrclusterruntime", "vimgrhostruntime"})
@@ -136,14 +138,16 @@ class References:
             scoped = self._registry.type(type).cloud_scoped
         except NotFound:
             return None, ""
-        tenants = [self._uuid("tenant", tenant), ADMIN]
+        tenants = [self._uuid("tenant", tenant), ADMIN, NO_TENANT]
         wanted_cloud = self._uuid("cloud", cloud) if scoped else ""
         for owner in tenants:
             for known_cloud in [wanted_cloud] if scoped else ["", wanted_cloud]:
                 found = self._view.named(type, name, owner, known_cloud)
                 if found is not None and _seen(sight, type, found, own):
                     return found["uuid"], ""
-        names = [d.get("name", "") for d in self._view.all(type) if _seen(sight, type, d, own)]
+        names = [
+            d.get("name", "") for d in self._view.all(type) if type not in sight.unread and _seen(sight, type, d, own)
+        ]
         return None, meant(name, names) or (
             f"There are: {', '.join(names[:8])}." if names else f"There is no {type} yet."
         )
@@ -158,4 +162,4 @@ class References:
 
 def _seen(sight: Sight, type: str, document: Mapping[str, Any], own: str) -> bool:
     """What the caller sees, and for those who see the whole also what the object's own tenant has."""
-    return sight.sees(type, document) or (sight.whole and scope_of(dict(document))[0] == own)
+    return sight.reaches(type, document) or (sight.whole and scope_of(dict(document))[0] == own)

@@ -33,6 +33,8 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = ADMIN
     every: bool = False
     provider: bool = False
+    unread: frozenset[str] = frozenset()
+    """Types of which the caller's role lets him read nothing."""
 
     @property
     def whole(self) -> bool:
@@ -40,6 +42,10 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
         return self.every or self.provider
 
     def sees(self, type: str, document: Document) -> bool:
+        return type not in self.unread and self.reaches(type, document)
+
+    def reaches(self, type: str, document: Document) -> bool:
+        """Whether it is in the caller's tenant or shared with it, read by him or not: what he reads may refer to it."""
         if self.every:
             return True
         if type == "tenant":
@@ -70,6 +76,8 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
 
         What names an object that is gone, and says no tenant, is for those who see the whole.
         """
+        if self.unread.intersection(role.removeprefix("from_") for role in objects):
+            return False
         if self.every:
             return True
         owners = {tenant} if tenant else set()

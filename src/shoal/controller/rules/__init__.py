@@ -6,17 +6,19 @@
     services virtual services            pools     pools                     vips      VsVips
     monitors health monitors             profiles  network profiles          networks  networks
     clusters the controller's nodes      certificates  keys and certificates
+    users    users and roles
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from shoal.controller.freed import Freed
 from shoal.controller.view import View
 from shoal.errors import Invalid
 
-from . import certificates, clusters, engines, groups, monitors, networks, pools, profiles, services, vips
+from . import certificates, clusters, engines, groups, monitors, networks, pools, profiles, services, users, vips
 from .change import Around, Change, Rule
 
 __all__ = ["Change", "Rules"]
@@ -27,6 +29,7 @@ FILL: dict[str, Rule] = {
     "pool": pools.fill,
     "vsvip": vips.fill,
     "serviceengine": engines.fill,
+    "user": users.fill,
 }
 CHECK: dict[str, Rule] = {
     "serviceenginegroup": groups.check,
@@ -39,6 +42,8 @@ CHECK: dict[str, Rule] = {
     "sslkeyandcertificate": certificates.check,
     "serviceengine": engines.check,
     "vsvip": vips.check,
+    "user": users.check,
+    "role": users.check_role,
 }
 
 
@@ -69,3 +74,8 @@ class Rules:
             rule(change, self._around)
         if change.problems:
             raise Invalid(change.problems)
+
+    def deletable(self, type: str, document: Mapping[str, Any]) -> None:
+        """Raises Refused for what must not go."""
+        if type == "user":
+            users.check_deletion(document, self._around)

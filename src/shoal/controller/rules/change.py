@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from shoal.controller.freed import Freed
+from shoal.controller.permissions import WHOLE, Rights
 from shoal.controller.sight import EVERYTHING, Sight
 from shoal.controller.view import View
 from shoal.errors import Problem
@@ -34,6 +35,10 @@ class Change(msgspec.Struct, kw_only=True):
     """The controller's own write."""
     sight: Sight = EVERYTHING
     """What the writer sees: nothing else is named to him."""
+    rights: Rights = WHOLE
+    """What the writer may: nobody gives away more than that."""
+    hashes: frozenset[str] = frozenset()
+    """Of the passwords that this write sets."""
     unseal: Callable[[str, str], str] = lambda field, value: value
     """Opens what a write keeps of the stored secrets: ``unseal(field, value)``."""
 

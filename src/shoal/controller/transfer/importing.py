@@ -42,6 +42,7 @@ class Importing:
     ) -> Document:
         """The report. With ``apply`` all that can be taken over is written, in one transaction. Raises Invalid."""
         sealing = await self._sealing(configuration, passphrase)
+        caller = msgspec.structs.replace(caller, gives_hashes=True)
         for _ in range(TRIES_MAX):
             file = await asyncio.to_thread(File, configuration, self._intent.registry)
             draft = self._intent.draft()
