@@ -15,7 +15,7 @@ MARK = "SHOAL"
 """The file that says whose directory this is."""
 MARK_TEXT = "This directory belongs to Shoal; `shoal down --purge` removes it.\n"
 OURS = (
-    *("shoal.db*", "metrics.*", "decisions.log*", "keys", "pki", "api", "engines", "backups"),
+    *("shoal.db*", "metrics.*", "decisions.log*", "logs", "keys", "pki", "api", "engines", "backups"),
     *("controller.log*", "controller.pid", "up.out", "fabric.json", "certify.json", "drill.lock"),
 )
 """All that `purge` removes; anything else in the directory is somebody else's."""

@@ -33,6 +33,8 @@ from shoal.controller.accounts import Accounts, check_first
 from shoal.controller.backup.contents import Contents
 from shoal.controller.backup.kept import Backups
 from shoal.controller.backup.restoring import restore as restored
+from shoal.controller.client_logs import ClientLogStore
+from shoal.controller.clock import SystemClock
 from shoal.controller.controller import Controller
 from shoal.controller.decision_log import DecisionLog
 from shoal.controller.engine_documents import EngineDocuments
@@ -157,6 +159,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             gateway=names.gateway,
             metric_file=MetricFile(options.data_dir / "metrics.bin"),
             decision_log=DecisionLog(options.data_dir / "decisions.log"),
+            client_logs=ClientLogStore(options.data_dir / "logs", SystemClock()),
             probe_from=_place(options, names) if options.probe else None,
             freed=rules.freed,
         )
@@ -181,6 +184,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             accounts=accounts,
             runtime=controller,
             metrics=controller.metrics,
+            client_logs=controller.client_logs,
             backups=Backups(store, view, intent, options.data_dir),
         )
         served = await serve(App(deps), listener, Path(certificate), Path(key))

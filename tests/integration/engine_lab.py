@@ -113,7 +113,9 @@ class ScriptedController:
             while True:
                 message = await link.receive()
                 if isinstance(message, messages.Hello):
-                    await link.send(messages.Welcome(wire_version=messages.WIRE_VERSION, controller="test"))
+                    await link.send(
+                        messages.Welcome(wire_version=messages.WIRE_VERSION, controller="test", client_logs=True)
+                    )
                     self._link = link
                 elif isinstance(message, messages.Fetch):
                     await link.send(messages.Parts(tuple((id, self.wanted[id]) for id in message.ids)))

@@ -29,6 +29,7 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
     "ServiceEngine": views.ServiceEngine,
     "ApplicationProfile": views.ApplicationProfile,
     "NetworkProfile": views.NetworkProfile,
+    "AnalyticsProfile": views.AnalyticsProfile,
     "SSLKeyAndCertificate": views.SslKeyAndCertificate,
 }
 READ_ELSEWHERE = {

@@ -28,6 +28,7 @@ from starlette.types import Receive, Scope, Send
 from shoal.controller.access import Access
 from shoal.controller.accounts import Accounts
 from shoal.controller.backup.kept import Backups
+from shoal.controller.client_logs import ClientLogStore
 from shoal.controller.clock import SystemClock
 from shoal.controller.intent import Caller, Guard, Intent
 from shoal.controller.metrics import Metrics
@@ -48,6 +49,7 @@ from .gate import Gate
 from .inventory import CONFIGS, Inventory, log_filters, number
 from .limits import CONFIGURATION_WITHIN_S, LOG_PAGE_SIZE_MAX, REQUEST_WITHIN_S, decode_object, read_body
 from .login import VERSION, Login
+from .logs import CLIENT_LOGS, ClientLogs
 from .metrics import Analytics
 from .objects import Objects
 from .planning import Planning
@@ -78,6 +80,8 @@ class Dependencies(msgspec.Struct, kw_only=True):
     runtime: Runtime
     metrics: Metrics | None = None
     """What was measured; None = nothing is."""
+    client_logs: ClientLogStore | None = None
+    """None = none are kept."""
     backups: Backups | None = None
 
 
@@ -97,6 +101,7 @@ class App:
         self._rebalancing = Rebalancing(deps.intent, deps.runtime)
         self._inventory = Inventory(deps.view, deps.registry, deps.runtime, self._present)
         self._metrics = deps.metrics or Metrics(SystemClock())
+        self._client_logs = ClientLogs(deps.client_logs, self._objects, deps.registry)
         self._analytics = Analytics(self._metrics, self._objects, deps.registry, self._present)
         self._configuration = Configuration(deps.intent, deps.view, deps.runtime, deps.backups)
         self._capturing = Capturing(deps.view, deps.registry, deps.intent, deps.runtime)
@@ -378,6 +383,8 @@ class App:
         return json_response(await self._runtime.whatif(body, self._intent, context.caller))
 
     async def _logs(self, context: Context) -> Response:
+        if context.query.get("type") in CLIENT_LOGS:
+            return await self._client_logs.answer(context)
         filters = log_filters(context.request, context.query)
         found: list[Document] = []
         if filters is not None:

@@ -190,13 +190,17 @@ class Selection:
 def page(documents: list[Document], query: Query, *, size_max: int = PAGE_SIZE_MAX) -> Page:
     """One page of them. Raises Invalid for a page or size that is no number."""
     documents = documents[: _number(query, "limit_by", len(documents), 0)]
-    size = min(_number(query, "page_size", PAGE_SIZE_DEFAULT, 1), size_max)
-    number = _number(query, "page", 1, 1)
+    number, size = page_of(query, size_max)
     start = (number - 1) * size
     more = start + size < len(documents)
     rest = {name: value for name, value in query.items() if name != "page"}
     following = urlencode({**rest, "page": number + 1}) if more else ""
     return Page(len(documents), documents[start : start + size], following)
+
+
+def page_of(query: Query, size_max: int) -> tuple[int, int]:
+    """(the page's number from 1, its size). Raises Invalid."""
+    return _number(query, "page", 1, 1), min(_number(query, "page_size", PAGE_SIZE_DEFAULT, 1), size_max)
 
 
 def passed_over(what: str, kind: ObjectType, name: str) -> str:

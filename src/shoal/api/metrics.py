@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from shoal.controller.metric_ids import CONTROLLER, ENTITY_TYPES, METRICS, POOL, Metric
+from shoal.controller.metric_ids import CONTROLLER, ENGINE, ENTITY_TYPES, METRICS, POOL, Metric
 from shoal.controller.metrics import Metrics, step_allowed
 from shoal.controller.rings import Window
 from shoal.errors import Forbidden, Invalid, NotFound, Problem
@@ -262,7 +262,8 @@ def _metrics(text: str, where: str, kind: str, problems: list[Problem]) -> tuple
 def _unsupported(given: Mapping[str, str], where: str) -> Iterator[Problem]:
     names = given.get("metric_id", "")
     engine = given.get("serviceengine_uuid", "")
-    if engine not in EVERY and not all(name.strip().startswith(("se_", "shoal.")) for name in names.split(",")):
+    asked = (METRICS.get(name.strip().lower()) for name in names.split(","))
+    if engine not in EVERY and any(metric is not None and metric.kind != ENGINE for metric in asked):
         why = "is no filter of these metrics: they are kept summed over all engines"
         yield Problem(path=f"{where}serviceengine_uuid", value=shown(engine), why=why, hint='Leave it out or give "*".')
 

@@ -19,6 +19,7 @@ from .balance import Balance
 from .bootstrap import PROPERTIES
 from .capture.captures import Captures
 from .capture.wish import Wish
+from .client_logs import ClientLogStore
 from .clock import Clock, FreshId, SystemClock, fresh_uuid
 from .compiler import Compiler
 from .decision_log import DecisionLog
@@ -55,6 +56,7 @@ class Controller:
     ``heartbeat_key(group)`` is the secret its engines' heartbeats are signed with;
     ``gateway`` is the data network's; ``metric_file`` is where measured history is kept over a restart;
     ``decision_log`` is where plans are written down with what they were made from;
+    ``client_logs`` is where the requests engines tell of are kept (None = they are not asked for);
     ``probe_from`` is where the VIPs are probed from (None = they are not); ``freed`` are the addresses that whoever
     writes VsVips has seen given up.
     """
@@ -72,6 +74,7 @@ class Controller:
         gateway: str = "",
         metric_file: MetricFile | None = None,
         decision_log: DecisionLog | None = None,
+        client_logs: ClientLogStore | None = None,
         probe_from: Place | None = None,
         freed: Freed | None = None,
         clock: Clock | None = None,
@@ -82,6 +85,7 @@ class Controller:
         self._store = store
         self.metrics = Metrics(clock, self._known)
         self._metric_file = metric_file
+        self.client_logs = client_logs
         self.loads = Loads(clock)
         self.events_log = EventLog(store, clock)
         self.ledger = Ledger(store, fresh_id)
@@ -100,6 +104,7 @@ class Controller:
             on_change=self._engine_changed,
             on_ownership=self._ownership,
             on_counters=self._counters,
+            on_client_logs=client_logs.take if client_logs is not None else None,
             on_captured=lambda engine, message: self._captures.take(engine, message),
             shares=self.shares,
             storms=storms,
@@ -172,6 +177,8 @@ class Controller:
                 tasks.create_task(self.lifecycle.run(), name="lifecycle")
                 tasks.create_task(self.events_log.run(), name="events")
                 tasks.create_task(self.metrics.run(self._metric_file), name="metrics")
+                if self.client_logs is not None:
+                    tasks.create_task(self.client_logs.run(), name="client logs")
                 if self._decision_log is not None:
                     tasks.create_task(self._decision_log.run(), name="decisions")
                 if self._observer is not None:

@@ -15,6 +15,7 @@ from shoal.wire import desired as wire
 
 from . import protocols
 from .idle import client_idle_s
+from .log_policy import log_policy
 from .protocols import Documents
 from .records import VipRecord
 
@@ -86,6 +87,7 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
         x_forwarded_for=http and http_profile.xff_enabled,
         client_idle_s=client_idle_s(http_profile if http else None, network.profile if network else None),
         flow_dist=service.flow_dist,
+        log=log_policy(documents, service),
     )
 
 

@@ -19,6 +19,7 @@ from shoal.placement.model import EngineState
 from shoal.wire import desired as wire
 from shoal.wire import messages
 from shoal.wire.capture import Captured, CaptureMore, CaptureStart, CaptureStop
+from shoal.wire.client_logs import ClientLogs
 from shoal.wire.counters import Counters
 from shoal.wire.recorded import Recall, Recorded
 
@@ -265,6 +266,8 @@ class Session:
                 self._fleet.reported(live, message)
             case Counters():
                 self._fleet.counted(live.id, message)
+            case ClientLogs():
+                self._fleet.logged(live.id, message)
             case Captured():
                 self._fleet.captured(live.id, message)
             case messages.Ownership():
@@ -301,6 +304,7 @@ class Fleet:
         on_change: Callable[[str], None],
         on_ownership: Callable[[str, messages.Ownership], None],
         on_counters: Callable[[str, Counters], None] = lambda engine, message: None,
+        on_client_logs: Callable[[str, ClientLogs], None] | None = None,
         on_captured: Callable[[str, Captured], None] = lambda engine, message: None,
         shares: SharesLike | None = None,
         storms: Storms | None = None,
@@ -311,6 +315,8 @@ class Fleet:
         self.desired = desired
         self.changed = on_change
         self.counted = on_counters
+        self.logged = on_client_logs or (lambda engine, message: None)
+        self._takes_logs = on_client_logs is not None
         self.captured = on_captured
         self.shares = shares
         self.storms = storms or Storms(Settings, lambda group: 0)
@@ -417,7 +423,9 @@ class Fleet:
         live.hello = hello
         session = Session(self, live, link)
         self._greet(live, hello, session)
-        await link.send(messages.Welcome(wire_version=messages.WIRE_VERSION, controller=self._name))
+        await link.send(
+            messages.Welcome(wire_version=messages.WIRE_VERSION, controller=self._name, client_logs=self._takes_logs)
+        )
         session.push()
         try:
             await session.run()

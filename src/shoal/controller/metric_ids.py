@@ -10,6 +10,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from shoal.wire.latency import BUCKETS, percentile_us
+
+from .metrics import time_series
 from .rings import Window
 
 RESPONSES = tuple(f"responses_{n}xx" for n in range(1, 6))
@@ -73,6 +76,18 @@ def _used(free: str, whole: str) -> Value:
     return value
 
 
+def _percentile(share: float) -> Value:
+    return lambda window: percentile_us(times(window), share) / 1000
+
+
+TIMES = tuple(time_series(bucket) for bucket in range(BUCKETS))
+
+
+def times(window: Window) -> list[float]:
+    """How many requests took how long, by bucket of `shoal.wire.latency`."""
+    return [window.total(name) for name in TIMES]
+
+
 def _side(kind: str, l4: str, l7: str, whose: str) -> list[Metric]:
     """What a virtual service has towards its clients a pool has towards its servers."""
     rows: list[tuple[str, str, str, Value]] = [
@@ -103,6 +118,11 @@ def _side(kind: str, l4: str, l7: str, whose: str) -> list[Metric]:
         (f"{l7}.avg_queue_latency", MS, "waiting for a server", _mean("queue_ms", "timed")),
         (f"{l7}.avg_retries", PER_SECOND, "connections to servers tried again", _rate("retries")),
     ]  # fmt: skip
+    took = "a whole request" if kind == SERVICE else "a server's response, to its first byte"
+    rows += [
+        (f"shoal.{l7}_latency_p{p}", MS, f"{p} % of requests took no longer: {took} (sampled)", _percentile(p / 100))
+        for p in (50, 90, 95, 99)
+    ]
     return [Metric(name, kind, units, text, value) for name, units, text, value in rows]
 
 

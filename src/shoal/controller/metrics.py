@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from shoal.wire.counters import INTERVAL_S, Counters, Counts, EngineCounts
+from shoal.wire.latency import Buckets
 
 from .clock import Clock
 from .rings import FULL, SHORT, Amounts, Pieces, Resolution, Rings, Window, pieces
@@ -41,6 +42,8 @@ STEP_JUMP_S = 30.0
 Key = tuple[str, str]
 """(kind, id): virtualservice, pool, serviceengine, controller by uuid; server by ``<pool uuid>/<name>``."""
 COUNTED = Counts.__struct_fields__[1:]
+Times = dict[tuple[str, str, str], Buckets]
+"""How long requests took, of entities as `_entries` names them."""
 ZERO = Counts()
 ENGINE_GAUGES = ("open", "memory", "machine_memory", "machine_memory_free", "threads", "cores", "idle_percent")
 ENGINE_COUNTED = tuple(name for name in EngineCounts.__struct_fields__ if name not in ENGINE_GAUGES)
@@ -52,6 +55,7 @@ class Last(msgspec.Struct):
 
     message: Counters
     counts: dict[tuple[str, str, str], Counts]
+    times: Times
     offset_s: float
     until: float
 
@@ -92,14 +96,16 @@ class Metrics:
         begin = last.until if last is not None and same else end - at
         if same:
             end = max(end, begin + OVERTAKEN_S)
-        counts = dict(_entries(message))
-        self._last[engine] = Last(message, counts, offset, end)
+        counts, times = dict(_entries(message)), dict(_times(message))
+        self._last[engine] = Last(message, counts, times, offset, end)
         self._note_open(engine, last.counts if last is not None else {}, counts)
         fresh = end - begin <= GAP_MAX_S + OVERTAKEN_S and (same or at <= YOUNG_S)
         if end <= begin or not fresh:
             return
         cut = pieces(begin, end)
-        self._add_services(engine, last.counts if last is not None and same else {}, counts, begin, end, cut)
+        before = last if same else None
+        self._add_services(engine, before.counts if before else {}, counts, begin, end, cut)
+        self._add_times(before.times if before else {}, times, begin, end, cut)
         if last is not None and same:
             self._add_engine(engine, last.message.engine, message.engine, begin, end, cut)
 
@@ -141,6 +147,17 @@ class Metrics:
             open_now = self._open[key]
             amounts.append(("open", open_now[engine] * (end - begin)))
             rings.add(begin, end, cut, amounts, [("open_max", sum(open_now.values()))])
+
+    def _add_times(self, before: Times, times: Times, begin: float, end: float, cut: Pieces) -> None:
+        """Of entities that have rings already: nothing took time where nothing was counted."""
+        for whole, buckets in times.items():
+            if (was := before.get(whole, ())) == buckets:
+                continue
+            rings = self._entities.get(whole[:2])
+            if rings is not None:
+                known = dict(was)
+                grown = ((bucket, count - known.get(bucket, 0)) for bucket, count in buckets)
+                rings.add(begin, end, cut, [(time_series(b), float(more)) for b, more in grown if more > 0])
 
     def _add_engine(
         self, engine: str, was: EngineCounts, now: EngineCounts, begin: float, end: float, cut: Pieces
@@ -299,6 +316,11 @@ class Metrics:
         self._entities.setdefault(key, rings)
 
 
+def time_series(bucket: int) -> str:
+    """The series that counts requests of a bucket of `shoal.wire.latency`."""
+    return f"took_{bucket}"
+
+
 def shape(kind: str) -> tuple[Resolution, ...]:
     return SHORT if kind == "server" else FULL
 
@@ -315,6 +337,15 @@ def _entries(message: Counters) -> Iterator[tuple[tuple[str, str, str], Counts]]
         for name, counts in service.servers:
             yield ("pool", service.pool, f"{service.id}/{name}"), counts
             yield ("server", f"{service.pool}/{name}", service.id), counts
+
+
+def _times(message: Counters) -> Iterator[tuple[tuple[str, str, str], Buckets]]:
+    for service in message.services:
+        if service.latency:
+            yield ("virtualservice", service.id, ""), service.latency
+        for name, buckets in service.responses:
+            yield ("pool", service.pool, f"{service.id}/{name}"), buckets
+            yield ("server", f"{service.pool}/{name}", service.id), buckets
 
 
 def _grown(was: Counts, now: Counts) -> list[float]:

@@ -66,6 +66,7 @@ CONFIGURED_TYPES = (
     "networkprofile",
     "sslkeyandcertificate",
     "sslprofile",
+    "analyticsprofile",
 )
 """What only an engine's configuration is made from: no plan depends on it."""
 USED_TYPES = ("vsvip", *CONFIGURED_TYPES)

@@ -28,6 +28,7 @@ from shoal.wire.guard import Changed, Desired, GuardStart, Report
 
 from . import measure
 from .capture.captures import Captures
+from .client_logs import ClientLogs
 from .closing import close_connections, ended
 from .guard_link import GuardLink
 from .haproxy import render
@@ -56,6 +57,7 @@ SYSCTLS = {
     "ipv4/ip_local_port_range": "10000 65000",
     "ipv4/tcp_tw_reuse": "1",
     "core/somaxconn": "8192",
+    "unix/max_dgram_qlen": "512",  # log lines that wait for the agent
     "ipv4/ping_group_range": "0 0",  # PING monitors without raw sockets
 }
 
@@ -79,6 +81,7 @@ class Agent:
         self._control.reloading = self._meter.reloading
         self._datagrams = Datagrams(config.address, config.interface)
         self._packets = PacketCounters()
+        self._client_logs = ClientLogs(render.log_socket(self._facts))
         self._guard = GuardLink(
             GuardStart(
                 engine=config.id,
@@ -128,6 +131,7 @@ class Agent:
     async def run(self) -> None:
         """Until `stop`. Killed instead, it leaves guard and HAProxy serving, and the next agent adopts both."""
         _set_sysctls()
+        self._client_logs.open()
         self._recorder.record("agent started")
         self._parts.restore()
         self._wanted.set()
@@ -277,6 +281,7 @@ class Agent:
         while True:
             await asyncio.sleep(MEASURE_INTERVAL_S)
             self._recorder.alive(time.monotonic_ns())
+            self._client_logs.read(self._control.services)
             fresh = await self._meter.look()
             if fresh:
                 self._seen = measure.server_states(self._control.services, self._meter.rows)
@@ -294,9 +299,11 @@ class Agent:
                 due, told = now + messages.STATUS_INTERVAL_S, health
                 self._session.say(self._whole() if self._untold else self._status)
                 self._untold = False
+            if self._session.client_logs and (logs := self._client_logs.message()) is not None:
+                self._session.say(logs)
             counters = self._meter.counters(self._control.services, (os.getpid(), self._guard.pid))
             if counters is not None:
-                services = await self._datagrams.counted(counters.services)
+                services = self._client_logs.counted(await self._datagrams.counted(counters.services))
                 vips = await self._packets.counted()
                 self._session.say(msgspec.structs.replace(counters, services=services, vips=vips))
 

@@ -65,6 +65,8 @@ class Session:
         self._link: Link | None = None
         self._manifest: Manifest | None = None
         self._asked_for = ""
+        self.client_logs = False
+        """Whether the controller takes them."""
 
     def say(self, message: messages.FromEngine) -> None:
         """Queue for the controller. With none connected it is dropped: `Hello` will carry what is true by then."""
@@ -106,6 +108,7 @@ class Session:
             while not self._outbox.empty():
                 self._outbox.get_nowait()
             self._manifest, self._asked_for = None, ""
+            self.client_logs = False
             self._on_link(True, controller)
             self._link = link  # from here on what is said is kept, and goes after the hello
             await link.send(self._hello())
@@ -147,10 +150,10 @@ class Session:
                     self._on_shares(shares)
                 case messages.Rejected(why=why):
                     raise ChannelClosed(f"it rejects this engine: {why}")
-                case messages.Welcome(wire_version=version) if version != messages.WIRE_VERSION:
-                    raise ProtocolError(f"it speaks version {version} of the wire, not {messages.WIRE_VERSION}")
-                case _:
-                    pass
+                case messages.Welcome(wire_version=version, client_logs=taken):
+                    if version != messages.WIRE_VERSION:
+                        raise ProtocolError(f"it speaks version {version} of the wire, not {messages.WIRE_VERSION}")
+                    self.client_logs = taken
 
     async def _advance(self, link: Link) -> None:
         """Take the newest manifest on as soon as all its parts are here; ask for what lacks, once.

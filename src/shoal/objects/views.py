@@ -89,6 +89,40 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     override_network_profile_ref: str = ""
 
 
+class FullClientLogs(msgspec.Struct, frozen=True, kw_only=True):
+    """``duration`` in minutes, 0 = for ever; ``throttle`` a second, 0 = unlimited."""
+
+    enabled: bool = False
+    duration: int = 30
+    throttle: int = 10
+
+
+class AnalyticsPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    all_headers: bool = False
+    full_client_logs: FullClientLogs | None = None
+    significant_log_throttle: int = 10
+
+
+class ClientLogConfiguration(msgspec.Struct, frozen=True, kw_only=True):
+    enable_significant_log_collection: bool = True
+
+
+class StatusRange(msgspec.Struct, frozen=True, kw_only=True):
+    begin: int
+    end: int
+
+
+class AnalyticsProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """Thresholds in ms."""
+
+    enable_vs_analytics: bool = True
+    client_log_config: ClientLogConfiguration | None = None
+    exclude_http_error_codes: tuple[int, ...] = ()
+    ranges: tuple[StatusRange, ...] = ()
+    resp_code_block: tuple[str, ...] = ()
+    apdex_response_threshold: int = 500
+
+
 class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
@@ -103,6 +137,8 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     ssl_key_and_certificate_refs: tuple[str, ...] = ()
     flow_dist: str = "LOAD_AWARE"
     active_standby_se_tag: str = "ACTIVE_STANDBY_SE_1"
+    analytics_profile_ref: str = ""
+    analytics_policy: AnalyticsPolicy | None = None
 
 
 class PoolServer(msgspec.Struct, frozen=True, kw_only=True):

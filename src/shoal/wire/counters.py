@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import msgspec
 
+from shoal.wire.latency import Buckets
+
 INTERVAL_S = 5.0
 SERVERS_MAX = 10_000
 """Servers named in one message; the totals of further ones are left out (virtual services have no such bound: an
@@ -42,12 +44,19 @@ class Counts(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ServiceCounts(msgspec.Struct, frozen=True, array_like=True):
-    """One virtual service on this engine; ``servers``: (name, counts) of its pool's."""
+    """One virtual service on this engine; ``servers``: (name, counts) of its pool's.
+
+    ``latency``: requests by how long they took, seen by the client, from the request's head to the response's end;
+    ``responses``: (server, requests by how long the server took to begin its response, to the millisecond). Estimates:
+    failed and slow requests all, the others by a sample, times what one of it stands for (`LogPolicy`). Totals.
+    """
 
     id: str
     counts: Counts
     pool: str = ""
     servers: tuple[tuple[str, Counts], ...] = ()
+    latency: Buckets = ()
+    responses: tuple[tuple[str, Buckets], ...] = ()
 
 
 class EngineCounts(msgspec.Struct, frozen=True, array_like=True):

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from shoal.wire.client_logs import LogPolicy
+
 HAPROXY_KINDS = ("TCP", "HTTP", "HTTPS")
 AGENT_KINDS = ("UDP", "PING", "DNS")
 """Run by the agent itself, for ports that are served by UDP."""
@@ -183,6 +185,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     flow_dist: str = "LOAD_AWARE"
     """How the VIP's primary shares new flows to its ports over the engines: ``LOAD_AWARE``,
     ``CONSISTENT_HASH_SOURCE_IP_ADDRESS`` or ``CONSISTENT_HASH_SOURCE_IP_ADDRESS_AND_PORT``."""
+    log: LogPolicy | None = None
+    """Which requests are logged; None = none, and no percentiles."""
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True, tag="certificate"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from shoal.wire.capture import Captured, CaptureMore, CaptureStart, CaptureStop
+from shoal.wire.client_logs import ClientLogs
 from shoal.wire.counters import Counters
 from shoal.wire.desired import Manifest
 from shoal.wire.recorded import Recall, Recorded
@@ -163,6 +164,8 @@ class Leaving(msgspec.Struct, frozen=True, tag="leaving"):
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
     wire_version: int
     controller: str
+    client_logs: bool = False
+    """It takes `ClientLogs`: an older controller would take them for garbage."""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
@@ -197,5 +200,5 @@ class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
     why: str
 
 
-FromEngine = Hello | Fetch | Applied | Ownership | Status | Counters | Recorded | Captured | Leaving
+FromEngine = Hello | Fetch | Applied | Ownership | Status | Counters | ClientLogs | Recorded | Captured | Leaving
 FromController = Welcome | State | Parts | Shares | Recall | Rejected | CaptureStart | CaptureMore | CaptureStop

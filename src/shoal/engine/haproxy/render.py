@@ -1,10 +1,12 @@
 """From the desired state to ``haproxy.cfg``: a head, then one fragment per virtual service. Pure.
 
-The per-request work is that of a lean hand-written file: no logging, no header edits but those asked for.
+The per-request work is that of a lean hand-written file: no header edits but those asked for, a log line of few
+requests (`client_log`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ import msgspec
 
 from shoal.wire.desired import AGENT_KINDS, Listener, Pool, Server, Service
 
-from . import monitors
+from . import client_log, monitors
 from .escape import Unrenderable, address, quoted, word
 
 CONNECT_TIMEOUT_S = 5
@@ -37,6 +39,7 @@ BALANCE = {
 NEAREST = "leastconn"
 """For the algorithms HAProxy has no counterpart of: fastest response, least load, fewest tasks."""
 CONSISTENT_HASH = "LB_ALGORITHM_CONSISTENT_HASH"
+FRONTEND_PREFIX = "vs_"
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +80,11 @@ def state_file(facts: Facts) -> str:
     return f"{facts.directory}/servers.state"
 
 
+def log_socket(facts: Facts) -> str:
+    """Name of the abstract socket that HAProxy tells of requests at: short, and its own for each engine."""
+    return f"shoal-log-{hashlib.blake2b(facts.directory.encode(), digest_size=6).hexdigest()}"
+
+
 def draining_file(facts: Facts) -> str:
     """VIPs that are being drained, one a line (see `marks`)."""
     return f"{facts.directory}/draining.lst"
@@ -91,7 +99,7 @@ def backend_name(service: str) -> str:
 
 
 def frontend_name(service: str) -> str:
-    return f"vs_{word(service)}"
+    return f"{FRONTEND_PREFIX}{word(service)}"
 
 
 def connections_max(facts: Facts, descriptors: int = 0) -> int:
@@ -159,9 +167,12 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
         lines.append(f"maxconn {int(service.connections_max)}")
     if service.pool is not None and _hashes_port(service.pool):
         lines.append(f"{'http-request' if http else 'tcp-request connection'} set-var(txn.port) src_port")
+    back = [f"mode {'http' if http else 'tcp'}", f"timeout server {idle_s}s"]
+    if service.log is not None:
+        front, behind = client_log.rules(service.log, log_socket(facts), http=http)
+        lines, back = lines + front, back + behind
     lines.append(f"default_backend {backend_name(service.id)}")
     notes: tuple[str, ...] = ()
-    back = [f"mode {'http' if http else 'tcp'}", f"timeout server {idle_s}s"]
     if http and service.x_forwarded_for:
         back.append("option forwardfor")
     if service.pool is not None:
