@@ -1,0 +1,174 @@
+"""What analytics cost with everything on: CPU per request beside none at all, an idle agent, history per service (root).
+
+``on`` is a service with client logs on an engine whose agent counts; ``off`` one without on the same HAProxy, its agent
+frozen. CPU is HAProxy's and the agent's together, in pairs; where requests fail (``--cases failing``) each is logged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.counters import BACKEND_ADDRESS, QUIET, idle, parts
+from bench.cpu import T_95, cpu_s
+from tests.integration.engine_lab import VIP, Lab, engine, pool, service
+from tests.integration.private_host import private_host
+
+from shoal.controller.clock import SystemClock
+from shoal.controller.metrics import Metrics
+from shoal.engine.haproxy import runtime
+from shoal.wire import messages
+from shoal.wire.client_logs import LogPolicy
+from shoal.wire.counters import Counters, Counts, EngineCounts, ServiceCounts
+from shoal.wire.desired import Service, Vip
+from shoal.wire.latency import Buckets
+
+COST_LIMIT = 1.02
+PATHS = {"good": "/", "failing": "/missing"}
+BACKEND = """
+global
+    maxconn 2000
+defaults
+    mode http
+    timeout client 60s
+    timeout server 60s
+    timeout connect 5s
+frontend server
+    bind {address}:80
+    http-request return status 404 content-type text/plain string missing if {{ path /missing }}
+    http-request return status 200 content-type text/plain string "hello world hello world hello world"
+"""
+OFF_PORT = 81
+BUSY_BUCKETS = 12
+"""Of 42: what a service has whose requests take 1 to 60 ms."""
+TICKS = 8
+
+
+def logged(one: Service) -> Service:
+    return msgspec.structs.replace(one, log=LogPolicy())
+
+
+def load(port: int, path: str, seconds: int) -> int:
+    """Requests made by wrk."""
+    command = ["wrk", "-t1", "-c16", f"-d{seconds}s", f"http://{VIP}:{port}{path}"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    made = re.search(r"(\d+) requests in", out)
+    if made is None:
+        raise RuntimeError(out)
+    return int(made[1])
+
+
+async def per_request(lab: Lab, worker: int, case: str, pairs: int, seconds: int) -> dict[str, object]:
+    assert lab.agent is not None
+    agent = lab.agent.pid
+    took: list[tuple[float, float]] = []
+    rates: list[float] = []
+    try:
+        for number in range(-1, pairs):
+            figures = {}
+            for on in (True, False) if number % 2 else (False, True):
+                os.kill(agent, signal.SIGCONT if on else signal.SIGSTOP)
+                before = cpu_s(worker) + cpu_s(agent)
+                requests = await asyncio.to_thread(load, 80 if on else OFF_PORT, PATHS[case], seconds)
+                figures[on] = (cpu_s(worker) + cpu_s(agent) - before) / requests * 1e6
+                rates.append(requests / seconds)
+            if number >= 0:  # the first pair warms up
+                took.append((figures[True], figures[False]))
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    logs = [math.log(on / off) for on, off in took]
+    mean = statistics.fmean(logs)
+    half = T_95.get(len(logs) - 1, 2.0) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return {
+        "on_us": round(statistics.median(on for on, _ in took), 2),
+        "off_us": round(statistics.median(off for _, off in took), 2),
+        "ratio": round(math.exp(mean), 4),
+        "low_95": round(math.exp(mean - half), 4),
+        "high_95": round(math.exp(mean + half), 4),
+        "median_ratio": round(statistics.median(on / off for on, off in took), 4),
+        "limit": COST_LIMIT if case == "good" else None,
+        "requests_per_s": round(statistics.median(rates)),
+    }
+
+
+def history(services: int) -> dict[str, object]:
+    """Rings of busy services, each with a pool of two servers and with times."""
+    metrics = Metrics(SystemClock())
+    for tick in range(TICKS):
+        counts = Counts(5, *(1 + n + 100 * tick for n in range(len(Counts.__struct_fields__) - 1)))
+        counts = msgspec.structs.replace(counts, responses_1xx=0, responses_3xx=0, errors=0, retries=0)
+        times: Buckets = tuple((10 + n, 1 + tick) for n in range(BUSY_BUCKETS))
+        every = tuple(
+            ServiceCounts(
+                f"virtualservice-{n:036d}",
+                counts,
+                f"pool-{n:036d}",
+                (("a", counts), ("b", counts)),
+                times,
+                (("a", times), ("b", times)),
+            )
+            for n in range(services)
+        )
+        metrics.take(
+            "se", Counters(epoch="e", number=tick + 1, at_ms=1_000 * tick, engine=EngineCounts(), services=every)
+        )
+    return {"services": services, "ring_bytes_per_service": round(metrics.size / services)}
+
+
+async def measure(folder: Path, asked: argparse.Namespace) -> dict[str, object]:
+    figures: dict[str, object] = {}
+    async with engine(folder) as lab:
+        quiet = pool(servers=QUIET, monitors=())
+        off = service("off", OFF_PORT, pool=quiet)
+        every = [
+            p if isinstance(p, Vip) or not isinstance(p, Service) else logged(p)
+            for p in parts(asked.services, service(pool=quiet))
+        ]
+        await lab.controller.push(*every, off)
+        await lab.controller.hear(messages.Ownership, lambda m: m.owner)
+        worker = await runtime.worker_pid(str(lab.home / "admin.sock"))
+        if asked.idle_seconds:
+            figures["idle"] = await idle(lab, worker, asked.idle_seconds)
+        file = folder / "backend.cfg"
+        file.write_text(BACKEND.format(address=BACKEND_ADDRESS))
+        backend = subprocess.Popen(["haproxy", "-db", "-f", str(file)])
+        try:
+            await asyncio.sleep(0.5)
+            for case in asked.cases:
+                figures[case] = await per_request(lab, worker, case, asked.pairs, asked.seconds)
+        finally:
+            backend.kill()
+            backend.wait()
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--services", type=int, default=100)
+    parser.add_argument("--idle-seconds", type=float, default=0.0)
+    parser.add_argument("--cases", nargs="+", default=["good"], choices=list(PATHS))
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--seconds", type=int, default=2)
+    asked = parser.parse_args()
+    figures: dict[str, object] = {"bench": "analytics", "history": history(200)}
+    with tempfile.TemporaryDirectory() as name, private_host():
+        figures |= asyncio.run(measure(Path(name), asked))
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
