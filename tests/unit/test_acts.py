@@ -34,6 +34,11 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
 }
 READ_ELSEWHERE = {
     "VsVip": {"vip.auto_allocate_ip", "vip.auto_allocate_ip_type", "vip.ipam_network_subnet"},  # rules, ipam
+    "ApplicationProfile": {  # controller.policies
+        path
+        for path in acts.load().types["ApplicationProfile"].acts
+        if path.startswith("http_profile.") and path.count("_profile") < 3 and path != "http_profile.keepalive_timeout"
+    },
 }
 READ_WITHOUT_EFFECT = {
     "ServiceEngineGroup": {"vcpus_per_se"},  # for clouds that size machines
@@ -137,9 +142,9 @@ async def test_fields_of_a_service_without_effect_are_named(intent: Intent) -> N
             {
                 "name": "a",
                 "type": "APPLICATION_PROFILE_TYPE_HTTP",
-                "http_profile": {"hsts_enabled": True, "xff_enabled": False},
+                "http_profile": {"keepalive_header": True, "xff_enabled": False},
             },
-            "Stored, with no effect yet: http_profile.hsts_enabled.",
+            "Stored, with no effect yet: http_profile.keepalive_header.",
         ),
         (
             "sslprofile",

@@ -8,6 +8,7 @@ import pytest
 from shoal.engine.haproxy import carry, monitors, render, runtime, steer
 from shoal.engine.haproxy.escape import Unrenderable
 from shoal.wire.desired import Listener, Monitor, Pool, Server, Service
+from shoal.wire.policy import Http
 
 FACTS = render.Facts(directory="/d", sockets="/d", descriptors_max=20_000)
 A = Server(name="10.0.0.1:80", address="10.0.0.1", port=80)
@@ -52,6 +53,7 @@ frontend vs_virtualservice-1
 backend be_virtualservice-1
     mode http
     timeout server 60s
+    http-request del-header 'X-Forwarded-For'
     option forwardfor
     balance leastconn
     option tcp-check
@@ -102,7 +104,7 @@ def test_servers_disabled_encrypted_and_bounded() -> None:
 
 
 def test_a_pool_less_service_answers_503_and_a_limit_is_kept() -> None:
-    found = lines(msgspec.structs.replace(SERVICE, pool=None, connections_max=7, x_forwarded_for=False))
+    found = lines(msgspec.structs.replace(SERVICE, pool=None, connections_max=7, http=Http(forwarded_for="")))
     assert "http-request return status 503" in found
     assert "maxconn 7" in found
     assert "option forwardfor" not in found

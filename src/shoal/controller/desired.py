@@ -12,10 +12,12 @@ from shoal.objects.views import uuid_of, view
 from shoal.placement.model import PlacementState
 from shoal.placement.pair import SIDES
 from shoal.wire import desired as wire
+from shoal.wire.policy import Http
 
 from . import protocols
 from .idle import client_idle_s
 from .log_policy import log_policy
+from .policies import http_of, rules_of
 from .protocols import Documents
 from .records import VipRecord
 
@@ -72,6 +74,7 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
     profile = _fetch(documents, "applicationprofile", service.application_profile_ref, views.ApplicationProfile)
     http = profile is None or profile.type == "APPLICATION_PROFILE_TYPE_HTTP"
     http_profile = profile.http_profile if profile and profile.http_profile else views.HttpProfile()
+    document = documents.get("applicationprofile", profile.uuid) if profile else None
     pool = _fetch(documents, "pool", service.pool_ref, views.Pool)
     network = _fetch(documents, "networkprofile", service.network_profile_ref, views.NetworkProfile)
     return wire.Service(
@@ -84,7 +87,8 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
         listeners=tuple(_listener(documents, service, port) for port in service.services),
         pool=pool_part(documents, pool) if pool else None,
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
-        x_forwarded_for=http and http_profile.xff_enabled,
+        http=http_of(documents, (document or {}).get("http_profile") or {}) if http else Http(),
+        rules=rules_of(documents, service.http_policies) if http else (),
         client_idle_s=client_idle_s(http_profile if http else None, network.profile if network else None),
         flow_dist=service.flow_dist,
         log=log_policy(documents, service),

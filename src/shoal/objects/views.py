@@ -123,6 +123,13 @@ class AnalyticsProfile(msgspec.Struct, frozen=True, kw_only=True):
     apdex_response_threshold: int = 500
 
 
+class HttpPolicies(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of ``VirtualService.http_policies``."""
+
+    index: int
+    http_policy_set_ref: str
+
+
 class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
@@ -135,6 +142,7 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     application_profile_ref: str = ""
     network_profile_ref: str = ""
     ssl_key_and_certificate_refs: tuple[str, ...] = ()
+    http_policies: tuple[HttpPolicies, ...] = ()
     flow_dist: str = "LOAD_AWARE"
     active_standby_se_tag: str = "ACTIVE_STANDBY_SE_1"
     analytics_profile_ref: str = ""
@@ -204,7 +212,6 @@ class HealthMonitor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HttpProfile(msgspec.Struct, frozen=True, kw_only=True):
-    xff_enabled: bool = True
     keepalive_timeout: int = 30000
 
 

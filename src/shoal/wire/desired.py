@@ -17,6 +17,8 @@ import msgspec
 
 from shoal.wire.client_logs import LogPolicy
 
+from .policy import Http, Rule
+
 HAPROXY_KINDS = ("TCP", "HTTP", "HTTPS")
 AGENT_KINDS = ("UDP", "PING", "DNS")
 """Run by the agent itself, for ports that are served by UDP."""
@@ -178,7 +180,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     listeners: tuple[Listener, ...]
     pool: Pool | None = None
     certificates: tuple[str, ...] = ()
-    x_forwarded_for: bool = True
+    http: Http = Http()
+    rules: tuple[Rule, ...] = ()
     client_idle_s: int = 60
     connections_max: int = 0
     """0 = no limit but the engine's."""

@@ -5,7 +5,7 @@
     change   the write on its way        groups    service engine groups     engines   service engines
     services virtual services            pools     pools                     vips      VsVips
     monitors health monitors             profiles  network profiles          networks  networks
-    clusters the controller's nodes      certificates  keys and certificates
+    clusters the controller's nodes      certificates  keys and certificates   policies  HTTP policy sets
     users    users and roles
 """
 
@@ -18,7 +18,20 @@ from shoal.controller.freed import Freed
 from shoal.controller.view import View
 from shoal.errors import Invalid
 
-from . import certificates, clusters, engines, groups, monitors, networks, pools, profiles, services, users, vips
+from . import (
+    certificates,
+    clusters,
+    engines,
+    groups,
+    monitors,
+    networks,
+    policies,
+    pools,
+    profiles,
+    services,
+    users,
+    vips,
+)
 from .change import Around, Change, Rule
 
 __all__ = ["Change", "Rules"]
@@ -37,6 +50,7 @@ CHECK: dict[str, Rule] = {
     "pool": pools.check,
     "healthmonitor": monitors.check,
     "networkprofile": profiles.check,
+    "applicationprofile": profiles.check_application,
     "network": networks.check,
     "cluster": clusters.check,
     "sslkeyandcertificate": certificates.check,
@@ -44,6 +58,7 @@ CHECK: dict[str, Rule] = {
     "vsvip": vips.check,
     "user": users.check,
     "role": users.check_role,
+    "httppolicyset": policies.check,
 }
 
 

@@ -53,9 +53,23 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
+def format_text(text: str) -> str:
+    """The text as a part of an argument where HAProxy expands ``%``: literally. The whole argument is to be `quoted`."""
+    return text.replace("%", "%%")
+
+
 def format_quoted(text: str) -> str:
     """One argument where HAProxy expands ``%``: the same text, literally."""
-    return quoted(text.replace("%", "%%"))
+    return quoted(format_text(text))
+
+
+def body(text: str) -> str:
+    """One argument of several lines, taken literally. Raises Unrenderable as `quoted` does, for other control characters."""
+    parts = re.split(r"([\n\r\t])", text)
+    escapes = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    if len(text) > TEXT_CHARACTERS_MAX:
+        quoted(text)
+    return "".join(escapes.get(part) or (quoted(part) if part else "") for part in parts) or quoted("")
 
 
 def token(text: str) -> str:

@@ -14,8 +14,9 @@ from pathlib import Path
 import msgspec
 
 from shoal.wire.desired import AGENT_KINDS, Listener, Pool, Server, Service
+from shoal.wire.policy import Http
 
-from . import client_log, monitors
+from . import client_log, monitors, rules
 from .escape import Unrenderable, address, quoted, word
 
 CONNECT_TIMEOUT_S = 5
@@ -157,35 +158,42 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
     ports = sum(listener.port_end - listener.port + 1 for listener in listeners)
     if not binds or not 0 < ports <= PORTS_MAX:
         raise Unrenderable(f"The virtual service has {len(binds)} listeners on {ports} ports; 1 to {PORTS_MAX} can be.")
-    idle_s = max(1, int(service.client_idle_s))
-    lines = [f"mode {'http' if http else 'tcp'}", *binds, f"timeout client {idle_s}s"]
+    mode, idle_s = f"mode {'http' if http else 'tcp'}", max(1, int(service.client_idle_s))
+    front, back = [mode, *binds, f"timeout client {idle_s}s"], [mode, f"timeout server {idle_s}s"]
+    if service.log is not None:  # first: it takes the time when a request has come
+        told_front, told_back = client_log.rules(service.log, log_socket(facts), http=http)
+        front, back = front + told_front, back + told_back
+    made = rules.Rules()
     if http:
-        lines.append(f"timeout http-keep-alive {idle_s}s")
+        tls_port = next((listener.port for listener in listeners if listener.tls), 0)
+        made = rules.rules(service.id, service.http, service.rules, tls_port=tls_port)
+        front += [f"timeout http-keep-alive {idle_s}s", *_head_timeout(service.http), *made.lines]
+        front += rules.profile_responses(service.http)
         drains = f"{{ str({word(service.vip)}) -m str -f {quoted(draining_file(facts))} }}"
-        lines.append(f"http-after-response set-header Connection close if {drains}")
+        front.append(f"http-after-response set-header Connection close if {drains}")
+        back += [*rules.forwarded(service.http), *([] if service.http.reuse else ["http-reuse never"])]
     if service.connections_max > 0:
-        lines.append(f"maxconn {int(service.connections_max)}")
+        front.append(f"maxconn {int(service.connections_max)}")
     if service.pool is not None and _hashes_port(service.pool):
-        lines.append(f"{'http-request' if http else 'tcp-request connection'} set-var(txn.port) src_port")
-    back = [f"mode {'http' if http else 'tcp'}", f"timeout server {idle_s}s"]
-    if service.log is not None:
-        front, behind = client_log.rules(service.log, log_socket(facts), http=http)
-        lines, back = lines + front, back + behind
-    lines.append(f"default_backend {backend_name(service.id)}")
-    notes: tuple[str, ...] = ()
-    if http and service.x_forwarded_for:
-        back.append("option forwardfor")
+        front.append(f"{'http-request' if http else 'tcp-request connection'} set-var(txn.port) src_port")
+    front.append(f"default_backend {backend_name(service.id)}")
+    notes = made.notes
     if service.pool is not None:
-        rules, notes = _pool(service.pool, http)
-        back += rules
+        directives, others = _pool(service.pool, http)
+        back, notes = back + directives, notes + others
         unchecked = [m.name[:60] for m in service.pool.monitors if m.kind in AGENT_KINDS]
         notes += tuple(f"The health monitor {name!r} is run for UDP ports only, not for TCP." for name in unchecked)
     elif http:
         back.append("http-request return status 503")
-    text = _section(f"frontend {frontend_name(service.id)}", lines)
-    text += "\n" + _section(f"backend {backend_name(service.id)}", back)
+    sections = [_section(f"frontend {frontend_name(service.id)}", front)]
+    sections += [_section(f"backend {backend_name(service.id)}", back), *made.tables]
     servers = len(service.pool.servers) if service.pool else 0
-    return Fragment(text, ports * len(service.addresses) + servers, notes)
+    return Fragment("\n".join(sections), ports * len(service.addresses) + servers, notes)
+
+
+def _head_timeout(http: Http) -> list[str]:
+    milliseconds = max(1, int(http.head_timeout_ms))
+    return [] if milliseconds == REQUEST_TIMEOUT_S * 1000 else [f"timeout http-request {milliseconds}ms"]
 
 
 def _checks_only(service: Service) -> Fragment:

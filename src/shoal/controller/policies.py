@@ -1,0 +1,350 @@
+"""From HTTPPolicySet documents and HTTP profiles to the rules an engine carries out (`shoal.wire.policy`). Pure.
+
+What has no counterpart there is told by `untaken`; a rule with such a condition does not act at all: a condition that
+is left out would make it act on more.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from shoal.objects import views
+from shoal.objects.views import uuid_of
+from shoal.wire import policy
+
+from .protocols import Documents
+
+Document = Mapping[str, Any]
+SETS = ("http_security_policy", "http_request_policy", "http_response_policy")
+PHASES = dict(zip(SETS, (policy.SECURITY, policy.REQUEST, policy.RESPONSE), strict=True))
+TAKEN = {
+    "client_ip",
+    "source_ip",
+    "vs_port",
+    "protocol",
+    "method",
+    "version",
+    "path",
+    "query",
+    "hdrs",
+    "cookie",
+    "host_hdr",
+    "status",
+    "rsp_hdrs",
+    "loc_hdr",
+}
+"""Members of MatchTarget and ResponseMatchTarget."""
+COMPARISONS = {
+    "BEGIN": "begins",
+    "CONTAIN": "contains",
+    "END": "ends",
+    "EQUAL": "equals",
+    "REGEX": "regex",
+    "EXIST": "exists",
+}
+VARIABLES = {
+    "HTTP_POLICY_VAR_CLIENT_IP": "client_ip",
+    "HTTP_POLICY_VAR_VS_PORT": "vs_port",
+    "HTTP_POLICY_VAR_VS_IP": "vs_ip",
+    "HTTP_POLICY_VAR_HTTP_HDR": "header",
+    "HTTP_POLICY_VAR_SSL_CLIENT_FINGERPRINT": "ssl_client_fingerprint",
+    "HTTP_POLICY_VAR_SSL_CLIENT_SERIAL": "ssl_client_serial",
+    "HTTP_POLICY_VAR_SSL_CLIENT_ISSUER": "ssl_client_issuer",
+    "HTTP_POLICY_VAR_SSL_CLIENT_SUBJECT": "ssl_client_subject",
+    "HTTP_POLICY_VAR_SSL_PROTOCOL": "ssl_protocol",
+    "HTTP_POLICY_VAR_SSL_SERVER_NAME": "ssl_server_name",
+    "HTTP_POLICY_VAR_SSL_CIPHER": "ssl_cipher",
+}
+HEADER_ACTIONS = {"HTTP_ADD_HDR": "add", "HTTP_REPLACE_HDR": "replace", "HTTP_REMOVE_HDR": "remove"}
+PIECES = {"URI_TOKEN_TYPE_HOST": "host", "URI_TOKEN_TYPE_PATH": "path", "URI_TOKEN_TYPE_STRING": "text"}
+LAST_TOKEN = 65534
+"""``end_index`` from here on: to the end."""
+XFF = {"REPLACE_XFF_HEADERS": "replace", "APPEND_TO_THE_XFF_HEADER": "append", "ADD_NEW_XFF_HEADER": "add"}
+COMPRESSED = ("text/html", "text/plain", "text/css", "text/xml", "application/javascript", "application/json")
+"""What AUTO_COMPRESSION compresses where no string group says otherwise."""
+SECONDS_PER_DAY = 86_400
+
+
+def rules_of(documents: Documents, links: Iterable[views.HttpPolicies]) -> tuple[policy.Rule, ...]:
+    """Of a virtual service's policy sets in the order of their index, security rules first."""
+    uuids = [uuid_of(link.http_policy_set_ref) for link in sorted(links, key=lambda link: link.index)]
+    sets = [found for uuid in uuids if (found := documents.get("httppolicyset", uuid)) is not None]
+    return tuple(rule for kind in SETS for one in sets for rule in _rules(documents, kind, one))
+
+
+def _rules(documents: Documents, kind: str, policy_set: Document) -> Iterator[policy.Rule]:
+    for rule in sorted((policy_set.get(kind) or {}).get("rules") or (), key=lambda rule: rule["index"]):
+        if rule.get("enable", True) and not any(untaken_match(rule)):
+            tests = tuple(_tests(documents, rule.get("match") or {}))
+            actions = tuple(_actions(kind, rule))
+            if actions:
+                yield policy.Rule(name=rule["name"], phase=PHASES[kind], tests=tests, actions=actions)
+
+
+# --- what is not taken ---
+
+
+def untaken(policy_set: Document) -> list[str]:
+    """One sentence for each rule of which something does not act."""
+    found = []
+    for kind in SETS:
+        for rule in (policy_set.get(kind) or {}).get("rules") or ():
+            name = rule["name"]
+            if matches := list(untaken_match(rule)):
+                found.append(f"The rule {name} does not act: there is no matching of {', '.join(matches)}.")
+            elif actions := list(_untaken_actions(rule)):
+                found.append(f"In the rule {name} this does not act: {', '.join(actions)}.")
+    return found
+
+
+def untaken_match(rule: Document) -> Iterator[str]:
+    for name, value in (rule.get("match") or {}).items():
+        if name not in TAKEN and value:
+            yield name
+
+
+def _untaken_actions(rule: Document) -> Iterator[str]:
+    switching = rule.get("switching_action") or {}
+    if switching.get("action", "HTTP_SWITCHING_SELECT_LOCAL") != "HTTP_SWITCHING_SELECT_LOCAL":
+        yield "switching_action to a pool"
+    for part in ("redirect_action", "rewrite_url_action", "loc_hdr_action"):
+        for of in ("host", "host_hdr", "path"):
+            tokens = ((rule.get(part) or {}).get(of) or {}).get("tokens") or ()
+            if any(token["type"] not in PIECES for token in tokens):
+                yield f"{part}.{of}"
+    for header in rule.get("hdr_action") or ():
+        value = (header.get("hdr") or {}).get("value") or {}
+        if value.get("var") and value["var"] not in VARIABLES:
+            yield f"hdr_action of {value['var']}"
+        if header.get("cookie") and header["action"] != "HTTP_ADD_HDR":
+            yield "hdr_action on a cookie other than to add it"
+    action = (rule.get("action") or {}).get("action", "")
+    if action == "HTTP_SECURITY_ACTION_REQUEST_CHECK_ICAP":
+        yield action
+
+
+# --- conditions ---
+
+
+def _tests(documents: Documents, match: Document) -> Iterator[policy.Test]:
+    for of in ("client_ip", "source_ip"):
+        if clients := match.get(of):
+            yield policy.Test(of="client", values=tuple(_networks(documents, clients)), negated=_not_in(clients))
+    if ports := match.get("vs_port"):
+        yield policy.Test(of="port", values=tuple(map(str, ports["ports"])), negated=_not_in(ports))
+    if protocol := match.get("protocol"):
+        yield policy.Test(of="tls", negated=(protocol["protocols"] == "HTTP") != _not_in(protocol))
+    if method := match.get("method"):
+        names = tuple(name.removeprefix("HTTP_METHOD_") for name in method["methods"])
+        yield policy.Test(of="method", values=names, sensitive=True, negated=_not_in(method))
+    if version := match.get("version"):
+        yield policy.Test(of="version", values=tuple(version["versions"]), negated=_not_in(version))
+    for of, name in (("path", "path"), ("query", "query")):
+        if text := match.get(of):
+            yield _text(documents, text, name)
+    if host := match.get("host_hdr"):
+        yield _text(documents, host, "host")
+    if cookie := match.get("cookie"):
+        yield _text(documents, cookie, "cookie", cookie["name"])
+    for of, name in (("hdrs", "header"), ("rsp_hdrs", "response_header")):
+        for header in match.get(of) or ():
+            yield _text(documents, header, name, header["hdr"])
+    if location := match.get("loc_hdr"):
+        yield _text(documents, location, "location")
+    if status := match.get("status"):
+        ranges = (f"{one['begin']}:{one['end']}" for one in status.get("ranges") or ())
+        values = (*map(str, status.get("status_codes") or ()), *ranges)
+        yield policy.Test(of="status", values=values, negated=_not_in(status))
+
+
+def _not_in(match: Document) -> bool:
+    return bool(match["match_criteria"] == "IS_NOT_IN")
+
+
+def _text(documents: Documents, match: Document, of: str, name: str = "") -> policy.Test:
+    criteria: str = match["match_criteria"]
+    how = next(ours for theirs, ours in COMPARISONS.items() if theirs in criteria)
+    return policy.Test(
+        of=of,
+        how=how,
+        values=() if how == "exists" else tuple(texts_of(documents, match)),
+        name=name,
+        sensitive=match.get("match_case") == "SENSITIVE",
+        decoded=of in ("path", "query") and match.get("match_decoded_string", True),
+        negated="NOT" in criteria,
+    )
+
+
+def texts_of(documents: Documents, match: Document) -> Iterator[str]:
+    """What a text is compared with: given in the match, or by string groups."""
+    value = match.get("value")
+    yield from [value] if isinstance(value, str) else (value or ())
+    yield from match.get("match_str") or ()
+    for reference in match.get("string_group_refs") or ():
+        group = documents.get("stringgroup", uuid_of(reference)) or {}
+        yield from (pair["key"] for pair in group.get("kv") or ())
+
+
+def _networks(documents: Documents, clients: Document) -> Iterator[str]:
+    groups = (documents.get("ipaddrgroup", uuid_of(ref)) or {} for ref in clients.get("group_refs") or ())
+    for one in (clients, *groups):
+        yield from (address["addr"] for address in one.get("addrs") or ())
+        yield from (f"{prefix['ip_addr']['addr']}/{prefix['mask']}" for prefix in one.get("prefixes") or ())
+        for bounds in one.get("ranges") or ():
+            first, last = (ipaddress.ip_address(bounds[end]["addr"]) for end in ("begin", "end"))
+            yield from map(str, _between(first, last))
+
+
+def _between(first: Any, last: Any) -> Iterable[Any]:
+    """The networks of a range; none of one that is no range."""
+    try:
+        return list(ipaddress.summarize_address_range(first, last))
+    except (TypeError, ValueError):
+        return ()
+
+
+# --- actions ---
+
+
+def _actions(kind: str, rule: Document) -> Iterator[policy.Action]:
+    if action := rule.get("action"):
+        yield from _security(action)
+    side = "Set-Cookie" if PHASES[kind] == policy.RESPONSE else "Cookie"
+    for header in rule.get("hdr_action") or ():
+        yield from _header(header, side)
+    if rewrite := rule.get("rewrite_url_action"):
+        query = rewrite.get("query") or {}
+        yield policy.Rewrite(
+            host=_pieces(rewrite.get("host_hdr")),
+            path=_pieces(rewrite.get("path")),
+            keep_query=query.get("keep_query", True),
+            add_query=query.get("add_string", ""),
+        )
+    if location := rule.get("loc_hdr_action"):
+        yield policy.Location(
+            tls=location["protocol"] == "HTTPS",
+            port=location.get("port", 0),
+            host=_pieces(location.get("host")),
+            path=_pieces(location.get("path")),
+            keep_query=location.get("keep_query", True),
+        )
+    if redirect := rule.get("redirect_action"):
+        yield _redirect(redirect)
+    switching = rule.get("switching_action")
+    if switching and switching["action"] == "HTTP_SWITCHING_SELECT_LOCAL":
+        yield _respond(switching)
+
+
+def _security(action: Document) -> Iterator[policy.Action]:
+    match action["action"]:
+        case "HTTP_SECURITY_ACTION_ALLOW":
+            yield policy.Allow()
+        case "HTTP_SECURITY_ACTION_CLOSE_CONN":
+            yield policy.Close()
+        case "HTTP_SECURITY_ACTION_SEND_RESPONSE":
+            yield _respond(action)
+        case "HTTP_SECURITY_ACTION_REDIRECT_TO_HTTPS":
+            yield policy.Redirect(tls=True, port=action.get("https_port", 0))
+        case "HTTP_SECURITY_ACTION_RATE_LIMIT" if profile := action.get("rate_profile"):
+            limiter = profile["rate_limiter"]
+            yield policy.Limit(
+                count=limiter["count"],
+                period_s=limiter["period"],
+                burst=limiter.get("burst_sz", 0),
+                by_client=profile.get("per_client_ip", False),
+                by_path=profile.get("per_uri_path", False),
+                then=_exceeding(profile["action"]),
+            )
+
+
+def _exceeding(action: Document) -> policy.Redirect | policy.Respond | policy.Close | None:
+    match action.get("type", "RL_ACTION_NONE"):
+        case "RL_ACTION_NONE":
+            return None
+        case "RL_ACTION_LOCAL_RSP":
+            return _respond(action)
+        case "RL_ACTION_REDIRECT" if redirect := action.get("redirect"):
+            return _redirect(redirect)
+    return policy.Close()
+
+
+def _status(text: str) -> int:
+    return int(text.rpartition("_")[2])
+
+
+def _respond(action: Document) -> policy.Respond:
+    file = action.get("file") or {}
+    status = action.get("other_status_code") or _status(action.get("status_code") or "_403")
+    return policy.Respond(status=status, content_type=file.get("content_type", ""), body=file.get("file_content", ""))
+
+
+def _redirect(action: Document) -> policy.Redirect:
+    return policy.Redirect(
+        status=_status(action.get("status_code", "_302")),
+        tls=action["protocol"] == "HTTPS",
+        port=action.get("port", 0),
+        host=_pieces(action.get("host")),
+        path=_pieces(action.get("path")),
+        keep_query=action.get("keep_query", True),
+        add_query=action.get("add_string", ""),
+    )
+
+
+def _pieces(parameter: Document | None) -> tuple[policy.Piece, ...]:
+    tokens: Sequence[Document] = (parameter or {}).get("tokens") or ()
+    if any(token["type"] not in PIECES for token in tokens):
+        return ()
+    return tuple(
+        policy.Piece(
+            kind=PIECES[token["type"]],
+            text=token.get("str_value", ""),
+            first=token.get("start_index", 0),
+            last=policy.TO_THE_END if token.get("end_index", LAST_TOKEN) >= LAST_TOKEN else token["end_index"],
+        )
+        for token in tokens
+    )
+
+
+def _header(header: Document, cookies: str) -> Iterator[policy.Header]:
+    action = HEADER_ACTIONS[header["action"]]
+    if cookie := header.get("cookie"):
+        if action == "add":
+            yield policy.Header(
+                action=action, name=cookies, value=f"{cookie.get('name', '')}={cookie.get('value', '')}"
+            )
+    elif (wanted := header.get("hdr")) and wanted.get("name"):
+        value = wanted.get("value") or {}
+        variable = value.get("var", "")
+        if not variable or variable in VARIABLES:
+            text, known = value.get("val", ""), VARIABLES.get(variable, "")
+            yield policy.Header(action=action, name=wanted["name"], value=text, variable=known)
+
+
+# --- profiles ---
+
+
+def http_of(documents: Documents, profile: Document) -> policy.Http:
+    """``profile``: the ``http_profile`` of an application profile."""
+    compression = profile.get("compression_profile") or {}
+    types: tuple[str, ...] = ()
+    if compression.get("compression"):
+        group = documents.get("stringgroup", uuid_of(compression.get("compressible_content_ref", ""))) or {}
+        types = tuple(pair["key"] for pair in group.get("kv") or ()) or COMPRESSED
+    return policy.Http(
+        forwarded_for=profile.get("xff_alternate_name", "X-Forwarded-For") if profile.get("xff_enabled", True) else "",
+        forwarded_for_update=XFF[profile.get("xff_update", "REPLACE_XFF_HEADERS")],
+        forwarded_proto=profile.get("x_forwarded_proto_enabled", False),
+        to_https=profile.get("http_to_https", False),
+        hsts_s=profile.get("hsts_max_age", 365) * SECONDS_PER_DAY if profile.get("hsts_enabled") else 0,
+        hsts_subdomains=profile.get("hsts_subdomains_enabled", True),
+        secure_cookies=profile.get("secure_cookie_enabled", False),
+        http_only_cookies=profile.get("httponly_enabled", False),
+        https_redirects=profile.get("server_side_redirect_to_https", False),
+        body_kb_max=profile.get("client_max_body_size", 0),
+        head_timeout_ms=profile.get("client_header_timeout", 10_000),
+        reuse=profile.get("connection_multiplexing_enabled", True),
+        websockets=profile.get("websockets_enabled", True),
+        compress=types,
+    )

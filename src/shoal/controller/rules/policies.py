@@ -1,0 +1,146 @@
+"""HTTP policy sets: every rule either acts as it says or is refused, or told of when it can't."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from shoal.controller import policies
+
+from .change import Around, Change
+
+Document = Mapping[str, Any]
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,120}")
+TEXT_CHARACTERS_MAX = 2_000
+"""Of one text in an engine's configuration."""
+LIMITS_MAX = 3
+"""Rate limits of one set: HAProxy 2.6 counts requests by three keys at most."""
+PERIOD_S_MAX = 86_400
+
+
+def check(change: Change, around: Around) -> None:
+    limits = 0
+    for kind in policies.SETS:
+        rules = (change.document.get(kind) or {}).get("rules") or ()
+        for number, rule in enumerate(rules):
+            path = f"{kind}.rules[{number}]"
+            _match(change, around, f"{path}.match", rule.get("match") or {})
+            _actions(change, path, rule)
+            if profile := (rule.get("action") or {}).get("rate_profile"):
+                limits += 1
+                if profile["rate_limiter"]["period"] > PERIOD_S_MAX:
+                    change.wrong(f"{path}.action.rate_profile.rate_limiter.period", f"must be 1..{PERIOD_S_MAX}")
+        indices = [rule["index"] for rule in rules]
+        if len(set(indices)) < len(indices):
+            change.wrong(
+                f"{kind}.rules", "two rules have the same index", hint="Give each its own; they go in that order."
+            )
+    if limits > LIMITS_MAX:
+        change.wrong(
+            "http_security_policy.rules", f"{limits} rate limits; a virtual service can have {LIMITS_MAX}", limits
+        )
+    change.warnings += policies.untaken(change.document)
+
+
+def _match(change: Change, around: Around, path: str, match: Document) -> None:
+    for of in ("client_ip", "source_ip"):
+        if clients := match.get(of):
+            _clients(change, f"{path}.{of}", clients)
+    texts = [(of, match[of]) for of in ("path", "query", "host_hdr", "cookie", "loc_hdr") if match.get(of)]
+    for of in ("hdrs", "rsp_hdrs"):
+        texts += [(f"{of}[{number}]", header) for number, header in enumerate(match.get(of) or ())]
+    for of, text in texts:
+        _text(change, around, f"{path}.{of}", text)
+    for number, status in enumerate(_statuses(match.get("status") or {})):
+        if not 100 <= status[0] <= status[1] <= 999:
+            change.wrong(f"{path}.status[{number}]", "must be a status, or a range of them, in 100..999", status)
+
+
+def _statuses(match: Document) -> Iterator[tuple[int, int]]:
+    yield from ((code, code) for code in match.get("status_codes") or ())
+    yield from ((one["begin"], one["end"]) for one in match.get("ranges") or ())
+
+
+def _clients(change: Change, path: str, clients: Document) -> None:
+    for number, address in enumerate(clients.get("addrs") or ()):
+        change.address(f"{path}.addrs[{number}]", address)
+    for number, prefix in enumerate(clients.get("prefixes") or ()):
+        found = change.address(f"{path}.prefixes[{number}].ip_addr", prefix["ip_addr"])
+        if found is not None and prefix["mask"] > found.max_prefixlen:
+            change.wrong(f"{path}.prefixes[{number}].mask", f"must be 0..{found.max_prefixlen}", prefix["mask"])
+    for number, bounds in enumerate(clients.get("ranges") or ()):
+        ends = [change.address(f"{path}.ranges[{number}].{end}", bounds[end]) for end in ("begin", "end")]
+        if None not in ends and not _ordered(*ends):
+            change.wrong(f"{path}.ranges[{number}]", "must go from a lower to a higher address of the same IP version")
+    if not any(clients.get(field) for field in ("addrs", "prefixes", "ranges", "group_refs")):
+        change.wrong(path, "names no address", hint="Give addrs, prefixes, ranges or group_refs.")
+
+
+def _ordered(first: Any, last: Any) -> bool:
+    same = isinstance(first, ipaddress.IPv4Address) == isinstance(last, ipaddress.IPv4Address)
+    return same and bool(first <= last)
+
+
+def _text(change: Change, around: Around, path: str, match: Document) -> None:
+    for field in ("name", "hdr"):
+        if field in match and not NAME.fullmatch(match[field]):
+            change.wrong(f"{path}.{field}", "must be letters, digits, '_', '.' and '-'", match[field])
+    if "EXIST" in match["match_criteria"]:
+        return
+    texts = list(policies.texts_of(around.view, match))
+    if not texts and not match.get("string_group_refs"):
+        change.wrong(path, "has nothing to compare with", hint="Give a value.")
+    for text in texts:
+        _plain(change, path, text)
+        if "REGEX" in match["match_criteria"]:
+            try:
+                re.compile(text)
+            except re.error as error:
+                change.wrong(path, f"is no regular expression: {error}", text)
+
+
+def _plain(change: Change, path: str, text: str, *, lines: bool = False) -> None:
+    control = re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", re.sub(r"[\n\r\t]", "", text) if lines else text)
+    if len(text) > TEXT_CHARACTERS_MAX:
+        change.wrong(path, f"has {len(text)} characters; {TEXT_CHARACTERS_MAX} can be")
+    elif control:
+        change.wrong(path, f"holds the control character {control[0]!r}", text)
+
+
+def _actions(change: Change, path: str, rule: Document) -> None:
+    for number, header in enumerate(rule.get("hdr_action") or ()):
+        _header(change, f"{path}.hdr_action[{number}]", header)
+    for part in ("redirect_action", "rewrite_url_action", "loc_hdr_action"):
+        action = rule.get(part) or {}
+        for of in ("host", "host_hdr", "path"):
+            for number, token in enumerate((action.get(of) or {}).get("tokens") or ()):
+                at = f"{path}.{part}.{of}.tokens[{number}]"
+                _plain(change, at, token.get("str_value", ""))
+                if token.get("start_index", 0) > token.get("end_index", policies.LAST_TOKEN):
+                    change.wrong(at, "ends before it begins")
+        _plain(change, f"{path}.{part}.add_string", action.get("add_string", ""))
+        _plain(change, f"{path}.{part}.query.add_string", (action.get("query") or {}).get("add_string", ""))
+    security = rule.get("action") or {}
+    for part, action in (
+        ("switching_action", rule.get("switching_action") or {}),
+        ("action", security),
+        ("action.rate_profile.action", (security.get("rate_profile") or {}).get("action") or {}),
+    ):
+        if file := action.get("file"):
+            _plain(change, f"{path}.{part}.file.file_content", file["file_content"], lines=True)
+            _plain(change, f"{path}.{part}.file.content_type", file["content_type"])
+
+
+def _header(change: Change, path: str, header: Document) -> None:
+    wanted, cookie = header.get("hdr") or {}, header.get("cookie") or {}
+    value = wanted.get("value") or {}
+    if wanted and not TOKEN.fullmatch(wanted.get("name", "")):
+        change.wrong(f"{path}.hdr.name", "must be a header name (RFC 9110, 5.6.2)", wanted.get("name", ""))
+    if value.get("var") == "HTTP_POLICY_VAR_HTTP_HDR" and not NAME.fullmatch(value.get("val", "")):
+        change.wrong(f"{path}.hdr.value.val", "must name the header whose value is taken", value.get("val", ""))
+    for part, text in (("hdr.value.val", value.get("val", "")), ("cookie.value", cookie.get("value", ""))):
+        _plain(change, f"{path}.{part}", text)
+    _plain(change, f"{path}.cookie.name", cookie.get("name", ""))

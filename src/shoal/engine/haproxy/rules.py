@@ -1,0 +1,389 @@
+"""HTTP policies as HAProxy's rules. Pure.
+
+Rules of a phase stand in their order. What the vocabulary of `shoal.wire.policy` has and HAProxy 2.6 has not is left out and
+told in a note.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from shoal.wire import policy
+from shoal.wire.policy import Header, Http, Limit, Location, Piece, Redirect, Respond, Rewrite, Rule, Test
+
+from .escape import Unrenderable, address, body, format_text, quoted, token, word
+
+HOST = "req.hdr(host),host_only"
+QUERY, MORE = "txn.query", "txn.more"
+"""The request's query, behind "?" and behind "&"; not there when it has none."""
+ALLOWED = "txn.allowed"
+TABLE_ENTRIES_MAX = 100_000
+"""Of one rate limit: some 10 MB when all are there."""
+COUNTERS_MAX = 3
+"""Stick counters of HAProxy 2.6: so many rate limits of one service act."""
+MATCHES = {"equals": "str", "begins": "beg", "ends": "end", "contains": "sub", "regex": "reg"}
+VERSIONS = {"ONE_ZERO": "1.0", "ONE_ONE": "1.1", "TWO_ZERO": "2.0"}
+TEXTS = {
+    "path": "path",
+    "query": "query",
+    "host": HOST,
+    "header": "req.fhdr({name})",
+    "cookie": "req.cook({name})",
+    "response_header": "res.fhdr({name})",
+    "location": "res.fhdr(location)",
+}
+COUNTED = {
+    "header": "req.hdr_cnt({name})",
+    "response_header": "res.hdr_cnt({name})",
+    "location": "res.hdr_cnt(location)",
+}
+VARIABLES = {
+    "client_ip": "src",
+    "vs_ip": "dst",
+    "vs_port": "dst_port",
+    "ssl_protocol": "ssl_fc_protocol",
+    "ssl_cipher": "ssl_fc_cipher",
+    "ssl_server_name": "ssl_fc_sni",
+    "ssl_client_subject": "ssl_c_s_dn",
+    "ssl_client_issuer": "ssl_c_i_dn",
+    "ssl_client_serial": "ssl_c_serial,hex",
+    "ssl_client_fingerprint": "ssl_c_sha1,hex",
+}
+ONE, TWO = r"\1", r"\2"
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """``lines`` of the frontend, ``tables`` that are sections of their own, ``notes`` on what does not act."""
+
+    lines: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def rules(service: str, http: Http, wanted: Sequence[Rule], *, tls_port: int = 0) -> Rules:
+    """The rules of one virtual service. ``tls_port``: where it has TLS, 0 for nowhere. Raises Unrenderable."""
+    lines, tables, notes = _first(http, wanted, tls_port), list[str](), list[str]()
+    allowed = False
+    for number, rule in enumerate(wanted):
+        if rule.phase == policy.RESPONSE:
+            continue
+        conditions = [condition(test) for test in rule.tests]
+        if allowed and rule.phase == policy.SECURITY:
+            conditions.append(f"!{{ var({ALLOWED}) -m bool }}")
+        if conditions and len(rule.actions) > 1:  # one action must not change what decides on the next
+            lines.append(f"http-request set-var(txn.does{number}) bool(true){_if(conditions)}")
+            conditions = [f"{{ var(txn.does{number}) -m bool }}"]
+        for action in rule.actions:
+            if isinstance(action, Limit):
+                if len(tables) == COUNTERS_MAX:
+                    notes.append(f"The rate limit of rule {rule.name[:60]!r} does not act: {COUNTERS_MAX} others do.")
+                    continue
+                counter, table = f"sc{len(tables)}", f"limit_{word(service)}_{len(tables)}"
+                tables.append(_table(table, action))
+                lines += _limit(action, counter, table, conditions)
+            else:
+                allowed = allowed or isinstance(action, policy.Allow)
+                lines += (f"http-request {text}{_if(conditions)}" for text in _request(action))
+    if http.to_https and tls_port:  # a policy is more specific
+        lines.append(f"http-request {_redirect(Redirect(tls=True, port=tls_port))} if !{{ ssl_fc }}")
+    lines += _responses(wanted)
+    return Rules(tuple(lines), tuple(tables), tuple(notes))
+
+
+def _first(http: Http, wanted: Sequence[Rule], tls_port: int) -> list[str]:
+    """What must see the request as it came."""
+    lines = []
+    if http.body_kb_max > 0:
+        lines.append(f"http-request deny deny_status 413 if {{ req.body_size gt {int(http.body_kb_max) * 1024} }}")
+    if not http.websockets:
+        lines.append("http-request deny deny_status 403 if { req.hdr(upgrade) -m str -i websocket }")
+    actions = [action for rule in wanted for action in rule.actions]
+    actions += [action.then for action in actions if isinstance(action, Limit) and action.then is not None]
+    moving = [action for action in actions if isinstance(action, Redirect | Rewrite | Location) and action.keep_query]
+    adds = [action for action in moving if not isinstance(action, Location) and action.add_query]
+    if len(moving) > len(adds) or (http.to_https and tls_port):
+        lines.append(f"http-request set-var-fmt({QUERY}) '?%[query]' if {{ query -m len gt 0 }}")
+    if adds:
+        lines.append(f"http-request set-var-fmt({MORE}) '&%[query]' if {{ query -m len gt 0 }}")
+    if any(isinstance(action, Location) for action in actions):
+        lines += [f"http-request set-var(txn.host) {HOST}", "http-request set-var(txn.path) path"]
+    for number, rule in enumerate(wanted):
+        tests = [condition(test) for test in rule.tests if not _of_response(test)]
+        if rule.phase == policy.RESPONSE and tests:
+            lines.append(f"http-request set-var(txn.rule{number}) bool(true){_if(tests)}")
+    return lines
+
+
+def profile_responses(http: Http) -> Iterator[str]:
+    """Lines of the frontend that change what clients get."""
+    if http.hsts_s > 0:
+        value = f"max-age={int(http.hsts_s)}" + ("; includeSubDomains" if http.hsts_subdomains else "")
+        yield f"http-after-response set-header Strict-Transport-Security {quoted(value)} if {{ ssl_fc }}"
+    for wanted, attribute in ((http.secure_cookies, "Secure"), (http.http_only_cookies, "HttpOnly")):
+        if wanted:
+            lacking, given = quoted(f"^((?i)(?!.*;\\s*{attribute}\\s*(;|$)).*)$"), quoted(f"\\1; {attribute}")
+            yield f"http-response replace-header Set-Cookie {lacking} {given}"
+    if http.https_redirects:
+        yield r"http-response replace-header Location '^(?i)http://(.*)$' 'https://\1' if { ssl_fc }"
+    if http.compress:
+        types = " ".join(quoted(one) for one in http.compress)
+        yield from ("compression algo gzip", f"compression type {types}", "compression offload")
+
+
+def forwarded(http: Http) -> Iterator[str]:
+    """Lines of the backend that tell servers of the client."""
+    if http.forwarded_proto:
+        yield "http-request set-header X-Forwarded-Proto https if { ssl_fc }"
+        yield "http-request set-header X-Forwarded-Proto http if !{ ssl_fc }"
+    name = http.forwarded_for
+    if not name:
+        return
+    if http.forwarded_for_update == "append":
+        value = quoted(f"%[req.fhdr({_argument(name)})], %[src]")
+        present = f"{{ req.hdr_cnt({_argument(name)}) gt 0 }}"
+        yield f"http-request set-header {token(name)} {value} if {present}"
+        yield f"http-request set-header {token(name)} %[src] if !{present}"
+        return
+    if http.forwarded_for_update == "replace":
+        yield f"http-request del-header {token(name)}"
+    yield "option forwardfor" if name == "X-Forwarded-For" else f"option forwardfor header {token(name)}"
+
+
+# --- conditions ---
+
+
+def condition(test: Test) -> str:
+    """An anonymous ACL. Raises Unrenderable."""
+    text = _condition(test)
+    return f"!{text}" if test.negated else text
+
+
+def _condition(test: Test) -> str:
+    match test.of:
+        case "client":
+            return f"{{ src {_all(_network(value) for value in test.values)} }}"
+        case "port":
+            return f"{{ dst_port {_all(str(int(value)) for value in test.values)} }}"
+        case "tls":
+            return "{ ssl_fc }"
+        case "method":
+            return f"{{ method {_all(token(value) for value in test.values)} }}"
+        case "version":
+            return f"{{ req.ver -m str {_all(quoted(VERSIONS.get(value, value)) for value in test.values)} }}"
+        case "status":
+            return f"{{ status {_all(_statuses(value) for value in test.values)} }}"
+        case of if of in TEXTS:
+            return _text(test)
+    raise Unrenderable(f"There is no condition on {test.of[:40]!r}.")
+
+
+def _text(test: Test) -> str:
+    name = _argument(test.name) if "{name}" in TEXTS[test.of] else ""
+    if test.how == "exists":
+        if test.of in COUNTED:
+            return f"{{ {COUNTED[test.of].format(name=name)} gt 0 }}"
+        return f"{{ {TEXTS[test.of].format(name=name)} -m {'found' if test.of == 'cookie' else 'len gt 0'} }}"
+    if test.how not in MATCHES:
+        raise Unrenderable(f"There is no comparison {test.how[:40]!r}.")
+    fetch = TEXTS[test.of].format(name=name) + (",url_dec" if test.decoded else "")
+    flags = f"-m {MATCHES[test.how]}" + ("" if test.sensitive else " -i")
+    return f"{{ {fetch} {flags} -- {_all(quoted(value) for value in test.values)} }}"
+
+
+def _all(values: Iterable[str]) -> str:
+    """At least one: without a value HAProxy takes the closing brace for it."""
+    text = " ".join(values)
+    if not text:
+        raise Unrenderable("A condition has nothing to compare with.")
+    return text
+
+
+def _of_response(test: Test) -> bool:
+    return test.of in ("status", "response_header", "location")
+
+
+def _network(text: str) -> str:
+    host, slash, length = text.partition("/")
+    if slash and not length.isdigit():
+        raise Unrenderable(f"{text[:60]!r} is no network.")
+    return address(host).strip("[]") + (f"/{int(length)}" if slash else "")
+
+
+def _statuses(text: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{2}(:[1-9][0-9]{2})?", text):
+        raise Unrenderable(f"{text[:40]!r} is no status and no range of them.")
+    return text
+
+
+def _argument(name: str) -> str:
+    """A name in the brackets of a sample."""
+    if not _NAME.fullmatch(name):
+        raise Unrenderable(
+            f"{name[:40]!r} can't be looked up: only letters, digits, '_', '.' and '-' can be in a name."
+        )
+    return name
+
+
+def _if(conditions: Sequence[str]) -> str:
+    return f" if {' '.join(conditions)}" if conditions else ""
+
+
+# --- actions ---
+
+
+def _request(action: policy.Action) -> Iterator[str]:
+    match action:
+        case Redirect():
+            yield _redirect(action)
+        case Rewrite():
+            if action.path or not action.keep_query or action.add_query:
+                yield f"set-pathq {quoted(_path(action.path) + _query(action.keep_query, action.add_query))}"
+            if action.host:
+                yield f"set-header Host {quoted(_host(action.host))}"
+        case Header():
+            yield _header(action, "req")
+        case Respond():
+            yield _respond(action)
+        case policy.Close():
+            yield "reject"
+        case policy.Allow():
+            yield f"set-var({ALLOWED}) bool(true)"
+        case _:
+            raise Unrenderable(f"{type(action).__name__} is no action on a request.")
+
+
+def _redirect(action: Redirect) -> str:
+    port = f":{int(action.port)}" if action.port not in (0, 443 if action.tls else 80) else ""
+    target = f"{'https' if action.tls else 'http'}://{_host(action.host)}{port}{_path(action.path)}"
+    return (
+        f"redirect code {_code(action.status)} location {quoted(target + _query(action.keep_query, action.add_query))}"
+    )
+
+
+def _code(status: int) -> int:
+    if status not in (301, 302, 303, 307, 308):
+        raise Unrenderable(f"There is no redirect of status {status}.")
+    return status
+
+
+def _respond(action: Respond) -> str:
+    if not 200 <= action.status <= 599:
+        raise Unrenderable(f"The status {action.status} can't be answered.")
+    text = f"return status {int(action.status)}"
+    if action.content_type:
+        text += f" content-type {quoted(action.content_type)} string {body(action.body)}"
+    return text
+
+
+def _header(action: Header, side: str) -> str:
+    name = token(action.name)
+    if action.action == "remove":
+        return f"del-header {name}"
+    if action.action not in ("add", "replace"):
+        raise Unrenderable(f"Headers can't be {action.action[:40]!r}.")
+    value = format_text(action.value)
+    if action.variable == "header":
+        value = f"%[{side}.fhdr({_argument(action.value)})]"
+    elif action.variable:
+        if action.variable not in VARIABLES:
+            raise Unrenderable(f"There is no variable {action.variable[:40]!r}.")
+        value = f"%[{VARIABLES[action.variable]}]"
+    return f"{'add' if action.action == 'add' else 'set'}-header {name} {quoted(value)}"
+
+
+def _host(pieces: Sequence[Piece], whole: str = HOST) -> str:
+    return ".".join(_piece(piece, "host", whole, ".", 1) for piece in pieces) if pieces else f"%[{whole}]"
+
+
+def _path(pieces: Sequence[Piece], whole: str = "path") -> str:
+    """It begins with a slash; the pieces' own slashes at the joints count once."""
+    if not pieces:
+        return f"%[{whole}]"
+    texts = [_piece(piece, "path", whole, "/", 2) for piece in pieces]
+    joined = "/".join(text.strip("/") if len(texts) > 1 else text.lstrip("/") for text in texts)
+    return f"/{joined}/" if len(texts) > 1 and texts[-1].endswith("/") else f"/{joined}"
+
+
+def _piece(piece: Piece, of: str, whole: str, between: str, begin: int) -> str:
+    if piece.kind == "text":
+        return format_text(piece.text)
+    source = {"host": HOST, "path": "path"}.get(piece.kind)
+    if source is None:
+        raise Unrenderable(f"A {of} can't be made of {piece.kind[:40]!r}.")
+    if piece.kind == of:
+        source = whole
+    else:
+        between, begin = (".", 1) if piece.kind == "host" else ("/", 2)
+    count = 0 if piece.last < 0 else max(1, int(piece.last) - int(piece.first) + 1)
+    return f"%[{source},field({int(piece.first) + begin},{between},{count})]"
+
+
+def _query(keep: bool, add: str) -> str:
+    if not add:
+        return f"%[var({QUERY})]" if keep else ""
+    return f"?{format_text(add)}" + (f"%[var({MORE})]" if keep else "")
+
+
+# --- responses ---
+
+
+def _responses(wanted: Sequence[Rule]) -> Iterator[str]:
+    for number, rule in enumerate(wanted):
+        if rule.phase != policy.RESPONSE:
+            continue
+        conditions = [condition(test) for test in rule.tests if _of_response(test)]
+        if len(conditions) < len(rule.tests):
+            conditions.insert(0, f"{{ var(txn.rule{number}) -m bool }}")
+        if conditions and len(rule.actions) > 1:
+            yield f"http-response set-var(txn.does{number}) bool(true){_if(conditions)}"
+            conditions = [f"{{ var(txn.does{number}) -m bool }}"]
+        for action in rule.actions:
+            yield f"http-response {_response(action)}{_if(conditions)}"
+
+
+def _response(action: policy.Action) -> str:
+    if isinstance(action, Header):
+        return _header(action, "res")
+    if not isinstance(action, Location):
+        raise Unrenderable(f"{type(action).__name__} is no action on a response.")
+    scheme = "https" if action.tls else "http"
+    port = f":{int(action.port)}" if action.port not in (0, 443 if action.tls else 80) else ""
+    if not action.host and not action.path:  # the server's own, but for scheme and port
+        rest = "([^?#]*(?:[?#].*)?)" if action.keep_query else "([^?#]*)(?:[?#].*)?"
+        pattern = f"^(?i)https?://([^/:?#]+)(?::[0-9]+)?{rest}$"
+        return f"replace-header Location {quoted(pattern)} {quoted(f'{scheme}://' + ONE + port + TWO)}"
+    target = f"{scheme}://{_host(action.host, 'var(txn.host)')}{port}{_path(action.path, 'var(txn.path)')}"
+    return f"set-header Location {quoted(target + (f'%[var({QUERY})]' if action.keep_query else ''))}"
+
+
+# --- rate limits ---
+
+
+def _table(name: str, limit: Limit) -> str:
+    kind = {
+        (True, False): "ip",
+        (False, True): "string len 128",
+        (True, True): "binary len 20",
+        (False, False): "integer",
+    }[limit.by_client, limit.by_path]
+    period = _period(limit)
+    return (
+        f"backend {name}\n    stick-table type {kind.replace('ip', 'ipv6')} size {TABLE_ENTRIES_MAX}"
+        f" expire {2 * period}s store http_req_rate({period}s)\n"
+    )
+
+
+def _period(limit: Limit) -> int:
+    return max(1, int(limit.period_s))
+
+
+def _limit(limit: Limit, counter: str, table: str, conditions: Sequence[str]) -> Iterator[str]:
+    key = {(True, False): "src", (False, True): "path", (True, True): "base32+src", (False, False): "int(1)"}
+    yield f"http-request track-{counter} {key[limit.by_client, limit.by_path]} table {table}{_if(conditions)}"
+    if limit.then is not None:
+        over = f"{{ {counter}_http_req_rate({table}) gt {int(limit.count) + max(0, int(limit.burst))} }}"
+        yield from (f"http-request {text} if {' '.join([*conditions, over])}" for text in _request(limit.then))

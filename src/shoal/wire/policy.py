@@ -1,0 +1,148 @@
+"""HTTP policies as an engine carries them out: a closed vocabulary of conditions and actions, and rules made of them."""
+
+from __future__ import annotations
+
+import msgspec
+
+TO_THE_END = -1
+
+
+class Test(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One condition on a request or its response: that any of ``values`` fits, or with ``negated`` none does.
+
+    ``of``: client (addresses and prefixes), port (of the virtual service), tls, method, version, path, query, host, header,
+    cookie; of responses status (``404``, ``500:599``), response_header, location. ``how``: equals, begins, ends,
+    contains, regex, exists (any value).
+    """
+
+    of: str
+    how: str = "equals"
+    values: tuple[str, ...] = ()
+    name: str = ""
+    """Of a header or cookie."""
+    sensitive: bool = False
+    """Whether upper and lower case differ."""
+    decoded: bool = False
+    """Compared after URL decoding."""
+    negated: bool = False
+
+
+class Piece(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A part of a new host or path: ``text``, or parts ``first`` to ``last`` (from 0) of the request's ``host`` (between
+    dots) or ``path`` (between slashes)."""
+
+    kind: str
+    text: str = ""
+    first: int = 0
+    last: int = TO_THE_END
+
+
+class Redirect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="redirect"):
+    """``host`` and ``path`` () are the request's; ``port`` 0 is the scheme's own."""
+
+    status: int = 302
+    tls: bool = False
+    port: int = 0
+    host: tuple[Piece, ...] = ()
+    path: tuple[Piece, ...] = ()
+    keep_query: bool = True
+    add_query: str = ""
+
+
+class Rewrite(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="rewrite"):
+    """Changes what the server gets; () and "" leave a part as it is."""
+
+    host: tuple[Piece, ...] = ()
+    path: tuple[Piece, ...] = ()
+    keep_query: bool = True
+    add_query: str = ""
+
+
+class Location(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="location"):
+    """Of a response: the Location header, with the request's host and path unless others are given."""
+
+    tls: bool = False
+    port: int = 0
+    host: tuple[Piece, ...] = ()
+    path: tuple[Piece, ...] = ()
+    keep_query: bool = True
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="header"):
+    """``action``: add, replace (all of the name) or remove. The value is ``value``, or what ``variable`` (one of
+    `VARIABLES`) is; for ``header`` ``value`` names the header."""
+
+    action: str
+    name: str
+    value: str = ""
+    variable: str = ""
+
+
+class Respond(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="respond"):
+    """An answer of the engine's own; without ``content_type`` it has no body."""
+
+    status: int
+    content_type: str = ""
+    body: str = ""
+
+
+class Close(msgspec.Struct, frozen=True, tag="close"):
+    """The connection ends without an answer."""
+
+
+class Allow(msgspec.Struct, frozen=True, tag="allow"):
+    """No further security rule is looked at."""
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="limit"):
+    """``then`` for what exceeds ``count`` + ``burst`` requests in ``period_s`` seconds, counted by each engine for itself:
+    of each client, of each path, of both, or of all together. None: only counted."""
+
+    count: int
+    period_s: int = 1
+    burst: int = 0
+    by_client: bool = False
+    by_path: bool = False
+    then: Redirect | Respond | Close | None = None
+
+
+Action = Redirect | Rewrite | Location | Header | Respond | Close | Allow | Limit
+SECURITY, REQUEST, RESPONSE = "security", "request", "response"
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``actions`` if all ``tests`` hold. ``phase``: security, request or response. The rules of a phase go in their
+    order; a redirect, an answer or a closed connection ends it."""
+
+    name: str
+    phase: str
+    tests: tuple[Test, ...] = ()
+    actions: tuple[Action, ...] = ()
+
+
+class Http(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an HTTP application profile asks for, beside rules."""
+
+    forwarded_for: str = "X-Forwarded-For"
+    """The header that tells servers the client's address; "" = none."""
+    forwarded_for_update: str = "replace"
+    """What becomes of such headers of the client: ``replace``, ``append`` (one header, the client's address at its end) or
+    ``add`` (another header behind them)."""
+    forwarded_proto: bool = False
+    to_https: bool = False
+    """Requests without TLS are redirected to the TLS port."""
+    hsts_s: int = 0
+    """``max-age`` of Strict-Transport-Security; 0 = no such header."""
+    hsts_subdomains: bool = True
+    secure_cookies: bool = False
+    http_only_cookies: bool = False
+    https_redirects: bool = False
+    """Redirects of servers to http: go to https: instead, on TLS ports."""
+    body_kb_max: int = 0
+    """Of what a request says it has; 0 = no limit."""
+    head_timeout_ms: int = 10_000
+    reuse: bool = True
+    """Whether clients' requests share connections to servers."""
+    websockets: bool = True
+    compress: tuple[str, ...] = ()
+    """Content types that are compressed when the client takes it; () = none."""

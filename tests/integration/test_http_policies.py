@@ -1,0 +1,300 @@
+"""HTTP policy sets and HTTP profiles, as documents, on a real HAProxy: what clients and servers then see."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from shoal.controller import policies
+from shoal.engine.haproxy import render
+from shoal.objects.views import HttpPolicies
+from shoal.wire.desired import Listener, Pool, Server, Service
+from shoal.wire.policy import Http
+
+from .private_host import private_host
+
+pytestmark = pytest.mark.root
+
+PORT, BACKEND = 8080, 9000
+STARTED_WITHIN_S = 5.0
+Document = Mapping[str, Any]
+PLAIN = Http()
+GROUPS: dict[tuple[str, str], dict[str, Any]] = {
+    ("stringgroup", "stringgroup-1"): {"kv": [{"key": "/admin"}, {"key": "/root"}]},
+    ("ipaddrgroup", "ipaddrgroup-1"): {"ranges": [{"begin": {"addr": "127.0.0.1"}, "end": {"addr": "127.0.0.9"}}]},
+}
+
+
+class Stored:
+    """Documents: the groups, and one policy set."""
+
+    def __init__(self, policy_set: Document) -> None:
+        self._documents = {**GROUPS, ("httppolicyset", "httppolicyset-1"): dict(policy_set)}
+
+    def get(self, type: str, uuid: str) -> dict[str, Any] | None:
+        return self._documents.get((type, uuid))
+
+
+class Seen(msgspec.Struct):
+    """An answer; ``head`` is the request's as the server saw it, "" when none did."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+    @property
+    def head(self) -> str:
+        return self.body if self.headers.get("x-server") else ""
+
+    def sent(self, name: str) -> str:
+        """The value of a header that the server got."""
+        lines = (line.partition(": ") for line in self.head.splitlines()[1:])
+        return ", ".join(value for header, _, value in lines if header.lower() == name.lower())
+
+
+async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers with the request's head; ``/status/N`` and headers ``Give-NAME: value`` say what else is answered."""
+    with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            path = head.split(" ", 2)[1]
+            status = path.partition("/status/")[2][:3] or "200"
+            given = [line[5:] for line in head.split("\r\n") if line.lower().startswith("give-")]
+            body = head.encode()
+            lines = [f"HTTP/1.1 {status} Text", "X-Server: yes", f"Content-Length: {len(body)}", *given]
+            writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+    writer.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, policy_set: Document, http: Http = PLAIN) -> AsyncIterator[None]:
+    rules = policies.rules_of(Stored(policy_set), [HttpPolicies(index=1, http_policy_set_ref="/api/x/httppolicyset-1")])
+    service = Service(
+        id="one",
+        name="one",
+        vip="v",
+        addresses=("127.0.0.1",),
+        enabled=True,
+        mode="http",
+        listeners=(Listener(port=PORT, port_end=PORT),),
+        pool=Pool(id="p", name="p", servers=(Server(name="s", address="127.0.0.1", port=BACKEND),)),
+        http=http,
+        rules=rules,
+    )
+    facts = render.Facts(directory=str(folder), sockets=str(folder), descriptors_max=4000)
+    Path(render.draining_file(facts)).touch()
+    Path(render.state_file(facts)).write_text("1\n")
+    file = folder / "haproxy.cfg"
+    file.write_text(render.config(facts, {"one": render.service_fragment(service, facts)}))
+    server = await asyncio.start_server(_echo, "127.0.0.1", BACKEND)
+    child = await asyncio.create_subprocess_exec("haproxy", "-db", "-f", str(file), stderr=subprocess.PIPE)
+    try:
+        async with asyncio.timeout(STARTED_WITHIN_S):
+            while child.returncode is None:
+                with contextlib.suppress(OSError):
+                    (await asyncio.open_connection("127.0.0.1", PORT))[1].close()
+                    break
+                await asyncio.sleep(0.01)
+        assert child.returncode is None, (await child.stderr.read()).decode() if child.stderr else ""
+        yield
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.communicate()
+        server.close()
+
+
+async def ask(path: str = "/", method: str = "GET", host: str = "www.example.com", **headers: str) -> Seen | None:
+    """None when the connection is closed without an answer. Header names are given with underscores."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    answer = (await reader.read()).decode()
+    writer.close()
+    if not answer:
+        return None
+    head, _, body = answer.partition("\r\n\r\n")
+    status, *rest = head.split("\r\n")
+    pairs = (line.partition(": ") for line in rest)
+    return Seen(int(status.split()[1]), {name.lower(): value for name, _, value in pairs}, body)
+
+
+async def answered(path: str = "/", **request: Any) -> Seen:
+    found = await ask(path, **request)
+    assert found is not None, "the connection was closed"
+    return found
+
+
+def rule(index: int, **parts: Any) -> dict[str, Any]:
+    return {"name": f"rule-{index}", "index": index, "enable": True, **parts}
+
+
+def text(criteria: str, *values: str, **more: Any) -> dict[str, Any]:
+    return {"match_criteria": criteria, "match_str": list(values), **more}
+
+
+def pieces(*tokens: Any) -> dict[str, Any]:
+    """Texts, and (type, first, last)."""
+    return {
+        "type": "URI_PARAM_TYPE_TOKENIZED",
+        "tokens": [
+            {"type": "URI_TOKEN_TYPE_STRING", "str_value": one}
+            if isinstance(one, str)
+            else {"type": f"URI_TOKEN_TYPE_{one[0]}", "start_index": one[1], "end_index": one[2]}
+            for one in tokens
+        ],
+    }
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Any:
+    with private_host():
+        yield
+
+
+async def test_requests_are_redirected_rewritten_answered_and_changed(tmp_path: Path) -> None:
+    header = {"action": "HTTP_REPLACE_HDR", "hdr": {"name": "X-Tier", "value": {"val": "50% 'gold'"}}}
+    client = {"action": "HTTP_ADD_HDR", "hdr": {"name": "X-Peer", "value": {"var": "HTTP_POLICY_VAR_CLIENT_IP"}}}
+    cookie = {"action": "HTTP_ADD_HDR", "cookie": {"name": "seen", "value": "1"}}
+    drop = {"action": "HTTP_REMOVE_HDR", "hdr": {"name": "X-Secret"}}
+    moved = {"protocol": "HTTPS", "port": 8443, "path": pieces("new", ("PATH", 1, 65535)), "add_string": "from=old"}
+    page = {"content_type": "text/html", "file_content": "<h1>it's\n100% closed</h1>\n"}
+    rules = [
+        rule(5, match={"path": text("EQUALS", "/never")}, switching_action={"action": "HTTP_SWITCHING_SELECT_LOCAL"}),
+        rule(1, match={"path": text("BEGINS_WITH", "/old/")}, redirect_action=moved),
+        rule(
+            2,
+            match={
+                "host_hdr": {"match_criteria": "HDR_ENDS_WITH", "value": [".Example.com"]},
+                "method": {"match_criteria": "IS_NOT_IN", "methods": ["HTTP_METHOD_POST"]},
+                "path": text("REGEX_DOES_NOT_MATCH", "^/(closed|raw)"),
+            },
+            hdr_action=[header, client, cookie, drop],
+            rewrite_url_action={"host_hdr": pieces("inner", ("HOST", 1, 2)), "path": pieces("v2", ("PATH", 0, 65535))},
+        ),
+        rule(
+            3,
+            match={"path": text("CONTAINS", "closed")},
+            switching_action={
+                "action": "HTTP_SWITCHING_SELECT_LOCAL",
+                "status_code": "HTTP_LOCAL_RESPONSE_STATUS_CODE_404",
+                "file": page,
+            },
+        ),
+        rule(4, enable=False, hdr_action=[drop]),
+    ]
+    async with serving(tmp_path, {"http_request_policy": {"rules": rules}}):
+        found = await answered("/old/a/b?x=1")
+        assert (found.status, found.headers["location"]) == (302, "https://www.example.com:8443/new/a/b?from=old&x=1")
+        assert (await answered("/old/a")).headers["location"] == "https://www.example.com:8443/new/a?from=old"
+        found = await answered("/a/b?q=%2F", X_Secret="s", X_Tier="none")
+        assert found.head.startswith("GET /v2/a/b?q=%2F HTTP/1.1")
+        names = ("host", "x-tier", "x-peer", "cookie", "x-secret")
+        assert [found.sent(name) for name in names] == ["inner.example.com", "50% 'gold'", "127.0.0.1", "seen=1", ""]
+        assert (await answered("/a", method="POST")).head.startswith("POST /a ")
+        assert (await answered("/a", host="example.org")).sent("host") == "example.org"
+        found = await answered("/closed")
+        assert (found.status, found.body) == (404, page["file_content"])
+        assert (await answered("/raw", X_Secret="s")).sent("x-secret") == "s"
+
+
+async def test_security_rules_allow_refuse_and_limit(tmp_path: Path) -> None:
+    limit = {
+        "per_client_ip": True,
+        "rate_limiter": {"count": 3, "period": 60, "burst_sz": 1},
+        "action": {"type": "RL_ACTION_LOCAL_RSP", "status_code": "HTTP_LOCAL_RESPONSE_STATUS_CODE_429"},
+    }
+    action = "HTTP_SECURITY_ACTION_"
+    rules = [
+        rule(
+            1, match={"hdrs": [{"hdr": "X-Pass", "match_criteria": "HDR_EXISTS"}]}, action={"action": f"{action}ALLOW"}
+        ),
+        rule(
+            2,
+            match={
+                "path": {"match_criteria": "BEGINS_WITH", "string_group_refs": ["/api/stringgroup/stringgroup-1"]},
+                "client_ip": {"match_criteria": "IS_IN", "group_refs": ["/api/ipaddrgroup/ipaddrgroup-1"]},
+            },
+            action={"action": f"{action}SEND_RESPONSE", "status_code": "HTTP_LOCAL_RESPONSE_STATUS_CODE_403"},
+        ),
+        rule(
+            3,
+            match={"query": {"match_criteria": "QUERY_MATCH_CONTAINS", "match_str": ["<script"]}},
+            action={"action": f"{action}CLOSE_CONN"},
+        ),
+        rule(
+            4,
+            match={"cookie": {"name": "bot", "match_criteria": "HDR_EQUALS", "value": "1"}},
+            action={"action": f"{action}RATE_LIMIT", "rate_profile": limit},
+        ),
+        rule(5, match={"geo_matches": [{}]}, action={"action": f"{action}CLOSE_CONN"}),
+    ]
+    async with serving(tmp_path, {"http_security_policy": {"rules": rules}}):
+        assert (await answered("/adMIN/x")).status == 403
+        assert (await answered("/%61dmin")).status == 403, "the decoded path is compared"
+        assert (await answered("/admin", X_Pass="1")).status == 200
+        assert await ask("/?q=%3Cscript%3E") is None
+        assert [(await answered("/", Cookie="bot=1")).status for _ in range(6)] == [200] * 4 + [429] * 2
+        assert (await answered("/", Cookie="bot=0")).status == 200
+
+
+async def test_responses_are_changed_by_what_the_request_was(tmp_path: Path) -> None:
+    location = {"protocol": "HTTPS", "port": 8443, "keep_query": True}
+    remove = {"action": "HTTP_REMOVE_HDR", "hdr": {"name": "X-Server-Version"}}
+    rules = [
+        rule(
+            1,
+            match={"status": {"match_criteria": "IS_IN", "ranges": [{"begin": 300, "end": 399}]}},
+            loc_hdr_action=location,
+        ),
+        rule(
+            2,
+            match={
+                "path": text("BEGINS_WITH", "/api"),
+                "rsp_hdrs": [{"hdr": "X-Server-Version", "match_criteria": "HDR_EXISTS"}],
+            },
+            hdr_action=[remove, {"action": "HTTP_ADD_HDR", "hdr": {"name": "X-Api", "value": {"val": "yes"}}}],
+        ),
+    ]
+    async with serving(tmp_path, {"http_response_policy": {"rules": rules}}):
+        found = await answered("/status/302", Give_Location="http://inner:8080/a?b=c")
+        assert found.headers["location"] == "https://inner:8443/a?b=c"
+        found = await answered("/api/x", Give_X_Server_Version="1")
+        assert (found.headers.get("x-server-version"), found.headers["x-api"]) == (None, "yes")
+        found = await answered("/web", Give_X_Server_Version="1")
+        assert (found.headers["x-server-version"], found.headers.get("x-api")) == ("1", None)
+
+
+async def test_the_client_is_told_as_the_profile_says(tmp_path: Path) -> None:
+    profile = {"xff_enabled": True, "x_forwarded_proto_enabled": True, "secure_cookie_enabled": True}
+    cases = (
+        ("REPLACE_XFF_HEADERS", "127.0.0.1"),
+        ("APPEND_TO_THE_XFF_HEADER", "6.6.6.6, 127.0.0.1"),
+        ("ADD_NEW_XFF_HEADER", "6.6.6.6, 127.0.0.1"),
+    )
+    for number, (update, expected) in enumerate(cases):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        http = policies.http_of(Stored({}), {**profile, "xff_update": update, "httponly_enabled": number == 1})
+        async with serving(folder, {}, http):
+            found = await answered("/", X_Forwarded_For="6.6.6.6", Give_Set_Cookie="a=b; path=/")
+            assert found.sent("x-forwarded-for") == expected
+            assert found.sent("x-forwarded-proto") == "http"
+            only = "; HttpOnly" if number == 1 else ""
+            assert found.headers["set-cookie"] == f"a=b; path=/; Secure{only}"
+            assert (await answered("/", Give_Set_Cookie="a=b; secure")).headers["set-cookie"] == f"a=b; secure{only}"
+    http = policies.http_of(Stored({}), {"xff_enabled": False, "client_max_body_size": 1, "websockets_enabled": False})
+    folder = tmp_path / "last"
+    folder.mkdir()
+    async with serving(folder, {}, http):
+        assert (await answered("/", X_Forwarded_For="6.6.6.6")).sent("x-forwarded-for") == "6.6.6.6"
+        assert (await answered("/", method="POST", Content_Length="1025")).status == 413
+        assert (await answered("/", Upgrade="websocket")).status == 403

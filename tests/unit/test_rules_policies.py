@@ -1,0 +1,102 @@
+"""HTTP policy sets: what an engine could not carry out as it stands is refused, what does not act is told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api_world import World, api_world
+
+REDIRECT = {"redirect_action": {"protocol": "HTTPS"}}
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with api_world(tmp_path) as world:
+        yield world
+
+
+def request_rule(**parts: Any) -> dict[str, Any]:
+    return {"name": "rule", "index": 1, "enable": True, **parts}
+
+
+def path_match(criteria: str, *texts: str) -> dict[str, Any]:
+    return {"path": {"match_criteria": criteria, "match_str": list(texts)}}
+
+
+def header(name: str, value: str = "v") -> dict[str, Any]:
+    return {"action": "HTTP_ADD_HDR", "hdr": {"name": name, "value": {"val": value}}}
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "why"),
+    [
+        ({"match": path_match("REGEX_MATCH", "(")}, ".match.path", "is no regular expression"),
+        ({"match": path_match("EQUALS")}, ".match.path", "has nothing to compare with"),
+        ({"match": path_match("EQUALS", "/a\nbind :1")}, ".match.path", "control character"),
+        ({"match": path_match("EQUALS", "x" * 2001)}, ".match.path", "2000 can be"),
+        (
+            {"match": {"hdrs": [{"hdr": "a b", "match_criteria": "HDR_EXISTS"}]}},
+            ".match.hdrs[0].hdr",
+            "must be letters",
+        ),
+        ({"match": {"client_ip": {"match_criteria": "IS_IN"}}}, ".match.client_ip", "names no address"),
+        (
+            {"match": {"client_ip": {"match_criteria": "IS_IN", "addrs": [{"addr": "10.0.0", "type": "V4"}]}}},
+            ".match.client_ip.addrs[0].addr",
+            "must be an IPv4 or IPv6 address",
+        ),
+        ({"hdr_action": [header("X:Y")]}, ".hdr_action[0].hdr.name", "must be a header name"),
+        ({"hdr_action": [header("X", "a\rb")]}, ".hdr_action[0].hdr.value.val", "control character"),
+    ],
+)
+async def test_what_cannot_be_carried_out_is_refused(world: World, rule: dict[str, Any], path: str, why: str) -> None:
+    body = {"name": "set", "http_request_policy": {"rules": [request_rule(**{**REDIRECT, **rule})]}}
+    reply = await world.post("/api/httppolicyset", body, 400)
+    (problem,) = reply["problems"]
+    assert problem["path"] == f"http_request_policy.rules[0]{path}"
+    assert why in problem["why"]
+
+
+async def test_two_rules_of_one_index_and_too_many_limits_are_refused(world: World) -> None:
+    profile = {"rate_limiter": {"count": 5, "period": 1}, "action": {"type": "RL_ACTION_CLOSE_CONN"}}
+    action = {"action": "HTTP_SECURITY_ACTION_RATE_LIMIT", "rate_profile": profile}
+    rules = [request_rule(action=action) for _ in range(4)]
+    reply = await world.post("/api/httppolicyset", {"name": "set", "http_security_policy": {"rules": rules}}, 400)
+    assert {p["why"] for p in reply["problems"]} == {
+        "two rules have the same index",
+        "4 rate limits; a virtual service can have 3",
+    }
+
+
+async def test_a_rule_that_does_not_act_is_told_of(world: World) -> None:
+    switch = {"action": "HTTP_SWITCHING_SELECT_POOL", "pool_ref": "/api/pool?name=other"}
+    await world.post("/api/pool", {"name": "other"})
+    rules = [
+        {
+            **request_rule(
+                match={
+                    "geo_matches": [
+                        {"attribute": "ATTRIBUTE_COUNTRY_CODE", "values": ["DE"], "match_operation": "IS_IN"}
+                    ]
+                },
+                **REDIRECT,
+            )
+        },
+        {**request_rule(switching_action=switch), "name": "blue", "index": 2},
+    ]
+    body = {"name": "set", "http_request_policy": {"rules": rules}}
+    reply = await world.client.post("/api/httppolicyset", json=body)
+    assert reply.status_code == 201, reply.text
+    warned = reply.headers["x-shoal-warning"]
+    assert "The rule rule does not act: there is no matching of geo_matches." in warned
+    assert "In the rule blue this does not act: switching_action to a pool." in warned
+
+
+async def test_a_profiles_header_name_is_checked(world: World) -> None:
+    body = {"name": "p", "type": "APPLICATION_PROFILE_TYPE_HTTP", "http_profile": {"xff_alternate_name": "X Y"}}
+    reply = await world.post("/api/applicationprofile", body, 400)
+    assert reply["problems"][0]["path"] == "http_profile.xff_alternate_name"
