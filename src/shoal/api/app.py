@@ -43,7 +43,7 @@ from . import listing, prometheus
 from .capture import Capturing
 from .configuration import Configuration
 from .console import Console
-from .context import READ_METHODS, Context, address_of, host_of, path_of, query_of, version_of
+from .context import READ_METHODS, Context, address_of, check_origin, host_of, path_of, query_of, version_of
 from .errors import json_response, method_not_allowed, refusal, unexpected
 from .gate import Gate
 from .inventory import CONFIGS, Inventory, log_filters, number
@@ -55,12 +55,17 @@ from .objects import Objects
 from .planning import Planning
 from .ports import Runtime
 from .present import Look, Present
+from .rates import LOGINS_AT_ONCE, LOGINS_PER_S, REQUESTS_AT_ONCE, REQUESTS_PER_S, Rates
 from .rebalancing import Rebalancing
 from .routes import Route, Router, Shows
 from .stream import Streams
 from .web import Web
 
-HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Strict-Transport-Security": "max-age=31536000",
+}
 GET, POST = ("GET",), ("POST",)
 ANY = ("GET", "POST", "PUT", "PATCH", "DELETE")
 Document = dict[str, Any]
@@ -88,7 +93,10 @@ class Dependencies(msgspec.Struct, kw_only=True):
 class App:
     """``await app(scope, receive, send)``. ``now`` gives the seconds that sessions age by."""
 
-    def __init__(self, deps: Dependencies, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, deps: Dependencies, now: Callable[[], float] = time.monotonic, rates: Rates | None = None
+    ) -> None:
+        self._rates = rates or Rates(time.monotonic)
         self._view = deps.view
         self._registry = deps.registry
         self._runtime = deps.runtime
@@ -217,10 +225,13 @@ class App:
 
     async def _route(self, request: Request) -> Response:
         path = path_of(request)
+        self._limit("requests from this address", address_of(request))
+        check_origin(request)
         page = self._web.answer(request)
         if page is not None:
             return page
         if path == "/login":
+            self._rates.take("logins from this address", address_of(request), LOGINS_PER_S, LOGINS_AT_ONCE)
             return await self._login.login(request)
         if path == "/logout":
             return self._login.logout(request)
@@ -241,8 +252,18 @@ class App:
             response = refusal(error)
         return context.dress(response)
 
+    def _limit(self, kind: str, who: str) -> None:
+        """Raises TooMany. What is configured counts, where it says anything."""
+        properties: Document = next(iter(self._view.all("controllerproperties")), {})
+        per_s = properties.get("portal_request_rate_limit") or REQUESTS_PER_S
+        at_once = properties.get("portal_request_burst_limit") or max(per_s, REQUESTS_AT_ONCE * per_s / REQUESTS_PER_S)
+        self._rates.take(kind, who, per_s, at_once)
+
     async def _context(self, request: Request, path: str) -> Context:
+        if request.headers.get("authorization", "").lower().startswith("basic "):
+            self._rates.take("logins from this address", address_of(request), LOGINS_PER_S, LOGINS_AT_ONCE)
         known = await self._login.known(request)
+        self._limit("requests of this user", known.user["uuid"])
         version = version_of(request)
         access = Access(self._view, known.user)
         tenant, every = self._tenant(request, access)

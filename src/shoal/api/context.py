@@ -14,7 +14,7 @@ from shoal import API_VERSION
 from shoal.controller.intent import Caller
 from shoal.controller.permissions import Rights
 from shoal.controller.sight import Sight
-from shoal.errors import Invalid, Problem
+from shoal.errors import Forbidden, Invalid, Problem
 from shoal.objects.types import version_key
 
 from .limits import COOKIES_MAX, QUERY_BYTES_MAX, QUERY_PARAMETERS_MAX, WARNING_CHARACTERS_MAX, WARNINGS_MAX
@@ -116,6 +116,15 @@ def address_of(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
+def check_origin(request: Request) -> None:
+    """A browser says which site a request comes from; another site's has no business here. Raises Forbidden."""
+    origin = request.headers.get("origin", "")
+    if request.method in READ_METHODS or not origin:
+        return
+    if origin.partition("://")[2] != request.headers.get("host", ""):
+        raise Forbidden("The request comes from another site.", hint="Call the API from its own pages, or from none.")
+
+
 def cookies_of(request: Request, *names: str) -> list[str]:
     """Every value of these cookies, the last copy first (clients send several, the last is the explicit one)."""
     pairs = [pair for header in request.headers.getlist("cookie") for pair in header.split(";")]
@@ -129,13 +138,13 @@ def cookies_of(request: Request, *names: str) -> list[str]:
 
 def set_cookies(response: Response, opened: Opened) -> None:
     """The three cookies of a login."""
-    response.set_cookie("csrftoken", opened.csrftoken, max_age=CSRF_S, path="/", secure=True, samesite=None)
+    response.set_cookie("csrftoken", opened.csrftoken, max_age=CSRF_S, path="/", secure=True, samesite="lax")
     set_session(response, opened.session_id)
 
 
 def set_session(response: Response, session_id: str) -> None:
     for name in SESSION_COOKIES:
-        response.set_cookie(name, session_id, max_age=SESSION_S, path="/", secure=True, httponly=True, samesite=None)
+        response.set_cookie(name, session_id, max_age=SESSION_S, path="/", secure=True, httponly=True, samesite="lax")
 
 
 def ascii_text(text: str) -> str:

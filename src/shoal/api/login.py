@@ -94,7 +94,7 @@ class Login:
         self._sessions.close(cookies_of(request, *SESSION_COOKIES))
         response = json_response({})
         for name in (*SESSION_COOKIES, "csrftoken"):
-            response.delete_cookie(name, path="/", secure=True, samesite=None)
+            response.delete_cookie(name, path="/", secure=True, samesite="lax")
         return response
 
     def about(self, request: Request, user: Mapping[str, Any] | None = None) -> Document:

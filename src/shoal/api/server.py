@@ -15,8 +15,11 @@ from starlette.types import ASGIApp
 
 from shoal.errors import NotReady
 
+from .connections import protocol
 from .limits import CONNECTIONS_MAX
 
+TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Forward secrecy and authenticated encryption only (RFC 9325, 4.2); those of TLS 1.3 all have both."""
 STARTED_WITHIN_S = 10.0
 STOP_WITHIN_S = 5
 BACKLOG = 2048
@@ -79,6 +82,12 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
+def _harden(context: ssl.SSLContext) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(TLS_1_2_CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+
+
 async def serve(app: ASGIApp, listener: socket.socket, certificate: Path, key: Path) -> Served:
     """Serve on a listening socket. Raises NotReady when it does not come up."""
     config = uvicorn.Config(
@@ -93,12 +102,12 @@ async def serve(app: ASGIApp, listener: socket.socket, certificate: Path, key: P
         limit_concurrency=CONNECTIONS_MAX,
         timeout_graceful_shutdown=STOP_WITHIN_S,
         timeout_keep_alive=75,
-        http="httptools",
+        http=protocol(),
         lifespan="off",
     )
     config.load()
     if config.ssl is not None:
-        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+        _harden(config.ssl)
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]), name="api")
     listening = asyncio.create_task(server.listening.wait(), name="api listening")
