@@ -120,13 +120,13 @@ class Controller:
         finally:
             self._loop.call_soon_threadsafe(self._gate.open.set)
 
-    def ask(self, what: Callable[[], Awaitable[T]]) -> T:
+    def ask(self, what: Callable[[], Awaitable[T]], within_s: float = READY_WITHIN_S) -> T:
         """The outcome of a coroutine run in the server's loop."""
 
         async def asked() -> T:
             return await what()
 
-        return asyncio.run_coroutine_threadsafe(asked(), self._loop).result(READY_WITHIN_S)
+        return asyncio.run_coroutine_threadsafe(asked(), self._loop).result(within_s)
 
     def pass_time(self, seconds: float) -> None:
         self._loop.call_soon_threadsafe(lambda: setattr(self.world.clock, "s", self.world.clock.s + seconds))

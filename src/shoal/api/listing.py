@@ -107,6 +107,9 @@ class Selection:
             self.unknown.append(("filter", name))
             return None
         compare = OPERATORS.get(operator, _equal)
+        field = self._kind.fields[steps[0]]
+        if len(steps) == 1 and field.item is None and field.message is None and not field.sensitive:
+            return _plain(field.name, compare, value)  # most often it is the name, of ten thousand
         return lambda d: any(compare(have, value) for have in self._texts(d, steps))
 
     def _referrers(self, uuid: str) -> list[tuple[str, str, str]]:
@@ -187,6 +190,11 @@ class Selection:
         return [d for _, d in present] + [d for value, d in keyed if value is None]
 
 
+def _plain(name: str, compare: Callable[[str, str], bool], value: str) -> Test:
+    """Of a scalar at the top."""
+    return lambda d: (have := d.get(name)) is not None and compare(_text(have), value)
+
+
 def page(documents: list[Document], query: Query, *, size_max: int = PAGE_SIZE_MAX) -> Page:
     """One page of them. Raises Invalid for a page or size that is no number."""
     documents = documents[: _number(query, "limit_by", len(documents), 0)]
@@ -218,7 +226,9 @@ def unknown_fields(kind: ObjectType, query: Query) -> list[str]:
 
 def fields(document: Document, query: Query) -> Document:
     """Only the fields asked for; url, uuid and name always."""
-    wanted = set(query.get("fields", "").split(",")) - {""}
+    if not query.get("fields", ""):
+        return document
+    wanted = set(query["fields"].split(",")) - {""}
     if not wanted:
         return document
     return {name: value for name, value in document.items() if name in wanted or name in ALWAYS_SHOWN}

@@ -83,7 +83,8 @@ class Objects:
         return json_response(body)
 
     def _shown(self, context: Context, kind: ObjectType, stored: Document) -> Document:
-        whole = self._present.document(kind, stored, context.look)
+        # What is not asked for is not made: names of ten thousand objects are asked for often.
+        whole = self._present.document(kind, listing.fields(stored, context.query), context.look)
         inside = context.sight.sees_inside(kind.endpoint, stored)
         if inside:
             whole |= self._present.runtime(self._runtime.beside(kind.endpoint, stored["uuid"]), context.look)

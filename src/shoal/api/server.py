@@ -74,7 +74,11 @@ def listen(host: str, port: int) -> socket.socket:
     """Take the address. Raises NotReady, naming it, when it can't be listened on."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        # Connections inherit it. asyncio sets it only where the protocol is named; without it each answer's body waits for
+        # the client's delayed acknowledgement of its head (40 ms).
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         raise NotReady(
             f"The API can't listen on {host}:{port}: {os.strerror(error.errno or 0)}.",
