@@ -164,7 +164,31 @@ def test_events_are_narrowed(session: Session, shop: dict[str, Any]) -> None:
     for line, words in (("since soon", "Give 90s"), ("last 0", "must be 1 to"), ("latest 3", "Did you mean last")):
         with pytest.raises(Invalid, match=words):
             session.run(f"show events {line}")
-    assert said(session, "show log virtualservice shop since 1h") == "No request is logged."
+    assert said(session, "show log virtualservice shop since 1h").startswith("Nothing is logged: ")
+
+
+def test_logged_requests_are_a_table(session: Session, shop: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    entry = {
+        "report_timestamp": 1_700_000_000.25, "vs_name": "shop", "client_ip": "10.9.9.9", "method": "GET", "uri_path": "/buy",
+        "response_code": 503, "total_time": 12.345, "significance": "status 503: the server broke it off",
+    }  # fmt: skip
+
+    def call(method: str, path: str, body: object = None, **more: Any) -> Any:
+        asked.append(path)
+        return {"results": [{"uuid": "virtualservice-1"}] if path.startswith("virtualservice") else [entry]}
+
+    monkeypatch.setattr(session.client, "call", call)
+    text = said(session, "show log virtualservice shop last 5 filter ge(response_code,500)")
+    assert (
+        asked[-1]
+        == "analytics/logs?virtualservice=virtualservice-1&type=1&filter=ge%28response_code%2C500%29&page_size=5"
+    )
+    assert (
+        "| 2023-11-14 22:13:20 | 10.9.9.9 | GET    | /buy | 503    | 12.3 | status 503: the server broke it off |"
+        in text
+    )
+    assert "Virtual service" not in text and "| shop " in said(session, "show log connections")
 
 
 def test_a_mistaken_type_is_compared_with_events_too(session: Session) -> None:

@@ -59,17 +59,23 @@ LAST_DEFAULT, LAST_MAX = 50, 10_000
 SINCE = Option("since", "how far back: 90s, 10m, 2h, 3d", WORD)
 LAST = Option("last", f"so many, {LAST_DEFAULT} if not given", NUMBER)
 EVENT_OPTIONS = (SINCE, LAST, Option("event_id", "only these: SE_DOWN,SE_UP", WORD))
-LOG_OPTIONS = (SINCE, LAST, Option("filter", "for example ge(response_code,500)", WORD))
+LOG_OPTIONS = (
+    SINCE,
+    LAST,
+    Option("filter", "for example ge(response_code,500)", WORD),
+    Option("connections", "those of TCP services, instead of requests"),
+)
 UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-EVENT_LOG, CLIENT_LOG = 2, 1
+EVENT_LOG, REQUESTS, CONNECTIONS = 2, 1, 0
 LOG_COLUMNS = {
-    "Client": ("client_ip", "client_src_ip"),
+    "Virtual service": ("vs_name",),
+    "Client": ("client_ip",),
     "Method": ("method",),
-    "Path": ("uri_path", "uri"),
+    "Path": ("uri_path",),
     "Status": ("response_code",),
-    "ms": ("total_time", "client_rtt"),
+    "ms": ("total_time",),
     "Server": ("server_name", "server_ip"),
-    "Why logged": ("significance", "significant_log", "udf"),
+    "Why logged": ("significance",),
 }
 
 
@@ -158,19 +164,26 @@ def _events(session: Session, words: list[str]) -> Said:
 
 
 def _log(session: Session, words: list[str]) -> Said:
-    query: list[tuple[str, str]] = [("type", str(CLIENT_LOG))]
-    if words and words[0] == "virtualservice":
+    query: list[tuple[str, str]] = []
+    one = words[:1] == ["virtualservice"]
+    if one:
         kind, name = session.two(words, "show log")
         query.append(("virtualservice", session.object(kind, name)["uuid"]))
         words = words[2:]
     given = options_of("show log", LOG_OPTIONS, words)
+    query.append(("type", str(CONNECTIONS if "connections" in given else REQUESTS)))
     if "filter" in given:
         query.append(("filter", given["filter"]))
     found = _read(session, query, given)
-    columns = [title for title, names in LOG_COLUMNS.items() if any(_first(entry, names) for entry in found)]
+    columns = [
+        t
+        for t, names in LOG_COLUMNS.items()
+        if any(_first(e, names) for e in found) and not (one and "vs_name" in names)
+    ]
     rows = [(_moment(session, e), *(_first(e, LOG_COLUMNS[title]) for title in columns)) for e in found]
     header = (f"Time ({session.preferences.timezone})", *columns)
-    return Said(box(header, rows) if rows else "No request is logged.", found)
+    nothing = "Nothing is logged: failed and slow requests are, and a sample of the others."
+    return Said(box(header, rows) if rows else nothing, found)
 
 
 def _read(session: Session, query: list[tuple[str, str]], given: Mapping[str, Any]) -> list[Document]:
@@ -203,8 +216,8 @@ def _moment(session: Session, entry: Document) -> str:
 
 
 def _first(entry: Document, names: tuple[str, ...]) -> str:
-    values = (entry.get(name) for name in names)
-    return next((str(value) for value in values if value not in (None, "", [])), "")
+    value = next((entry[name] for name in names if entry.get(name) not in (None, "")), "")
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 # --- completion ---
@@ -250,10 +263,10 @@ COMMAND = Command(
         "show <type>",
         "show <type> <name> [summary|detail|placement|runtime]",
         "show events [<type> <name>] [since <time>] [last <n>] [event_id <names>]",
-        "show log [virtualservice <name>] [since <time>] [last <n>] [filter <expression>]",
+        "show log [virtualservice <name>] [since <time>] [last <n>] [filter <expression>] [connections]",
         "show version",
     ),
     run=run,
     next=next_word,
-    options=(*EVENT_OPTIONS, LOG_OPTIONS[2]),
+    options=(*EVENT_OPTIONS, *LOG_OPTIONS[2:]),
 )
