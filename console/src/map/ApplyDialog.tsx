@@ -1,0 +1,61 @@
+// What was imagined is done, as far as it can be: the plan is shown once more, and holds only if the world has not moved.
+
+import { useState } from "react";
+import { ApiError, call, type Document } from "../core/api";
+import { useLoad } from "../core/live";
+import { Button, Dialog, Fault, Loading, Note, toast } from "../ui/basics";
+import type { GroupMap } from "./model";
+import type { Wish } from "./whatif";
+
+export function ApplyDialog({ map, wish, onClose, onDone }: { map: GroupMap; wish: Wish; onClose: () => void; onDone: () => void }) {
+  const edits = Object.keys(wish.edits).length > 0;
+  const drained = map.engines.filter((engine) => wish.marks[engine.uuid] === "drain");
+  const killed = Object.values(wish.marks).includes("fail") || wish.worst > 0;
+  const body = { replace: wish.edits };
+  const plan = useLoad<Document | null>(`apply ${JSON.stringify(wish)}`, async (signal) => (edits ? (await call("PATCH", `/api/serviceenginegroup/${map.uuid}?plan=true`, body, signal)).data : null));
+  const [busy, setBusy] = useState(false);
+  const [fault, setFault] = useState<ApiError | null>(null);
+  const apply = async () => {
+    setBusy(true);
+    setFault(null);
+    try {
+      if (edits) await call("PATCH", `/api/serviceenginegroup/${map.uuid}?apply=${encodeURIComponent(plan.data!.id)}`, body);
+      for (const engine of drained) await call("PATCH", `/api/serviceengine/${engine.uuid}`, { replace: { enable_state: "SE_STATE_DISABLED" } });
+      toast(`${map.name}: under way. The map shows what moves.`);
+      onDone();
+    } catch (error) {
+      setFault(error as ApiError);
+      setBusy(false);
+      plan.refresh();
+    }
+  };
+  return (
+    <Dialog
+      title={`Apply to ${map.name}`}
+      onClose={onClose}
+      actions={
+        <>
+          <Button onClick={onClose}>Cancel</Button>
+          <Button kind="primary" busy={busy} disabled={edits && !plan.data} onClick={apply}>Apply</Button>
+        </>
+      }
+    >
+      {fault && <Fault error={fault} />}
+      {plan.error && <Fault error={plan.error} />}
+      {plan.loading && <Loading what="Planning" />}
+      {edits && (
+        <dl className="facts">
+          {Object.entries(wish.edits).map(([field, value]) => (
+            <div className="contents" key={field}>
+              <dt>{field}</dt>
+              <dd>{String(value)}</dd>
+            </div>
+          ))}
+        </dl>
+      )}
+      {plan.data && <p>{plan.data.sentence}</p>}
+      {drained.length > 0 && <p>{drained.map((engine) => engine.name).join(", ")}: disabled; all that is there moves away, then it serves nothing.</p>}
+      {killed && <Note>The failures were imagined: no engine is killed.</Note>}
+    </Dialog>
+  );
+}

@@ -1,0 +1,127 @@
+// One service engine: its load, what it serves and would take over, whom it hears.
+
+import { useState } from "react";
+import { ApiError, type Document, nameOf, uuidOf } from "../core/api";
+import { state as stateOf } from "../core/format";
+import { useGet } from "../core/live";
+import { pick, useMetrics } from "../core/metrics";
+import { Link } from "../core/router";
+import { useSession } from "../core/session";
+import { Button, Card, Fault, Loading, Meter, Note, Page, Pill } from "../ui/basics";
+import { Chart } from "../ui/chart";
+import { enable } from "./Engines";
+import { EventList } from "./EventList";
+
+const METRICS = ["se_stats.avg_cpu_usage", "shoal.haproxy_cpu", "se_if.avg_bandwidth", "se_stats.avg_connections", "shoal.memory"];
+
+export default function Engine({ id }: { id: string }) {
+  const { data: engine, error, refresh } = useGet<Document>(`/api/serviceengine/${id}?include_name`, { on: ["serviceengine"] });
+  const runtime = useGet<Document>(`/api/serviceengine/${id}/runtime`, { on: ["engines", "serviceengine"], every: 5000 });
+  const placed = useGet<Document>(`/api/serviceengine/${id}/placement`, { on: ["placements", "engines"], pause: 1000 });
+  const measured = useMetrics("serviceengine", id, METRICS);
+  const { mayWrite } = useSession();
+  const [fault, setFault] = useState<ApiError | null>(null);
+  if (!engine) return error ? <Page title="Service Engine" crumbs={[["Service Engines", "/serviceengines"]]}><Fault error={error} retry={refresh} /></Page> : <Loading />;
+  const status: Document = runtime.data?.oper_status ?? {};
+  const [word, tone] = stateOf(status.state);
+  const enabled = engine.enable_state === "SE_STATE_ENABLED";
+  const group = uuidOf(engine.se_group_ref);
+  const held: Document[] = placed.data?.placements ?? [];
+  const heir: Document[] = placed.data?.successor_of ?? [];
+  const peers: Document[] = runtime.data?.hb_status?.peers ?? [];
+  const leaving = status.state === "OPER_DISABLING";
+  const change = async () => {
+    setFault(null);
+    try {
+      await enable([id], !enabled);
+      refresh();
+    } catch (problem) {
+      setFault(problem as ApiError);
+    }
+  };
+  return (
+    <Page
+      title={engine.name}
+      crumbs={[["Infrastructure", ""], ["Service Engines", "/serviceengines"]]}
+      status={status.state && <Pill tone={tone}>{word}</Pill>}
+      actions={
+        <>
+          <Link to={`/map?group=${group}&select=${id}`} className="button">On the map</Link>
+          {mayWrite("serviceengine") && <Button onClick={change}>{enabled ? "Disable" : "Enable"}</Button>}
+        </>
+      }
+    >
+      {fault && <Fault error={fault} />}
+      {leaving && (
+        <Note tone="info">
+          <span className="row"><span className="spinner" aria-hidden /> <b>Its virtual services are moving away</b> <span className="muted">{held.length} left</span></span>
+        </Note>
+      )}
+      {placed.data && <p className="lead">{placed.data.answer}</p>}
+      {Object.entries(runtime.data?.problems ?? {}).map(([part, why]) => <Note tone="bad" key={part}>{part}: {String(why)}</Note>)}
+      <div className="grid-4 charts">
+        <Card label="CPU"><Chart title="CPU of one core" height={110} series={[pick(measured.data, METRICS[0]!, "Engine"), pick(measured.data, METRICS[1]!, "HAProxy")]} /></Card>
+        <Card label="Throughput"><Chart title="Throughput" height={110} series={[pick(measured.data, METRICS[2]!, "eth0")]} /></Card>
+        <Card label="Connections"><Chart title="Connections" height={110} series={[pick(measured.data, METRICS[3]!, "Open")]} /></Card>
+        <Card label="Memory"><Chart title="Memory" height={110} series={[pick(measured.data, METRICS[4]!, "Processes")]} /></Card>
+      </div>
+      <div className="grid-2">
+        <Card title={`Serves ${held.length}`}>
+          <div className="body stack tight">
+            {placed.data && <Meter value={placed.data.slots_used} of={placed.data.slots} label={`${placed.data.slots_used} of ${placed.data.slots} slots used`} />}
+            {placed.data && <p className="muted small">{placed.data.slots_used} of {placed.data.slots} slots used</p>}
+            <ul className="plain">
+              {held.map((one) => (
+                <li key={one.vip}>
+                  <b>{one.virtualservices.join(", ")}</b> <Pill tone={one.state === "ready" ? "ok" : "wait"}>{one.state === "ready" ? one.role : `${one.role}, ${one.state}`}</Pill>
+                  <br />
+                  <span className="muted small">{one.why}</span>
+                </li>
+              ))}
+              {held.length === 0 && <li className="muted">Nothing.</li>}
+            </ul>
+          </div>
+        </Card>
+        <Card title={`Would take over ${heir.length}`}>
+          <div className="body">
+            <ul className="plain">
+              {heir.map((one) => (
+                <li key={one.vip}><b>{one.virtualservices.join(", ")}</b> <span className="muted">from {one.owner}, {one.position === 1 ? "as the first" : `at place ${one.position}`}</span></li>
+              ))}
+              {heir.length === 0 && <li className="muted">Nothing.</li>}
+            </ul>
+          </div>
+        </Card>
+        <Card title="Heartbeats">
+          <div className="body">
+            {peers.length === 0 && <p className="muted">It hears no other engine: none shares a VIP with it.</p>}
+            <table className="plain">
+              <tbody>
+                {peers.map((peer) => (
+                  <tr key={peer.se_ref}>
+                    <th scope="row"><Link to={`/serviceengines/${uuidOf(peer.se_ref)}`}>{nameOf(peer.se_ref)}</Link></th>
+                    <td><Pill tone={peer.alive ? "ok" : "bad"}>{peer.alive ? "alive" : "silent"}</Pill></td>
+                    <td className="num">heard {Math.round(peer.heard_ms_ago)} ms ago</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        </Card>
+        <Card title="About">
+          <div className="body">
+            <dl className="facts">
+              <dt>Group</dt><dd>{nameOf(engine.se_group_ref)}</dd>
+              <dt>Host</dt><dd>{placed.data?.host ?? "–"}</dd>
+              <dt>Made</dt><dd>{placed.data?.why || "–"}</dd>
+              <dt>Up since</dt><dd>{runtime.data?.online_since ? new Date(`${runtime.data.online_since.replace(" ", "T")}Z`).toLocaleString() : "–"}</dd>
+              <dt>Software</dt><dd>{runtime.data?.version ?? "–"}</dd>
+              <dt>Last change</dt><dd>{runtime.data?.last_change?.how ? `${runtime.data.last_change.how}, ${runtime.data.last_change.took_ms.toFixed(0)} ms` : "–"}</dd>
+            </dl>
+          </div>
+        </Card>
+      </div>
+      <Card title="Events"><div className="body"><EventList object={id} size={30} /></div></Card>
+    </Page>
+  );
+}

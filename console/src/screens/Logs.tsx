@@ -1,0 +1,49 @@
+// Client logs of a virtual service, where the controller keeps them.
+
+import { useState } from "react";
+import type { Document } from "../core/api";
+import { duration, number } from "../core/format";
+import { useGet } from "../core/live";
+import { Empty, Fault, Loading, Note, Pill, Time } from "../ui/basics";
+import { type Column, Search, Table } from "../ui/table";
+
+const SIZE = 500;
+
+const COLUMNS: Column<Document>[] = [
+  { id: "at", title: "Time", width: "110px", by: (log) => seconds(log), cell: (log) => <Time at={seconds(log)} /> },
+  { id: "client", title: "Client", width: "minmax(110px, 1fr)", by: (log) => log.client_ip ?? "", cell: (log) => log.client_ip ?? "–" },
+  { id: "request", title: "Request", width: "minmax(140px, 2fr)", by: (log) => log.uri_path ?? "", cell: (log) => (log.method ? `${log.method} ${log.uri_path ?? ""}` : "connection") },
+  { id: "response", title: "Response", width: "100px", by: (log) => Number(log.response_code ?? 0), cell: (log) => (log.response_code ? <Pill tone={log.response_code >= 500 ? "bad" : log.response_code >= 400 ? "warn" : "ok"}>{log.response_code}</Pill> : "–") },
+  { id: "server", title: "Server", width: "minmax(110px, 1fr)", hideNarrow: true, by: (log) => log.server_ip ?? "", cell: (log) => log.server_ip ?? "–" },
+  { id: "length", title: "Length", width: "90px", numeric: true, hideNarrow: true, by: (log) => Number(log.response_length ?? 0), cell: (log) => (log.response_length === undefined ? "–" : number(log.response_length, "B")) },
+  { id: "total", title: "Duration", width: "90px", numeric: true, by: (log) => Number(log.total_time ?? 0), cell: (log) => (log.total_time === undefined ? "–" : duration(log.total_time)) },
+];
+
+function seconds(log: Document): number {
+  const at = log.report_timestamp;
+  return typeof at === "number" ? (at > 1e12 ? at / 1e6 : at) : Date.parse(at) / 1000 || 0;
+}
+
+export function Logs({ id }: { id: string }) {
+  const [text, setText] = useState("");
+  const [only, setOnly] = useState("");
+  const { data, error, refresh } = useGet<{ count: number; results: Document[] }>(`/api/analytics/logs?type=1&virtualservice=${id}&page_size=${SIZE}`, { every: 5000 });
+  if (error && !data) return <Fault error={error} retry={refresh} />;
+  if (!data) return <Loading />;
+  const rows = data.results.filter((log) => (!text || JSON.stringify(log).toLowerCase().includes(text.toLowerCase())) && (!only || (log.response_code ?? 0) >= Number(only)));
+  if (data.results.length === 0) return <Empty title="No client logs">Requests and connections that the controller has logs of are listed here.</Empty>;
+  return (
+    <div className="stack">
+      <div className="row">
+        <Search value={text} onChange={setText} placeholder="Find in the logs" />
+        <select aria-label="Responses" value={only} onChange={(event) => setOnly(event.target.value)}>
+          <option value="">All responses</option>
+          <option value="400">4xx and 5xx</option>
+          <option value="500">5xx</option>
+        </select>
+      </div>
+      {data.count > data.results.length && <Note>The newest {data.results.length} of {data.count.toLocaleString("en")} are shown.</Note>}
+      <Table rows={rows} columns={COLUMNS} id={(log) => String(log.request_id ?? log.log_id ?? JSON.stringify(log))} label="Client logs" empty={<Empty title="Nothing fits">Change the filters to see more.</Empty>} />
+    </div>
+  );
+}
