@@ -74,6 +74,12 @@ class Person:
     def go(self, path: str) -> None:
         self.page.goto(self.base + path)
 
+    def show(self, path: str) -> None:
+        """As by a link: the page stays."""
+        self.page.evaluate(
+            "path => { history.pushState(null, '', path); dispatchEvent(new PopStateEvent('popstate')) }", path
+        )
+
     def sees(self, text: str) -> None:
         expect(self.page.get_by_text(text).first).to_be_visible()
 

@@ -75,7 +75,7 @@ export class BoardView extends Component<Props> {
           <section key={host.name} className={`host ${host.name === "new" ? "new" : ""}`} aria-label={`Host ${host.name}`}>
             <header>
               <h3>{host.name === "new" ? "would be made" : host.name}</h3>
-              {whatif && host.name !== "new" && (
+              {whatif && host.name !== "new" && host.columns.length > 1 && (
                 <span className="marks">
                   <MarkButton mark="fail" what={`host ${host.name}`} on={host.columns.every((column) => column.mark === "fail")} onClick={() => onMark(host.columns.map((column) => column.id), "fail")} />
                   <MarkButton mark="drain" what={`host ${host.name}`} on={host.columns.every((column) => column.mark === "drain")} onClick={() => onMark(host.columns.map((column) => column.id), "drain")} />

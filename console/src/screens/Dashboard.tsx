@@ -111,11 +111,16 @@ function GroupLine({ group }: { group: GroupRow }) {
         <Link to={`/map?group=${group.uuid}`}><b>{group.name}</b></Link>
         <span className="muted small"> {MODES[group.mode] ?? group.mode}</span>
       </div>
-      <span className="small num muted">{plural(group.services, "service")} on {group.engines} of {group.engines_max} engines</span>
-      <span className="row nowrap">
-        {buffer.slots ? <Meter value={buffer.used} of={buffer.slots} tone={buffer.kept === false ? "bad" : "info"} label={`${buffer.used} of ${buffer.slots} slots used`} /> : null}
-      </span>
       <MarginPills margin={group.margin} />
+      <span className="small num muted">{plural(group.services, "virtual service")} on {group.engines} of at most {plural(group.engines_max, "engine")}</span>
+      <span className="row nowrap small num muted slots">
+        {buffer.slots ? (
+          <>
+            <Meter value={buffer.used} of={buffer.slots} tone={buffer.kept === false ? "bad" : "info"} label={`${buffer.used} of ${buffer.slots} slots used`} />
+            {buffer.free} of {buffer.slots} slots free{buffer.needed ? `, ${buffer.needed} needed` : ""}
+          </>
+        ) : null}
+      </span>
     </li>
   );
 }

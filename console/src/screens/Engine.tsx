@@ -59,8 +59,8 @@ export default function Engine({ id }: { id: string }) {
       )}
       {placed.data && <p className="lead">{placed.data.answer}</p>}
       {Object.entries(runtime.data?.problems ?? {}).map(([part, why]) => <Note tone="bad" key={part}>{part}: {String(why)}</Note>)}
-      <div className="grid-4 charts">
-        <Card label="CPU"><Chart title="CPU of one core" height={110} series={[pick(measured.data, METRICS[0]!, "Engine"), pick(measured.data, METRICS[1]!, "HAProxy")]} /></Card>
+      <div className="grid-4">
+        <Card label="CPU"><Chart title="CPU of one core" height={110} series={[pick(measured.data, METRICS[0]!, "Engine")]} /></Card>
         <Card label="Throughput"><Chart title="Throughput" height={110} series={[pick(measured.data, METRICS[2]!, "eth0")]} /></Card>
         <Card label="Connections"><Chart title="Connections" height={110} series={[pick(measured.data, METRICS[3]!, "Open")]} /></Card>
         <Card label="Memory"><Chart title="Memory" height={110} series={[pick(measured.data, METRICS[4]!, "Processes")]} /></Card>

@@ -39,6 +39,7 @@ export function EventList({ object = "", name = "", text = "", level = "", since
           <Time at={event.report_timestamp} relative={brief} />
           <Pill tone={TONES[event.level] ?? "off"}>{event.event_id}</Pill>
           <span>
+            {brief && <b className="small">{event.event_id} </b>}
             {event.event_description} {!brief && <Where objects={event.objects ?? {}} />}
           </span>
         </li>

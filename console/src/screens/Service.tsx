@@ -24,6 +24,7 @@ export default function Service({ id }: { id: string }) {
   const detail = useGet<Document[]>(`/api/virtualservice/${id}/runtime/detail`, { on: PLACED, pause: 500 });
   const tab = useQueryParam("tab") || "overview";
   const { mayWrite } = useSession();
+  const groupName = useGet<Document>(entry ? `/api/serviceenginegroup/${uuidOf(entry.config.se_group_ref)}?fields=name` : null);
   const [asking, setAsking] = useState<ScaleKind | "delete" | null>(null);
   if (!entry) return error ? <Page title="Virtual Service" crumbs={[["Virtual Services", "/virtualservices"]]}><Fault error={error} retry={refresh} /></Page> : <Loading />;
   const [word, tone] = stateOf(entry.runtime.oper_status.state);
@@ -62,7 +63,7 @@ export default function Service({ id }: { id: string }) {
       <div className="summary">
         <span>{(entry.config.vip ?? []).map((vip: Document) => vip.ip_address?.addr ?? vip.ip6_address?.addr).join(", ")}</span>
         <span>{(entry.runtime.ports ?? []).join(", ")}</span>
-        <span>group <Link to={`/map?group=${group}`}>{nameOf(entry.config.se_group_ref) || "on the map"}</Link></span>
+        <span>group <Link to={`/map?group=${group}`}>{groupName.data?.name ?? "on the map"}</Link></span>
         <span>{(entry.runtime.vip_summary ?? []).map((vip: Document) => `${vip.num_se_assigned} of ${vip.num_se_requested} engines`).join(", ")}</span>
         <Health score={entry.health_score} up={tone === "ok"} />
       </div>
@@ -109,7 +110,7 @@ const PARTS: [string, string][] = [
 ];
 
 function Health({ score, up }: { score: Document; up: boolean }) {
-  const parts = PARTS.filter(([name]) => score?.[name] !== undefined).map(([name, label]) => (name.endsWith("penalty") ? `${label} −${score[name]}` : `${label} ${score[name]}`));
+  const parts = PARTS.filter(([name]) => score?.[name] !== undefined && (name === "performance_score" || score[name] > 0)).map(([name, label]) => (name.endsWith("penalty") ? `${label} −${score[name]}` : `${label} ${score[name]}`));
   if (score?.health_score === undefined) return null;
   return (
     <span className="row" title={parts.join(", ")}>
@@ -162,7 +163,7 @@ function PlacementTab({ id }: { id: string }) {
                   {vip.considered.engines.map((engine: Document) => (
                     <tr key={engine.serviceengine}>
                       <td><Link to={`/serviceengines/${uuidOf(engine.se_ref)}`}>{engine.serviceengine}</Link></td>
-                      <td>{engine.verdict ?? (engine.rule ? "excluded" : "eligible")}</td>
+                      <td className="nowrap">{String(engine.verdict ?? (engine.rule ? "excluded" : "eligible")).replaceAll("_", " ")}</td>
                       <td className="muted">{engine.detail ?? engine.why ?? ""}</td>
                     </tr>
                   ))}

@@ -45,9 +45,9 @@ const COLUMNS: Column<ServiceRow>[] = [
     },
   },
   { id: "address", title: "Address", width: "minmax(110px, 1fr)", by: (row) => row.address, cell: (row) => row.address },
-  { id: "ports", title: "Services", width: "84px", hideNarrow: true, by: (row) => row.ports[0] ?? 0, cell: (row) => row.ports.join(", ") },
-  { id: "pool", title: "Pools", width: "minmax(90px, 1fr)", hideNarrow: true, by: (row) => row.pool, cell: (row) => row.pool || <span className="muted">–</span> },
-  { id: "group", title: "Service Engine Group", width: "minmax(110px, 1fr)", hideNarrow: true, by: (row) => row.group, cell: (row) => <Link to={`/map?group=${row.group_uuid}`}>{row.group}</Link> },
+  { id: "ports", title: "Services", width: "70px", hideNarrow: true, by: (row) => row.ports[0] ?? 0, cell: (row) => row.ports.join(", ") },
+  { id: "pool", title: "Pools", width: "minmax(80px, 0.9fr)", hideNarrow: true, by: (row) => row.pool, cell: (row) => row.pool || <span className="muted">–</span> },
+  { id: "group", title: "Service Engine Group", width: "minmax(152px, 1fr)", hideNarrow: true, by: (row) => row.group, cell: (row) => <Link to={`/map?group=${row.group_uuid}`}>{row.group}</Link> },
   { id: "engines", title: "Service Engines", width: "minmax(120px, 1.4fr)", hideNarrow: true, by: (row) => row.engines.join(), cell: (row) => <span title={row.engines.join(", ")}>{row.engines.join(", ") || <span className="muted">none</span>}</span> },
   { id: "count", title: "# SEs", width: "64px", numeric: true, hideNarrow: true, by: (row) => row.assigned, cell: (row) => (row.assigned < row.requested ? <b className="worse">{row.assigned} of {row.requested}</b> : row.assigned) },
 ];

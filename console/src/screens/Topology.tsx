@@ -15,10 +15,10 @@ interface Node {
   to?: string;
 }
 
-const WIDTH = 190;
+const WIDTH = 178;
 const HEIGHT = 46;
 const GAP = 12;
-const COLUMN = 282;
+const COLUMN = 250;
 const SERVERS_SHOWN_MAX = 24;
 
 export function Topology({ entry }: { entry: Document }) {
@@ -79,14 +79,13 @@ export function Topology({ entry }: { entry: Document }) {
               className={`node ${node.tone} ${node.to ? "link" : ""}`}
               role={node.to ? "link" : undefined}
               tabIndex={node.to ? 0 : undefined}
-              aria-label={node.to ? node.title : undefined}
               onClick={() => node.to && go(node.to)}
               onKeyDown={(event) => event.key === "Enter" && node.to && go(node.to)}
             >
               <rect width={WIDTH} height={HEIGHT} rx={9} />
               <circle cx={16} cy={HEIGHT / 2} r={4} />
-              <text x={30} y={20}>{cut(node.title, 21)}<title>{node.title}</title></text>
-              <text x={30} y={36} className="sub">{cut(node.sub, 26)}</text>
+              <text x={30} y={20}>{cut(node.title, 20)}<title>{node.title}</title></text>
+              <text x={30} y={36} className="sub">{cut(node.sub, 24)}</text>
             </g>
           )),
         )}

@@ -10,6 +10,7 @@ export interface Series {
   points: { at: number; value: number }[];
 }
 
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const COLOURS = ["--chart-1", "--chart-2", "--chart-3", "--chart-4"];
 
 export function Chart({ title, series, height = 150, fill = true }: { title: string; series: Series[]; height?: number; fill?: boolean }) {
@@ -35,12 +36,12 @@ export function Chart({ title, series, height = 150, fill = true }: { title: str
     const options: uPlot.Options = {
       width: element.clientWidth || 300,
       height,
-      padding: [8, 8, 0, 0],
+      padding: [8, 26, 0, 0],
       cursor: { y: false, points: { size: 6 } },
       legend: { show: false },
       scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(1e-9, (high ?? 0) * 1.15) || 1] } },
       axes: [
-        { ...axis, space: 70, values: "{HH}:{mm}:{ss}" as never },
+        { ...axis, size: 26, space: 76, values: (_, ticks) => ticks.map((tick) => CLOCK.format(new Date(tick * 1000))) },
         { ...axis, size: 68, space: 30, values: (_, ticks) => ticks.map((tick) => measured(tick, units)) },
       ],
       series: [
@@ -55,7 +56,6 @@ export function Chart({ title, series, height = 150, fill = true }: { title: str
         })),
       ],
     };
-    options.axes![0]!.values = (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }));
     const chart = new uPlot(options, aligned(series), element);
     plot.current = chart;
     const sizes = new ResizeObserver(() => chart.setSize({ width: element.clientWidth, height }));

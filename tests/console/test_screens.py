@@ -1,0 +1,128 @@
+"""Every screen: no error, nothing that axe objects to, in both colours, and on a phone no wider than it."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, StorageState, expect
+
+from shoal.api.web import BUILT
+from tests.api_served import Controller
+
+from .person import Person
+from .world import ConsoleWorld
+
+AXE = Path(__file__).parents[2] / "console" / "node_modules" / "axe-core" / "axe.min.js"
+ALL = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+COLOURS = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
+"""What may differ in the dark."""
+
+
+def screens(served: Controller) -> dict[str, str]:
+    """Path -> what is there when it is shown."""
+    world = served.world
+    assert isinstance(world, ConsoleWorld)
+    service = next(d for d in world.view.all("virtualservice") if d["name"] == "www")
+    group = next(d for d in world.view.all("serviceenginegroup") if d["name"] == "web-nm")
+    engine = world.controller.ledger.engines_of(group["uuid"])[0]
+    return {
+        "/": "Recent events",
+        "/virtualservices": "20 virtual services",
+        "/virtualservices/new": "Where it goes",
+        f"/virtualservices/{service['uuid']}": "www-pool",
+        f"/virtualservices/{service['uuid']}?tab=placement": "Why here, why not there",
+        f"/virtualservices/{service['uuid']}?tab=settings": "All fields",
+        f"/map?group={group['uuid']}": "buffer slot",
+        f"/map?group={group['uuid']}&whatif=1": "Nothing is imagined yet",
+        "/serviceenginegroups": "Stays up without",
+        f"/serviceenginegroups/{group['uuid']}": "What it survives",
+        f"/serviceenginegroups/{group['uuid']}?tab=advanced": "Advanced HA",
+        "/serviceengines": engine.name,
+        f"/serviceengines/{engine.id}": "Heartbeats",
+        "/events": "CONFIG_CREATE",
+        "/certificates": "No certificate yet",
+        "/tenants": "retail",
+        "/settings": "One controller",
+        "/settings?tab=import": "nothing is written before you apply it",
+        "/nowhere": "There is no such page",
+    }
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing(browser: Browser, served: Controller, signed_in: StorageState, dark: bool) -> None:
+    found = {}
+    with Person(browser, served.port, dark=dark, state=signed_in) as person:
+        person.go("/")
+        person.page.evaluate(AXE.read_text())
+        for path, sign in screens(served).items():
+            person.show(path)
+            person.page.get_by_text(sign).first.wait_for(state="attached")
+            person.page.wait_for_timeout(200)
+            answer = person.page.evaluate(
+                "rules => axe.run(document, { runOnly: rules })"
+                ".then(found => found.violations.map(one => [one.id, one.nodes.slice(0, 3).map(node => node.html.slice(0, 160))]))",
+                COLOURS if dark else ALL,
+            )
+            if answer:
+                found[path] = answer
+        person.check()
+    assert not found, found
+
+
+def test_on_a_phone_nothing_is_wider_than_it(browser: Browser, served: Controller, signed_in: StorageState) -> None:
+    wide = {}
+    with Person(browser, served.port, width=390, height=800, state=signed_in) as person:
+        person.go("/")
+        for path, sign in screens(served).items():
+            person.show(path)
+            person.page.get_by_text(sign).first.wait_for(state="attached")
+            width = person.page.evaluate("document.documentElement.scrollWidth")
+            if width > 390:
+                wide[path] = width
+        person.page.get_by_role("button", name="Menu").click()
+        person.page.get_by_role("link", name="Dashboard").first.click()
+        expect(person.page.get_by_role("heading", level=1)).to_have_text("Dashboard")
+        person.check()
+    assert not wide, wide
+
+
+def test_the_keyboard_reaches_everything_that_matters(person: Person, served: Controller) -> None:
+    page = person.page
+    person.sees("Recent events")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    person.go("/serviceenginegroups")
+    page.get_by_role("link", name="Edit web-nm").focus()
+    page.keyboard.press("Enter")
+    person.sees("High Availability & Placement Settings")
+    page.get_by_role("tab", name="Basic Settings").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="Advanced")).to_have_attribute("aria-selected", "true")
+
+
+def test_times_are_the_viewers_and_the_first_paint_is_soon(
+    browser: Browser, served: Controller, signed_in: StorageState
+) -> None:
+    with Person(browser, served.port, state=signed_in) as person:
+        person.go("/events")
+        person.sees("Times in Europe/Berlin")
+        paint = person.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
+        assert paint is not None and paint < 2_000, f"{paint} ms, on a machine that others use too"
+
+
+def test_the_scripts_are_small() -> None:
+    size = sum(len(gzip.compress(path.read_bytes())) for path in BUILT.rglob("*.js"))
+    assert size < 600_000, f"{size} bytes zipped"
+
+
+def test_a_session_that_ends_asks_to_sign_in(browser: Browser, served: Controller) -> None:
+    with Person(browser, served.port) as person:
+        person.sign_in()
+        person.page.get_by_role("button", name="Sign out").click()
+        expect(person.page.get_by_label("Password")).to_be_visible()
+        person.check()
+        person.page.get_by_label("Password").fill("wrong")
+        person.page.get_by_role("button", name="Sign in").click()
+        expect(person.page.get_by_role("alert")).to_contain_text("wrong")

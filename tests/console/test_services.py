@@ -1,0 +1,126 @@
+"""Virtual services: made by the wizard, found in the list, looked at, scaled."""
+
+from __future__ import annotations
+
+import json
+
+from playwright.sync_api import Route, expect
+
+from tests.api_served import Controller
+
+from .person import Person
+from .world import ConsoleWorld
+
+LONG = 10_000
+
+
+def _world(served: Controller) -> ConsoleWorld:
+    assert isinstance(served.world, ConsoleWorld)
+    return served.world
+
+
+def test_a_virtual_service_is_made_on_one_screen_and_comes_up(person: Person, served: Controller) -> None:
+    page = person.page
+    person.go("/virtualservices/new")
+    page.get_by_role("button", name="Create").click()
+    person.sees("A name is needed.")
+    person.sees("At least one server is needed.")
+    page.get_by_label("Name", exact=True).fill("shop")
+    page.get_by_label("VIP address").fill("10.9.7.7")
+    page.get_by_label("Servers", exact=True).fill("10.0.0.11\n10.0.0.12:8080")
+    page.get_by_label("Health monitor").select_option("System-HTTP")
+    page.get_by_label("Service Engine Group").select_option("web-nm")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("shop Up")
+    expect(page.get_by_role("group", name="shop: served by")).to_contain_text("10.0.0.12:8080")
+    view = _world(served).view
+    pool = view.named("pool", "shop-pool")
+    assert pool is not None and [s["ip"]["addr"] for s in pool["servers"]] == ["10.0.0.11", "10.0.0.12"]
+    service = view.named("virtualservice", "shop")
+    assert service is not None and service["services"][0]["port"] == 80
+
+
+def test_what_is_refused_leaves_nothing_behind(person: Person, served: Controller) -> None:
+    page = person.page
+    person.go("/virtualservices/new")
+    page.get_by_label("Name", exact=True).fill("taken")
+    page.get_by_label("VIP address").fill("10.9.0.11")  # www's
+    page.get_by_label("Servers", exact=True).fill("10.0.0.11")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_role("alert")).to_contain_text("10.9.0.11")
+    assert _world(served).view.named("pool", "taken-pool") is None
+    person.faults.clear()  # the browser notes the refusal
+
+
+def test_scale_out_says_what_it_does_and_is_seen_to_be_done(person: Person, served: Controller) -> None:
+    page = person.page
+    person.go("/virtualservices")
+    page.get_by_label("Find by name, address, pool, engine").fill("reports")
+    expect(page.get_by_role("row")).to_have_count(2)
+    page.get_by_role("link", name="reports", exact=True).click()
+    person.sees("2 of 2 engines")
+    page.get_by_role("button", name="Scale Out").click()
+    dialog = page.get_by_role("dialog", name="Scale Out reports")
+    expect(dialog).to_contain_text("1 VIP is placed on a further engine")
+    dialog.get_by_role("button", name="Scale Out").click()
+    person.sees("3 of 3 engines")
+    page.get_by_role("button", name="Scale In").click()
+    dialog = page.get_by_role("dialog", name="Scale In reports")
+    dialog.get_by_role("button", name="Scale In").click()
+    person.sees("2 of 2 engines")
+    page.get_by_role("tab", name="Placement").click()
+    person.sees("takes over when")
+    page.get_by_role("tab", name="Events").click()
+    person.sees("VS_SCALEOUT_COMPLETE")
+
+
+def _rows() -> str:
+    row = {
+        "enabled": True,
+        "state": "OPER_UP",
+        "reason": "",
+        "ports": [443],
+        "group": "big",
+        "group_uuid": "g",
+        "engines": ["Avi-se-aaaaa"],
+        "requested": 1,
+        "assigned": 1,
+        "pool_uuid": "p",
+    }
+    rows = [
+        {**row, "uuid": f"vs-{n}", "name": f"service-{n}", "address": f"10.{n // 250}.0.{n % 250}", "pool": f"pool-{n}"}
+        for n in range(LONG)
+    ]
+    return json.dumps({"count": LONG, "results": rows})
+
+
+def test_ten_thousand_virtual_services_scroll_and_filter_without_lag(person: Person) -> None:
+    page, body = person.page, _rows()
+
+    def answer(route: Route) -> None:
+        route.fulfill(body=body, content_type="application/json")
+
+    page.route("**/api/console/virtualservices", answer)
+    person.go("/virtualservices")
+    person.sees("10,000 virtual services")
+    assert page.get_by_role("row").count() < 80
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    person.sees(f"service-{LONG - 1}")
+    longest = page.evaluate(
+        """async () => {
+            const input = document.querySelector('input[type=search]');
+            const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set;
+            const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+            let longest = 0;
+            for (const text of ['s', 'se', 'service-9', 'service-99', 'service-9999']) {
+                const began = performance.now();
+                set.call(input, text);
+                input.dispatchEvent(new Event('input', { bubbles: true }));
+                await frame();
+                longest = Math.max(longest, performance.now() - began);
+            }
+            return longest;
+        }"""
+    )
+    person.sees("1 of 10,000")
+    assert longest < 500, f"{longest:.0f} ms for a letter, on a machine that others use too"
