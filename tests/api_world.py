@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,13 +24,16 @@ from shoal.controller.change_state import State
 from shoal.controller.clock import SystemClock
 from shoal.controller.controller import Controller
 from shoal.controller.engine_documents import EngineDocuments
+from shoal.controller.events import Event
 from shoal.controller.intent import Caller, Guard, Intent
+from shoal.controller.journal import Journal
 from shoal.controller.ledger import Changes
 from shoal.controller.metrics import Metrics
 from shoal.controller.pki import self_signed_default
 from shoal.controller.plans import Planned, Plans
 from shoal.controller.records import VipRecord
 from shoal.controller.secrets import Secrets
+from shoal.controller.sight import owners_of
 from shoal.controller.transfer.importing import Importing
 from shoal.controller.view import View
 from shoal.errors import NotFound, Refused
@@ -141,13 +145,12 @@ class FakeRuntime:
         finally:
             self.wishes_ended += 1
 
-    def events(self, filters: Mapping[str, Any]) -> list[Document]:
-        names = filters.get("name")
-        known = [
-            {"event_id": name, "report_timestamp": 3.0 - at, "event_description": f"{name}."}
-            for at, name in enumerate(("SE_DOWN", "VS_UP", "SE_UP"))
-        ]
-        return [event for event in known if not names or event["event_id"] in names]
+
+EVENTS = tuple(
+    Event(id=f"fake-{name}", at=3.0 - back, name=name, detail=f"{name}.")
+    for back, name in enumerate(("SE_DOWN", "VS_UP", "SE_UP"))
+)
+"""Of a world without a controller."""
 
 
 class Clock:
@@ -366,6 +369,14 @@ async def _app(
     clock: Clock,
 ) -> App:
     accounts = Accounts(store, view, intent, clock=clock)
+    journal = Journal(None, clock, partial(owners_of, view))
+    await journal.catch_up(store)
+    intent.trail.on_written = journal.change
+    if isinstance(runtime, Controller):
+        runtime.events_log.on_added = journal.event
+    else:
+        for event in EVENTS:
+            journal.event(event)
     await accounts.ensure_admin(PASSWORD)
     deps = Dependencies(
         view=view,
@@ -374,6 +385,7 @@ async def _app(
         accounts=accounts,
         runtime=runtime,
         metrics=metrics,
+        journal=journal,
         backups=Backups(store, view, intent, directory),
     )
     return App(deps, clock)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,12 @@ from shoal.controller.controller import Controller
 from shoal.controller.decision_log import DecisionLog
 from shoal.controller.engine_documents import EngineDocuments
 from shoal.controller.intent import Intent
+from shoal.controller.journal import Journal
 from shoal.controller.metric_file import MetricFile
 from shoal.controller.observer import Place
 from shoal.controller.rules import Rules
 from shoal.controller.secrets import Secrets
+from shoal.controller.sight import owners_of
 from shoal.controller.view import View
 from shoal.errors import Invalid, NotReady, Problem, ShoalError
 from shoal.objects import load
@@ -142,6 +145,9 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         names = fabric.addressing
         rules = Rules(view, lambda address: any(ipaddress.ip_address(address) in nodes for nodes in names.nodes))
         intent = Intent(store, view, registry, secrets, rules)
+        journal = Journal(options.data_dir / "logs", SystemClock(), partial(owners_of, view))
+        await journal.catch_up(store)
+        intent.trail.on_written = journal.change
         await _bootstrap(intent, view, names.vip_networks if fabric.ipv6 else names.vip_networks[:1])
         accounts = Accounts(store, view, intent)
         new_password = await accounts.ensure_admin(options.admin_password)
@@ -159,6 +165,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             gateway=names.gateway,
             metric_file=MetricFile(options.data_dir / "metrics.bin"),
             decision_log=DecisionLog(options.data_dir / "decisions.log"),
+            journal=journal,
             client_logs=ClientLogStore(options.data_dir / "logs", SystemClock()),
             probe_from=_place(options, names) if options.probe else None,
             freed=rules.freed,
@@ -185,6 +192,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             runtime=controller,
             metrics=controller.metrics,
             client_logs=controller.client_logs,
+            journal=journal,
             backups=Backups(store, view, intent, options.data_dir),
         )
         served = await serve(App(deps), listener, Path(certificate), Path(key))

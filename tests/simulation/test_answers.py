@@ -71,9 +71,9 @@ def test_a_service_that_cannot_be_placed_raises_an_event_with_the_reason_once() 
         for number in range(2):
             await world.service(f"s{number}", "g")
         await world.pass_time(40.0)
-        (event,) = world.controller.events({"name": "VS_INITIAL_PLACEMENT_FAILED"})
+        (event,) = world.controller.events_log.read({"name": "VS_INITIAL_PLACEMENT_FAILED"})
         reason = "s1: no engine has room and none can be made: max_se 1 is reached"
-        assert event["event_description"] == reason
+        assert event.detail == reason
 
     play(story)
 
@@ -86,8 +86,8 @@ def test_a_service_that_lost_its_last_engine_raises_awaiting() -> None:
         world.cloud.failures = 1000
         world.kill(next(iter(world.controller.ledger.engines)))
         await world.pass_time(20.0)
-        events = world.controller.events({"name": "VS_AWAITING_SE"})
-        assert any("the last creation failed" in event["event_description"] for event in events)
+        events = world.controller.events_log.read({"name": "VS_AWAITING_SE"})
+        assert any("the last creation failed" in event.detail for event in events)
 
     play(story)
 
@@ -193,7 +193,7 @@ def test_a_renamed_engine_is_called_by_its_new_name() -> None:
         assert read(world, service, "runtime")["vip_summary"][0]["service_engine"][0]["name"] == "edge-1"
         world.kill(engine)
         await world.pass_time(5.0)
-        assert world.controller.events({"name": "SE_DOWN"})[0]["event_description"].startswith("edge-1:")
+        assert world.controller.events_log.read({"name": "SE_DOWN"})[0].detail.startswith("edge-1:")
 
     play(story)
 

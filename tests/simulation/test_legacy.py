@@ -71,7 +71,7 @@ class Story(SystemWorld):
         return str((await self.controller.operate("serviceengine", engine, operation, {}, OPERATOR))["status"])
 
     def told(self, name: str) -> list[str]:
-        return [str(event["event_description"]) for event in self.controller.events({"name": name})]
+        return [event.detail for event in self.controller.events_log.read({"name": name})]
 
 
 def play(story: Callable[[Story], Awaitable[None]]) -> None:

@@ -16,8 +16,8 @@ MARGIN = ["VS_SE_HA_COMPROMISED", "VS_SE_HA_ACTIVE"]
 
 def told(world: SystemWorld) -> list[tuple[str, str]]:
     """Oldest first."""
-    found = world.controller.events({"name": MARGIN})
-    return [(event["event_id"], event["event_description"]) for event in reversed(found)]
+    found = world.controller.events_log.read({"name": MARGIN})
+    return [(event.name, event.detail) for event in reversed(found)]
 
 
 def test_a_buffer_that_is_lost_is_told_once_and_once_when_it_is_back() -> None:
@@ -56,10 +56,10 @@ def test_a_service_that_is_given_fewer_engines_than_it_wants_says_so_once() -> N
         await group(world, max_se=1, min_scaleout_per_vs=2)
         service = await world.service("s", "g")
         await world.pass_time(60.0)
-        (event,) = world.controller.events({"name": "VS_SCALEOUT_DONE_AWAITING_MORE_SE"})
+        (event,) = world.controller.events_log.read({"name": "VS_SCALEOUT_DONE_AWAITING_MORE_SE"})
         text = "s is on 1 of 2 engines: no engine has room and none can be made: max_se 1 is reached"
-        assert event["event_description"] == text
-        assert event["objects"]["virtualservice"] == service["uuid"], "so that it is among the service's events"
+        assert event.detail == text
+        assert event.objects["virtualservice"] == service["uuid"], "so that it is among the service's events"
         assert told(world) == []
 
     play(story)

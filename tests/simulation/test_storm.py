@@ -33,7 +33,7 @@ def speakers(world: SystemWorld) -> dict[str, list[str]]:
 
 
 def events(world: SystemWorld, name: str) -> list[str]:
-    return [event["event_description"] for event in world.controller.events({"name": name})]
+    return [event.detail for event in world.controller.events_log.read({"name": name})]
 
 
 def group_uuid(world: SystemWorld) -> str:

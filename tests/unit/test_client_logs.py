@@ -148,7 +148,7 @@ async def test_a_request_is_found_by_each_of_its_fields(tmp_path: Path) -> None:
     ):
         assert await searched(store, same) == [one], same
     assert len(await searched(store)) == 2
-    assert [r["at"] for r in await searched(store, orderby="report_timestamp")] == [NOW, NOW + 1]
+    assert [r["report_timestamp"] for r in await searched(store, orderby="report_timestamp")] == [NOW, NOW + 1]
     assert await searched(store, start=str(NOW + 0.5)) == [one]
     assert await searched(store, "eq(method,POST)", "lt(response_code,500)") == []
 

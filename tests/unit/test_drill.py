@@ -290,8 +290,8 @@ async def _notes(world: ControlledWorld, engine: str) -> None:
     await world.post(path, {"text": "a drill begins, kill"}, 200)
     for bad in ({}, {"text": ""}, {"text": "x" * 501}, {"text": 5}, {"text": "a\nb"}):
         await world.post(path, bad, 400)
-    (event,) = world.controller.events({"name": "SE_DRILL"})
-    assert event["event_description"].endswith(": a drill begins, kill (admin)")
+    (event,) = world.controller.events_log.read({"name": "SE_DRILL"})
+    assert event.detail.endswith(": a drill begins, kill (admin)")
 
 
 # --- giving back, whatever happens ---

@@ -127,7 +127,7 @@ async def test_an_engine_that_serves_is_not_deleted_and_an_idle_one_is(world: Co
     await world.call("DELETE", f"/api/serviceengine/{spare.id}", 204)
     await world.get(f"/api/serviceengine/{spare.id}", 404)
     assert spare.id not in ledger.engines
-    await world.run(lambda: any(e["event_id"] == "DELETED_SE" for e in world.controller.events({"object": spare.id})))
+    await world.run(lambda: any(e.name == "DELETED_SE" for e in world.controller.events_log.read({"object": spare.id})))
 
 
 async def test_pools_and_servers_say_when_they_changed_last(world: ControlledWorld) -> None:

@@ -31,6 +31,7 @@ from shoal.controller.backup.kept import Backups
 from shoal.controller.client_logs import ClientLogStore
 from shoal.controller.clock import SystemClock
 from shoal.controller.intent import Caller, Guard, Intent
+from shoal.controller.journal import Journal
 from shoal.controller.metrics import Metrics
 from shoal.controller.permissions import Rights, of_type
 from shoal.controller.plans import Wish
@@ -39,17 +40,17 @@ from shoal.controller.view import View
 from shoal.errors import Forbidden, NotFound, ShoalError
 from shoal.objects import ObjectType, Registry
 
-from . import listing, prometheus
+from . import prometheus
 from .capture import Capturing
 from .configuration import Configuration
 from .console import Console
 from .context import READ_METHODS, Context, address_of, check_origin, host_of, path_of, query_of, version_of
 from .errors import json_response, method_not_allowed, refusal, unexpected
 from .gate import Gate
-from .inventory import CONFIGS, Inventory, log_filters, number
-from .limits import CONFIGURATION_WITHIN_S, LOG_PAGE_SIZE_MAX, REQUEST_WITHIN_S, decode_object, read_body
+from .inventory import CONFIGS, Inventory, number
+from .limits import CONFIGURATION_WITHIN_S, REQUEST_WITHIN_S, decode_object, read_body
 from .login import VERSION, Login
-from .logs import CLIENT_LOGS, ClientLogs
+from .logs import Logs
 from .metrics import Analytics
 from .objects import Objects
 from .planning import Planning
@@ -87,6 +88,7 @@ class Dependencies(msgspec.Struct, kw_only=True):
     """What was measured; None = nothing is."""
     client_logs: ClientLogStore | None = None
     """None = none are kept."""
+    journal: Journal | None = None
     backups: Backups | None = None
 
 
@@ -101,7 +103,6 @@ class App:
         self._registry = deps.registry
         self._runtime = deps.runtime
         self._intent = deps.intent
-        self._trail = deps.intent.trail
         self._present = Present(deps.view, deps.registry)
         self._login = Login(deps.view, deps.registry, deps.accounts, self._present, now)
         self._planning = Planning(deps.runtime.plans(deps.intent), deps.view)
@@ -109,7 +110,8 @@ class App:
         self._rebalancing = Rebalancing(deps.intent, deps.runtime)
         self._inventory = Inventory(deps.view, deps.registry, deps.runtime, self._present)
         self._metrics = deps.metrics or Metrics(SystemClock())
-        self._client_logs = ClientLogs(deps.client_logs, self._objects, deps.registry)
+        journal = deps.journal or Journal(None, SystemClock())
+        self._logs = Logs(deps.client_logs, journal, self._objects, deps.registry)
         self._analytics = Analytics(self._metrics, self._objects, deps.registry, self._present)
         self._configuration = Configuration(deps.intent, deps.view, deps.runtime, deps.backups)
         self._capturing = Capturing(deps.view, deps.registry, deps.intent, deps.runtime)
@@ -159,7 +161,7 @@ class App:
             needs="SERVICEENGINEGROUP",
             writes=False,
         )
-        yield Route(methods=GET, path="/api/analytics/logs", answer=self._logs, shows=Shows.OWN, needs="-")
+        yield Route(methods=GET, path="/api/analytics/logs", answer=self._logs.answer, shows=Shows.OWN, needs="-")
         yield Route(
             methods=GET, path="/api/analytics/incident", answer=self._incident, shows=Shows.ALL, needs="SERVICEENGINE"
         )
@@ -402,19 +404,6 @@ class App:
         data = await read_body(context.request)
         body = decode_object(data) if data.strip() else {}
         return json_response(await self._runtime.whatif(body, self._intent, context.caller))
-
-    async def _logs(self, context: Context) -> Response:
-        if context.query.get("type") in CLIENT_LOGS:
-            return await self._client_logs.answer(context)
-        filters = log_filters(context.request, context.query)
-        found: list[Document] = []
-        if filters is not None:
-            found = [*self._runtime.events(filters), *await self._trail.read(filters)]
-            sees = context.sight.sees_event
-            found = [e for e in found if sees(self._view, e.get("objects", {}), e.get("tenant", ""))]
-            found.sort(key=lambda event: float(event["report_timestamp"]), reverse=True)
-        page = listing.page(found, context.query, size_max=LOG_PAGE_SIZE_MAX)
-        return json_response({"count": page.count, "results": page.documents, "percent_remaining": 0})
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

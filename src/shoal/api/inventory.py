@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import time
-from collections.abc import Mapping
 from typing import Any
-
-from starlette.requests import Request
 
 from shoal.controller.view import View
 from shoal.errors import Invalid, Problem
@@ -36,7 +32,6 @@ LINKS = {
     "serviceenginegroup": {"serviceengins": "serviceengine", "virtualservices": "virtualservice"},
 }
 """Type -> member (spelled as clients expect) -> type of the objects that refer to it."""
-EVENT_LOG = "2"
 
 
 class Inventory:
@@ -83,31 +78,6 @@ class Inventory:
         if vsvip is not None and look.sight.sees("vsvip", vsvip):
             shown_vip = self._present.document(self._registry.type("vsvip"), vsvip, look.plain())
             entry["config"]["vip"] = shown_vip.get("vip", [])
-
-
-def log_filters(request: Request, query: Mapping[str, str]) -> Document | None:
-    """What of the event log is asked for, for `Runtime.events`; None for another log, which Shoal does not keep.
-
-    Filters are ``op(field,value)``, repeated; times are seconds since the epoch or ISO 8601. Raises Invalid.
-    """
-    if query.get("type", EVENT_LOG) not in ("", EVENT_LOG):
-        return None
-    filters: Document = {}
-    for item in request.query_params.getlist("filter"):
-        _, _, inner = item.partition("(")
-        field, comma, value = inner.removesuffix(")").partition(",")
-        if not comma:
-            raise Invalid([Problem(path="filter", value=shown(item), why="must look like eq(event_id,SE_DOWN)")])
-        if field == "event_id":
-            filters["name"] = [name.strip() for name in value.strip("[]").upper().split(",")]
-        else:
-            filters["object"] = value
-    for name, member in (("start", "since"), ("end", "until")):
-        if query.get(name):
-            filters[member] = moment(name, query[name])
-    if query.get("duration"):
-        filters.setdefault("since", time.time() - number("duration", query["duration"]))
-    return filters
 
 
 def moment(name: str, text: str) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -89,59 +89,36 @@ def _unquoted(text: str) -> str:
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
-# --- in memory ---
-
-
-def matches(filter: Filter, have: Iterable[object]) -> bool:
-    """``have``: the values the field has."""
-    if filter.operator in NEGATED:
-        return not matches(Filter(NEGATED[filter.operator], filter.field, filter.values), have)
-    return any(_matches(filter, one) for one in have if one is not None)
-
-
-def _matches(filter: Filter, have: object) -> bool:
-    if filter.operator in ORDERED:
-        return isinstance(have, int | float) and any(_ordered(filter.operator, have, n) for n in filter.numbers)
-    text = (str(have).lower() if isinstance(have, bool) else str(have)).lower()
-    wanted = [value.lower() for value in filter.values]
-    match filter.operator:
-        case "co":
-            return any(value in text for value in wanted)
-        case "sw":
-            return any(text.startswith(value) for value in wanted)
-    return text in wanted or (isinstance(have, int | float) and have in filter.numbers)
-
-
-def _ordered(operator: str, have: float, than: float) -> bool:
-    return {"lt": have < than, "le": have <= than, "gt": have > than, "ge": have >= than}[operator]
-
-
-# --- in SQL ---
-
-
-def where(asked: LogQuery, columns: Mapping[str, str], *more: tuple[str, Sequence[object]]) -> Where:
-    """The same for rows. ``columns``: name -> SQL type; ``more``: further conditions and their values. Raises Invalid
-    for a field that is none of them."""
+def where(
+    asked: LogQuery,
+    columns: Mapping[str, str],
+    *more: tuple[str, Sequence[object]],
+    inside: Callable[[str], str] = lambda name: "",
+) -> Where:
+    """The rows that are asked for. ``columns``: name -> SQL type; ``more``: further conditions and their values; ``inside(name)``:
+    the expression for a text that is in no column of its own, "" = there is none. Raises Invalid for a field that is
+    nowhere."""
     tests, values = [sql for sql, _ in more], [value for _, given in more for value in given]
     for filter in asked.filters:
-        if filter.field != ANY and filter.field not in columns:
+        expression = filter.field if filter.field in columns else inside(filter.field)
+        if filter.field != ANY and not expression:
             hint = meant(filter.field, columns) or f"Fields are: {', '.join(sorted(columns))}."
             raise Invalid([Problem(path="filter", value=shown(filter.field), why="is no field of this log", hint=hint)])
-        sql, given = _sql(filter, columns)
+        sql, given = _sql(filter, columns, expression)
         tests.append(sql)
         values += given
     return Where(sql=" AND ".join(tests), values=tuple(values), since=asked.since, until=asked.until)
 
 
-def _sql(filter: Filter, columns: Mapping[str, str]) -> tuple[str, list[Any]]:
+def _sql(filter: Filter, columns: Mapping[str, str], expression: str) -> tuple[str, list[Any]]:
     if filter.operator in NEGATED:
-        sql, values = _sql(Filter(NEGATED[filter.operator], filter.field, filter.values), columns)
+        sql, values = _sql(Filter(NEGATED[filter.operator], filter.field, filter.values), columns, expression)
         return f"NOT coalesce({sql}, 0)", values
-    names = [filter.field] if filter.field != ANY else list(columns)
+    names = [expression] if filter.field != ANY else list(columns)
     tests: list[str] = []
     values = []
     for name in names:
-        for test, value in _column(filter, name, numeric=columns[name] == "NUMERIC"):
+        for test, value in _column(filter, name, numeric=columns.get(name) == "NUMERIC"):
             tests.append(test)
             values.append(value)
     return f"({' OR '.join(tests) or '0'})", values

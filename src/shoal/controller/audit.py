@@ -1,23 +1,27 @@
-"""Who changed what: one record a write, in the write's own transaction, read as events (reference: api.md 7).
+"""Who changed what, from what to what: one record a write, in the write's own transaction. The journal has them for good.
 
-Key: ``/audit/<microseconds since the epoch>``. Records name fields, never their values.
+Key: ``/audit/<microseconds since the epoch>``. Secrets are masked in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
+from shoal.objects import ObjectType
 from shoal.store.protocol import Records, Transaction
 
-from .events import Event, matches
-
 AUDITS = "/audit/"
-AUDITS_KEPT_MAX = 20_000
+AUDITS_KEPT_MAX = 5_000
+"""In the store: until the journal has them, and much longer."""
 PRUNE_EVERY = 500
 PRUNE_BATCH_MAX = 100
+VALUE_BYTES_MAX = 2_000
+"""Of a longer one its beginning is kept."""
+CHANGES_BYTES_MAX = 16_000
+"""Of one record: the fields after it are named, without their values."""
 EVENT_NAMES = {
     "CREATE": "CONFIG_CREATE",
     "UPDATE": "CONFIG_UPDATE",
@@ -25,13 +29,14 @@ EVENT_NAMES = {
     "CAPTURE": "CONFIG_ACTION",
 }
 VERBS = {"CREATE": "created", "UPDATE": "changed", "DELETE": "deleted", "CAPTURE": "captured packets of"}
+UNTOLD = ("uuid", "url", "_last_modified")
 SYSTEM_USER = "system"
 """The controller's own writes are not read: what they come from has events of its own."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One write, or one capture. ``tenant`` is the caller's, ``fields`` those whose value changed (updates only), or
-    what was captured."""
+    """One write, or one capture. ``tenant`` is the object's, ``fields`` those whose value changed (updates only), or
+    what was captured; ``changes``: field -> (value before, value after), of new and deleted objects what is no default."""
 
     at: float
     user: str
@@ -42,6 +47,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str | None = None
     name: str | None = None
     fields: tuple[str, ...] = ()
+    changes: dict[str, tuple[Any, Any]] = {}
 
     def sentence(self) -> str:
         """``admin from 10.0.0.7 changed Pool web: servers.``"""
@@ -50,73 +56,58 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return f"{who} {VERBS[self.operation]} {self.type} {self.name or self.uuid}{what}."
 
 
-class Trail:
-    """All records, in memory for reading once somebody has asked."""
+def changes(
+    kind: ObjectType, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, fields: tuple[str, ...]
+) -> dict[str, tuple[Any, Any]]:
+    """What `Record.changes` says of a write; ``before`` None: a new object, ``after`` None: one that is deleted."""
+    both = before is not None and after is not None
+    old = kind.emit(before, skip_default=not both) if before is not None else {}
+    new = kind.emit(after, skip_default=not both) if after is not None else {}
+    wanted = fields if both else tuple(name for name in old | new if name not in UNTOLD)
+    found: dict[str, tuple[Any, Any]] = {}
+    room = CHANGES_BYTES_MAX
+    for name in wanted:
+        pair = (_bounded(old.get(name)), _bounded(new.get(name)))
+        room -= len(name) + len(msgspec.json.encode(pair))
+        if room < 0:
+            break
+        found[name] = pair
+    return found
 
-    def __init__(self, store: Records) -> None:
+
+def _bounded(value: Any) -> Any:
+    text = msgspec.json.encode(value)
+    if len(text) <= VALUE_BYTES_MAX:
+        return value
+    return f"{text[:VALUE_BYTES_MAX].decode(errors='ignore')}... ({len(text)} bytes)"
+
+
+class Trail:
+    """``on_written`` hears of each record that was committed. ``keeps``: they are kept here, for `taken` (a draft's)."""
+
+    def __init__(self, store: Records, *, keeps: bool = False) -> None:
         self._store = store
+        self._keeps = keeps
         self._records: dict[str, Record] = {}
-        self._loaded = False
         self._writes = 0
+        self.on_written: Callable[[str, Record], None] = lambda key, record: None
 
     async def written(self, key: str, record: Record) -> None:
         """A record was committed."""
         self._writes += 1
-        self._records[key] = record
-        while len(self._records) > AUDITS_KEPT_MAX:
-            del self._records[next(iter(self._records))]
+        if self._keeps:
+            self._records[key] = record
+            return
+        self.on_written(key, record)
         if self._writes % PRUNE_EVERY == 0:
             await self._prune()
 
     def taken(self) -> list[tuple[str, Record]]:
-        """Those known here, by key."""
+        """Those kept here, by key."""
         return list(self._records.items())
-
-    async def read(self, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """As event documents, newest first; filters as for `shoal.controller.events.matches`."""
-        await self._load()
-        found = ((_event(key, record), record) for key, record in reversed(self._records.items()))
-        return [_document(event, r) for event, r in found if r.user != SYSTEM_USER and matches(event, filters)]
-
-    async def _load(self) -> None:
-        if self._loaded:
-            return
-        stored = (await self._store.list(AUDITS)).records
-        earlier = {record.key: msgspec.json.decode(record.value, type=Record) for record in stored}
-        self._records = dict(sorted((earlier | self._records).items()))
-        self._loaded = True
 
     async def _prune(self) -> None:
         records = (await self._store.list(AUDITS)).records
-        surplus = [record.key for record in records[: max(0, len(records) - AUDITS_KEPT_MAX)]][:PRUNE_BATCH_MAX]
-        if surplus:
-            await self._store.commit(Transaction(deletes=tuple(surplus)))
-
-
-def _event(key: str, record: Record) -> Event:
-    objects = {record.type.lower(): record.uuid or "", "tenant": record.tenant, "user": record.user}
-    return Event(
-        id=key.removeprefix(AUDITS),
-        at=record.at,
-        name=EVENT_NAMES[record.operation],
-        detail=record.sentence(),
-        objects=objects,
-    )
-
-
-def _document(event: Event, record: Record) -> dict[str, Any]:
-    return {
-        "report_timestamp": event.at,
-        "event_id": event.name,
-        "event_description": event.detail,
-        "level": event.level,
-        "objects": {record.type.lower(): record.uuid},
-        "module": "CONFIG",
-        "user": record.user,
-        "client_ip": record.address,
-        "tenant": record.tenant,
-        "obj_type": record.type,
-        "obj_uuid": record.uuid,
-        "obj_name": record.name,
-        "fields": record.fields,
-    }
+        surplus = [record.key for record in records[: max(0, len(records) - AUDITS_KEPT_MAX)]]
+        for start in range(0, len(surplus), PRUNE_BATCH_MAX):
+            await self._store.commit(Transaction(deletes=tuple(surplus[start : start + PRUNE_BATCH_MAX])))

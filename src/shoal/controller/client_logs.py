@@ -116,9 +116,9 @@ class ClientLogStore:
         self._files.append(rows)
 
     async def search(
-        self, where: Where, *, limit: int, offset: int, oldest_first: bool = False
+        self, where: Where, *, limit: int, offset: int = 0, oldest_first: bool = False
     ) -> tuple[int, list[dict[str, Any]]]:
-        """(how many match, those of the page as documents, newest first). ``at`` is seconds since the epoch."""
+        """(how many match, those of the page as documents, newest first unless asked)."""
         await self.flush()
 
         def look() -> tuple[int, list[Row]]:
@@ -198,6 +198,6 @@ def _known(ms: int) -> int | None:
 
 
 def _document(row: Row) -> dict[str, Any]:
-    found: dict[str, Any] = dict(zip(("at", *COLUMNS), row, strict=True))
+    found: dict[str, Any] = dict(zip(("report_timestamp", *COLUMNS), row, strict=True))
     found["significant"] = bool(found["significant"])
     return {name: value for name, value in found.items() if value is not None}

@@ -8,6 +8,7 @@ from typing import Any
 
 from shoal.clouds.protocol import Cloud, Identity
 from shoal.objects.views import ServiceEngineGroup, view
+from shoal.placement.model import Plan, Snapshot
 from shoal.placement.presets import SHARED
 from shoal.store.protocol import Store
 from shoal.wire import messages
@@ -28,6 +29,7 @@ from .fleet import Fleet, Link, unplanned
 from .freed import Freed
 from .incident import Incidents, vsvip_of
 from .intent import Caller, Guard, Intent
+from .journal import Journal
 from .ledger import Ledger
 from .lifecycle import Lifecycle
 from .loads import Loads
@@ -56,6 +58,7 @@ class Controller:
     ``heartbeat_key(group)`` is the secret its engines' heartbeats are signed with;
     ``gateway`` is the data network's; ``metric_file`` is where measured history is kept over a restart;
     ``decision_log`` is where plans are written down with what they were made from;
+    ``journal`` is where events and decisions are kept for good;
     ``client_logs`` is where the requests engines tell of are kept (None = they are not asked for);
     ``probe_from`` is where the VIPs are probed from (None = they are not); ``freed`` are the addresses that whoever
     writes VsVips has seen given up.
@@ -75,6 +78,7 @@ class Controller:
         metric_file: MetricFile | None = None,
         decision_log: DecisionLog | None = None,
         client_logs: ClientLogStore | None = None,
+        journal: Journal | None = None,
         probe_from: Place | None = None,
         freed: Freed | None = None,
         clock: Clock | None = None,
@@ -88,6 +92,7 @@ class Controller:
         self.client_logs = client_logs
         self.loads = Loads(clock)
         self.events_log = EventLog(store, clock)
+        self._journal = journal
         self.ledger = Ledger(store, fresh_id)
         self.shares = Shares(
             clock,
@@ -131,8 +136,7 @@ class Controller:
         self._freed.answering = Engines(self.ledger, self.fleet, self.compiler, self.lifecycle.going)
         self.lifecycle.hurry(self.reconciler.waits_for)
         self._decision_log = decision_log
-        if decision_log is not None:
-            self.reconciler.on_decided = decision_log.note
+        self.reconciler.on_decided = self._decided
         self.reconciler.balance = Balance(clock, self.ledger, self.loads, self.events_log, fresh_id)
         self.incidents = Incidents(
             self.ledger,
@@ -164,6 +168,8 @@ class Controller:
         await self.ledger.load()
         await self._freed.load(self._store)
         await self.events_log.load()
+        if self._journal is not None:
+            self.events_log.on_added = self._journal.event
         await self.lifecycle.adopt()
         if self._metric_file is not None:
             self._metric_file.load(self.metrics)
@@ -177,6 +183,8 @@ class Controller:
                 tasks.create_task(self.lifecycle.run(), name="lifecycle")
                 tasks.create_task(self.events_log.run(), name="events")
                 tasks.create_task(self.metrics.run(self._metric_file), name="metrics")
+                if self._journal is not None:
+                    tasks.create_task(self._journal.run(), name="journal")
                 if self.client_logs is not None:
                     tasks.create_task(self.client_logs.run(), name="client logs")
                 if self._decision_log is not None:
@@ -245,25 +253,18 @@ class Controller:
     def beside(self, type: str, uuid: str) -> dict[str, Any]:
         return self._runtime.beside(type, uuid)
 
-    def events(self, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Newest first, as plain documents."""
-        return [
-            {
-                "report_timestamp": event.at,
-                "event_id": event.name,
-                "event_description": event.detail,
-                "level": event.level,
-                "objects": event.objects,
-            }
-            for event in self.events_log.read(filters)
-        ]
-
     async def incident(self, seconds: float, service: str = "") -> dict[str, Any]:
         """What happened in the last ``seconds``, in order; ``service``: to this virtual service (a uuid) only."""
         document = self.view.get("virtualservice", service) if service else None
         return await self.incidents.report(seconds, vsvip_of(document) if document else "")
 
     # --- the engines' side ---
+
+    def _decided(self, snapshot: Snapshot, plan: Plan, now: float) -> None:
+        if self._decision_log is not None:
+            self._decision_log.note(snapshot, plan, now)
+        if self._journal is not None:
+            self._journal.decided(snapshot, plan, now)
 
     def _known(self, kind: str, id: str) -> bool:
         if kind == "serviceengine":

@@ -17,7 +17,7 @@ import msgspec
 
 log = logging.getLogger("shoal.day_files")
 
-AT = "at"
+BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 Row = tuple[object, ...]
 
 
@@ -28,6 +28,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     columns: Mapping[str, str]
     indexed: tuple[str, ...] = ()
+    unique: str = ""
+    """A column: a row whose value is there already that day is passed over."""
     days_max: int
     bytes_max: int
     """Of all files. Where today's alone has more, its oldest quarter goes, unless it is ``locked``."""
@@ -62,7 +64,7 @@ class DayFiles:
             for day in sorted(days):
                 database = self._database(day)
                 with database:
-                    database.executemany(f"INSERT INTO rows VALUES ({marks})", days[day])
+                    database.executemany(f"INSERT OR IGNORE INTO rows VALUES ({marks})", days[day])
             self._prune()
 
     def read(self, where: Where, *, limit: int, offset: int = 0, oldest_first: bool = False) -> list[Row]:
@@ -130,9 +132,23 @@ class DayFiles:
                 self._path(day).touch(mode=0o600)
             place = ":memory:" if self._folder is None else str(self._path(day))
             database = sqlite3.connect(place, check_same_thread=False)
-            database.executescript(_schema(self._table))
+            try:
+                database.executescript(_schema(self._table))
+            except sqlite3.DatabaseError as error:
+                database.close()
+                if self._folder is None or error.sqlite_errorcode not in BROKEN:
+                    raise
+                self._set_aside(day)
+                return self._database(day)
             self._open[day] = database
         return database
+
+    def _set_aside(self, day: str) -> None:
+        """A file that SQLite can't read is kept under another name, and the day begins anew."""
+        path = self._path(day)
+        aside = path.with_name(f"{path.name}.broken-{int(path.stat().st_mtime)}")
+        path.replace(aside)
+        log.error("%s can't be read and is kept as %s", path, aside.name)
 
     def _prune(self) -> None:
         present = self._present()
@@ -176,6 +192,8 @@ def _schema(table: Table) -> str:
         "CREATE INDEX IF NOT EXISTS rows_at ON rows (at)",
         *(f"CREATE INDEX IF NOT EXISTS rows_{name} ON rows ({name}, at)" for name in table.indexed),
     ]
+    if table.unique:
+        lines.append(f"CREATE UNIQUE INDEX IF NOT EXISTS rows_unique ON rows ({table.unique})")
     if table.locked:
         lines += [
             f"CREATE TRIGGER IF NOT EXISTS no_{verb} BEFORE {verb} ON rows BEGIN SELECT raise(ABORT, 'append-only'); END"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -58,6 +58,7 @@ class EventLog:
         self._pending: deque[Event] = deque(maxlen=EVENTS_KEPT_MAX)
         self._wanted = asyncio.Event()
         self._sequence = 0
+        self.on_added: Callable[[Event], None] = lambda event: None
 
     async def load(self) -> None:
         """Read what earlier controllers wrote."""
@@ -79,6 +80,7 @@ class EventLog:
         self._events.append(event)
         self._pending.append(event)
         self._wanted.set()
+        self.on_added(event)
         log.info("%s %s", name, detail)
         return event
 

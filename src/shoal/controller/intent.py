@@ -205,7 +205,7 @@ class Intent:
             keys = Keys(deletes=[intent_key(kind.endpoint, uuid), name_key(kind.endpoint, document)])
             keys.conditions.append(Condition(intent_key(kind.endpoint, uuid), self._view.version(kind.endpoint, uuid)))
             await self._unique.of_traffic(kind, keys, document, None)
-            self._audit(keys, caller, kind, document, "DELETE", ())
+            self._audit(keys, caller, kind, document, "DELETE", (), before=document)
             guard()
             await self._commit(keys)
             return document
@@ -279,7 +279,7 @@ class Intent:
 
     def _on(self, records: Records, view: View, *, fresh_id: FreshId, stamps: Stamps, together: bool = False) -> Intent:
         """The same door to other documents. ``together``: its writes are stored later, so a conflict is raised."""
-        return Intent(
+        draft = Intent(
             records,
             view,
             self.registry,
@@ -290,6 +290,8 @@ class Intent:
             stamps=stamps,
             together=together,
         )
+        draft.trail = audit.Trail(records, keeps=True)
+        return draft
 
     async def _catch_up(self, conflict: Conflict) -> None:
         """Until the view knows what has come in between, but no longer than `CATCH_UP_S`. Whatever writes one of these
@@ -421,7 +423,8 @@ class Intent:
         if kind.endpoint == USER:
             keys.puts += await self.passwords.remembered(change.uuid, before, sealed)
         changed = _changed(before, sealed)
-        self._audit(keys, caller, kind, document, "UPDATE" if before else "CREATE", changed)
+        operation = "UPDATE" if before else "CREATE"
+        self._audit(keys, caller, kind, document, operation, changed, before=before, after=document)
         guard()
         await self._commit(keys)
         stored = self._view.get(kind.endpoint, change.uuid) or sealed
@@ -482,7 +485,15 @@ class Intent:
             raise InUse(f"Cannot delete, object is referred by: {names}{others}")
 
     def _audit(
-        self, keys: Keys, caller: Caller, kind: ObjectType, document: Document, operation: str, fields: tuple[str, ...]
+        self,
+        keys: Keys,
+        caller: Caller,
+        kind: ObjectType,
+        document: Document,
+        operation: str,
+        fields: tuple[str, ...],
+        before: Document | None = None,
+        after: Document | None = None,
     ) -> None:
         record = audit.Record(
             at=self._clock.now(),
@@ -494,6 +505,7 @@ class Intent:
             uuid=document.get("uuid"),
             name=document.get("name"),
             fields=fields,
+            changes={} if caller.system else audit.changes(kind, before, after, fields),
         )
         keys.audit = f"{audit.AUDITS}{self._stamps.next()}", record
         keys.puts.append((keys.audit[0], msgspec.json.encode(record)))

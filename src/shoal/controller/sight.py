@@ -80,16 +80,22 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
             return False
         if self.every:
             return True
-        owners = {tenant} if tenant else set()
-        for role, uuid in objects.items():
-            type = "vsvip" if role == "vip" else role.removeprefix("from_")
-            if type == "tenant" or not uuid:
-                continue
-            document = view.get(type, uuid.partition("/")[0])
-            owner = uuid_of(str(document.get("tenant_ref", ""))) if document is not None else tenant
-            if type not in SHARED or owner not in ("", ADMIN):
-                owners.add(owner)
+        owners = owners_of(view, objects, tenant)
         return owners <= {self.tenant, ""} if self.provider else owners == {self.tenant}
+
+
+def owners_of(view: View, objects: Mapping[str, str], tenant: str = "") -> set[str]:
+    """The tenants that an event is about; ``""`` is among them when it names an object that is gone and no tenant."""
+    owners = {tenant} if tenant else set()
+    for role, uuid in objects.items():
+        type = "vsvip" if role == "vip" else role.removeprefix("from_")
+        if type == "tenant" or not uuid:
+            continue
+        document = view.get(type, uuid.partition("/")[0])
+        owner = uuid_of(str(document.get("tenant_ref", ""))) if document is not None else tenant
+        if type not in SHARED or owner not in ("", ADMIN):
+            owners.add(owner)
+    return owners
 
 
 EVERYTHING = Sight(every=True, provider=True)
