@@ -30,6 +30,7 @@ from shoal.controller.accounts import Accounts
 from shoal.controller.backup.kept import Backups
 from shoal.controller.client_logs import ClientLogStore
 from shoal.controller.clock import SystemClock
+from shoal.controller.health_scores import HealthScores
 from shoal.controller.intent import Caller, Guard, Intent
 from shoal.controller.journal import Journal
 from shoal.controller.metrics import Metrics
@@ -47,6 +48,7 @@ from .console import Console
 from .context import READ_METHODS, Context, address_of, check_origin, host_of, path_of, query_of, version_of
 from .errors import json_response, method_not_allowed, refusal, unexpected
 from .gate import Gate
+from .health import Health
 from .inventory import CONFIGS, Inventory, number
 from .limits import CONFIGURATION_WITHIN_S, REQUEST_WITHIN_S, decode_object, read_body
 from .login import VERSION, Login
@@ -108,8 +110,10 @@ class App:
         self._planning = Planning(deps.runtime.plans(deps.intent), deps.view)
         self._objects = Objects(deps.view, deps.registry, deps.intent, deps.runtime, self._present, self._planning)
         self._rebalancing = Rebalancing(deps.intent, deps.runtime)
-        self._inventory = Inventory(deps.view, deps.registry, deps.runtime, self._present)
         self._metrics = deps.metrics or Metrics(SystemClock())
+        scores = HealthScores(self._metrics, deps.view, deps.runtime, SystemClock())
+        self._health = Health(scores, self._objects, deps.registry)
+        self._inventory = Inventory(deps.view, deps.registry, deps.runtime, self._present, scores)
         journal = deps.journal or Journal(None, SystemClock())
         self._logs = Logs(deps.client_logs, journal, self._objects, deps.registry)
         self._analytics = Analytics(self._metrics, self._objects, deps.registry, self._present)
@@ -165,6 +169,9 @@ class App:
         yield Route(
             methods=GET, path="/api/analytics/incident", answer=self._incident, shows=Shows.ALL, needs="SERVICEENGINE"
         )
+        scores = "/api/analytics/healthscore/{kind}"
+        yield Route(methods=GET, path=scores, answer=self._health.of_type, shows=Shows.OWN, needs="-")
+        yield Route(methods=GET, path=scores + "/{uuid}", answer=self._health.of_entity, shows=Shows.OWN, needs="-")
         measured = self._analytics
         yield Route(
             methods=GET, path="/api/analytics/metric_id", answer=measured.listed, shows=Shows.NOTHING, needs="-"

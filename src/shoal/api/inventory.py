@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from shoal.controller.health import Score
+from shoal.controller.health_scores import KINDS, HealthScores
 from shoal.controller.view import View
 from shoal.errors import Invalid, Problem
 from shoal.objects import ObjectType, Registry
@@ -35,7 +37,10 @@ LINKS = {
 
 
 class Inventory:
-    def __init__(self, view: View, registry: Registry, runtime: Runtime, present: Present) -> None:
+    def __init__(
+        self, view: View, registry: Registry, runtime: Runtime, present: Present, scores: HealthScores
+    ) -> None:
+        self._scores = scores
         self._view = view
         self._registry = registry
         self._runtime = runtime
@@ -48,19 +53,12 @@ class Inventory:
         config = {name: value for name, value in whole.items() if name in IDENTITY or name in shown_fields}
         inside = look.sight.sees_inside(kind.endpoint, stored)
         runtime = self._runtime.summary(kind.endpoint, stored["uuid"]) if inside else {}
-        score = 100 if runtime.get("oper_status", {}).get("state") == "OPER_UP" else 0
         entry: Document = {
             "uuid": stored["uuid"],
             "url": self._present.url(kind.endpoint, stored["uuid"], look, str(stored.get("name", ""))),
             "config": config,
             "runtime": self._present.runtime(runtime, look),
-            "health_score": {
-                "health_score": score,
-                "performance_score": score,
-                "resources_penalty": 0,
-                "anomaly_penalty": 0,
-                "security_penalty": 0,
-            },
+            "health_score": self._health(kind, stored["uuid"], runtime),
             "alert": {"level": "ALERT_LOW"},
         }
         if kind.endpoint == "virtualservice":
@@ -70,6 +68,19 @@ class Inventory:
             referrers = (uuid for uuid in found if look.sight.sees(type, self._view.get(type, uuid) or {}))
             entry[member] = [{"ref": self._present.url(type, uuid, look.plain())} for uuid in referrers]
         return entry
+
+    def _health(self, kind: ObjectType, uuid: str, runtime: Document) -> Document:
+        """Of types that have no score of their own: whether it is up."""
+        up = 100.0 if runtime.get("oper_status", {}).get("state") == "OPER_UP" else 0.0
+        score = self._scores.now(kind.endpoint, uuid) if kind.endpoint in KINDS and runtime else Score(performance=up)
+        return {
+            "health_score": round(score.value, 1),
+            "performance_score": round(score.performance, 1),
+            "resources_penalty": round(score.resources, 1),
+            "anomaly_penalty": round(score.anomaly, 1),
+            "security_penalty": round(score.security, 1),
+            "reasons": list(score.reasons),
+        }
 
     def _service(self, entry: Document, stored: Document, whole: Document, look: Look) -> None:
         entry["pools"] = [{"ref": whole["pool_ref"]}] if "pool_ref" in whole else []

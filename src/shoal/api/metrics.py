@@ -39,6 +39,16 @@ SERIES_AT_ONCE = 200
 EVERY = ("", "*")
 
 
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """Which points: the newest ``limit`` between two times (seconds since the epoch), ``pad``: those without values, too."""
+
+    step_s: int
+    limit: int
+    start: float | None = None
+    stop: float | None = None
+    pad: bool
+
+
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """One request, understood. ``entities``: uuids; empty = all. ``servers``: names; None = of the whole pool."""
 
@@ -46,11 +56,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     metrics: tuple[Metric, ...]
     entities: tuple[str, ...] = ()
     servers: tuple[str, ...] | None = None
-    step_s: int
-    limit: int
-    start: float | None = None
-    stop: float | None = None
-    pad: bool
+    span: Span
     references: bool
 
 
@@ -86,8 +92,8 @@ class Analytics:
             "metric_id": ",".join(metric.name for metric in question.metrics),
             "start": min(times, default=""),
             "stop": max(times, default=""),
-            "step": question.step_s,
-            "limit": question.limit,
+            "step": question.span.step_s,
+            "limit": question.span.limit,
             "entity_uuid": uuid or "*",
             "series": series,
         }
@@ -128,7 +134,7 @@ class Analytics:
             for uuid in self._entities(context, question, kind)
             for server in _servers(question, kind, servers.get(uuid, []))
         ]
-        points = sum(len(question.metrics) * question.limit for question, *_ in wanted)
+        points = sum(len(question.metrics) * question.span.limit for question, *_ in wanted)
         if points > POINTS_MAX:
             raise Invalid(f"That is up to {points} values; at most {POINTS_MAX} are answered at once. Lower the limit.")
         found = []
@@ -137,11 +143,16 @@ class Analytics:
                 await asyncio.sleep(0)
             entity, id = ("server", f"{uuid}/{server}") if server else (kind, uuid)
             windows = self._metrics.read(
-                entity, id, question.step_s, start=question.start, stop=question.stop, limit=question.limit
+                entity,
+                id,
+                question.span.step_s,
+                start=question.span.start,
+                stop=question.span.stop,
+                limit=question.span.limit,
             )
             header = self._header(context, question, kind, uuid, server)
             metrics = [metric for metric in question.metrics if metric.kind == kind]
-            items = [series(metric, windows, header, pad=question.pad) for metric in metrics]
+            items = [series(metric, windows, header, pad=question.span.pad) for metric in metrics]
             found.append(((question.id, uuid), items))
         return found
 
@@ -192,7 +203,7 @@ def series(metric: Metric, windows: Sequence[Window], header: Document, *, pad: 
     data: list[Document] = []
     values: list[float] = []
     for window in windows:
-        point: Document = {"timestamp": _timestamp(window.at), "value": 0.0}
+        point: Document = {"timestamp": timestamp(window.at), "value": 0.0}
         if window.seconds:
             point["value"] = round(metric.value(window), 6)
             values.append(point["value"])
@@ -201,20 +212,22 @@ def series(metric: Metric, windows: Sequence[Window], header: Document, *, pad: 
         else:
             continue
         data.append(point)
-    statistics = {
+    named = {"name": metric.name, "units": metric.units, "metric_description": metric.description}
+    return {"header": {**named, **header, "statistics": statistics(values)}, "data": data}
+
+
+def statistics(values: Sequence[float]) -> Document:
+    return {
         "min": min(values, default=0.0),
         "max": max(values, default=0.0),
         "mean": math.fsum(values) / len(values) if values else 0.0,
         "num_samples": len(values),
     }
-    named = {"name": metric.name, "units": metric.units, "metric_description": metric.description}
-    return {"header": {**named, **header, "statistics": statistics}, "data": data}
 
 
-def understood(given: Mapping[str, str], where: str, kind: str) -> Question:
-    """``where`` is the path of the request for its problems. Raises Invalid with all that is wrong."""
-    problems = list(_unsupported(given, where))
-    metrics = _metrics(given.get("metric_id", ""), where, kind, problems)
+def span(given: Mapping[str, str], where: str = "", problems: list[Problem] | None = None) -> Span:
+    """``where`` is the path of the request for its problems, which follow those given. Raises Invalid."""
+    problems = problems or []
     step = _number(given, "step", STEP_DEFAULT_S, where, problems)
     if not step_allowed(step):
         why = "must be a multiple of 5 s, a day at most"
@@ -224,6 +237,20 @@ def understood(given: Mapping[str, str], where: str, kind: str) -> Question:
         problems.append(Problem(path=f"{where}limit", value=str(limit), why=f"must be 1 to {LIMIT_MAX}"))
     if problems:
         raise Invalid(problems)
+    return Span(
+        step_s=step,
+        limit=limit,
+        start=moment("start", given["start"]) if given.get("start") else None,
+        stop=moment("stop", given["stop"]) if given.get("stop") else None,
+        pad=_flag(given, "pad_missing_data", default=True),
+    )
+
+
+def understood(given: Mapping[str, str], where: str, kind: str) -> Question:
+    """``where`` is the path of the request for its problems. Raises Invalid with all that is wrong."""
+    problems = list(_unsupported(given, where))
+    metrics = _metrics(given.get("metric_id", ""), where, kind, problems)
+    when = span(given, where, problems)
     entities = given.get("entity_uuid", "")
     if entities in EVERY and metrics[0].kind == "serviceengine":
         entities = given.get("serviceengine_uuid", "")
@@ -232,11 +259,7 @@ def understood(given: Mapping[str, str], where: str, kind: str) -> Question:
         metrics=metrics,
         entities=() if entities in EVERY else tuple(entities.split(",")),
         servers=None if not object else () if object == "*" else tuple(object.split(",")),
-        step_s=step,
-        limit=limit,
-        start=moment("start", given["start"]) if given.get("start") else None,
-        stop=moment("stop", given["stop"]) if given.get("stop") else None,
-        pad=_flag(given, "pad_missing_data", default=True),
+        span=when,
         references="include_refs" in given and _flag(given, "include_refs", default=True),
     )
 
@@ -292,5 +315,5 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _timestamp(at: float) -> str:
+def timestamp(at: float) -> str:
     return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -254,6 +254,10 @@ class Metrics:
                 self._note_open(engine, last.counts, {})
         self._full = len(self._entities) >= ENTITIES_MAX
 
+    def rings(self, kind: str, id: str) -> Rings | None:
+        """What is kept of an entity."""
+        return self._entities.get((kind, id))
+
     def keys(self, kind: str) -> list[str]:
         """Ids of the entities of a kind that something is known of, in order."""
         return sorted(id for k, id in self._entities if k == kind)

@@ -156,6 +156,18 @@ class Rings:
             return 0.0
         return parts[number][slot % self.resolutions[number].slots]
 
+    def course(self, amount: str, per: str = "") -> tuple[float, ...]:
+        """The 5-minute values of the last day but for the newest slot: rates, or ``per`` another amount; slots without
+        any are left out."""
+        ring = self._values.get(amount)
+        below = self._values[per][1] if per in self._values else self._covered[1] if not per else None
+        if below is None:
+            return ()
+        newest = self._heads[1] % self.resolutions[1].slots
+        above = ring[1] if ring is not None else [0.0] * len(below)
+        pairs = enumerate(zip(above, below, strict=True))
+        return tuple(value / whole for slot, (value, whole) in pairs if whole and slot != newest)
+
     def _holds(self, number: int, slot: int) -> bool:
         head = self._heads[number]
         return head - self.resolutions[number].slots < slot <= head

@@ -113,7 +113,7 @@ class StatusRange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnalyticsProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """Thresholds in ms."""
+    """Thresholds in ms, penalties in points of 100, certificates' in points of 5."""
 
     enable_vs_analytics: bool = True
     client_log_config: ClientLogConfiguration | None = None
@@ -121,6 +121,18 @@ class AnalyticsProfile(msgspec.Struct, frozen=True, kw_only=True):
     ranges: tuple[StatusRange, ...] = ()
     resp_code_block: tuple[str, ...] = ()
     apdex_response_threshold: int = 500
+    apdex_response_tolerated_factor: float = 4.0
+    apdex_server_response_threshold: int = 400
+    apdex_server_response_tolerated_factor: float = 4.0
+    hs_max_anomaly_penalty: int = 10
+    hs_max_resources_penalty: int = 25
+    hs_max_security_penalty: int = 100
+    hs_performance_boost: int = 0
+    hs_security_certscore_expired: float = 0.0
+    hs_security_certscore_le07d: float = 2.0
+    hs_security_certscore_le30d: float = 4.0
+    hs_security_certscore_gt30d: float = 5.0
+    hs_security_selfsignedcert_penalty: float = 1.0
 
 
 class HttpPolicies(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,6 +181,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     health_monitor_refs: tuple[str, ...] = ()
     servers: tuple[PoolServer, ...] = ()
     ssl_profile_ref: str = ""
+    analytics_profile_ref: str = ""
 
 
 class MonitorHttp(msgspec.Struct, frozen=True, kw_only=True):
