@@ -8,6 +8,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pexpect
 import pyte
@@ -36,13 +37,21 @@ class Said(str):
 class Terminal:
     """``python -m shoal`` with ``words``, on a screen of ``columns`` x ``lines``; everything ever shown is kept."""
 
-    def __init__(self, *words: str, environment: dict[str, str], columns: int = 80, lines: int = LINES) -> None:
+    def __init__(
+        self,
+        *words: str,
+        environment: dict[str, str],
+        columns: int = 80,
+        lines: int = LINES,
+        directory: Path | None = None,
+    ) -> None:
         kept = {name: value for name, value in os.environ.items() if name not in ("PAGER", "MANPAGER", "LESS")}
         self._child = pexpect.spawn(
             sys.executable,
             ["-m", "shoal", *words],
             env=kept | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"} | environment,
             dimensions=(lines, columns),
+            cwd=directory,
             echo=False,
             timeout=SEEN_WITHIN_S,
             preexec_fn=_as_from_a_terminal,
@@ -51,6 +60,7 @@ class Terminal:
         self._screen = _Screen(columns, lines, self._child.send)
         self._stream = pyte.ByteStream(self._screen)
         self._ended = False
+        self.columns = columns
 
     def __enter__(self) -> Terminal:
         return self
@@ -68,6 +78,11 @@ class Terminal:
         while rows and not rows[-1]:
             rows.pop()
         return rows
+
+    @property
+    def gone(self) -> list[str]:
+        """The rows that have scrolled away."""
+        return self._screen.gone
 
     @property
     def text(self) -> Said:

@@ -66,7 +66,7 @@ def parsed(field: Field, text: str) -> Any:
                 return int(text) if field.kind == "integer" else float(text)
             except ValueError:
                 why = f"must be a {'whole ' if field.kind == 'integer' else ''}number"
-                raise Invalid([Problem(path=field.name, value=text[:60], why=why, hint=field.choices())]) from None
+                raise Invalid([Problem(path=field.name, value=text[:60], why=why, hint=_takes(field))]) from None
         case "boolean":
             if text.lower() not in ("true", "false"):
                 raise Invalid([Problem(path=field.name, value=text[:60], why="must be true or false")])
@@ -79,6 +79,10 @@ def parsed(field: Field, text: str) -> Any:
     if field.ref and text and not text.startswith(REFERENCE_PREFIXES):
         return reference(field, text)
     return text
+
+
+def _takes(field: Field) -> str:
+    return f"It takes {field.choices()}." if field.choices() else ""
 
 
 def reference(field: Field, name: str) -> str:

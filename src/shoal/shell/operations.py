@@ -40,7 +40,7 @@ class Operation:
         self.name = name
         self._types = types
         self._options = options
-        rest = "".join(f" [{option.word}{' <...>' if option.takes else ''}]" for option in options)
+        rest = " [options]" if options else ""
         self.command = Command(
             summary=summary,
             usage=tuple(f"{name} {type} <name>{rest}" for type in types),
@@ -208,7 +208,7 @@ _PLAIN = (
     ),
     Operation(
         "switchover",
-        "of a legacy pair: the standby becomes active, for one service or all of an engine",
+        "of a legacy pair: the standby becomes active",
         (SERVICE, ENGINE),
         (Option("se_uuid", "the engine that becomes active", ENGINE), VIP_ID),
     ),
@@ -226,14 +226,14 @@ COMMANDS = {
         next=_of_one(SERVICE, _initial_next),
     ),
     "restart": Command(
-        summary="disable a virtual service, wait until no engine serves it, enable it again",
+        summary="disable a virtual service and enable it again",
         usage=("restart virtualservice <name>",),
         run=_restart,
         next=_of_one(SERVICE),
     ),
     "reboot": REBOOT.command._replace(run=_reboot),
     "rebalance": Command(
-        summary="how often a group is looked at for balance, and what the last look found",
+        summary="how often a group's balance is looked at; the last look",
         usage=("rebalance se_group_ref <group> [interval <minutes>]",),
         run=_rebalance,
         next=lambda known, words: next_option(known, REBALANCE, words),

@@ -25,7 +25,7 @@ EDIT_HELP = {
     "save": "keep and leave the mode; at the top it is sent to the controller",
     "cancel": "leave the mode and throw the changes away",
     "where": "what is pending",
-    "no": "no <field>: unset it (False for a boolean); no <list> <value>, no <list> index <n>: one entry",
+    "no": "unset: no <field>, no <list> <value>, no <list> index <n>",
     "do": "a command without leaving the mode: do show events",
     "show": "the same as do show",
     "watch": "the same as do watch",
@@ -34,7 +34,7 @@ EDIT_HELP = {
 }
 AFTER_AN_EDIT = ("configure", "copy", "import", "switchto", *EXIT)
 """Commands that an edit must be finished for: they would drop it, or send it to another tenant."""
-KEYS = "Tab completes; ? shows what may come next (inside quotes it is a plain question mark)."
+KEYS = "Tab completes; ? tells what may come next (in quotes it is a question mark)."
 DETAIL = "--api-detail"
 WATCH_EVERY_S, WATCH_MAX = 5, 100_000
 WATCHED = ("show", "whatif")
@@ -157,7 +157,9 @@ class Session:
         """The type and the name a command begins with."""
         if len(words) < 2:
             why = "the name is required" if words else "the type and the name are required"
-            raise Invalid([Problem(path=command, why=why, hint=f"{command} {words[0] if words else '<type>'} <name>")])
+            raise Invalid(
+                [Problem(path=command, why=why, hint=f"Use {command} {words[0] if words else '<type>'} <name>.")]
+            )
         kind = self.kind(words[0])
         if not words[1] and not kind.singleton:
             raise Invalid([Problem(path=command, why="the name is required, and is empty")])
@@ -206,11 +208,11 @@ class Session:
                 return f"{words[0]}: {known[words[0]]}."
             raise NotFound(f"There is no command {words[0][:60]}.", hint=meant(words[0], (*COMMANDS, *known)))
         if self.edit:
-            return "\n".join([*(f"  {name:<16} {text}" for name, text in EDIT_HELP.items()), KEYS])
+            return "\n".join([*(f"  {name:<17} {text}" for name, text in EDIT_HELP.items()), KEYS])
         lines = []
         for title, names in GROUPS.items():
-            lines += [title, *(f"  {name:<16} {COMMANDS[name].summary}" for name in names), ""]
-        return "\n".join([*lines, "help <command> tells its options. " + KEYS])
+            lines += [title, *(f"  {name:<17} {COMMANDS[name].summary}" for name in names), ""]
+        return "\n".join([*lines, "help <command> tells its options.", KEYS])
 
     def _watch(self, words: list[str], filters: Sequence[pipes.Filter]) -> Said:
         """Again and again until Ctrl-C; a controller that does not answer meanwhile is said, and asked on."""

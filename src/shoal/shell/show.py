@@ -142,7 +142,7 @@ def listed(session: Session, kind: ObjectType) -> Said:
     if session.preferences.script:
         lines = (" ".join(script.option(name, value) for name, value in row.items()) for row in data)
         return Said("\n".join(lines), data)
-    return Said(box(header, [tuple(row.values()) for row in rows]), data)
+    return Said(box(header, [tuple(row.values()) for row in rows]) if rows else f"There is no {kind.endpoint}.", data)
 
 
 # --- events and logs ---

@@ -8,6 +8,8 @@ from typing import Any
 from shoal.objects import Field, MessageType
 from shoal.objects.views import uuid_of
 
+from .fields import name_in
+
 HIDDEN = frozenset({"url", "_last_modified"})
 INDENT = "  "
 
@@ -55,14 +57,9 @@ def cell(field: Field, value: Any) -> str:
     if isinstance(value, bool):
         return str(value)
     if field.ref and isinstance(value, str):
-        return value.rpartition("#")[2] if "#" in value else uuid_of(value)
+        return name_in(value) or uuid_of(value)
     suffix = field.unit_suffix if isinstance(value, int | float) else ""
     return f"{value} {suffix}" if suffix else str(value)
-
-
-def fitted(text: str, columns: int) -> str:
-    """The same tables for a screen that wide: padding and rules give way, so that only rows with long values wrap."""
-    return "\n".join(_fitted(line, columns) if len(line) > columns else line for line in text.split("\n"))
 
 
 def plain_table(document: Any) -> str:
@@ -84,15 +81,6 @@ def _plain(value: Any, indent: str) -> list[tuple[str, str]]:
                 text = one.rpartition("#")[2] if isinstance(one, str) and "#" in one and "/api/" in one else str(one)
                 rows.append((indent + label, text))
     return rows
-
-
-def _fitted(line: str, columns: int) -> str:
-    if line.startswith("+-"):
-        return line[: columns - 1] + "+"
-    if not (line.startswith("| ") and line.endswith(" |")):
-        return line
-    kept = line[:-1].rstrip()
-    return f"{kept:<{columns - 1}}|" if len(kept) < columns - 1 else kept + " |"
 
 
 def one_line(text: str) -> str:

@@ -19,9 +19,9 @@ from prompt_toolkit.shortcuts import CompleteStyle
 from shoal.errors import ShoalError
 
 from .complete import Choices, ShellCompleter, page
+from .layout import fitted
 from .plan import Declined
 from .session import Leave, Session
-from .tables import fitted
 from .words import cut, unfinished, whole_commands
 from .working import CLEAR_SCREEN
 
@@ -104,7 +104,7 @@ def _run(session: Session, text: str) -> None:
             said, paged = session.run(line)
             _print(said, paged=paged, lines=session.preferences.length)
         except ShoalError as error:
-            print(f"Error: {error}")
+            _print(f"Error: {error}", paged=False, lines=None)
         except Declined:
             print("Nothing was done." + (" The edit is kept: change it, or cancel." if session.edit else ""))
         except KeyboardInterrupt:
