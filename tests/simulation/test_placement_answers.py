@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from shoal.controller.history import OBJECTS_MAX, SNAPSHOTS_MAX, History
+from shoal.controller.runtime import placement, reasons
 from shoal.placement.model import Group, Snapshot, Vip
 from shoal.simulator.system_world import SystemWorld
 from tests.simulation.playing import play
@@ -113,3 +118,31 @@ def test_history_is_bounded_by_number_and_by_size() -> None:
     history.keep("g", snapshot(2000, OBJECTS_MAX + 1), 0.0)
     assert history.find("g", 2000, 0.0) is not None, "the last one is kept whatever its size"
     assert history.find("g", 1002, 0.0) is None
+
+
+def test_why_each_engine_can_not_take_a_vip_is_thought_about_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    aside: list[object] = []
+
+    async def to_thread(work: Callable[..., Any], *values: Any) -> Any:
+        aside.append(work)
+        return work(*values)
+
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+
+    async def story(world: SystemWorld) -> None:
+        uuid = await group(world, max_se=2, max_vs_per_se=1, buffer_se=0)
+        for name in ("one", "two", "three"):
+            await world.service(name, "g")
+        await world.pass_time(10.0)
+        found = await world.controller.look("serviceenginegroup", uuid, "placement/ineligible")
+        assert aside == [reasons.lines]
+        assert found == world.controller.read("serviceenginegroup", uuid, "placement/ineligible")
+        first, *rest = found["vips"]
+        assert first["short"] and first["virtualservices"] == ["three"], "those that lack engines come first"
+        assert [row["rule"] for row in first["ineligible"]] == ["no_room", "no_room"]
+        assert not any(vip["short"] for vip in rest) and found["left_out"] == 0
+        monkeypatch.setattr(placement, "INELIGIBLE_MAX", 2)
+        found = await world.controller.look("serviceenginegroup", uuid, "placement/ineligible")
+        assert [vip["virtualservices"] for vip in found["vips"]] == [["three"]] and found["left_out"] == 2
+
+    play(story)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import msgspec
 
@@ -308,13 +309,29 @@ class Board:
         work.placements.remove(placement)
         self._occupy(placement.engine, -work.vip.slots)
 
+    def shift(self, work: Work, engine: str, other: str) -> None:
+        """What this plan has placed on ``engine`` is placed on ``other`` instead."""
+        self.change(work, engine, engine=other)
+        self._occupy(engine, -work.vip.slots)
+        self._occupy(other, work.vip.slots)
+
+    @contextmanager
+    def lifted(self, work: Work, engine: str) -> Iterator[None]:
+        """As if the VIP were not on the engine."""
+        index = next(i for i, p in enumerate(work.placements) if p.engine == engine)
+        held = work.placements.pop(index)
+        self._occupy(engine, -work.vip.slots)
+        yield
+        work.placements.insert(index, held)
+        self._occupy(engine, work.vip.slots)
+
     def _occupy(self, engine: str, slots: int) -> None:
         before = self.load.get(engine, 0)
         if engine not in self._names:
             self.loads_before.setdefault(engine, before)
         self.standing.set_load(engine, before + slots)
 
-    def change(self, work: Work, engine: str, **fields: object) -> None:
+    def change(self, work: Work, engine: str, /, **fields: object) -> None:
         """Change the VIP's placement on ``engine``."""
         index = next(i for i, p in enumerate(work.placements) if p.engine == engine)
         work.placements[index] = msgspec.structs.replace(work.placements[index], **fields)
@@ -360,6 +377,14 @@ class Board:
         self.decisions.append(decision)
         if vip == self.watched:
             self.records.append(Record(decision=decision, judged=field.judged if field else None))
+
+    def retract(self, vip: str, what: str, engine: str) -> None:
+        """The last such decision was replaced by another one."""
+        index = next(
+            i for i, d in reversed([*enumerate(self.decisions)]) if (d.vip, d.what, d.engine) == (vip, what, engine)
+        )
+        gone = self.decisions.pop(index)
+        self.records = [record for record in self.records if record.decision is not gone]
 
     def tell(self, name: str, detail: str, *, vip: str = "", engine: str = "") -> None:
         self.events.append(Event(name=name, vip=vip, engine=engine, detail=detail))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import choose as choosing
 from .board import Board, Work
+from .level import level
 from .model import Placement, PlacementState, Role
 from .standing import ENABLED
 
@@ -19,6 +20,8 @@ def fill(board: Board) -> None:
         board.decide(work.vip.id, "none", work.shortfall)
         works.remove(work)
     works.sort(key=lambda work: (-work.vip.slots, -work.requested))
+    packed = board.group.algo == choosing.PACKED
+    before = {} if packed else {work.vip.id: {p.engine for p in work.placements} for work in works}
     ample = _ample(board, works)
     for work in works:
         _stop_waiting(board, work)
@@ -28,6 +31,9 @@ def fill(board: Board) -> None:
             _complete(board, work)
     for work in works:
         _complete(board, work)
+    if not packed:
+        fresh = ((work, p.engine) for work in works for p in work.placements if p.engine not in before[work.vip.id])
+        level(board, fresh)
 
 
 def _complete(board: Board, work: Work) -> None:

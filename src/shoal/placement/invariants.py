@@ -106,7 +106,10 @@ def _host(after: Snapshot, vip: Vip, placement: Placement, engines: dict[str, En
     if not own or own not in taken:
         return
     load = _load(after, {v.id: v.slots for v in after.vips})
+    held = {p.engine for p in vip.placements}  # it may be leaving one, as was asked for
     for engine in after.engines:
+        if engine.id in held:
+            continue
         good = engine.state is EngineState.UP and engine.enable_state == ENABLED and engine.host not in taken
         if good and load[engine.id] + vip.slots <= after.group.max_vs_per_se and engine.host:
             yield f"{vip.name} was placed twice on host {own}, {engine.id} on {engine.host} has room"

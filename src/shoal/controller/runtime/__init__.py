@@ -77,6 +77,7 @@ class Runtime:
             ("serviceenginegroup", "placement"): partial(placements.explained_group, detail=True),
             ("serviceenginegroup", "placement/summary"): partial(placements.explained_group, detail=False),
             ("serviceenginegroup", "placement/detail"): partial(placements.explained_group, detail=True),
+            ("serviceenginegroup", "placement/ineligible"): placements.explained_ineligible,
             ("serviceengine", "forecast"): forecasts.engine,
         }
         """What takes too long for the event loop."""

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+
+import msgspec
 
 from shoal.controller.records import Noted, VipRecord
 from shoal.objects import views
 from shoal.objects.views import uuid_of
-from shoal.placement.model import EngineState, Placement, PlacementState, Role
+from shoal.placement.model import EngineState, Placement, PlacementState, Role, Snapshot
 
 from . import reasons
 from .present import Present
@@ -39,6 +42,21 @@ class Parts:
                     self.heir.setdefault(engine, []).append(record)
 
 
+class Ineligible(msgspec.Struct, frozen=True, kw_only=True):
+    """What `Placements.ineligible` is made from; the lines take thought."""
+
+    snapshot: Snapshot | None
+    at: float
+    engines: dict[str, str]
+    """By id, what refers to them."""
+    vips: dict[str, Document]
+    left_out: int
+
+    def document(self, lines: Mapping[str, list[Document]]) -> Document:
+        vips = [{**vip, "ineligible": lines.get(id, [])} for id, vip in self.vips.items()]
+        return {"vips": vips, "left_out": self.left_out}
+
+
 class Placements:
     def __init__(self, sources: Sources, notes: Callable[[views.VirtualService], list[str]]) -> None:
         self._of = sources
@@ -46,6 +64,8 @@ class Placements:
         self._reasons = reasons.Reasons(sources, self._present)
         self._notes = notes
         """What engines serve otherwise than asked for."""
+        self._one_at_a_time = asyncio.Lock()
+        """Of those that go through all VIPs and engines."""
 
     # --- a virtual service ---
 
@@ -358,26 +378,37 @@ class Placements:
     def ineligible(self, uuid: str) -> Document:
         """For each VIP, the engines that can't take it (more of it) as things stand, with the rule and its numbers.
         VIPs that have less than they want come first; past `INELIGIBLE_MAX` lines the rest is only counted."""
+        asked = self._ineligible(uuid)
+        return asked.document(reasons.lines(asked.snapshot, asked.at, asked.vips, asked.engines))
+
+    async def explained_ineligible(self, uuid: str) -> Document:
+        asked = self._ineligible(uuid)
+        async with self._one_at_a_time:
+            lines = await asyncio.to_thread(reasons.lines, asked.snapshot, asked.at, asked.vips, asked.engines)
+        return asked.document(lines)
+
+    def _ineligible(self, uuid: str) -> Ineligible:
         self._of.group(uuid)
-        records = sorted(self._of.ledger.vips.get(uuid, {}).values(), key=lambda record: not self._is_short(record))
-        told = records[: max(1, INELIGIBLE_MAX // max(1, len(self._of.ledger.engines_of(uuid))))]
-        found = self._present.ineligible(told)
-        return {
-            "vips": [
-                {
-                    "vip": record.id,
+        engines = self._of.ledger.engines_of(uuid)
+        most = max(1, INELIGIBLE_MAX // max(1, len(engines)))
+        records = self._of.ledger.vips.get(uuid, {})
+        short = {id: record for id, record in records.items() if self._is_short(record)}
+        told = dict(islice({**short, **records}.items(), most))
+        return Ineligible(
+            snapshot=self._of.reconciler.snapshots.get(uuid),
+            at=self._of.clock.now(),
+            engines={engine.id: self._of.engine_ref(engine.id) for engine in engines},
+            vips={
+                id: {
+                    "vip": id,
                     "virtualservices": self._of.names(record),
-                    "short": self._is_short(record),
+                    "short": id in short,
                     "reason": self._present.reason(record),
-                    "ineligible": [
-                        {"se_ref": self._of.engine_ref(r.engine), "rule": r.rule, "detail": r.detail}
-                        for r in found.get(record.id, ())
-                    ],
                 }
-                for record in told
-            ],
-            "left_out": len(records) - len(told),
-        }
+                for id, record in told.items()
+            },
+            left_out=len(records) - len(told),
+        )
 
     def _is_short(self, record: VipRecord) -> bool:
         if self._present.shortfall(record) is not None:

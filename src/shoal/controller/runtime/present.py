@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
 from shoal.controller import scaling
 from shoal.controller.records import Noted, VipRecord
-from shoal.placement.explain import judgements
-from shoal.placement.model import Decision, Rejection
+from shoal.placement.model import Decision
 
 from .sources import Sources
 
@@ -43,12 +40,3 @@ class Present(msgspec.Struct, frozen=True):
         while made and made[-1].decision.what == "none":
             made.pop()
         return (*made, Noted(at=self.sources.reconciler.planned_at[record.group], decision=short))
-
-    def ineligible(self, records: Iterable[VipRecord]) -> dict[str, tuple[Rejection, ...]]:
-        """Why each engine can't take (more of) these VIPs as things stand; all of them of one group."""
-        vips = {record.id: record.group for record in records}
-        snapshot = self.sources.reconciler.snapshots.get(next(iter(vips.values()), ""))
-        if snapshot is None:
-            return {}
-        judged = judgements(snapshot, vips, self.sources.clock.now())
-        return {vip: found.rejections for vip, found in judged.items()}

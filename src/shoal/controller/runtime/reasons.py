@@ -7,13 +7,14 @@ three steps: `question` gathers what is needed, `answer` thinks (pure: any threa
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from shoal.controller.history import Moment
 from shoal.controller.records import Noted, VipRecord
 from shoal.placement.explain import judgements, records
-from shoal.placement.model import Decision, Judgement
+from shoal.placement.model import Decision, Judgement, Snapshot
 from shoal.placement.remedy import Remedy, remedies, remedies_for_all, sentence
 
 from .present import Present
@@ -83,6 +84,20 @@ def group_help(now: Moment, *, short: bool, buffer_kept: bool) -> Help:
         all_vips=remedies_for_all(now.snapshot, now.at) if short else (),
         buffer=() if buffer_kept else remedies(now.snapshot, "", now.at),
     )
+
+
+def lines(
+    snapshot: Snapshot | None, now: float, vips: Iterable[str], references: Mapping[str, str]
+) -> dict[str, list[Document]]:
+    """For each of these VIPs, the engines that can't take it (more of it): ``references`` to them, rule and numbers."""
+    judged = judgements(snapshot, vips, now) if snapshot is not None else {}
+    return {
+        vip: [
+            {"se_ref": references.get(no.engine, no.engine), "rule": no.rule, "detail": no.detail}
+            for no in found.rejections
+        ]
+        for vip, found in judged.items()
+    }
 
 
 class Reasons:
