@@ -6,12 +6,13 @@ import itertools
 import random
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal.placement import plan
 from shoal.placement.margin import Bounds, Search, margin, worst
-from shoal.placement.model import EngineState, Snapshot
+from shoal.placement.model import Engine, EngineState, Group, Snapshot, Vip
 from shoal.placement.outcome import Changes
 from shoal.placement.survival import Loss, Survival
 from shoal.placement.whatif import edited, fail, served_by, whatif
@@ -61,6 +62,60 @@ def test_numbers_say_what_the_planner_says(seed: int) -> None:
         sums = [sum(w[survival.engines.index(e)] for e in dead) for w in bounds.weights]
         most = bounds.loss(sums)
         assert loss.down <= most.down and loss.missing <= most.missing and loss.interrupted == most.interrupted
+
+
+def mixed(seed: int) -> Snapshot:
+    """A group at rest with VIPs of several sizes on one or several engines, full or not."""
+    chance = random.Random(seed)
+    engines, room, hosts = chance.randint(3, 14), chance.choice([3, 4, 6, 8, 12]), chance.randint(1, 8)
+    sizes = chance.choice([[1], [1, 2], [1, 1, 3], [2], [3], [2, 3], [1, 2, 3, 4]])
+    scales = chance.choice([[1], [1, 2], [2], [1, 2, 3], [3]])
+    group = Group(
+        id="g",
+        name="g",
+        max_vs_per_se=room,
+        max_se=engines + chance.choice([0, 0, 2]),
+        algo=chance.choice(["PLACEMENT_ALGO_PACKED", "PLACEMENT_ALGO_DISTRIBUTED"]),
+        vs_host_redundancy=chance.random() < 0.7,
+        buffer_se=chance.choice([0, 1, 2]),
+        can_create=chance.random() < 0.6,
+        ever_used=True,
+    )
+    left, vips = int(engines * room * chance.uniform(0.3, 1.0)), []
+    while True:
+        slots, scale = chance.choice(sizes), min(engines, chance.choice(scales))
+        left -= slots * scale
+        if left < 0 or slots > room:
+            break
+        n = len(vips)
+        vips.append(Vip(id=f"v{n}", name=f"v{n}", slots=slots, created=n, requested=scale, user_factor=scale - 1))
+    up = EngineState.UP
+    made = (
+        Engine(id=f"e{n}", name=f"e{n}", rank=n, host=f"h{n % hosts}" if hosts < 7 else "", state=up)
+        for n in range(engines)
+    )
+    return edited(Snapshot(revision=1, group=group, engines=tuple(made), vips=tuple(vips)), Changes(), NOW).snapshot
+
+
+@pytest.mark.parametrize("seed", [*range(30), 99])
+def test_no_set_of_a_mixed_group_is_worse_than_its_bound(seed: int) -> None:
+    survival = Survival(mixed(seed), NOW)
+    chance = random.Random(seed)
+    for _ in range(30):
+        dead = chance.sample(range(len(survival.engines)), chance.randint(1, len(survival.engines)))
+        bounds = Bounds(survival, len(dead))
+        most = bounds.loss([sum(weight[engine] for engine in dead) for weight in bounds.weights])
+        loss = survival.loss(dead)
+        assert loss.down <= most.down and loss.missing <= most.missing, dead
+
+
+def test_vips_on_several_engines_keep_them_as_long_as_there_is_room() -> None:
+    """Known by the bound: of 20 engines, sets of 4 are too many to be looked at."""
+    group = Group(id="g", name="g", max_vs_per_se=12, max_se=20, buffer_se=0, can_create=False, ever_used=True)
+    engines = tuple(Engine(id=f"e{n}", name=f"e{n}", rank=n, host="", state=EngineState.UP) for n in range(20))
+    vips = tuple(Vip(id=f"v{n}", name=f"v{n}", slots=1, created=n, requested=2, user_factor=1) for n in range(84))
+    found = margin(edited(Snapshot(revision=1, group=group, engines=engines, vips=vips), Changes(), NOW).snapshot, NOW)
+    assert (found.keeps_capacity.engines, found.keeps_capacity.exact) == (5, True)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

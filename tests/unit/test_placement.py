@@ -201,3 +201,41 @@ def test_a_move_to_the_host_that_is_being_left_breaks_no_rule() -> None:
     assert violations(snapshot, result) == []
     member = msgspec.structs.replace(snapshot, engines=known)
     assert any("placed twice on host h1" in sentence for sentence in violations(member, result))
+
+
+def test_who_has_no_engine_left_comes_before_who_has_fewer_whatever_could_be_made() -> None:
+    """A large VIP that lost one of two engines would otherwise take the room that a small one needs at once."""
+    first, second = Role.PRIMARY, Role.SECONDARY
+
+    def vip(name: str, slots: int, *on: tuple[str, Role]) -> Vip:
+        placed = tuple(Placement(engine=e, role=role, state=PlacementState.READY, since=0.0) for e, role in on)
+        return Vip(
+            id=name,
+            name=name,
+            slots=slots,
+            created=0.0,
+            placements=placed,
+            generation=1,
+            succession=(on[0][0],),
+            list_version=1,
+            requested=len(on),
+            user_factor=len(on) - 1,
+        )
+
+    snapshot = Snapshot(
+        revision=1,
+        group=Group(id="g", name="g", max_vs_per_se=4, buffer_se=0, ever_used=True),
+        engines=tuple(
+            Engine(id=f"e{n}", name=f"e{n}", rank=n, host="", state=EngineState.UP if n else EngineState.DOWN)
+            for n in range(3)
+        ),
+        vips=(
+            vip("large", 2, ("e1", first), ("e0", second)),
+            vip("small", 1, ("e0", first)),
+            vip("one", 2, ("e1", first)),
+            vip("two", 2, ("e2", first)),
+        ),
+    )
+    after = {vip.id: [(p.engine, p.state) for p in vip.placements] for vip in plan(snapshot, 1000.0).vips}
+    assert after["small"] == [("e2", PlacementState.ASSIGNED)]
+    assert after["large"][1] == ("new-1", PlacementState.WAITING)

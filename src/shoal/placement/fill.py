@@ -43,16 +43,23 @@ def _complete(board: Board, work: Work) -> None:
 
 def _ample(board: Board, works: list[Work]) -> bool:
     """Whether there is room for VIPs of different sizes in whatever order: an engine that has none for the largest
-    has at most one slot less than it needs."""
+    has at most one slot less than it needs. Engines to be made are no room while a VIP that was served has none."""
     wanted = {work.vip.id: missing for work in works if (missing := wanting(board, work)) > 0}
     sizes = {work.vip.slots for work in works if work.vip.id in wanted}
     if len(sizes) < 2:
         return False  # no order is better than another
     most = board.group.max_vs_per_se
-    engines = board.usable_count + (0 if board.create_refusal() else board.group.max_se - board.count)
+    urgent = any(_urgent(work) and not choosing.too_big(board, work) for work in works)
+    more = 0 if urgent or board.create_refusal() else board.group.max_se - board.count
+    engines = board.usable_count + more
     free = engines * most - board.standing.roomy.total()
     needed = sum(work.vip.slots * wanted.get(work.vip.id, 0) for work in works)
     return needed + engines * (max(sizes) - 1) <= free
+
+
+def _urgent(work: Work) -> bool:
+    """It was served, and is not now."""
+    return work.vip.generation > 0 and not work.serving
 
 
 def wanting(board: Board, work: Work) -> int:
@@ -69,9 +76,8 @@ def _place_one(board: Board, work: Work) -> bool:
         return True
     if not board.may_move(work):
         return False
-    urgent = work.vip.generation > 0 and not work.serving
     field = choosing.survey(board, work)
-    choice = choosing.choose(board, work, field, urgent=urgent)
+    choice = choosing.choose(board, work, field, urgent=_urgent(work))
     if not choice.engine:
         work.shortfall = choice.why
         board.decide(work.vip.id, "none", choice.why, field=field)

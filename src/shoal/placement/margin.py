@@ -6,8 +6,10 @@ A search over sets of engines by `Survival`, branch and bound: what a set can co
 don't describe (`Survival.exact`) each set takes a plan.
 
 The bound: of the VIPs that end down, let s be the slots of the smallest. Then no engine left has s slots free, so those
-left have taken over at least the sum of ``max(0, free - s + 1)`` slots, and at most ``(slots orphaned - that) / s`` VIPs
-are down. Who takes what, and in which order, does not matter.
+left have taken over at least the sum of `Survival.room_below` s, and at most ``(slots orphaned - that) / s`` VIPs
+are down. Who takes what, and in which order, does not matter. Placements that end missing, of VIPs that still have other
+engines, are bounded likewise where running engines replace them at once: only, the engines that such a VIP has left, and
+their hosts, are no place for it.
 """
 
 from __future__ import annotations
@@ -74,6 +76,35 @@ class Margin(msgspec.Struct, frozen=True, kw_only=True):
     worst_host_loss: Loss = Loss()
 
 
+class _Scaled(msgspec.Struct, frozen=True):
+    """Of VIPs of ``slots`` on several engines: what is lost with each engine, and the room that goes with it, in slots.
+    Where these sums and ``spare`` come to less than ``slots``, nothing is missing."""
+
+    slots: int
+    weights: list[int]
+    spare: int
+
+    @classmethod
+    def all(cls, survival: Survival) -> list[_Scaled]:
+        """None where what was lost may wait for an engine that is made, whatever room there is."""
+        widest: dict[int, int] = {}
+        for held in survival.vips:
+            if len(held.members) > 1:
+                widest[held.slots] = max(widest.get(held.slots, 0), len(held.members))
+        if not survival.replaces_at_once:
+            return []
+        lost = [sum(held.slots for held in on) for on in survival.on]
+        return [cls.of(survival, slots, others - 1, lost) for slots, others in sorted(widest.items())]
+
+    @classmethod
+    def of(cls, survival: Survival, slots: int, others: int, lost: list[int]) -> _Scaled:
+        """``others``: engines that such a VIP still has: they, and their hosts, are no place for it."""
+        room = survival.room_below(slots)
+        out_of_bounds = sum(heapq.nlargest(others, survival.by_host(room)))
+        weights = [gone + here for gone, here in zip(lost, room, strict=True)]
+        return cls(slots, weights, survival.wanted + out_of_bounds - sum(room))
+
+
 class Bounds:
     """What any set of ``count`` engines can come to at most, and any larger one if no VIP is on more than ``count``."""
 
@@ -82,18 +113,24 @@ class Bounds:
         self.unit = math.lcm(*(len(held.members) for held in survival.vips if len(held.members) <= count))
         held_by = [[h for h in on if len(h.members) <= count] for on in survival.on]
         orphaned = [sum(self.unit // len(h.members) * h.slots for h in on) for on in held_by]
-        room = {s: [max(0, free - s + 1) * self.unit for free in survival.free] for s in sizes}
+        room = {s: [taken * self.unit for taken in survival.room_below(s)] for s in sizes}
         self.weights: list[list[int]] = [[a + g for a, g in zip(orphaned, room[s], strict=True)] for s in sizes]
         """Per size of VIP: what each engine in the set adds, in parts of a slot."""
         self._sizes = sizes
         self._base = [sum(room[s]) for s in sizes]
+        self._scaled = _Scaled.all(survival)
         self.weights.append([sum(self.unit // len(h.members) for h in on) for on in held_by])
         self.weights.append([sum(len(h.members) > 1 for h in on) for on in survival.on])
         self.weights.append([sum(h.owner == n for h in on) for n, on in enumerate(survival.on)])
+        self.weights += [scaled.weights for scaled in self._scaled]
 
     def loss(self, sums: Sequence[int]) -> Loss:
         """The worst that a set can be whose engines' weights add up to ``sums``."""
-        *slots, whole, placements, owned = sums
+        sizes = len(self._sizes)
+        slots, (whole, placements, owned), lost = sums[:sizes], sums[sizes : sizes + 3], sums[sizes + 3 :]
+        if self._scaled:
+            missing = max((s + one.spare) // one.slots for one, s in zip(self._scaled, lost, strict=True))
+            placements = max(0, min(placements, missing))
         by_size = zip(slots, self._base, self._sizes, strict=True)
         down = max(((total - base) // (size * self.unit) for total, base, size in by_size), default=0)
         return Loss(max(0, min(down, whole // self.unit)), placements, owned)

@@ -8,7 +8,8 @@ It costs what was on the dead engines, not what is in the group. A property test
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence, Set
 
 import msgspec
 
@@ -38,6 +39,8 @@ class Held(msgspec.Struct, frozen=True):
     order: int
     slots: int
     requested: int
+    known: bool
+    """It was served once."""
     owner: int
     members: tuple[int, ...]
     armed: bool
@@ -69,6 +72,7 @@ class Survival:
         """Kept for `margin.bounds_of`."""
         self.followed = 0
         """How many VIPs have been followed: what `loss` costs."""
+        self._sums: list[int] = []
         self._short: list[Held] = []
         """VIPs that have fewer engines than they should: with those that failures hit they compete for new ones."""
         leaving = {e.id for e in up if e.enable_state in LEAVING_STATES}
@@ -94,6 +98,7 @@ class Survival:
             order=order,
             slots=vip.slots,
             requested=vip.requested,
+            known=vip.generation > 0,
             owner=number[placed[0].engine] if placed and placed[0].role is Role.PRIMARY else -1,
             members=tuple(number[p.engine] for p in placed),
             armed=vip.armed,
@@ -105,6 +110,31 @@ class Survival:
             self._short.append(held)
         for member in held.members:
             self.on[member].append(held)
+
+    @property
+    def replaces_at_once(self) -> bool:
+        """What was lost goes to running engines that have room, rather than wait for one that is made."""
+        return self._group.algo == PACKED or self._refused
+
+    def room_below(self, slots: int) -> list[int]:
+        """For each engine, what it must take at least before it has fewer than ``slots`` free: VIPs come whole."""
+        if not self._sums:
+            self._sums = _sums({held.slots for held in (*self.vips, *self._short)}, max(self.free, default=0))
+        return [self._sums[free - slots + 1] if free >= slots else 0 for free in self.free]
+
+    @property
+    def wanted(self) -> int:
+        """Slots that VIPs want beyond those they have."""
+        return sum(held.slots * (held.requested - len(held.members)) for held in self._short)
+
+    def by_host(self, values: Sequence[int]) -> list[int]:
+        """Sums for what counts as one place: a host, or an engine."""
+        places: dict[str, int] = {}
+        for number, value in enumerate(values):
+            host = self.hosts[number] if self._group.vs_host_redundancy else ""
+            place = host or f"/{number}"
+            places[place] = places.get(place, 0) + value
+        return list(places.values())
 
     def loss(self, dead: Iterable[int]) -> Loss:
         """What is left right after these engines have failed, as good as at the same moment, in this order."""
@@ -129,6 +159,16 @@ class Survival:
         down = [order for order, _ in hit if not left[order]]
         missing = sum(max(0, len(held.members) - len(left[order])) for order, held in hit if left[order])
         return Loss(len(down), missing, len(orphans)), down
+
+
+def _sums(sizes: Set[int], most: int) -> list[int]:
+    """``[n]``: the least that VIPs of these sizes come to together and is not below n; up to ``most``."""
+    sums, largest = {0}, most + max(sizes, default=1)
+    for total in range(1, largest + 1):
+        if any(total - size in sums for size in sizes):
+            sums.add(total)
+    ordered = sorted(sums)
+    return [ordered[bisect_left(ordered, n)] for n in range(most + 1)] if sizes else [0] * (most + 1)
 
 
 class _Field:
@@ -214,8 +254,10 @@ class _Field:
         if len(sizes) < 2:
             return False
         usable = [n for n, ok in enumerate(self._s.usable) if ok and n not in self._lost]
-        engines = len(usable) + self._may_make
-        free = sum(self.room(n) for n in usable) + self._may_make * self._most
+        urgent = any(held.known and not left[held.order] for held in works)
+        may_make = 0 if urgent else self._may_make
+        engines = len(usable) + may_make
+        free = sum(self.room(n) for n in usable) + may_make * self._most
         return sum(slots * more for slots, more in missing) + engines * (max(sizes) - 1) <= free
 
     def _place_one(self, held: Held, left: Left, waiting: set[int], *, urgent: bool) -> bool:
