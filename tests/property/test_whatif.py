@@ -81,7 +81,7 @@ def mixed(seed: int) -> Snapshot:
         can_create=chance.random() < 0.6,
         ever_used=True,
     )
-    left, vips = int(engines * room * chance.uniform(0.3, 1.0)), []
+    left, vips = int(engines * room * chance.uniform(0.3, 1.0)), list[Vip]()
     while True:
         slots, scale = chance.choice(sizes), min(engines, chance.choice(scales))
         left -= slots * scale
