@@ -30,6 +30,8 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
     "ApplicationProfile": views.ApplicationProfile,
     "NetworkProfile": views.NetworkProfile,
     "AnalyticsProfile": views.AnalyticsProfile,
+    "ApplicationPersistenceProfile": views.ApplicationPersistenceProfile,
+    "SSLProfile": views.SslProfile,
     "SSLKeyAndCertificate": views.SslKeyAndCertificate,
 }
 READ_ELSEWHERE = {
@@ -148,8 +150,13 @@ async def test_fields_of_a_service_without_effect_are_named(intent: Intent) -> N
         ),
         (
             "sslprofile",
-            {"name": "t", "accepted_versions": [{"type": "SSL_VERSION_TLS1_3"}], "accepted_ciphers": "AES"},
-            "Stored, with no effect yet: accepted_ciphers, accepted_versions.",
+            {
+                "name": "t",
+                "accepted_versions": [{"type": "SSL_VERSION_TLS1_3"}],
+                "dhparam": "x",
+                "accepted_ciphers": "AES",
+            },
+            "Stored, with no effect yet: dhparam.",
         ),
         (
             "serviceenginegroup",
@@ -198,6 +205,6 @@ async def test_system_objects_put_back_do_not_warn(intent: Intent) -> None:
 
 async def test_the_answer_carries_the_warning_and_succeeds(tmp_path: Path) -> None:
     async with api_world(tmp_path) as world:
-        reply = await world.client.post("/api/pool", json={"name": "p", "server_timeout": 5})
+        reply = await world.client.post("/api/pool", json={"name": "p", "east_west": True})
         assert reply.status_code == 201
-        assert reply.headers["x-shoal-warning"] == "Stored, with no effect yet: server_timeout."
+        assert reply.headers["x-shoal-warning"] == "Stored, with no effect yet: east_west."

@@ -7,7 +7,7 @@ import pytest
 
 from shoal.engine.haproxy import carry, monitors, render, runtime, steer
 from shoal.engine.haproxy.escape import Unrenderable
-from shoal.wire.desired import Listener, Monitor, Pool, Server, Service
+from shoal.wire.desired import Listener, Monitor, Pool, Server, Service, Tls
 from shoal.wire.policy import Http
 
 FACTS = render.Facts(directory="/d", sockets="/d", descriptors_max=20_000)
@@ -303,3 +303,14 @@ def test_rows_of_show_stat_survive_commas_in_what_servers_said() -> None:
     assert (one.name, one.status, one.check, one.errors) == ("one", "DOWN", 'L7RSP a, "b"', 11)
     assert (front.proxy, front.current, front.total, front.requests) == ("vs_s", 7, 8, 11)
     assert runtime.parse_rows("") == []
+
+
+def test_what_clients_may_speak_stands_on_the_bind_line() -> None:
+    tls = Tls(version_min="TLSv1.2", version_max="TLSv1.3", ciphers="ECDHE+AESGCM", suites="A", client_order=True)
+    listeners = (Listener(port=443, port_end=443, tls=True),)
+    service = msgspec.structs.replace(SERVICE, listeners=listeners, certificates=("c",), tls=tls)
+    (bind, _) = [line for line in lines(service) if line.startswith("bind")]
+    assert bind.endswith(
+        " alpn http/1.1 ssl-min-ver TLSv1.2 ssl-max-ver TLSv1.3 ciphers 'ECDHE+AESGCM' ciphersuites 'A'"
+        " prefer-client-ciphers"
+    )

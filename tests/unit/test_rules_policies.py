@@ -10,6 +10,7 @@ import pytest
 
 from tests.api_world import World, api_world
 
+TLS = {"accepted_versions": [{"type": "SSL_VERSION_TLS1_2"}]}
 REDIRECT = {"redirect_action": {"protocol": "HTTPS"}}
 
 
@@ -100,3 +101,30 @@ async def test_a_profiles_header_name_is_checked(world: World) -> None:
     body = {"name": "p", "type": "APPLICATION_PROFILE_TYPE_HTTP", "http_profile": {"xff_alternate_name": "X Y"}}
     reply = await world.post("/api/applicationprofile", body, 400)
     assert reply["problems"][0]["path"] == "http_profile.xff_alternate_name"
+
+
+@pytest.mark.parametrize(
+    ("type", "body", "path"),
+    [
+        ("sslprofile", {"accepted_versions": [{"type": "SSL_VERSION_SSLV3"}]}, "accepted_versions"),
+        ("sslprofile", {**TLS, "accepted_ciphers": "nonsense"}, "accepted_ciphers"),
+        ("sslprofile", {**TLS, "ciphersuites": "TLS_X"}, "ciphersuites"),
+        (
+            "applicationpersistenceprofile",
+            {
+                "persistence_type": "PERSISTENCE_TYPE_APP_COOKIE",
+                "app_cookie_persistence_profile": {"prst_hdr_name": "a b"},
+            },
+            "app_cookie_persistence_profile.prst_hdr_name",
+        ),
+        ("pool", {"fail_action": {"type": "FAIL_ACTION_HTTP_REDIRECT"}}, "fail_action.redirect"),
+        (
+            "pool",
+            {"fail_action": {"type": "FAIL_ACTION_HTTP_REDIRECT", "redirect": {"host": "a\nb"}}},
+            "fail_action.redirect.host",
+        ),
+    ],
+)
+async def test_profiles_and_fail_actions_are_checked(world: World, type: str, body: dict[str, Any], path: str) -> None:
+    reply = await world.post(f"/api/{type}", {"name": "x", **body}, 400)
+    assert [problem["path"] for problem in reply["problems"]] == [path]

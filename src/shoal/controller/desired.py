@@ -14,12 +14,13 @@ from shoal.placement.pair import SIDES
 from shoal.wire import desired as wire
 from shoal.wire.policy import Http
 
-from . import protocols
+from . import pools, protocols
 from .idle import client_idle_s
 from .log_policy import log_policy
 from .policies import http_of, rules_of
 from .protocols import Documents
 from .records import VipRecord
+from .tls import tls_of
 
 Document = Mapping[str, Any]
 SECONDS_PER_MINUTE = 60
@@ -87,6 +88,7 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
         listeners=tuple(_listener(documents, service, port) for port in service.services),
         pool=pool_part(documents, pool) if pool else None,
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
+        tls=tls_of(_fetch(documents, "sslprofile", service.ssl_profile_ref, views.SslProfile)),
         http=http_of(documents, (document or {}).get("http_profile") or {}) if http else Http(),
         rules=rules_of(documents, service.http_policies) if http else (),
         client_idle_s=client_idle_s(http_profile if http else None, network.profile if network else None),
@@ -112,6 +114,8 @@ def _listener(documents: Documents, service: views.VirtualService, port: views.P
 def pool_part(documents: Documents, pool: views.Pool) -> wire.Pool:
     monitors = (_fetch(documents, "healthmonitor", ref, views.HealthMonitor) for ref in pool.health_monitor_refs)
     graceful = pool.graceful_disable_timeout
+    kept = pool.application_persistence_profile_ref
+    profile = _fetch(documents, "applicationpersistenceprofile", kept, views.ApplicationPersistenceProfile)
     return wire.Pool(
         id=pool.uuid,
         name=pool.name,
@@ -122,6 +126,11 @@ def pool_part(documents: Documents, pool: views.Pool) -> wire.Pool:
         monitors=tuple(monitor_part(monitor) for monitor in monitors if monitor and runnable(monitor.type)),
         tls=bool(pool.ssl_profile_ref),
         graceful_disable_s=graceful if graceful < 0 else graceful * SECONDS_PER_MINUTE,
+        persistence=pools.persistence(profile) if profile else None,
+        connections_max=pool.max_concurrent_connections_per_server,
+        queue_max=pool.request_queue_depth if pool.request_queue_enabled else 0,
+        timeout_ms=pool.server_timeout,
+        without_servers=pools.without_servers(pool.fail_action),
     )
 
 

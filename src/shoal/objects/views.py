@@ -154,6 +154,7 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     application_profile_ref: str = ""
     network_profile_ref: str = ""
     ssl_key_and_certificate_refs: tuple[str, ...] = ()
+    ssl_profile_ref: str = ""
     http_policies: tuple[HttpPolicies, ...] = ()
     flow_dist: str = "LOAD_AWARE"
     active_standby_se_tag: str = "ACTIVE_STANDBY_SE_1"
@@ -169,6 +170,32 @@ class PoolServer(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str = ""
 
 
+class LocalFile(msgspec.Struct, frozen=True, kw_only=True):
+    content_type: str
+    file_content: str
+
+
+class FailRedirect(msgspec.Struct, frozen=True, kw_only=True):
+    """``host`` as it is, ``path`` and ``query`` too."""
+
+    host: str
+    protocol: str = "HTTPS"
+    path: str = ""
+    query: str = ""
+    status_code: str = "HTTP_REDIRECT_STATUS_CODE_302"
+
+
+class FailResponse(msgspec.Struct, frozen=True, kw_only=True):
+    status_code: str = "FAIL_HTTP_STATUS_CODE_503"
+    file: LocalFile | None = None
+
+
+class FailAction(msgspec.Struct, frozen=True, kw_only=True):
+    type: str = "FAIL_ACTION_CLOSE_CONN"
+    redirect: FailRedirect | None = None
+    local_rsp: FailResponse | None = None
+
+
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
@@ -182,6 +209,47 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[PoolServer, ...] = ()
     ssl_profile_ref: str = ""
     analytics_profile_ref: str = ""
+    application_persistence_profile_ref: str = ""
+    max_concurrent_connections_per_server: int = 0
+    request_queue_enabled: bool = False
+    request_queue_depth: int = 128
+    server_timeout: int = 0
+    fail_action: FailAction | None = None
+
+
+class CookiePersistence(msgspec.Struct, frozen=True, kw_only=True):
+    """``timeout`` in minutes."""
+
+    cookie_name: str = ""
+    timeout: int = 0
+    is_persistent_cookie: bool = False
+    http_only: bool = False
+
+
+class NamedPersistence(msgspec.Struct, frozen=True, kw_only=True):
+    prst_hdr_name: str = ""
+
+
+class ApplicationPersistenceProfile(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    persistence_type: str = "PERSISTENCE_TYPE_CLIENT_IP_ADDRESS"
+    http_cookie_persistence_profile: CookiePersistence | None = None
+    app_cookie_persistence_profile: NamedPersistence | None = None
+    hdr_persistence_profile: NamedPersistence | None = None
+
+
+class SslVersion(msgspec.Struct, frozen=True, kw_only=True):
+    type: str
+
+
+class SslProfile(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    accepted_versions: tuple[SslVersion, ...] = ()
+    accepted_ciphers: str = ""
+    ciphersuites: str = ""
+    prefer_client_cipher_ordering: bool = False
 
 
 class MonitorHttp(msgspec.Struct, frozen=True, kw_only=True):

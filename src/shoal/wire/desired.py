@@ -17,7 +17,7 @@ import msgspec
 
 from shoal.wire.client_logs import LogPolicy
 
-from .policy import Http, Rule
+from .policy import Close, Http, Redirect, Respond, Rule
 
 HAPROXY_KINDS = ("TCP", "HTTP", "HTTPS")
 AGENT_KINDS = ("UDP", "PING", "DNS")
@@ -154,6 +154,18 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str = ""
 
 
+class Persistence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How clients come back to their server. ``kind``: ``client`` (its address), ``header`` (what ``name`` says), ``cookie``
+    (one of the engine's own) or ``app_cookie`` (the application's cookie ``name``). No kind needs a table, so all engines of a
+    virtual service agree."""
+
+    kind: str
+    name: str = ""
+    timeout_s: int = 0
+    """Of a ``cookie``; 0 = as long as the client's session."""
+    http_only: bool = False
+
+
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
@@ -166,6 +178,27 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     tls: bool = False
     graceful_disable_s: int = 60
     """How long a disabled server keeps its connections; -1 = until they end by themselves."""
+    persistence: Persistence | None = None
+    connections_max: int = 0
+    """Of each server at a time; 0 = no limit."""
+    queue_max: int = 0
+    """Requests that may wait for a server at its limit."""
+    timeout_ms: int = 0
+    """A server's silence that ends a request; 0 = as for clients."""
+    without_servers: Redirect | Respond | Close | None = None
+    """What clients get while no server is up; None = HAProxy's own 503."""
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Of clients' connections; "" is what HAProxy takes by itself. Versions as HAProxy writes them, ``TLSv1.2``."""
+
+    version_min: str = ""
+    version_max: str = ""
+    ciphers: str = ""
+    """OpenSSL's list, up to TLS 1.2."""
+    suites: str = ""
+    """Of TLS 1.3."""
+    client_order: bool = False
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
@@ -180,6 +213,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     listeners: tuple[Listener, ...]
     pool: Pool | None = None
     certificates: tuple[str, ...] = ()
+    tls: Tls = Tls()
     http: Http = Http()
     rules: tuple[Rule, ...] = ()
     client_idle_s: int = 60

@@ -51,6 +51,8 @@ CHECK: dict[str, Rule] = {
     "healthmonitor": monitors.check,
     "networkprofile": profiles.check,
     "applicationprofile": profiles.check_application,
+    "applicationpersistenceprofile": profiles.check_persistence,
+    "sslprofile": profiles.check_ssl,
     "network": networks.check,
     "cluster": clusters.check,
     "sslkeyandcertificate": certificates.check,

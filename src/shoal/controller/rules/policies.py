@@ -94,7 +94,7 @@ def _text(change: Change, around: Around, path: str, match: Document) -> None:
     if not texts and not match.get("string_group_refs"):
         change.wrong(path, "has nothing to compare with", hint="Give a value.")
     for text in texts:
-        _plain(change, path, text)
+        plain(change, path, text)
         if "REGEX" in match["match_criteria"]:
             try:
                 re.compile(text)
@@ -102,7 +102,8 @@ def _text(change: Change, around: Around, path: str, match: Document) -> None:
                 change.wrong(path, f"is no regular expression: {error}", text)
 
 
-def _plain(change: Change, path: str, text: str, *, lines: bool = False) -> None:
+def plain(change: Change, path: str, text: str, *, lines: bool = False) -> None:
+    """Notes a text that has no place in an engine's configuration. ``lines``: it may have several."""
     control = re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", re.sub(r"[\n\r\t]", "", text) if lines else text)
     if len(text) > TEXT_CHARACTERS_MAX:
         change.wrong(path, f"has {len(text)} characters; {TEXT_CHARACTERS_MAX} can be")
@@ -118,11 +119,11 @@ def _actions(change: Change, path: str, rule: Document) -> None:
         for of in ("host", "host_hdr", "path"):
             for number, token in enumerate((action.get(of) or {}).get("tokens") or ()):
                 at = f"{path}.{part}.{of}.tokens[{number}]"
-                _plain(change, at, token.get("str_value", ""))
+                plain(change, at, token.get("str_value", ""))
                 if token.get("start_index", 0) > token.get("end_index", policies.LAST_TOKEN):
                     change.wrong(at, "ends before it begins")
-        _plain(change, f"{path}.{part}.add_string", action.get("add_string", ""))
-        _plain(change, f"{path}.{part}.query.add_string", (action.get("query") or {}).get("add_string", ""))
+        plain(change, f"{path}.{part}.add_string", action.get("add_string", ""))
+        plain(change, f"{path}.{part}.query.add_string", (action.get("query") or {}).get("add_string", ""))
     security = rule.get("action") or {}
     for part, action in (
         ("switching_action", rule.get("switching_action") or {}),
@@ -130,8 +131,8 @@ def _actions(change: Change, path: str, rule: Document) -> None:
         ("action.rate_profile.action", (security.get("rate_profile") or {}).get("action") or {}),
     ):
         if file := action.get("file"):
-            _plain(change, f"{path}.{part}.file.file_content", file["file_content"], lines=True)
-            _plain(change, f"{path}.{part}.file.content_type", file["content_type"])
+            plain(change, f"{path}.{part}.file.file_content", file["file_content"], lines=True)
+            plain(change, f"{path}.{part}.file.content_type", file["content_type"])
 
 
 def _header(change: Change, path: str, header: Document) -> None:
@@ -142,5 +143,5 @@ def _header(change: Change, path: str, header: Document) -> None:
     if value.get("var") == "HTTP_POLICY_VAR_HTTP_HDR" and not NAME.fullmatch(value.get("val", "")):
         change.wrong(f"{path}.hdr.value.val", "must name the header whose value is taken", value.get("val", ""))
     for part, text in (("hdr.value.val", value.get("val", "")), ("cookie.value", cookie.get("value", ""))):
-        _plain(change, f"{path}.{part}", text)
-    _plain(change, f"{path}.cookie.name", cookie.get("name", ""))
+        plain(change, f"{path}.{part}", text)
+    plain(change, f"{path}.cookie.name", cookie.get("name", ""))

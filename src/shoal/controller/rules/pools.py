@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from shoal.controller.desired import passed_over
 
 from .change import Around, Change
+from .policies import plain
+
+Document = Mapping[str, Any]
 
 
 def fill(change: Change, around: Around) -> None:
@@ -25,5 +31,20 @@ def check(change: Change, around: Around) -> None:
         if key in seen:
             change.wrong(where, f"is servers[{seen[key]}] again ({key[0]}:{key[1]})")
         seen[key] = index
+    _fail_action(change, pool.get("fail_action") or {})
     users = [uuid for type, uuid, _ in around.view.referrers(change.uuid) if type == "virtualservice"]
     change.warnings += passed_over(around.view, pool, users)
+
+
+def _fail_action(change: Change, action: Document) -> None:
+    kind = action.get("type")
+    for of, part in (("FAIL_ACTION_HTTP_REDIRECT", "redirect"), ("FAIL_ACTION_HTTP_LOCAL_RSP", "local_rsp")):
+        if kind == of and not action.get(part):
+            change.wrong(f"fail_action.{part}", f"must be given with {of}")
+    for field in ("host", "path", "query"):
+        plain(change, f"fail_action.redirect.{field}", (action.get("redirect") or {}).get(field, ""))
+    if file := (action.get("local_rsp") or {}).get("file"):
+        plain(change, "fail_action.local_rsp.file.file_content", file["file_content"], lines=True)
+        plain(change, "fail_action.local_rsp.file.content_type", file["content_type"])
+    if kind == "FAIL_ACTION_BACKUP_POOL":
+        change.warnings.append("FAIL_ACTION_BACKUP_POOL has no effect: clients get 503 while no server is up.")

@@ -1,11 +1,13 @@
-"""Network and application profiles: which are served, and which of their fields act."""
+"""Network, application, persistence and SSL profiles: which are served, and what has no place in a configuration."""
 
 from __future__ import annotations
 
-from shoal.controller import protocols
+import ssl
+
+from shoal.controller import protocols, tls
 
 from .change import Around, Change
-from .policies import TOKEN
+from .policies import NAME, TOKEN
 
 OTHER = "Use System-TCP-Proxy, System-UDP-Fast-Path, or another TCP or UDP profile."
 
@@ -30,3 +32,37 @@ def check_application(change: Change, around: Around) -> None:
     name = (change.document.get("http_profile") or {}).get("xff_alternate_name", "")
     if name and not TOKEN.fullmatch(name):
         change.wrong("http_profile.xff_alternate_name", "must be a header name (RFC 9110, 5.6.2)", name)
+
+
+NAMED = {
+    "PERSISTENCE_TYPE_HTTP_COOKIE": ("http_cookie_persistence_profile", "cookie_name"),
+    "PERSISTENCE_TYPE_APP_COOKIE": ("app_cookie_persistence_profile", "prst_hdr_name"),
+    "PERSISTENCE_TYPE_CUSTOM_HTTP_HEADER": ("hdr_persistence_profile", "prst_hdr_name"),
+}
+
+
+def check_persistence(change: Change, around: Around) -> None:
+    """A cookie of the engines' own may be without a name, the others must say which."""
+    kind = change.document["persistence_type"]
+    if kind in ("PERSISTENCE_TYPE_TLS", "PERSISTENCE_TYPE_GSLB_SITE"):
+        change.warnings.append(f"{kind} has no effect: clients are balanced as if no persistence were asked for.")
+    part, field = NAMED.get(kind, ("", ""))
+    name = (change.document.get(part) or {}).get(field, "")
+    if part and not NAME.fullmatch(name) and (name or field != "cookie_name"):
+        change.wrong(f"{part}.{field}", "must be letters, digits, '_', '.' and '-'", name)
+
+
+def check_ssl(change: Change, around: Around) -> None:
+    profile = change.document
+    accepted = [one["type"] for one in profile.get("accepted_versions") or ()]
+    if accepted and not tls.VERSIONS.keys() & set(accepted):
+        change.wrong("accepted_versions", "no version is left that can be served", accepted, "Give SSL_VERSION_TLS1_2.")
+    ciphers = profile.get("accepted_ciphers", "")
+    if ciphers and ciphers != tls.CIPHERS_DEFAULT:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(ciphers)
+        except ssl.SSLError:
+            change.wrong("accepted_ciphers", "OpenSSL knows none of these ciphers", ciphers)
+    unknown = [name for name in profile.get("ciphersuites", "").split(":") if name and name not in tls.SUITES]
+    if unknown:
+        change.wrong("ciphersuites", f"no TLS 1.3 cipher suite: {', '.join(unknown)[:60]}")

@@ -16,6 +16,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")
 _MADE = "._."
 """Stands in every identifier that is not the text itself, and in no other: so the two kinds never meet."""
 READABLE_CHARACTERS_MAX = 40
+_ARGUMENT = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -77,6 +78,13 @@ def token(text: str) -> str:
     if not _TOKEN.fullmatch(text) or len(text) > WORD_CHARACTERS_MAX:
         raise Unrenderable(f"{text[:40]!r} is no header name or method.")
     return quoted(text)
+
+
+def argument(name: str) -> str:
+    """The name of a header or cookie, also in the brackets of a sample. Raises Unrenderable on what has no place there."""
+    if not _ARGUMENT.fullmatch(name):
+        raise Unrenderable(f"{name[:40]!r} is no name for it: only letters, digits, '_', '.' and '-' can be in a name.")
+    return name
 
 
 def address(text: str) -> str:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import msgspec
 
-from shoal.wire.desired import AGENT_KINDS, Listener, Pool, Server, Service
+from shoal.wire.desired import AGENT_KINDS, Listener, Pool, Server, Service, Tls
 from shoal.wire.policy import Http
 
 from . import client_log, monitors, rules
-from .escape import Unrenderable, address, quoted, word
+from .escape import Unrenderable, address, argument, quoted, word
 
 CONNECT_TIMEOUT_S = 5
 REQUEST_TIMEOUT_S = 10
@@ -39,6 +39,9 @@ BALANCE = {
 }
 NEAREST = "leastconn"
 """For the algorithms HAProxy has no counterpart of: fastest response, least load, fewest tasks."""
+VERSIONS = ("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+UNQUEUED_MS = 1
+"""HAProxy makes what exceeds a server's limit wait; where no queue is wanted, no longer than this."""
 CONSISTENT_HASH = "LB_ALGORITHM_CONSISTENT_HASH"
 FRONTEND_PREFIX = "vs_"
 
@@ -221,8 +224,21 @@ def _binds(service: Service, listener: Listener, facts: Facts) -> Iterator[str]:
         tls = f" ssl {files} alpn {'h2,http/1.1' if listener.http2 else 'http/1.1'}"
         if service.mode != "http":
             tls = f" ssl {files}"
+        tls += _tls(service.tls)
     for vip in service.addresses:
         yield f"bind {address(vip)}:{first}{f'-{last}' if last > first else ''}{tls}"
+
+
+def _tls(tls: Tls) -> str:
+    """Arguments of a bind line."""
+    found = ""
+    for bound, version in (("ssl-min-ver", tls.version_min), ("ssl-max-ver", tls.version_max)):
+        if version and version not in VERSIONS:
+            raise Unrenderable(f"There is no TLS version {version[:40]!r}.")
+        found += f" {bound} {version}" if version else ""
+    found += f" ciphers {quoted(tls.ciphers)}" if tls.ciphers else ""
+    found += f" ciphersuites {quoted(tls.suites)}" if tls.suites else ""
+    return found + (" prefer-client-ciphers" if tls.client_order else "")
 
 
 def overlaps(services: Iterable[Service]) -> dict[str, str]:
@@ -256,8 +272,40 @@ def _hashes_port(pool: Pool) -> bool:
 def _pool(pool: Pool, http: bool) -> tuple[list[str], tuple[str, ...]]:
     balance, note = _balance(pool, http)
     check = monitors.check(pool)
-    lines = [*balance, *check.rules, *_servers(pool, check)]
-    return lines, (*([note] if note else []), *check.notes)
+    lines = [*balance, *_persistence(pool, http), *_limits(pool, http), *check.rules]
+    if pool.without_servers is not None:
+        lines += rules.without_servers(pool.without_servers, http=http)
+    return [*lines, *_servers(pool, check)], (*([note] if note else []), *check.notes)
+
+
+def _limits(pool: Pool, http: bool) -> Iterator[str]:
+    if pool.timeout_ms > 0:
+        yield f"timeout server {int(pool.timeout_ms)}ms"
+    if pool.connections_max > 0 and pool.queue_max <= 0:
+        yield f"timeout queue {UNQUEUED_MS}ms"
+    elif pool.connections_max > 0:
+        refuse = "http-request deny deny_status 503" if http else "tcp-request content reject"
+        yield f"{refuse} if {{ queue ge {int(pool.queue_max)} }}"
+
+
+def _persistence(pool: Pool, http: bool) -> Iterator[str]:
+    """Cookies are made of servers' addresses and a key: servers that come without a reload have theirs, and it is the
+    same on every engine."""
+    wanted = pool.persistence
+    if wanted is None or not http or wanted.kind not in ("cookie", "app_cookie"):
+        return
+    name = argument(wanted.name or f"S{_digest(pool.id, 8)}")
+    if wanted.kind == "app_cookie":
+        yield f"cookie {name} prefix nocache dynamic"
+    else:
+        seconds = int(wanted.timeout_s)
+        lasts = f" maxidle {seconds}s maxlife {seconds}s" if seconds > 0 else ""
+        yield f"cookie {name} insert indirect nocache dynamic{' httponly' if wanted.http_only else ''}{lasts}"
+    yield f"dynamic-cookie-key {_digest(pool.id, 32)}"
+
+
+def _digest(text: str, characters: int) -> str:
+    return hashlib.blake2b(text.encode(errors="surrogatepass")).hexdigest()[:characters]
 
 
 def _servers(pool: Pool, check: monitors.Check) -> Iterator[str]:
@@ -268,6 +316,14 @@ def _servers(pool: Pool, check: monitors.Check) -> Iterator[str]:
 
 def _balance(pool: Pool, http: bool) -> tuple[list[str], str]:
     """(directives, a note when it is not quite what was asked for)"""
+    kept = pool.persistence
+    if kept is not None and kept.kind == "client":
+        return ["balance source", "hash-type consistent"], ""
+    if kept is not None and kept.kind == "header" and http:
+        return [f"balance hdr({argument(kept.name)})", "hash-type consistent"], ""
+    if kept is not None and not http:
+        note = f"Clients are not kept by {kept.kind}: that is for HTTP."
+        return _balance(msgspec.structs.replace(pool, persistence=None), http)[0], note
     if pool.algorithm != CONSISTENT_HASH:
         method = BALANCE.get(pool.algorithm)
         note = f"HAProxy has no {pool.algorithm[:60]}; the pool uses least connections, the nearest."
@@ -298,6 +354,8 @@ def server_arguments(pool: Pool, server: Server, check: monitors.Check) -> str:
     text = f"{address(server.address)}:{int(server.port)} weight {weight(server)}"
     if pool.tls:
         text += " ssl verify none"
-    if pool.algorithm == "LB_ALGORITHM_FEWEST_SERVERS":
+    if pool.connections_max > 0:
+        text += f" maxconn {int(pool.connections_max)}"
+    elif pool.algorithm == "LB_ALGORITHM_FEWEST_SERVERS":
         text += f" maxconn {FIRST_SERVER_CONNECTIONS}"
     return f"{text} {check.server}" if check.server else text

@@ -14,7 +14,7 @@ import msgspec
 from shoal.wire import policy
 from shoal.wire.policy import Header, Http, Limit, Location, Piece, Redirect, Respond, Rewrite, Rule, Test
 
-from .escape import Unrenderable, address, body, format_text, quoted, token, word
+from .escape import Unrenderable, address, argument, body, format_text, quoted, token, word
 
 HOST = "req.hdr(host),host_only"
 QUERY, MORE = "txn.query", "txn.more"
@@ -53,7 +53,6 @@ VARIABLES = {
     "ssl_client_fingerprint": "ssl_c_sha1,hex",
 }
 ONE, TWO = r"\1", r"\2"
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -143,14 +142,23 @@ def forwarded(http: Http) -> Iterator[str]:
     if not name:
         return
     if http.forwarded_for_update == "append":
-        value = quoted(f"%[req.fhdr({_argument(name)})], %[src]")
-        present = f"{{ req.hdr_cnt({_argument(name)}) gt 0 }}"
+        value = quoted(f"%[req.fhdr({argument(name)})], %[src]")
+        present = f"{{ req.hdr_cnt({argument(name)}) gt 0 }}"
         yield f"http-request set-header {token(name)} {value} if {present}"
         yield f"http-request set-header {token(name)} %[src] if !{present}"
         return
     if http.forwarded_for_update == "replace":
         yield f"http-request del-header {token(name)}"
     yield "option forwardfor" if name == "X-Forwarded-For" else f"option forwardfor header {token(name)}"
+
+
+def without_servers(action: Redirect | Respond | policy.Close, *, http: bool) -> Iterator[str]:
+    """Lines of a backend: what becomes of clients while none of its servers is up."""
+    nobody = "{ nbsrv lt 1 }"
+    if http:
+        yield from (f"http-request {text} if {nobody}" for text in _request(action))
+    elif isinstance(action, policy.Close):
+        yield f"tcp-request content reject if {nobody}"
 
 
 # --- conditions ---
@@ -182,7 +190,7 @@ def _condition(test: Test) -> str:
 
 
 def _text(test: Test) -> str:
-    name = _argument(test.name) if "{name}" in TEXTS[test.of] else ""
+    name = argument(test.name) if "{name}" in TEXTS[test.of] else ""
     if test.how == "exists":
         if test.of in COUNTED:
             return f"{{ {COUNTED[test.of].format(name=name)} gt 0 }}"
@@ -217,15 +225,6 @@ def _statuses(text: str) -> str:
     if not re.fullmatch(r"[1-9][0-9]{2}(:[1-9][0-9]{2})?", text):
         raise Unrenderable(f"{text[:40]!r} is no status and no range of them.")
     return text
-
-
-def _argument(name: str) -> str:
-    """A name in the brackets of a sample."""
-    if not _NAME.fullmatch(name):
-        raise Unrenderable(
-            f"{name[:40]!r} can't be looked up: only letters, digits, '_', '.' and '-' can be in a name."
-        )
-    return name
 
 
 def _if(conditions: Sequence[str]) -> str:
@@ -287,7 +286,7 @@ def _header(action: Header, side: str) -> str:
         raise Unrenderable(f"Headers can't be {action.action[:40]!r}.")
     value = format_text(action.value)
     if action.variable == "header":
-        value = f"%[{side}.fhdr({_argument(action.value)})]"
+        value = f"%[{side}.fhdr({argument(action.value)})]"
     elif action.variable:
         if action.variable not in VARIABLES:
             raise Unrenderable(f"There is no variable {action.variable[:40]!r}.")

@@ -1,4 +1,4 @@
-"""HTTP policy sets and HTTP profiles, as documents, on a real HAProxy: what clients and servers then see."""
+"""HTTP policy sets, HTTP profiles and pools, as documents, on a real HAProxy: what clients and servers then see."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import subprocess
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from shoal.controller import policies
+from shoal.controller import policies, pools
 from shoal.engine.haproxy import render
-from shoal.objects.views import HttpPolicies
-from shoal.wire.desired import Listener, Pool, Server, Service
+from shoal.objects.views import FailAction, HttpPolicies
+from shoal.wire.desired import Listener, Persistence, Pool, Server, Service
 from shoal.wire.policy import Http
 
 from .private_host import private_host
@@ -24,8 +25,11 @@ pytestmark = pytest.mark.root
 
 PORT, BACKEND = 8080, 9000
 STARTED_WITHIN_S = 5.0
+SLOW_S = 0.3
 Document = Mapping[str, Any]
 PLAIN = Http()
+EMPTY: Document = {}
+SERVERS = tuple(Server(name=f"s{n}", address="127.0.0.1", port=BACKEND + n) for n in (0, 1))
 GROUPS: dict[tuple[str, str], dict[str, Any]] = {
     ("stringgroup", "stringgroup-1"): {"kv": [{"key": "/admin"}, {"key": "/root"}]},
     ("ipaddrgroup", "ipaddrgroup-1"): {"ranges": [{"begin": {"addr": "127.0.0.1"}, "end": {"addr": "127.0.0.9"}}]},
@@ -59,22 +63,26 @@ class Seen(msgspec.Struct):
         return ", ".join(value for header, _, value in lines if header.lower() == name.lower())
 
 
-async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _echo(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answers with the request's head; ``/status/N`` and headers ``Give-NAME: value`` say what else is answered."""
     with contextlib.suppress(asyncio.IncompleteReadError, OSError):
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             path = head.split(" ", 2)[1]
+            await asyncio.sleep(SLOW_S if path == "/slow" else 0)
             status = path.partition("/status/")[2][:3] or "200"
             given = [line[5:] for line in head.split("\r\n") if line.lower().startswith("give-")]
             body = head.encode()
-            lines = [f"HTTP/1.1 {status} Text", "X-Server: yes", f"Content-Length: {len(body)}", *given]
+            lines = [f"HTTP/1.1 {status} Text", f"X-Server: {name}", f"Content-Length: {len(body)}", *given]
             writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
     writer.close()
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, policy_set: Document, http: Http = PLAIN) -> AsyncIterator[None]:
+async def serving(
+    folder: Path, policy_set: Document = EMPTY, http: Http = PLAIN, pool: Pool | None = None
+) -> AsyncIterator[None]:
+    """``pool``: what is said of it, its servers are `SERVERS` unless it has others."""
     rules = policies.rules_of(Stored(policy_set), [HttpPolicies(index=1, http_policy_set_ref="/api/x/httppolicyset-1")])
     service = Service(
         id="one",
@@ -84,7 +92,7 @@ async def serving(folder: Path, policy_set: Document, http: Http = PLAIN) -> Asy
         enabled=True,
         mode="http",
         listeners=(Listener(port=PORT, port_end=PORT),),
-        pool=Pool(id="p", name="p", servers=(Server(name="s", address="127.0.0.1", port=BACKEND),)),
+        pool=pool or Pool(id="p", name="p", servers=SERVERS),
         http=http,
         rules=rules,
     )
@@ -93,7 +101,7 @@ async def serving(folder: Path, policy_set: Document, http: Http = PLAIN) -> Asy
     Path(render.state_file(facts)).write_text("1\n")
     file = folder / "haproxy.cfg"
     file.write_text(render.config(facts, {"one": render.service_fragment(service, facts)}))
-    server = await asyncio.start_server(_echo, "127.0.0.1", BACKEND)
+    servers = [await asyncio.start_server(partial(_echo, server.name), "127.0.0.1", server.port) for server in SERVERS]
     child = await asyncio.create_subprocess_exec("haproxy", "-db", "-f", str(file), stderr=subprocess.PIPE)
     try:
         async with asyncio.timeout(STARTED_WITHIN_S):
@@ -108,7 +116,8 @@ async def serving(folder: Path, policy_set: Document, http: Http = PLAIN) -> Asy
         if child.returncode is None:
             child.kill()
         await child.communicate()
-        server.close()
+        for server in servers:
+            server.close()
 
 
 async def ask(path: str = "/", method: str = "GET", host: str = "www.example.com", **headers: str) -> Seen | None:
@@ -298,3 +307,81 @@ async def test_the_client_is_told_as_the_profile_says(tmp_path: Path) -> None:
         assert (await answered("/", X_Forwarded_For="6.6.6.6")).sent("x-forwarded-for") == "6.6.6.6"
         assert (await answered("/", method="POST", Content_Length="1025")).status == 413
         assert (await answered("/", Upgrade="websocket")).status == 403
+
+
+async def servers_of(count: int, **headers: str) -> list[str]:
+    return [(await answered("/", **headers)).headers["x-server"] for _ in range(count)]
+
+
+async def test_clients_come_back_to_their_server(tmp_path: Path) -> None:
+    kinds = {
+        "cookie": Persistence(kind="cookie", name="SRV", timeout_s=60, http_only=True),
+        "app": Persistence(kind="app_cookie", name="JSESSIONID"),
+        "header": Persistence(kind="header", name="X-Key"),
+        "client": Persistence(kind="client"),
+    }
+    for name in kinds:
+        (tmp_path / name).mkdir()
+    turns = Pool(id="p", name="p", algorithm="LB_ALGORITHM_ROUND_ROBIN", servers=SERVERS)
+
+    def kept(name: str) -> Pool:
+        return msgspec.structs.replace(turns, persistence=kinds[name])
+
+    async with serving(tmp_path / "cookie", pool=kept("cookie")):
+        assert set(await servers_of(4)) == {"s0", "s1"}
+        first = await answered("/")
+        cookie = first.headers["set-cookie"]
+        assert cookie.startswith("SRV=") and "HttpOnly" in cookie
+        again = await servers_of(4, Cookie=cookie.partition(";")[0])
+        assert set(again) == {first.headers["x-server"]}
+        assert (await answered("/", Cookie=cookie.partition(";")[0])).sent("cookie") == "", "the server never sees it"
+    async with serving(tmp_path / "app", pool=kept("app")):
+        first = await answered("/", Give_Set_Cookie="JSESSIONID=abc; path=/")
+        cookie = first.headers["set-cookie"].partition(";")[0]
+        assert cookie.endswith("~abc")
+        assert set(await servers_of(4, Cookie=cookie)) == {first.headers["x-server"]}
+        assert (await answered("/", Cookie=cookie)).sent("cookie") == "JSESSIONID=abc", "the server sees its own"
+    async with serving(tmp_path / "header", pool=kept("header")):
+        by_key = [set(await servers_of(3, X_Key=str(key))) for key in range(12)]
+        assert {len(servers) for servers in by_key} == {1} and set.union(*by_key) == {"s0", "s1"}
+    async with serving(tmp_path / "client", pool=kept("client")):
+        assert len(set(await servers_of(6))) == 1
+
+
+async def test_a_pool_without_servers_does_as_it_says(tmp_path: Path) -> None:
+    down = tuple(msgspec.structs.replace(server, enabled=False) for server in SERVERS)
+    page = {"file": {"content_type": "text/plain", "file_content": "come\nback"}}
+    redirect = {
+        "host": "sorry.example",
+        "path": "/down",
+        "query": "a=b",
+        "status_code": "HTTP_REDIRECT_STATUS_CODE_307",
+    }
+    cases: dict[str, Document] = {
+        "close": {"type": "FAIL_ACTION_CLOSE_CONN"},
+        "answer": {"type": "FAIL_ACTION_HTTP_LOCAL_RSP", "local_rsp": page},
+        "redirect": {"type": "FAIL_ACTION_HTTP_REDIRECT", "redirect": redirect},
+    }
+    found = {}
+    for name, action in cases.items():
+        (tmp_path / name).mkdir()
+        wanted = pools.without_servers(msgspec.convert(action, FailAction))
+        async with serving(tmp_path / name, pool=Pool(id="p", name="p", servers=down, without_servers=wanted)):
+            found[name] = await ask("/x?y=z")
+    assert found["close"] is None
+    assert found["answer"] is not None and (found["answer"].status, found["answer"].body) == (503, "come\nback")
+    assert found["redirect"] is not None and found["redirect"].status == 307
+    assert found["redirect"].headers["location"] == "https://sorry.example/down?a=b"
+
+
+async def test_a_server_gets_no_more_than_its_limit(tmp_path: Path) -> None:
+    one = Pool(id="p", name="p", servers=SERVERS[:1], connections_max=1)
+    (tmp_path / "queue").mkdir()
+    async with serving(tmp_path, pool=one):
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(answered("/slow")) for _ in range(3)]
+        assert sorted(task.result().status for task in tasks) == [200, 503, 503]
+    async with serving(tmp_path / "queue", pool=msgspec.structs.replace(one, queue_max=1)):
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(answered("/slow")) for _ in range(3)]
+        assert sorted(task.result().status for task in tasks) == [200, 200, 503]
