@@ -108,8 +108,8 @@ class Selection:
             return None
         compare = OPERATORS.get(operator, _equal)
         field = self._kind.fields[steps[0]]
-        if len(steps) == 1 and field.item is None and field.message is None and not field.sensitive:
-            return _plain(field.name, compare, value)  # most often it is the name, of ten thousand
+        if len(steps) == 1 and field.kind == "string" and not field.ref and not field.sensitive:
+            return _of_text(field.name, operator, compare, value)  # most often it is the name, of ten thousand
         return lambda d: any(compare(have, value) for have in self._texts(d, steps))
 
     def _referrers(self, uuid: str) -> list[tuple[str, str, str]]:
@@ -190,9 +190,12 @@ class Selection:
         return [d for _, d in present] + [d for value, d in keyed if value is None]
 
 
-def _plain(name: str, compare: Callable[[str, str], bool], value: str) -> Test:
-    """Of a scalar at the top."""
-    return lambda d: (have := d.get(name)) is not None and compare(_text(have), value)
+def _of_text(name: str, operator: str, compare: Callable[[str, str], bool], value: str) -> Test:
+    """Of a text at the top."""
+    if operator == "istartswith":
+        begun = value.lower()
+        return lambda d: str(d.get(name, "")).lower().startswith(begun) and name in d
+    return lambda d: (have := d.get(name)) is not None and compare(have, value)
 
 
 def page(documents: list[Document], query: Query, *, size_max: int = PAGE_SIZE_MAX) -> Page:
