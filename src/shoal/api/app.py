@@ -37,6 +37,8 @@ from shoal.controller.metrics import Metrics
 from shoal.controller.permissions import Rights, of_type
 from shoal.controller.plans import Wish
 from shoal.controller.sight import ADMIN, Sight
+from shoal.controller.signin.methods import Methods
+from shoal.controller.signin.provider import Provider
 from shoal.controller.view import View
 from shoal.errors import Forbidden, NotFound, ShoalError
 from shoal.objects import ObjectType, Registry
@@ -61,6 +63,7 @@ from .present import Look, Present
 from .rates import LOGINS_AT_ONCE, LOGINS_PER_S, REQUESTS_AT_ONCE, REQUESTS_PER_S, Rates
 from .rebalancing import Rebalancing
 from .routes import Route, Router, Shows
+from .signin import BACK, BEGIN, SignIn
 from .stream import Streams
 from .web import Web
 
@@ -107,6 +110,10 @@ class App:
         self._intent = deps.intent
         self._present = Present(deps.view, deps.registry)
         self._login = Login(deps.view, deps.registry, deps.accounts, self._present, now)
+        provider = Provider(deps.accounts.now)
+        methods = Methods(deps.view, deps.intent, provider)
+        deps.accounts.methods = methods
+        self._signin = SignIn(methods, self._login)
         self._planning = Planning(deps.runtime.plans(deps.intent), deps.view)
         self._objects = Objects(deps.view, deps.registry, deps.intent, deps.runtime, self._present, self._planning)
         self._rebalancing = Rebalancing(deps.intent, deps.runtime)
@@ -242,6 +249,9 @@ class App:
         if path == "/login":
             self._rates.take("logins from this address", address_of(request), LOGINS_PER_S, LOGINS_AT_ONCE)
             return await self._login.login(request)
+        if path in (BEGIN, BACK):
+            self._rates.take("logins from this address", address_of(request), LOGINS_PER_S, LOGINS_AT_ONCE)
+            return await self._signin.answer(request, path)
         if path == "/logout":
             return self._login.logout(request)
         if path in self._open:

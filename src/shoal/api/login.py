@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -101,7 +101,9 @@ class Login:
         """The login's answer; without a user, what everybody may know (``initial-data``)."""
         about: Document = {"session_cookie_name": "avi-sessionid", "version": VERSION, "user_initialized": True}
         if user is None:
-            return about
+            names = self._accounts.methods.providers() if self._accounts.methods else []
+            ways = [{"name": name, "url": f"/login/oidc?{urlencode({'profile': name})}"} for name in names]
+            return about | ({"sign_in": ways} if ways else {})
         look = Look(host=host_of(request), version=API_VERSION)
         access = Access(self._view, user)
         home = access.home()

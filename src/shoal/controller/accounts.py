@@ -16,6 +16,7 @@ from .bootstrap import ADMIN_PROFILE, uuid_for
 from .clock import Clock, SystemClock
 from .intent import SYSTEM, Caller, Intent
 from .lockout import Backoff
+from .signin.methods import Methods
 from .tokens import Tokens
 from .user_passwords import CHARACTERS_MAX, CHARACTERS_MIN, USER, weakness
 from .view import View
@@ -61,6 +62,8 @@ class Accounts:
         self._intent = intent
         self._clock = clock or SystemClock()
         self.note = note
+        self.methods: Methods | None = None
+        """Other systems that may know people."""
         self.backoff = Backoff(self._clock.monotonic)
         self.tokens = Tokens(store, self._clock.now)
         self._counting = asyncio.Lock()
@@ -122,6 +125,13 @@ class Accounts:
         """The user. Raises Unauthenticated, in the same time and words whatever is wrong, and TooMany."""
         self.backoff.begin(name, address)
         user = self.find(name)
+        if self.methods is not None and (user is None or not user.get("local", True)):
+            found = await self.methods.by_password(name, password)
+            if found is not None:
+                self.backoff.right(name, address)
+                return found
+        if user is not None and not self._signs_in_here(user):
+            user = None
         if not self._dummy:
             self._dummy = await passwords.hash("no such user")
         known = self._intent.passwords.opened(user) if user is not None else ""
@@ -139,6 +149,11 @@ class Accounts:
             raise Unauthenticated(WRONG)
         self.backoff.right(name, address)
         return user
+
+    def _signs_in_here(self, user: Document) -> bool:
+        """Whether it may be by a password kept here. The first admin always may: directories can be away."""
+        allowed = self.methods is None or self.methods.local_allowed()
+        return bool(user.get("local", True)) and (allowed or user["uuid"] == ADMIN_USER)
 
     async def by_token(self, text: str, name: str = "") -> tuple[Document, float]:
         """(the user, when the token ends). ``name``: whose it must be. Raises Unauthenticated."""

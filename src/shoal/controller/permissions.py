@@ -178,7 +178,7 @@ TENANTS = ["TENANT"]
 ROLES: dict[str, tuple[tuple[list[str], int], ...]] = {
     "Tenant-Admin": (
         (APPLICATIONS + SECURITY + FIREWALL + ALERTS + PEOPLE + MAINTENANCE + CAPTURE, WRITE),
-        (INFRASTRUCTURE + TENANTS, READ),
+        (INFRASTRUCTURE + TENANTS + ["AUTHMAPPINGPROFILE"], READ),
     ),
     "Application-Admin": (
         (APPLICATIONS + ALERTS + MAINTENANCE + CAPTURE, WRITE),

@@ -16,7 +16,7 @@ from .types import Field, MessageType, ObjectType, version_key
 
 SCHEMA = Path(__file__).parent / "schema"
 OWN = Path(__file__).parent / "own.json"
-"""Fields of Shoal's own, by object, in the schema's form."""
+"""Fields and messages of Shoal's own, by object or message, in the schema's form."""
 ORDER = Path(__file__).parent / "order.json"
 SINGLETONS = frozenset({"Cluster", "SystemConfiguration", "ControllerProperties", "SeProperties", "UserAccount"})
 CLOUD_SCOPED = frozenset(
@@ -138,7 +138,7 @@ def load() -> Registry:
             descriptions[description["object"]] = description
             raw[description["object"]] = description["fields"]
     for name, fields in msgspec.json.decode(OWN.read_bytes()).items():
-        raw[name].update(fields)
+        raw.setdefault(name, {}).update(fields)
     builder = _Builder(raw, msgspec.json.decode(ORDER.read_bytes()))
     messages = {name: builder.message(name) for name in raw}
     objects = {

@@ -60,6 +60,9 @@ CHECK: dict[str, Rule] = {
     "vsvip": vips.check,
     "user": users.check,
     "role": users.check_role,
+    "authmappingprofile": users.check_mapping,
+    "authprofile": users.check_authentication,
+    "systemconfiguration": users.check_authentication,
     "httppolicyset": policies.check,
 }
 

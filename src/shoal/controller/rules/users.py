@@ -74,6 +74,29 @@ def check_role(change: Change, around: Around) -> None:
         _not_more(change, "name", change.before)
 
 
+def check_authentication(change: Change, around: Around) -> None:
+    """Who decides who a person is may make anybody of himself: what is in use for that is superusers' alone."""
+    if change.rights.whole or change.system:
+        return
+    if change.type == "systemconfiguration":
+        field = "admin_auth_configuration"
+        if (change.before or {}).get(field) != change.document.get(field):
+            change.wrong(field, "decides who gets in", hint="That takes a superuser.")
+    elif any(type == "systemconfiguration" for type, _, _ in around.view.referrers(change.uuid)):
+        change.wrong("name", "decides who gets in: the system configuration names it", hint="That takes a superuser.")
+
+
+def check_mapping(change: Change, around: Around) -> None:
+    """What a rule gives, it gives to everybody who matches."""
+    check_authentication(change, around)
+    for number, rule in enumerate(change.document.get("rules") or ()):
+        for role in rule.get("role_refs") or ():
+            _not_more(change, f"rules[{number}].role_refs", around.view.get("role", uuid_of(role)) or {})
+        everywhere = rule.get("is_superuser") or rule.get("assign_tenant") == "ASSIGN_ALL"
+        if everywhere and not change.rights.whole and not change.system:
+            change.wrong(f"rules[{number}]", "gives more than one tenant", hint="That takes a superuser.")
+
+
 def check_deletion(user: Mapping[str, Any], around: Around) -> None:
     if _lets_in(user) and not _others(str(user["uuid"]), around):
         raise Refused(f"{user['name']} is the last active superuser.", hint="Make another one first.")
