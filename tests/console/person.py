@@ -18,7 +18,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-WAIT_MS = 10_000
+WAIT_MS = 25_000
+"""Machines that run tests do other things too."""
 expect.set_options(timeout=WAIT_MS)
 
 

@@ -28,7 +28,8 @@ export interface Listing<T = Document> {
   next?: string;
 }
 
-let tenant = remembered("tenant") || "admin";
+/** "" = the user's home. */
+let tenant = remembered("tenant");
 const signedOut = new Set<() => void>();
 
 export function currentTenant(): string {
@@ -53,7 +54,8 @@ export interface Answer<T> {
 }
 
 export async function call<T = Document>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Answer<T>> {
-  const headers: Record<string, string> = { "X-Avi-Version": VERSION, "X-Avi-Tenant": tenant, Accept: "application/json" };
+  const headers: Record<string, string> = { "X-Avi-Version": VERSION, Accept: "application/json" };
+  if (tenant) headers["X-Avi-Tenant"] = tenant;
   if (method !== "GET") headers["X-CSRFToken"] = cookie("csrftoken");
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response: Response;

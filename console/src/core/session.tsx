@@ -9,8 +9,11 @@ export interface Session {
   fullName: string;
   tenants: string[];
   tenant: string;
-  /** May this user change objects of this kind? The controller has the last word. */
-  mayWrite: (type?: string) => boolean;
+  /** May this user change, or see, objects of this kind? The controller has the last word. */
+  mayWrite: (type: string) => boolean;
+  mayRead: (type: string) => boolean;
+  /** Whether what belongs to all tenants together (what-if, import) is shown. */
+  whole: boolean;
   switchTenant: (name: string) => void;
   end: () => void;
   about: Document;

@@ -156,7 +156,7 @@ const ColumnView = memo(function ColumnView({ column, slots, whatif, onTile, onE
           <h4>{column.heirs[0]!.standby ? "Stands by for" : "Takes over"} {column.heirs.length}</h4>
           <div>
             {column.heirs.slice(0, CELLS_MAX).map((heir) => (
-              <span key={heir.vip} className="heir" data-vip={heir.vip} title={`${heir.name}: ${column.name} ${heir.standby ? "stands by" : "is next"}`}>
+              <span key={heir.vip} className="heir" data-vip={heir.vip} title={`${heir.name}: ${column.name} ${heir.standby ? "stands by" : "is the next after those that serve it"}`}>
                 {heir.name}
               </span>
             ))}

@@ -86,7 +86,7 @@ function VipDetails({ map, vip, close }: { map: GroupMap; vip: MapVip; close: Re
   const { data } = useGet<Document>(service ? `/api/virtualservice/${service}/placement` : null, { on: ["placements", "engines"], pause: 1000 });
   const mine = data?.vips?.find((one: Document) => one.vip === vip.id) ?? data?.vips?.[0];
   const name = (place: number) => map.engines[place]?.name ?? "?";
-  const heirs = vip.succession.filter((place, at) => at > 0 && !vip.placements.includes(place));
+  const heirs = vip.succession.slice(1);
   return (
     <Card title={vip.name} actions={close}>
       <div className="body stack">
@@ -101,7 +101,7 @@ function VipDetails({ map, vip, close }: { map: GroupMap; vip: MapVip; close: Re
             ))}
           </dd>
           <dt>{vip.standby ? "Standby" : "Next"}</dt>
-          <dd>{heirs.map(name).join(", ") || "nobody"}</dd>
+          <dd>{heirs.map(name).join(" → ") || "nobody"}</dd>
         </dl>
         {!data && <Loading />}
         {mine && <p>{mine.answer ?? data?.answer}</p>}

@@ -45,7 +45,7 @@ function GroupMapScreen({ uuid, picker }: { uuid: string; picker: React.ReactNod
   const [wish, setWish] = useState<Wish>(nothing);
   const [phase, setPhase] = useState<Phase>("right_after");
   const [applying, setApplying] = useState(false);
-  const { mayWrite } = useSession();
+  const { mayWrite, whole } = useSession();
   const before = useRef<Board | null>(null);
   const outcome = useWhatIf(uuid, whatif ? wish : nothing, map);
   const answer = whatif && outcome.data ? outcome.data : null;
@@ -87,11 +87,11 @@ function GroupMapScreen({ uuid, picker }: { uuid: string; picker: React.ReactNod
         <>
           {picker}
           <Link to={`/serviceenginegroups/${uuid}`} className="button">
-            <Icon name="edit" size={16} /> Edit group
+            <Icon name="edit" size={16} /> {mayWrite("serviceenginegroup") ? "Edit group" : "Group"}
           </Link>
-          <Button className={whatif ? "on" : ""} aria-pressed={whatif} kind={whatif ? "plain" : "primary"} onClick={() => (whatif ? leave() : setQuery({ whatif: "1", select: null }))}>
+          {whole && <Button className={whatif ? "on" : ""} aria-pressed={whatif} kind={whatif ? "plain" : "primary"} onClick={() => (whatif ? leave() : setQuery({ whatif: "1", select: null }))}>
             <Icon name="bolt" size={16} /> What if …
-          </Button>
+          </Button>}
         </>
       }
     >

@@ -141,8 +141,8 @@ function Outcome({ answer }: { answer: Document }) {
           if (!isMargin(before) || !isMargin(after)) return null;
           return (
             <div className="contents" key={one}>
-              <dt>{one === "stays_up" ? "Stays up without" : "Keeps capacity without"}</dt>
-              <dd>{before.of_engines ? anyOf(before[one], before.of_engines) : "–"} → <b>{after.of_engines ? anyOf(after[one], after.of_engines) : "–"}</b></dd>
+              <dt title={one === "stays_up" ? "Engines that may fail while all stays up" : "Engines that may fail while all keep their number of engines"}>{one === "stays_up" ? "Stays up without" : "Keeps capacity"}</dt>
+              <dd className="nowrap">{before.of_engines ? anyOf(before[one], before.of_engines) : "–"} → <b>{after.of_engines ? anyOf(after[one], after.of_engines) : "–"}</b></dd>
             </div>
           );
         })}

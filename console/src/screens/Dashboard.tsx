@@ -50,7 +50,7 @@ export default function Dashboard() {
               <div className="grid-2">
                 <Card label="Throughput"><Chart title="Throughput" series={[total(traffic.data, "se_if.avg_bandwidth", "All engines")]} /></Card>
                 <Card label="Requests">
-                  {many ? <Chart title="Open connections" series={[total(traffic.data, "se_stats.avg_connections", "All engines")]} /> : <Chart title="Requests" series={[total(requests.data, "l7_client.avg_total_requests", "All"), total(requests.data, "l7_client.avg_error_responses", "4xx and 5xx")]} />}
+                  {many ? <Chart title="Open connections" series={[total(traffic.data, "se_stats.avg_connections", "All engines")]} /> : <Chart title="Requests" series={[total(requests.data, "l7_client.avg_total_requests", "all"), total(requests.data, "l7_client.avg_error_responses", "errors")]} />}
                 </Card>
               </div>
               <Card title="Service engine groups">

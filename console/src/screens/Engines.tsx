@@ -32,16 +32,16 @@ function rowOf(entry: Document): EngineRow {
   return {
     uuid: entry.uuid,
     name: entry.config.name,
-    state: entry.runtime.oper_status?.state ?? "",
-    reason: (entry.runtime.oper_status?.reason ?? []).join(". "),
+    state: entry.runtime?.oper_status?.state ?? "",
+    reason: (entry.runtime?.oper_status?.reason ?? []).join(". "),
     enabled: entry.config.enable_state,
     group: nameOf(entry.config.se_group_ref),
     group_uuid: uuidOf(entry.config.se_group_ref),
-    owned: (entry.runtime.vips_owned ?? []).length,
-    cpu: entry.runtime.cpu_percent ?? 0,
-    memory: entry.runtime.memory_mb ?? 0,
-    version: entry.runtime.version ?? "",
-    migrating: entry.runtime.migrate_state ?? "",
+    owned: (entry.runtime?.vips_owned ?? []).length,
+    cpu: entry.runtime?.cpu_percent ?? 0,
+    memory: entry.runtime?.memory_mb ?? 0,
+    version: entry.runtime?.version ?? "",
+    migrating: entry.runtime?.migrate_state ?? "",
   };
 }
 

@@ -34,13 +34,13 @@ function rowOf(entry: Document): GroupRow {
   return {
     uuid: entry.uuid,
     name: entry.config.name,
-    engines: entry.runtime.num_se,
-    enginesUp: entry.runtime.num_se_up,
+    engines: entry.runtime?.num_se ?? entry.serviceengins?.length ?? 0,
+    enginesUp: entry.runtime?.num_se_up ?? entry.serviceengins?.length ?? 0,
     engines_max: entry.config.max_se,
-    services: entry.virtualservices?.length ?? entry.runtime.num_vs,
+    services: entry.virtualservices?.length ?? entry.runtime?.num_vs ?? 0,
     mode: entry.config.ha_mode,
-    margin: entry.runtime.ha_margin,
-    buffer: entry.runtime.buffer ?? {},
+    margin: entry.runtime?.ha_margin,
+    buffer: entry.runtime?.buffer ?? {},
   };
 }
 

@@ -126,7 +126,7 @@ function Overview({ id, entry }: { id: string; entry: Document }) {
     <div className="stack">
       <div className="grid-2 charts">
         <Chart title="Throughput" series={[pick(data, "l4_client.avg_bandwidth", "Throughput")]} />
-        <Chart title="Requests" series={[pick(data, "l7_client.avg_total_requests", "All"), pick(data, "l7_client.avg_error_responses", "4xx and 5xx")]} />
+        <Chart title="Requests" series={[pick(data, "l7_client.avg_total_requests", "all"), pick(data, "l7_client.avg_error_responses", "4xx and 5xx")]} />
         <Chart title="Connections" series={[pick(data, "l4_client.avg_open_conns", "Open")]} />
         <Chart title="Server response" series={[pick(data, "l7_client.avg_resp_latency", "Response")]} />
       </div>

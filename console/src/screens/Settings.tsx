@@ -9,15 +9,24 @@ import { Button, Card, Fault, Field, Note, Page, Panel, Pill, Tabs, toast } from
 import { ObjectForm } from "./ObjectForm";
 import { Objects } from "./Tenants";
 
-const TABS: [string, string][] = [["system", "System"], ["controller", "Controller"], ["account", "Your account"], ["alerts", "Alerts"], ["backup", "Backup"], ["import", "Import"]];
+const TABS: [string, string, string][] = [
+  ["system", "System", "systemconfiguration"],
+  ["controller", "Controller", "controllerproperties"],
+  ["account", "Your account", ""],
+  ["alerts", "Alerts", "alertconfig"],
+  ["backup", "Backup", "backup"],
+  ["import", "Import", "backup"],
+];
 
 export default function Settings() {
-  const tab = useQueryParam("tab") || "system";
-  const { mayWrite } = useSession();
+  const { mayWrite, mayRead } = useSession();
+  const tabs = TABS.filter(([, , type]) => !type || mayRead(type)).map(([id, name]): [string, string] => [id, name]);
+  const wanted = useQueryParam("tab");
+  const tab = tabs.some(([id]) => id === wanted) ? wanted : tabs[0]![0];
   return (
     <Page title="Settings" crumbs={[["Operations", ""]]}>
       <Card label="Settings">
-        <Tabs label="Settings" tabs={TABS} current={tab} onChange={(next) => setQuery({ tab: next === "system" ? null : next })} />
+        <Tabs label="Settings" tabs={tabs} current={tab} onChange={(next) => setQuery({ tab: next === "system" ? null : next })} />
         <Panel id={tab}>
           {tab === "system" && <><About /><ObjectForm type="systemconfiguration" readOnly={!mayWrite("systemconfiguration")} /></>}
           {tab === "controller" && <ObjectForm type="controllerproperties" readOnly={!mayWrite("controllerproperties")} />}

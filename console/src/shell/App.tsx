@@ -1,7 +1,7 @@
 // The frame round every screen: who is signed in, where one can go, whether what is shown is live.
 
 import { Component, type ReactNode, Suspense, useCallback, useEffect, useMemo, useState } from "react";
-import { ApiError, cookie, currentTenant, type Document, get, list, onSignedOut, setTenant, signOut } from "../core/api";
+import { ApiError, cookie, currentTenant, type Document, get, onSignedOut, setTenant, signOut } from "../core/api";
 import { closeStream, openStream, useConnected } from "../core/live";
 import { Link, go, usePath } from "../core/router";
 import { applyTheme, type Session, SessionContext, theme } from "../core/session";
@@ -20,10 +20,12 @@ export function App() {
       return;
     }
     try {
-      const account = await get("/api/useraccount");
-      const tenants = (await list("tenant")).map((tenant) => String(tenant.name));
-      if (!tenants.includes(currentTenant()) && currentTenant() !== "*") setTenant(tenants[0] ?? "admin");
-      setSession(sessionOf(account, tenants, setSession));
+      const account = await get("/api/useraccount").catch((error: ApiError) => {
+        if (![403, 404].includes(error.status) || !currentTenant()) throw error;
+        setTenant(""); // one that this user may not enter: home
+        return get("/api/useraccount");
+      });
+      setSession(sessionOf(account, begin, () => setSession(null)));
       openStream();
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) setSession(null);
@@ -50,34 +52,28 @@ export function App() {
   );
 }
 
-function sessionOf(account: Document, tenants: string[], set: (session: Session | null) => void): Session {
-  const session: Session = {
+function sessionOf(account: Document, again: () => Promise<void>, ended: () => void): Session {
+  const access = (account.access ?? {}) as Document;
+  return {
     user: String(account.username),
     fullName: String(account.full_name || account.name || account.username),
-    tenants,
-    tenant: currentTenant(),
+    tenants: account.tenants ?? [],
+    tenant: currentTenant() === "*" ? "*" : String(account.tenant ?? ""),
     about: account,
-    mayWrite: (type) => writable(account, type),
+    whole: Boolean(account.whole),
+    mayWrite: (type) => access[type] === "WRITE",
+    mayRead: (type) => type in access,
     switchTenant: (name) => {
       setTenant(name);
-      set(sessionOf(account, tenants, set));
       go("/");
+      void again();
     },
     end: () => {
       closeStream();
       void signOut().catch(() => undefined);
-      set(null);
+      ended();
     },
   };
-  return session;
-}
-
-/** `access` of the account, where the controller tells it: by type, `READ` or `WRITE`. */
-function writable(account: Document, type?: string): boolean {
-  const access = account.access as Document | undefined;
-  if (!access) return true;
-  if (type && type in access) return access[type] === "WRITE";
-  return type ? access["*"] === "WRITE" : Object.values(access).includes("WRITE");
 }
 
 function Frame({ session }: { session: Session }) {
@@ -98,7 +94,7 @@ function Frame({ session }: { session: Session }) {
         <Link to="/" className="brand">
           <img src="/shoal.svg" alt="" /> Shoal
         </Link>
-        {SECTIONS.map(([title, items]) => (
+        {SECTIONS.map(([title, all]): [string, typeof all] => [title, all.filter(([, , , type]) => !type || session.mayRead(type))]).filter(([, items]) => items.length > 0).map(([title, items]) => (
           <div key={title}>
             {title && <h2>{title}</h2>}
             <ul>
@@ -123,7 +119,7 @@ function Frame({ session }: { session: Session }) {
           {session.tenants.length > 1 && (
             <select aria-label="Tenant" value={session.tenant} onChange={(event) => session.switchTenant(event.target.value)}>
               {session.tenants.map((name) => <option key={name} value={name}>{name}</option>)}
-              <option value="*">All tenants</option>
+              {session.about.all_tenants && <option value="*">All tenants</option>}
             </select>
           )}
           <ThemeSwitch />

@@ -18,23 +18,23 @@ const Certificates = lazy(() => import("../screens/Certificates"));
 const Tenants = lazy(() => import("../screens/Tenants"));
 const Settings = lazy(() => import("../screens/Settings"));
 
-export const SECTIONS: [string, [string, string, string][]][] = [
+export const SECTIONS: [string, [string, string, string, string?][]][] = [
   ["", [["Dashboard", "/", "dashboard"]]],
-  ["Applications", [["Virtual Services", "/virtualservices", "services"]]],
+  ["Applications", [["Virtual Services", "/virtualservices", "services", "virtualservice"]]],
   [
     "Infrastructure",
     [
-      ["Placement map", "/map", "map"],
-      ["Service Engine Group", "/serviceenginegroups", "group"],
-      ["Service Engines", "/serviceengines", "engine"],
+      ["Placement map", "/map", "map", "serviceenginegroup"],
+      ["Service Engine Group", "/serviceenginegroups", "group", "serviceenginegroup"],
+      ["Service Engines", "/serviceengines", "engine", "serviceengine"],
     ],
   ],
   [
     "Operations",
     [
       ["Events", "/events", "events"],
-      ["Certificates", "/certificates", "certificate"],
-      ["Tenants and users", "/tenants", "people"],
+      ["Certificates", "/certificates", "certificate", "sslkeyandcertificate"],
+      ["Tenants and users", "/tenants", "people", "tenant"],
       ["Settings", "/settings", "settings"],
     ],
   ],

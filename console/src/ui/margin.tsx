@@ -18,7 +18,7 @@ export function isMargin(margin: Document | undefined): margin is Margin {
 export function anyOf(guarantee: { engines: number; exact: boolean }, of: number): string {
   if (guarantee.engines >= of) return "nothing can go down";
   const least = guarantee.exact ? "" : "at least ";
-  return guarantee.engines === 0 ? "no engine" : `${least}any ${guarantee.engines} of ${of}`;
+  return guarantee.engines === 0 ? "none" : `${least}any ${guarantee.engines} of ${of}`;
 }
 
 /** "stays up: any 2 of 5; keeps capacity: any 1 of 5" */
@@ -31,11 +31,11 @@ export function MarginPills({ margin, short = false }: { margin: Document | unde
     <span className="row">
       <Pill tone={up.engines > 0 ? "ok" : "bad"} title="Engines that may fail at once while every virtual service stays up">
         {short ? "" : "stays up: "}
-        {anyOf(up, of)}
+        {up.engines ? anyOf(up, of) : "none may fail"}
       </Pill>
       {!short && (
         <Pill tone={whole.engines > 0 ? "ok" : "warn"} title="Engines that may fail at once while every virtual service keeps its number of engines">
-          keeps capacity: {anyOf(whole, of)}
+          keeps capacity: {whole.engines ? anyOf(whole, of) : "none may fail"}
         </Pill>
       )}
     </span>

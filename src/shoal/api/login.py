@@ -158,7 +158,8 @@ class Login:
         user = context.known.user
         if context.reads:
             shown = {"username": _login_name(user), "name": user["name"], "uuid": user["uuid"]}
-            return json_response(shown | {n: user.get(n, "") for n in ("full_name", "email")})
+            shown |= {n: user.get(n, "") for n in ("full_name", "email")}
+            return json_response(shown | self._place(context))
         body = await read_object(context.request)
         old, new = body.get("old_password"), body.get("password")
         if not isinstance(old, str) or not isinstance(new, str):
@@ -167,6 +168,18 @@ class Login:
         self._sessions.remark(context.known.session_id, _mark(changed))
         self._sessions.close_user(user["uuid"], keep=context.known.session_id)
         return Response(None, 200, media_type="application/json")
+
+    def _place(self, context: Context) -> Document:
+        """Where the caller looks from, where else it may, and what it may there: by object type, READ or WRITE."""
+        access, rights = Access(self._view, context.known.user), context.rights
+        types = sorted(kind.endpoint for kind in self._registry.types.values() if kind.endpoint)
+        return {
+            "tenant": self._view.name_of("tenant", context.caller.tenant),
+            "tenants": [tenant["name"] for tenant in access.tenants()],
+            "all_tenants": access.everywhere,
+            "whole": context.sight.whole,
+            "access": {t: "WRITE" if rights.writes(t) else "READ" for t in types if rights.reads(t)},
+        }
 
     async def tokens(self, context: Context) -> Response:
         """GET lists the own API tokens, POST makes one: the token itself is in that answer only."""
