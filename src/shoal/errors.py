@@ -84,7 +84,13 @@ class NotFound(ShoalError):
 
 
 class NotAllowed(ShoalError):
+    """``allowed``: the methods that do go, as RFC 9110 wants them told: ``GET, PUT``."""
+
     status = 405
+
+    def __init__(self, message: str, *, hint: str = "", allowed: str = "GET") -> None:
+        super().__init__(message, hint=hint)
+        self.allowed = allowed
 
 
 class Duplicate(ShoalError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -220,3 +221,35 @@ async def test_addresses_of_trees_under_way_are_not_given_twice(world: World) ->
     await world.post("/api/macro", service("next"))
     found = await world.get("/api/vsvip", name="next-vip")
     assert found["results"][0]["vip"][0]["ip_address"]["addr"] == "10.9.0.4"
+
+
+async def test_trees_that_come_together_share_a_transaction_and_fail_apart(world: World) -> None:
+    await world.post("/api/pool", {"name": "taken-pool"})
+    revision = world.view.revision
+    wanted = ["taken" if n == 3 else f"s{n}" for n in range(12)]
+    bodies = [service(name) for name in wanted]
+    bodies[5]["data"]["services"] = []
+    replies = await asyncio.gather(*(world.client.post("/api/macro", json=body) for body in bodies))
+    statuses = {name: reply.status_code for name, reply in zip(wanted, replies, strict=True)}
+    assert statuses == {**dict.fromkeys(wanted, 201), "taken": 409, "s5": 400}
+    assert world.view.revision - revision < 10
+    found = await world.get("/api/vsvip", page_size=100)
+    addresses = [vip["vip"][0]["ip_address"]["addr"] for vip in found["results"]]
+    assert len(set(addresses)) == len(addresses) == 10
+    assert await names(world, "virtualservice") == [name for name, status in statuses.items() if status == 201]
+
+
+async def test_two_trees_of_one_name_that_come_together(world: World) -> None:
+    replies = await asyncio.gather(*(world.client.post("/api/macro", json=service()) for _ in range(4)))
+    assert sorted(reply.status_code for reply in replies) == [201, 409, 409, 409]
+    assert await names(world, *ALL) == ["web", "web-vip", "web-pool"]
+
+
+async def test_trees_that_do_not_fit_one_transaction_together_are_made_one_by_one(world: World) -> None:
+    def large(number: int) -> Document:
+        monitors = [{"name": f"m{number}-{n}", "type": "HEALTH_MONITOR_PING"} for n in range(30)]
+        return {"model_name": "Pool", "data": {"name": f"p{number}", "health_monitor_refs_data": monitors}}
+
+    replies = await asyncio.gather(*(world.client.post("/api/macro", json=large(n)) for n in range(4)))
+    assert [reply.status_code for reply in replies] == [201] * 4
+    assert await names(world, "pool") == ["p0", "p1", "p2", "p3"]

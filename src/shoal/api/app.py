@@ -43,7 +43,7 @@ from shoal.controller.view import View
 from shoal.errors import Forbidden, NotFound, ShoalError
 from shoal.objects import ObjectType, Registry
 
-from . import prometheus
+from . import openapi, prometheus
 from .capture import Capturing
 from .configuration import Configuration
 from .console import Console
@@ -132,6 +132,7 @@ class App:
         self._open: dict[str, Callable[[Request], object]] = {
             "": lambda request: {**WELCOME, "console": "open / in a browser" if self._web.built else NOT_BUILT},
             "/api/initial-data": self._login.about,
+            "/api/openapi.json": self._described,
             "/api/cluster/status": lambda request: self._runtime.cluster_status(),
             "/api/cluster/runtime": lambda request: self._runtime.cluster_runtime(),
         }
@@ -215,6 +216,9 @@ class App:
         yield Route(methods=ANY, path="/api/{type}", answer=self._collection, shows=Shows.OWN)
         yield Route(methods=ANY, path="/api/{type}/{uuid}", answer=self._one, shows=Shows.OWN)
         yield Route(methods=("GET", "POST"), path="/api/{type}/{uuid}/{what...}", answer=self._below, shows=Shows.OWN)
+
+    def _described(self, request: Request) -> object:
+        return openapi.described(self._registry, self.router.routes, self._runtime.below())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

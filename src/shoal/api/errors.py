@@ -36,13 +36,17 @@ def refusal(error: ShoalError) -> Response:
         body["problems"] = error.problems
     if isinstance(error, PlanChanged):
         body |= {"changed": error.changed, "plan": error.plan}
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooMany) else None
+    headers: dict[str, str] = {}
+    if isinstance(error, TooMany):
+        headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, NotAllowed):
+        headers["Allow"] = error.allowed
     return json_response(body, error.status, headers)
 
 
 def method_not_allowed(method: str, where: str, allowed: str) -> NotAllowed:
     """The exact words ``Method 'DELETE' not allowed`` make Ansible treat it as nothing to do (reference: api.md 5.2)."""
-    return NotAllowed(f"Method '{method}' not allowed on {where}.", hint=f"Allowed: {allowed}.")
+    return NotAllowed(f"Method '{method}' not allowed on {where}.", hint=f"Allowed: {allowed}.", allowed=allowed)
 
 
 def unexpected(error: Exception, what: str) -> Response:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -28,6 +28,7 @@ from .references import References
 from .rules import Change, Rules
 from .secrets import Secrets
 from .sight import ADMIN, ELSEWHERE, EVERYTHING, Sight
+from .together import Result, Together, Writes
 from .trial import TrialRecords, serial_ids
 from .uniqueness import Keys, name_key, system_key
 from .user_passwords import USER, UserPasswords
@@ -42,7 +43,6 @@ DEFAULT_CLOUD = "Default-Cloud"
 UNREFERRED = {("serviceenginegroup", "serviceengine")}
 """(object, referrer) pairs that don't hold a deletion up: a group's engines go with it."""
 Guard = Callable[[], None]
-_Result = TypeVar("_Result")
 _SLUG = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
@@ -129,6 +129,7 @@ class Intent:
         self._stamps = stamps or Stamps(self._clock)
         self._together = together
         self._writing = asyncio.Lock()
+        self._joined = Together(store, view, self.trail, self._writing, self._drafted, self._finished, self._catch_up)
         self._unfinished = False
 
     # --- the four verbs ---
@@ -196,7 +197,7 @@ class Intent:
         """DELETE. Raises InUse with every referrer named, NotAllowed for what can't go."""
         kind = self._writable(type, "DELETE", caller)
         if kind.singleton:
-            raise NotAllowed("Method 'DELETE' not allowed.")
+            raise NotAllowed("Method 'DELETE' not allowed.", allowed="GET, PUT, PATCH")
         async with self._writing:
             document = self._stored(kind, uuid, caller)
             if not caller.system:
@@ -255,27 +256,13 @@ class Intent:
             await self._view.release(max((record.version for record in documents), default=0))
             self._unfinished = False
 
-    async def together(self, writes: Callable[[Intent, View], Awaitable[_Result]]) -> _Result:
-        """Any number of writes as one transaction: all are made, or none. ``writes(intent, view)`` makes them at a door
-        of its own, where each is validated and refused as here and seen by those after it; it may be called several
-        times. Raises what one of them raises, TooLarge for more than a transaction holds, NotReady."""
-        async with self._writing:
-            await self._finished()
-            for _ in range(ATTEMPTS_MAX):
-                view = self._view.draft()
-                records = TrialRecords(self._store, view)
-                draft = self._on(records, view, fresh_id=self._fresh_id, stamps=self._stamps, together=True)
-                try:
-                    result = await writes(draft, view)
-                    revision = await self._store.commit(records.together())
-                except Conflict as conflict:
-                    await self._catch_up(conflict)
-                    continue
-                for key, record in draft.trail.taken():
-                    await self.trail.written(key, record)
-                await self._view.seen(revision)
-                return result
-        raise NotReady("The objects' surroundings keep changing.", hint="Try again.")
+    async def together(self, writes: Writes[Result]) -> Result:
+        """Any number of writes as one transaction: see `shoal.controller.together`."""
+        return await self._joined.made(writes)
+
+    def _drafted(self, records: Records, view: View) -> Intent:
+        """The same door to other documents, for writes that are stored later."""
+        return self._on(records, view, fresh_id=self._fresh_id, stamps=self._stamps, together=True)
 
     def _on(self, records: Records, view: View, *, fresh_id: FreshId, stamps: Stamps, together: bool = False) -> Intent:
         """The same door to other documents. ``together``: its writes are stored later, so a conflict is raised."""
@@ -349,7 +336,11 @@ class Intent:
         if kind.read_only or not kind.endpoint:
             raise NotAllowed(f"Method '{method}' not allowed: {kind.name} is read-only.")
         if kind.singleton and method == "POST" and not caller.system:
-            raise NotAllowed(f"Method 'POST' not allowed: there is one {kind.name}.", hint="PUT changes it.")
+            raise NotAllowed(
+                f"Method 'POST' not allowed: there is one {kind.name}.",
+                hint="PUT changes it.",
+                allowed="GET, PUT, PATCH",
+            )
         if not caller.system and not caller.rights.writes(kind.endpoint):
             raise unwritable(kind)
         return kind
@@ -474,9 +465,11 @@ class Intent:
     async def _deletable(self, kind: ObjectType, document: Document, sight: Sight) -> None:
         uuid = document["uuid"]
         if await self.is_system(kind.endpoint, uuid):
-            raise NotAllowed(f"Cannot delete system default object: {document.get('name', uuid)}.")
+            name = document.get("name", uuid)
+            raise NotAllowed(f"Cannot delete system default object: {name}.", allowed="GET, PUT, PATCH")
         if kind.endpoint == "serviceengine":
-            raise NotAllowed("Service engines are removed by the controller.", hint="Use forcedelete for one at once.")
+            hint = "Use forcedelete for one at once."
+            raise NotAllowed("Service engines are removed by the controller.", hint=hint, allowed="GET, PUT, PATCH")
         referrers = [r for r in self._view.referrers(uuid) if (kind.endpoint, r[0]) not in UNREFERRED]
         seen = [r for r in referrers if sight.sees(r[0], self._view.get(r[0], r[1]) or {})]
         names = [f"{self.registry.type(type).name} {name}" for type, _, name in seen]

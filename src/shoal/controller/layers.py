@@ -48,7 +48,8 @@ class Layer(MutableMapping[K, V]):
 
 
 class Layers(MutableMapping[K, MutableMapping[L, V]]):
-    """A mapping of mappings over another: each inner one gets a layer of its own when it is first asked for."""
+    """A mapping of mappings over another: each inner one gets a layer of its own when it is first asked for. An inner
+    one that is empty counts as none."""
 
     def __init__(self, below: Mapping[K, Mapping[L, V]]) -> None:
         self._below = below
@@ -59,6 +60,10 @@ class Layers(MutableMapping[K, MutableMapping[L, V]]):
         if found is None:
             found = self._own[key] = Layer(self._below.get(key, {}))
         return found
+
+    def __contains__(self, key: object) -> bool:
+        found = self._own.get(cast(K, key))
+        return key in self._below if found is None else any(True for _ in found)
 
     def __setitem__(self, key: K, value: MutableMapping[L, V]) -> None:
         self._own[key] = value

@@ -105,6 +105,10 @@ class References:
         self, type: str, value: str, tenant: str, cloud: str, sight: Sight = EVERYTHING
     ) -> tuple[str | None, str]:
         """(uuid or None, hint)."""
+        stored = value.removeprefix(f"/api/{type}/")
+        found = self._view.get(type, stored) if stored != value else None
+        if found is not None and _seen(sight, type, found, tenant):  # the common case: it is in stored form already
+            return stored, ""
         if len(value) > REFERENCE_CHARACTERS_MAX:
             return None, f"At most {REFERENCE_CHARACTERS_MAX} characters are taken."
         try:

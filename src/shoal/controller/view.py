@@ -123,7 +123,7 @@ class View:
 
     def held(self, version: int, number: int) -> bool:
         """Whether any VsVip has the address of that number."""
-        return bool(self._at.get((version, number)))
+        return (version, number) in self._at
 
     def all(self, type: str, tenant: str | None = None) -> list[Document]:
         """In order of creation."""

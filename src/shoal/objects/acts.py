@@ -126,11 +126,13 @@ class _Look:
         self.instead: list[str] = []
 
     def message(self, message: MessageType, document: Document, before: list[Document], prefix: str) -> None:
+        everywhere = load().everywhere
         for name, field in message.fields.items():
-            value, path = document.get(name), f"{prefix}{name}"
-            if value is None or field.read_only or any(value == old.get(name) for old in before):
+            value = document.get(name)
+            if value is None or field.read_only or (before and any(value == old.get(name) for old in before)):
                 continue
-            if path in self._acts.heeded or name in load().everywhere:
+            path = f"{prefix}{name}"
+            if path in self._acts.heeded or name in everywhere:
                 self._choice(path, value)
             elif path in self._acts.entered and field.nested is not None:
                 entries = [entry for old in before for entry in _entries(old.get(name))]

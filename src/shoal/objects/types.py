@@ -185,21 +185,23 @@ class ObjectType:
             found.append(Reference(path, type_name, value))
             return value
 
-        _map(self.message, document, "", _if_reference(note))
+        _map(self.message, document, "", _if_reference(note), references_in)
         return found
 
     def map_references(self, document: Mapping[str, Any], change: Callable[[str, str, str], str]) -> Document:
         """A copy with every reference replaced by ``change(path, type name, value)``; what a list names twice then
         is in it once."""
-        return _map(self.message, document, "", _if_reference(change))
+        return _map(self.message, document, "", _if_reference(change), references_in)
 
     def map_sensitive(self, document: Mapping[str, Any], change: Callable[[str, str], str]) -> Document:
         """A copy with every secret replaced by ``change(path, value)``. Paths carry no list positions, so that a
         secret keeps its context when the list around it changes."""
-        return _map(self.message, document, "", _if_sensitive(change))
+        return _map(self.message, document, "", _if_sensitive(change), secrets_in)
 
     def merge_sensitive(self, new: Mapping[str, Any], old: Mapping[str, Any]) -> Document:
         """A copy of ``new`` where each ``<sensitive>`` takes the value at the same place in ``old`` ("" if none)."""
+        if not secrets_in(self.message):
+            return dict(new)
         kept: dict[str, str] = {}
 
         def remember(path: str, value: str) -> str:
@@ -229,6 +231,8 @@ class ObjectType:
 
 
 _Change = Callable[[Field, str, str], str]
+_Inside = Callable[["MessageType"], tuple[str, ...]]
+"""The fields of a message that are to be looked into."""
 
 
 def _if_reference(change: Callable[[str, str, str], str]) -> _Change:
@@ -239,28 +243,30 @@ def _if_sensitive(change: Callable[[str, str], str]) -> _Change:
     return lambda field, path, value: change(path, value) if field.sensitive else value
 
 
-def _map(message: MessageType, document: Mapping[str, Any], prefix: str, change: _Change) -> Document:
+def _map(message: MessageType, document: Mapping[str, Any], prefix: str, change: _Change, inside: _Inside) -> Document:
     result = dict(document)
-    for name in touched(message):
+    for name in inside(message):
         value = document.get(name)
         if value is None:
             continue
         field = message.fields[name]
         path = f"{prefix}{name}"
-        result[name] = _map_value(field, value, path, change)
+        result[name] = _map_value(field, value, path, change, inside)
     return result
 
 
-def _map_value(field: Field, value: Any, path: str, change: _Change) -> Any:
+def _map_value(field: Field, value: Any, path: str, change: _Change, inside: _Inside) -> Any:
+    if isinstance(value, str):
+        return change(field, path, value)
     nested = field.nested
     if isinstance(value, list):
         if nested is not None:
-            return [_map(nested, v, f"{path}.", change) if isinstance(v, Mapping) else v for v in value]
+            return [_map(nested, v, f"{path}.", change, inside) if isinstance(v, Mapping) else v for v in value]
         mapped = [change(field, path, v) if isinstance(v, str) else v for v in value]
         return _each_once(mapped) if field.ref else mapped
     if nested is not None and isinstance(value, Mapping):
-        return _map(nested, value, f"{path}.", change)
-    return change(field, path, value) if isinstance(value, str) else value
+        return _map(nested, value, f"{path}.", change, inside)
+    return value
 
 
 def _each_once(values: list[Any]) -> list[Any]:
@@ -276,12 +282,22 @@ def _each_once(values: list[Any]) -> list[Any]:
 
 
 @functools.cache
-def touched(message: MessageType) -> tuple[str, ...]:
-    """The fields that hold a reference or a secret, or a message that does."""
+def references_in(message: MessageType) -> tuple[str, ...]:
+    """The fields that hold a reference, or a message that does."""
     return tuple(
         name
         for name, field in message.fields.items()
-        if field.ref or field.sensitive or (field.nested is not None and touched(field.nested))
+        if field.ref or (field.nested is not None and references_in(field.nested))
+    )
+
+
+@functools.cache
+def secrets_in(message: MessageType) -> tuple[str, ...]:
+    """The fields that hold a secret, or a message that does."""
+    return tuple(
+        name
+        for name, field in message.fields.items()
+        if field.sensitive or (field.nested is not None and secrets_in(field.nested))
     )
 
 
