@@ -17,7 +17,7 @@ from shoal.controller import policies, pools
 from shoal.engine.haproxy import render
 from shoal.objects.views import FailAction, HttpPolicies
 from shoal.wire.desired import Listener, Persistence, Pool, Server, Service
-from shoal.wire.policy import Http
+from shoal.wire.policy import Http, Rule
 
 from .private_host import private_host
 
@@ -41,6 +41,9 @@ class Stored:
 
     def __init__(self, policy_set: Document) -> None:
         self._documents = {**GROUPS, ("httppolicyset", "httppolicyset-1"): dict(policy_set)}
+
+    def add(self, type: str, uuid: str, document: Document) -> None:
+        self._documents[type, uuid] = dict(document)
 
     def get(self, type: str, uuid: str) -> dict[str, Any] | None:
         return self._documents.get((type, uuid))
@@ -80,10 +83,16 @@ async def _echo(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamW
 
 @contextlib.asynccontextmanager
 async def serving(
-    folder: Path, policy_set: Document = EMPTY, http: Http = PLAIN, pool: Pool | None = None
+    folder: Path,
+    policy_set: Document = EMPTY,
+    http: Http = PLAIN,
+    pool: Pool | None = None,
+    rules: tuple[Rule, ...] = (),
 ) -> AsyncIterator[None]:
-    """``pool``: what is said of it, its servers are `SERVERS` unless it has others."""
-    rules = policies.rules_of(Stored(policy_set), [HttpPolicies(index=1, http_policy_set_ref="/api/x/httppolicyset-1")])
+    """``rules`` come before those of the policy set."""
+    rules += policies.rules_of(
+        Stored(policy_set), [HttpPolicies(index=1, http_policy_set_ref="/api/x/httppolicyset-1")]
+    )
     service = Service(
         id="one",
         name="one",
@@ -126,8 +135,12 @@ async def ask(path: str = "/", method: str = "GET", host: str = "www.example.com
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     writer.write("\r\n".join([*lines, "", ""]).encode())
-    answer = (await reader.read()).decode()
-    writer.close()
+    try:
+        answer = (await reader.read()).decode()
+    except ConnectionError:
+        return None
+    finally:
+        writer.close()
     if not answer:
         return None
     head, _, body = answer.partition("\r\n\r\n")
@@ -385,3 +398,26 @@ async def test_a_server_gets_no_more_than_its_limit(tmp_path: Path) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(answered("/slow")) for _ in range(3)]
         assert sorted(task.result().status for task in tasks) == [200, 200, 503]
+
+
+async def test_connections_are_denied_by_client_and_port(tmp_path: Path) -> None:
+    action = "NETWORK_SECURITY_POLICY_ACTION_TYPE_"
+    here = {"client_ip": {"match_criteria": "IS_IN", "prefixes": [{"ip_addr": {"addr": "127.0.0.0"}, "mask": 8}]}}
+    elsewhere = {"client_ip": {"match_criteria": "IS_NOT_IN", "addrs": [{"addr": "127.0.0.1"}]}}
+    high = {"client_port": {"match_criteria": "IS_NOT_IN", "ranges": [{"start": 1, "end": 1023}]}}
+    policy = {
+        "rules": [
+            rule(3, match=here, action=f"{action}DENY"),
+            rule(1, match=elsewhere, action=f"{action}DENY"),
+            rule(2, match=high | {"vs_port": {"match_criteria": "IS_IN", "ports": [PORT]}}, action=f"{action}ALLOW"),
+        ]
+    }
+    stored = Stored({})
+    stored.add("networksecuritypolicy", "networksecuritypolicy-1", policy)
+    for name, wanted, answers in (("ordered", [1, 2, 3], True), ("allowed by none", [1, 3], False)):
+        chosen = {"rules": [one for one in policy["rules"] if one["index"] in wanted]}
+        stored.add("networksecuritypolicy", "networksecuritypolicy-1", chosen)
+        rules = policies.connection_rules_of(stored, "/api/networksecuritypolicy/networksecuritypolicy-1")
+        (tmp_path / name).mkdir()
+        async with serving(tmp_path / name, rules=rules):
+            assert (await ask("/") is not None) is answers

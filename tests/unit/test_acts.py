@@ -115,7 +115,7 @@ async def test_what_acts_and_what_is_the_default_is_not_warned_of(intent: Intent
 async def test_fields_of_a_service_without_effect_are_named(intent: Intent) -> None:
     idle = {
         "traffic_enabled": False,
-        "performance_limits": {"max_concurrent_connections": 10},
+        "ign_pool_net_reach": True,
         "services": [{"port": 80, "horizon_internal_ports": True}],
     }
     (warning,) = await service(intent, **idle)

@@ -17,7 +17,7 @@ from shoal.wire.policy import Http
 from . import pools, protocols
 from .idle import client_idle_s
 from .log_policy import log_policy
-from .policies import http_of, rules_of
+from .policies import connection_rules_of, http_of, rules_of
 from .protocols import Documents
 from .records import VipRecord
 from .tls import tls_of
@@ -90,7 +90,11 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
         tls=tls_of(_fetch(documents, "sslprofile", service.ssl_profile_ref, views.SslProfile)),
         http=http_of(documents, (document or {}).get("http_profile") or {}) if http else Http(),
-        rules=rules_of(documents, service.http_policies) if http else (),
+        rules=(
+            *connection_rules_of(documents, service.network_security_policy_ref),
+            *(rules_of(documents, service.http_policies) if http else ()),
+        ),
+        connections_max=service.performance_limits.max_concurrent_connections if service.performance_limits else 0,
         client_idle_s=client_idle_s(http_profile if http else None, network.profile if network else None),
         flow_dist=service.flow_dist,
         log=log_policy(documents, service),

@@ -17,6 +17,7 @@ from shoal.wire import policy
 from .protocols import Documents
 
 Document = Mapping[str, Any]
+ALLOW, DENY = "NETWORK_SECURITY_POLICY_ACTION_TYPE_ALLOW", "NETWORK_SECURITY_POLICY_ACTION_TYPE_DENY"
 SETS = ("http_security_policy", "http_request_policy", "http_response_policy")
 PHASES = dict(zip(SETS, (policy.SECURITY, policy.REQUEST, policy.RESPONSE), strict=True))
 TAKEN = {
@@ -72,6 +73,50 @@ def rules_of(documents: Documents, links: Iterable[views.HttpPolicies]) -> tuple
     uuids = [uuid_of(link.http_policy_set_ref) for link in sorted(links, key=lambda link: link.index)]
     sets = [found for uuid in uuids if (found := documents.get("httppolicyset", uuid)) is not None]
     return tuple(rule for kind in SETS for one in sets for rule in _rules(documents, kind, one))
+
+
+def connection_rules_of(documents: Documents, reference: str) -> tuple[policy.Rule, ...]:
+    """Of a NetworkSecurityPolicy."""
+    found = documents.get("networksecuritypolicy", uuid_of(reference)) if reference else None
+    rules = sorted((found or {}).get("rules") or (), key=lambda rule: rule["index"])
+    return tuple(
+        policy.Rule(
+            name=rule["name"],
+            phase=policy.CONNECTION,
+            tests=tuple(_connection_tests(documents, rule["match"])),
+            actions=(policy.Allow() if rule["action"] == ALLOW else policy.Close(),),
+        )
+        for rule in rules
+        if rule["enable"] and rule["action"] in (ALLOW, DENY) and not any(untaken_connection_match(rule))
+    )
+
+
+def untaken_connections(document: Document) -> list[str]:
+    """One sentence for each rule of a NetworkSecurityPolicy that does not act."""
+    found = []
+    for rule in document.get("rules") or ():
+        if matches := list(untaken_connection_match(rule)):
+            found.append(f"The rule {rule['name']} does not act: there is no matching of {', '.join(matches)}.")
+        elif rule["action"] not in (ALLOW, DENY):
+            found.append(f"The rule {rule['name']} does not act: connections are not limited by rate.")
+    return found
+
+
+def untaken_connection_match(rule: Document) -> Iterator[str]:
+    for name, value in (rule.get("match") or {}).items():
+        if name not in ("client_ip", "client_port", "vs_port") and value:
+            yield name
+
+
+def _connection_tests(documents: Documents, match: Document) -> Iterator[policy.Test]:
+    if clients := match.get("client_ip"):
+        yield policy.Test(of="client", values=tuple(_networks(documents, clients)), negated=_not_in(clients))
+    if ports := match.get("client_port"):
+        ranges = (f"{one['start']}:{one['end']}" for one in ports.get("ranges") or ())
+        values = (*map(str, ports.get("ports") or ()), *ranges)
+        yield policy.Test(of="client_port", values=values, negated=_not_in(ports))
+    if ports := match.get("vs_port"):
+        yield policy.Test(of="port", values=tuple(map(str, ports["ports"])), negated=_not_in(ports))
 
 
 def _rules(documents: Documents, kind: str, policy_set: Document) -> Iterator[policy.Rule]:

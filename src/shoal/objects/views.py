@@ -142,6 +142,10 @@ class HttpPolicies(msgspec.Struct, frozen=True, kw_only=True):
     http_policy_set_ref: str
 
 
+class PerformanceLimits(msgspec.Struct, frozen=True, kw_only=True):
+    max_concurrent_connections: int = 0
+
+
 class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
@@ -156,6 +160,8 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     ssl_key_and_certificate_refs: tuple[str, ...] = ()
     ssl_profile_ref: str = ""
     http_policies: tuple[HttpPolicies, ...] = ()
+    network_security_policy_ref: str = ""
+    performance_limits: PerformanceLimits | None = None
     flow_dist: str = "LOAD_AWARE"
     active_standby_se_tag: str = "ACTIVE_STANDBY_SE_1"
     analytics_profile_ref: str = ""

@@ -10,7 +10,7 @@ TO_THE_END = -1
 class Test(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One condition on a request or its response: that any of ``values`` fits, or with ``negated`` none does.
 
-    ``of``: client (addresses and prefixes), port (of the virtual service), tls, method, version, path, query, host, header,
+    ``of``: client (addresses and prefixes), client_port, port (of the virtual service; ``80``, ``8000:8010``), tls, method, version, path, query, host, header,
     cookie; of responses status (``404``, ``500:599``), response_header, location. ``how``: equals, begins, ends,
     contains, regex, exists (any value).
     """
@@ -107,12 +107,12 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
 
 
 Action = Redirect | Rewrite | Location | Header | Respond | Close | Allow | Limit
-SECURITY, REQUEST, RESPONSE = "security", "request", "response"
+CONNECTION, SECURITY, REQUEST, RESPONSE = "connection", "security", "request", "response"
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``actions`` if all ``tests`` hold. ``phase``: security, request or response. The rules of a phase go in their
-    order; a redirect, an answer or a closed connection ends it."""
+    """``actions`` if all ``tests`` hold. ``phase``: connection (of clients and ports only, to allow or close), security, request
+    or response. The rules of a phase go in their order; a redirect, an answer or a closed connection ends it."""
 
     name: str
     phase: str

@@ -5,7 +5,7 @@
     change   the write on its way        groups    service engine groups     engines   service engines
     services virtual services            pools     pools                     vips      VsVips
     monitors health monitors             profiles  network profiles          networks  networks
-    clusters the controller's nodes      certificates  keys and certificates   policies  HTTP policy sets
+    clusters the controller's nodes      certificates  keys and certificates   policies  HTTP and network policies
     users    users and roles
 """
 
@@ -64,6 +64,7 @@ CHECK: dict[str, Rule] = {
     "authprofile": users.check_authentication,
     "systemconfiguration": users.check_authentication,
     "httppolicyset": policies.check,
+    "networksecuritypolicy": policies.check_network,
 }
 
 

@@ -1,10 +1,10 @@
-"""HTTP policy sets: every rule either acts as it says or is refused, or told of when it can't."""
+"""HTTP policy sets and network security policies: every rule either acts as it says or is refused, or told of when it can't."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shoal.controller import policies
@@ -33,16 +33,31 @@ def check(change: Change, around: Around) -> None:
                 limits += 1
                 if profile["rate_limiter"]["period"] > PERIOD_S_MAX:
                     change.wrong(f"{path}.action.rate_profile.rate_limiter.period", f"must be 1..{PERIOD_S_MAX}")
-        indices = [rule["index"] for rule in rules]
-        if len(set(indices)) < len(indices):
-            change.wrong(
-                f"{kind}.rules", "two rules have the same index", hint="Give each its own; they go in that order."
-            )
+        _indices(change, f"{kind}.rules", rules)
     if limits > LIMITS_MAX:
         change.wrong(
             "http_security_policy.rules", f"{limits} rate limits; a virtual service can have {LIMITS_MAX}", limits
         )
     change.warnings += policies.untaken(change.document)
+
+
+def check_network(change: Change, around: Around) -> None:
+    rules = change.document.get("rules") or ()
+    for number, rule in enumerate(rules):
+        path, match = f"rules[{number}].match", rule["match"]
+        if clients := match.get("client_ip"):
+            _clients(change, f"{path}.client_ip", clients)
+        ports = match.get("client_port") or {}
+        if ports and not (ports.get("ports") or ports.get("ranges")):
+            change.wrong(f"{path}.client_port", "names no port", hint="Give ports or ranges.")
+    _indices(change, "rules", rules)
+    change.warnings += policies.untaken_connections(change.document)
+
+
+def _indices(change: Change, path: str, rules: Sequence[Document]) -> None:
+    indices = [rule["index"] for rule in rules]
+    if len(set(indices)) < len(indices):
+        change.wrong(path, "two rules have the same index", hint="Give each its own; they go in that order.")
 
 
 def _match(change: Change, around: Around, path: str, match: Document) -> None:

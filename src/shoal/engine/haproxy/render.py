@@ -166,6 +166,7 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
     if service.log is not None:  # first: it takes the time when a request has come
         told_front, told_back = client_log.rules(service.log, log_socket(facts), http=http)
         front, back = front + told_front, back + told_back
+    front += rules.connections(service.rules)
     made = rules.Rules()
     if http:
         tls_port = next((listener.port for listener in listeners if listener.tls), 0)

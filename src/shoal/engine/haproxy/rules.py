@@ -68,7 +68,7 @@ def rules(service: str, http: Http, wanted: Sequence[Rule], *, tls_port: int = 0
     lines, tables, notes = _first(http, wanted, tls_port), list[str](), list[str]()
     allowed = False
     for number, rule in enumerate(wanted):
-        if rule.phase == policy.RESPONSE:
+        if rule.phase not in (policy.SECURITY, policy.REQUEST):
             continue
         conditions = [condition(test) for test in rule.tests]
         if allowed and rule.phase == policy.SECURITY:
@@ -91,6 +91,20 @@ def rules(service: str, http: Http, wanted: Sequence[Rule], *, tls_port: int = 0
         lines.append(f"http-request {_redirect(Redirect(tls=True, port=tls_port))} if !{{ ssl_fc }}")
     lines += _responses(wanted)
     return Rules(tuple(lines), tuple(tables), tuple(notes))
+
+
+def connections(wanted: Sequence[Rule]) -> Iterator[str]:
+    """Lines of the frontend that look at a connection before anything is read from it."""
+    for rule in wanted:
+        if rule.phase != policy.CONNECTION:
+            continue
+        if any(test.of not in ("client", "client_port", "port") for test in rule.tests):
+            raise Unrenderable(f"The rule {rule.name[:60]!r} asks of a connection what only a request tells.")
+        for action in rule.actions:
+            if not isinstance(action, policy.Allow | policy.Close):
+                raise Unrenderable(f"{type(action).__name__} is no action on a connection.")
+            verb = "accept" if isinstance(action, policy.Allow) else "reject"
+            yield f"tcp-request connection {verb}{_if([condition(test) for test in rule.tests])}"
 
 
 def _first(http: Http, wanted: Sequence[Rule], tls_port: int) -> list[str]:
@@ -174,8 +188,9 @@ def _condition(test: Test) -> str:
     match test.of:
         case "client":
             return f"{{ src {_all(_network(value) for value in test.values)} }}"
-        case "port":
-            return f"{{ dst_port {_all(str(int(value)) for value in test.values)} }}"
+        case "port" | "client_port":
+            fetch = "dst_port" if test.of == "port" else "src_port"
+            return f"{{ {fetch} {_all(map(_ports, test.values))} }}"
         case "tls":
             return "{ ssl_fc }"
         case "method":
@@ -219,6 +234,12 @@ def _network(text: str) -> str:
     if slash and not length.isdigit():
         raise Unrenderable(f"{text[:60]!r} is no network.")
     return address(host).strip("[]") + (f"/{int(length)}" if slash else "")
+
+
+def _ports(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,5}(:[0-9]{1,5})?", text):
+        raise Unrenderable(f"{text[:40]!r} is no port and no range of them.")
+    return text
 
 
 def _statuses(text: str) -> str:
