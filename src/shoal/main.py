@@ -169,9 +169,13 @@ def status(data_dir: Path, as_json: bool, **connection: str | None) -> None:
         for key, value in found.items()
     ]
     if found["ready"] and connection["password"]:
-        overview = remote.overview(found["url"], connection)
-        found["overview"] = remote.as_document(overview)
-        rows += remote.told(overview)
+        try:
+            overview = remote.overview(found["url"], connection)
+            found["overview"] = remote.as_document(overview)
+            rows += remote.told(overview)
+        except ShoalError as error:  # it runs all the same
+            found["overview"] = {"error": str(error)}
+            rows.append(("services", f"not known: {error}"))
     if as_json:
         click.echo(json.dumps(found))
     else:
@@ -200,24 +204,13 @@ def restore(file: Path, data_dir: Path) -> None:
 
 @cli.command()
 @data_dir_option
-@click.option("--controller", envvar="SHOAL_CONTROLLER", help="Where the API is (default: as the data directory says).")
-@click.option("--user", envvar="SHOAL_USER", default="admin", show_default=True)
-@click.option("--password", envvar="SHOAL_PASSWORD", help="Better in SHOAL_PASSWORD, or typed at the prompt.")
-@click.option("--ca", type=click.Path(exists=True, dir_okay=False), help="Verify the controller by this CA.")
+@connection_options
 @click.option("--since", default="60s", show_default=True, help="How far back: seconds, or 90s, 10m, 1h.")
 @click.option("--virtualservice", default="", help="Only what concerns this one (name or uuid).")
 @click.option("--all", "everything", is_flag=True, help="Also what was before the incident's first sign.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def incident(
-    data_dir: Path,
-    controller: str | None,
-    user: str,
-    password: str | None,
-    ca: str | None,
-    since: str,
-    virtualservice: str,
-    everything: bool,
-    as_json: bool,
+    data_dir: Path, since: str, virtualservice: str, everything: bool, as_json: bool, **connection: str | None
 ) -> None:
     """What happened, in milliseconds: what engines recorded, what a client saw, what the controller decided.
 
@@ -225,7 +218,8 @@ def incident(
     """
     from shoal.shell.incident import fetch, show
 
-    found = fetch(controller or _url_of(data_dir), user, password, ca, since, virtualservice)
+    url = connection["controller"] or _url_of(data_dir)
+    found = fetch(url, connection["user"] or "", connection["password"], connection["ca"], since, virtualservice)
     if as_json:
         click.echo(json.dumps(found))
     else:

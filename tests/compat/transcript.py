@@ -32,7 +32,9 @@ def difference(before: str, now: str) -> str:
 
 
 def masked(text: str) -> str:
-    """Without what differs from run to run, and without blanks: tables are as wide as what is in them."""
+    """Without what differs from run to run (which engine was there first, too), and without blanks: tables are as wide as
+    what is in them."""
+    text = re.sub(r"\n\nThe engines[ ,(].*?(?=\n\[admin|\Z)", "", text, flags=re.DOTALL)
     text = re.sub(r"\s+", "", text)
     for pattern, word in MASKS:
         text = re.sub(pattern, word, text)
@@ -53,7 +55,8 @@ class Reader:
         told = []
         for line in block.splitlines():
             if prompt := PROMPT.match(line):
-                self._settle()
+                if "placement" in line or "whatif" in line:
+                    self._settle()
                 told.append(line)
                 told += self._run(prompt[0], line[prompt.end() :].strip())
         return "\n".join(told) + "\n"

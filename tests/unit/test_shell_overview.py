@@ -55,6 +55,8 @@ def test_status_tells_of_another_machine(shoal: Any, monkeypatch: pytest.MonkeyP
     assert "CLUSTER_UP_NO_HA" in done.output and "Default-Group: shared, " in done.output
     found = json.loads(shoal("status", "--json").output)
     assert found["ready"] and found["overview"]["virtualservices"] == 3
+    monkeypatch.setenv("SHOAL_PASSWORD", "wrong")
+    assert shoal("status").exit_code == 0 and "services     not known: " in shoal("status").output
     monkeypatch.delenv("SHOAL_PASSWORD")
     assert "services" not in shoal("status").output
     monkeypatch.setenv("SHOAL_CONTROLLER", "127.0.0.1:1")

@@ -16,7 +16,7 @@ from shoal.objects import load
 from shoal.shell.client import Client
 from shoal.shell.command import Choice
 from shoal.shell.commands import COMMANDS
-from shoal.shell.complete import Choices
+from shoal.shell.complete import Choices, page
 from shoal.shell.plan import Declined
 from shoal.shell.session import Leave, Session
 from shoal.shell.terminal import ask_again
@@ -201,6 +201,8 @@ def test_watch_shows_again_and_again(session: Session) -> None:
     assert len(frames) == 2 and "| admin | admin |" in frames[1] and "+--" not in frames[1]
     with pytest.raises(Invalid, match="For example"):
         session.run("watch delete tenant admin")
+    said(session, "configure pool p", "do watch count 1 show tenant", "watch count 1 show tenant")
+    assert "| admin | admin |" in frames[-1] and session.edit is not None
 
 
 # --- the session ---
@@ -223,6 +225,22 @@ def test_api_calls_are_told_for_one_command_or_for_all(session: Session) -> None
     assert "API: POST" in text and '"password": "<sensitive>"' in text and "hush" not in text
     assert "API:" not in said(session, "terminal display_api_details false", "delete authprofile corp", "show tenant")
     assert "hush" not in said(session, "history") and "<sensitive>" in said(session, "history")
+
+
+@pytest.mark.parametrize(
+    ("line", "remembered"),
+    [
+        ("ldap settings password hush hush", "ldap settings password <sensitive>"),
+        ("--ldap.settings.password hush --name b", "--ldap.settings.password <sensitive> --name b"),
+        ("--ldap.settings.password=hush", "--ldap.settings.password <sensitive>"),
+        ("ldap server 10.0.0.1", "ldap server 10.0.0.1"),
+        ("description 'two  words'", "description 'two  words'"),
+    ],
+)
+def test_history_has_no_secrets(session: Session, line: str, remembered: str) -> None:
+    said(session, "configure authprofile corp", line)
+    assert session.past[-1] == remembered
+    assert "hush" not in said(session, "do history")
 
 
 def test_the_terminal_tells_what_is_set(session: Session) -> None:
@@ -445,6 +463,20 @@ def test_pasted_certificates(session: Session) -> None:
     assert found["certificate"]["subject"]["common_name"] == "www.example.org"
     assert "PRIVATE" not in said(session, "history")
     said(session, "delete sslkeyandcertificate pasted")
+
+
+def test_texts_of_others_do_nothing_to_the_terminal(session: Session) -> None:
+    """Whoever may describe an object must not write on the screens of those who look at it."""
+    evil = "two\nlines\x1b]0;x\x07\x9b31m"
+    session.client.call("POST", "stringgroup", {"name": "evil", "type": "SG_TYPE_STRING", "description": evil})
+    lines = ["show stringgroup evil", "show stringgroup evil | json", "export stringgroup"]
+    shown = [said(session, line) for line in lines]
+    shown.append(said(session, "terminal mode linux_command_line", lines[0]))
+    assert all("lines" in text for text in shown)
+    assert not {"\x1b", "\x9b", "\x07"} & set("".join(shown))
+    assert json.loads(shown[1])["description"] == evil
+    said(session, "delete stringgroup evil")
+    assert "\x1b" not in page([Choice("a\x1b[2J", "help")], 80)
 
 
 # --- completion ---

@@ -16,10 +16,12 @@ NUMBER, WORD, FILE = "NUMBER", "WORD", "FILE"
 
 
 class Said(NamedTuple):
-    """What a command prints; ``data`` is the same for ``| json``, None if there is no such thing."""
+    """What a command prints; ``data`` is the same for ``| json``, None if there is no such thing; ``verbatim``: to be
+    pasted elsewhere, so it is not laid out for the screen."""
 
     text: str
     data: Any = None
+    verbatim: bool = False
 
 
 class Choice(NamedTuple):

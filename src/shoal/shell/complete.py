@@ -17,6 +17,7 @@ from .command import Choice, of
 from .commands import COMMANDS
 from .configure import fields_of, next_field, next_unset
 from .session import DETAIL, EDIT_HELP, Session
+from .tables import one_line
 from .words import cut
 
 NAMES_KEPT_S = 5.0
@@ -118,7 +119,7 @@ def page(choices: list[Choice], columns: int) -> str:
     lines = []
     for word, help, _ in choices:
         first, *more = textwrap.wrap(help, max(columns - width - 1, HELP_COLUMN_MAX // 2)) or [""]
-        lines.append(f"  {word:<{width - 3}} {first}".rstrip())
+        lines.append(f"  {one_line(word):<{width - 3}} {first}".rstrip())
         lines += [" " * width + line for line in more]
     return "\n".join(lines)
 

@@ -21,6 +21,7 @@ from .client import Client
 from .edit import Edit
 from .manifest import Wanted
 from .options import EXIT_FAILED, with_client
+from .tables import one_line
 
 Document = dict[str, Any]
 EXIT_DIFFERENT = 3
@@ -52,7 +53,7 @@ class Change(msgspec.Struct, kw_only=True):
 
     @property
     def title(self) -> str:
-        return f"{self.kind.endpoint} {self.name}".rstrip()
+        return one_line(f"{self.kind.endpoint} {self.name}").rstrip()
 
 
 # --- comparing ---

@@ -43,7 +43,7 @@ def _export(session: Session, words: list[str]) -> Said:
 
 def _written(given: dict[str, Any], text: str, objects: int, data: Any) -> Said:
     if "file" not in given:
-        return Said(text, data)
+        return Said(text, data, verbatim=True)
     transfer.write_whole(Path(given["file"]).expanduser(), (text + "\n").encode())
     return Said(f"{objects} object{'s' * (objects != 1)} in {given['file']}, without secrets.", data)
 

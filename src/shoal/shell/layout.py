@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
 PROSE_INDENT = "  "
+LABEL = re.compile(r" {0,12}\S+(?: \S+){0,2} {2,}(?=\S)")
+"""``Free slots   before ...``, ``  09:45:14  waits ...``"""
+NOT_PROSE = re.compile(r"configure |API: |\S+$")
+"""What may be pasted back, or has no place to break."""
 CELL_LEAST = 12
 """Characters a column keeps."""
 
@@ -40,10 +45,20 @@ def _blocks(lines: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _broken(line: str, columns: int) -> list[str]:
-    """A sentence breaks between words; what may be pasted back (options, JSON, YAML, rows that were picked) does not."""
-    if len(line) <= columns or not (line[0].isalpha() and ". " in line + " ") or "://" in line:
+    """A sentence breaks between words, what stands behind a label under its beginning; nothing else does."""
+    label = LABEL.match(line)
+    if len(line) <= columns or not (label or line[0].isalpha()) or NOT_PROSE.match(line):
         return [_padded(line, columns)]
-    return textwrap.wrap(line, columns, subsequent_indent=PROSE_INDENT, break_long_words=False, break_on_hyphens=False)
+    indent = " " * len(label[0]) if label and len(label[0]) < columns // 2 else PROSE_INDENT
+    return textwrap.wrap(
+        line,
+        columns,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+    )
 
 
 def _padded(line: str, columns: int) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from shoal.errors import NotFound
 
 from .client import Client
+from .tables import one_line
 
 Document = dict[str, Any]
 HISTORY = 30
@@ -124,7 +125,7 @@ class Overview(msgspec.Struct, kw_only=True):
             if not one.kept
         ]
         found += [f"{one.name} is {words_of(one.state)}: {one.reason}" for one in self.engines if one.trouble]
-        return [sentence.rstrip(": ") + "." for sentence in found]
+        return [one_line(sentence).rstrip(": ") + "." for sentence in found]
 
 
 def told(found: Overview) -> list[tuple[str, str]]:

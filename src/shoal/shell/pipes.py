@@ -62,7 +62,9 @@ def _json(said: Said) -> Said:
         raise Invalid(
             [Problem(path="| json", why="that has no JSON form, or is filtered already", hint="Put it first.")]
         )
-    return Said(json.dumps(said.data, indent=2, ensure_ascii=False))
+    text = json.dumps(said.data, indent=2, ensure_ascii=False)
+    escaped = "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)
+    return Said(escaped, None, verbatim=True)
 
 
 def _grep(words: list[str]) -> Filter:
@@ -85,4 +87,9 @@ def _grep(words: list[str]) -> Filter:
     except re.error as error:
         raise Invalid([Problem(path="grep", value=pattern[:60], why=f"is no pattern: {error}")]) from None
     wanted = "v" not in letters
-    return lambda said: Said("\n".join(one for one in said.text.splitlines() if bool(compiled.search(one)) is wanted))
+
+    def matching(said: Said) -> Said:
+        lines = [line for line in said.text.splitlines() if bool(compiled.search(line)) is wanted]
+        return Said("\n".join(lines), None, said.verbatim)
+
+    return matching

@@ -14,6 +14,7 @@ from shoal.objects.check import meant
 from shoal.objects.types import SENSITIVE_MASK, SERVER_MADE
 
 from .fields import ADDRESS, addresses, name_in, parsed
+from .tables import harmless
 
 Document = dict[str, Any]
 LEFT_OUT = SERVER_MADE | {"uuid", "name", "tenant_ref"}
@@ -38,7 +39,7 @@ def command_of(kind: ObjectType, document: Mapping[str, Any], *, one_line: bool)
         elif isinstance(value, str) and "\n" in value:
             mark = _mark(value, len(bodies))
             words.append(f"{PREFIX}{path} <<{mark}")
-            bodies.append(f"{value}\n{mark}")
+            bodies.append(f"{harmless(value)}\n{mark}")
         else:
             words.append(option(path, value))
     lines = [f"# Secret, and not in it: {', '.join(secret)}."] if secret else []
@@ -96,7 +97,7 @@ def option(path: str, value: Any) -> str:
 
 def word(text: str) -> str:
     """One word of a line: quoted where that is needed."""
-    return shlex.quote(text)
+    return shlex.quote(harmless(text))
 
 
 def _mark(text: str, number: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from shoal.errors import Invalid, NotFound, NotReady, Problem, ShoalError
@@ -72,6 +72,8 @@ class Session:
         self._ink = ink
         self._piped = False
         """What is printed goes through a pipe of the shell's: no colour."""
+        self.verbatim = False
+        """The last answer is to be pasted elsewhere, so it is not laid out for the screen."""
 
     @property
     def prompt(self) -> str:
@@ -88,6 +90,7 @@ class Session:
         if not line or line.startswith("#"):
             return "", False
         self._remember(line)
+        self.verbatim = False
         words, *rest = commands(line)
         found, paged = pipes.filters(rest)
         self._piped = bool(rest)
@@ -107,19 +110,18 @@ class Session:
         finally:
             if detail:
                 self.client.on_call = None
+        self.verbatim = said.verbatim or self.preferences.script
         return "\n".join([*calls, *([said.text] if said.text else [])]), paged
 
     def _remember(self, line: str) -> None:
         """A line that sets a secret is remembered without it."""
-        if self.edit is not None:
-            field = self.edit.level.message.fields.get((line.split() or [""])[0])
-            if field is not None and field.sensitive:
-                line = f"{field.name} {SECRET_SHOWN}"
+        if self.edit is not None or line.startswith("configure "):
+            line = _without_secrets(line, self.registry.secret_names)
         self.past.append(line)
         del self.past[:-HISTORY_MAX]
 
     def _piped_through(self, words: list[str], filters: Sequence[pipes.Filter]) -> Said:
-        found = self._in_edit(words) if self.edit else self._top(words)
+        found = self._in_edit(words) if self.edit and words[0] not in WATCHED else self._top(words)
         said = found if isinstance(found, Said) else Said(found)
         for one in filters:
             said = one(said)
@@ -302,6 +304,22 @@ class Session:
         self.edit = None
         said = self.printed(kind, saved)
         return Said("\n".join([said.text, *warnings]), said.data)
+
+
+def _without_secrets(line: str, secret: Collection[str]) -> str:
+    """``ldap settings password <sensitive>``, ``--key <sensitive> --enabled true``"""
+    kept: list[str] = []
+    hides = False
+    for word in line.partition("\n")[0].split():
+        hides = hides and not word.startswith(script.PREFIX)
+        if hides:
+            continue
+        name, equals, _ = word.partition("=")
+        kept.append(name if equals and name.startswith(script.PREFIX) else word)
+        if name.removeprefix(script.PREFIX).rpartition(".")[2] in secret:
+            kept.append(SECRET_SHOWN)
+            hides = True
+    return " ".join(kept) if SECRET_SHOWN in kept else line
 
 
 def _watched(words: list[str]) -> tuple[int, int | None, list[str]]:

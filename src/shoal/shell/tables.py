@@ -85,5 +85,11 @@ def _plain(value: Any, indent: str) -> list[tuple[str, str]]:
 
 def one_line(text: str) -> str:
     """One line; what a terminal would obey instead of showing (an escape sequence in a name) is not passed on."""
-    text = text.replace("\n", "\\n").replace("\r", "")
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+    return harmless(text.replace("\n", "\\n").replace("\r", ""))
+
+
+def harmless(text: str) -> str:
+    """The same of several lines."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)

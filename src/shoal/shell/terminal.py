@@ -89,7 +89,7 @@ def _frame(text: str) -> None:
 
 def confirm(text: str) -> bool:
     """Show what a change would do; True if the operator types y or yes."""
-    _print(text, paged=False, lines=None)
+    _print(text)
     try:
         return PromptSession[str]().prompt("Apply? [y/N] ").strip().lower() in YES
     except (KeyboardInterrupt, EOFError):
@@ -102,9 +102,9 @@ def _run(session: Session, text: str) -> None:
     for number, line in enumerate(lines, 1):
         try:
             said, paged = session.run(line)
-            _print(said, paged=paged, lines=session.preferences.length)
+            _print(said, paged=paged, lines=session.preferences.length, verbatim=session.verbatim)
         except ShoalError as error:
-            _print(f"Error: {error}", paged=False, lines=None)
+            _print(f"Error: {error}")
         except Declined:
             print("Nothing was done." + (" The edit is kept: change it, or cancel." if session.edit else ""))
         except KeyboardInterrupt:
@@ -138,9 +138,9 @@ def _keys(choices: Choices) -> KeyBindings:
     return keys
 
 
-def _print(text: str, *, paged: bool, lines: int | None) -> None:
+def _print(text: str, *, paged: bool = False, lines: int | None = None, verbatim: bool = False) -> None:
     size = shutil.get_terminal_size()
-    text = fitted(text, size.columns)
+    text = text if verbatim else fitted(text, size.columns)
     height = size.lines if lines is None else lines
     if paged and height and _rows(text, size.columns) >= height:
         pydoc.pager(text)
