@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import math
 import time
+from collections.abc import Iterator
 
 from shoal.clouds.noop import NoopCloud
 from shoal.clouds.protocol import EngineHandle, EngineSpec
@@ -14,6 +15,7 @@ from shoal.controller.controller import Controller
 from shoal.wire import desired as wire
 from shoal.wire import messages
 from shoal.wire.channel import ChannelClosed
+from shoal.wire.client_logs import FAILED, SAMPLED, SLOW, ClientLogs, Logged
 from shoal.wire.counters import Counters, Counts, EngineCounts, ServiceCounts
 from shoal.wire.messages import Claim, Owned, Ownership, ServerState
 
@@ -23,6 +25,12 @@ DETECTION_S = 0.3
 STATUS_S = 1.0
 COUNTERS_S = 5.0
 GIB = 1 << 30
+SAMPLES = (
+    (SAMPLED, 200, 14, "/"),
+    (SAMPLED, 304, 6, "/assets/app.css"),
+    (SLOW, 200, 912, "/search?q=herring"),
+    (FAILED, 503, 31, "/cart"),
+)
 
 
 class Line:
@@ -143,6 +151,21 @@ class Puppet:
         while True:
             await asyncio.sleep(COUNTERS_S)
             self.line.say(self._counters())
+            self.line.say(ClientLogs(tuple(self._logged())))
+
+    def _logged(self) -> Iterator[Logged]:
+        """A failed request, a slow one and a sample of each service that it answers for."""
+        at = time.time()
+        for service in self.services.values():
+            if service.vip not in self.owned or service.pool is None:
+                continue
+            server = service.pool.servers[self._number % len(service.pool.servers)]
+            behind = f"{server.address}:{server.port}"
+            vip = service.addresses[0]
+            for client, (why, status, took, uri) in enumerate(SAMPLES, self._number % 200):
+                times = f"0 0 1 {took} {took + 2} 310 {len(uri) * 700} 0 {took * 1000}"
+                line = f"h web {behind} 198.51.100.{client} 51{client:03d} {vip} 80 {at:.3f} {status} -- {times} GET {uri} HTTP/1.1"
+                yield Logged(service.id, why, line.encode())
 
     def _counters(self) -> Counters:
         self._number += 1

@@ -74,6 +74,35 @@ def test_scale_out_says_what_it_does_and_is_seen_to_be_done(person: Person, serv
     person.sees("VS_SCALEOUT_COMPLETE")
 
 
+def test_client_logs_are_found_by_what_is_in_them(person: Person, served: Controller) -> None:
+    service = _world(served).view.named("virtualservice", "www")
+    assert service is not None
+    page = person.page
+    person.go(f"/virtualservices/{service['uuid']}?tab=logs")
+    table = page.get_by_role("table", name="Client logs")
+    expect(table).to_contain_text("/search")
+    page.get_by_label("Responses").select_option("5xx")
+    expect(table).not_to_contain_text("/search")
+    expect(table).to_contain_text("status 503")
+
+
+def test_the_audit_trail_says_what_was_what(person: Person, served: Controller) -> None:
+    page = person.page
+    world, group = _world(served), _world(served).view.named("serviceenginegroup", "edge-legacy")
+    assert group is not None
+
+    async def change() -> None:
+        path = f"/api/serviceenginegroup/{group['uuid']}"
+        await world.call("PATCH", path, 200, json={"replace": {"se_deprovision_delay": 77}})
+
+    served.ask(change)
+    person.go("/events?kind=CONFIG")
+    page.get_by_label("Find in the log").fill("edge-legacy")
+    line = page.get_by_role("listitem").filter(has_text="changed ServiceEngineGroup edge-legacy: se_deprovision_delay")
+    line.get_by_text("1 field").click()
+    expect(line).to_contain_text("120 → 77")
+
+
 def _rows() -> str:
     row = {
         "enabled": True,

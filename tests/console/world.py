@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from shoal.api.app import App, Dependencies
 from shoal.controller.accounts import Accounts
 from shoal.controller.bootstrap import Options, bootstrap
+from shoal.controller.client_logs import ClientLogStore
+from shoal.controller.clock import SystemClock
 from shoal.controller.controller import Controller
 from shoal.controller.engine_documents import EngineDocuments
 from shoal.controller.intent import Intent
+from shoal.controller.journal import Journal
 from shoal.controller.secrets import Secrets
+from shoal.controller.sight import owners_of
 from shoal.controller.view import View
 from shoal.objects import load
 from shoal.store.memory import MemoryStore
@@ -81,6 +86,10 @@ async def console_world(directory: Path) -> AsyncIterator[ConsoleWorld]:
     await view.start()
     intent = Intent(store, view, registry, Secrets.open(directory / "key"))
     await bootstrap(intent, view, Options(vip_networks=("10.9.0.0/16",)))
+    clock, logs = SystemClock(), directory / "logs"
+    journal = Journal(logs, clock, partial(owners_of, view))
+    intent.trail.on_written = journal.change
+    client_logs = ClientLogStore(logs, clock)
     troupe = Troupe(HOSTS)
     controller = troupe.controller = Controller(
         store,
@@ -90,15 +99,24 @@ async def console_world(directory: Path) -> AsyncIterator[ConsoleWorld]:
         identity=lambda id, name: NO_IDENTITY,
         unseal=lambda text, context: text,
         heartbeat_key=lambda group: b"",
+        journal=journal,
+        client_logs=client_logs,
     )
     await controller.load()
     accounts = Accounts(store, view, intent)
     await accounts.ensure_admin(PASSWORD)
     deps = Dependencies(
-        view=view, intent=intent, registry=registry, accounts=accounts, runtime=controller, metrics=controller.metrics
+        view=view,
+        intent=intent,
+        registry=registry,
+        accounts=accounts,
+        runtime=controller,
+        metrics=controller.metrics,
+        client_logs=client_logs,
+        journal=journal,
     )
-    clock = StandingClock()
-    world = ConsoleWorld(App(deps, clock), store, view, FakeRuntime(view), clock, controller.metrics)
+    standing = StandingClock()
+    world = ConsoleWorld(App(deps, standing), store, view, FakeRuntime(view), standing, controller.metrics)
     world.controller, world.troupe = controller, troupe
     await world.login()
     tasks = [asyncio.create_task(controller.run()), asyncio.create_task(controller.margins.run())]

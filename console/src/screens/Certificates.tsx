@@ -15,6 +15,7 @@ export default function Certificates() {
   const [adding, setAdding] = useState(false);
   const write = mayWrite("sslkeyandcertificate");
   const remove = async (one: Document) => {
+    if (!window.confirm(`Delete certificate ${one.name}?`)) return;
     try {
       await call("DELETE", `/api/sslkeyandcertificate/${one.uuid}`);
       toast(`${one.name} is deleted.`);

@@ -9,13 +9,12 @@ import { Card, Empty, Fault, Icon, Loading, Meter, Page, Pill } from "../ui/basi
 import { Chart } from "../ui/chart";
 import { MarginPills } from "../ui/margin";
 import { useEngines } from "./Engines";
-import { EventList, type LogEvent } from "./EventList";
+import { EventList } from "./EventList";
 import { type GroupRow, useGroups } from "./Groups";
 import { useServices } from "./Services";
 
 const DOWN_SHOWN_MAX = 8;
 const POINTS = 60;
-const NOTABLE = (event: LogEvent) => event.event_id !== "CONFIG_ACTION";
 
 export default function Dashboard() {
   const groups = useGroups();
@@ -84,7 +83,7 @@ export default function Dashboard() {
                 </div>
               </Card>
               <Card title="Recent events" actions={<Link to="/events">All</Link>}>
-                <div className="body"><EventList size={9} brief keep={NOTABLE} /></div>
+                <div className="body"><EventList size={9} brief module="SYSTEM,CONFIG" /></div>
               </Card>
             </div>
           </div>

@@ -1,6 +1,5 @@
 // The event log, of everything or of one object; newest first.
 
-import { useMemo } from "react";
 import type { Document } from "../core/api";
 import type { Tone } from "../core/format";
 import { useGet } from "../core/live";
@@ -16,22 +15,35 @@ export interface LogEvent {
   event_description: string;
   level: string;
   objects: Record<string, string>;
+  /** Of a change: field -> [old, new]. */
+  changes?: Record<string, [unknown, unknown]>;
 }
 
 export function useEvents(query: string, size = SIZE) {
   return useGet<{ count: number; results: LogEvent[] }>(`/api/analytics/logs?type=2&page_size=${size}${query}`, { on: ["events"], pause: 1000 });
 }
 
-export function EventList({ object = "", name = "", text = "", level = "", since = 0, size = SIZE, brief = false, keep }: { object?: string; name?: string; text?: string; level?: string; since?: number; size?: number; brief?: boolean; keep?: (event: LogEvent) => boolean }) {
-  const query = [object && `&filter=${encodeURIComponent(`eq(object,${object})`)}`, name && `&filter=${encodeURIComponent(`eq(event_id,${name})`)}`, since && `&duration=${since}`].filter(Boolean).join("");
-  const { data, error, refresh } = useEvents(query, text || level || keep ? 2000 : size);
-  const events = useMemo(() => {
-    const wanted = text.toLowerCase();
-    return (data?.results ?? []).filter((event) => (!wanted || `${event.event_id} ${event.event_description}`.toLowerCase().includes(wanted)) && (!level || (level === "warning" ? event.level !== "info" : event.level === level)) && (!keep || keep(event))).slice(0, size);
-  }, [data, text, level, size, keep]);
+interface Props {
+  /** Of one object, by uuid. */
+  object?: string;
+  text?: string;
+  level?: string;
+  /** CONFIG, PLACEMENT or SYSTEM, or several by comma. */
+  module?: string;
+  /** Not older than so many seconds. */
+  since?: number;
+  size?: number;
+  brief?: boolean;
+}
+
+export function EventList({ object = "", text = "", level = "", module = "", since = 0, size = SIZE, brief = false }: Props) {
+  const filters = [object && `co(objects,${object})`, text && `co(all,${text.replace(/[()[\],]/g, " ").trim()})`, level && "ne(level,info)", module && `eq(module,[${module}])`].filter(Boolean);
+  const query = filters.map((filter) => `&filter=${encodeURIComponent(filter as string)}`).join("") + (since ? `&duration=${since}` : "");
+  const { data, error, refresh } = useEvents(query, size);
+  const events = data?.results ?? [];
   if (error && !data) return <Fault error={error} retry={refresh} />;
   if (!data) return <Loading />;
-  if (events.length === 0) return <Empty title="No events">{text || level || name ? "Nothing in the log fits the filters." : "What happens is noted here as it happens."}</Empty>;
+  if (events.length === 0) return <Empty title="No events">{filters.length ? "Nothing in the log fits the filters." : "What happens is noted here as it happens."}</Empty>;
   return (
     <ol className={`events ${brief ? "brief" : ""}`}>
       {events.map((event, at) => (
@@ -41,11 +53,34 @@ export function EventList({ object = "", name = "", text = "", level = "", since
           <span>
             {brief && <b className="small">{event.event_id} </b>}
             {event.event_description} {!brief && <Where objects={event.objects ?? {}} />}
+            {!brief && <Changes changes={event.changes ?? {}} />}
           </span>
         </li>
       ))}
       {data.count > events.length && !brief && <li className="muted"><span /><span /><span>Older ones are left out: narrow the filters.</span></li>}
     </ol>
+  );
+}
+
+/** Old and new values of a change, as the audit trail has them. */
+function Changes({ changes }: { changes: Record<string, [unknown, unknown]> }) {
+  const found = Object.entries(changes);
+  if (!found.length) return null;
+  const shown = (value: unknown) => (value === undefined || value === null ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value)).slice(0, 120);
+  return (
+    <details className="small">
+      <summary>{found.length === 1 ? "1 field" : `${found.length} fields`}</summary>
+      <table className="plain">
+        <tbody>
+          {found.slice(0, 60).map(([field, [old, fresh]]) => (
+            <tr key={field}>
+              <th scope="row">{field}</th>
+              <td>{shown(old)} → {shown(fresh)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </details>
   );
 }
 

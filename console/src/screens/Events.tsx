@@ -4,19 +4,19 @@ import { Page, Card } from "../ui/basics";
 import { setQuery, useQueryParam } from "../core/router";
 import { ZONE } from "../core/format";
 import { Search } from "../ui/table";
-import { EventList, type LogEvent } from "./EventList";
+import { EventList } from "./EventList";
 
-const KINDS: [string, string, (event: LogEvent) => boolean][] = [
-  ["", "Everything", () => true],
-  ["audit", "Audit: who changed what", (event) => event.event_id.startsWith("CONFIG_") || event.event_id.startsWith("USER_")],
-  ["engines", "Engines", (event) => /(^|_)SE(_|$)/.test(event.event_id) && !event.event_id.startsWith("VS_")],
-  ["services", "Virtual services", (event) => /^(VS|VIP|POOL)_/.test(event.event_id)],
+const KINDS: [string, string][] = [
+  ["SYSTEM,CONFIG", "Events and audit"],
+  ["SYSTEM", "Events"],
+  ["CONFIG", "Audit: who changed what"],
+  ["PLACEMENT", "Decisions, with reasons"],
 ];
 const SPANS: [string, string][] = [["", "All kept"], ["900", "15 min"], ["3600", "1 h"], ["86400", "1 day"]];
 
 export default function Events() {
   const text = useQueryParam("find");
-  const kind = useQueryParam("kind");
+  const kind = useQueryParam("kind") || KINDS[0]![0];
   const level = useQueryParam("level");
   const span = useQueryParam("span");
   return (
@@ -37,7 +37,7 @@ export default function Events() {
           <span className="spread" />
           <span className="muted small">Times in {ZONE}</span>
         </div>
-        <div className="body"><EventList text={text} level={level} since={Number(span)} keep={KINDS.find(([id]) => id === kind)?.[2]} /></div>
+        <div className="body"><EventList text={text} level={level} since={Number(span)} module={kind} /></div>
       </Card>
     </Page>
   );

@@ -16,6 +16,7 @@ const COLUMNS: Column<Document>[] = [
   { id: "response", title: "Response", width: "100px", by: (log) => Number(log.response_code ?? 0), cell: (log) => (log.response_code ? <Pill tone={log.response_code >= 500 ? "bad" : log.response_code >= 400 ? "warn" : "ok"}>{log.response_code}</Pill> : "–") },
   { id: "server", title: "Server", width: "minmax(110px, 1fr)", hideNarrow: true, by: (log) => log.server_ip ?? "", cell: (log) => log.server_ip ?? "–" },
   { id: "length", title: "Length", width: "90px", numeric: true, hideNarrow: true, by: (log) => Number(log.response_length ?? 0), cell: (log) => (log.response_length === undefined ? "–" : number(log.response_length, "B")) },
+  { id: "why", title: "Why it is kept", width: "minmax(110px, 1fr)", hideNarrow: true, cell: (log) => <span className="muted" title={log.significance}>{log.significance || "a sample"}</span> },
   { id: "total", title: "Duration", width: "90px", numeric: true, by: (log) => Number(log.total_time ?? 0), cell: (log) => (log.total_time === undefined ? "–" : duration(log.total_time)) },
 ];
 
@@ -27,11 +28,12 @@ function seconds(log: Document): number {
 export function Logs({ id }: { id: string }) {
   const [text, setText] = useState("");
   const [only, setOnly] = useState("");
-  const { data, error, refresh } = useGet<{ count: number; results: Document[] }>(`/api/analytics/logs?type=1&virtualservice=${id}&page_size=${SIZE}`, { every: 5000 });
+  const [type, setType] = useState("1");
+  const filters = [text && `co(all,${text.replace(/[()[\],]/g, " ").trim()})`, only && `ge(response_code,${only})`].filter(Boolean);
+  const query = filters.map((filter) => `&filter=${encodeURIComponent(filter as string)}`).join("");
+  const { data, error, refresh } = useGet<{ count: number; results: Document[] }>(`/api/analytics/logs?type=${type}&virtualservice=${id}&page_size=${SIZE}${query}`, { every: 5000 });
   if (error && !data) return <Fault error={error} retry={refresh} />;
   if (!data) return <Loading />;
-  const rows = data.results.filter((log) => (!text || JSON.stringify(log).toLowerCase().includes(text.toLowerCase())) && (!only || (log.response_code ?? 0) >= Number(only)));
-  if (data.results.length === 0) return <Empty title="No client logs">Requests and connections that the controller has logs of are listed here.</Empty>;
   return (
     <div className="stack">
       <div className="row">
@@ -41,9 +43,13 @@ export function Logs({ id }: { id: string }) {
           <option value="400">4xx and 5xx</option>
           <option value="500">5xx</option>
         </select>
+        <select aria-label="Kind" value={type} onChange={(event) => setType(event.target.value)}>
+          <option value="1">Requests</option>
+          <option value="0">Connections</option>
+        </select>
       </div>
       {data.count > data.results.length && <Note>The newest {data.results.length} of {data.count.toLocaleString("en")} are shown.</Note>}
-      <Table rows={rows} columns={COLUMNS} id={(log) => String(log.request_id ?? log.log_id ?? JSON.stringify(log))} label="Client logs" empty={<Empty title="Nothing fits">Change the filters to see more.</Empty>} />
+      <Table rows={data.results} columns={COLUMNS} id={(log) => String(log.request_id ?? log.log_id ?? JSON.stringify(log))} label="Client logs" empty={filters.length ? <Empty title="Nothing fits">Change the filters to see more.</Empty> : <Empty title="No client logs">Failed and slow requests, and a sample of the others, are listed here as they come.</Empty>} />
     </div>
   );
 }

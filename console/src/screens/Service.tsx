@@ -78,7 +78,7 @@ export default function Service({ id }: { id: string }) {
           {tab === "overview" && <Overview id={id} entry={entry} />}
           {tab === "placement" && <PlacementTab id={id} />}
           {tab === "logs" && <Logs id={id} />}
-          {tab === "events" && <EventList object={id} />}
+          {tab === "events" && <EventList object={`[${[id, uuidOf(entry.config.vsvip_ref)].filter(Boolean).join(",")}]`} />}
           {tab === "settings" && <ObjectForm type="virtualservice" id={id} readOnly={!write} />}
         </Panel>
       </Card>
@@ -113,9 +113,9 @@ function Health({ score, up }: { score: Document; up: boolean }) {
   const parts = PARTS.filter(([name]) => score?.[name] !== undefined && (name === "performance_score" || score[name] > 0)).map(([name, label]) => (name.endsWith("penalty") ? `${label} −${score[name]}` : `${label} ${score[name]}`));
   if (score?.health_score === undefined) return null;
   return (
-    <span className="row" title={parts.join(", ")}>
+    <span className="row" title={[...parts, ...(score.reasons ?? [])].join(". ")}>
       Health <Pill tone={!up ? "bad" : score.health_score >= 85 ? "ok" : score.health_score >= 60 ? "warn" : "bad"}>{score.health_score}</Pill>
-      <span className="muted small">{parts.join(", ")}</span>
+      <span className="muted small">{(score.reasons ?? []).length ? score.reasons.join("; ") : parts.join(", ")}</span>
     </span>
   );
 }

@@ -34,6 +34,7 @@ export function Objects({ type, about }: { type: string; about: string }) {
   const [adding, setAdding] = useState(false);
   const write = mayWrite(type);
   const remove = async (one: Document) => {
+    if (!window.confirm(`Delete ${type} ${one.name}?`)) return;
     try {
       await call("DELETE", `/api/${type}/${one.uuid}`);
       toast(`${one.name} is deleted.`);
