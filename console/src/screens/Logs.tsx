@@ -10,14 +10,14 @@ import { type Column, Search, Table } from "../ui/table";
 const SIZE = 500;
 
 const COLUMNS: Column<Document>[] = [
-  { id: "at", title: "Time", width: "110px", by: (log) => seconds(log), cell: (log) => <Time at={seconds(log)} /> },
-  { id: "client", title: "Client", width: "minmax(110px, 1fr)", by: (log) => log.client_ip ?? "", cell: (log) => log.client_ip ?? "–" },
-  { id: "request", title: "Request", width: "minmax(140px, 2fr)", by: (log) => log.uri_path ?? "", cell: (log) => (log.method ? `${log.method} ${log.uri_path ?? ""}` : "connection") },
-  { id: "response", title: "Response", width: "100px", by: (log) => Number(log.response_code ?? 0), cell: (log) => (log.response_code ? <Pill tone={log.response_code >= 500 ? "bad" : log.response_code >= 400 ? "warn" : "ok"}>{log.response_code}</Pill> : "–") },
-  { id: "server", title: "Server", width: "minmax(110px, 1fr)", hideNarrow: true, by: (log) => log.server_ip ?? "", cell: (log) => log.server_ip ?? "–" },
-  { id: "length", title: "Length", width: "90px", numeric: true, hideNarrow: true, by: (log) => Number(log.response_length ?? 0), cell: (log) => (log.response_length === undefined ? "–" : number(log.response_length, "B")) },
-  { id: "why", title: "Why it is kept", width: "minmax(110px, 1fr)", hideNarrow: true, cell: (log) => <span className="muted" title={log.significance}>{log.significance || "a sample"}</span> },
-  { id: "total", title: "Duration", width: "90px", numeric: true, by: (log) => Number(log.total_time ?? 0), cell: (log) => (log.total_time === undefined ? "–" : duration(log.total_time)) },
+  { id: "at", title: "Time", width: "90px", by: (log) => seconds(log), cell: (log) => <Time at={seconds(log)} /> },
+  { id: "client", title: "Client", width: "minmax(96px, 1fr)", by: (log) => log.client_ip ?? "", cell: (log) => log.client_ip ?? "–" },
+  { id: "request", title: "Request", width: "minmax(110px, 1.8fr)", by: (log) => log.uri_path ?? "", cell: (log) => (log.method ? `${log.method} ${log.uri_path ?? ""}` : "connection") },
+  { id: "response", title: "Response", width: "84px", by: (log) => Number(log.response_code ?? 0), cell: (log) => (log.response_code ? <Pill tone={log.response_code >= 500 ? "bad" : log.response_code >= 400 ? "warn" : "ok"}>{log.response_code}</Pill> : "–") },
+  { id: "server", title: "Server", width: "minmax(88px, 1fr)", hideNarrow: true, by: (log) => log.server_ip ?? "", cell: (log) => log.server_ip ?? "–" },
+  { id: "length", title: "Length", width: "74px", numeric: true, hideNarrow: true, by: (log) => Number(log.response_length ?? 0), cell: (log) => (log.response_length === undefined ? "–" : number(log.response_length, "B")) },
+  { id: "why", title: "Why it is kept", width: "minmax(90px, 1fr)", hideNarrow: true, cell: (log) => <span className="muted" title={log.significance}>{log.significance || "a sample"}</span> },
+  { id: "total", title: "Duration", width: "74px", numeric: true, by: (log) => Number(log.total_time ?? 0), cell: (log) => (log.total_time === undefined ? "–" : duration(log.total_time)) },
 ];
 
 function seconds(log: Document): number {

@@ -33,18 +33,18 @@ export function useServices() {
 }
 
 const COLUMNS: Column<ServiceRow>[] = [
-  { id: "name", title: "Name", width: "minmax(140px, 1.5fr)", by: (row) => row.name, cell: (row) => <Link to={`/virtualservices/${row.uuid}`}>{row.name}</Link> },
+  { id: "name", title: "Name", width: "minmax(96px, 1.5fr)", by: (row) => row.name, cell: (row) => <Link to={`/virtualservices/${row.uuid}`}>{row.name}</Link> },
   {
     id: "state",
     title: "Health",
-    width: "118px",
+    width: "112px",
     by: (row) => stateOf(row.state)[0],
     cell: (row) => {
       const [word, tone] = stateOf(row.state);
       return <Pill tone={tone} title={row.reason}>{word}</Pill>;
     },
   },
-  { id: "address", title: "Address", width: "minmax(110px, 1fr)", by: (row) => row.address, cell: (row) => row.address },
+  { id: "address", title: "Address", width: "minmax(86px, 1fr)", by: (row) => row.address, cell: (row) => row.address },
   { id: "ports", title: "Services", width: "70px", hideNarrow: true, by: (row) => row.ports[0] ?? 0, cell: (row) => row.ports.join(", ") },
   { id: "pool", title: "Pools", width: "minmax(80px, 0.9fr)", hideNarrow: true, by: (row) => row.pool, cell: (row) => row.pool || <span className="muted">–</span> },
   { id: "group", title: "Service Engine Group", width: "minmax(152px, 1fr)", hideNarrow: true, by: (row) => row.group, cell: (row) => <Link to={`/map?group=${row.group_uuid}`}>{row.group}</Link> },
