@@ -52,6 +52,22 @@ def test_without_the_right_to_write_there_are_no_buttons(browser: Browser, peopl
         expect(page.get_by_role("radio", name="Elastic HA Active/Active")).to_be_disabled()
 
 
+def test_a_user_is_made_with_a_role_and_signs_in(browser: Browser, people: Controller, person: Person) -> None:
+    page = person.page
+    person.show("/tenants?tab=user")
+    page.get_by_role("button", name="Create").click()
+    dialog = page.get_by_role("dialog", name="New user")
+    dialog.get_by_label("Name").fill("una")
+    dialog.get_by_label("Password").fill(WORDS)
+    dialog.get_by_label("Role").select_option("reader")
+    dialog.get_by_role("button", name="Create").click()
+    person.sees("una is made.")
+    with Person(browser, people.port) as una:
+        una.sign_in("una", WORDS)
+        una.show("/virtualservices")
+        una.sees("checkout")
+
+
 def test_two_tenants_are_apart(browser: Browser, people: Controller, person: Person) -> None:
     with Person(browser, people.port) as bo:
         bo.sign_in("bo", WORDS)

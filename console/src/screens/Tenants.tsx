@@ -80,10 +80,16 @@ function Create({ type, onClose, onDone }: { type: string; onClose: () => void; 
   const [name, setName] = useState("");
   const [password, setPassword] = useState("");
   const [fault, setFault] = useState<ApiError | null>(null);
+  const [tenant, setTenant] = useState("admin");
+  const [role, setRole] = useState("");
+  const user = type === "user";
+  const roles = useLoad(user ? "role names" : null, async () => (await list("role", "fields=name")).map((one) => String(one.name)));
+  const tenants = useLoad(user ? "tenant names" : null, async () => (await list("tenant", "fields=name")).map((one) => String(one.name)));
   const save = async () => {
     setFault(null);
     try {
-      const answer = await call("POST", `/api/${type}`, { name, ...(type === "user" ? { username: name, password } : {}) });
+      const access = role ? { access: [{ tenant_ref: `/api/tenant?name=${tenant}`, role_ref: `/api/role?name=${role}` }] } : {};
+      const answer = await call("POST", `/api/${type}`, { name, ...(user ? { username: name, password, ...access } : {}) });
       toast(`${name} is made.`);
       for (const warning of answer.warnings) toast(warning, "warn");
       onDone();
@@ -95,7 +101,22 @@ function Create({ type, onClose, onDone }: { type: string; onClose: () => void; 
     <Dialog title={`New ${type}`} onClose={onClose} actions={<><Button onClick={onClose}>Cancel</Button><Button kind="primary" disabled={!name} onClick={save}>Create</Button></>}>
       {fault && <Fault error={fault} />}
       <Field label="Name" htmlFor="new-name"><input id="new-name" value={name} onChange={(event) => setName(event.target.value)} /></Field>
-      {type === "user" && <Field label="Password" htmlFor="new-password"><input id="new-password" type="password" autoComplete="new-password" value={password} onChange={(event) => setPassword(event.target.value)} /></Field>}
+      {user && (
+        <>
+          <Field label="Password" htmlFor="new-password"><input id="new-password" type="password" autoComplete="new-password" value={password} onChange={(event) => setPassword(event.target.value)} /></Field>
+          <Field label="Tenant" htmlFor="new-tenant">
+            <select id="new-tenant" value={tenant} onChange={(event) => setTenant(event.target.value)}>
+              {(tenants.data ?? ["admin"]).map((one) => <option key={one}>{one}</option>)}
+            </select>
+          </Field>
+          <Field label="Role" htmlFor="new-role" hint="What the user may read and write there. More tenants can be added afterwards.">
+            <select id="new-role" value={role} onChange={(event) => setRole(event.target.value)}>
+              <option value="">None yet</option>
+              {(roles.data ?? []).map((one) => <option key={one}>{one}</option>)}
+            </select>
+          </Field>
+        </>
+      )}
     </Dialog>
   );
 }

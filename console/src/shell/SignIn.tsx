@@ -1,5 +1,5 @@
 import { useEffect, useState } from "react";
-import { ApiError, signIn } from "../core/api";
+import { ApiError, get, signIn } from "../core/api";
 import { Button, Field } from "../ui/basics";
 
 export function SignIn({ onDone }: { onDone: () => void }) {
@@ -7,8 +7,10 @@ export function SignIn({ onDone }: { onDone: () => void }) {
   const [password, setPassword] = useState("");
   const [error, setError] = useState("");
   const [busy, setBusy] = useState(false);
+  const [ways, setWays] = useState<{ name: string; url: string }[]>([]);
   useEffect(() => {
     document.title = "Sign in · Shoal";
+    get("/api/initial-data").then((about) => setWays(about.sign_in ?? []), () => undefined);
   }, []);
   const submit = async (event: React.FormEvent) => {
     event.preventDefault();
@@ -41,6 +43,9 @@ export function SignIn({ onDone }: { onDone: () => void }) {
           <input id="password" type="password" autoComplete="current-password" required autoFocus value={password} onChange={(event) => setPassword(event.target.value)} />
         </Field>
         <Button kind="primary" type="submit" busy={busy}>Sign in</Button>
+        {ways.map((way) => (
+          <a key={way.name} className="button" href={way.url}>Sign in with {way.name}</a>
+        ))}
       </form>
     </main>
   );
