@@ -138,7 +138,7 @@ def test_a_large_map_takes_little_time_for_an_update(person: Person, served: Con
     person.go(f"/map?group={_uuid(served, 'web-nm')}")
     expect(page.locator(".board .tile")).to_have_count(TILES)
     session = page.context.new_cdp_session(page)
-    session.send("Performance.enable")
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})  # processor time: others use the machine too
 
     def scripting() -> float:
         found = session.send("Performance.getMetrics")["metrics"]
@@ -157,4 +157,4 @@ def test_a_large_map_takes_little_time_for_an_update(person: Person, served: Con
         ).to_be_visible()
         page.wait_for_timeout(50)
         took.append(scripting() - before)
-    assert sorted(took)[len(took) // 2] < 60, f"{took} ms of scripting for an update"
+    assert sorted(took)[len(took) // 2] < 16, f"{took} ms of scripting for an update"
