@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import signal
 import ssl
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from shoal.engine.haproxy.process import CAPABILITIES
 from shoal.wire import messages
 from shoal.wire.desired import Certificate, Listener, Monitor
 
@@ -183,6 +185,26 @@ async def test_haproxy_that_dies_is_started_again_without_a_controller(lab: Lab)
                     break
                 except OSError:
                     await asyncio.sleep(0.01)
+
+
+async def test_haproxy_has_no_rights_and_no_files_where_it_talks_to_clients(lab: Lab) -> None:
+    await owning(lab)
+    again = await lab.controller.push(settings(), vip(), service(), service("more", port=8001))
+    assert again.how == "reload"  # the master has begun anew
+    assert (await lab.get())[0] == 200
+    master, *workers = lab.processes("haproxy.cfg")
+    assert workers
+    nobody = pwd.getpwnam("haproxy")
+    for pid in (master, *workers):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+        assert status["NoNewPrivs"] == ["1"]
+        assert bin(int(status["CapBnd"][0], 16)).count("1") == len(CAPABILITIES)
+        if pid != master:
+            assert status["Uid"] == [str(nobody.pw_uid)] * 4 and status["Gid"] == [str(nobody.pw_gid)] * 4
+            assert {int(status[name][0], 16) for name in ("CapEff", "CapPrm", "CapAmb")} == {0}
+            assert Path(f"/proc/{pid}/root").readlink() == lab.home / "empty"
+    assert not list((lab.home / "empty").iterdir())
 
 
 async def test_a_restarted_engine_serves_its_last_state_with_no_controller(lab: Lab) -> None:

@@ -102,7 +102,7 @@ def read(file: Path) -> Iterator[Record | None]:
             for line in lines:
                 try:
                     yield decoder.decode(line)
-                except msgspec.MsgspecError:
+                except (msgspec.MsgspecError, UnicodeDecodeError):
                     yield None
     except OSError as error:
         raise Invalid(f"{file} can't be read: {error.strerror}") from None

@@ -103,7 +103,7 @@ class Observer:
     def _hear(self, line: bytes) -> None:
         try:
             finding = self._decoder.decode(line)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.warning("the prober said %r: %s", line[:100], error)
             return
         if finding.kind not in EVENTS:

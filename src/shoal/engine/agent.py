@@ -65,16 +65,18 @@ SYSCTLS = {
 class Agent:
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
-        self._parts = Parts(Path(config.directory) / "desired.msgpack")
+        secrets = _folder_in_memory(config)  # keys of certificates and heartbeats never reach a disk where there is one
+        self._parts = Parts(secrets / "desired.msgpack")
         self._facts = render.Facts(
             directory=config.directory,
             sockets=_socket_folder(config.directory),
+            secrets=str(secrets),
             descriptors_max=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
             memory_mb=config.memory_mb,
             hard_stop_after_s=config.hard_stop_after_s,
             old_workers_max=config.old_workers_max,
         )
-        self._recorder = ring.Recorder.open(_recorder_folder(config) / ring.AGENT_FILE, ring.AGENT_SLOTS)
+        self._recorder = ring.Recorder.open(_folder_in_memory(config) / ring.AGENT_FILE, ring.AGENT_SLOTS)
         self._control = Control(self._facts)
         self._incarnation = uuid.uuid4().hex
         self._meter = Meter(self._facts, self._control.process, config.interface, self._incarnation)
@@ -90,7 +92,7 @@ class Agent:
                 interface=config.interface,
                 address=config.address,
                 haproxy_socket=render.alive_socket(self._facts),
-                recorder=str(_recorder_folder(config)),
+                recorder=str(_folder_in_memory(config)),
                 agent_command=(sys.executable, "-m", "shoal.engine", str(Path(config.directory) / "engine.json")),
             ),
             self._on_changed,
@@ -105,7 +107,7 @@ class Agent:
             on_state=lambda: self._wanted.set(),
             on_shares=self._guard.share,
             on_link=self._on_link,
-            recordings=lambda seconds: ring.read_engine(_recorder_folder(config), seconds),
+            recordings=lambda seconds: ring.read_engine(_folder_in_memory(config), seconds),
         )
         self._stopping = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -335,13 +337,13 @@ class Agent:
         return msgspec.structs.replace(self._status, servers=self._servers, services=services, partial=False)
 
 
-def _recorder_folder(config: EngineConfig) -> Path:
+def _folder_in_memory(config: EngineConfig) -> Path:
     """The one in memory may be gone since the machine has booted anew."""
     if config.recorder:
         try:
             return ring.folder(Path(config.recorder))
         except OSError as error:
-            log.warning("the flight recorder is in %s: %s", config.directory, error)
+            log.warning("flight recorder and keys are in %s: %s", config.directory, error)
     return Path(config.directory)
 
 

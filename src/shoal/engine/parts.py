@@ -1,4 +1,4 @@
-"""The desired state on an engine: the parts, kept on disk so that a restarted agent serves without a controller."""
+"""The desired state on an engine: the parts, kept in a file so that a restarted agent serves without a controller."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Parts:
         """Part id -> why it can't be read; the others count all the same."""
 
     def restore(self) -> bool:
-        """The last state from disk; False when there is none (or it is unreadable, which counts as none)."""
+        """The last state from its file; False when there is none (or it is unreadable, which counts as none)."""
         try:
             kept = msgspec.msgpack.decode(self._file.read_bytes(), type=Kept)
             self._take(kept.root, kept.parts, {id: wire.digest(data) for id, data in kept.parts.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,16 @@ def meant(word: str, known: Iterable[str]) -> str:
     return f"Did you mean {near[0]}?" if near else ""
 
 
+@functools.cache
+def _has_secrets(message: MessageType) -> bool:
+    return any(holds_secret(field) for field in message.fields.values())
+
+
+def holds_secret(field: Field) -> bool:
+    """Whether a value given for it may be, or hold, a secret: such a value is not repeated to anybody."""
+    return field.sensitive or (field.nested is not None and _has_secrets(field.nested))
+
+
 def prepared(message: MessageType, document: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
     """Without nulls and read-only members at the top, and with ``<x>_name`` turned into ``<x>_ref``."""
     result: dict[str, Any] = {}
@@ -95,7 +106,11 @@ class _Inspector:
             if field is None:
                 self._wrong(shown(here), "unknown field", hint=meant(name, message.fields))
             elif len(self.problems) < PROBLEMS_MAX:
+                known = len(self.problems)
                 result[name] = self.value(field, value, here, depth)
+                if holds_secret(field):
+                    hidden = [msgspec.structs.replace(problem, value="") for problem in self.problems[known:]]
+                    self.problems[known:] = hidden
         for name, field in message.fields.items():
             needed = field.required and not field.read_only and not field.has_default
             if needed and name not in result and document.get(name) is None:

@@ -16,7 +16,8 @@ from .types import Field, MessageType, ObjectType, version_key
 
 SCHEMA = Path(__file__).parent / "schema"
 OWN = Path(__file__).parent / "own.json"
-"""Fields and messages of Shoal's own, by object or message, in the schema's form."""
+"""Fields and messages of Shoal's own, and fields that it takes more seriously than the schema does, by object or message, in
+the schema's form."""
 ORDER = Path(__file__).parent / "order.json"
 SINGLETONS = frozenset({"Cluster", "SystemConfiguration", "ControllerProperties", "SeProperties", "UserAccount"})
 CLOUD_SCOPED = frozenset(

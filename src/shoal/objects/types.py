@@ -199,17 +199,9 @@ class ObjectType:
         return _map(self.message, document, "", _if_sensitive(change), secrets_in)
 
     def merge_sensitive(self, new: Mapping[str, Any], old: Mapping[str, Any]) -> Document:
-        """A copy of ``new`` where each ``<sensitive>`` takes the value at the same place in ``old`` ("" if none)."""
-        if not secrets_in(self.message):
-            return dict(new)
-        kept: dict[str, str] = {}
-
-        def remember(path: str, value: str) -> str:
-            kept[path] = value
-            return value
-
-        self.map_sensitive(old, remember)
-        return self.map_sensitive(new, lambda path, value: kept.get(path, "") if value == SENSITIVE_MASK else value)
+        """A copy of ``new`` where each ``<sensitive>`` takes the value at the same place in ``old`` ("" if none). Entries of
+        a list are the same by what they hold beside secrets and references, else by their position."""
+        return _merged(self.message, new, old) if secrets_in(self.message) else dict(new)
 
     def entry_key(self, field: str, entry: Any) -> Any:
         """What identifies a list entry for PATCH: address and port, else uuid, name, index, what it refers to ...,
@@ -227,7 +219,10 @@ class ObjectType:
             entry = structs.complete(nested, dict(entry)) if nested else entry
         except (msgspec.ValidationError, TypeError, ValueError, OverflowError, RecursionError):
             pass  # what is wrong with it is told when the whole document is validated
-        return msgspec.json.encode(entry, order="deterministic")
+        try:
+            return msgspec.json.encode(entry, order="deterministic")
+        except UnicodeEncodeError:  # half a character, which no client can send as JSON
+            return repr(entry)
 
 
 _Change = Callable[[Field, str, str], str]
@@ -279,6 +274,58 @@ def _each_once(values: list[Any]) -> list[Any]:
         if isinstance(value, str):
             seen.add(value)
     return once
+
+
+def _merged(message: MessageType, new: Mapping[str, Any], old: Mapping[str, Any]) -> Document:
+    result = dict(new)
+    for name in secrets_in(message):
+        if name not in new:
+            continue
+        value, field = new[name], message.fields[name]
+        nested = field.nested
+        if field.sensitive:
+            result[name] = _unmasked(value, old.get(name))
+        elif nested is not None and isinstance(value, Mapping):
+            before = old.get(name)
+            result[name] = _merged(nested, value, before if isinstance(before, Mapping) else {})
+        elif nested is not None and isinstance(value, list):
+            result[name] = _merged_list(nested, value, old.get(name))
+    return result
+
+
+def _unmasked(value: Any, old: Any) -> Any:
+    if isinstance(value, list):
+        olds = old if isinstance(old, list) else []
+        return [_unmasked(one, olds[at] if at < len(olds) else "") for at, one in enumerate(value)]
+    return (old or "") if value == SENSITIVE_MASK else value
+
+
+def _merged_list(message: MessageType, new: list[Any], old: Any) -> list[Any]:
+    olds = {at: entry for at, entry in enumerate(old if isinstance(old, list) else []) if isinstance(entry, Mapping)}
+    alike: dict[bytes, list[int]] = {}
+    for at, entry in olds.items():
+        alike.setdefault(_plain(message, entry), []).append(at)
+    found: dict[int, int] = {}
+    for at, entry in enumerate(new):
+        same = alike.get(_plain(message, entry), []) if isinstance(entry, Mapping) else []
+        if same:
+            found[at] = same.pop(same.index(at) if at in same else 0)
+    free = olds.keys() - found.values()
+    for at in range(len(new)):
+        if at not in found and at in free:
+            found[at] = at
+    merged: list[Any] = []
+    for at, entry in enumerate(new):
+        before = olds[found[at]] if at in found else {}
+        merged.append(_merged(message, entry, before) if isinstance(entry, Mapping) else entry)
+    return merged
+
+
+def _plain(message: MessageType, entry: Mapping[str, Any]) -> bytes:
+    """What tells an entry from others: without secrets, references and messages that hold such."""
+    hidden = {*secrets_in(message), *references_in(message)}
+    plain = {name: value for name, value in entry.items() if name not in hidden}
+    return msgspec.json.encode(plain, order="deterministic")
 
 
 @functools.cache

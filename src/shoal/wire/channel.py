@@ -108,7 +108,7 @@ class Channel(Generic[_Incoming]):
         self._heard = True
         try:
             return self._decoder.decode(body)
-        except msgspec.DecodeError as error:  # a ValidationError is one
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # a ValidationError is the first
             raise self._garbage(f"a message that can't be understood ({error})") from None
 
     async def close(self) -> None:

@@ -10,9 +10,10 @@ from shoal.wire.desired import DNS_RECORD_TYPES, REQUEST_LINE
 from .change import Around, Change, Document
 
 REQUEST_CHARACTERS_MAX = 2_000
+"""A percent sign counts twice: HAProxy wants it written so."""
 DOMAIN_CHARACTERS_MAX = 253
 _DOMAIN = re.compile(r"\.|([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,120}")
 
 
 def check(change: Change, around: Around) -> None:
@@ -24,6 +25,10 @@ def check(change: Change, around: Around) -> None:
     if member is not None and member in monitor:
         _request(change, f"{member}.http_request", monitor[member].get("http_request", ""))
         _printable(change, f"{member}.http_response", monitor[member].get("http_response", ""))
+    for field in ("tcp_request", "tcp_response") if kind == "TCP" and "tcp_monitor" in monitor else ():
+        octets = len(monitor["tcp_monitor"].get(field, "").encode(errors="replace"))
+        if octets > REQUEST_CHARACTERS_MAX:
+            change.wrong(f"tcp_monitor.{field}", f"has {octets} octets; at most {REQUEST_CHARACTERS_MAX} are taken")
 
 
 def _question(change: Change, monitor: Document) -> None:
@@ -52,7 +57,7 @@ def _request(change: Change, path: str, request: str) -> None:
 
 
 def _printable(change: Change, path: str, text: str) -> None:
-    if len(text) > REQUEST_CHARACTERS_MAX:
-        change.wrong(path, f"has {len(text)} characters; at most {REQUEST_CHARACTERS_MAX} are taken")
+    if len(text) + text.count("%") > REQUEST_CHARACTERS_MAX:
+        change.wrong(path, f"has {len(text) + text.count('%')} characters; at most {REQUEST_CHARACTERS_MAX} are taken")
     elif not text.isprintable():
         change.wrong(path, "must hold printable characters only", ascii(text))

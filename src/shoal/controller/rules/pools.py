@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from shoal.controller.desired import passed_over
+from shoal.objects.check import shown
 
 from .change import Around, Change
 from .policies import plain
 
 Document = Mapping[str, Any]
+
+HOSTNAME_CHARACTERS_MAX = 255
+"""As in DNS; health checks send it as the Host header."""
 
 
 def fill(change: Change, around: Around) -> None:
@@ -27,6 +31,9 @@ def check(change: Change, around: Around) -> None:
         if address is not None and address.version == 6 and address.is_link_local:
             change.wrong(f"{where}.ip.addr", "is a link-local address: engines don't know on which link", address)
         server.setdefault("hostname", server["ip"]["addr"])
+        if len(server["hostname"]) > HOSTNAME_CHARACTERS_MAX or not server["hostname"].isprintable():
+            why = f"must be at most {HOSTNAME_CHARACTERS_MAX} printable characters"
+            change.wrong(f"{where}.hostname", why, shown(server["hostname"]))
         key = (server["ip"]["addr"], server.get("port") or pool["default_server_port"])
         if key in seen:
             change.wrong(where, f"is servers[{seen[key]}] again ({key[0]}:{key[1]})")

@@ -112,6 +112,9 @@ class Judge:
                 f"{LEFT_OUT.get(kind.endpoint, 'it is what a controller reports, not configuration')}.".capitalize()
             )
         before = self._existing(item, kind)
+        if kind.endpoint == "user" and before is not None:  # who could log in before still can, by the same password
+            found[""] = "is here already, and stays as it is"
+            return Written(doc=before, changed=False), NONE
         raw = self._opened(item, kind, before, found)
         raw = self._referring(item, kind, raw, found)
         for name in _OWN:
@@ -128,7 +131,7 @@ class Judge:
     async def _write(self, item: Item, kind: ObjectType, raw: Document, before: Document | None) -> tuple[Written, str]:
         tenant = self._view.named("tenant", item.tenant)
         owner = tenant["uuid"] if tenant else ADMIN
-        caller = msgspec.structs.replace(self._caller, tenant=owner, sight=EVERYTHING)
+        caller = msgspec.structs.replace(self._caller, tenant=owner, sight=EVERYTHING, gives_hashes=True)
         if before is None:
             given = str(item.raw.get("uuid") or "")
             free = _SLUG.fullmatch(given) and self._view.get(kind.endpoint, given) is None
@@ -154,24 +157,24 @@ class Judge:
 
     def _opened(self, item: Item, kind: ObjectType, before: Document | None, found: dict[str, str]) -> Document:
         """With its secrets in plain text, as far as the file has them; one that is here already stays."""
-        here = {} if before is None else self._clear(kind, before)
+        here: dict[str, set[str]] = {} if before is None else self._clear(kind, before)
 
         def secret(path: str, value: str) -> str:
             if value and self._sealing is not None:
                 opened = self._sealing.open(value, context(kind.endpoint, str(item.raw.get("uuid")), path))
                 value = value if opened is None else opened
             if value == SENSITIVE_MASK or value.startswith("enc:v1:"):
-                if not here.get(path):
+                if not any(here.get(path, ())):
                     found[path] = "a secret, and not in the file"
                     return ""
                 return SENSITIVE_MASK
-            return SENSITIVE_MASK if value and value == here.get(path) else value
+            return SENSITIVE_MASK if value and here.get(path) == {value} else value
 
         opened = kind.map_sensitive(item.raw, secret)
         return {name: value for name, value in opened.items() if not (name in found and value == "")}
 
-    def _clear(self, kind: ObjectType, document: Document) -> dict[str, str]:
-        """The secrets of a stored object, where no two share a place."""
+    def _clear(self, kind: ObjectType, document: Document) -> dict[str, set[str]]:
+        """The secrets of a stored object, by their place."""
         values: dict[str, set[str]] = {}
 
         def note(path: str, value: str) -> str:
@@ -179,7 +182,7 @@ class Judge:
             return value
 
         kind.map_sensitive(self._draft.intent.opened(kind, document), note)
-        return {path: next(iter(some)) for path, some in values.items() if len(some) == 1}
+        return values
 
     def _referring(self, item: Item, kind: ObjectType, raw: Document, found: dict[str, str]) -> Document:
         """References as they are here. Raises NotTaken where one that acts is to what is not taken over."""

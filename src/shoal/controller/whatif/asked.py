@@ -25,7 +25,7 @@ from shoal.controller.records import EngineRecord
 from shoal.controller.view import View
 from shoal.errors import Invalid, NotFound, Problem
 from shoal.objects import Field, Registry
-from shoal.objects.check import kind_of, meant, shown
+from shoal.objects.check import holds_secret, kind_of, meant, shown
 from shoal.objects.views import uuid_of
 
 Document = dict[str, Any]
@@ -47,8 +47,11 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
     field: str
     value: Any
 
+    secret: bool = False
+    """The value may hold one."""
+
     def sentence(self) -> str:
-        return f"{self.type} {self.name}: {self.field} {shown(self.value)}"
+        return f"{self.type} {self.name}: {self.field} {'changed' if self.secret else shown(self.value)}"
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,7 +179,14 @@ class _Reader:
         if known is None:
             self._wrong(where, "unknown field", field, meant(field, kind.message.fields))
             return None
-        return Edit(type=type, uuid=document["uuid"], name=document["name"], field=field, value=_typed(known, value))
+        return Edit(
+            type=type,
+            uuid=document["uuid"],
+            name=document["name"],
+            field=field,
+            value=_typed(known, value),
+            secret=holds_secret(known),
+        )
 
     # --- what is named ---
 
@@ -256,6 +266,6 @@ def _typed(field: Field, value: Any) -> Any:
     if field.kind in ("array", "message"):
         try:
             return msgspec.json.decode(value)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return value
     return value

@@ -86,7 +86,7 @@ class AgentSocket:
         for line in lines:
             try:
                 message = self._decoder.decode(line)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 log.error("the agent said something this guard does not understand: %s", error)
                 continue
             self._on_message(message)

@@ -192,7 +192,7 @@ class PeerNetwork:
             if not known and (sent.engine in self._strangers or len(self._strangers) < STRANGERS_MAX):
                 self._strangers[sent.engine] = (address, self._loop.now())
             message = self._whole(sent, address)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             log.warning("nonsense from %s: %s", address, error)
             return ()
         if counts and known:

@@ -43,7 +43,7 @@ def write(facts: Facts, certificates: Mapping[str, Certificate]) -> Written:
 def forget_others(facts: Facts, certificates: Mapping[str, Certificate]) -> None:
     """No key stays that no one asks for."""
     wanted = {Path(render.certificate_path(facts, id)).name for id in certificates}
-    for path in (Path(facts.directory) / "certificates").glob("*.pem"):
+    for path in render.certificates_folder(facts).glob("*.pem"):
         if path.name not in wanted:
             path.unlink()
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from shoal.wire.client_logs import HTTP_FORMAT, LINE_BYTES_MAX, TCP_FORMAT, LogPolicy
 
-from .escape import word
+from .escape import within, word
 
 SOCKET_NAME_BYTES = 108
 """HAProxy pads abstract names with zeros to the whole of ``sun_path``."""
 HOST_BYTES_MAX = 100
 AGENT_BYTES_MAX = 200
+STATUSES = range(100, 600)
+SLOW_MS_MAX = 86_400_000
+SAMPLED_MAX = 2**31 - 1
+UNTIL_MAX = 2**40
 
 
 def socket_address(name: str) -> bytes:
@@ -33,8 +37,8 @@ def rules(policy: LogPolicy, socket: str, *, http: bool) -> tuple[list[str], lis
         front += [f"capture request header {name} len {size}" for name, size in _HEADERS]
     front.append(f'log-format "{HTTP_FORMAT}{" %hr" if policy.headers else ""}"')
     front.append("http-request set-var(txn.began) date_us")
-    slow = f"!{{ date_us,sub(txn.began) ge {int(policy.slow_ms) * 1000} }}"
-    accepted = " ".join(str(int(code)) for code in policy.accepted)
+    slow = f"!{{ date_us,sub(txn.began) ge {within(policy.slow_ms, 0, SLOW_MS_MAX) * 1000} }}"
+    accepted = " ".join(str(int(code)) for code in policy.accepted if code in STATUSES)
     for which in ("{ status lt 400 }", *([f"{{ status {accepted} }}"] if accepted else [])):
         quiet = _unless(policy, [which, slow])
         if quiet is not None:
@@ -50,8 +54,8 @@ def _unless(policy: LogPolicy, tests: list[str]) -> str | None:
     if policy.full and not policy.full_until:
         return None
     if policy.full:
-        tests = [f"{{ date ge {int(policy.full_until)} }}", *tests]
+        tests = [f"{{ date ge {within(policy.full_until, 0, UNTIL_MAX)} }}", *tests]
     if policy.sampled_of > 0:
         # The cheap and most telling test comes first, the dear one last.
-        tests = [*tests[:-1], f"!{{ rand({int(policy.sampled_of)}) eq 0 }}", *tests[-1:]]
+        tests = [*tests[:-1], f"!{{ rand({within(policy.sampled_of, 1, SAMPLED_MAX)}) eq 0 }}", *tests[-1:]]
     return f" if {' '.join(tests)}" if tests else ""

@@ -100,6 +100,11 @@ def address(text: str) -> str:
     return f"[{parsed}]"
 
 
+def within(number: int, least: int, most: int) -> int:
+    """The number, or the bound that it is beyond: what HAProxy takes at that place."""
+    return min(max(least, int(number)), most)
+
+
 def octets(text: str) -> str:
     """Any text, control characters too, as the hexadecimal digits HAProxy's ``binary`` forms take.
 

@@ -11,7 +11,7 @@ import msgspec
 
 from shoal.wire.desired import HAPROXY_KINDS, MONITOR_KINDS, REQUEST_LINE, Monitor, Pool
 
-from .escape import Unrenderable, format_quoted, octets, quoted, token
+from .escape import Unrenderable, format_quoted, octets, quoted, token, within
 
 CODES = {
     "HTTP_1XX": "100-199",
@@ -21,6 +21,9 @@ CODES = {
     "HTTP_5XX": "500-599",
 }
 ANY_CODE = "100-599"
+PORT_MAX = 65535
+SECONDS_MAX = 86_400
+COUNT_MAX = 1_000
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -47,9 +50,10 @@ def check(pool: Pool) -> Check:
         rules, notes = list(_http_rules(pool, web, connects)), notes + reduced
     else:
         rules = list(_tcp_rules(monitors))
-    rules.append(f"timeout check {max(int(m.timeout_s) for m in monitors)}s")
-    pace = f"check inter {min(int(m.interval_s) for m in monitors)}s"
-    pace += f" rise {max(int(m.rise) for m in monitors)} fall {min(int(m.fall) for m in monitors)}"
+    rules.append(f"timeout check {within(max(m.timeout_s for m in monitors), 1, SECONDS_MAX)}s")
+    pace = f"check inter {within(min(m.interval_s for m in monitors), 1, SECONDS_MAX)}s"
+    pace += f" rise {within(max(m.rise for m in monitors), 1, COUNT_MAX)}"
+    pace += f" fall {within(min(m.fall for m in monitors), 1, COUNT_MAX)}"
     if not pool.tls and any(_tls(pool, m) for m in monitors):
         pace += " verify none"
     return Check(tuple(rules), pace, tuple(notes))
@@ -61,6 +65,8 @@ def _tls(pool: Pool, monitor: Monitor) -> bool:
 
 
 def _connect(monitor: Monitor) -> str:
+    if not 0 <= monitor.port <= PORT_MAX:
+        raise Unrenderable(f"The health monitor {monitor.name[:60]!r} has the port {monitor.port}.")
     return f"connect port {int(monitor.port)}" if monitor.port else "connect"
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from . import carry, runtime
-from .render import Facts, admin_socket, state_file
+from .render import Facts, admin_socket, chroot_folder, state_file
 
 log = logging.getLogger("shoal.haproxy")
 
@@ -35,6 +35,10 @@ SOFT_STOP_WITHIN_S = 1.0
 ALERT_CHARACTERS_MAX = 300
 LOG_BYTES_MAX = 4_000_000
 """HAProxy tells of servers going up and down; beyond this the file is begun anew."""
+CAPABILITIES = ("net_bind_service", "setuid", "setgid", "sys_chroot", "kill", "dac_read_search")
+"""All that the master may do beyond others: open low ports, give its workers another user and root directory, and end
+them. The last one finds the files below a directory that is not root's. Workers, which talk to clients, have none."""
+CONFINED = ("setpriv", f"--bounding-set=-all,+{',+'.join(CAPABILITIES)}", "--inh-caps=-all", "--no-new-privs")
 _START_FAILURE = re.compile(r"\bconfig : |\bBinding |\bcan(no|')t |\[haproxy\.main\(\)\]", re.IGNORECASE)
 
 
@@ -135,9 +139,10 @@ class Process:
         Path(state_file(self._facts)).write_text(carry.EMPTY)
         self._place(config)
         logged = self._log_size()
+        Path(chroot_folder(self._facts)).mkdir(mode=0o555, exist_ok=True)
         with self.log_file.open("ab") as log:
             self._child = subprocess.Popen(
-                ["haproxy", "-W", "-db", "-f", str(self.config_file)],
+                [*CONFINED, "haproxy", "-W", "-db", "-f", str(self.config_file)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -17,7 +17,7 @@ from shoal.wire.desired import AGENT_KINDS, Listener, Pool, Server, Service, Tls
 from shoal.wire.policy import Http
 
 from . import client_log, monitors, rules
-from .escape import Unrenderable, address, argument, quoted, word
+from .escape import Unrenderable, address, argument, quoted, within, word
 
 CONNECT_TIMEOUT_S = 5
 REQUEST_TIMEOUT_S = 10
@@ -31,6 +31,9 @@ PORTS_MAX = 1_024
 FIRST_SERVER_CONNECTIONS = 1_000
 """LB_ALGORITHM_FEWEST_SERVERS fills a server up to this before it takes the next."""
 WEIGHT_MAX = 256
+IDLE_S_MAX = 2_000_000
+"""HAProxy counts milliseconds in 31 bits."""
+CONNECTIONS_MAX = 2**30
 BALANCE = {
     "LB_ALGORITHM_ROUND_ROBIN": "roundrobin",
     "LB_ALGORITHM_LEAST_CONNECTIONS": "leastconn",
@@ -52,6 +55,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
     sockets: str
     """Folder of the Unix sockets (``admin.sock``, ``alive.sock``): their paths must stay short."""
+    secrets: str = ""
+    """Folder of certificates' keys; default: ``directory``."""
     descriptors_max: int
     memory_mb: int = 2048
     threads: int = 1
@@ -79,6 +84,11 @@ def alive_socket(facts: Facts) -> str:
     return f"{facts.sockets}/alive.sock"
 
 
+def chroot_folder(facts: Facts) -> str:
+    """Empty, and nobody may write in it: all of the file system that a worker sees once it has its sockets."""
+    return f"{facts.directory}/empty"
+
+
 def state_file(facts: Facts) -> str:
     """The servers' states, carried over a reload."""
     return f"{facts.directory}/servers.state"
@@ -95,7 +105,11 @@ def draining_file(facts: Facts) -> str:
 
 
 def certificate_path(facts: Facts, certificate: str) -> str:
-    return str(Path(facts.directory) / "certificates" / f"{word(certificate)}.pem")
+    return str(certificates_folder(facts) / f"{word(certificate)}.pem")
+
+
+def certificates_folder(facts: Facts) -> Path:
+    return Path(facts.secrets or facts.directory) / "certificates"
 
 
 def backend_name(service: str) -> str:
@@ -122,6 +136,7 @@ def head(facts: Facts, descriptors: int = 0) -> str:
     nbthread {int(facts.threads)}
     user {word(facts.user)}
     group {word(facts.user)}
+    chroot {quoted(chroot_folder(facts))}
     hard-stop-after {max(1, int(facts.hard_stop_after_s))}s
     ssl-default-bind-options ssl-min-ver TLSv1.2
     tune.ssl.default-dh-param 2048
@@ -161,7 +176,7 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
     ports = sum(listener.port_end - listener.port + 1 for listener in listeners)
     if not binds or not 0 < ports <= PORTS_MAX:
         raise Unrenderable(f"The virtual service has {len(binds)} listeners on {ports} ports; 1 to {PORTS_MAX} can be.")
-    mode, idle_s = f"mode {'http' if http else 'tcp'}", max(1, int(service.client_idle_s))
+    mode, idle_s = f"mode {'http' if http else 'tcp'}", within(service.client_idle_s, 1, IDLE_S_MAX)
     front, back = [mode, *binds, f"timeout client {idle_s}s"], [mode, f"timeout server {idle_s}s"]
     if service.log is not None:  # first: it takes the time when a request has come
         told_front, told_back = client_log.rules(service.log, log_socket(facts), http=http)
@@ -177,7 +192,7 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
         front.append(f"http-after-response set-header Connection close if {drains}")
         back += [*rules.forwarded(service.http), *([] if service.http.reuse else ["http-reuse never"])]
     if service.connections_max > 0:
-        front.append(f"maxconn {int(service.connections_max)}")
+        front.append(f"maxconn {within(service.connections_max, 1, CONNECTIONS_MAX)}")
     if service.pool is not None and _hashes_port(service.pool):
         front.append(f"{'http-request' if http else 'tcp-request connection'} set-var(txn.port) src_port")
     front.append(f"default_backend {backend_name(service.id)}")
@@ -310,6 +325,10 @@ def _digest(text: str, characters: int) -> str:
 
 
 def _servers(pool: Pool, check: monitors.Check) -> Iterator[str]:
+    names = [server.name for server in pool.servers]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Unrenderable(f"The pool has two servers {twice[:60]!r}.")
     for server in pool.servers:
         text = f"server {word(server.name)} {server_arguments(pool, server, check)}"
         yield text if server.enabled else f"{text} disabled"
