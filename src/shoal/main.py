@@ -37,6 +37,10 @@ ELSEWHERE = {
     "apply": ("shoal.shell.declare:apply", "Make objects as files say; said again, nothing changes."),
     "backup": ("shoal.shell.backup:command", "Everything in one sealed file."),
     "capture": ("shoal.shell.capture:command", "Packets of a virtual service, from all its engines into one file."),
+    "cutover": (
+        "shoal.shell.cutover:command",
+        "A virtual service moves here from another controller, or back by itself.",
+    ),
     "delete": ("shoal.shell.declare:delete", "Delete the objects that files name."),
     "diff": ("shoal.shell.declare:diff", "What `shoal apply` would change."),
     "drill": ("shoal.drill.command:command", "A failover on purpose: foretold, guarded, watched, undone."),
@@ -54,7 +58,7 @@ ELSEWHERE = {
 SECTIONS = {
     "Running": ("up", "status", "down", "backup", "restore"),
     "Operating": ("shell", "top", "incident", "capture"),
-    "Objects as files": ("get", "diff", "apply", "delete", "export", "import"),
+    "Objects as files": ("get", "diff", "apply", "delete", "export", "import", "cutover"),
     "Before it happens": ("whatif", "drill"),
     "Help": ("manual", "completion"),
     "Trying it out": ("demo", "certify", "simulate", "replay"),

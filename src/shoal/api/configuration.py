@@ -4,7 +4,8 @@
 
     GET  export                                            secrets masked
     POST export  {"passphrase"}                            secrets sealed by it
-    POST import  {"configuration", "passphrase", "apply"}  what would come of it; with ``apply`` true it is done
+    POST import  {"configuration", "passphrase", "apply",  what would come of it; with ``apply`` true it is done,
+                  "disabled"}                              with ``disabled`` virtual services are not switched on
     POST backup  {"passphrase"}                            a sealed file of everything
     POST backup  {"backup_config"}                         one is kept here, as that BackupConfiguration says
     GET  backup/<file name>                                a kept one
@@ -33,13 +34,14 @@ from .ports import Runtime
 IMPORT_BYTES_MAX = 64_000_000
 MEMBERS = {
     "export": ("passphrase",),
-    "import": ("configuration", "passphrase", "apply"),
+    "import": ("configuration", "passphrase", "apply", "disabled"),
     "backup": ("passphrase", "backup_config"),
 }
 TYPES = {
     "configuration": (dict, "an object"),
     "passphrase": (str, "a string"),
     "apply": (bool, "true or false"),
+    "disabled": (bool, "true or false"),
     "backup_config": (str, "a name"),
 }
 SEALED = "application/octet-stream"
@@ -64,8 +66,9 @@ class Configuration:
     async def taken_over(self, context: Context) -> Response:
         body = await self._body(context, "import")
         importing = self._runtime.importing(self._intent)
-        words, apply = body.get("passphrase", ""), body.get("apply", False)
-        return json_response(await importing.answer(body["configuration"], context.caller, words, apply=apply))
+        wishes = {"apply": body.get("apply", False), "disabled": body.get("disabled", False)}
+        words = body.get("passphrase", "")
+        return json_response(await importing.answer(body["configuration"], context.caller, words, **wishes))
 
     async def backup(self, context: Context) -> Response:
         body = await self._body(context, "backup")

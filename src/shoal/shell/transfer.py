@@ -156,16 +156,19 @@ def export_command(client: Client, file: Path | None, secrets: bool) -> int:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--apply", is_flag=True, help="Do it: all that can be taken over, in one transaction.")
 @click.option("--secrets", is_flag=True, help=f"Open the file's secrets by its passphrase ({PASSPHRASE}, or typed).")
+@click.option("--disabled", is_flag=True, help="New virtual services are disabled: `shoal cutover` switches them on.")
 @click.option("--all", "everything", is_flag=True, help="Also the objects that are taken over as they are.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def import_command(client: Client, file: Path, apply: bool, secrets: bool, everything: bool, as_json: bool) -> int:
+def import_command(
+    client: Client, file: Path, apply: bool, secrets: bool, disabled: bool, everything: bool, as_json: bool
+) -> int:
     """What becomes of each object of an exported configuration, and of the traffic. Nothing is written without --apply.
 
     FILE is what `shoal export` or the vendor's `export configuration` has written.
 
     Exit status: 0 all is taken over, 3 something is not supported, 1 refused.
     """
-    body: Document = {"configuration": read(file), "apply": apply}
+    body: Document = {"configuration": read(file), "apply": apply, "disabled": disabled}
     if secrets:
         body["passphrase"] = passphrase()
     client.login()

@@ -38,16 +38,17 @@ class Importing:
         self._clock = clock
 
     async def answer(
-        self, configuration: Mapping[str, Any], caller: Caller, passphrase: str, *, apply: bool
+        self, configuration: Mapping[str, Any], caller: Caller, passphrase: str, *, apply: bool, disabled: bool = False
     ) -> Document:
-        """The report. With ``apply`` all that can be taken over is written, in one transaction. Raises Invalid."""
+        """The report. With ``apply`` all that can be taken over is written, in one transaction;
+        with ``disabled`` new virtual services are not switched on. Raises Invalid."""
         sealing = await self._sealing(configuration, passphrase)
         caller = msgspec.structs.replace(caller, gives_hashes=True)
         for _ in range(TRIES_MAX):
             file = await asyncio.to_thread(File, configuration, self._intent.registry)
             draft = self._intent.draft()
             proposal = Proposal(self._intent, self._view, self._reconciler, draft)
-            judged = await self._judged(file, Judge(proposal, draft, caller, sealing))
+            judged = await self._judged(file, Judge(proposal, draft, caller, sealing, disabled=disabled))
             now = self._clock.now()
             if proposal.stale:
                 continue

@@ -59,7 +59,10 @@ class NotTaken(Exception):
 class Judge:
     """Writes objects into ``proposal``, which is made in ``draft``, in an order in which references resolve."""
 
-    def __init__(self, proposal: Proposal, draft: Draft, caller: Caller, sealing: Sealing | None) -> None:
+    def __init__(
+        self, proposal: Proposal, draft: Draft, caller: Caller, sealing: Sealing | None, *, disabled: bool = False
+    ) -> None:
+        self._disabled = disabled
         self._proposal = proposal
         self._draft = draft
         self._view = proposal.view
@@ -119,6 +122,9 @@ class Judge:
         raw = self._referring(item, kind, raw, found)
         for name in _OWN:
             raw.pop(name, None)
+        if self._disabled and kind.endpoint == "virtualservice" and before is None and raw.get("enabled", True):
+            raw["enabled"] = False
+            found["enabled"] = "disabled, as asked for"
         for _ in range(ROUNDS_MAX):
             try:
                 return await self._write(item, kind, raw, before)
