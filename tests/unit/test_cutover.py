@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shoal.errors import NotReady
 from shoal.shell import cutover
 from shoal.shell.client import Client
 from shoal.shell.cutover import EXIT_ROLLED_BACK, EXIT_STUCK, Target, main
@@ -154,7 +155,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch, where: str, enabled: bool, times: 
         nonlocal left
         if method == "PATCH" and client.url == where and body == {"replace": {"enabled": enabled}} and left > 0:
             left -= 1
-            raise cutover.NotReady("it has gone away")
+            raise NotReady("it has gone away")
         return real(client, method, path, body, **more)
 
     monkeypatch.setattr(Client, "call", call)
