@@ -50,6 +50,16 @@ RUN_S_MAX = 10.0
 NO_IDENTITY = Identity(key_pem=b"", certificate_pem=b"", ca_pem=b"")
 
 
+class Issuer:
+    """Of engines' certificates; none unless a test wants some."""
+
+    def __init__(self) -> None:
+        self.issue: Callable[[str, str], Identity] = lambda id, name: NO_IDENTITY
+
+
+ISSUER = Issuer()
+
+
 class StillPlans:
     """Nothing ever moves."""
 
@@ -320,7 +330,7 @@ async def _controller(store: MemoryStore, view: View, intent: Intent, cloud: Noo
         view,
         cloud,
         EngineDocuments(intent, view),
-        identity=lambda id, name: NO_IDENTITY,
+        identity=lambda id, name: ISSUER.issue(id, name),
         unseal=lambda text, context: text,
         heartbeat_key=lambda group: b"",
         clock=StillClock(),

@@ -228,7 +228,7 @@ async def _bootstrap(intent: Intent, view: View, vip_networks: Iterable[Network]
 
 def _attend(controller: Controller) -> Callable[[Channel[messages.FromEngine]], Awaitable[None]]:
     async def attend(channel: Channel[messages.FromEngine]) -> None:
-        await controller.attend(channel, channel.identity)
+        await controller.attend(channel, channel.identity, channel.certificate)
 
     return attend
 

@@ -20,7 +20,7 @@ from shoal.wire.recorded import Recording
 
 from . import memory
 from .fabric import NETNS, Fabric, end_all, processes_in
-from .protocol import CloudError, EngineHandle, EngineSpec, Host, quietest
+from .protocol import CloudError, EngineHandle, EngineSpec, Host, Identity, quietest
 
 DEFAULT_HOSTS = ("host-1", "host-2", "host-3", "host-4")
 RECORD = "record.json"
@@ -114,6 +114,18 @@ class NamespacesCloud:
         except OSError as error:
             raise CloudError(f"{record.name} can't be started: {error}") from error
         return self._handle(record)
+
+    async def renew(self, engine_id: str, identity: Identity) -> None:
+        folder = self._folder / self._found(engine_id).name
+        try:
+            for name, content in (("key.pem", identity.key_pem), ("certificate.pem", identity.certificate_pem)):
+                aside = folder / f"{name}.new"
+                aside.touch(mode=0o600)
+                aside.write_bytes(content)
+            for name in ("key.pem", "certificate.pem"):  # an engine that reads between the two tries again
+                (folder / f"{name}.new").replace(folder / name)
+        except OSError as error:
+            raise CloudError(f"The identity of {folder.name} can't be written: {error}") from error
 
     async def delete(self, engine_id: str) -> None:
         record = self._records.pop(engine_id, None)

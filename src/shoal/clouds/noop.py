@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from shoal.wire.recorded import Recording
 
-from .protocol import CloudError, EngineHandle, EngineSpec, Host, quietest
+from .protocol import CloudError, EngineHandle, EngineSpec, Host, Identity, quietest
 
 SUBNET = "100.64.0.0/16"
 HOSTS = ("host-1", "host-2", "host-3", "host-4")
@@ -26,6 +26,7 @@ class NoopCloud:
         self._subnet = ipaddress.IPv4Network(subnet)
         self._engines: dict[str, EngineHandle] = {}
         self._made = 0
+        self.renewed: dict[str, Identity] = {}
 
     async def start(self) -> None: ...
 
@@ -51,6 +52,11 @@ class NoopCloud:
             raise CloudError(f"The cloud has no engine {engine_id}.")
         self.mark(engine_id, running=True)
         return self._engines[engine_id]
+
+    async def renew(self, engine_id: str, identity: Identity) -> None:
+        if engine_id not in self._engines:
+            raise CloudError(f"The cloud has no engine {engine_id}.")
+        self.renewed[engine_id] = identity
 
     async def delete(self, engine_id: str) -> None:
         self._engines.pop(engine_id, None)

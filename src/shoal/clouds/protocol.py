@@ -78,6 +78,10 @@ class Cloud(Protocol):
         """Reboot: end every process of the engine, then start its agent again on the same identity and address."""
         ...
 
+    async def renew(self, engine_id: str, identity: Identity) -> None:
+        """Give an engine another identity, to be shown when it connects next. Nothing else of it changes."""
+        ...
+
     async def delete(self, engine_id: str) -> None:
         """Remove the engine and all it had. No error if it is gone already."""
         ...

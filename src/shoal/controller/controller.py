@@ -160,7 +160,7 @@ class Controller:
         self._runtime = Runtime(view, self.ledger, self.fleet, self.compiler, self.reconciler, self.margins, clock)
         self._whatifs = WhatIfs(self._runtime.sources, self.metrics)
         self._operations = Operations(
-            view, self.ledger, self.reconciler, self.fleet, cloud, self.events_log, clock, fresh_id
+            view, self.ledger, self.reconciler, self.fleet, cloud, self.events_log, clock, fresh_id, identity=identity
         )
 
     async def load(self) -> None:
@@ -195,9 +195,9 @@ class Controller:
         finally:
             unsubscribe()
 
-    async def attend(self, link: Link, identity: str) -> None:
+    async def attend(self, link: Link, identity: str, certificate: str = "") -> None:
         """Serve one engine's connection until it ends."""
-        await self.fleet.attend(link, identity)
+        await self.fleet.attend(link, identity, certificate)
 
     # --- the API's side ---
 

@@ -410,10 +410,11 @@ class Fleet:
 
     # --- the engines speak ---
 
-    async def attend(self, link: Link, identity: str) -> None:
-        """Serve one connection until it ends. ``identity`` is the peer certificate's URI (``shoal://engine/<id>``)."""
+    async def attend(self, link: Link, identity: str, certificate: str = "") -> None:
+        """Serve one connection until it ends. ``identity`` is the peer certificate's URI (``shoal://engine/<id>``),
+        ``certificate`` its fingerprint ("" = there was no TLS)."""
         hello = await link.receive()
-        refusal = self._refusal(hello, identity)
+        refusal = self._refusal(hello, identity, certificate)
         if refusal or not isinstance(hello, messages.Hello):
             await link.send(messages.Rejected(refusal))
             return
@@ -434,15 +435,25 @@ class Fleet:
                 live.session = None
                 self.changed(live.id)
 
-    def _refusal(self, hello: messages.FromEngine, identity: str) -> str:
+    async def disconnect(self, engine: str) -> None:
+        """It will connect again, if it may."""
+        live = self.live(engine)
+        if live.session is not None:
+            await live.session.close()
+
+    def _refusal(self, hello: messages.FromEngine, identity: str, certificate: str) -> str:
         if not isinstance(hello, messages.Hello):
             return "the first message must be hello"
         if hello.wire_version != messages.WIRE_VERSION:
             return f"wire version {hello.wire_version} is not spoken here ({messages.WIRE_VERSION} is)"
         if identity != f"shoal://engine/{hello.engine}":
             return f"the certificate is {identity or 'missing'}, not that of engine {hello.engine}"
-        if self._record(hello.engine) is None:
+        record = self._record(hello.engine)
+        if record is None:
             return f"engine {hello.engine} is not known here"
+        if certificate and record.certificate not in ("", certificate):
+            log.warning("%s showed a certificate that is revoked", record.name)
+            return f"this certificate of engine {hello.engine} is revoked"
         return ""
 
     def _greet(self, live: Live, hello: messages.Hello, session: Session) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from shoal.clouds.protocol import Cloud, CloudError, EngineHandle, EngineSpec, Identity
 from shoal.objects.views import ServiceEngineGroup
+from shoal.wire.tls import fingerprint_of_pem
 
 from .clock import Clock
 from .engine_timers import Timers
@@ -68,6 +69,8 @@ class Making:
         """By group; monotonic, so that a wall clock that is set back stops nothing."""
         self._bad_hosts: dict[str, float] = {}
         """Host -> until when (monotonic) another one is better."""
+        self._shown: dict[str, str] = {}
+        """Engine -> fingerprint of its certificate, until it is written down."""
         self._underway: dict[str, str] = {}
         """Engine -> the host it is being made on."""
 
@@ -153,7 +156,8 @@ class Making:
             self._underway.pop(engine.id, None)
             self._abandon(engine)
             return
-        fields = {"created": True, "host": handle.host, "address": handle.address, "mac": handle.mac}
+        fields: dict[str, Any] = {"certificate": self._shown.pop(engine.id, "")}
+        fields |= {"created": True, "host": handle.host, "address": handle.address, "mac": handle.mac}
         now = self._clock.now()
         fields |= {"created_at": now, "made_in_s": max(0.0, now - engine.created_at)}
         await self._ledger.insist(Changes(engine_fields={engine.id: fields}))
@@ -167,6 +171,8 @@ class Making:
         self._events.add(
             "CREATING_SE", f"{engine.name}: {engine.why}", serviceengine=engine.id, serviceenginegroup=engine.group
         )
+        identity = self._identity(engine.id, engine.name)
+        self._shown[engine.id] = fingerprint_of_pem(identity.certificate_pem)
         spec = EngineSpec(
             id=engine.id,
             name=engine.name,
@@ -175,7 +181,7 @@ class Making:
             host=host,
             vcpus=group.vcpus_per_se,
             memory_mb=group.memory_per_se,
-            identity=self._identity(engine.id, engine.name),
+            identity=identity,
         )
         async with asyncio.timeout(self._timers().se_create_timeout):
             return await self._cloud.create(spec)

@@ -7,23 +7,24 @@ accepts or refuses; the answer comes after that plan, the progress is in the run
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
 
-from shoal.clouds.protocol import Cloud
+from shoal.clouds.protocol import Cloud, Identity
 from shoal.errors import Invalid, NotFound, NotReady, Problem, Refused
 from shoal.objects.views import uuid_of
 from shoal.placement import legacy, pair, presets
 from shoal.placement.model import EngineState, Request, RequestKind, RequestResult, Role
+from shoal.wire.tls import fingerprint_of_pem
 
 from .clock import Clock, FreshId, fresh_uuid
 from .desired import engines_of
 from .events import EventLog
 from .fleet import Fleet
 from .intent import Guard
-from .ledger import Ledger
+from .ledger import Changes, Ledger
 from .proposal import Proposal
 from .reconciler import Reconciler
 from .records import EngineRecord, RequestRecord, VipRecord
@@ -66,6 +67,7 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("serviceengine", "switchover"),
     ("serviceengine", "reboot"),
     ("serviceengine", "forcedelete"),
+    ("serviceengine", "revokecertificate"),
     ("serviceenginegroup", "redistribute"),
     ("serviceenginegroup", "endstorm"),
     *NOT_YET,
@@ -89,7 +91,10 @@ class Operations:
         events: EventLog,
         clock: Clock,
         fresh_id: FreshId = fresh_uuid,
+        *,
+        identity: Callable[[str, str], Identity],
     ) -> None:
+        self._identity = identity
         self._view = view
         self._ledger = ledger
         self._reconciler = reconciler
@@ -122,6 +127,8 @@ class Operations:
         if (type, operation) in NOT_YET:
             why, hint = NOT_YET[type, operation]
             raise Refused(why, hint=hint)
+        if (type, operation) == ("serviceengine", "revokecertificate"):
+            return await self._revoke(self._engine_of(uuid), caller)
         if type == "serviceengine" and operation in ("reboot", "forcedelete"):
             engine = self._engine_of(uuid)
             return await (self._reboot(engine) if operation == "reboot" else self._force_delete(engine, guard))
@@ -331,6 +338,18 @@ class Operations:
         self._events.add("REBOOT_SE", f"{engine.name}: asked for by an operator", serviceengine=engine.id)
         await self._cloud.restart(engine.id)
         return {"status": f"{engine.name} is being rebooted"}
+
+    async def _revoke(self, engine: EngineRecord, caller: CallerLike) -> dict[str, Any]:
+        """Whoever shows its certificate from now on is refused; the engine itself gets another one, and goes on serving
+        meanwhile. Raises what the cloud says; repeated, it is tried again."""
+        identity = self._identity(engine.id, engine.name)
+        shown = fingerprint_of_pem(identity.certificate_pem)
+        await self._ledger.insist(Changes(engine_fields={engine.id: {"certificate": shown}}))
+        self._events.add("CONFIG_ACTION", f"{engine.name}: certificate revoked by {caller.user}", level="warning",
+                         serviceengine=engine.id)  # fmt: skip
+        await self._cloud.renew(engine.id, identity)
+        await self._fleet.disconnect(engine.id)
+        return {"status": f"the certificate of {engine.name} is revoked, and it has another one"}
 
     def _drill(self, uuid: str, body: Body, caller: CallerLike) -> dict[str, Any]:
         """A drill begins or ends, on a word of the one who does it: so that the events tell it from a real failure."""

@@ -43,6 +43,8 @@ class EngineRecord(msgspec.Struct, frozen=True, kw_only=True):
     """From the wish for it to its first contact; 0 = not known."""
     idle_since: float | None = None
     why: str = ""
+    certificate: str = ""
+    """Fingerprint of the one it may show; "" = any of ours in its name."""
     migrate_state: str = ""
 
 

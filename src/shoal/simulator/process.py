@@ -118,6 +118,11 @@ class ReachedCloud:
         await self._door.passes()
         return handle
 
+    async def renew(self, engine_id: str, identity: Identity) -> None:
+        await self._door.passes()
+        await self._cloud.renew(engine_id, identity)
+        await self._door.passes()
+
     async def delete(self, engine_id: str) -> None:
         await self._door.passes()
         await self._cloud.delete(engine_id)

@@ -20,7 +20,7 @@ import msgspec
 
 from shoal.errors import Forbidden, NotReady, ShoalError
 from shoal.wire.messages import FRAME_BYTES_MAX, FromController, FromEngine
-from shoal.wire.tls import CONTROLLER_URI, peer_identity
+from shoal.wire.tls import CONTROLLER_URI, fingerprint, peer_identity
 
 log = logging.getLogger("shoal.wire")
 
@@ -50,7 +50,8 @@ class ProtocolError(ShoalError):
 class Channel(Generic[_Incoming]):
     """One connection. Any task may send; one task at a time receives.
 
-    ``identity`` is the peer's ``shoal://...`` name ("" without TLS), ``peer`` its address, for logs.
+    ``identity`` is the peer's ``shoal://...`` name ("" without TLS), ``certificate`` its certificate's `fingerprint`,
+    ``peer`` its address, for logs.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, decode_type: Any) -> None:
@@ -65,6 +66,7 @@ class Channel(Generic[_Incoming]):
         self.peer = _address(writer)
         tls = writer.get_extra_info("ssl_object")
         self.identity = peer_identity(tls) if tls is not None else ""
+        self.certificate = fingerprint(tls.getpeercert(binary_form=True)) if tls is not None else ""
 
     def __repr__(self) -> str:
         return f"Channel({self.identity or self.peer})"

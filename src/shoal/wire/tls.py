@@ -6,6 +6,7 @@ by any address.
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def engine_context(directory: Path | str) -> ssl.SSLContext:
             hint="Make the engine anew.",
         ) from error
     return context
+
+
+def fingerprint(der: bytes | None) -> str:
+    """SHA-256 of a certificate, in hexadecimal; "" for none."""
+    return hashlib.sha256(der).hexdigest() if der else ""
+
+
+def fingerprint_of_pem(pem: bytes) -> str:
+    return fingerprint(ssl.PEM_cert_to_DER_cert(pem.decode())) if pem else ""
 
 
 def peer_identity(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> str:
