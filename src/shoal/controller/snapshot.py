@@ -25,6 +25,8 @@ from .ledger import Ledger
 from .records import EngineRecord, VipRecord
 
 SECONDS_PER_MINUTE = 60.0
+EXPECTED_WITHIN_S = 5.0
+"""An engine that is connected and does not put what it was told into effect holds others up for so long."""
 
 
 def vip_id(vsvip: str, vip: str) -> str:
@@ -165,7 +167,8 @@ def _progress(placement: Placement, record: VipRecord, fleet: Fleet, now: float)
     if placement.since > now:  # the clock was set back: count from here, not hours later
         placement = msgspec.structs.replace(placement, since=now)
     if placement.state is PlacementState.ASSIGNED:
-        if fleet.acknowledged(placement.engine, record.id) >= record.list_version > 0:
+        acknowledged = fleet.acknowledged(placement.engine, record.id) >= record.list_version > 0
+        if acknowledged and _expected(placement, record, fleet, now):
             return msgspec.structs.replace(placement, state=PlacementState.READY, since=now)
     elif placement.state is PlacementState.READY:
         live = fleet.live(placement.engine)
@@ -176,6 +179,18 @@ def _progress(placement: Placement, record: VipRecord, fleet: Fleet, now: float)
         drained = fleet.drained(placement.engine, record.id, (p.engine for p in record.placements))
         return msgspec.structs.replace(placement, drained=drained)
     return placement
+
+
+def _expected(placement: Placement, record: VipRecord, fleet: Fleet, now: float) -> bool:
+    """Whether all that serve the VIP know of this engine. It may become the owner as soon as it is ready, and then asks
+    them for their connections: one that has not heard of it yet would take its questions for a client's packets, and
+    reset what it has no connection for."""
+    others = (
+        p.engine for p in record.placements if p.engine != placement.engine and p.state is not PlacementState.WAITING
+    )
+    asked = (engine for engine in others if fleet.live(engine).session is not None)
+    told = all(fleet.acknowledged(engine, record.id) >= record.list_version for engine in asked)
+    return told or now - placement.since >= EXPECTED_WITHIN_S
 
 
 def _claimant(record: VipRecord, states: Mapping[str, EngineState], fleet: Fleet) -> str:
