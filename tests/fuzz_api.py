@@ -41,6 +41,8 @@ expected-statuses = [400, 401, 403, 404, 405, 409, 412, 413, 429, 503]
 class Outcome(msgspec.Struct, kw_only=True):
     requests: int
     """Answered by the API."""
+    writes: int
+    """Of them, those that changed what is stored: a run whose requests were all refused shows nothing."""
     server_errors: int
     failures: list[str]
     """What the checks found, a line each; its first words are the check."""
@@ -54,7 +56,6 @@ class Outcome(msgspec.Struct, kw_only=True):
 
 def asked(directory: Path, options: Sequence[str], only: str = "", *, within_s: float | None = None) -> Outcome:
     """One run of schemathesis on a new controller. ``only``: a regular expression of paths."""
-    (directory / "schemathesis.toml").write_text(CONFIGURATION)
     controller = Controller(directory, controlled_world)
     with controller:
         url = f"https://127.0.0.1:{controller.port}"
@@ -62,16 +63,20 @@ def asked(directory: Path, options: Sequence[str], only: str = "", *, within_s: 
             reply = client.post("/login", data={"username": "admin", "password": PASSWORD})
             reply.raise_for_status()
             token, session = reply.cookies["csrftoken"], reply.cookies["avi-sessionid"]
-        headers = [f"X-CSRFToken: {token}", f"Cookie: avi-sessionid={session}", "X-Avi-Version: 22.1.3"]
+        keys = "".join(
+            f'[auth.openapi.{scheme}]\napi_key = "{key}"\n' for scheme, key in (("session", session), ("csrf", token))
+        )
+        (directory / "schemathesis.toml").write_text(CONFIGURATION + keys)
         command = [
             *(str(Path(sys.executable).parent / "st"), "--config-file", str(directory / "schemathesis.toml"), "run"),
             f"{url}/api/openapi.json",
             *("--tls-verify", "false", "--checks", "all", "--suppress-health-check", "all", "--warnings", "off"),
             *("--exclude-path-regex", f"{NEVER_ENDS}|{OUT_OF_REACH}", "--no-color", "--continue-on-failure"),
-            *(part for header in headers for part in ("-H", header)),
+            *("-H", "X-Avi-Version: 22.1.3"),
             *(("--include-path-regex", only) if only else ()),
             *options,
         ]
+        revision = controller.world.view.revision
         environment = {k: v for k, v in os.environ.items() if k not in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")}
         environment |= {"NO_PROXY": "127.0.0.1", "COLUMNS": "200"}
         ran = subprocess.run(
@@ -85,6 +90,7 @@ def asked(directory: Path, options: Sequence[str], only: str = "", *, within_s: 
             failures = [text[-3_000:]]
         return Outcome(
             requests=len(controller.requests),
+            writes=controller.world.view.revision - revision,
             server_errors=sum("Server error" in failure for failure in failures),
             failures=failures,
             text=text,
@@ -99,13 +105,21 @@ def main() -> None:
     )
     parser.add_argument("--only", default="", help="a regular expression of paths")
     options = parser.parse_args()
-    total: dict[str, Any] = {"requests": 0, "server_errors": 0, "undocumented": 0, "failures": 0, "rounds": 0}
+    total: dict[str, Any] = {
+        "requests": 0,
+        "writes": 0,
+        "server_errors": 0,
+        "undocumented": 0,
+        "failures": 0,
+        "rounds": 0,
+    }
     while total["requests"] < options.examples:
         with tempfile.TemporaryDirectory() as folder:
             found = asked(
                 Path(folder), ["--phases", "fuzzing", "--max-examples", str(options.per_operation)], options.only
             )
         total["requests"] += found.requests
+        total["writes"] += found.writes
         total["server_errors"] += found.server_errors
         total["undocumented"] += found.undocumented
         total["failures"] += len(found.failures)

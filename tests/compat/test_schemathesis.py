@@ -19,12 +19,12 @@ ACTED_ON = (
     "controllerproperties|analytics/.*|whatif|initial-data|cluster/.*|virtualservice-inventory)(/.uuid.)?$"
 )
 EXAMPLES = 2
-WITHIN_S = 100.0
+WITHIN_S = 280.0
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_api_keeps_what_its_document_promises(tmp_path: Path) -> None:
     found = asked(tmp_path, ["--phases", "fuzzing", "--max-examples", str(EXAMPLES)], ACTED_ON, within_s=WITHIN_S)
     assert not found.failures, found.text
-    assert found.requests > 100
+    assert found.requests > 100 and found.writes > 10
     seen(f"schemathesis {version('schemathesis')}", "st run", "all checks: no server error, nothing undocumented")

@@ -30,10 +30,12 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     """Show secrets as ``<sensitive>``; False leaves them out (POST replies)."""
     sight: Sight = EVERYTHING
     """References to what the caller does not see are left out."""
+    shown: dict[tuple[str, str], str] = {}
+    """(type, stored reference) -> as this request shows it: the objects of a page refer to the same few."""
 
     def plain(self) -> Look:
         """Without ``#name``."""
-        return msgspec.structs.replace(self, names=False)
+        return msgspec.structs.replace(self, names=False, shown={})
 
 
 class Present:
@@ -54,11 +56,12 @@ class Present:
         hidden: list[str] = []
 
         def reference(path: str, type_name: str, value: str) -> str:
-            found = self._view.get(type_name.lower(), uuid_of(value))
-            if found is not None and not look.sight.reaches(type_name.lower(), found) and type_name != "Tenant":
+            text = look.shown.get((type_name, value))
+            if text is None:
+                text = look.shown[type_name, value] = self._shown(type_name, value, look)
+            if text == HIDDEN:
                 hidden.append(path)
-                return HIDDEN
-            return self._reference(type_name.lower(), value, look)
+            return text
 
         shown = kind.map_references(shown, reference)
         if hidden:
@@ -76,6 +79,12 @@ class Present:
                     if t == "virtualservice" and look.sight.sees(t, self._view.get(t, u) or {})
                 ]
         return shown
+
+    def _shown(self, type_name: str, value: str, look: Look) -> str:
+        found = self._view.get(type_name.lower(), uuid_of(value))
+        if found is not None and not look.sight.reaches(type_name.lower(), found) and type_name != "Tenant":
+            return HIDDEN
+        return self._reference(type_name.lower(), value, look)
 
     def _reference(self, type: str, value: str, look: Look) -> str:
         if not value.startswith("/api/"):

@@ -42,6 +42,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     media: str = JSON
     status: int = 200
     also: tuple[int, ...] = ()
+    """Other statuses of success."""
 
 
 def _whole(least: int) -> Schema:
@@ -166,7 +167,8 @@ class _Document:
                 "version": API_VERSION,
                 "description": "Clients of Avi Vantage / NSX ALB talk to it as they are. `X-Avi-Version` says which "
                 "version a request speaks, `X-Avi-Tenant` (or `X-Avi-Tenant-UUID`) for which tenant. Instead of "
-                "`<x>_ref` a body may give `<x>_name`.",
+                "`<x>_ref` a body may give `<x>_name`. Basic authentication goes everywhere, once the system configuration "
+                "allows it.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "paths": self._paths,
@@ -234,7 +236,7 @@ class _Document:
                 case "GET":
                     yield path, method, Answer(summary=f"A {kind.name}", query=OBJECT_QUERY, gives=found), tag
                 case "PUT":
-                    body = self._schemas.body(kind)
+                    body = self._schemas.replacement(kind)
                     yield path, method, Answer(summary=f"Replace a {kind.name}", body=body, gives=found), tag
                 case "PATCH":
                     yield path, method, Answer(summary=f"Change a {kind.name}", body=_patch(kind), gives=found), tag
@@ -270,7 +272,8 @@ class _Document:
             "responses": _responses(method, answer, free=free),
         }
         if not free:
-            operation["security"] = [{"session": [], "csrf": []}, {"basic": []}]
+            session: Schema = {"session": []} if method == "GET" else {"session": [], "csrf": []}
+            operation["security"] = [session, {"basic": []}] if path == "/metrics" else [session]
         if answer.query:
             operation["parameters"] = [{"name": n, "in": "query", "schema": schema} for n, schema in answer.query]
         if answer.body is not None:
@@ -292,7 +295,8 @@ def _responses(method: str, answer: Answer, *, free: bool) -> Schema:
         good["headers"] = {"Location": {"schema": {"type": "string"}}}
     refusals = [405] if free else READ_REFUSALS if method == "GET" else WRITE_REFUSALS
     found: Schema = {str(answer.status): good}
-    for status in (*refusals, *answer.also):
+    found |= {str(status): {"description": "Done"} for status in answer.also}
+    for status in refusals:
         name = "Unauthenticated" if status == 401 else "Refused"
         found[str(status)] = {"$ref": f"#/components/responses/{name}"}
     return found

@@ -1,5 +1,5 @@
-"""JSON Schemas of the object model. Each message has two: what a client may send (``<name>.write``: strict, and null
-means left out) and what is answered (``<name>``: later releases may add members)."""
+"""JSON Schemas of the object model. Each message has two: what a client may send (``<name>.write``, of objects for PUT
+``<name>.replace``: strict, and null means left out) and what is answered (``<name>``: later releases may add members)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from shoal.objects import Field, MessageType, ObjectType
 from shoal.objects.structs import INT_BOUNDS, special_numbers
-from shoal.objects.types import SENSITIVE_MASK, SERVER_MADE
+from shoal.objects.types import IDENTITY, SENSITIVE_MASK, SERVER_MADE
 
 Schema = dict[str, Any]
-WRITE = ".write"
+WRITE, REPLACE = ".write", ".replace"
 NAME_CHARACTERS_MAX = 256
 IDENTIFIED = ("uuid", "url")
 """What every answer of an object has."""
@@ -49,7 +49,7 @@ class Schemas:
         return _reference(kind.name)
 
     def body(self, kind: ObjectType) -> Schema:
-        """An object as it is sent with POST and PUT."""
+        """An object as it is sent with POST."""
         name = kind.name + WRITE
         if name not in self.components:
             schema = self._strict(kind.fields.values())
@@ -61,6 +61,16 @@ class Schemas:
                 limits = {"minLength": 1, "maxLength": NAME_CHARACTERS_MAX, "pattern": r"^[!-~]([ -~]*[!-~])?$"}
                 schema["properties"]["name"] = {"type": "string", **limits}
             self.components[name] = schema
+        return _reference(name)
+
+    def replacement(self, kind: ObjectType) -> Schema:
+        """An object as it is sent with PUT: what says which it is may be left out, and is kept then."""
+        name = kind.name + REPLACE
+        if name not in self.components:
+            self.body(kind)
+            whole = self.components[kind.name + WRITE]
+            required = [field for field in whole.get("required", ()) if field not in IDENTITY]
+            self.components[name] = {**whole, "required": required}
         return _reference(name)
 
     def _strict(self, fields: Iterable[Field]) -> Schema:
