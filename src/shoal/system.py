@@ -31,6 +31,7 @@ from shoal.clouds.fabric import Fabric, alive
 from shoal.clouds.namespaces import NamespacesCloud, engines_in
 from shoal.controller import bootstrap, pki
 from shoal.controller.accounts import Accounts, check_first
+from shoal.controller.alerts.watch import Alerts
 from shoal.controller.backup.contents import Contents
 from shoal.controller.backup.kept import Backups
 from shoal.controller.backup.restoring import restore as restored
@@ -172,6 +173,8 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         )
         await controller.load()
         accounts.note = controller.events_log.add
+        alerts = Alerts(view, intent, controller.events_log, controller.metrics, SystemClock())
+        alerts.listen()
         wire = await serve_wire(names.gateway, WIRE_PORT, authority.wire_server_context(), _attend(controller))
         stack.push_async_callback(wire.close)
         task = asyncio.create_task(controller.run(), name="controller")
@@ -180,6 +183,9 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         margins = asyncio.create_task(controller.margins.run(), name="margins")
         margins.add_done_callback(_ended)
         stack.push_async_callback(_cancelled, margins)
+        alerting = asyncio.create_task(alerts.run(), name="alerts")
+        alerting.add_done_callback(_ended)
+        stack.push_async_callback(_cancelled, alerting)
         progress("API")
         certificate, key = authority.api_server_files(
             options.data_dir / "api", ["localhost", "shoal"], ["127.0.0.1", names.gateway, *_listed(options.host)]

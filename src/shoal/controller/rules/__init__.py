@@ -6,7 +6,7 @@
     services virtual services            pools     pools                     vips      VsVips
     monitors health monitors             profiles  network profiles          networks  networks
     clusters the controller's nodes      certificates  keys and certificates   policies  HTTP and network policies
-    users    users and roles
+    users    users and roles             alerts     alerts
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from shoal.controller.view import View
 from shoal.errors import Invalid
 
 from . import (
+    alerts,
     certificates,
     clusters,
     engines,
@@ -58,6 +59,9 @@ CHECK: dict[str, Rule] = {
     "sslkeyandcertificate": certificates.check,
     "serviceengine": engines.check,
     "vsvip": vips.check,
+    "alertconfig": alerts.check,
+    "alertemailconfig": alerts.check_mail,
+    "actiongroupconfig": alerts.check_actions,
     "user": users.check,
     "role": users.check_role,
     "authmappingprofile": users.check_mapping,

@@ -1,0 +1,96 @@
+"""Out of the controller: mail, syslog, webhooks. Each blocks for some seconds at most, in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import smtplib
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+import msgspec
+
+from .messages import Alert, document, mail, syslog
+
+WITHIN_S = 10.0
+DATAGRAM_BYTES_MAX = 8_000
+FROM = "admin@avicontroller.net"
+Settings = Mapping[str, Any]
+
+
+class NotSent(Exception):
+    """Why, in words."""
+
+
+def addresses(text: str) -> list[str]:
+    """``a@b.example, c@d.example``"""
+    return [part.strip() for part in text.replace(";", ",").split(",") if part.strip()]
+
+
+def send_mail(alert: Alert, to: Settings, server: Settings) -> None:
+    """``to``: AlertEmailConfig; ``server``: EmailConfiguration, secrets opened. Raises NotSent."""
+    kind = server.get("smtp_type", "SMTP_NONE")
+    if kind == "SMTP_NONE":
+        raise NotSent("no mail server is configured (email_configuration of the system configuration)")
+    local = kind == "SMTP_LOCAL_HOST"
+    host = "localhost" if local else server.get("mail_server_name") or "localhost"
+    receivers, copies = addresses(to.get("to_emails", "")), addresses(to.get("cc_emails", ""))
+    message = mail(alert, server.get("from_email") or FROM, receivers, copies)
+    try:
+        with smtplib.SMTP(host, int(server.get("mail_server_port", 25)), timeout=WITHIN_S) as connection:
+            connection.ehlo_or_helo_if_needed()
+            if not local and not server.get("disable_tls"):
+                connection.starttls(context=ssl.create_default_context())
+            if kind == "SMTP_SERVER" and server.get("auth_username"):
+                connection.login(server["auth_username"], server.get("auth_password", ""))
+            connection.send_message(message, to_addrs=[*receivers, *copies])
+    except (OSError, smtplib.SMTPException, ValueError) as error:
+        raise NotSent(f"mail server {host}: {type(error).__name__}: {error}") from None
+
+
+def send_syslog(alert: Alert, server: Settings, sender: str, authorities: Sequence[str]) -> None:
+    """``server``: AlertSyslogServer; ``authorities``: PEM of the CAs of its certificate. Raises NotSent."""
+    host, port = server["syslog_server"], int(server.get("syslog_server_port", 514))
+    line = syslog(alert, server.get("format", "SYSLOG_LEGACY"), sender)
+    try:
+        if server.get("tls_enable"):
+            context = ssl.create_default_context(cadata="\n".join(authorities) or None)
+            if not (server.get("strict_cert_verify") or authorities):
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with _connected(host, port) as plain, context.wrap_socket(plain, server_hostname=host) as connection:
+                connection.sendall(f"{len(line)} ".encode() + line)  # RFC 5425, 4.3
+                with contextlib.suppress(OSError):
+                    connection.unwrap()
+        elif server.get("udp", True):
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+            with socket.socket(family, kind, protocol) as datagrams:
+                datagrams.sendto(line[:DATAGRAM_BYTES_MAX], address)
+        else:
+            with _connected(host, port) as connection:
+                connection.sendall(line + b"\n")  # RFC 6587, 3.4.2
+    except (OSError, ValueError) as error:
+        raise NotSent(f"syslog server {host}:{port}: {type(error).__name__}: {error}") from None
+
+
+def send_webhook(alert: Alert, url: str, secret: str) -> None:
+    """POST the alert as JSON, signed (``X-Shoal-Signature: sha256=...`` over the body) where there is a secret. Raises
+    NotSent."""
+    body = msgspec.json.encode(document(alert))
+    headers = {"Content-Type": "application/json"}
+    if secret:
+        headers["X-Shoal-Signature"] = f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
+    try:
+        with httpx.Client(timeout=WITHIN_S, follow_redirects=False, trust_env=False) as http:
+            answer = http.post(url, content=body, headers=headers)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NotSent(f"webhook: {type(error).__name__}") from None
+    if answer.status_code >= 300:
+        raise NotSent(f"webhook answers {answer.status_code}")
+
+
+def _connected(host: str, port: int) -> socket.socket:
+    return socket.create_connection((host, port), timeout=WITHIN_S)
