@@ -57,7 +57,7 @@ ELSEWHERE = {
 
 SECTIONS = {
     "Running": ("up", "status", "down", "backup", "restore"),
-    "Operating": ("shell", "top", "incident", "capture"),
+    "Operating": ("shell", "top", "incident", "capture", "techsupport"),
     "Objects as files": ("get", "diff", "apply", "delete", "export", "import", "cutover"),
     "Before it happens": ("whatif", "drill"),
     "Help": ("manual", "completion"),
@@ -186,6 +186,24 @@ def status(data_dir: Path, as_json: bool, **connection: str | None) -> None:
         for key, value in rows:
             click.echo(f"{key:<12} {value}")
     sys.exit(0 if found["ready"] else EXIT_REFUSED)
+
+
+@cli.command()
+@data_dir_option
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the file goes; default: shoal-techsupport-TIME.tar.gz here.",
+)
+def techsupport(data_dir: Path, output: Path | None) -> None:
+    """One file with logs, configuration, events and the machine's state, and no secret in it."""
+    from shoal.techsupport import collect
+
+    output = output or Path(time.strftime("shoal-techsupport-%Y%m%d-%H%M%S.tar.gz", time.gmtime()))
+    parts = collect(data_dir.resolve(), output)
+    click.echo(
+        f"{output}: {len(parts)} files, secrets left out. MANIFEST.txt in it says what is there and what is not."
+    )
 
 
 @cli.command()

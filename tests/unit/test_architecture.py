@@ -25,6 +25,7 @@ RANK = {
     "shell": 6,
     "simulator": 6,
     "system": 7,
+    "techsupport": 7,
     "lab": 8,
     "drill": 9,
     "main": 10,
