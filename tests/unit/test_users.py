@@ -272,6 +272,19 @@ async def test_the_last_superuser_stays(world: World) -> None:
         assert await status(client, "DELETE", f"/api/user/{root}") == 400
 
 
+async def test_nobody_deletes_who_may_more(world: World) -> None:
+    entry = {"role_ref": "/api/role?name=System-Admin", "all_tenants": True}
+    await world.post("/api/user", {"name": "pat", "password": SECRET, "access": [entry]})
+    await make(world, "root", is_superuser=True)
+    await make(world, "sam", "Application-Admin")
+    async with entered(world, "pat") as client:
+        assert await status(client, "DELETE", f"/api/user/{world_user(world, 'root')}") == 403
+        assert (
+            await status(client, "PATCH", f"/api/user/{world_user(world, 'root')}", {"replace": {"email": "x"}}) == 400
+        )
+        assert await status(client, "DELETE", f"/api/user/{world_user(world, 'sam')}") == 204
+
+
 # --- passwords ---
 
 

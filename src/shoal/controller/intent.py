@@ -202,7 +202,7 @@ class Intent:
             document = self._stored(kind, uuid, caller)
             if not caller.system:
                 await self._deletable(kind, document, caller.sight)
-                self.rules.deletable(kind.endpoint, document)
+                self.rules.deletable(kind.endpoint, document, caller.rights)
             keys = Keys(deletes=[intent_key(kind.endpoint, uuid), name_key(kind.endpoint, document)])
             keys.conditions.append(Condition(intent_key(kind.endpoint, uuid), self._view.version(kind.endpoint, uuid)))
             await self._unique.of_traffic(kind, keys, document, None)

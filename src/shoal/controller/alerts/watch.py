@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from shoal.controller import audit
@@ -29,6 +30,8 @@ OWN = (RAISED, NOT_SENT)
 """Events that come of alerts, and set none off."""
 WAITING_MAX = 1_000
 SENDING_AT_ONCE_MAX = 8
+_threads = ThreadPoolExecutor(SENDING_AT_ONCE_MAX, thread_name_prefix="alerts")
+"""Of their own: a mail server that is away must not hold up what else runs in threads."""
 TRIES = (0.0, 2.0, 10.0)
 """Seconds before each try to send."""
 LOOK_INTERVAL_S = 15.0
@@ -209,7 +212,7 @@ class Alerts:
             for wait_s in TRIES:
                 await asyncio.sleep(wait_s)
                 try:
-                    await asyncio.to_thread(send)
+                    await asyncio.get_running_loop().run_in_executor(_threads, send)
                     why = ""
                     break
                 except senders.NotSent as error:

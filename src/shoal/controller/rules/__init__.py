@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from shoal.controller.freed import Freed
+from shoal.controller.permissions import Rights
 from shoal.controller.view import View
 from shoal.errors import Invalid
 
@@ -100,7 +101,7 @@ class Rules:
         if change.problems:
             raise Invalid(change.problems)
 
-    def deletable(self, type: str, document: Mapping[str, Any]) -> None:
-        """Raises Refused for what must not go."""
+    def deletable(self, type: str, document: Mapping[str, Any], rights: Rights) -> None:
+        """Raises Refused for what must not go, Forbidden for what must not go by these rights."""
         if type == "user":
-            users.check_deletion(document, self._around)
+            users.check_deletion(document, rights, self._around)

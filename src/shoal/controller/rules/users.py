@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from shoal.controller.access import Access
-from shoal.controller.permissions import levels_of
+from shoal.controller.permissions import Rights, levels_of
 from shoal.controller.sight import ADMIN
-from shoal.errors import Refused
+from shoal.errors import Forbidden, Refused
 from shoal.objects.types import SENSITIVE_MASK
 from shoal.objects.views import uuid_of
 
@@ -97,7 +97,11 @@ def check_mapping(change: Change, around: Around) -> None:
             change.wrong(f"rules[{number}]", "gives more than one tenant", hint="That takes a superuser.")
 
 
-def check_deletion(user: Mapping[str, Any], around: Around) -> None:
+def check_deletion(user: Mapping[str, Any], rights: Rights, around: Around) -> None:
+    roles = (around.view.get("role", uuid_of(entry.get("role_ref", ""))) or {} for entry in user.get("access") or ())
+    more = any(rights.lacking(levels_of(role)) for role in roles)
+    if not rights.whole and (Access.is_superuser(user) or more):
+        raise Forbidden(f"{user['name']} may more than you.", hint="That takes a superuser.")
     if _lets_in(user) and not _others(str(user["uuid"]), around):
         raise Refused(f"{user['name']} is the last active superuser.", hint="Make another one first.")
 

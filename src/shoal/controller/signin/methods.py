@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,7 +21,9 @@ from .provider import Provider, Started
 
 Document = dict[str, Any]
 LDAP, OIDC = "AUTH_PROFILE_LDAP", "AUTH_PROFILE_OAUTH"
-ASKED_AT_ONCE_MAX = 8
+ASKED_AT_ONCE_MAX = 4
+_threads = ThreadPoolExecutor(ASKED_AT_ONCE_MAX, thread_name_prefix="directory")
+"""Of their own: a directory that is away must not hold up what else runs in threads."""
 
 
 class Method(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +36,6 @@ class Methods:
         self._view = view
         self._intent = intent
         self._provider = provider
-        self._turn = asyncio.Semaphore(ASKED_AT_ONCE_MAX)
 
     def of(self, type: str) -> Iterator[Method]:
         entries = self._settings().get("remote_auth_configurations") or ()
@@ -52,10 +55,8 @@ class Methods:
         for method in self.of(LDAP):
             settings = self._intent.opened(self._intent.registry.type("authprofile"), dict(method.profile))["ldap"]
             try:
-                async with self._turn:
-                    person = await asyncio.to_thread(
-                        authenticated, settings, self._authorities(settings), name, password
-                    )
+                asking = partial(authenticated, settings, self._authorities(settings), name, password)
+                person = await asyncio.get_running_loop().run_in_executor(_threads, asking)
             except NotReady as error:
                 unasked = error
                 continue
