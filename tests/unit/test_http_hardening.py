@@ -100,6 +100,18 @@ def test_plain_http_gets_no_answer(served: Controller) -> None:
         assert b"HTTP/1.1 200" not in connection.recv(65_536)
 
 
+def test_nobody_says_for_himself_where_he_comes_from(served: Controller) -> None:
+    """Limits and the audit trail go by the address."""
+    with httpx.Client(verify=False, trust_env=False, base_url=f"https://127.0.0.1:{served.port}") as client:
+        client.headers["X-Forwarded-For"] = "6.6.6.6"
+        reply = client.post("/login", data={"username": "admin", "password": PASSWORD})
+        client.headers["X-CSRFToken"] = reply.cookies["csrftoken"]
+        made = client.post("/api/pool", json={"name": "from-here"})
+        assert made.status_code == 201, made.text
+        events = client.get("/api/analytics/logs?type=2&filter=co(all,from-here)").json()["results"]
+    assert [event["client_ip"] for event in events] == ["127.0.0.1"]
+
+
 # --- slowness and size ---
 
 

@@ -102,6 +102,7 @@ async def serve(app: ASGIApp, listener: socket.socket, certificate: Path, key: P
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody says for himself where he comes from
         date_header=True,
         limit_concurrency=CONNECTIONS_MAX,
         timeout_graceful_shutdown=STOP_WITHIN_S,
