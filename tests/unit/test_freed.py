@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from shoal.controller.acknowledged import STATES_KEPT_MAX, Acknowledged
+from shoal.controller.answering import INDEXED_FROM, Engines
 from shoal.controller.desired import EngineParts, encoded
 from shoal.controller.freed import FREED, KEPT_APART_S_MAX, Freed, Given
+from shoal.controller.records import EngineRecord
 from shoal.store.memory import MemoryStore
 from shoal.store.protocol import Transaction
 from shoal.wire import desired as wire
@@ -215,3 +218,46 @@ def test_what_is_only_tried_changes_nothing() -> None:
     held.by = {"se-1": "se-1"}
     freed.answering = held
     assert freed.kept() == ["10.0.0.5"]
+
+
+# --- among many engines ---
+
+
+class FewVips:
+    """Engines that were sent one VIP each, by their number; the last was never heard of."""
+
+    def __init__(self, engines: int) -> None:
+        self.told = 0
+        self.runs = {f"se-{n}": Acknowledged() for n in range(engines)}
+        for n, runs in enumerate(self.runs.values()):
+            state = parts(**{f"v{n % 5}": (f"10.0.0.{n % 5}",)})
+            runs.sent(root(state), state)
+
+    def may_have(self, engine: str) -> frozenset[str] | None:
+        return None if engine == "se-11" else self.runs[engine].vips
+
+    def may_answer(self, engine: str, vip: str, address: str) -> bool:
+        return engine == "se-11" or self.runs[engine].may_answer(vip, address)
+
+
+def test_many_questions_are_answered_as_one() -> None:
+    fleet: Any = FewVips(12)
+    known = {
+        id: EngineRecord(id=id, name=id, rank=n, group=f"g{n % 2}", seen=n != 3) for n, id in enumerate(fleet.runs)
+    }
+    ledger: Any = SimpleNamespace(engines=known, vips={})
+    leaving = EngineRecord(id="se-1", name="se-1", rank=1, group="g1", seen=True)
+    answering = Engines(ledger, fleet, SimpleNamespace(), lambda: [leaving])  # type: ignore[arg-type]
+    questions = [(f"v{n % 6}/0", f"10.0.0.{n % 6}", ("", "g1")[n % 2]) for n in range(4 * INDEXED_FROM)]
+    answers = []
+    for question in questions:
+        fleet.told += 1  # each by itself
+        answers.append(answering.engines(*question))
+    fleet.told += 1
+    assert [answering.engines(*question) for question in questions] == answers
+    assert list(answering.engines("v2/0", "10.0.0.2")) == ["se-2", "se-7", "se-11"]
+    state = parts(app=("10.0.0.9",))
+    fleet.runs["se-2"].sent(root(state), state)
+    fleet.runs["se-2"].take(applied(state), None, 0.0, 0.0)
+    fleet.told += 1
+    assert list(answering.engines("v2/0", "10.0.0.2")) == ["se-7", "se-11"]

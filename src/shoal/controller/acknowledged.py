@@ -122,6 +122,12 @@ class Acknowledged(msgspec.Struct):
             first, second = self.states[:2]
             self.states[:2] = [first.joined(second)]
 
+    @property
+    def vips(self) -> frozenset[str] | None:
+        """All that it may answer for anything of; None = not known."""
+        known = [state.addresses for state in self.states if state.addresses is not None]
+        return frozenset(vip for vips in known for vip in vips) if len(known) == len(self.states) else None
+
     def may_answer(self, vip: str, address: str) -> bool:
         """Whether it could answer for the address as for one of this VIP's."""
         return any(state.may_answer(vip, address) for state in self.states)

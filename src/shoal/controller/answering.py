@@ -9,6 +9,9 @@ from .fleet import Fleet
 from .ledger import Ledger
 from .records import EngineRecord
 
+INDEXED_FROM = 8
+"""Questions in a row: for fewer, all engines are asked."""
+
 
 class Engines:
     """A `shoal.controller.freed.Answering`. ``going``: engines without a record that the cloud has not deleted yet."""
@@ -20,6 +23,10 @@ class Engines:
         self._fleet = fleet
         self._compiler = compiler
         self._going = going
+        self._told = -1
+        self._asked = 0
+        self._having: dict[str, list[str]] = {}
+        """VIP -> the engines that may have it; ``""``: those of which it is not known. By ``_told``."""
 
     def planned(self, vip: str, address: str, besides: str = "") -> bool:
         for group, vips in self._ledger.vips.items():
@@ -31,5 +38,30 @@ class Engines:
 
     def engines(self, vip: str, address: str, besides: str = "") -> dict[str, str]:
         """One that has never connected has nothing."""
-        there = (e for e in (*self._ledger.engines.values(), *self._going()) if e.seen and e.group != besides)
-        return {e.id: e.name for e in there if self._fleet.may_answer(e.id, vip, address)}
+        return {
+            engine.id: engine.name
+            for engine in sorted(self._asked_about(vip), key=lambda engine: engine.rank)
+            if engine.seen and engine.group != besides and self._fleet.may_answer(engine.id, vip, address)
+        }
+
+    def _asked_about(self, vip: str) -> list[EngineRecord]:
+        """Engines among which are all that may have the VIP."""
+        going = list(self._going())
+        if self._told != self._fleet.told:
+            self._told, self._asked, self._having = self._fleet.told, 0, {}
+        self._asked += 1
+        if self._asked < INDEXED_FROM:
+            return [*self._ledger.engines.values(), *going]
+        if self._asked == INDEXED_FROM:
+            self._having = self._index()
+        known = self._ledger.engines
+        mine = (*self._having.get(vip, ()), *self._having.get("", ()))
+        return [*(known[engine] for engine in mine if engine in known), *going]
+
+    def _index(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for engine in self._ledger.engines:
+            vips = self._fleet.may_have(engine)
+            for vip in ("",) if vips is None else vips:
+                found.setdefault(vip, []).append(engine)
+        return found

@@ -242,6 +242,7 @@ class Session:
         self._cache = {id: part.data for id, part in parts.items()}
         self._remember(manifest.root, parts)
         self._live.runs.sent(manifest.root, parts)
+        self._fleet.told += 1
         self._sent_root = manifest.root
         await self._link.send(messages.State(manifest=manifest, inline=inline))
 
@@ -261,6 +262,7 @@ class Session:
                 live.notes = {note.part: note.why for note in message.notes}
                 clock = self._fleet.clock
                 live.runs.take(message, self._roots.get(message.root), clock.now(), clock.monotonic())
+                self._fleet.told += 1
                 self._fleet.changed(live.id)
             case messages.Status():
                 self._fleet.reported(live, message)
@@ -325,6 +327,8 @@ class Fleet:
         self._name = name
         self._started_at = clock.monotonic()
         self._live: dict[str, Live] = {}
+        self.told = 0
+        """Grows whenever it may be another question what engines go by."""
         self._owners: dict[str, Ownership] = {}
 
     # --- reading ---
@@ -408,6 +412,11 @@ class Fleet:
         live = self.live(engine)
         return live.heard_at == 0.0 or live.runs.may_answer(vip, address)
 
+    def may_have(self, engine: str) -> frozenset[str] | None:
+        """The VIPs that the engine may answer for anything of; None = not known."""
+        live = self.live(engine)
+        return None if live.heard_at == 0.0 else live.runs.vips
+
     # --- the engines speak ---
 
     async def attend(self, link: Link, identity: str, certificate: str = "") -> None:
@@ -465,6 +474,7 @@ class Fleet:
         parts = self.desired(live.id)
         same = {id: part for id, part in parts.items() if live.pushed.get(id) == part.hash}
         live.runs.greet(hello, same, self.clock.monotonic())
+        self.told += 1
         self.note_owned(live.id, hello.owned)
         if self.shares is not None:
             self.shares.adopt(hello.shares)

@@ -66,6 +66,8 @@ class Freed:
         self._clock = clock or SystemClock()
         self._store: Records | None = None
         self._since: dict[Given, float] = {}
+        self._of: dict[str, dict[Given, None]] = {}
+        """The same by address."""
         self._moving: dict[tuple[str, str], float] = {}
         """(VIP, group it is given to) -> since when it waits for engines of other groups."""
         self.answering: Answering = Nobody()
@@ -74,26 +76,41 @@ class Freed:
         """For writes that are only tried."""
         other = Freed(self._clock)
         other._since, other.answering = dict(self._since), self.answering
+        other._of = {address: dict(given) for address, given in self._of.items()}
         return other
 
     async def load(self, store: Records) -> None:
         """What an earlier controller has left; from now on, what is over is taken out of the store as well."""
         self._store = store
         for record in (await store.list(FREED)).records:
-            self._since.setdefault(msgspec.json.decode(record.value, type=Given), self._clock.monotonic())
+            given = msgspec.json.decode(record.value, type=Given)
+            if given not in self._since:
+                self._note(given)
 
     def __bool__(self) -> bool:
         return bool(self._since)
 
     def given_up(self, given: Given) -> tuple[str, bytes]:
         """The key and value to write."""
-        self._since[given] = self._clock.monotonic()
+        self._note(given)
         return given.key, msgspec.json.encode(given)
+
+    def _note(self, given: Given) -> None:
+        self._since[given] = self._clock.monotonic()
+        self._of.setdefault(given.address, {})[given] = None
+
+    def _forget(self, given: Given) -> bool:
+        """Whether it was there."""
+        same = self._of.get(given.address, {})
+        same.pop(given, None)
+        if not same:
+            self._of.pop(given.address, None)
+        return self._since.pop(given, None) is not None
 
     def taken_again(self, vip: str, address: str) -> list[str]:
         """The VIP itself has the address once more: the keys to delete."""
         given = Given(vip, address)
-        return [given.key] if self._since.pop(given, None) is not None else []
+        return [given.key] if self._forget(given) else []
 
     # --- who must wait ---
 
@@ -106,8 +123,7 @@ class Freed:
         it can."""
         if not self._since:
             return ""
-        wanted = set(addresses)
-        others = (given for given in self._since if given.address in wanted and given.vip != vip)
+        others = (given for address in addresses for given in self._of.get(address, ()) if given.vip != vip)
         return next((why for given in others if (why := self._obstacle(given))), "")
 
     def obstacle_to_move(self, addresses: Iterable[str], vip: str, group: str) -> str:
@@ -130,7 +146,7 @@ class Freed:
         found: set[str] = set()
         for group, vip, addresses in vips:
             for address in addresses:
-                given = (g for g in self._since if g.address == address and g.vip != vip and not self._old(g))
+                given = (g for g in self._of.get(address, ()) if g.vip != vip and not self._old(g))
                 found.update(engine for g in given for engine in self.answering.engines(g.vip, address))
                 if (vip, group) in self._moving:
                     found.update(self.answering.engines(vip, address, group))
@@ -154,7 +170,7 @@ class Freed:
         not yet."""
         free = [given for given in self._since if not in_use(given.vip, given.address) and not self._obstacle(given)]
         for given in free:
-            del self._since[given]
+            self._forget(given)
         if self._store is not None:
             for start in range(0, len(free), TRANSACTION_OPERATIONS_MAX):
                 keys = tuple(given.key for given in free[start : start + TRANSACTION_OPERATIONS_MAX])
