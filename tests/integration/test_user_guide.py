@@ -1,0 +1,99 @@
+"""The user guide is true: what its ``shoal`` blocks type is typed into the real shell, on a whole Shoal, and compared.
+
+``scripts/user-guide`` writes the answers into the guide; then read it, and what it changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shoal.lab.api import Api
+from shoal.lab.network import Lab
+from shoal.lab.trials import PASSWORD
+from tests.compat.terminal import Terminal
+from tests.compat.transcript import PROMPT, Reader, masked
+from tests.integration.private_shoal import launched
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(150)]
+
+GUIDE = Path(__file__).parents[2] / "docs" / "user-guide" / "two-modes.md"
+WRITES = bool(os.environ.get("SHOAL_WRITE_GUIDE"))
+BLOCK = re.compile(r"```shoal\n(.*?)```\n", re.DOTALL)
+COLUMNS = 80
+SETTLES_WITHIN_S = 40.0
+SHOP = """
+pool: [{{name: shop-pool, servers: [{{ip: {web1}, port: 80}}, {{ip: {web2}, port: 80}}]}}]
+vsvip: [{{name: shop-vip, vip: [{{vip_id: "0", auto_allocate_ip: true}}]}}]
+virtualservice: [{{name: shop, services: [{{port: 80}}], pool_ref: shop-pool, vsvip_ref: shop-vip}}]
+"""
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    with launched(tmp_path) as bench:
+        lab = Lab(bench.options.data_dir)
+
+        async def servers() -> list[str]:
+            return [(await lab.backend(f"web{number}")).address for number in (1, 2)]
+
+        try:
+            web1, web2 = asyncio.run(servers())
+            (tmp_path / "shop.yaml").write_text(SHOP.format(web1=web1, web2=web2))
+            environment = {"SHOAL_PASSWORD": PASSWORD, "SHOAL_CONTROLLER": bench.url, "NO_COLOR": "1"}
+            with Terminal("shell", environment=environment, columns=COLUMNS, directory=tmp_path) as terminal:
+                yield Reader(terminal, lambda: asyncio.run(_settled(bench.url)), web1)
+        finally:
+            asyncio.run(lab.close())
+
+
+async def _settled(url: str) -> None:
+    """Every virtual service is as wanted, and its successors are armed."""
+    async with Api(url, PASSWORD) as api:
+
+        async def check() -> bool:
+            services = await api.get("virtualservice?fields=name")
+            for service in services["results"]:
+                found = await api.placement(service["uuid"])
+                ready = [one for one in found["placements"] if one["state"] == "ready"]
+                if not found["armed"] or len(ready) != found["requested"] or len(found["placements"]) != len(ready):
+                    return False
+                summary = await api.get(f"virtualservice/{service['uuid']}/runtime")
+                if summary["oper_status"]["state"] != "OPER_UP":
+                    return False
+            groups = await api.get("serviceenginegroup?fields=name")
+            for group in groups["results"]:
+                drawn = await api.get(f"serviceenginegroup/{group['uuid']}/placement/map")
+                if any(engine["state"] != "OPER_UP" for engine in drawn["engines"]):
+                    return False
+            return True
+
+        await api.until("all is settled", check, SETTLES_WITHIN_S)
+
+
+def beginnings(block: str) -> list[str]:
+    """Each typed line and how its answer begins: the rest tells of engines, and which came first differs."""
+    rows = block.splitlines()
+    found = []
+    for number, row in enumerate(rows):
+        if PROMPT.match(row):
+            answer = rows[number + 1] if number + 1 < len(rows) and not PROMPT.match(rows[number + 1]) else ""
+            found.append(f"{masked(row)} {masked(answer)}")
+    return found
+
+
+def test_the_guide_is_what_the_shell_says(reader: Reader) -> None:
+    text = GUIDE.read_text()
+    blocks = [match[1] for match in BLOCK.finditer(text)]
+    found = [reader.play(block) for block in blocks]
+    if WRITES:
+        answers = iter(found)
+        GUIDE.write_text(BLOCK.sub(lambda match: f"```shoal\n{next(answers)}```\n", text))
+        return
+    for block, now in zip(blocks, found, strict=True):
+        assert beginnings(now) == beginnings(block)
