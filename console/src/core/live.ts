@@ -7,6 +7,9 @@ type Callback = (topics: Set<string>) => void;
 
 const EVERYTHING = "*";
 const RETRY_MS = 2000;
+/** After an answer comes a pause of so many times what it took: what is large is asked for less often. */
+const PAUSES = 5;
+const PAUSE_MS_MAX = 30_000;
 
 let source: EventSource | null = null;
 let connected = false;
@@ -91,19 +94,21 @@ export function useLoad<T>(key: string | null, load: (signal: AbortSignal) => Pr
     if (full === null) return;
     const abort = new AbortController();
     let ended = 0;
+    let took = 0;
     let timer = 0;
     const ask = async () => {
-      if (busy.current) {
-        again.current = true;
+      if (busy.current || (document.hidden && ended)) {
+        again.current = true; // when it has come, or is looked at again
         return;
       }
-      const wait = ended + pause - performance.now();
+      const wait = ended + Math.min(PAUSE_MS_MAX, Math.max(pause, PAUSES * took)) - performance.now();
       if (ended && wait > 0) {
         window.clearTimeout(timer);
         timer = window.setTimeout(ask, wait);
         return;
       }
       busy.current = true;
+      const began = performance.now();
       try {
         const data = await loader.current(abort.signal);
         if (!abort.signal.aborted) setState({ key: full, data });
@@ -115,6 +120,7 @@ export function useLoad<T>(key: string | null, load: (signal: AbortSignal) => Pr
       } finally {
         busy.current = false;
         ended = performance.now();
+        took = ended - began;
         if (again.current && !abort.signal.aborted) {
           again.current = false;
           void ask();
@@ -129,11 +135,19 @@ export function useLoad<T>(key: string | null, load: (signal: AbortSignal) => Pr
       if (wanted.some((topic) => named.has(topic)) || (named.has(EVERYTHING) && ended)) void ask();
     };
     if (wanted.length) callbacks.add(changed);
+    const seen = () => {
+      if (!document.hidden && again.current && !busy.current) {
+        again.current = false;
+        void ask();
+      }
+    };
+    document.addEventListener("visibilitychange", seen);
     const interval = every ? window.setInterval(() => document.hidden || void ask(), every) : 0;
     return () => {
       abort.abort();
       window.clearTimeout(timer);
       window.clearInterval(interval);
+      document.removeEventListener("visibilitychange", seen);
       callbacks.delete(changed);
     };
   }, [full, topics, every, pause, turn]);
