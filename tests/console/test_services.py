@@ -40,6 +40,18 @@ def test_a_virtual_service_is_made_on_one_screen_and_comes_up(person: Person, se
     assert service is not None and service["services"][0]["port"] == 80
 
 
+def test_without_an_address_one_is_allocated(person: Person, served: Controller) -> None:
+    page = person.page
+    person.go("/virtualservices/new")
+    page.get_by_label("Name", exact=True).fill("kiosk")
+    page.get_by_label("Servers", exact=True).fill("10.0.0.31")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("kiosk")
+    vsvip = _world(served).view.named("vsvip", "kiosk-vip")
+    assert vsvip is not None
+    person.sees(vsvip["vip"][0]["ip_address"]["addr"])
+
+
 def test_what_is_refused_leaves_nothing_behind(person: Person, served: Controller) -> None:
     page = person.page
     person.go("/virtualservices/new")

@@ -90,7 +90,7 @@ export default function ServiceWizard() {
                 {(groups.data ?? []).filter(([, name]) => name !== "Default-Group").map(([uuid, name]) => <option key={uuid} value={name}>{name}</option>)}
               </select>
             </Field>
-            <Field label="VIP address" htmlFor="address" error={shown("address")} hint={subnets.length ? `An unused address of ${subnets.slice(0, 3).join(", ")}.` : undefined}>
+            <Field label="VIP address" htmlFor="address" error={shown("address")} hint={subnets.length ? `An unused address of ${subnets.slice(0, 3).join(", ")}. Leave it empty and one is allocated.` : "Leave it empty and one is allocated."}>
               <input id="address" value={draft.address} inputMode="decimal" placeholder={placeholder(subnets[0])} onChange={(event) => set({ address: event.target.value.trim() })} />
             </Field>
             <Field label="Port" htmlFor="port" error={shown("port")}>
@@ -152,8 +152,7 @@ function check(draft: Draft, servers: string[]): Record<string, string> {
   const wrong: Record<string, string> = {};
   const port = (text: string) => /^\d+$/.test(text) && Number(text) >= 1 && Number(text) <= 65535;
   if (!draft.name.trim()) wrong.name = "A name is needed.";
-  if (!draft.address) wrong.address = "An address is needed.";
-  else if (!/^[0-9a-fA-F:.]+$/.test(draft.address)) wrong.address = "This must be an IPv4 or IPv6 address.";
+  if (draft.address && !/^[0-9a-fA-F:.]+$/.test(draft.address)) wrong.address = "This must be an IPv4 or IPv6 address.";
   if (!port(draft.port)) wrong.port = "This must be 1 to 65535.";
   if (!port(draft.serverPort)) wrong.serverPort = "This must be 1 to 65535.";
   if (servers.length === 0) wrong.servers = "At least one server is needed.";
@@ -165,7 +164,7 @@ function check(draft: Draft, servers: string[]): Record<string, string> {
 
 function body(draft: Draft, servers: string[]): Document {
   const six = draft.address.includes(":");
-  const vip: Document = { vip_id: "0", [six ? "ip6_address" : "ip_address"]: { addr: draft.address, type: six ? "V6" : "V4" } };
+  const vip: Document = { vip_id: "0", ...(draft.address ? { [six ? "ip6_address" : "ip_address"]: { addr: draft.address, type: six ? "V6" : "V4" } } : { auto_allocate_ip: true }) };
   const profiles: Document = draft.kind === "tcp" || draft.kind === "udp" ? { application_profile_ref: "/api/applicationprofile?name=System-L4-Application" } : draft.kind === "https" ? { application_profile_ref: "/api/applicationprofile?name=System-Secure-HTTP" } : {};
   if (draft.kind === "udp") profiles.network_profile_ref = "/api/networkprofile?name=System-UDP-Fast-Path";
   const pool: Document = {
