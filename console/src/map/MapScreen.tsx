@@ -1,7 +1,6 @@
 // The placement map of a group, live; and on the same map what would happen if.
 
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
-import { type Document } from "../core/api";
 import { MODES, plural } from "../core/format";
 import { useGet } from "../core/live";
 import { Link, setQuery, useQueryParam } from "../core/router";
@@ -172,5 +171,3 @@ function Legend({ pair, whatif }: { pair: boolean; whatif: boolean }) {
     </ul>
   );
 }
-
-export type { Document };

@@ -1,7 +1,6 @@
 // The fabric at a glance: what may fail, what is down and why, what flows, what happened.
 
 import { useMemo } from "react";
-import { type Document } from "../core/api";
 import { MODES, plural, state as stateOf } from "../core/format";
 import { total, useMetrics } from "../core/metrics";
 import { Link } from "../core/router";
@@ -135,5 +134,3 @@ function weakest(groups: GroupRow[] | undefined): { value: string; bad?: boolean
   const engines: number = least.margin!.stays_up.engines;
   return { value: engines === 0 ? `none, ${least.name}` : `${plural(engines, "engine")}`, bad: engines === 0 };
 }
-
-export type { Document };

@@ -1,7 +1,7 @@
 // Infrastructure > Service Engine Group > edit: the fields of a group, and beside them what the edit would come to.
 
 import { useEffect, useMemo, useState } from "react";
-import { ApiError, call, type Document, get } from "../core/api";
+import { ApiError, call, type Document } from "../core/api";
 import { duration, plural } from "../core/format";
 import { useGet, useLoad } from "../core/live";
 import { go, guardLeaving, setQuery, useQueryParam } from "../core/router";
@@ -483,8 +483,4 @@ function problemsOf(error: ApiError | null | undefined): Record<string, string> 
 
 function same(a: unknown, b: unknown): boolean {
   return a === b || JSON.stringify(a) === JSON.stringify(b);
-}
-
-export async function groupOf(uuid: string): Promise<Document> {
-  return get(`/api/serviceenginegroup/${uuid}`);
 }

@@ -2,7 +2,7 @@
 
 import { useState } from "react";
 import { ApiError, call, type Document, nameOf, uuidOf } from "../core/api";
-import { duration, state as stateOf } from "../core/format";
+import { state as stateOf } from "../core/format";
 import { useGet } from "../core/live";
 import { pick, useMetrics } from "../core/metrics";
 import { go, Link, setQuery, useQueryParam } from "../core/router";
@@ -198,5 +198,3 @@ function DeleteDialog({ id, name, onClose }: { id: string; name: string; onClose
     </Dialog>
   );
 }
-
-export { duration };

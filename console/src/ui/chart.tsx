@@ -65,7 +65,6 @@ export function Chart({ title, series, height = 150, fill = true }: { title: str
       chart.destroy();
       plot.current = null;
     };
-    // eslint-disable-next-line
   }, [names, units, height, fill, theme]);
 
   useEffect(() => {

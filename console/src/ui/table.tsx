@@ -40,7 +40,6 @@ export function Table<T>({ rows, columns, id, label, sort: sortedFirst, below, e
     keyed.sort(([a], [b]) => (typeof a === "number" && typeof b === "number" ? a - b : text.compare(String(a), String(b))));
     if (!sort[1]) keyed.reverse();
     return keyed.map(([, row]) => row);
-    // eslint-disable-next-line
   }, [rows, sort, columns]);
   const template = columns.map(width).join(" ");
   const narrow = columns.filter((column) => !column.hideNarrow).map(width).join(" ");
