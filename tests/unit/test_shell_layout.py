@@ -26,6 +26,11 @@ def test_what_may_be_pasted_is_left_alone(line: str) -> None:
     assert fitted(line, 80) == line
 
 
+def test_a_row_that_grep_picked_stays_one() -> None:
+    row = "| name " + " " * 40 + "| AA-SE-Group " + " " * 60 + "|"
+    assert fitted(row, 80) == "| name " + " " * 40 + "| AA-SE-Group" + " " * 19 + "|"
+
+
 def test_long_cells_take_several_rows() -> None:
     table = box(
         ("Engine", "Verdict", "Why"),

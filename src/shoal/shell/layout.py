@@ -46,7 +46,7 @@ def _blocks(lines: Sequence[str]) -> Iterator[list[str]]:
 
 def _broken(line: str, columns: int) -> list[str]:
     """A sentence breaks between words, what stands behind a label under its beginning; nothing else does."""
-    label = LABEL.match(line)
+    label = None if line.startswith("|") else LABEL.match(line)  # a row of a table, picked by grep, stays one
     if len(line) <= columns or not (label or line[0].isalpha()) or NOT_PROSE.match(line):
         return [_padded(line, columns)]
     indent = " " * len(label[0]) if label and len(label[0]) < columns // 2 else PROSE_INDENT
