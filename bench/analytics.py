@@ -1,7 +1,7 @@
 """What analytics cost with everything on: CPU per request beside none at all, an idle agent, history per service (root).
 
 ``on`` is a service with client logs on an engine whose agent counts; ``off`` one without on the same HAProxy, its agent
-frozen. CPU is HAProxy's and the agent's together, in pairs; where requests fail (``--cases failing``) each is logged.
+frozen; in pairs. Where requests fail (``--cases failing``) each is logged.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import msgspec
@@ -64,7 +65,7 @@ def logged(one: Service) -> Service:
 
 def load(port: int, path: str, seconds: int) -> int:
     """Requests made by wrk."""
-    command = ["wrk", "-t1", "-c16", f"-d{seconds}s", f"http://{VIP}:{port}{path}"]
+    command = ["wrk", "-t1", "-c64", f"-d{seconds}s", f"http://{VIP}:{port}{path}"]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     made = re.search(r"(\d+) requests in", out)
     if made is None:
@@ -72,36 +73,52 @@ def load(port: int, path: str, seconds: int) -> int:
     return int(made[1])
 
 
+class Run(msgspec.Struct):
+    """``haproxy_us``: CPU a request; ``agent``: share of a core."""
+
+    haproxy_us: float
+    agent: float
+    rps: float
+
+
+async def run(worker: int, agent: int, port: int, path: str, seconds: int) -> Run:
+    before, own, began = cpu_s(worker), cpu_s(agent), time.monotonic()
+    requests = await asyncio.to_thread(load, port, path, seconds)
+    took = time.monotonic() - began
+    return Run((cpu_s(worker) - before) / requests * 1e6, (cpu_s(agent) - own) / took, requests / took)
+
+
 async def per_request(lab: Lab, worker: int, case: str, pairs: int, seconds: int) -> dict[str, object]:
+    """``throughput_cost``: how much less an engine with one core for both can do: HAProxy's work for a request grows, and
+    the agent takes its share of the core."""
     assert lab.agent is not None
-    agent = lab.agent.pid
-    took: list[tuple[float, float]] = []
-    rates: list[float] = []
+    agent, path = lab.agent.pid, PATHS[case]
+    took: list[tuple[Run, Run]] = []
     try:
         for number in range(-1, pairs):
-            figures = {}
+            runs = {}
             for on in (True, False) if number % 2 else (False, True):
                 os.kill(agent, signal.SIGCONT if on else signal.SIGSTOP)
-                before = cpu_s(worker) + cpu_s(agent)
-                requests = await asyncio.to_thread(load, 80 if on else OFF_PORT, PATHS[case], seconds)
-                figures[on] = (cpu_s(worker) + cpu_s(agent) - before) / requests * 1e6
-                rates.append(requests / seconds)
+                runs[on] = await run(worker, agent, 80 if on else OFF_PORT, path, seconds)
             if number >= 0:  # the first pair warms up
-                took.append((figures[True], figures[False]))
+                took.append((runs[True], runs[False]))
     finally:
         os.kill(agent, signal.SIGCONT)
-    logs = [math.log(on / off) for on, off in took]
+    logs = [math.log(on.haproxy_us / off.haproxy_us) for on, off in took]
     mean = statistics.fmean(logs)
     half = T_95.get(len(logs) - 1, 2.0) * statistics.stdev(logs) / math.sqrt(len(logs))
+    share = statistics.fmean(on.agent for on, _ in took)
     return {
-        "on_us": round(statistics.median(on for on, _ in took), 2),
-        "off_us": round(statistics.median(off for _, off in took), 2),
+        "haproxy_on_us": round(statistics.median(on.haproxy_us for on, _ in took), 2),
+        "haproxy_off_us": round(statistics.median(off.haproxy_us for _, off in took), 2),
         "ratio": round(math.exp(mean), 4),
         "low_95": round(math.exp(mean - half), 4),
         "high_95": round(math.exp(mean + half), 4),
-        "median_ratio": round(statistics.median(on / off for on, off in took), 4),
+        "median_ratio": round(math.exp(statistics.median(logs)), 4),
+        "agent_percent_of_a_core": round(100 * share, 2),
+        "throughput_cost": round(math.exp(mean) / (1 - share), 4),
         "limit": COST_LIMIT if case == "good" else None,
-        "requests_per_s": round(statistics.median(rates)),
+        "requests_per_s": round(statistics.median(run.rps for pair in took for run in pair)),
     }
 
 

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal.controller.metric_file import MetricFile
-from shoal.controller.metric_ids import METRICS
+from shoal.controller.metric_ids import METRICS, Metric
 from shoal.controller.metrics import GAP_MAX_S, Metrics
 from shoal.controller.rings import FULL, Rings, Window, pieces
 from shoal.wire.counters import Counters, Counts, EngineCounts, ServiceCounts
+from shoal.wire.latency import Buckets, bucket_of
 
 
 class Clock:
@@ -327,7 +328,58 @@ def test_every_metric_has_a_value_of_nothing_and_of_something(world: World) -> N
     ids = {"virtualservice": "vs", "pool": "pool", "serviceengine": "se-1", "controller": "controller"}
     for metric in METRICS.values():
         known = [w for w in world.windows(kind=metric.kind, id=ids[metric.kind]) if w.seconds]
-        assert known and all(metric.value(w) >= 0 for w in known), metric.name
-        assert metric.value(world.windows(kind=metric.kind, id="nothing")[0]) == 0, metric.name
+        assert known and all((metric.value(w) or 0) >= 0 for w in known), metric.name
+        nothing = metric.value(world.windows(kind=metric.kind, id="nothing")[0])
+        assert nothing is None if "_latency_p" in metric.name else nothing == 0, metric.name
     (two,) = (METRICS["l7_client.avg_resp_2xx"].value(w) for w in world.windows(limit=1))
     assert two == pytest.approx(1)
+
+
+async def test_percentiles_add_up_over_engines_and_survive_a_restart(world: World, tmp_path: Path) -> None:
+    fast, slow = Engine(world), Engine(world, "se-2")
+    taken = {fast: ((bucket_of(2_000), 90),), slow: ((bucket_of(2_000), 5), (bucket_of(800_000), 5))}
+
+    def said(engine: Engine, times: Buckets) -> None:
+        message = engine.message()
+        timed = msgspec.structs.replace(message.services[0], latency=times, responses=(("a", times),))
+        world.metrics.take(engine.name, msgspec.structs.replace(message, services=(timed,)))
+
+    for engine in (fast, slow):
+        said(engine, ())
+    world.clock.s += 5
+    for engine, times in taken.items():
+        engine.more(sum(count for _, count in times))
+        said(engine, times)
+    p90, p99 = (METRICS[f"shoal.l7_client_latency_p{p}"] for p in (90, 99))
+
+    def read(p: Metric, metrics: Metrics, step: int, **entity: str) -> float | None:
+        found = metrics.read(entity.get("kind", "virtualservice"), entity.get("id", "vs"), step, limit=3)
+        return next((value for window in found if (value := p.value(window)) is not None), None)
+
+    world.clock.s += 10
+    for step in (5, 300, 3600):
+        assert read(p90, world.metrics, step) == pytest.approx(2.0, rel=0.42)
+        assert read(p99, world.metrics, step) == pytest.approx(800, rel=0.42)
+    assert read(METRICS["shoal.l7_server_latency_p99"], world.metrics, 300, kind="pool", id="pool") is not None
+    assert read(p99, world.metrics, 300, kind="server", id="pool/a") == pytest.approx(800, rel=0.42)
+    await MetricFile(tmp_path / "m").save(world.metrics)
+    again = Metrics(world.clock)
+    assert MetricFile(tmp_path / "m").load(again) == len(world.metrics.entities())
+    assert read(p99, again, 300) == read(p99, world.metrics, 300)
+    assert read(p99, world.metrics, 300, id="another") is None, "no requests have no percentile"
+
+
+def test_a_busy_service_costs_no_more_than_the_docs_say(world: World) -> None:
+    """With its pool and two servers, its requests taking 1 to 60 ms."""
+    times = tuple((10 + n, 1) for n in range(12))
+    counts = Counts(*range(1, 20))
+    for number in range(2):
+        more = tuple((bucket, number + 1) for bucket, _ in times)
+        grown = Counts(*(number * 100 + value for value in msgspec.structs.astuple(counts)))
+        service = ServiceCounts("vs", grown, "pool", (("a", grown), ("b", grown)), more, (("a", more), ("b", more)))
+        message = Counters(
+            epoch="e", number=number + 1, at_ms=5_000 * number, engine=EngineCounts(), services=(service,)
+        )
+        world.metrics.take("se", message)
+        world.clock.s += 5
+    assert world.metrics.size < 420_000

@@ -204,8 +204,9 @@ def series(metric: Metric, windows: Sequence[Window], header: Document, *, pad: 
     values: list[float] = []
     for window in windows:
         point: Document = {"timestamp": timestamp(window.at), "value": 0.0}
-        if window.seconds:
-            point["value"] = round(metric.value(window), 6)
+        value = metric.value(window) if window.seconds else None
+        if value is not None:
+            point["value"] = round(value, 6)
             values.append(point["value"])
         elif pad:
             point["is_null"] = True

@@ -26,7 +26,8 @@ ENTITY_TYPES = {
 }
 PER_SECOND, BITS, BYTES, MS = "PER_SECOND", "BITS_PER_SECOND", "BYTES_PER_SECOND", "MILLISECONDS"
 PERCENT, COUNT, SIZE = "PERCENT", "METRIC_COUNT", "BYTES"
-Value = Callable[[Window], float]
+Value = Callable[[Window], float | None]
+"""None: nothing is known."""
 
 
 class Metric(msgspec.Struct, frozen=True):
@@ -77,7 +78,11 @@ def _used(free: str, whole: str) -> Value:
 
 
 def _percentile(share: float) -> Value:
-    return lambda window: percentile_us(times(window), share) / 1000
+    def value(window: Window) -> float | None:
+        counts = times(window)
+        return percentile_us(counts, share) / 1000 if any(counts) else None
+
+    return value
 
 
 TIMES = tuple(time_series(bucket) for bucket in range(BUCKETS))
@@ -85,7 +90,7 @@ TIMES = tuple(time_series(bucket) for bucket in range(BUCKETS))
 
 def times(window: Window) -> list[float]:
     """How many requests took how long, by bucket of `shoal.wire.latency`."""
-    return [window.total(name) for name in TIMES]
+    return window.times(TIMES)
 
 
 def _side(kind: str, l4: str, l7: str, whose: str) -> list[Metric]:

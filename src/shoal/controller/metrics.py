@@ -19,7 +19,7 @@ from shoal.wire.counters import INTERVAL_S, Counters, Counts, EngineCounts
 from shoal.wire.latency import Buckets
 
 from .clock import Clock
-from .rings import FULL, SHORT, Amounts, Pieces, Resolution, Rings, Window, pieces
+from .rings import BRIEF, FULL, SHORT, Amounts, Pieces, Resolution, Rings, Window, pieces
 
 log = logging.getLogger("shoal.metrics")
 
@@ -42,6 +42,8 @@ STEP_JUMP_S = 30.0
 Key = tuple[str, str]
 """(kind, id): virtualservice, pool, serviceengine, controller by uuid; server by ``<pool uuid>/<name>``."""
 COUNTED = Counts.__struct_fields__[1:]
+TIMES = "times of "
+"""Before the kind of an entity: the rings with how long its requests took."""
 Times = dict[tuple[str, str, str], Buckets]
 """How long requests took, of entities as `_entries` names them."""
 ZERO = Counts()
@@ -153,7 +155,7 @@ class Metrics:
         for whole, buckets in times.items():
             if (was := before.get(whole, ())) == buckets:
                 continue
-            rings = self._entities.get(whole[:2])
+            rings = self._rings(_times_of(whole[:2])) if whole[:2] in self._entities else None
             if rings is not None:
                 known = dict(was)
                 grown = ((bucket, count - known.get(bucket, 0)) for bucket, count in buckets)
@@ -240,7 +242,7 @@ class Metrics:
         """Forget what exists no more, and servers nothing was heard of for as long as is kept of them."""
         oldest = self._time() - max(r.step_s * r.slots for r in SHORT)
         for key in list(self._entities):
-            kind, id = key
+            kind, id = key[0].removeprefix(TIMES), key[1]
             server = kind == "server"
             gone = not self._known("pool" if server else kind, id.partition("/")[0])
             if gone or (server and self._entities[key].until < oldest):
@@ -296,7 +298,9 @@ class Metrics:
         first = max(last - limit + 1, oldest // group)
         if start is not None:
             first = max(first, -int(-(start - shift) // step_s))
-        windows = [Window(rings, number, range(slot * group, (slot + 1) * group)) for slot in range(first, last + 1)]
+        times = self._entities.get(_times_of((kind, id)))
+        slots = (range(slot * group, (slot + 1) * group) for slot in range(first, last + 1))
+        windows = [Window(rings, number, one, times) for one in slots]
         for window in windows:
             window.at += shift
         return windows
@@ -326,7 +330,13 @@ def time_series(bucket: int) -> str:
 
 
 def shape(kind: str) -> tuple[Resolution, ...]:
-    return SHORT if kind == "server" else FULL
+    if kind.removeprefix(TIMES) == "server":
+        return SHORT
+    return BRIEF if kind.startswith(TIMES) else FULL
+
+
+def _times_of(key: Key) -> Key:
+    return f"{TIMES}{key[0]}", key[1]
 
 
 def step_allowed(step_s: int) -> bool:

@@ -25,6 +25,9 @@ FULL = (Resolution(5, 720), Resolution(300, 288), Resolution(3600, 336))
 SHORT = (Resolution(5, 120), Resolution(300, 288))
 """Of a server: 10 minutes by 5 s, 1 day by 5 minutes: 1.6 kB a series."""
 
+BRIEF = (Resolution(5, 120), Resolution(300, 288), Resolution(3600, 168))
+"""Of how long requests took, a series a bucket: 2.3 kB each."""
+
 Pieces = list[list[tuple[int, float]]]
 """By resolution: (slot, seconds of the interval that fall into it)."""
 Amounts = Sequence[tuple[str, float]]
@@ -42,9 +45,11 @@ def pieces(begin: float, end: float) -> Pieces:
 
 
 class Window:
-    """One slot as it is read, or several in a row. ``at``: its begin; ``seconds``: how much of it is covered."""
+    """One slot as it is read, or several in a row. ``at``: its begin; ``seconds``: how much of it is covered. ``times``
+    has how long requests took."""
 
-    def __init__(self, rings: Rings, resolution: int, slots: range) -> None:
+    def __init__(self, rings: Rings, resolution: int, slots: range, times: Rings | None = None) -> None:
+        self._times = times
         self._rings = rings
         self._resolution = resolution
         self._slots = slots
@@ -54,6 +59,13 @@ class Window:
     def total(self, *names: str) -> float:
         """What was counted, of all these together."""
         return sum(self._rings.value(name, self._resolution, slot) for name in names for slot in self._slots)
+
+    def times(self, names: Sequence[str]) -> list[float]:
+        """How many requests took how long, in the order of ``names``."""
+        times = self._times
+        if times is None or self._resolution >= len(times.resolutions):
+            return [0.0] * len(names)
+        return [sum(times.value(name, self._resolution, slot) for slot in self._slots) for name in names]
 
     def rate(self, *names: str) -> float:
         """Per second; for a gauge its mean."""
