@@ -166,6 +166,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             gateway=names.gateway,
             metric_file=MetricFile(options.data_dir / "metrics.bin"),
             decision_log=DecisionLog(options.data_dir / "decisions.log"),
+            history_folder=options.data_dir / "logs",
             journal=journal,
             client_logs=ClientLogStore(options.data_dir / "logs", SystemClock()),
             probe_from=_place(options, names) if options.probe else None,
@@ -198,6 +199,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             runtime=controller,
             metrics=controller.metrics,
             client_logs=controller.client_logs,
+            history=controller.history,
             journal=journal,
             backups=Backups(store, view, intent, options.data_dir),
         )

@@ -80,10 +80,38 @@ def test_requests_sent_are_requests_measured(bench: Bench) -> None:
                 machine = f"serviceengine/{engine}"
                 await more_than(api, REQUESTS / 5, machine, "se_if.avg_rx_pkts")
                 await more_than(api, 0, machine, "se_stats.avg_cpu_usage")
+                await told_in_logs_and_score(api, lab, made, [b.address for b in backends])
         finally:
             await lab.close()
 
     asyncio.run(check())
+
+
+async def told_in_logs_and_score(api: Api, lab: Lab, made: dict[str, Any], backends: list[str]) -> None:
+    """A thousand good requests leave samples and percentiles; one that no server takes is in the log by itself."""
+    service = made["uuid"]
+    await more_than(api, 0, f"virtualservice/{service}", "shoal.l7_client_latency_p99")
+    logs = "analytics/logs?type=1&virtualservice=web&filter=eq(method,GET)&filter=eq(response_code,200)"
+    (sample, *_) = (await api.get(logs))["results"]
+    assert sample["server_ip"] in backends and sample["uri_path"] == "/" and sample["vs_name"] == "web"
+    assert not sample["significant"] and sample["se_name"]
+    pool = made["pool_ref"].partition("#")[0].rpartition("/")[2]
+    await api.call("PATCH", f"pool/{pool}", {"replace": {"enabled": False}})
+    once = lab.fabric.enter("lab-client", sys.executable, "-c", SEND, made["address"], "1")
+
+    async def logged() -> bool:
+        await asyncio.to_thread(subprocess.run, once, check=True)  # whatever it answers
+        found = (await api.get("analytics/logs?type=1&virtualservice=web&filter=ge(response_code,500)"))["results"]
+        return bool(found) and found[0]["significant"] and found[0]["significance"].startswith("status 503")
+
+    await api.until("the failed request is logged", logged, PATIENCE_S)
+    score = await api.get(f"analytics/healthscore/virtualservice/{service}?limit=1")
+    (point,) = score["series"][0]["data"]
+    assert 0 <= point["value"] < 100 and point["reasons"]
+    decided = await api.get("analytics/logs?type=2&filter=eq(event_id,placement_decision)&filter=co(all,web)")
+    assert decided["count"] >= 1 and decided["results"][0]["decision"]["why"]
+    changed = await api.get("analytics/logs?type=2&filter=eq(obj_type,pool)&filter=eq(event_id,config_update)")
+    assert changed["results"][0]["changes"] == {"enabled": [True, False]}
 
 
 async def more_than(api: Api, least: float, path: str, metric: str) -> None:

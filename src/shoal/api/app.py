@@ -30,6 +30,7 @@ from shoal.controller.accounts import Accounts
 from shoal.controller.backup.kept import Backups
 from shoal.controller.client_logs import ClientLogStore
 from shoal.controller.clock import SystemClock
+from shoal.controller.fine_history import FineHistory
 from shoal.controller.health_scores import HealthScores
 from shoal.controller.intent import Caller, Guard, Intent
 from shoal.controller.journal import Journal
@@ -91,6 +92,8 @@ class Dependencies(msgspec.Struct, kw_only=True):
     runtime: Runtime
     metrics: Metrics | None = None
     """What was measured; None = nothing is."""
+    history: FineHistory | None = None
+    """Its finest step beyond what is in memory."""
     client_logs: ClientLogStore | None = None
     """None = none are kept."""
     journal: Journal | None = None
@@ -123,7 +126,8 @@ class App:
         self._inventory = Inventory(deps.view, deps.registry, deps.runtime, self._present, scores)
         journal = deps.journal or Journal(None, SystemClock())
         self._logs = Logs(deps.client_logs, journal, self._objects, deps.registry)
-        self._analytics = Analytics(self._metrics, self._objects, deps.registry, self._present)
+        history = deps.history or FineHistory(None, self._metrics)
+        self._analytics = Analytics(self._metrics, history, self._objects, deps.registry, self._present)
         self._configuration = Configuration(deps.intent, deps.view, deps.runtime, deps.backups)
         self._capturing = Capturing(deps.view, deps.registry, deps.intent, deps.runtime)
         self._console = Console(self._objects, deps.registry, deps.runtime)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from shoal.controller.fine_history import FineHistory
 from shoal.controller.metric_ids import CONTROLLER, ENGINE, ENTITY_TYPES, METRICS, POOL, Metric
 from shoal.controller.metrics import Metrics, step_allowed
 from shoal.controller.rings import Window
@@ -61,8 +62,11 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Analytics:
-    def __init__(self, metrics: Metrics, objects: Objects, registry: Registry, present: Present) -> None:
+    def __init__(
+        self, metrics: Metrics, history: FineHistory, objects: Objects, registry: Registry, present: Present
+    ) -> None:
         self._metrics = metrics
+        self._history = history
         self._objects = objects
         self._registry = registry
         self._present = present
@@ -142,7 +146,7 @@ class Analytics:
             if number % SERIES_AT_ONCE == SERIES_AT_ONCE - 1:
                 await asyncio.sleep(0)
             entity, id = ("server", f"{uuid}/{server}") if server else (kind, uuid)
-            windows = self._metrics.read(
+            windows = await self._history.read(
                 entity,
                 id,
                 question.span.step_s,

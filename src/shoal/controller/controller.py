@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from shoal.clouds.protocol import Cloud, Identity
@@ -25,6 +26,7 @@ from .clock import Clock, FreshId, SystemClock, fresh_uuid
 from .compiler import Compiler
 from .decision_log import DecisionLog
 from .events import EventLog
+from .fine_history import FineHistory
 from .fleet import Fleet, Link, unplanned
 from .freed import Freed
 from .incident import Incidents, vsvip_of
@@ -58,6 +60,7 @@ class Controller:
     ``heartbeat_key(group)`` is the secret its engines' heartbeats are signed with;
     ``gateway`` is the data network's; ``metric_file`` is where measured history is kept over a restart;
     ``decision_log`` is where plans are written down with what they were made from;
+    ``history_folder`` is where a day of its finest step is (None = it is not kept);
     ``journal`` is where events and decisions are kept for good;
     ``client_logs`` is where the requests engines tell of are kept (None = they are not asked for);
     ``probe_from`` is where the VIPs are probed from (None = they are not); ``freed`` are the addresses that whoever
@@ -77,6 +80,7 @@ class Controller:
         gateway: str = "",
         metric_file: MetricFile | None = None,
         decision_log: DecisionLog | None = None,
+        history_folder: Path | None = None,
         client_logs: ClientLogStore | None = None,
         journal: Journal | None = None,
         probe_from: Place | None = None,
@@ -89,6 +93,8 @@ class Controller:
         self._store = store
         self.metrics = Metrics(clock, self._known)
         self._metric_file = metric_file
+        self.history = FineHistory(history_folder, self.metrics)
+        self._keeps_history = history_folder is not None
         self.client_logs = client_logs
         self.loads = Loads(clock)
         self.events_log = EventLog(store, clock)
@@ -183,6 +189,8 @@ class Controller:
                 tasks.create_task(self.lifecycle.run(), name="lifecycle")
                 tasks.create_task(self.events_log.run(), name="events")
                 tasks.create_task(self.metrics.run(self._metric_file), name="metrics")
+                if self._keeps_history:
+                    tasks.create_task(self.history.run(), name="history")
                 if self._journal is not None:
                     tasks.create_task(self._journal.run(), name="journal")
                 if self.client_logs is not None:

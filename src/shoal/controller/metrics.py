@@ -86,7 +86,7 @@ class Metrics:
 
     def take(self, engine: str, message: Counters) -> None:
         """Late and repeated messages change nothing."""
-        now, last = self._time(), self._last.get(engine)
+        now, last = self.time(), self._last.get(engine)
         at = message.at_ms / 1000
         same = last is not None and last.message.epoch == message.epoch
         if last is not None and same and message.number <= last.message.number:
@@ -155,7 +155,7 @@ class Metrics:
         for whole, buckets in times.items():
             if (was := before.get(whole, ())) == buckets:
                 continue
-            rings = self._rings(_times_of(whole[:2])) if whole[:2] in self._entities else None
+            rings = self._rings(times_of(whole[:2])) if whole[:2] in self._entities else None
             if rings is not None:
                 known = dict(was)
                 grown = ((bucket, count - known.get(bucket, 0)) for bucket, count in buckets)
@@ -183,7 +183,7 @@ class Metrics:
 
         What other processes of the machine take is not free.
         """
-        since = self._time() - FREE_CPU_OVER_S
+        since = self.time() - FREE_CPU_OVER_S
         recent = [free for at, free in self._free.get(engine, ()) if at >= since]
         return sum(recent) / len(recent) if recent else None
 
@@ -209,7 +209,7 @@ class Metrics:
 
     def sample_own(self) -> None:
         """Count this process's CPU and memory; call it each `INTERVAL_S`."""
-        now = self._time()
+        now = self.time()
         usage = os.times()
         cpu_ms = (usage.user + usage.system) * 1000
         before, self._own = self._own, (now, cpu_ms)
@@ -240,7 +240,7 @@ class Metrics:
 
     def sweep(self) -> None:
         """Forget what exists no more, and servers nothing was heard of for as long as is kept of them."""
-        oldest = self._time() - max(r.step_s * r.slots for r in SHORT)
+        oldest = self.time() - max(r.step_s * r.slots for r in SHORT)
         for key in list(self._entities):
             kind, id = key[0].removeprefix(TIMES), key[1]
             server = kind == "server"
@@ -252,7 +252,7 @@ class Metrics:
             del self._last[engine]
             self._free.pop(engine, None)
         for engine, last in self._last.items():  # a silent engine has no connections that anyone knows of
-            if last.until < self._time() - GAP_MAX_S:
+            if last.until < self.time() - GAP_MAX_S:
                 self._note_open(engine, last.counts, {})
         self._full = len(self._entities) >= ENTITIES_MAX
 
@@ -266,7 +266,7 @@ class Metrics:
 
     def counted(self) -> dict[str, Counters]:
         """Engine -> what it said last, if that is not long ago."""
-        since = self._time() - GAP_MAX_S
+        since = self.time() - GAP_MAX_S
         return {engine: last.message for engine, last in self._last.items() if last.until >= since}
 
     @property
@@ -288,30 +288,37 @@ class Metrics:
         ``seconds`` 0. ``step_s`` must be `step_allowed`. A slot of more than 5 s is shown while it goes on."""
         rings = self._entities.get((kind, id)) or Rings()
         number = max((n for n, r in enumerate(rings.resolutions) if step_s % r.step_s == 0), default=0)
-        step, shift = rings.resolutions[number].step_s, self._shift()
-        group = step_s // step
-        now = self._time()
-        end = now - SETTLED_AFTER_S if step_s == FULL[0].step_s else now + step_s
-        end = min(end, stop - shift) if stop is not None else end
-        last = int(end // step_s) - 1
-        oldest = int(now // step) - rings.resolutions[number].slots
-        first = max(last - limit + 1, oldest // group)
-        if start is not None:
-            first = max(first, -int(-(start - shift) // step_s))
-        times = self._entities.get(_times_of((kind, id)))
-        slots = (range(slot * group, (slot + 1) * group) for slot in range(first, last + 1))
-        windows = [Window(rings, number, one, times) for one in slots]
+        resolution = rings.resolutions[number]
+        kept_s = resolution.step_s * resolution.slots
+        slots, shift = self.span(step_s, start=start, stop=stop, limit=limit, kept_s=kept_s)
+        group = step_s // resolution.step_s
+        times = self._entities.get(times_of((kind, id)))
+        windows = [Window(rings, number, range(slot * group, (slot + 1) * group), times) for slot in slots]
         for window in windows:
             window.at += shift
         return windows
 
-    def _time(self) -> float:
+    def span(
+        self, step_s: int, *, start: float | None, stop: float | None, limit: int, kept_s: int
+    ) -> tuple[range, int]:
+        """(the slots of ``step_s`` that are asked for, what to add to their times for the wall clock); of the last
+        ``kept_s``."""
+        shift, now = self._shift(), self.time()
+        end = now - SETTLED_AFTER_S if step_s == FULL[0].step_s else now + step_s
+        end = min(end, stop - shift) if stop is not None else end
+        last = int(end // step_s) - 1
+        first = max(last - limit + 1, int(now - kept_s) // step_s)
+        if start is not None:
+            first = max(first, -int(-(start - shift) // step_s))
+        return range(first, last + 1), shift
+
+    def time(self) -> float:
         """The wall clock at this controller's start, and from there on the monotonic one."""
         return self._clock.monotonic() + self._anchor
 
     def _shift(self) -> int:
         """How far the wall clock has jumped since, in whole slots; small corrections don't count."""
-        jump = self._clock.now() - self._time()
+        jump = self._clock.now() - self.time()
         return round(jump / FULL[0].step_s) * FULL[0].step_s if abs(jump) > STEP_JUMP_S else 0
 
     # --- the disk ---
@@ -335,7 +342,8 @@ def shape(kind: str) -> tuple[Resolution, ...]:
     return BRIEF if kind.startswith(TIMES) else FULL
 
 
-def _times_of(key: Key) -> Key:
+def times_of(key: Key) -> Key:
+    """Where it is kept how long the requests of an entity took."""
     return f"{TIMES}{key[0]}", key[1]
 
 

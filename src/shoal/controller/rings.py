@@ -180,6 +180,49 @@ class Rings:
         pairs = enumerate(zip(above, below, strict=True))
         return tuple(value / whole for slot, (value, whole) in pairs if whole and slot != newest)
 
+    def oldest(self, number: int) -> int:
+        """The oldest slot that is kept."""
+        return self._heads[number] - self.resolutions[number].slots + 1
+
+    def quiet(self, number: int, slot: int) -> float:
+        """Seconds of the slot that are known, if nothing was counted in it; else 0."""
+        counted = any(self.value(name, number, slot) for name in self._values)
+        return 0.0 if counted else self.covered(number, slot)
+
+    # --- parts of them ---
+
+    def cut(self, number: int, first: int, count: int) -> tuple[bytes, dict[str, bytes]] | None:
+        """(covered, values) of slots in a row as 32-bit floats; None when nothing was counted in them."""
+        slots = range(first, first + count)
+        held = [slot % self.resolutions[number].slots if self._holds(number, slot) else -1 for slot in slots]
+
+        def row(ring: array[float]) -> array[float]:
+            return array("f", [ring[at] if at >= 0 else 0.0 for at in held])
+
+        rows = ((name, row(parts[number])) for name, parts in self._values.items())
+        values = {name: found.tobytes() for name, found in rows if any(found)}
+        return (row(self._covered[number]).tobytes(), values) if values else None
+
+    def begin(self, head: int) -> None:
+        """Make ``head`` the newest slot of rings that are empty."""
+        self._heads = [head] * len(self.resolutions)
+
+    def paste(self, number: int, first: int, covered: bytes, values: dict[str, bytes], wanted: range) -> None:
+        """Put what `cut` gave where it was, as far as it is ``wanted``; what was there is replaced."""
+        slots = self.resolutions[number].slots
+        for name, data in (("", covered), *values.items()):
+            if name and name not in self._values:
+                self._values[name] = self._zeros()
+            ring = self._values[name][number] if name else self._covered[number]
+            for slot, value in enumerate(array("f", data), first):
+                if slot in wanted:
+                    ring[slot % slots] = value
+
+    def cover(self, number: int, slots: range, seconds: float) -> None:
+        """Nothing was counted in these."""
+        for slot in slots:
+            self._covered[number][slot % self.resolutions[number].slots] = seconds
+
     def _holds(self, number: int, slot: int) -> bool:
         head = self._heads[number]
         return head - self.resolutions[number].slots < slot <= head
