@@ -9,9 +9,10 @@ import pytest
 from starlette.requests import Request
 
 from shoal.api import log_query
+from shoal.controller import day_files
 from shoal.controller.client_logs import COLUMNS, ClientLogStore
 from shoal.engine.client_logs import SENT_PER_S_MAX, ClientLogs
-from shoal.errors import Invalid
+from shoal.errors import Invalid, NotReady
 from shoal.wire import client_logs as wire
 from shoal.wire.client_logs import LogPolicy
 from shoal.wire.counters import Counts, ServiceCounts
@@ -173,6 +174,16 @@ async def test_logs_outlive_the_controller_and_the_oldest_days_go(tmp_path: Path
     assert len(list(tmp_path.glob("client-*.db"))) == 7
     oldest = await searched(store, "eq(uri_path,/6)")
     assert len(oldest) == 1
+
+
+async def test_a_search_that_takes_too_long_is_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = stored(tmp_path, *[line(rest=f"GET /{number} HTTP/1.1") for number in range(2_000)])
+    await store.flush()
+    monkeypatch.setattr(day_files, "READ_WITHIN_S", -1.0)
+    with pytest.raises(NotReady, match="took longer"):
+        await searched(store, "co(all,nothing)", "co(all,not this either)")
+    monkeypatch.undo()
+    assert len(await searched(store, "eq(uri_path,/7)")) == 1
 
 
 def test_policies_survive_the_wire() -> None:

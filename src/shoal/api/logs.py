@@ -35,7 +35,7 @@ _ROLE = re.compile(r"[a-z_]{1,40}")
 
 class Searched(Protocol):
     async def search(
-        self, where: Where, *, limit: int, offset: int = 0, oldest_first: bool = False
+        self, where: Where, *, limit: int, offset: int = 0, oldest_first: bool = False, counted: bool = True
     ) -> tuple[int, list[Document]]: ...
 
 
@@ -77,7 +77,7 @@ class Logs:
     async def _lines(self, context: Context, log: Searched | None, where: Where) -> AsyncIterator[bytes]:
         offset, more = 0, log is not None
         while more and log is not None:
-            _, found = await log.search(where, limit=LINES_AT_ONCE, offset=offset, oldest_first=True)
+            _, found = await log.search(where, limit=LINES_AT_ONCE, offset=offset, oldest_first=True, counted=False)
             self._named(context, found)
             yield b"".join(msgspec.json.encode(one) + b"\n" for one in found)
             offset, more = offset + len(found), len(found) == LINES_AT_ONCE

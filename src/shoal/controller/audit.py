@@ -14,7 +14,7 @@ from shoal.objects import ObjectType
 from shoal.store.protocol import Records, Transaction
 
 AUDITS = "/audit/"
-AUDITS_KEPT_MAX = 5_000
+AUDITS_KEPT_MAX = 20_000
 """In the store: until the journal has them, and much longer."""
 PRUNE_EVERY = 500
 PRUNE_BATCH_MAX = 100

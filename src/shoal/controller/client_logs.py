@@ -78,6 +78,8 @@ class ClientLogStore:
         self._waiting: deque[tuple[str, Logged]] = deque()
         self._number = int(clock.now() * 1e6)
         self._writing = asyncio.Lock()
+        self._searching = asyncio.Lock()
+        """One search at a time: each takes a thread that others want too."""
 
     def take(self, engine: str, message: ClientLogs) -> None:
         """The oldest give way when they come faster than they can be written."""
@@ -116,17 +118,18 @@ class ClientLogStore:
         self._files.append(rows)
 
     async def search(
-        self, where: Where, *, limit: int, offset: int = 0, oldest_first: bool = False
+        self, where: Where, *, limit: int, offset: int = 0, oldest_first: bool = False, counted: bool = True
     ) -> tuple[int, list[dict[str, Any]]]:
-        """(how many match, those of the page as documents, newest first unless asked)."""
+        """(how many match, 0 unless ``counted``; those of the page as documents, newest first unless asked). Raises
+        NotReady."""
         await self.flush()
 
         def look() -> tuple[int, list[Row]]:
-            return self._files.count(where), self._files.read(
-                where, limit=limit, offset=offset, oldest_first=oldest_first
-            )
+            found = self._files.read(where, limit=limit, offset=offset, oldest_first=oldest_first)
+            return self._files.count(where) if counted else 0, found
 
-        count, rows = await asyncio.to_thread(look)
+        async with self._searching:
+            count, rows = await asyncio.to_thread(look)
         return count, [_document(row) for row in rows]
 
 

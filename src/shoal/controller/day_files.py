@@ -9,14 +9,20 @@ import datetime
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
+from shoal.errors import NotReady
+
 log = logging.getLogger("shoal.day_files")
 
+READ_WITHIN_S = 10.0
+PROGRESS_STEPS = 100_000
+"""Of SQLite's machine, between two looks at the clock."""
 BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 Row = tuple[object, ...]
 
@@ -53,6 +59,7 @@ class DayFiles:
         self._table = table
         self._alone = threading.Lock()
         self._open: dict[str, sqlite3.Connection] = {}
+        self._deadline = float("inf")
 
     def append(self, rows: Sequence[tuple[float, Row]]) -> None:
         """(at, the columns). In one transaction a day. Raises sqlite3.Error."""
@@ -68,8 +75,8 @@ class DayFiles:
             self._prune()
 
     def read(self, where: Where, *, limit: int, offset: int = 0, oldest_first: bool = False) -> list[Row]:
-        """(at, the columns) of the rows that match, newest first."""
-        with self._alone:
+        """(at, the columns) of the rows that match, newest first. Raises NotReady when that takes too long."""
+        with self._reading():
             found: list[Row] = []
             order = "" if oldest_first else " DESC"
             for day in self._days(where, oldest_first=oldest_first):
@@ -83,7 +90,8 @@ class DayFiles:
             return found
 
     def count(self, where: Where) -> int:
-        with self._alone:
+        """How many rows match. Raises NotReady when that takes too long."""
+        with self._reading():
             return sum(self._count(day, where) for day in self._days(where))
 
     def newest(self, column: str) -> object:
@@ -102,6 +110,20 @@ class DayFiles:
             self._open.clear()
 
     # --- files ---
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._alone:
+            self._deadline = time.monotonic() + READ_WITHIN_S
+            try:
+                yield
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                    raise
+                why = f"The search took longer than {READ_WITHIN_S:.0f} s."
+                raise NotReady(why, hint="Narrow the time (start, end) or add a filter.") from None
+            finally:
+                self._deadline = float("inf")
 
     def _count(self, day: str, where: Where) -> int:
         sql, values = _clause(where)
@@ -140,6 +162,7 @@ class DayFiles:
                     raise
                 self._set_aside(day)
                 return self._database(day)
+            database.set_progress_handler(lambda: time.monotonic() > self._deadline, PROGRESS_STEPS)
             self._open[day] = database
         return database
 

@@ -69,6 +69,8 @@ class Journal:
         self._owners = owners
         self._waiting: deque[tuple[float, Row]] = deque()
         self._writing = asyncio.Lock()
+        self._searching = asyncio.Lock()
+        """One search at a time: each takes a thread that others want too."""
         self._missed = 0
         self._number = 0
 
@@ -187,16 +189,17 @@ class Journal:
     # --- reading ---
 
     async def search(
-        self, where: Where, *, limit: int, offset: int = 0, oldest_first: bool = False
+        self, where: Where, *, limit: int, offset: int = 0, oldest_first: bool = False, counted: bool = True
     ) -> tuple[int, list[Document]]:
-        """(how many match, those of the page), newest first unless asked."""
+        """(how many match, 0 unless ``counted``; those of the page), newest first unless asked. Raises NotReady."""
         await self.flush()
 
         def look() -> tuple[int, list[Row]]:
             found = self._files.read(where, limit=limit, offset=offset, oldest_first=oldest_first)
-            return self._files.count(where), found
+            return self._files.count(where) if counted else 0, found
 
-        count, rows = await asyncio.to_thread(look)
+        async with self._searching:
+            count, rows = await asyncio.to_thread(look)
         return count, [_document(row) for row in rows]
 
 
