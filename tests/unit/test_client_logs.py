@@ -90,8 +90,8 @@ def test_a_sampled_request_stands_for_many_and_a_failed_one_for_itself() -> None
     logs = collected(*[line(us=461)] * 3, line(503, us=900_000))
     counts = (ServiceCounts("one", Counts(), "p", (("10.1.1.1:80", Counts()),)), ServiceCounts("two", Counts()))
     one, two = logs.counted(counts)
-    assert one.latency == ((bucket_of(461), 192), (bucket_of(900_000), 1)) and two.latency == ()
-    assert one.responses == (("10.1.1.1:80", ((bucket_of(500), 193),)),)
+    assert one.latency == ((bucket_of(461), 384), (bucket_of(900_000), 1)) and two.latency == ()
+    assert one.responses == (("10.1.1.1:80", ((bucket_of(500), 385),)),)
     full = service(full=True, full_until=int(NOW) + 60)
     ((exact, _),) = [collected(line(), services=(full,)).counted(counts)]
     assert exact.latency == ((bucket_of(461), 1),)

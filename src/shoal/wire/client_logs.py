@@ -36,7 +36,7 @@ class LogPolicy(msgspec.Struct, frozen=True, kw_only=True):
     the others (for connections of TCP services: those that failed, and one in so many). ``accepted`` statuses are no
     failures. Rates are per engine and second, 0 = unlimited."""
 
-    sampled_of: int = 64
+    sampled_of: int = 128
     slow_ms: int = 500
     """Until the response begins."""
     accepted: tuple[int, ...] = ()
