@@ -3,7 +3,7 @@
 ``on`` is a service with client logs, ``off`` one without on the same HAProxy, in pairs: ``ratio`` is that of HAProxy's CPU
 per request. Counting costs the same each second, whatever is served: the agent's share of a core (its work on log lines
 included) and HAProxy's for being read. ``throughput_cost`` is what all of it takes from an engine of one core at full
-load. Where requests fail (``--cases failing``) each is logged.
+load. With ``--cases every_slow`` slow requests are all logged; with ``failing`` each one is, as it fails.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from shoal.wire.desired import Service, Vip
 from shoal.wire.latency import Buckets
 
 COST_LIMIT = 1.02
-PATHS = {"good": "/", "failing": "/missing"}
+CASES = {"good": (80, "/"), "every_slow": (82, "/"), "failing": (80, "/missing")}
+"""Port of the service with client logs, and what is asked for."""
 BACKEND = """
 global
     maxconn 2000
@@ -104,12 +105,13 @@ async def quiet_share(worker: int, seconds: float) -> float:
 
 async def per_request(lab: Lab, worker: int, case: str, pairs: int, seconds: int) -> dict[str, object]:
     assert lab.agent is not None
-    agent, path = lab.agent.pid, PATHS[case]
+    agent = lab.agent.pid
+    port, path = CASES[case]
     took: list[tuple[Run, Run]] = []
     for number in range(-1, pairs):
         runs = {}
         for on in (True, False) if number % 2 else (False, True):
-            runs[on] = await run(worker, agent, 80 if on else OFF_PORT, path, seconds)
+            runs[on] = await run(worker, agent, port if on else OFF_PORT, path, seconds)
         if number >= 0:  # the first pair warms up
             took.append((runs[True], runs[False]))
     logs = [math.log(on.haproxy_us / off.haproxy_us) for on, off in took]
@@ -165,7 +167,8 @@ async def measure(folder: Path, asked: argparse.Namespace) -> dict[str, object]:
             p if isinstance(p, Vip) or not isinstance(p, Service) else logged(p)
             for p in parts(asked.services, service(pool=quiet))
         ]
-        await lab.controller.push(*every, off)
+        exact = service("exact", CASES["every_slow"][0], pool=quiet, log=LogPolicy(every_slow=True))
+        await lab.controller.push(*every, off, exact)
         await lab.controller.hear(messages.Ownership, lambda m: m.owner)
         worker = await runtime.worker_pid(str(lab.home / "admin.sock"))
         if asked.idle_seconds:
@@ -187,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--services", type=int, default=100)
     parser.add_argument("--idle-seconds", type=float, default=0.0)
-    parser.add_argument("--cases", nargs="+", default=["good"], choices=list(PATHS))
+    parser.add_argument("--cases", nargs="+", default=["good"], choices=list(CASES))
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--seconds", type=int, default=1)
     asked = parser.parse_args()

@@ -53,7 +53,7 @@ async def heard(lab: Lab, accept: Callable[[str, Line], bool]) -> Line:
 
 
 async def test_failed_and_slow_requests_are_told_of_and_few_others(lab: Lab) -> None:
-    await serving(lab, logged(slow_ms=300, sampled_of=1_000_000))
+    await serving(lab, logged(slow_ms=300, every_slow=True, sampled_of=1_000_000))
     for _ in range(20):
         await lab.get()
     for backend in lab.backends.values():

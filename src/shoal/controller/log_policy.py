@@ -35,6 +35,7 @@ def log_policy(documents: Documents, service: views.VirtualService) -> LogPolicy
     collected = profile.client_log_config or views.ClientLogConfiguration()
     return LogPolicy(
         slow_ms=profile.apdex_response_threshold,
+        every_slow=asked.metrics_realtime_update is not None and asked.metrics_realtime_update.enabled,
         accepted=accepted(profile),
         significant=collected.enable_significant_log_collection,
         significant_per_s=asked.significant_log_throttle,

@@ -91,7 +91,8 @@ class ClientLogs:
         measured = self._measured.setdefault(service.id, Measured())
         why = FAILED if line.failed(service.log) else SLOW if line.slow(service.log) else SAMPLED
         if line.http:
-            _count(measured, line, 1 if why else _weight(service.log, now))
+            alone = why == FAILED or (why == SLOW and service.log.every_slow)
+            _count(measured, line, 1 if alone else _weight(service.log, now))
         self._keep(measured, service.log, Logged(service.id, why, data), now)
 
     def _keep(self, measured: Measured, policy: LogPolicy, logged: Logged, now: float) -> None:
@@ -141,13 +142,19 @@ def _below(count: int, per_s: int) -> bool:
 
 
 def _count(measured: Measured, line: Line, weight: int) -> None:
-    if line.us >= 0:
-        bucket = bucket_of(line.us)
+    us = line.us if line.us >= 0 else whole(line.total_ms)
+    if us >= 0:
+        bucket = bucket_of(us)
         measured.latency[bucket] = measured.latency.get(bucket, 0) + weight
     if line.response_ms >= 0 and line.server:
-        bucket = bucket_of((line.response_ms + 0.5) * 1000)  # HAProxy cuts it to whole milliseconds
+        bucket = bucket_of(whole(line.response_ms))
         histogram = measured.responses.setdefault(line.server, {})
         histogram[bucket] = histogram.get(bucket, 0) + weight
+
+
+def whole(ms: int) -> float:
+    """HAProxy cuts times to milliseconds. In microseconds; negative when it is not known."""
+    return (ms + 0.5) * 1000
 
 
 def _timed(one: ServiceCounts, measured: Measured) -> ServiceCounts:

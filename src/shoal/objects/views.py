@@ -97,9 +97,14 @@ class FullClientLogs(msgspec.Struct, frozen=True, kw_only=True):
     throttle: int = 10
 
 
+class RealTimeUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    enabled: bool = False
+
+
 class AnalyticsPolicy(msgspec.Struct, frozen=True, kw_only=True):
     all_headers: bool = False
     full_client_logs: FullClientLogs | None = None
+    metrics_realtime_update: RealTimeUpdate | None = None
     significant_log_throttle: int = 10
 
 

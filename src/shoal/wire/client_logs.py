@@ -32,13 +32,15 @@ class ClientLogs(msgspec.Struct, frozen=True, tag="client_logs"):
 
 
 class LogPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Which requests of a virtual service its engines log: those that failed or were slow, and one in ``sampled_of`` of
-    the others (for connections of TCP services: those that failed, and one in so many). ``accepted`` statuses are no
-    failures. Rates are per engine and second, 0 = unlimited."""
+    """Which requests of a virtual service its engines log: those that failed, and one in ``sampled_of`` of the others
+    (for connections of TCP services likewise); with ``every_slow`` those that were slow, too. ``accepted`` statuses are
+    no failures. Rates are per engine and second, 0 = unlimited."""
 
     sampled_of: int = 128
     slow_ms: int = 500
     """Until the response begins."""
+    every_slow: bool = False
+    """Costs as much again as all the rest; times are in microseconds then, else in milliseconds."""
     accepted: tuple[int, ...] = ()
     significant: bool = True
     """Whether failed and slow ones are sent to the controller; they count for the percentiles all the same."""
