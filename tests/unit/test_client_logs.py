@@ -96,6 +96,9 @@ def test_a_sampled_request_stands_for_many_and_a_failed_one_for_itself() -> None
     for exact, count in ((False, 128), (True, 1)):
         (timed, _) = collected(slow, services=(service(every_slow=exact),)).counted(counts)
         assert timed.latency == ((bucket_of(601_500), count),)
+    redirect = line(302, end="LR", us=-1).replace(b" 10.1.1.1:80 ", b" <NOSRV> ").replace(b" -1 GET", b" - GET")
+    (timed, _) = collected(redirect).counted(counts)
+    assert timed.latency == ((bucket_of(1_500), 1),) and sent(collected(redirect)) == [""]
     full = service(full=True, full_until=int(NOW) + 60)
     ((exact, _),) = [collected(line(), services=(full,)).counted(counts)]
     assert exact.latency == ((bucket_of(461), 1),)

@@ -91,7 +91,8 @@ class ClientLogs:
         measured = self._measured.setdefault(service.id, Measured())
         why = FAILED if line.failed(service.log) else SLOW if line.slow(service.log) else SAMPLED
         if line.http:
-            alone = why == FAILED or (why == SLOW and service.log.every_slow)
+            # What HAProxy answers itself does not come by the rule that draws: each has its line.
+            alone = why == FAILED or (why == SLOW and service.log.every_slow) or not line.server
             _count(measured, line, 1 if alone else _weight(service.log, now))
         self._keep(measured, service.log, Logged(service.id, why, data), now)
 

@@ -12,6 +12,8 @@ HTTP_FORMAT = f"h {COMMON} %ST %ts %TR %Tw %Tc %Tr %Ta %U %B %rc %[date_us,sub(t
 TCP_FORMAT = f"t {COMMON} 0 %ts -1 %Tw %Tc -1 %Tt %U %B %rc -1 -"
 
 
+LOCAL = "L"
+"""HAProxy's word for a response of its own, such as a redirect."""
 FAILED, SLOW, SAMPLED = "failed", "slow", ""
 """Why a line was written."""
 
@@ -90,7 +92,7 @@ class Line(msgspec.Struct, frozen=True):
         """It has an error status, or ended in another way than it should."""
         if self.status >= 400:
             return self.status not in policy.accepted
-        return self.termination[:1] != "-"
+        return self.termination[:1] not in ("-", LOCAL)
 
     def slow(self, policy: LogPolicy) -> bool:
         return self.http and self.begun_ms() >= policy.slow_ms
