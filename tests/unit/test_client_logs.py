@@ -93,8 +93,8 @@ def test_a_sampled_request_stands_for_many_and_a_failed_one_for_itself() -> None
     assert one.latency == ((bucket_of(461), 384), (bucket_of(900_000), 1)) and two.latency == ()
     assert one.responses == (("10.1.1.1:80", ((bucket_of(500), 385),)),)
     slow = line(us=-1, took_ms=600).replace(b" -1 GET", b" - GET")
-    for exact, count in ((False, 128), (True, 1)):
-        (timed, _) = collected(slow, services=(service(every_slow=exact),)).counted(counts)
+    for every, count in ((False, 128), (True, 1)):
+        (timed, _) = collected(slow, services=(service(every_slow=every),)).counted(counts)
         assert timed.latency == ((bucket_of(601_500), count),)
     redirect = line(302, end="LR", us=-1).replace(b" 10.1.1.1:80 ", b" <NOSRV> ").replace(b" -1 GET", b" - GET")
     (timed, _) = collected(redirect).counted(counts)

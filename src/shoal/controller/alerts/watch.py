@@ -130,7 +130,8 @@ class Alerts:
         """Of the last so many seconds; empty while less than that is known: an alert does not come of a start."""
         points = max(1, min(POINTS_MAX, seconds // STEP_S))
         windows = self._metrics.read(kind, uuid, STEP_S, limit=points)
-        known = [metric.value(window) for window in windows if window.seconds]
+        values = [metric.value(window) for window in windows if window.seconds]
+        known = [value for value in values if value is not None]
         return known if len(known) >= points else []
 
     def _entities(self, config: Document, kind: str) -> Iterator[tuple[str, str]]:
