@@ -254,6 +254,17 @@ async def test_logins_from_an_address_are_limited_whatever_the_name(
     assert {reply.status_code for reply in replies} == {401, 429}
 
 
+async def test_programs_that_log_in_for_every_call_are_no_guessers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.app, "_rates", Rates(lambda: 0.0))
+    async with world.stranger() as client:
+        for _ in range(LOGINS_AT_ONCE + 30):
+            reply = await client.post("/login", data={"username": "admin", "password": PASSWORD})
+            assert reply.status_code == 200, reply.text
+            client.cookies.clear()
+
+
 # --- other sites ---
 
 

@@ -61,7 +61,14 @@ from .objects import Objects
 from .planning import Planning
 from .ports import Runtime
 from .present import Look, Present
-from .rates import LOGINS_AT_ONCE, LOGINS_PER_S, REQUESTS_AT_ONCE, REQUESTS_PER_S, Rates
+from .rates import (
+    LOGINS_AT_ONCE,
+    LOGINS_PER_S,
+    REQUESTS_AT_ONCE,
+    REQUESTS_PER_S,
+    RIGHT_LOGINS_COST,
+    Rates,
+)
 from .rebalancing import Rebalancing
 from .routes import Route, Router, Shows
 from .signin import BACK, BEGIN, SignIn
@@ -77,6 +84,7 @@ GET, POST = ("GET",), ("POST",)
 ANY = ("GET", "POST", "PUT", "PATCH", "DELETE")
 Document = dict[str, Any]
 INCIDENT_S = 60
+LOGINS = "logins from this address"
 UNPLANNED = ("useraccount", "analytics", "macro", "configuration")
 UNPLANNED_OPERATIONS = (("virtualservice", "capture"), ("serviceenginegroup", "rebalance"))
 """Requests with ways of their own, which make no plans."""
@@ -255,10 +263,12 @@ class App:
         if page is not None:
             return page
         if path == "/login":
-            self._rates.take("logins from this address", address_of(request), LOGINS_PER_S, LOGINS_AT_ONCE)
-            return await self._login.login(request)
+            self._rates.take(LOGINS, address_of(request), LOGINS_PER_S, LOGINS_AT_ONCE)
+            answer = await self._login.login(request)  # raises when it is refused
+            self._rates.give_back(LOGINS, address_of(request), 1 - RIGHT_LOGINS_COST)
+            return answer
         if path in (BEGIN, BACK):
-            self._rates.take("logins from this address", address_of(request), LOGINS_PER_S, LOGINS_AT_ONCE)
+            self._rates.take(LOGINS, address_of(request), LOGINS_PER_S, LOGINS_AT_ONCE)
             return await self._signin.answer(request, path)
         if path == "/logout":
             return self._login.logout(request)
@@ -288,7 +298,7 @@ class App:
 
     async def _context(self, request: Request, path: str) -> Context:
         if request.headers.get("authorization", "").lower().startswith("basic "):
-            self._rates.take("logins from this address", address_of(request), LOGINS_PER_S, LOGINS_AT_ONCE)
+            self._rates.take(LOGINS, address_of(request), LOGINS_PER_S, LOGINS_AT_ONCE)
         known = await self._login.known(request)
         self._limit("requests of this user", known.user["uuid"])
         version = version_of(request)

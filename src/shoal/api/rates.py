@@ -15,7 +15,9 @@ REQUESTS_AT_ONCE = 5_000
 """Of one user, and of one address; ``portal_request_rate_limit`` and ``portal_request_burst_limit`` override them."""
 LOGINS_PER_S = 10
 LOGINS_AT_ONCE = 60
-"""Of one address, right or wrong: each takes 30 ms of a processor."""
+"""Of one address: each takes 30 ms of a processor."""
+RIGHT_LOGINS_COST = 0.1
+"""What a login that succeeds counts: programs that log in for every call (Ansible's modules do) are no guessers."""
 BUCKETS_MAX = 20_000
 
 
@@ -50,3 +52,9 @@ class Rates:
                 retry_after_s=wait_s,
             )
         bucket.left -= 1
+
+    def give_back(self, kind: str, who: str, share: float) -> None:
+        """So much of a request that was taken did not count."""
+        bucket = self._buckets.get((kind, who))
+        if bucket is not None:
+            bucket.left += share
