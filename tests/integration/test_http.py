@@ -107,6 +107,7 @@ async def serving(
     )
     facts = render.Facts(directory=str(folder), sockets=str(folder), descriptors_max=4000)
     Path(render.draining_file(facts)).touch()
+    Path(render.chroot_folder(facts)).mkdir()
     Path(render.state_file(facts)).write_text("1\n")
     file = folder / "haproxy.cfg"
     file.write_text(render.config(facts, {"one": render.service_fragment(service, facts)}))

@@ -8,7 +8,7 @@ LINE_BYTES_MAX = 2048
 LINES_MAX = 500
 """Of one message."""
 COMMON = "%f %s %ci %cp %fi %fp %Ts.%ms"
-HTTP_FORMAT = f"h {COMMON} %ST %ts %TR %Tw %Tc %Tr %Ta %U %B %rc %[date_us,sub(txn.began)] %r"
+HTTP_FORMAT = f"h {COMMON} %ST %ts %TR %Tw %Tc %Tr %Ta %U %B %rc %[date(0,us),sub(txn.began)] %r"
 TCP_FORMAT = f"t {COMMON} 0 %ts -1 %Tw %Tc -1 %Tt %U %B %rc -1 -"
 
 

@@ -32,15 +32,15 @@ def rules(policy: LogPolicy, socket: str, *, http: bool) -> tuple[list[str], lis
     if not http:
         quiet = _unless(policy, [])
         back = [f"tcp-response content set-log-level silent{quiet}"] if quiet is not None else []
-        return [to, "option dontlognull", f'log-format "{TCP_FORMAT}"'], back
+        return [to, f'log-format "{TCP_FORMAT}"'], back  # one that got nothing is one that failed
     front = [to, "option dontlognull"]
     if policy.headers:
         front += [f"capture request header {name} len {size}" for name, size in _HEADERS]
     front.append(f'log-format "{HTTP_FORMAT}{" %hr" if policy.headers else ""}"')
     slow = []
     if policy.every_slow:
-        front.append("http-request set-var(txn.began) date_us")
-        slow = [f"!{{ date_us,sub(txn.began) ge {within(policy.slow_ms, 0, SLOW_MS_MAX) * 1000} }}"]
+        front.append("http-request set-var(txn.began) date(0,us)")
+        slow = [f"!{{ date(0,us),sub(txn.began) ge {within(policy.slow_ms, 0, SLOW_MS_MAX) * 1000} }}"]
     accepted = " ".join(str(int(code)) for code in policy.accepted if code in STATUSES)
     for which in ("{ status lt 400 }", *([f"{{ status {accepted} }}"] if accepted else [])):
         quiet = _unless(policy, [which, *slow])
