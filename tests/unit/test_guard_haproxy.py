@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from shoal.engine.guard.haproxy import CHECK_MAX_S, CHECK_MIN_S, REQUEST, TIMEOUT_S, HaproxyCheck
+from shoal.engine.guard.haproxy import AGAIN_S, CHECK_MAX_S, CHECK_MIN_S, REQUEST, TIMEOUT_S, HaproxyCheck
 from shoal.engine.guard.loop import Timer
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -45,12 +45,15 @@ class Asked:
         self.news: list[bool] = []
         path = str(folder / "alive.sock")
         self.check = HaproxyCheck(cast(Any, self.loop), path, lambda up, why: self.news.append(up))
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(path)
-            listener.listen()
-            self.check.awake()  # before it has begun
-            self.check.start()
-            self.link, _ = listener.accept()
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.check.awake()  # before it has begun
+        self.check.start()
+        self.accept()
+
+    def accept(self) -> None:
+        self.link, _ = self.listener.accept()
         self.link.setblocking(False)
 
     def questions(self) -> int:
@@ -64,8 +67,14 @@ class Asked:
         assert self.loop.read is not None
         self.loop.read()
 
+    def hang_up(self) -> None:
+        self.link.close()
+        assert self.loop.read is not None
+        self.loop.read()
+
     def close(self) -> None:
         self.link.close()
+        self.listener.close()
         self.check._hang_up()
 
     def due(self) -> list[float]:
@@ -93,3 +102,27 @@ def test_it_asks_with_the_heartbeat_and_not_at_each_of_quick_ones(asked: Asked) 
     asked.check.awake()
     assert asked.questions() == 1
     assert asked.due() == [asked.loop.time + TIMEOUT_S]
+
+
+def test_its_end_right_after_an_answer_is_a_death_to_look_into_at_once(asked: Asked) -> None:
+    asked.answer()
+    asked.loop.time += 0.02
+    asked.listener.close()
+    asked.hang_up()
+    assert asked.due() == [asked.loop.time + AGAIN_S]
+    asked.loop.time += AGAIN_S
+    again = asked.loop.timers[-1].call
+    assert again is not None
+    again()
+    assert asked.news == [True, False]
+
+
+def test_one_that_closes_after_each_answer_is_not_asked_all_the_time(asked: Asked) -> None:
+    asked.answer()
+    asked.hang_up()
+    asked.accept()
+    assert asked.questions() == 1, "looked into"
+    asked.answer()
+    asked.hang_up()
+    assert asked.due() == [asked.loop.time + CHECK_MAX_S]
+    assert asked.news == [True]

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from shoal.engine.guard.loop import Loop, Timer
 
 CHECK_S = 0.1
+"""An end of the connection between two questions is looked into at once, but once in this time: a server may close after
+each answer."""
 CHECK_MIN_S, CHECK_MAX_S = 0.05, 0.11
 """It is asked when a heartbeat is said, as the process is awake then (waking costs more than the question): not sooner
 after the last time than the first of these, and not later than the second, heartbeat or none."""
@@ -15,8 +17,6 @@ TIMEOUT_S = 0.1
 AGAIN_S = 0.02
 """Until the second look after a failure."""
 FAILURES_MAX = 2
-IDLE_S = 0.05
-"""An end of the connection this soon after an answer is how the server closes; later, it is a death to look into."""
 REQUEST = b"GET / HTTP/1.1\r\nHost: guard\r\n\r\n"
 
 
@@ -28,7 +28,7 @@ class HaproxyCheck:
         self._socket: socket.socket | None = None
         self._failures = 0
         self._asked_at = 0.0
-        self._answered_at = 0.0
+        self._looked_at = 0.0
         self._waiting = False
         self._timer: Timer | None = None
         self.up: bool | None = None
@@ -72,14 +72,15 @@ class HaproxyCheck:
             self._hang_up()
             if self._waiting:
                 self._failed("connection closed")
-            elif now - self._answered_at > IDLE_S:
+            elif now - self._looked_at >= CHECK_S:
+                self._looked_at = now
                 self._ask()
         elif self._waiting and data.startswith(b"HTTP/1."):
             self._waiting = False
             if data[9:12] != b"200":
                 self._failed(f"answers {data[9:12].decode(errors='replace')}")
                 return
-            self._answered_at, self._failures = now, 0
+            self._failures = 0
             self._set(True, "")
             self._later(self._asked_at + CHECK_MAX_S, self._ask)
 
