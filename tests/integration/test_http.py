@@ -116,8 +116,9 @@ async def serving(
     try:
         async with asyncio.timeout(STARTED_WITHIN_S):
             while child.returncode is None:
-                with contextlib.suppress(OSError):
-                    (await asyncio.open_connection("127.0.0.1", PORT))[1].close()
+                with contextlib.suppress(ConnectionRefusedError):
+                    with contextlib.suppress(ConnectionResetError):  # it serves, and refuses this client
+                        (await asyncio.open_connection("127.0.0.1", PORT))[1].close()
                     break
                 await asyncio.sleep(0.01)
         assert child.returncode is None, (await child.stderr.read()).decode() if child.stderr else ""
@@ -132,7 +133,10 @@ async def serving(
 
 async def ask(path: str = "/", method: str = "GET", host: str = "www.example.com", **headers: str) -> Seen | None:
     """None when the connection is closed without an answer. Header names are given with underscores."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+    except ConnectionResetError:  # it was over before it was seen to be made
+        return None
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     writer.write("\r\n".join([*lines, "", ""]).encode())
