@@ -6,10 +6,8 @@ in them are what both sides check (RFC 5280 4.2.1.6), not host names.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import ipaddress
-import os
 import ssl
 import tempfile
 from collections.abc import Sequence
@@ -23,6 +21,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from shoal.clouds.protocol import Identity
 from shoal.errors import Invalid, NotReady
 from shoal.wire.tls import CONTROLLER_URI, ENGINE_URI
+
+from . import whole_file
 
 CA_DAYS = 3650
 LEAF_DAYS = 365
@@ -254,20 +254,5 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _write(file: Path, content: bytes) -> None:
-    """Mode 0600, complete or absent, on the disk when this returns."""
-    handle, aside = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(aside).rename(file)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(aside).unlink()
-        raise
-    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    whole_file.write(file, content)
+    whole_file.flush(file.parent)

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shoal.errors import NotReady
 
+from . import whole_file
+
 PREFIX = "enc:v1:"
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -123,8 +125,4 @@ def _create(file: Path, key: bytes) -> None:
             return  # another start made it first; that one counts
     finally:
         aside.unlink()
-    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    whole_file.flush(file.parent)

@@ -1,4 +1,4 @@
-"""Changes past the caps of one transaction, still all or nothing (decision 31).
+"""Changes past the caps of one transaction, still all or nothing (decision 40).
 
 The change is *staged* in as many transactions as it takes, under ``/staged/<id>/``, where nobody looks. One small
 transaction then *decides* it, by the key ``/decided``: from there on it happens, whatever else does. Rolling it forward
@@ -40,7 +40,7 @@ async def commit(store: Records, transaction: Transaction, id: str) -> int:
     operations = [(DELETE, key, b"") for key in transaction.deletes]
     operations += [(PUT, key, value) for key, value in transaction.puts]
     staged = [(f"{STAGED}{id}/{n:08d}/{what}{key}", value) for n, (what, key, value) in enumerate(operations)]
-    for part in _parts(staged, operations_of_one=1):
+    for part in parts(staged):
         await store.commit(Transaction(puts=tuple(part)))
     conditions = (*transaction.conditions, Condition(DECIDED, 0))
     await store.commit(Transaction(conditions=conditions, puts=((DECIDED, id.encode()),)))
@@ -58,9 +58,9 @@ async def finish(store: Records) -> int:
     if decided is None:
         return listing.revision
     revision = listing.revision
-    parts = list(_parts(forward, operations_of_one=OPERATIONS_OF_ONE)) or [[]]
-    for number, part in enumerate(parts, start=1):
-        revision = await store.commit(_rolled(part, (DECIDED,) if number == len(parts) else ()))
+    steps = list(parts(forward, operations_of_one=OPERATIONS_OF_ONE)) or [[]]
+    for number, part in enumerate(steps, start=1):
+        revision = await store.commit(_rolled(part, (DECIDED,) if number == len(steps) else ()))
     return revision
 
 
@@ -85,8 +85,8 @@ def _rolled(part: Iterable[tuple[str, bytes]], also_deleted: tuple[str, ...]) ->
     return Transaction(puts=tuple(puts), deletes=tuple(deletes))
 
 
-def _parts(puts: Sequence[tuple[str, bytes]], operations_of_one: int) -> Iterator[list[tuple[str, bytes]]]:
-    """In order, each within the caps of a transaction."""
+def parts(puts: Sequence[tuple[str, bytes]], operations_of_one: int = 1) -> Iterator[list[tuple[str, bytes]]]:
+    """In order, each within the caps of a transaction in which one of them takes so many operations."""
     part: list[tuple[str, bytes]] = []
     size = 0
     for key, value in puts:

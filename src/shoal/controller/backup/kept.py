@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from shoal.controller import passphrase
+from shoal.controller import passphrase, whole_file
 from shoal.controller.intent import SYSTEM, Intent
 from shoal.controller.view import View
 from shoal.errors import Invalid, NotFound, NotReady, Problem
@@ -109,15 +107,6 @@ class Backups:
 def _write(file: Path, data: bytes) -> None:
     """Whole or not at all."""
     try:
-        handle, aside = tempfile.mkstemp(dir=file.parent, prefix=".")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(data)
-                out.flush()
-                os.fsync(out.fileno())
-            Path(aside).rename(file)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
+        whole_file.write(file, data)
     except OSError as error:
         raise NotReady(f"The backup can't be written: {error.strerror}. None was kept.") from None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from shoal import data_directory
+from shoal.controller import whole_file
 from shoal.errors import Invalid, NotReady
-from shoal.store.protocol import TRANSACTION_BYTES_MAX, TRANSACTION_OPERATIONS_MAX, Transaction
+from shoal.store import large
+from shoal.store.protocol import Transaction
 from shoal.store.sqlite import SqliteStore
 
 from .contents import Contents, read
@@ -34,7 +35,7 @@ async def restore(file: Path, words: str, data_dir: Path) -> Contents:
         aside = Path(tempfile.mkdtemp(dir=data_dir.parent, prefix=f".{data_dir.name}.restoring-"))
         await _write(contents, aside)
         aside.rename(data_dir)  # takes an empty directory's place
-        _flush(data_dir.parent)
+        whole_file.flush(data_dir.parent)
     except OSError as error:
         raise NotReady(f"{data_dir} can't be written: {error.strerror}; nothing was restored.") from None
     finally:
@@ -52,14 +53,14 @@ async def _write(contents: Contents, place: Path) -> None:
             out.write(data)
             out.flush()
             os.fsync(out.fileno())
-        _flush(path.parent)
+        whole_file.flush(path.parent)
     store = await SqliteStore.open(place / DATABASE)
     try:
-        for part in _parts(contents.records):
+        for part in large.parts(contents.records):
             await store.commit(Transaction(puts=tuple(part)))
     finally:
         await store.close()
-    _flush(place)
+    whole_file.flush(place)
 
 
 def _inside(name: str) -> PurePosixPath:
@@ -67,25 +68,3 @@ def _inside(name: str) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise Invalid(f"The backup names a file {name[:80]!r}, outside of the data directory")
     return path
-
-
-def _parts(records: list[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
-    part: list[tuple[str, bytes]] = []
-    size = 0
-    for key, value in records:
-        bytes_of_one = len(key.encode()) + len(value)
-        if part and (len(part) == TRANSACTION_OPERATIONS_MAX or size + bytes_of_one > TRANSACTION_BYTES_MAX):
-            yield part
-            part, size = [], 0
-        part.append((key, value))
-        size += bytes_of_one
-    if part:
-        yield part
-
-
-def _flush(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
