@@ -13,7 +13,7 @@ from typing import Any
 from shoal.wire.client_logs import FAILED, SLOW, ClientLogs, Line, Logged, parse
 
 from .clock import Clock
-from .day_files import DayFiles, Row, Table, Where
+from .day_files import DayFiles, Row, Searches, Table, Where
 
 log = logging.getLogger("shoal.client_logs")
 
@@ -74,12 +74,11 @@ class ClientLogStore:
 
     def __init__(self, folder: Path | None, clock: Clock) -> None:
         self._files = DayFiles(folder, TABLE)
+        self._searches = Searches(self._files)
         self._clock = clock
         self._waiting: deque[tuple[str, Logged]] = deque()
         self._number = int(clock.now() * 1e6)
         self._writing = asyncio.Lock()
-        self._searching = asyncio.Lock()
-        """One search at a time: each takes a thread that others want too."""
 
     def take(self, engine: str, message: ClientLogs) -> None:
         """The oldest give way when they come faster than they can be written."""
@@ -123,13 +122,9 @@ class ClientLogStore:
         """(how many match, 0 unless ``counted``; those of the page as documents, newest first unless asked). Raises
         NotReady."""
         await self.flush()
-
-        def look() -> tuple[int, list[Row]]:
-            found = self._files.read(where, limit=limit, offset=offset, oldest_first=oldest_first)
-            return self._files.count(where) if counted else 0, found
-
-        async with self._searching:
-            count, rows = await asyncio.to_thread(look)
+        count, rows = await self._searches.page(
+            where, limit=limit, offset=offset, oldest_first=oldest_first, counted=counted
+        )
         return count, [_document(row) for row in rows]
 
 

@@ -1,10 +1,12 @@
 """Rows by time in SQLite, a file a day (UTC), the oldest of which go when they are too old or too many.
 
-Rows are appended and read, never changed. Not for the event loop: every call may wait for the disk.
+Rows are appended and read, never changed. Not for the event loop, where every call may wait for the disk; for it there is
+`Searches`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import logging
 import sqlite3
@@ -204,6 +206,26 @@ class DayFiles:
                 with suppress(FileNotFoundError):
                     self._path(day).with_name(f"{self._path(day).name}{end}").unlink()
             log.info("%s of %s is deleted: it has become too old, or all of them too large", self._table.name, day)
+
+
+class Searches:
+    """Reads files from the event loop, one search at a time: each takes a thread that others want too."""
+
+    def __init__(self, files: DayFiles) -> None:
+        self._files = files
+        self._alone = asyncio.Lock()
+
+    async def page(
+        self, where: Where, *, limit: int, offset: int, oldest_first: bool, counted: bool
+    ) -> tuple[int, list[Row]]:
+        """(how many match, 0 unless ``counted``; those of the page, as `DayFiles.read`). Raises NotReady."""
+
+        def look() -> tuple[int, list[Row]]:
+            found = self._files.read(where, limit=limit, offset=offset, oldest_first=oldest_first)
+            return self._files.count(where) if counted else 0, found
+
+        async with self._alone:
+            return await asyncio.to_thread(look)
 
 
 def _schema(table: Table) -> str:

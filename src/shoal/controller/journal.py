@@ -22,7 +22,7 @@ from shoal.store.protocol import Records
 
 from . import audit, events
 from .clock import Clock
-from .day_files import DayFiles, Row, Table, Where
+from .day_files import DayFiles, Row, Searches, Table, Where
 from .sight import Sight
 
 log = logging.getLogger("shoal.journal")
@@ -65,12 +65,11 @@ class Journal:
 
     def __init__(self, folder: Path | None, clock: Clock, owners: Owners = lambda objects, tenant: [tenant]) -> None:
         self._files = DayFiles(folder, TABLE)
+        self._searches = Searches(self._files)
         self._clock = clock
         self._owners = owners
         self._waiting: deque[tuple[float, Row]] = deque()
         self._writing = asyncio.Lock()
-        self._searching = asyncio.Lock()
-        """One search at a time: each takes a thread that others want too."""
         self._missed = 0
         self._number = 0
 
@@ -193,13 +192,9 @@ class Journal:
     ) -> tuple[int, list[Document]]:
         """(how many match, 0 unless ``counted``; those of the page), newest first unless asked. Raises NotReady."""
         await self.flush()
-
-        def look() -> tuple[int, list[Row]]:
-            found = self._files.read(where, limit=limit, offset=offset, oldest_first=oldest_first)
-            return self._files.count(where) if counted else 0, found
-
-        async with self._searching:
-            count, rows = await asyncio.to_thread(look)
+        count, rows = await self._searches.page(
+            where, limit=limit, offset=offset, oldest_first=oldest_first, counted=counted
+        )
         return count, [_document(row) for row in rows]
 
 
