@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 TO_THE_END = -1
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+"""A header or cookie that is looked up."""
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,120}")
+"""A header that is written, or an HTTP method (RFC 9110, 5.6.2)."""
+TEXT_CHARACTERS_MAX = 2_000
+"""Of one text in an engine's configuration."""
+LIMITS_MAX = 3
+"""Rate limits of a virtual service: HAProxy 2.6 counts requests by so many keys at most."""
 
 
 class Test(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,16 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shoal.controller import policies
+from shoal.wire.policy import LIMITS_MAX, NAME, TEXT_CHARACTERS_MAX, TOKEN
 
 from .change import Around, Change
 
 Document = Mapping[str, Any]
-NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,120}")
-TEXT_CHARACTERS_MAX = 2_000
-"""Of one text in an engine's configuration."""
-LIMITS_MAX = 3
-"""Rate limits of one set: HAProxy 2.6 counts requests by three keys at most."""
 PERIOD_S_MAX = 86_400
 
 

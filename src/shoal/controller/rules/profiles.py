@@ -5,9 +5,9 @@ from __future__ import annotations
 import ssl
 
 from shoal.controller import protocols, tls
+from shoal.wire.policy import NAME, TOKEN
 
 from .change import Around, Change
-from .policies import NAME, TOKEN
 
 OTHER = "Use System-TCP-Proxy, System-UDP-Fast-Path, or another TCP or UDP profile."
 

@@ -7,17 +7,15 @@ import ipaddress
 import re
 
 from shoal.errors import ShoalError
+from shoal.wire.policy import NAME, TEXT_CHARACTERS_MAX, TOKEN
 
 WORD_CHARACTERS_MAX = 120
-TEXT_CHARACTERS_MAX = 2_000
 OCTETS_MAX = 2_000
 _PLAIN = re.compile(r"[A-Za-z0-9_.:-]+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")
 _MADE = "._."
 """Stands in every identifier that is not the text itself, and in no other: so the two kinds never meet."""
 READABLE_CHARACTERS_MAX = 40
-_ARGUMENT = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Unrenderable(ShoalError):
@@ -42,8 +40,7 @@ def quoted(text: str) -> str:
 
     Raises Unrenderable for control characters (a line break would end the directive) and for over-long text.
     """
-    if len(text) > TEXT_CHARACTERS_MAX:
-        raise Unrenderable(f"The text has {len(text)} characters; at most {TEXT_CHARACTERS_MAX} are taken.")
+    _bounded(text)
     for character in text:
         if ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 or character in "\u2028\u2029":
             raise Unrenderable(f"The text {text[:40]!r} holds the control character {character!r}.")
@@ -52,6 +49,11 @@ def quoted(text: str) -> str:
     except UnicodeEncodeError:
         raise Unrenderable("The text is not valid Unicode.") from None
     return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _bounded(text: str) -> None:
+    if len(text) > TEXT_CHARACTERS_MAX:
+        raise Unrenderable(f"The text has {len(text)} characters; at most {TEXT_CHARACTERS_MAX} are taken.")
 
 
 def format_text(text: str) -> str:
@@ -68,21 +70,20 @@ def body(text: str) -> str:
     """One argument of several lines, taken literally. Raises Unrenderable as `quoted` does, for other control characters."""
     parts = re.split(r"([\n\r\t])", text)
     escapes = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-    if len(text) > TEXT_CHARACTERS_MAX:
-        quoted(text)
+    _bounded(text)
     return "".join(escapes.get(part) or (quoted(part) if part else "") for part in parts) or quoted("")
 
 
 def token(text: str) -> str:
     """A header name or an HTTP method (RFC 9110, 5.6.2). Raises Unrenderable on anything else."""
-    if not _TOKEN.fullmatch(text) or len(text) > WORD_CHARACTERS_MAX:
+    if not TOKEN.fullmatch(text):
         raise Unrenderable(f"{text[:40]!r} is no header name or method.")
     return quoted(text)
 
 
 def argument(name: str) -> str:
     """The name of a header or cookie, also in the brackets of a sample. Raises Unrenderable on what has no place there."""
-    if not _ARGUMENT.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise Unrenderable(f"{name[:40]!r} is no name for it: only letters, digits, '_', '.' and '-' can be in a name.")
     return name
 

@@ -22,8 +22,6 @@ QUERY, MORE = "txn.query", "txn.more"
 ALLOWED = "txn.allowed"
 TABLE_ENTRIES_MAX = 100_000
 """Of one rate limit: some 10 MB when all are there."""
-COUNTERS_MAX = 3
-"""Stick counters of HAProxy 2.6: so many rate limits of one service act."""
 MATCHES = {"equals": "str", "begins": "beg", "ends": "end", "contains": "sub", "regex": "reg"}
 VERSIONS = {"ONE_ZERO": "1.0", "ONE_ONE": "1.1", "TWO_ZERO": "2.0"}
 TEXTS = {
@@ -73,13 +71,14 @@ def rules(service: str, http: Http, wanted: Sequence[Rule], *, tls_port: int = 0
         conditions = [condition(test) for test in rule.tests]
         if allowed and rule.phase == policy.SECURITY:
             conditions.append(f"!{{ var({ALLOWED}) -m bool }}")
-        if conditions and len(rule.actions) > 1:  # one action must not change what decides on the next
-            lines.append(f"http-request set-var(txn.does{number}) bool(true){_if(conditions)}")
-            conditions = [f"{{ var(txn.does{number}) -m bool }}"]
+        decided, conditions = _decided("http-request", number, rule, conditions)
+        lines += decided
         for action in rule.actions:
             if isinstance(action, Limit):
-                if len(tables) == COUNTERS_MAX:
-                    notes.append(f"The rate limit of rule {rule.name[:60]!r} does not act: {COUNTERS_MAX} others do.")
+                if len(tables) == policy.LIMITS_MAX:
+                    notes.append(
+                        f"The rate limit of rule {rule.name[:60]!r} does not act: {policy.LIMITS_MAX} others do."
+                    )
                     continue
                 counter, table = f"sc{len(tables)}", f"limit_{word(service)}_{len(tables)}"
                 tables.append(_table(table, action))
@@ -248,6 +247,13 @@ def _statuses(text: str) -> str:
     return text
 
 
+def _decided(verb: str, number: int, rule: Rule, conditions: list[str]) -> tuple[list[str], list[str]]:
+    """(a line before the actions, their conditions): one action must not change what decides on the next."""
+    if not conditions or len(rule.actions) < 2:
+        return [], conditions
+    return [f"{verb} set-var(txn.does{number}) bool(true){_if(conditions)}"], [f"{{ var(txn.does{number}) -m bool }}"]
+
+
 def _if(conditions: Sequence[str]) -> str:
     return f" if {' '.join(conditions)}" if conditions else ""
 
@@ -277,11 +283,13 @@ def _request(action: policy.Action) -> Iterator[str]:
 
 
 def _redirect(action: Redirect) -> str:
+    target = _origin(action, _host(action.host)) + _path(action.path) + _query(action.keep_query, action.add_query)
+    return f"redirect code {_code(action.status)} location {quoted(target)}"
+
+
+def _origin(action: Redirect | Location, host: str) -> str:
     port = f":{int(action.port)}" if action.port not in (0, 443 if action.tls else 80) else ""
-    target = f"{'https' if action.tls else 'http'}://{_host(action.host)}{port}{_path(action.path)}"
-    return (
-        f"redirect code {_code(action.status)} location {quoted(target + _query(action.keep_query, action.add_query))}"
-    )
+    return f"{'https' if action.tls else 'http'}://{host}{port}"
 
 
 def _code(status: int) -> int:
@@ -358,9 +366,8 @@ def _responses(wanted: Sequence[Rule]) -> Iterator[str]:
         conditions = [condition(test) for test in rule.tests if _of_response(test)]
         if len(conditions) < len(rule.tests):
             conditions.insert(0, f"{{ var(txn.rule{number}) -m bool }}")
-        if conditions and len(rule.actions) > 1:
-            yield f"http-response set-var(txn.does{number}) bool(true){_if(conditions)}"
-            conditions = [f"{{ var(txn.does{number}) -m bool }}"]
+        decided, conditions = _decided("http-response", number, rule, conditions)
+        yield from decided
         for action in rule.actions:
             yield f"http-response {_response(action)}{_if(conditions)}"
 
@@ -370,14 +377,12 @@ def _response(action: policy.Action) -> str:
         return _header(action, "res")
     if not isinstance(action, Location):
         raise Unrenderable(f"{type(action).__name__} is no action on a response.")
-    scheme = "https" if action.tls else "http"
-    port = f":{int(action.port)}" if action.port not in (0, 443 if action.tls else 80) else ""
     if not action.host and not action.path:  # the server's own, but for scheme and port
         rest = "([^?#]*(?:[?#].*)?)" if action.keep_query else "([^?#]*)(?:[?#].*)?"
         pattern = f"^(?i)https?://([^/:?#]+)(?::[0-9]+)?{rest}$"
-        return f"replace-header Location {quoted(pattern)} {quoted(f'{scheme}://' + ONE + port + TWO)}"
-    target = f"{scheme}://{_host(action.host, 'var(txn.host)')}{port}{_path(action.path, 'var(txn.path)')}"
-    return f"set-header Location {quoted(target + (f'%[var({QUERY})]' if action.keep_query else ''))}"
+        return f"replace-header Location {quoted(pattern)} {quoted(_origin(action, ONE) + TWO)}"
+    target = _origin(action, _host(action.host, "var(txn.host)")) + _path(action.path, "var(txn.path)")
+    return f"set-header Location {quoted(target + _query(action.keep_query, ''))}"
 
 
 # --- rate limits ---
@@ -385,14 +390,14 @@ def _response(action: policy.Action) -> str:
 
 def _table(name: str, limit: Limit) -> str:
     kind = {
-        (True, False): "ip",
+        (True, False): "ipv6",
         (False, True): "string len 128",
         (True, True): "binary len 20",
         (False, False): "integer",
     }[limit.by_client, limit.by_path]
     period = _period(limit)
     return (
-        f"backend {name}\n    stick-table type {kind.replace('ip', 'ipv6')} size {TABLE_ENTRIES_MAX}"
+        f"backend {name}\n    stick-table type {kind} size {TABLE_ENTRIES_MAX}"
         f" expire {2 * period}s store http_req_rate({period}s)\n"
     )
 
