@@ -263,12 +263,12 @@ class App:
         if page is not None:
             return page
         if path == "/login":
-            self._rates.take(LOGINS, address_of(request), LOGINS_PER_S, LOGINS_AT_ONCE)
+            self._limit_logins(request)
             answer = await self._login.login(request)  # raises when it is refused
             self._rates.give_back(LOGINS, address_of(request), 1 - RIGHT_LOGINS_COST)
             return answer
         if path in (BEGIN, BACK):
-            self._rates.take(LOGINS, address_of(request), LOGINS_PER_S, LOGINS_AT_ONCE)
+            self._limit_logins(request)
             return await self._signin.answer(request, path)
         if path == "/logout":
             return self._login.logout(request)
@@ -289,6 +289,10 @@ class App:
             response = refusal(error)
         return context.dress(response)
 
+    def _limit_logins(self, request: Request) -> None:
+        """Raises TooMany."""
+        self._rates.take(LOGINS, address_of(request), LOGINS_PER_S, LOGINS_AT_ONCE)
+
     def _limit(self, kind: str, who: str) -> None:
         """Raises TooMany. What is configured counts, where it says anything."""
         properties: Document = next(iter(self._view.all("controllerproperties")), {})
@@ -298,7 +302,7 @@ class App:
 
     async def _context(self, request: Request, path: str) -> Context:
         if request.headers.get("authorization", "").lower().startswith("basic "):
-            self._rates.take(LOGINS, address_of(request), LOGINS_PER_S, LOGINS_AT_ONCE)
+            self._limit_logins(request)
         known = await self._login.known(request)
         self._limit("requests of this user", known.user["uuid"])
         version = version_of(request)
