@@ -7,7 +7,7 @@ import { useLoad } from "../core/live";
 import { Link, setQuery, useQueryParam } from "../core/router";
 import { useSession } from "../core/session";
 import { Button, Card, Empty, Fault, Loading, Page, Pill, toast } from "../ui/basics";
-import { type Column, Search, Table } from "../ui/table";
+import { type Column, Search, Table, Tick } from "../ui/table";
 
 export interface EngineRow {
   uuid: string;
@@ -78,18 +78,7 @@ export default function Engines() {
       by: (row) => row.name,
       cell: (row) => (
         <>
-          {write && (
-            <input
-              type="checkbox"
-              aria-label={`Select ${row.name}`}
-              checked={ticked.has(row.uuid)}
-              onChange={(event) => {
-                const next = new Set(ticked);
-                event.target.checked ? next.add(row.uuid) : next.delete(row.uuid);
-                setTicked(next);
-              }}
-            />
-          )}{" "}
+          {write && <Tick id={row.uuid} name={row.name} ticked={ticked} change={setTicked} />}{" "}
           <Link to={`/serviceengines/${row.uuid}`}>{row.name}</Link>
         </>
       ),

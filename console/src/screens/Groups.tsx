@@ -8,7 +8,7 @@ import { Link, go } from "../core/router";
 import { useSession } from "../core/session";
 import { Button, Card, Dialog, Empty, Fault, Icon, Loading, Page, toast } from "../ui/basics";
 import { MarginPills } from "../ui/margin";
-import { type Column, Search, Table } from "../ui/table";
+import { type Column, Search, Table, Tick } from "../ui/table";
 
 export interface GroupRow {
   uuid: string;
@@ -77,18 +77,7 @@ export default function Groups() {
         by: (row) => row.name,
         cell: (row) => (
           <>
-            {write && (
-              <input
-                type="checkbox"
-                aria-label={`Select ${row.name}`}
-                checked={ticked.has(row.uuid)}
-                onChange={(event) => {
-                  const next = new Set(ticked);
-                  event.target.checked ? next.add(row.uuid) : next.delete(row.uuid);
-                  setTicked(next);
-                }}
-              />
-            )}{" "}
+            {write && <Tick id={row.uuid} name={row.name} ticked={ticked} change={setTicked} />}{" "}
             <Link to={`/serviceenginegroups/${row.uuid}`}>{row.name}</Link>
           </>
         ),

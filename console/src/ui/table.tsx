@@ -132,6 +132,22 @@ function useWindow(body: React.RefObject<HTMLDivElement | null>, count: number, 
   return range;
 }
 
+/** The box that selects a row, beside its name. */
+export function Tick({ id, name, ticked, change }: { id: string; name: string; ticked: ReadonlySet<string>; change: (ticked: Set<string>) => void }) {
+  return (
+    <input
+      type="checkbox"
+      aria-label={`Select ${name}`}
+      checked={ticked.has(id)}
+      onChange={(event) => {
+        const next = new Set(ticked);
+        event.target.checked ? next.add(id) : next.delete(id);
+        change(next);
+      }}
+    />
+  );
+}
+
 export function Search({ value, onChange, placeholder }: { value: string; onChange: (text: string) => void; placeholder: string }) {
   return (
     <span className="search">
