@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -30,6 +31,7 @@ PROBE_S = 2.5
 WHOLE_WITHIN_S = 90.0
 """A controller that starts again starts every engine that died, and after many faults those are many."""
 FAULT_AFTER_S = 0.8
+ENDED_WITHIN_S = 5.0
 PASSWORD = "trials-only"
 
 
@@ -63,7 +65,12 @@ class Bench:
         running = system.found(self.options.data_dir)
         if running is None:
             raise NotReady("No controller runs.")
-        os.kill(running.pid, signal.SIGKILL)
+        process = os.pidfd_open(running.pid)
+        try:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            select.select((process,), (), (), ENDED_WITHIN_S)  # until it has ended: a new one may be launched at once
+        finally:
+            os.close(process)
 
     def stop(self) -> None:
         system.stop(self.options.data_dir, None, purge=True)
