@@ -66,7 +66,7 @@ class StillPlans:
     async def plan(self, wish: object, caller: Caller) -> Planned:
         document = {"id": "plan-0", "sentence": "", "moves_traffic": False, "changes_engines": False, "groups": []}
         state = State(documents=(), groups=())
-        return Planned(id="plan-0", wish="", edited=("", ""), state=state, documents={}, warnings=(), document=document)
+        return Planned(id="plan-0", wish="", edited=(), state=state, documents={}, warnings=(), document=document)
 
     async def apply(self, id: str, wish: object, caller: Caller, write: Callable[[Guard], Awaitable[Any]]) -> Any:
         return await write(lambda: None)

@@ -77,6 +77,42 @@ async def test_a_plan_is_applied_once_it_is_known_and_only_to_its_own_edit(world
     assert "enable_state SE_STATE_ENABLED is SE_STATE_DISABLED now" in reply["error"]
 
 
+async def test_several_writes_are_one_plan_and_one_transaction(world: ControlledWorld) -> None:
+    first, *_ = await served(world)
+    shop = world.view.named("virtualservice", "shop")
+    assert shop is not None
+    writes = [
+        {"method": "POST", "type": "pool", "body": {"name": "fresh"}},
+        {
+            "method": "PATCH",
+            "type": "virtualservice",
+            "uuid": shop["uuid"],
+            "body": {"replace": {"pool_ref": "/api/pool?name=fresh"}},
+        },
+        {"method": "PATCH", "type": "serviceengine", "uuid": first.rpartition("/")[2], "body": DISABLE},
+    ]
+    before = await records(world)
+    id = (found := await plan(world, "/api/changes", {"changes": writes}, "POST"))["id"]
+    assert await records(world) == before and [vip["address"] for vip in found["groups"][0]["vips"]] == ["10.9.0.5"]
+    refused = [*writes, {"method": "DELETE", "type": "pool", "uuid": "nowhere"}]
+    reply = await world.call("POST", "/api/changes", 404, json={"changes": refused})
+    assert reply["error"].startswith("changes[3]: There is no Pool") and await records(world) == before
+    await world.call("PATCH", group_path(world), 200, json={"replace": {"buffer_se": 0}})
+    reply = await world.call("POST", f"/api/changes?apply={id}", 412, json={"changes": writes})
+    assert "buffer_se 1 is 0 now" in reply["error"]
+    done = await world.call("POST", f"/api/changes?apply={reply['plan']['id']}", 200, json={"changes": writes})
+    assert [one["name"] for one in done["results"]] == ["fresh", "shop", engine(world, first)]
+    assert (await world.get(first))["enable_state"] == "SE_STATE_DISABLED"
+    for wrong, words in (
+        ({}, "must be a list of changes"),
+        ({"changes": [{"method": "PUT", "type": "pool"}]}, "changes[0].method"),
+        ({"changes": [{"method": "PATCH", "type": "pool"}]}, "changes[0].uuid: is required"),
+        ({"changes": [{"method": "DELETE", "type": "serviceengine", "uuid": "x"}]}, "changes[0].type"),
+        ({"changes": [{"method": "POST", "type": "pool", "body": {"name": 5}}]}, "changes[0].name"),
+    ):
+        assert words in (await world.call("POST", "/api/changes", 400, json=wrong))["error"]
+
+
 async def test_a_plan_of_an_older_state_is_refused_with_what_changed(world: ControlledWorld) -> None:
     first, second, third = await served(world)
     shop = next(s["uuid"] for s in world.view.all("virtualservice") if s["name"] == "shop")

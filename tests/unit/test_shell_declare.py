@@ -141,13 +141,25 @@ def test_nothing_is_done_when_one_object_can_not_be(shoal: Any, controller: Cont
     assert "good" not in shoal("get", "pool").output
 
 
-def test_a_refusal_half_way_is_told_and_the_rest_not_tried(shoal: Any) -> None:
+def test_a_refusal_half_way_is_told_and_nothing_is_done(shoal: Any) -> None:
     text = "pool: [{name: one}]\nvirtualservice: [{name: x, services: [{port: 80}], vsvip_ref: nowhere}]\nstringgroup: {name: s, type: sg_type_string}"
     done = shoal("apply", "-f", "-", typed=text)
     assert done.return_value == 1
-    assert "pool one: created" in done.output and "virtualservice x: failed: " in done.output
-    assert "stringgroup s: not tried" in done.output
-    shoal("delete", "pool", "one")
+    assert "pool one: not done" in done.output and "virtualservice x: failed: vsvip_ref: " in done.output
+    assert "stringgroup s: not done" in done.output and "changes[" not in done.output
+    assert "one" not in shoal("get", "pool").output
+    text = "pool: [{name: one, max_concurrent_connections_per_server: 5}, {name: two, description: x}]"
+    assert shoal("apply", "-f", "-", typed=text).output.endswith("pool one: created\npool two: created\n")
+    assert shoal("delete", "-f", "-", typed=text).output.endswith("pool two: deleted\npool one: deleted\n")
+
+
+def test_more_than_a_transaction_holds_is_made_whole_too(shoal: Any) -> None:
+    text = "pool: [" + ", ".join(f"{{name: many-{n}}}" for n in range(150)) + "]"
+    taken = text[:-1] + ", {name: last, health_monitor_refs: [nowhere]}]"
+    assert "pool last: failed: " in shoal("apply", "-f", "-", typed=taken).output
+    assert "many-" not in shoal("get", "pool").output
+    assert shoal("apply", "-f", "-", typed=text).output.count(": created") == 150
+    assert shoal("delete", "-f", "-", typed=text).output.count(": deleted") == 150
 
 
 def test_secrets_are_set_again_and_never_shown(shoal: Any) -> None:

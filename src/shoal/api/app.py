@@ -88,6 +88,8 @@ LOGINS = "logins from this address"
 UNPLANNED = ("useraccount", "analytics", "macro", "configuration")
 UNPLANNED_OPERATIONS = (("virtualservice", "capture"), ("serviceenginegroup", "rebalance"))
 """Requests with ways of their own, which make no plans."""
+LONG = ("/api/configuration/", "/api/changes")
+"""Requests that may take long."""
 NOT_BUILT = "not built here: scripts/setup builds it"
 WELCOME = {"product": "Shoal", "api": "/api"}
 
@@ -164,6 +166,7 @@ class App:
         )
         trees = ("POST", "PUT", "DELETE")
         yield Route(methods=trees, path="/api/macro", answer=self._objects.macro, shows=Shows.OWN, needs="-")
+        yield Route(methods=POST, path="/api/changes", answer=self._objects.changes, shows=Shows.OWN, needs="-")
         whole = self._configuration
         for methods, answer in ((GET, whole.masked), (POST, whole.sealed)):
             yield Route(methods=methods, path="/api/configuration/export", answer=answer, shows=Shows.ALL, needs="*")
@@ -243,7 +246,7 @@ class App:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        whole = path_of(request).startswith("/api/configuration/")
+        whole = path_of(request).startswith(LONG)
         within_s = CONFIGURATION_WITHIN_S if whole else REQUEST_WITHIN_S
         try:
             async with asyncio.timeout(within_s):

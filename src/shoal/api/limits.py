@@ -12,6 +12,8 @@ from shoal.errors import Invalid, Problem, TooLarge
 
 BODY_BYTES_MAX = 1_000_000
 """One object; the store's own cap on a value is the same."""
+CHANGES_BYTES_MAX = 16_000_000
+"""Several that are changed together."""
 BODY_WITHIN_S = 30.0
 REQUEST_WITHIN_S = 60.0
 CONFIGURATION_WITHIN_S = 600.0

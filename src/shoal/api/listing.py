@@ -237,6 +237,12 @@ def fields(document: Document, query: Query) -> Document:
     return {name: value for name, value in document.items() if name in wanted or name in ALWAYS_SHOWN}
 
 
+def asks(names: frozenset[str], query: Query) -> bool:
+    """Whether any of these members is to be shown."""
+    wanted = set(query.get("fields", "").split(",")) - {""}
+    return not wanted or not names.isdisjoint(wanted)
+
+
 def _number(query: Query, name: str, default: int, least: int) -> int:
     text = query.get(name, "")
     if not text:

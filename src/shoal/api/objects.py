@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
-from shoal.controller import macro
+from shoal.controller import changes, macro
 from shoal.controller.bodies import check_identity, keep_unseen
 from shoal.controller.intent import Caller, Guard, Intent, Written
+from shoal.controller.patch import SETTING
 from shoal.controller.plans import Wish
+from shoal.controller.runtime import BESIDE
 from shoal.controller.view import View
 from shoal.errors import Forbidden, NotFound
 from shoal.objects import ObjectType, Registry
@@ -20,14 +23,12 @@ from shoal.objects.views import uuid_of
 from . import listing
 from .context import Context, ascii_text
 from .errors import json_response, method_not_allowed
-from .limits import decode_object, read_body
+from .limits import CHANGES_BYTES_MAX, decode_object, read_body
 from .planning import Planning
 from .ports import Runtime
 from .present import Present
 
 Document = dict[str, Any]
-SETTING_OPERATORS = ("add", "replace", "update")
-"""PATCH operators that give fields a value."""
 
 
 class Objects:
@@ -83,10 +84,10 @@ class Objects:
         return json_response(body)
 
     def _shown(self, context: Context, kind: ObjectType, stored: Document) -> Document:
-        # What is not asked for is not made: names of ten thousand objects are asked for often.
+        # What is not asked for is not made.
         whole = self._present.document(kind, listing.fields(stored, context.query), context.look)
         inside = context.sight.sees_inside(kind.endpoint, stored)
-        if inside:
+        if inside and listing.asks(BESIDE, context.query):  # names of ten thousand objects are asked for often
             whole |= self._present.runtime(self._runtime.beside(kind.endpoint, stored["uuid"]), context.look)
         shown = listing.fields(whole, context.query)
         if inside and "runtime" in context.query.get("join_subresources", "").replace(" ", "").split(","):
@@ -154,7 +155,7 @@ class Objects:
             check_identity(kind, body)
             keep_unseen(kind, stored, body, context.look.version)
         else:
-            for operator in SETTING_OPERATORS:
+            for operator in SETTING:
                 check_identity(kind, body.get(operator), f"{operator}.")
         wish = Wish(method=context.method, type=kind.endpoint, uuid=stored["uuid"], body=body)
         if (plan := await self._planning.asked(context, wish)) is not None:
@@ -189,6 +190,26 @@ class Objects:
         if written is None:
             return Response(None, 204, headers={"Content-Length": "0"}, media_type="application/json")
         return self._written(context, wanted.kind, written, 201 if context.method == "POST" else 200)
+
+    async def changes(self, context: Context) -> Response:
+        """POST of several writes, made together: each one's object, or null for a deletion, in their order."""
+        data = await read_body(context.request, CHANGES_BYTES_MAX)
+        body = await asyncio.to_thread(decode_object, data)
+        wish = changes.wish(self._registry, self._view, body)
+        if (plan := await self._planning.asked(context, wish)) is not None:
+            return plan
+
+        def make(guard: Guard) -> Awaitable[list[Written | None]]:
+            return changes.Changes(self._intent).made(wish.parts, context.caller, guard)
+
+        results: list[Document | None] = []
+        for part, written in zip(wish.parts, await self._planning.done(context, wish, make), strict=True):
+            if written is None:
+                results.append(None)
+                continue
+            context.warnings += (f"{part.type} {written.doc.get('name', '')}: {one}" for one in written.warnings)
+            results.append(self._present.document(self._registry.type(part.type), written.doc, context.look))
+        return json_response({"results": results})
 
     def writable(self, context: Context, kind: ObjectType, stored: Document) -> None:
         owner = uuid_of(stored.get("tenant_ref", ""))

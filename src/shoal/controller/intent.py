@@ -222,20 +222,21 @@ class Intent:
         """As `trial`, and `adopt` makes what was written there real."""
         view = self._view.copy()
         records = TrialRecords(self._store, view)
-        intent = self._on(records, view, fresh_id=serial_ids(), stamps=self._stamps)
+        intent = self._on(records, view, fresh_id=self._fresh_id, stamps=self._stamps)
         return Draft(intent=intent, view=view, records=records, revision=self._view.revision)
 
-    async def adopt(self, draft: Draft) -> None:
+    async def adopt(self, draft: Draft, guard: Guard = _unguarded) -> None:
         """All that was written there, however much, at once or not at all; also when the caller gives up waiting.
         Raises Stale if anything has been written here since it was begun."""
-        await asyncio.shield(asyncio.create_task(self._adopt(draft), name="adopt a draft"))
+        await asyncio.shield(asyncio.create_task(self._adopt(draft, guard), name="adopt a draft"))
 
-    async def _adopt(self, draft: Draft) -> None:
+    async def _adopt(self, draft: Draft, guard: Guard) -> None:
         everything = msgspec.structs.replace(draft.records.together(), conditions=())  # the revision says it all
         async with self._writing:
             await self._finished()
             if self._view.revision != draft.revision:
                 raise Stale("Something else was written meanwhile.", hint="Try again.")
+            guard()
             if not everything.puts and not everything.deletes:
                 return
             self._unfinished = True  # until it is known to have happened, or not

@@ -13,6 +13,8 @@ from shoal.objects.check import kind_of, meant, shown
 from . import json_patch
 
 OPERATORS = ("add", "replace", "delete", "remove", "json_patch", "update")
+SETTING = ("add", "replace", "update")
+"""Those that give fields a value."""
 Canonical = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 

@@ -8,14 +8,15 @@ was thought over. The last plans are remembered only to say *what* changed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
-from shoal.errors import NotReady, Refused, Stale
+from shoal.errors import Invalid, NotReady, Refused, ShoalError, Stale
 from shoal.placement import course, effects
 from shoal.placement.effects import Effects
 from shoal.placement.model import Buffer, Snapshot
@@ -23,7 +24,7 @@ from shoal.placement.model import Buffer, Snapshot
 from . import change_state, plan_document
 from .change_state import State
 from .clock import Clock
-from .intent import Caller, Guard, Intent
+from .intent import Caller, Guard, Intent, Written
 from .operations import Operations
 from .proposal import Concerned, Proposal
 from .reconciler import Reconciler
@@ -34,13 +35,15 @@ PLANS_KEPT_MAX = 100
 ATTEMPTS_MAX = 5
 AT_ONCE_MAX = 1
 """Plans in the making; the rest wait their turn, and leave the controller its processor."""
+CHANGES = "changes"
 _Result = TypeVar("_Result")
 Aside = Callable[..., Awaitable[Any]]
 """Runs a function that takes long, with its arguments, where it holds nobody up."""
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """One write (``method``), or one operation (``operation``), as a client asked for it."""
+    """One write (``method``), or one operation (``operation``), as a client asked for it; or several writes (``parts``)
+    that are made together."""
 
     method: str
     type: str
@@ -48,6 +51,34 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     operation: str = ""
     body: Mapping[str, Any] = {}
     slug: str | None = None
+    parts: tuple[Wish, ...] = ()
+
+
+@contextlib.contextmanager
+def placed(number: int) -> Iterator[None]:
+    """What is refused inside says which of several writes it was."""
+    try:
+        yield
+    except ShoalError as error:
+        where = f"{CHANGES}[{number}]"
+        if isinstance(error, Invalid):
+            found = (msgspec.structs.replace(p, path=f"{where}.{p.path}" if p.path else where) for p in error.problems)
+            raise Invalid(list(found)) from None
+        error.message = f"{where}: {error.message}"
+        raise
+
+
+async def write(door: Intent | Proposal, wish: Wish, caller: Caller) -> Written | None:
+    """One write; None for a deletion."""
+    match wish.method:
+        case "POST":
+            return await door.create(wish.type, wish.body, caller, slug=wish.slug)
+        case "PUT":
+            return await door.replace(wish.type, wish.uuid, wish.body, caller)
+        case "PATCH":
+            return await door.patch(wish.type, wish.uuid, wish.body, caller)
+    await door.delete(wish.type, wish.uuid, caller)
+    return None
 
 
 class PlanChanged(Stale):
@@ -83,8 +114,8 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     wish: str
     """The digest of what was asked for: its body may hold secrets."""
-    edited: tuple[str, str]
-    """(type, uuid); no uuid for a new object."""
+    edited: tuple[tuple[str, str], ...]
+    """(type, uuid) of each; no uuid for a new object."""
     state: State
     documents: Mapping[tuple[str, str], Document]
     """The edited ones, as they were."""
@@ -163,8 +194,7 @@ class Plans:
             if proposal.stale:
                 continue
             concerned = proposal.concerned(now)
-            edited = (wish.type, wish.uuid)
-            stored = self._view.get(*edited)
+            edited = tuple((one.type, one.uuid) for one in wish.parts or (wish,))
             state = self._state(edited, [one.before for one in concerned if one.before is not None], now)
             foreseen = await self.foreseen(concerned, now)
             asked = _digest(wish)
@@ -174,7 +204,7 @@ class Plans:
                 wish=asked,
                 edited=edited,
                 state=state,
-                documents={edited: stored} if stored is not None else {},
+                documents={one: stored for one in edited if (stored := self._view.get(*one)) is not None},
                 warnings=warnings,
                 document=plan_document.document(id, foreseen),
             )
@@ -182,28 +212,24 @@ class Plans:
 
     async def _propose(self, proposal: Proposal, wish: Wish, caller: Caller) -> tuple[str, ...]:
         """The write's warnings."""
-        if wish.operation:
-            self._operations.propose(proposal, wish.type, wish.uuid, wish.operation, wish.body)
+        warnings: list[str] = []
+        for number, part in enumerate(wish.parts):
+            with placed(number):
+                written = await write(proposal, part, caller)
+                warnings += written.warnings if written is not None else ()
+        if wish.parts:
+            return tuple(dict.fromkeys(warnings))
+        operation = "delete" if wish.type == "serviceengine" and wish.method == "DELETE" else wish.operation
+        if operation:
+            self._operations.propose(proposal, wish.type, wish.uuid, operation, wish.body)
             return ()
-        match wish.method:
-            case "POST":
-                written = await proposal.create(wish.type, wish.body, caller, slug=wish.slug)
-            case "PUT":
-                written = await proposal.replace(wish.type, wish.uuid, wish.body, caller)
-            case "PATCH":
-                written = await proposal.patch(wish.type, wish.uuid, wish.body, caller)
-            case _ if wish.type == "serviceengine":
-                self._operations.propose(proposal, wish.type, wish.uuid, "delete", {})
-                return ()
-            case _:
-                await proposal.delete(wish.type, wish.uuid, caller)
-                return ()
-        return written.warnings
+        written = await write(proposal, wish, caller)
+        return written.warnings if written is not None else ()
 
     # --- what it depends on ---
 
-    def _state(self, edited: tuple[str, str], snapshots: list[Snapshot], now: float) -> State:
-        versions = ((*edited, self._view.version(*edited)),) if edited[1] else ()
+    def _state(self, edited: tuple[tuple[str, str], ...], snapshots: list[Snapshot], now: float) -> State:
+        versions = tuple((*one, self._view.version(*one)) for one in edited if one[1])
         return State(documents=versions, groups=tuple(change_state.stands(snapshot, now) for snapshot in snapshots))
 
     def _state_now(self, planned: Planned) -> State:

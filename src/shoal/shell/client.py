@@ -24,7 +24,9 @@ Document = dict[str, Any]
 
 
 class Refusal(ShoalError):
-    """The controller said no; the words are its."""
+    """The controller said no; the words are its. ``problems``: field by field, where it says so."""
+
+    problems: tuple[Document, ...] = ()
 
 
 class PlanMoved(Refusal):
@@ -176,7 +178,11 @@ def refused(answer: httpx.Response) -> ShoalError:
     """The controller's words as an error."""
     if answer.status_code == STALE and (body := _body(answer)).keys() >= {"changed", "plan"}:
         return PlanMoved(_words(answer), body["changed"], body["plan"])
-    return NotFound(_words(answer)) if answer.status_code == 404 else Refusal(_words(answer))
+    if answer.status_code == 404:
+        return NotFound(_words(answer))
+    refusal = Refusal(_words(answer))
+    refusal.problems = tuple(_body(answer).get("problems") or ())
+    return refusal
 
 
 def _words(answer: httpx.Response) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -28,8 +29,11 @@ EXIT_DIFFERENT = 3
 EVERYTHING = "all"
 NOT_WHOLE = ("useraccount",)
 """Types that are not of the configuration: one's own password."""
+ENGINE = "serviceengine"
+TOGETHER_WITHIN_S = 600.0
 CREATE, UPDATE, NOTHING, DELETE = "create", "update", "unchanged", "delete"
 DONE = {CREATE: "created", UPDATE: "updated", NOTHING: "unchanged", DELETE: "deleted"}
+NOT_DONE, FAILED = "not done", "failed"
 MARKS = {CREATE: "+", UPDATE: "~", DELETE: "-"}
 Confirm = Callable[[str], bool]
 
@@ -120,24 +124,63 @@ def _secrets(kind: ObjectType, document: Document) -> list[str]:
 
 
 def carry_out(client: Client, changes: Sequence[Change], confirm: Confirm | None) -> bool:
-    """In order, up to the first that fails; each change gets its outcome. Whether all were done."""
-    failed = False
+    """All of them, in one transaction of the controller, or none; each change gets its outcome. Whether all were done.
+
+    Service engines are deleted after it, one by one: that is done on machines, and can't be taken back."""
     for change in changes:
-        if failed:
-            change.outcome = "not tried" if change.method else NOTHING
-            continue
-        if not change.method:
-            change.outcome = NOTHING
-            continue
-        try:
-            plan.change(client, confirm, change.kind.endpoint, change.method, change.path, change.body)
-        except plan.Declined:
-            change.outcome, failed = "declined", True
-        except ShoalError as error:
-            change.outcome, change.error, failed = "failed", str(error), True
-        else:
-            change.outcome, change.warnings = DONE[change.action], list(client.warnings)
-    return not failed
+        change.outcome = NOTHING if not change.method else NOT_DONE
+    wanted = [change for change in changes if change.method]
+    engines = [change for change in wanted if change.kind.endpoint == ENGINE]
+    together = [change for change in wanted if change.kind.endpoint != ENGINE]
+    if len(together) > 1:
+        whole = _together(client, together, confirm)
+    else:
+        whole = all(_alone(client, change, confirm) for change in together)
+    return whole and all(_alone(client, change, confirm) for change in engines)
+
+
+def _alone(client: Client, change: Change, confirm: Confirm | None) -> bool:
+    try:
+        plan.change(client, confirm, change.kind.endpoint, change.method, change.path, change.body)
+    except plan.Declined:
+        change.outcome = "declined"
+    except ShoalError as error:
+        change.outcome, change.error = FAILED, str(error)
+    else:
+        change.outcome, change.warnings = DONE[change.action], list(client.warnings)
+    return change.outcome == DONE[change.action]
+
+
+def _together(client: Client, changes: Sequence[Change], confirm: Confirm | None) -> bool:
+    body = {"changes": [_as_write(change) for change in changes]}
+    types = {change.kind.endpoint for change in changes}
+    planned = next((type for type in plan.PLANNED if type in types), "")
+    try:
+        plan.change(client, confirm, planned, "POST", "changes", body, within_s=TOGETHER_WITHIN_S)
+    except plan.Declined:
+        for change in changes:
+            change.outcome = "declined"
+        return False
+    except ShoalError as error:
+        words = str(error)
+        at = re.match(r"changes\[(\d+)\][.:] ?", words)
+        if at is None:  # of all of them: nobody answers, too many at once
+            for change in changes:
+                change.outcome, change.error = FAILED, words
+            return False
+        guilty = changes[int(at[1])]
+        guilty.outcome, guilty.error = FAILED, words.replace(at[0], "")
+        return False
+    for change in changes:
+        change.outcome = DONE[change.action]
+        change.warnings = [w.removeprefix(f"{change.title}: ") for w in client.warnings if w.startswith(change.title)]
+    return True
+
+
+def _as_write(change: Change) -> Document:
+    _, _, uuid = change.path.partition("/")
+    write: Document = {"method": change.method, "type": change.kind.endpoint}
+    return write | ({"uuid": uuid} if uuid else {}) | ({"body": change.body} if change.body else {})
 
 
 # --- as people read it ---

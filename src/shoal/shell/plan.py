@@ -7,7 +7,7 @@ from typing import Any
 
 from shoal.errors import NotReady
 
-from .client import Client, Document, PlanMoved
+from .client import TIMEOUT_S, Client, Document, PlanMoved
 from .tables import box
 
 Confirm = Callable[[str], bool]
@@ -41,12 +41,21 @@ class Declined(Exception):
     """The operator said no."""
 
 
-def change(client: Client, confirm: Confirm | None, type: str, method: str, path: str, body: Document | None) -> Any:
+def change(
+    client: Client,
+    confirm: Confirm | None,
+    type: str,
+    method: str,
+    path: str,
+    body: Document | None,
+    *,
+    within_s: float = TIMEOUT_S,
+) -> Any:
     """Make a write or an operation. With ``confirm``, one that would move traffic is shown and asked about first, and
     again when what would come of it has changed while the operator thought. Raises Declined, and what `call` raises."""
     if confirm is None or type not in PLANNED:
-        return client.call(method, path, body)
-    plan = client.call(method, f"{path}?plan=true", body)
+        return client.call(method, path, body, within_s=within_s)
+    plan = client.call(method, f"{path}?plan=true", body, within_s=within_s)
     changed: list[str] = []
     for _ in range(ATTEMPTS_MAX):
         if plan is None or "moves_traffic" not in plan:
@@ -55,7 +64,7 @@ def change(client: Client, confirm: Confirm | None, type: str, method: str, path
         if shown and not confirm(told(plan, changed)):
             raise Declined
         try:
-            done = client.call(method, f"{path}?apply={plan['id']}", body)
+            done = client.call(method, f"{path}?apply={plan['id']}", body, within_s=within_s)
         except PlanMoved as moved:
             plan, changed = moved.plan, moved.changed
             continue

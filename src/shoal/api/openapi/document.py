@@ -81,6 +81,29 @@ TREE: Schema = {
     "required": ["model_name", "data"],
     "additionalProperties": False,
 }
+WRITES: Schema = {
+    "type": "object",
+    "properties": {
+        "changes": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "method": {"type": "string", "enum": ["POST", "PATCH", "DELETE"]},
+                    "type": {"type": "string"},
+                    "uuid": {"type": "string", "description": "Of what is changed or deleted."},
+                    "body": OBJECT,
+                },
+                "required": ["method", "type"],
+                "additionalProperties": False,
+            },
+        }
+    },
+    "required": ["changes"],
+    "additionalProperties": False,
+}
+RESULTS: Schema = {"type": "object", "properties": {"results": {"type": "array"}}, "required": ["results"]}
 PASSWORDS: Schema = {
     "type": "object",
     "properties": {"old_password": {"type": "string"}, "password": {"type": "string"}},
@@ -93,6 +116,7 @@ ANSWERS: dict[tuple[str, str], Answer] = {
     ("POST", "/api/macro"): Answer(summary="Create a tree of objects", body=TREE, gives=OBJECT, status=201),
     ("PUT", "/api/macro"): Answer(summary="Replace a tree of objects", body=TREE, gives=OBJECT),
     ("DELETE", "/api/macro"): Answer(summary="Delete a tree of objects", body=TREE, status=204),
+    ("POST", "/api/changes"): Answer(summary="Several writes, all of them or none", body=WRITES, gives=RESULTS),
     ("GET", "/api/analytics/logs"): Answer(
         summary="Events, the audit trail and logs",
         query=(

@@ -26,6 +26,7 @@ from .placement import Placements
 from .pool import Pools
 from .serviceengine import ServiceEngines
 from .sources import Document, Sources
+from .virtualservice import BESIDE as BESIDE
 from .virtualservice import VirtualServices
 
 

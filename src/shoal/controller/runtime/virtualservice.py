@@ -17,6 +17,9 @@ from .pool import Pools
 from .present import Present
 from .sources import Document, Sources, oper_status
 
+BESIDE = frozenset(["version", "vip_runtime", "self_se_election"])
+"""What the GET of a virtual service carries beside its configuration."""
+
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """What one engine is to a VIP. ``ready``: it serves, or stands by."""
@@ -80,7 +83,7 @@ class VirtualServices:
         ]
 
     def beside(self, uuid: str) -> Document:
-        """What the GET of a virtual service carries beside its configuration."""
+        """The members in `BESIDE`."""
         service = self._of.service(uuid)
         group = self._of.view.get("serviceenginegroup", uuid_of(service.se_group_ref)) or {}
         return {
