@@ -104,7 +104,7 @@ def test_an_event_that_lost_its_meaning_is_skipped() -> None:
 def test_a_plan_that_breaks_a_rule_is_found_shrunk_and_written_down(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def without_generation(self: Planning, snapshot: Snapshot, now: float) -> Plan:
+    def without_generation(self: Planning, snapshot: Snapshot, now: float, fresh: object = None) -> Plan:
         """A planted fault: an owner that died is followed in the same generation."""
         result = plan(snapshot, now)
         known = {vip.id: vip.generation for vip in snapshot.vips if vip.generation}

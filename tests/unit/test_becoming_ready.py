@@ -51,7 +51,9 @@ class Group:
         record = VipRecord(id="v", group="g", placements=self.placements, succession=("a",), list_version=VERSION)
         await self.ledger.write(Changes(engines=engines, vips={("g", "v"): record}))
         intent = VipIntent(id="v", name="v", addresses=("10.0.0.1",), services=(), created=1.0)
-        snapshot = build(1, views.ServiceEngineGroup(uuid="g", name="g"), [intent], {}, self.ledger, self.fleet, NOW)
+        snapshot = build(
+            1, views.ServiceEngineGroup(uuid="g", name="g"), [intent], lambda engine: None, self.ledger, self.fleet, NOW
+        )
         return snapshot.vips[0].placements[1].state
 
 

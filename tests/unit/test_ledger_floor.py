@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from shoal.controller.ledger import Changes, Ledger
-from shoal.controller.records import FLOORS, VipRecord
+from shoal.controller.records import FLOORS, EngineRecord, VipRecord
+from shoal.placement.model import Placement, PlacementState, Role
 from shoal.store.memory import MemoryStore
 
 
@@ -38,14 +39,47 @@ async def test_of_a_vip_that_was_never_placed_or_is_no_more_nothing_is_kept() ->
     assert ledger.floors == {} and (await store.list(FLOORS)).records == ()
 
 
-async def test_who_looks_by_engine_learns_of_each_write_and_load() -> None:
+async def test_placements_are_found_by_every_engine_they_name_also_after_a_restart() -> None:
     store = MemoryStore()
     ledger = Ledger(store)
-    seen = [ledger.vips_written]
+    told: list[object] = []
+    versions = [ledger.vips_written]
+    ledger.on_written, ledger.on_loaded = told.append, lambda: told.append("loaded")
     await ledger.load()
-    seen.append(ledger.vips_written)
-    await ledger.write(Changes(vips={("g", "v/0"): VipRecord(id="v/0", group="g")}))
-    seen.append(ledger.vips_written)
+    waits = Placement(engine="a", role=Role.SECONDARY, state=PlacementState.WAITING, since=1.0)
+    serves = Placement(engine="b", role=Role.PRIMARY, state=PlacementState.READY, since=1.0)
+    first = VipRecord(id="v/0", group="g", placements=(waits, serves), succession=("b", "c"))
+    changes = Changes(vips={("g", "v/0"): first, ("h", "v/0"): VipRecord(id="v/0", group="h", succession=("c",))})
+    await ledger.write(changes)
+    assert told == ["loaded", changes]
     await ledger.write(Changes(floors_gone=("x",)))
-    seen.append(ledger.vips_written)
-    assert seen[0] < seen[1] < seen[2] == seen[3]
+    versions += [ledger.vips_written]
+    assert versions[0] < versions[1] == versions[0] + 2, "once when it was loaded, once when placements were written"
+    assert {engine: [vip.group for vip in ledger.naming(engine)] for engine in "abcd"} == {
+        "a": ["g"],
+        "b": ["g"],
+        "c": ["g", "h"],
+        "d": [],
+    }
+    await ledger.write(Changes(vips={("g", "v/0"): VipRecord(id="v/0", group="g", succession=("d",))}))
+    for known in (ledger, later := Ledger(store)):
+        if known is later:
+            await later.load()
+        assert {engine: [vip.group for vip in known.naming(engine)] for engine in "abcd"} == {
+            "a": [],
+            "b": [],
+            "c": ["h"],
+            "d": ["g"],
+        }
+
+
+async def test_engines_of_a_group_are_in_order_of_rank_whenever_one_changes() -> None:
+    ledger = Ledger(MemoryStore())
+    await ledger.load()
+    for id, rank, group in (("a", 2, "g"), ("b", 1, "g"), ("c", 3, "h")):
+        await ledger.write(Changes(engines={id: EngineRecord(id=id, name=id, rank=rank, group=group)}))
+    assert [engine.id for engine in ledger.engines_of("g")] == ["b", "a"]
+    await ledger.write(Changes(engine_fields={"a": {"rank": 0}}))
+    assert [engine.id for engine in ledger.engines_of("g")] == ["a", "b"]
+    await ledger.write(Changes(engines={"b": None}))
+    assert [engine.id for engine in ledger.engines_of("g")] == ["a"]

@@ -239,3 +239,22 @@ def test_who_has_no_engine_left_comes_before_who_has_fewer_whatever_could_be_mad
     after = {vip.id: [(p.engine, p.state) for p in vip.placements] for vip in plan(snapshot, 1000.0).vips}
     assert after["small"] == [("e2", PlacementState.ASSIGNED)]
     assert after["large"][1] == ("new-1", PlacementState.WAITING)
+
+
+def test_who_took_over_and_must_leave_at_once_is_not_adopted_while_the_planned_owner_serves() -> None:
+    """A controller that was away comes back: the taker has been disabled by force since, and the owner it took from, by
+    its plan, is there and ready. To adopt the claim would put the VIP on nobody who serves it."""
+    planned = on("a", "v", 1)
+    taken = msgspec.structs.replace(planned, succession=("a", "b"), claimant="b")
+    group = Group(id="g", name="g", can_create=False, buffer_se=0)
+    a, b, c = engines("a", "b", "c")
+    forced = msgspec.structs.replace(b, enable_state="SE_STATE_DISABLED_FORCE")
+    snapshot = Snapshot(revision=1, group=group, engines=(a, forced, c), vips=(taken,))
+    result = plan(snapshot, 10.0)
+    (after,) = result.vips
+    assert after.placements == planned.placements and after.succession == ("a", "c")
+    assert after.generation == taken.generation + 1, "b's claim must lose"
+    assert not violations(snapshot, result)
+    assert plan(applied(snapshot, result), 10.0).empty
+    (adopted,) = plan(msgspec.structs.replace(snapshot, engines=(a, b, c)), 10.0).vips
+    assert next(p.engine for p in adopted.placements if p.role is Role.PRIMARY) == "b", "and else it is"

@@ -9,9 +9,21 @@ import pytest
 
 from shoal.controller.clock import SystemClock
 from shoal.controller.reconciler import Reconciler
+from shoal.controller.records import VipRecord
 from shoal.objects import views
 
-VSVIP = {"uuid": "vsvip-1", "name": "one", "vip": []}
+VSVIP: dict[str, Any] = {
+    "uuid": "vsvip-1",
+    "name": "one",
+    "vip": [{"vip_id": "0", "enabled": True, "ip_address": {"addr": "10.0.0.1", "type": "V4"}}],
+}
+SERVICE: dict[str, Any] = {
+    "uuid": "vs",
+    "name": "vs",
+    "vsvip_ref": "/api/vsvip/vsvip-1",
+    "se_group_ref": "/api/serviceenginegroup/g",
+}
+RECORD = VipRecord(id="vsvip-1/0", group="g", succession=("e-1", "e-2"))
 
 
 class Surroundings:
@@ -19,21 +31,30 @@ class Surroundings:
 
     def __init__(self) -> None:
         self.forgotten: list[tuple[str, str]] = []
+        self.pushed: list[str] = []
         self.referred: set[str] = set()
+        self.documents: dict[tuple[str, str], Any] = {("vsvip", "vsvip-1"): VSVIP, ("virtualservice", "vs"): SERVICE}
         view = SimpleNamespace(
             referrers=lambda uuid: [("virtualservice", "vs", "vs")] if uuid in self.referred else [],
-            all=lambda type: [{"uuid": "group"}] if type == "serviceenginegroup" else [],
+            all=lambda type: [document for (kind, _), document in self.documents.items() if kind == type],
+            get=lambda type, uuid: self.documents.get((type, uuid)),
+            order=lambda type, uuid: list(self.documents).index((type, uuid)),
         )
-        compiler = SimpleNamespace(changed=lambda type, uuid: self.forgotten.append((type, uuid)))
-        parts = (view, SimpleNamespace(vips={}), None, compiler, None, SystemClock())
+        fleet = SimpleNamespace(push_all=lambda: self.pushed.append("all"), push=self.pushed.append)
+        ledger = SimpleNamespace(vips={"g": {"vsvip-1/0": RECORD}}, floors={}, engines={})
+        parts = (view, ledger, fleet, SimpleNamespace(changed=self._forget), None, SystemClock())
         self.reconciler = Reconciler(*cast(Any, parts))
-        self.reconciler.plans = cast(Any, {"group": None})
+        self.reconciler._intents.of("g")
+
+    def _forget(self, type: str, uuid: str) -> tuple[str, ...] | None:
+        self.forgotten.append((type, uuid))
+        return None if type == "sslkeyandcertificate" else ("vs",)
 
     def busy(self) -> bool:
-        return self.reconciler._wanted.is_set()
+        return self.reconciler._wanted.is_set() or bool(self.pushed)
 
 
-@pytest.mark.parametrize("type", ["vsvip", "pool", "sslkeyandcertificate"])
+@pytest.mark.parametrize("type", ["pool", "sslkeyandcertificate"])
 async def test_an_object_that_nothing_refers_to_is_forgotten_and_causes_no_work(type: str) -> None:
     """Forgotten all the same: it may have been compiled while something referred to it, and may be again."""
     around = Surroundings()
@@ -44,10 +65,39 @@ async def test_an_object_that_nothing_refers_to_is_forgotten_and_causes_no_work(
     assert around.busy()
 
 
-async def test_a_virtual_service_causes_a_plan_whatever_refers_to_it() -> None:
+async def test_a_virtual_service_that_is_another_one_causes_a_plan_of_its_group_alone() -> None:
     around = Surroundings()
-    around.reconciler.on_document("virtualservice", "vs", {})
-    assert around.busy()
+    around.documents["virtualservice", "vs"] = {**SERVICE, "enabled": False}
+    around.reconciler.on_document("virtualservice", "vs", around.documents["virtualservice", "vs"])
+    assert list(around.reconciler._dirty) == ["g"]
+    around.documents["virtualservice", "vs"] = {**SERVICE, "se_group_ref": "/api/serviceenginegroup/h"}
+    around.reconciler.on_document("virtualservice", "vs", around.documents["virtualservice", "vs"])
+    assert list(around.reconciler._dirty) == ["g", "h"]
+
+
+async def test_a_vsvip_causes_a_plan_where_it_is_used_if_its_addresses_are_others() -> None:
+    around = Surroundings()
+    for number, (uuid, document, planned) in enumerate(
+        (
+            ("vsvip-2", {**VSVIP, "uuid": "vsvip-2"}, []),
+            ("vsvip-1", {**VSVIP, "name": "other"}, []),
+            ("vsvip-1", {**VSVIP, "vip": []}, ["g"]),
+        )
+    ):
+        around.documents["vsvip", uuid] = document
+        around.reconciler.on_document("vsvip", uuid, document)
+        assert list(around.reconciler._dirty) == planned
+        assert around.forgotten[number] == ("vsvip", uuid)
+    assert not around.reconciler._stale, "engines hear of it once the plan is made"
+
+
+async def test_what_only_a_configuration_is_made_of_reaches_the_engines_of_its_services_without_a_plan() -> None:
+    around = Surroundings()
+    around.referred.add("pool-1")
+    around.reconciler.on_document("pool", "pool-1", {})
+    assert not around.reconciler._dirty
+    around.reconciler._recompile(around.reconciler._stale)
+    assert around.pushed == ["e-1", "e-2"]
 
 
 def test_a_document_is_typed_once_until_it_is_replaced() -> None:

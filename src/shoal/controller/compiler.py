@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -47,6 +47,14 @@ class CompiledVip(msgspec.Struct, frozen=True):
     part: Encoded | None
 
 
+class CompiledService(msgspec.Struct, frozen=True):
+    """A service's part, and all that it was made of beside the documents it refers to."""
+
+    service: views.VirtualService
+    addresses: tuple[str, ...]
+    part: Encoded
+
+
 class Used:
     """Documents that notes which of them were asked for."""
 
@@ -82,33 +90,52 @@ class Compiler:
         self._groups: dict[str, GroupState] = {}
         self._vips: dict[str, dict[str, CompiledVip]] = {}
         """By group, then by VIP."""
-        self._on: dict[str, tuple[int, dict[str, list[VipRecord]]]] = {}
-        """By group: the ledger's ``vips_written``, and then the VIPs of each engine."""
-        self._services: dict[str, Encoded] = {}
+        self._unheard: dict[str, tuple[list[EngineRecord], int, tuple[str, ...]]] = {}
+        """By group: what `_strangers` depends on, and its answer."""
+        self._services: dict[str, dict[str, CompiledService]] = {}
+        """By service, then by VIP."""
         self._users: dict[tuple[str, str], dict[str, None]] = {}
         """(type, uuid) of a document -> the services compiled with it."""
         self._certificates: dict[str, Encoded | None] = {}
 
-    def changed(self, type: str, uuid: str) -> None:
-        """A document changed: forget what was compiled from it."""
+    def changed(self, type: str, uuid: str) -> Collection[str] | None:
+        """A document changed: forget what was compiled from it. The services that were; None = any may have been."""
         if type == "virtualservice":
             self._services.pop(uuid, None)
-        elif type == "sslkeyandcertificate":
+            return (uuid,)
+        if type == "sslkeyandcertificate":
             self._certificates.clear()  # it may stand in others' chains
-        else:
-            for service in self._users.pop((type, uuid), ()):
-                self._services.pop(service, None)
+            return None
+        services = self._users.pop((type, uuid), {})
+        for service in services:
+            self._services.pop(service, None)
+        return services.keys()
 
-    def update(self, group: views.ServiceEngineGroup, intents: Iterable[VipIntent]) -> None:
-        state = self._groups[group.uuid] = GroupState(group=group, intents={intent.id: intent for intent in intents})
-        compiled = self._vips.get(group.uuid, {})
-        if len(compiled) > len(state.intents):
-            self._vips[group.uuid] = {id: vip for id, vip in compiled.items() if id in state.intents}
+    def update(
+        self, group: views.ServiceEngineGroup, intents: Mapping[str, VipIntent], vips: Iterable[str] | None = None
+    ) -> bool:
+        """``vips``: those whose intent may have changed; None = all. True if every engine of the group may have to run
+        something else now."""
+        known = self._groups.get(group.uuid)
+        if known is None or vips is None:
+            self._groups[group.uuid] = GroupState(group=group, intents=dict(intents))
+            compiled = self._vips.get(group.uuid, {})
+            self._vips[group.uuid] = {id: vip for id, vip in compiled.items() if id in intents}
+            return True
+        for id in vips:
+            intent = intents.get(id)
+            if intent is not None:
+                known.intents[id] = intent
+            else:
+                known.intents.pop(id, None)
+                self._vips.get(group.uuid, {}).pop(id, None)
+        before, known.group = known.group, group
+        return before != group
 
     def forget(self, group: str) -> None:
         self._groups.pop(group, None)
         self._vips.pop(group, None)
-        self._on.pop(group, None)
+        self._unheard.pop(group, None)
 
     def intent(self, group: str, vip: str) -> VipIntent | None:
         state = self._groups.get(group)
@@ -120,7 +147,7 @@ class Compiler:
         state = self._groups.get(record.group) if record else None
         if record is None or state is None:
             return {}
-        mine = self._vips_on(record.group, engine)
+        mine = [vip for vip in self._ledger.naming(engine) if vip.group == record.group and engine in engines_of(vip)]
         parts: EngineParts = {}
         for vip in mine:
             intent = state.intents.get(vip.id)
@@ -128,19 +155,6 @@ class Compiler:
                 self._add_vip(parts, intent, vip)
         parts["settings"] = encoded(self._settings(record, state.group, mine))
         return parts
-
-    def _vips_on(self, group: str, engine: str) -> list[VipRecord]:
-        """The VIPs that the engine must have the configuration of. Their index is made anew with each write: a plan of a
-        thousand engines asks for it a thousand times."""
-        written = self._ledger.vips_written
-        known = self._on.get(group)
-        if known is None or known[0] != written:
-            index: dict[str, list[VipRecord]] = {}
-            for vip in self._ledger.vips.get(group, {}).values():
-                for one in engines_of(vip):
-                    index.setdefault(one, []).append(vip)
-            known = self._on[group] = (written, index)
-        return known[1].get(engine, [])
 
     def armed(self, record: VipRecord) -> bool:
         """Every engine of the succession runs this list."""
@@ -171,13 +185,15 @@ class Compiler:
         return known.part
 
     def _service(self, service: views.VirtualService, intent: VipIntent) -> Encoded:
-        known = self._services.get(service.uuid)
-        if known is None:
+        compiled = self._services.setdefault(service.uuid, {})
+        known = compiled.get(intent.id)
+        if known is None or known.service is not service or known.addresses != intent.addresses:
             used = Used(self._documents)
-            known = self._services[service.uuid] = encoded(service_part(used, service, intent))
+            part = encoded(service_part(used, service, intent))
+            known = compiled[intent.id] = CompiledService(service, intent.addresses, part)
             for key in (*used.keys, ("vsvip", views.uuid_of(service.vsvip_ref))):
                 self._users.setdefault(key, {})[service.uuid] = None
-        return known
+        return known.part
 
     def _certificate(self, uuid: str) -> Encoded | None:
         if uuid not in self._certificates:
@@ -186,22 +202,21 @@ class Compiler:
         return self._certificates[uuid]
 
     def _settings(
-        self, engine: EngineRecord, group: views.ServiceEngineGroup, vips: Iterable[VipRecord]
+        self, engine: EngineRecord, group: views.ServiceEngineGroup, vips: Collection[VipRecord]
     ) -> wire.Settings:
-        mine = tuple(vips)
-        others = {id for vip in mine for id in engines_of(vip)} - {engine.id}
-        ids = {vip.id for vip in mine}
-        records = [
-            peer
-            for peer in self._ledger.engines_of(engine.group)
-            if peer.id in others or (ids and peer.id != engine.id and self._fleet.may_run(peer.id, ids))
-        ]
+        """An engine's peers are all that may have to do with a VIP of its own."""
+        ids = {one for vip in vips for one in (*engines_of(vip), *self._fleet.runners(vip.id))}
+        if vips:
+            ids.update(self._strangers(engine.group))
+        ids.discard(engine.id)
+        known = self._ledger.engines
+        peers = sorted((known[id] for id in ids if id in known and known[id].group == group.uuid), key=_rank)
         return wire.Settings(
             group=group.uuid,
             group_name=group.name,
             peers=tuple(
                 wire.Peer(id=peer.id, name=peer.name, rank=peer.rank, address=peer.address, mac=peer.mac)
-                for peer in records
+                for peer in peers
                 if peer.address
             ),
             timing=timing.in_force(group),
@@ -211,3 +226,17 @@ class Compiler:
             heartbeat_key=self._heartbeat_key(group.uuid),
             count_packets=group.auto_rebalance,
         )
+
+    def _strangers(self, group: str) -> tuple[str, ...]:
+        """Engines that an earlier controller knew and this one has not heard of: they may act by any state. None, most of
+        the time, so they are not looked for at each call."""
+        engines, heard = self._ledger.engines_of(group), self._fleet.first_heard
+        known = self._unheard.get(group)
+        if known is None or known[0] is not engines or known[1] != heard:
+            found = tuple(engine.id for engine in engines if engine.seen and not self._fleet.heard_of(engine.id))
+            known = self._unheard[group] = (engines, heard, found)
+        return known[2]
+
+
+def _rank(engine: EngineRecord) -> int:
+    return engine.rank

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shoal.clouds.protocol import Cloud, Identity
-from shoal.objects.views import ServiceEngineGroup, view
+from shoal.objects.views import ServiceEngineGroup, Views
 from shoal.placement.model import Plan, Snapshot
 from shoal.placement.presets import SHARED
 from shoal.store.protocol import Store
@@ -97,6 +97,7 @@ class Controller:
         self._keeps_history = history_folder is not None
         self.client_logs = client_logs
         self.loads = Loads(clock)
+        self._groups, self._storm_views = Views(ServiceEngineGroup), Views(StormSettings)
         self.events_log = EventLog(store, clock)
         self._journal = journal
         self.ledger = Ledger(store, fresh_id)
@@ -114,6 +115,7 @@ class Controller:
             desired=lambda engine: self.compiler.parts(engine),
             on_change=self._engine_changed,
             on_ownership=self._ownership,
+            on_vips=lambda vips: self.reconciler.on_vips(vips),
             on_counters=self._counters,
             on_client_logs=client_logs.take if client_logs is not None else None,
             on_captured=lambda engine, message: self._captures.take(engine, message),
@@ -125,6 +127,7 @@ class Controller:
         )
         self._captures = Captures(view, self.ledger, self.fleet, self.compiler, clock)
         self.reconciler = Reconciler(view, self.ledger, self.fleet, self.compiler, self.events_log, clock)
+        self.ledger.on_written, self.ledger.on_loaded = self.reconciler.on_written, self.reconciler.on_loaded
         self.lifecycle = Lifecycle(
             cloud,
             self.ledger,
@@ -281,11 +284,11 @@ class Controller:
 
     def _group(self, uuid: str) -> ServiceEngineGroup | None:
         document = self.view.get("serviceenginegroup", uuid)
-        return view(document, ServiceEngineGroup) if document else None
+        return self._groups.one(document) if document else None
 
     def _storm_settings(self) -> StormSettings:
         properties = self.view.get("controllerproperties", PROPERTIES)
-        return view(properties, StormSettings) if properties else StormSettings()
+        return self._storm_views.one(properties) if properties else StormSettings()
 
     def _spare(self, group: str) -> int:
         typed = self._group(group)
@@ -300,7 +303,7 @@ class Controller:
         self.loads.take(engine, message)
 
     def _engine_changed(self, engine: str) -> None:
-        self.lifecycle.kick()
+        self.lifecycle.kick(engine)
         self.reconciler.on_engine(engine)
 
     def _ownership(self, engine: str, message: messages.Ownership) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -254,15 +254,16 @@ class Session:
 
     def _receive(self, message: messages.FromEngine) -> None:
         live = self._live
-        live.heard_at = self._fleet.clock.monotonic()
+        self._fleet.note_heard(live)
         match message:
             case messages.Applied():
                 live.applied, live.how, live.took_ms = message.root, message.how, message.took_ms
                 live.problems = {problem.part: problem.why for problem in message.problems}
                 live.notes = {note.part: note.why for note in message.notes}
-                clock = self._fleet.clock
+                clock, before = self._fleet.clock, live.runs.lists
                 live.runs.take(message, self._roots.get(message.root), clock.now(), clock.monotonic())
                 self._fleet.told += 1
+                self._fleet.note_runs(live.id, before, live.runs.lists)
                 self._fleet.changed(live.id)
             case messages.Status():
                 self._fleet.reported(live, message)
@@ -305,6 +306,7 @@ class Fleet:
         desired: Callable[[str], EngineParts],
         on_change: Callable[[str], None],
         on_ownership: Callable[[str, messages.Ownership], None],
+        on_vips: Callable[[Iterable[str]], None] = lambda vips: None,
         on_counters: Callable[[str, Counters], None] = lambda engine, message: None,
         on_client_logs: Callable[[str, ClientLogs], None] | None = None,
         on_captured: Callable[[str, Captured], None] = lambda engine, message: None,
@@ -312,7 +314,8 @@ class Fleet:
         storms: Storms | None = None,
         name: str = "controller",
     ) -> None:
-        """``record(engine)``: what is known of it for good, None if there is no such engine."""
+        """``record(engine)``: what is known of it for good, None if there is no such engine. ``on_vips(vips)``: who runs
+        or owns these is not what it was."""
         self.clock = clock
         self.desired = desired
         self.changed = on_change
@@ -324,12 +327,19 @@ class Fleet:
         self.storms = storms or Storms(Settings, lambda group: 0)
         self._record = record
         self._on_ownership = on_ownership
+        self._on_vips = on_vips
         self._name = name
         self._started_at = clock.monotonic()
         self._live: dict[str, Live] = {}
         self.told = 0
         """Grows whenever it may be another question what engines go by."""
         self._owners: dict[str, Ownership] = {}
+        self._owned: dict[str, dict[str, None]] = {}
+        """Engine -> the VIPs it answers for, by `_owners`."""
+        self._runners: dict[str, dict[str, None]] = {}
+        """VIP -> the engines that run a state with it, as far as they were heard of."""
+        self.first_heard = 0
+        """How many engines were heard of for the first time since this controller started."""
 
     # --- reading ---
 
@@ -348,13 +358,44 @@ class Fleet:
     def look(self, engines: Mapping[str, EngineRecord]) -> dict[str, EngineState]:
         """The state of all ``engines`` (every one there is, by id) at one moment, the storm breaker's word included."""
         now = self.clock.monotonic()
-        heard = self._heard(now)
+        unclear = [e for e in engines.values() if not self._plainly_up(e, now)]
+        heard = self._heard(now) if any(self.live(e.id).session is not None for e in unclear) else frozenset()
+        missed = {
+            seen.engine: seen
+            for seen in (self._sighting(e, now, e.id in heard) for e in unclear if e.created and e.seen)
+        }
         self.storms.look(
-            [self._sighting(e, now, e.id in heard) for e in engines.values() if e.created and e.seen],
+            [
+                missed.get(e.id) or Sighting(e.id, e.group, missing=False, down=False, proven=False)
+                for e in engines.values()
+                if e.created and e.seen
+            ]
+            if self.storms.active or any(seen.missing for seen in missed.values())
+            else (),
             now,
             self.clock.now(),
         )
-        return {id: self._state(record, now, heard) for id, record in engines.items()}
+        states = dict.fromkeys(engines, EngineState.UP)
+        for record in engines.values() if self.storms.active else unclear:
+            states[record.id] = self._state(record, now, heard)
+        return states
+
+    def plainly_up(self, engine: EngineRecord) -> bool:
+        """It is up beyond doubt, so nothing has to be weighed: nearly all engines are, nearly always. No answer while there
+        is a storm."""
+        return not self.storms.active and self._plainly_up(engine, self.clock.monotonic())
+
+    def _plainly_up(self, record: EngineRecord, now: float) -> bool:
+        """`verdict` says so, and `missing` that it is not."""
+        live = self._live.get(record.id)
+        return (
+            live is not None
+            and live.session is not None
+            and record.created
+            and record.seen
+            and now - live.heard_at < SUSPECT_SILENCE_MAX_S
+            and live.suspected_at <= live.heard_at
+        )
 
     def _sighting(self, record: EngineRecord, now: float, witnessed: bool) -> Sighting:
         live = self.live(record.id)
@@ -400,11 +441,31 @@ class Fleet:
         since = max((at for at in told if at is not None), default=0.0)
         return self.live(engine).status_at >= since + DRAIN_SEEN_AFTER_S
 
-    def may_run(self, engine: str, vips: Set[str]) -> bool:
-        """Could the engine act by a state that has any of the VIPs? So it is said of one not heard of yet, too: what it
-        runs (or finds on its disk when it starts) is unknown."""
-        live = self.live(engine)
-        return live.heard_at == 0.0 or not live.runs.lists.keys().isdisjoint(vips)
+    def owned(self, engine: str) -> Iterable[str]:
+        """The VIPs that the engine answers for, by the highest claims."""
+        return self._owned.get(engine, {})
+
+    def runners(self, vip: str) -> Iterable[str]:
+        """The engines that act by a state with the VIP, as far as they were heard of."""
+        return self._runners.get(vip, {})
+
+    def heard_of(self, engine: str) -> bool:
+        """What another one runs (or finds on its disk when it starts) is unknown."""
+        return self.live(engine).heard_at > 0.0
+
+    def note_heard(self, live: Live) -> None:
+        if not live.heard_at:
+            self.first_heard += 1
+        live.heard_at = self.clock.monotonic()
+
+    def note_runs(self, engine: str, before: Mapping[str, int], now: Mapping[str, int]) -> None:
+        """``before`` and ``now``: the lists it runs."""
+        for vip in before.keys() - now.keys():
+            _drop(self._runners, vip, engine)
+        for vip in now.keys() - before.keys():
+            self._runners.setdefault(vip, {})[engine] = None
+        if changed := [vip for vip in {**before, **now} if before.get(vip) != now.get(vip)]:
+            self._on_vips(changed)
 
     def may_answer(self, engine: str, vip: str, address: str) -> bool:
         """Could the engine answer for the address as for one of this VIP's? One that this controller has not heard of
@@ -467,14 +528,16 @@ class Fleet:
 
     def _greet(self, live: Live, hello: messages.Hello, session: Session) -> None:
         live.session = session
-        live.heard_at = self.clock.monotonic()
+        self.note_heard(live)
         live.gone = False
         live.applied = hello.root
         live.pushed = dict(hello.parts)
         parts = self.desired(live.id)
         same = {id: part for id, part in parts.items() if live.pushed.get(id) == part.hash}
+        before = live.runs.lists
         live.runs.greet(hello, same, self.clock.monotonic())
         self.told += 1
+        self.note_runs(live.id, before, live.runs.lists)
         self.note_owned(live.id, hello.owned)
         if self.shares is not None:
             self.shares.adopt(hello.shares)
@@ -496,6 +559,7 @@ class Fleet:
             self.note_owned(live.id, (messages.Owned(vip=message.vip, claim=message.claim),))
             if message.from_engine and unplanned(message):
                 self.live(message.from_engine).suspected_at = self.clock.monotonic()
+                self.changed(message.from_engine)
         else:
             self._forget(message.vip, live.id)
         self._on_ownership(live.id, message)
@@ -505,21 +569,33 @@ class Fleet:
             known = self._owners.get(item.vip)
             outranked = known is not None and known.engine != engine and known.claim >= item.claim
             if not outranked and (known is None or (known.engine, known.claim) != (engine, item.claim)):
-                self._owners[item.vip] = Ownership(engine, item.claim, self.clock.now())
+                self._own(item.vip, Ownership(engine, item.claim, self.clock.now()))
+
+    def _own(self, vip: str, owner: Ownership | None) -> None:
+        before = self._owners.pop(vip, None)
+        if before is not None:
+            _drop(self._owned, before.engine, vip)
+        if owner is not None:
+            self._owners[vip] = owner
+            self._owned.setdefault(owner.engine, {})[vip] = None
+        self._on_vips((vip,))
 
     def _forget(self, vip: str, engine: str) -> None:
         known = self._owners.get(vip)
         if known is not None and known.engine == engine:
-            del self._owners[vip]
+            self._own(vip, None)
 
     def forget_vip(self, vip: str) -> None:
-        self._owners.pop(vip, None)
+        if vip in self._owners:
+            self._own(vip, None)
 
     def forget_engine(self, engine: str) -> None:
         """The engine was deleted."""
-        self._live.pop(engine, None)
-        for vip in [vip for vip, owner in self._owners.items() if owner.engine == engine]:
-            del self._owners[vip]
+        gone = self._live.pop(engine, None)
+        if gone is not None:
+            self.note_runs(engine, gone.runs.lists, {})
+        for vip in list(self.owned(engine)):
+            self._own(vip, None)
 
     # --- to the engines ---
 
@@ -558,6 +634,13 @@ class Fleet:
         for live in self._live.values():
             if live.session is not None:
                 live.session.push()
+
+
+def _drop(index: dict[str, dict[str, None]], key: str, entry: str) -> None:
+    entries = index.get(key, {})
+    entries.pop(entry, None)
+    if not entries:
+        index.pop(key, None)
 
 
 def _differ(before: messages.Status, status: messages.Status) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -70,6 +70,14 @@ class Ledger:
         """Of VIPs without a placement that had one."""
         self.vips_written = 0
         """Grows whenever any of ``vips`` may have changed."""
+        self.on_written: Callable[[Changes], None] = lambda changes: None
+        """Called with all that was written, once it can be read here."""
+        self.on_loaded: Callable[[], None] = lambda: None
+        """Called when everything was read afresh."""
+        self._ranked: dict[str, list[EngineRecord]] = {}
+        """By group, in order of rank; those that were asked for since an engine has changed."""
+        self._naming: dict[str, dict[tuple[str, str], VipRecord]] = {}
+        """Engine -> the placements that name it, by group and VIP."""
 
     async def load(self) -> None:
         """Read everything afresh (at start, and after a conflict). Nobody sees it half read."""
@@ -95,9 +103,22 @@ class Ledger:
             self.rebalances = {r.group: r for r in (records.decode(o.value, RebalanceRecord) for o in rebalances)}
             self.floors = {f.vip: f for f in (records.decode(record.value, Floor) for record in floors)}
             self.vips_written += 1
+            self._ranked.clear()
+            self._naming.clear()
+            for of_group in self.vips.values():
+                for placement in of_group.values():
+                    self._index(placement)
+            self.on_loaded()
 
     def engines_of(self, group: str) -> list[EngineRecord]:
-        return sorted((e for e in self.engines.values() if e.group == group), key=lambda e: e.rank)
+        """By rank. Not to be changed."""
+        if group not in self._ranked:
+            self._ranked[group] = sorted((e for e in self.engines.values() if e.group == group), key=lambda e: e.rank)
+        return self._ranked[group]
+
+    def naming(self, engine: str) -> Collection[VipRecord]:
+        """The placements that name the engine: it serves the VIP, will, drains, or may take it over."""
+        return self._naming.get(engine, {}).values()
 
     def fresh_vip(self, group: str, vip: str) -> VipRecord:
         """For a VIP that the group has no record of: nowhere, and newer than all that any engine knows of it."""
@@ -213,13 +234,36 @@ class Ledger:
         for vip, floor in floors.items():
             _put(self.floors, vip, floor)
         for engine, record in changes.engines.items():
+            for known in (self.engines.get(engine), record):
+                if known is not None:
+                    self._ranked.pop(known.group, None)
             _put(self.engines, engine, record)
         for (group, vip), placement in changes.vips.items():
-            _put(self.vips.setdefault(group, {}), vip, placement)
+            of_group = self.vips.setdefault(group, {})
+            self._unindex(of_group.get(vip))
+            _put(of_group, vip, placement)
+            if placement is not None:
+                self._index(placement)
         for (group, id), request in changes.requests.items():
             _put(self.requests.setdefault(group, {}), id, request)
         for group, rebalance in changes.rebalances.items():
             _put(self.rebalances, group, rebalance)
+        self.on_written(changes)
+
+    def _index(self, placement: VipRecord) -> None:
+        for engine in _named(placement):
+            self._naming.setdefault(engine, {})[placement.group, placement.id] = placement
+
+    def _unindex(self, placement: VipRecord | None) -> None:
+        for engine in _named(placement) if placement is not None else ():
+            naming = self._naming[engine]
+            del naming[placement.group, placement.id]  # type: ignore[union-attr]
+            if not naming:
+                del self._naming[engine]
+
+
+def _named(placement: VipRecord) -> frozenset[str]:
+    return frozenset([*(p.engine for p in placement.placements), *placement.succession])
 
 
 def _put(records: dict[str, _R], key: str, record: _R | None) -> None:

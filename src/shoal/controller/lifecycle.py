@@ -11,6 +11,7 @@ from functools import partial
 
 from shoal.clouds.protocol import Cloud, Identity
 from shoal.objects.views import ServiceEngineGroup
+from shoal.placement.model import EngineState
 
 from .clock import Clock
 from .engine_timers import Timers
@@ -45,6 +46,7 @@ class Lifecycle:
         self._cloud = cloud
         self._ledger = ledger
         self._fleet = fleet
+        self._clock = clock
         self._documents = documents
         self._timers = timers
         self._mark = mark
@@ -77,6 +79,11 @@ class Lifecycle:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._removals: dict[str, EngineRecord] = {}
         self._kicked = asyncio.Event()
+        self._due = True
+        """Something is to be begun, or all engines are to be looked at."""
+        self._spoken: dict[str, None] = {}
+        """Engines that have said something since the last look."""
+        self._look_at = 0.0
 
     def retry_at(self, group: str) -> float:
         """No engine creation for the group before this time (wall clock); 0 = none pending."""
@@ -85,27 +92,39 @@ class Lifecycle:
     def retry_now(self, group: str) -> None:
         self._making.retry_now(group)
 
-    def kick(self) -> None:
-        """Records or sessions changed: look at once."""
+    def kick(self, engine: str = "") -> None:
+        """Records or sessions changed: look at once. ``engine``: what is known of this one alone did."""
+        self._due = self._due or not engine
+        self._spoken[engine] = None
         self._kicked.set()
 
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
-                self._start_due(tasks)
-                await self._follow(tasks)
+                if self._is_due():
+                    self._start_due(tasks)
+                    await self._follow(tasks)
+                    self._look_at = self._clock.monotonic() + WATCH_INTERVAL_S
                 try:
-                    async with asyncio.timeout(WATCH_INTERVAL_S):
+                    async with asyncio.timeout(max(0.0, self._look_at - self._clock.monotonic())):
                         await self._kicked.wait()
                 except TimeoutError:
-                    pass
+                    self._due = True
                 self._kicked.clear()
+
+    def _is_due(self) -> bool:
+        """Is a look to be taken, which goes over all engines? Not for the word of one that is as well as it was."""
+        due, spoken = self._due or self._clock.monotonic() >= self._look_at, self._spoken
+        self._due, self._spoken = False, {}
+        return due or not all(
+            self._watching.is_as_noted(engine) and not self._mending.minds(engine) for engine in spoken
+        )
 
     def retire(self, engine: EngineRecord) -> None:
         """The record is gone from the ledger; remove the engine itself."""
         self._removals[engine.id] = engine
-        self._kicked.set()
+        self.kick()
 
     def hurry(self, waited_for: Callable[[str], bool]) -> None:
         """Start dead engines again at once, instead of after `crashed_se_reboot`, that a service waits for."""
@@ -173,6 +192,8 @@ class Lifecycle:
         for id, state in states.items():
             engine = self._ledger.engines.get(id)
             if engine is None or id in self._tasks:
+                continue
+            if state is EngineState.UP and engine.seen and not self._mending.minds(id):
                 continue
             if not engine.seen:
                 await self._await_first_contact(engine)

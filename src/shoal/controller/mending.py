@@ -68,6 +68,10 @@ class Mending:
         untried = engine.id not in self._rebooted_at and engine.id not in self.starting
         return untried and self._clock.monotonic() - since >= wait_s
 
+    def minds(self, engine: str) -> bool:
+        """Whether anything is noted of it: it is or was down."""
+        return engine in self._down_since or engine in self._rebooted_at
+
     def is_lost(self, engine: EngineRecord) -> bool:
         """It was started again, and is down all the same for long."""
         at = self._rebooted_at.get(engine.id)

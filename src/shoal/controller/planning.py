@@ -8,9 +8,11 @@ import msgspec
 
 from shoal.placement import Planner, plan
 from shoal.placement.model import Plan, Snapshot
+from shoal.placement.standing import Standing
 
 from .clock import Clock
 from .events import EventLog
+from .kept import Fresh
 
 log = logging.getLogger("shoal.planning")
 
@@ -27,12 +29,13 @@ class Planning:
         self._check_at: dict[str, float] = {}
         """Monotonic time of the next check."""
 
-    def plan(self, snapshot: Snapshot, now: float) -> Plan:
+    def plan(self, snapshot: Snapshot, now: float, fresh: Fresh | None = None) -> Plan:
         """What `shoal.placement.plan` answers, faster. Should it ever be something else, that is said loudly, and the
-        plan made from scratch is the one that counts."""
+        plan made from scratch is the one that counts. ``fresh``: what is new since the last one of the group; without it
+        that is found out."""
         group = snapshot.group.id
         try:
-            result = self._followed(snapshot).plan(now)
+            result = self._followed(snapshot, fresh).plan(now)
         except Exception:
             log.exception("the planner of %s failed", snapshot.group.name)
             return self._distrust(snapshot, "it failed", plan(snapshot, now))
@@ -52,12 +55,19 @@ class Planning:
         self._planners.pop(group, None)
         self._check_at.pop(group, None)
 
-    def _followed(self, snapshot: Snapshot) -> Planner:
+    def standing(self, group: str) -> Standing | None:
+        """The group as it was planned last, with its indexes."""
+        planner = self._planners.get(group)
+        return planner.standing if planner is not None else None
+
+    def _followed(self, snapshot: Snapshot, fresh: Fresh | None) -> Planner:
         planner = self._planners.get(snapshot.group.id)
         if planner is None:
             planner = self._planners[snapshot.group.id] = Planner(snapshot)
-        else:
+        elif fresh is None or fresh.whole:
             planner.standing.follow(snapshot)
+        else:
+            planner.standing.follow_some(snapshot, fresh.engines, fresh.vips)
         return planner
 
     def _distrust(self, snapshot: Snapshot, why: str, scratch: Plan) -> Plan:

@@ -19,7 +19,7 @@ from .view import View
 
 Document = dict[str, Any]
 Body = Mapping[str, Any] | bytes
-Vips = Mapping[str, list[VipIntent]]
+Vips = Mapping[str, Mapping[str, VipIntent]]
 
 
 class Concerned(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,8 +96,8 @@ class Proposal:
                 group=group,
                 before=self._reconciler.imagined(group, self._view, before, now),
                 after=self._after(group, after, now),
-                vips_before=tuple(before.get(group, ())),
-                vips_after=tuple(after.get(group, ())),
+                vips_before=tuple(before.get(group, {}).values()),
+                vips_after=tuple(after.get(group, {}).values()),
             )
             if one.before != one.after:
                 found.append(one)

@@ -1,21 +1,21 @@
 """Level-triggered: on any change, snapshot -> plan -> commit -> carry out, one group at a time.
 
-Losing a notification costs latency, never correctness: every group is planned again at least each
-`REVIEW_INTERVAL_S`.
+What a plan costs follows from what has changed (`kept`, `intents`, `Planning`). Losing a notification costs latency,
+never correctness: every group is looked at in whole and planned again each `REVIEW_INTERVAL_S`, or less often where that
+takes long.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
 from shoal.objects import views
-from shoal.objects.views import view
 from shoal.placement.board import ENABLED
-from shoal.placement.invariants import violations
+from shoal.placement.invariants import violations, violations_near
 from shoal.placement.model import (
     Decision,
     Placement,
@@ -25,6 +25,7 @@ from shoal.placement.model import (
     VipPlan,
 )
 from shoal.placement.model import Event as PlanEvent
+from shoal.placement.presets import LEGACY
 from shoal.store.protocol import Conflict
 
 from . import scaling
@@ -32,16 +33,18 @@ from . import snapshot as snapshots
 from .balance import Balance
 from .clock import Clock
 from .compiler import Compiler
-from .desired import VipIntent
+from .desired import VipIntent, engines_of
 from .events import EventLog
 from .fleet import Fleet
 from .freed import Freed
 from .history import History
+from .intents import Intents
+from .kept import Fresh, SnapshotKeeper
 from .ledger import Changes, Ledger
 from .lifecycle import Lifecycle
 from .margin import Change, Margins
 from .planning import Planning
-from .records import DECISIONS_MAX, Noted, RequestRecord, VipRecord
+from .records import DECISIONS_MAX, EngineRecord, Noted, RequestRecord, VipRecord
 from .shortfalls import Shortfalls, shortfalls
 from .shortfalls import events as shortfall_events
 from .uniqueness import vip_addresses
@@ -50,9 +53,15 @@ from .view import View
 log = logging.getLogger("shoal.reconciler")
 
 REVIEW_INTERVAL_S = 10.0
+REVIEWS_SHARE_MAX = 0.01
+"""Reviews take this part of the time at most."""
+EXAMINED_WHOLE_MAX = 300
+"""Engines and VIPs of a group whose every plan is held against all rules. In larger ones it is what a plan touches, and all
+in a review."""
 PAUSE_S_MAX = 0.25
 """After a plan others get as long as it took, up to this: each turn of the loop would otherwise wait for a plan, and a
 request takes some twenty turns."""
+MISSED_TOLD_MAX = 5
 ROUNDS_MAX = 8
 """Plans in a row for one group before others get their turn (a plan can make the next one necessary)."""
 VIP_TYPES = ("virtualservice", "vsvip")
@@ -100,6 +109,8 @@ class Reconciler:
         """Called when a plan is written, before engines hear of it."""
         self.on_decided: Callable[[Snapshot, Plan, float], None] = lambda snapshot, plan, now: None
         """Called with each plan that did something, what it was made from and when, once it is written."""
+        self.pause_s_min = 0.0
+        """After a plan: for virtual time, in which it takes none and each word of an engine would be followed by one."""
         self.plans: dict[str, Plan] = {}
         """The last plan of each group, for reading."""
         self.snapshots: dict[str, Snapshot] = {}
@@ -115,11 +126,14 @@ class Reconciler:
         """Groups with VIPs that must not be placed yet."""
         self._dirty: dict[str, None] = {}
         self._stale: dict[str, None] = {}
-        """Groups whose engines may have to run something else, while the plan stands."""
-        self._vips: dict[str, list[VipIntent]] | None = None
-        """By group; None = to be made anew."""
+        """Virtual services whose engines may have to run something else, while the plan stands."""
+        self._intents = Intents(view)
+        self._kept: dict[str, SnapshotKeeper] = {}
+        self._groups = views.Views(views.ServiceEngineGroup)
         self._services = views.Views(views.VirtualService)
         self._vsvips = views.Views(views.VsVip)
+        self._review_at = clock.monotonic() + REVIEW_INTERVAL_S
+        self._reviews_took_s = 0.0
         self._wake: dict[str, float] = {}
         self._wanted = asyncio.Event()
         self._raised: dict[str, frozenset[PlanEvent]] = {}
@@ -140,22 +154,50 @@ class Reconciler:
 
     def on_document(self, type: str, uuid: str, document: Mapping[str, object] | None) -> None:
         """A change of intent (the view's callback)."""
+        services: Collection[str] | None = ()
         if type in PLANNED_TYPES or type in CONFIGURED_TYPES:
-            self._compiler.changed(type, uuid)
-        if type in USED_TYPES and not self._view.referrers(uuid):
-            return  # most objects are made before what refers to them, and then that is the change
+            services = self._compiler.changed(type, uuid)
         if type in VIP_TYPES:
-            self._vips = None
-        if type in PLANNED_TYPES:
-            self.mark_all()
-        elif type in CONFIGURED_TYPES:
-            self._stale.update(dict.fromkeys(self.plans))
+            for group, vips in self._intents.changed(type, uuid).items():
+                self._touch(vips)
+                self.mark(group)
+        if type in USED_TYPES and not self._view.referrers(uuid):
+            if type == "vsvip" and document is None:
+                self._touch(vip for vip in self._ledger.floors if vip.partition("/")[0] == uuid)
+            return  # most objects are made before what refers to them, and then that is the change
+        if type == "serviceenginegroup":
+            self.mark(uuid)
+        elif type == "serviceengine":
+            self.on_engine(uuid)
+        elif type in CONFIGURED_TYPES and services is None:
+            self._fleet.push_all()
+        elif type in CONFIGURED_TYPES and services:
+            self._stale.update(dict.fromkeys(services))
             self._wanted.set()
 
     def on_engine(self, engine: str) -> None:
         record = self._ledger.engines.get(engine)
         if record is not None:
             self.mark(record.group)
+
+    def on_vips(self, vips: Iterable[str]) -> None:
+        """What engines say of these is not what it was (the fleet's callback; `on_engine` follows)."""
+        self._touch(vips)
+
+    def on_written(self, changes: Changes) -> None:
+        """The ledger's callback."""
+        self._touch(vip for _, vip in changes.vips)
+        self._touch(changes.floors_gone)
+
+    def on_loaded(self) -> None:
+        """Everything may be otherwise (the ledger's callback)."""
+        for kept in self._kept.values():
+            kept.stale = True
+
+    def _touch(self, vips: Iterable[str]) -> None:
+        touched = tuple(vips)
+        for kept in self._kept.values() if touched else ():
+            kept.touch(touched)
 
     async def request(self, group: str, *records: RequestRecord) -> list[RequestResult | None]:
         """Store an operator's requests and wait for the first plan that has seen them; an answer for each.
@@ -177,9 +219,8 @@ class Reconciler:
         while True:
             await self._wait()
             groups, self._dirty = list(self._dirty), {}
-            stale, self._stale = [group for group in self._stale if group not in groups], {}
-            for group in stale:
-                self._recompile(group)
+            stale, self._stale = self._stale, {}
+            self._recompile(stale)
             if self.freed:
                 await self.freed.release(self._in_use)
             groups += [group for group in self._barred if group not in groups]  # it may be what they wait for
@@ -188,28 +229,37 @@ class Reconciler:
 
     async def _wait(self) -> None:
         now = self._clock.now()
-        wake_at = min([now + REVIEW_INTERVAL_S, *self._wake.values()])
+        review_s = self._review_at - self._clock.monotonic()
+        wake_s = min([review_s, *(at - now for at in self._wake.values())])
+        review = review_s <= 0.0
         if not self._dirty and not self._stale:
             try:
-                async with asyncio.timeout(max(0.0, wake_at - now)):
+                async with asyncio.timeout(max(0.0, wake_s)):
                     await self._wanted.wait()
             except TimeoutError:
-                pass
+                review = wake_s == review_s
         self._wanted.clear()
         now = self._clock.now()
-        due = [group for group, at in self._wake.items() if at <= now]
-        for group in due:
+        for group in [group for group, at in self._wake.items() if at <= now]:
             del self._wake[group]
             self._dirty[group] = None
-        if wake_at <= now and not due:
-            self.mark_all()
+        if review:
+            self._review()
+
+    def _review(self) -> None:
+        interval_s = max(REVIEW_INTERVAL_S, self._reviews_took_s / REVIEWS_SHARE_MAX)
+        self._review_at = self._clock.monotonic() + interval_s
+        self._reviews_took_s = 0.0
+        self.mark_all()
+        for kept in self._kept.values():
+            kept.review = True
 
     async def _settle(self, group: str) -> None:
         for _ in range(ROUNDS_MAX):
             try:
                 began = self._clock.monotonic()
                 written = await self.reconcile(group)
-                if took := self._clock.monotonic() - began:
+                if took := max(self.pause_s_min, self._clock.monotonic() - began):
                     await asyncio.sleep(min(took, PAUSE_S_MAX))
                 if not written:
                     return
@@ -220,26 +270,26 @@ class Reconciler:
 
     async def reconcile(self, group: str) -> bool:
         """Plan the group once and carry the plan out. True if anything was written (plan again)."""
-        intents = self._intents()
         document = self._view.get("serviceenginegroup", group)
         if document is None:
             return await self._group_gone(group)
-        typed = view(document, views.ServiceEngineGroup)
-        mine = intents.get(group, [])
+        began = self._clock.monotonic()
+        typed = self._groups.one(document)
+        mine = self._intents.of(group)
         now = self._clock.now()
-        snapshot = self._snapshot(typed, mine, now)
-        self._compiler.update(typed, mine)
-        if self.balance is not None and await self.balance.look(typed, snapshot, mine, now):
-            snapshot = self._snapshot(typed, mine, now)
-        if any(vip.blocked for vip in snapshot.vips):
+        snapshot, fresh = self._fresh_snapshot(typed, mine, now)
+        everywhere = self._compiler.update(typed, mine, None if fresh.whole else fresh.looked_at)
+        if self.balance is not None and await self.balance.look(typed, snapshot, mine.values(), now):
+            snapshot = msgspec.structs.replace(snapshot, requests=snapshots.requests_of(self._ledger, group))
+        if self._kept[group].blocked:
             self._barred[group] = None
         else:
             self._barred.pop(group, None)
-        result = self._planning.plan(snapshot, now)
+        result = self._planning.plan(snapshot, now, fresh)
         self.plans[group], self.snapshots[group], self.planned_at[group] = result, snapshot, now
         self.shortfalls[group] = shortfalls(result)
-        self._examine(group, snapshot, result)
-        changes = self._changes(typed, snapshot, result, mine, now)
+        self._examine(group, snapshot, result, fresh)
+        changes = self._changes(typed, snapshot, result, fresh, now)
         retired = [self._ledger.engines[id] for id in result.retire_engines]
         before = self._ledger.vips.get(group, {})
         moved = {vip: Change(before.get(vip), after) for (_, vip), after in changes.vips.items()}
@@ -259,62 +309,102 @@ class Reconciler:
             for engine in retired:
                 self.lifecycle.retire(engine)
             self.lifecycle.kick()
-        for engine in self._ledger.engines_of(group):
-            self._fleet.push(engine.id)
+        self._push(group, fresh, moved, everywhere=everywhere or fresh.whole)
         if changes and result.sentence:
             log.info("%s: %s", typed.name, result.sentence)
+        if fresh.whole:
+            self._reviews_took_s += self._clock.monotonic() - began
         return bool(changes)
 
-    def _recompile(self, group: str) -> None:
-        """The plan stands; what its engines run is compiled anew."""
-        document = self._view.get("serviceenginegroup", group)
-        if document is not None:
-            self._compiler.update(view(document, views.ServiceEngineGroup), self._intents().get(group, []))
+    def _fresh_snapshot(
+        self, group: views.ServiceEngineGroup, intents: Mapping[str, VipIntent], now: float
+    ) -> tuple[Snapshot, Fresh]:
+        kept = self._kept.get(group.uuid)
+        if kept is None:
+            kept = self._kept[group.uuid] = SnapshotKeeper(
+                group.uuid,
+                self._ledger,
+                self._fleet,
+                lambda engine: self._view.get("serviceengine", engine),
+                self._blocked,
+            )
+        snapshot, fresh, missed = kept.make(
+            self._view.revision,
+            group,
+            intents,
+            now,
+            retry_at=self._retry_at(group.uuid),
+            pace=lambda: self._fleet.storms.pace(group.uuid, self._clock.monotonic(), now),
+        )
+        if missed:
+            sentence = (
+                f"What was known of {', '.join(sorted(missed)[:MISSED_TOLD_MAX])} in {group.name} was not what is so: a "
+                "change had been missed. It is mended. Please report this with the log."
+            )
+            log.error("%s", sentence)
+            self._events.add("INVARIANT_BROKEN", sentence, level="error", serviceenginegroup=group.uuid)
+        return snapshot, fresh
+
+    def _push(self, group: str, fresh: Fresh, moved: Mapping[str, Change], *, everywhere: bool) -> None:
+        """Tell the engines that may have to run something else now: those that a VIP's record named or names, or that run
+        it, and their peers through it."""
+        if everywhere:
             for engine in self._ledger.engines_of(group):
                 self._fleet.push(engine.id)
+            return
+        records = self._ledger.vips.get(group, {})
+        vips = dict.fromkeys((*fresh.looked_at, *moved))
+        engines = fresh.engines_looked_at
+        vips |= dict.fromkeys(record.id for engine in engines for record in self._ledger.naming(engine))
+        wanted = dict.fromkeys(engines)
+        for vip in vips:
+            changed = moved.get(vip)
+            for record in (changed.before if changed is not None else None, records.get(vip)):
+                wanted.update(dict.fromkeys(engines_of(record) if record is not None else ()))
+        for id in sorted(wanted):
+            self._fleet.push(id)
 
-    def _intents(self) -> dict[str, list[VipIntent]]:
-        if self._vips is None:
-            self._vips = self._made_of(self._view)
-        return self._vips
+    def _retry_at(self, group: str) -> float:
+        return self.lifecycle.retry_at(group) if self.lifecycle else 0.0
+
+    def _recompile(self, services: Iterable[str]) -> None:
+        """The plan stands; what the engines of these services run is compiled anew."""
+        wanted: dict[str, None] = {}
+        for service in services:
+            group, vips = self._intents.of_service(service)
+            records = self._ledger.vips.get(group, {})
+            wanted.update((id, None) for vip in vips if vip in records for id in engines_of(records[vip]))
+        for id in sorted(wanted):
+            self._fleet.push(id)
 
     def present(self, group: str) -> Snapshot | None:
         """The group as it stands now; None if there is no such group."""
-        return self.imagined(group, self._view, self._intents(), self._clock.now())
+        return self.imagined(group, self._view, {group: self._intents.of(group)}, self._clock.now())
 
-    def imagined(self, group: str, view: View, vips: Mapping[str, list[VipIntent]], now: float) -> Snapshot | None:
+    def imagined(
+        self, group: str, view: View, vips: Mapping[str, Mapping[str, VipIntent]], now: float
+    ) -> Snapshot | None:
         """The group as it would stand with other documents: ``view``, and the `vips` that follow from it."""
         document = view.get("serviceenginegroup", group)
         if document is None:
             return None
-        typed = views.view(document, views.ServiceEngineGroup)
-        return self._snapshot(typed, vips.get(group, []), now, view)
-
-    def vips(self, view: View) -> dict[str, list[VipIntent]]:
-        """All VIPs in use by these documents, by group."""
-        return self._intents() if view is self._view else self._made_of(view)
-
-    def _made_of(self, view: View) -> dict[str, list[VipIntent]]:
-        services, vsvips = self._services.of(view.all("virtualservice")), self._vsvips.of(view.all("vsvip"))
-        return snapshots.vips_by_group(services, vsvips)
-
-    def _snapshot(
-        self, group: views.ServiceEngineGroup, intents: list[VipIntent], now: float, documents: View | None = None
-    ) -> Snapshot:
-        stored = documents or self._view
-        engines = (stored.get("serviceengine", engine.id) for engine in self._ledger.engines_of(group.uuid))
         return snapshots.build(
             self._view.revision,
-            group,
-            intents,
-            {e["uuid"]: e.get("enable_state", "SE_STATE_ENABLED") for e in engines if e is not None},
+            views.view(document, views.ServiceEngineGroup),
+            vips.get(group, {}).values(),
+            lambda engine: view.get("serviceengine", engine),
             self._ledger,
             self._fleet,
             now,
-            self.lifecycle.retry_at(group.uuid) if self.lifecycle else 0.0,
-            lambda: self._fleet.storms.pace(group.uuid, self._clock.monotonic(), now),
+            self._retry_at(group),
+            lambda: self._fleet.storms.pace(group, self._clock.monotonic(), now),
             self._blocked,
         )
+
+    def vips(self, view: View) -> dict[str, dict[str, VipIntent]]:
+        """All VIPs in use by these documents, by group."""
+        services, vsvips = self._services.of(view.all("virtualservice")), self._vsvips.of(view.all("vsvip"))
+        return snapshots.vips_by_group(services, vsvips, lambda service: view.order("virtualservice", service))
 
     def _blocked(self, intent: VipIntent, record: VipRecord) -> str:
         why = self.freed.obstacle(intent.addresses, intent.id)
@@ -325,7 +415,7 @@ class Reconciler:
     def waits_for(self, engine: str) -> bool:
         """Whether a VIP can't be placed before the engine has confirmed that it no longer has its address."""
         return bool(self._barred) and engine in self.freed.waited_for(
-            (group, vip.id, vip.addresses) for group in self._barred for vip in self._intents().get(group, ())
+            (group, vip.id, vip.addresses) for group in self._barred for vip in self._intents.of(group).values()
         )
 
     def _in_use(self, vip: str, address: str) -> bool:
@@ -336,7 +426,7 @@ class Reconciler:
     # --- from a plan to records ---
 
     def _changes(
-        self, group: views.ServiceEngineGroup, snapshot: Snapshot, result: Plan, intents: list[VipIntent], now: float
+        self, group: views.ServiceEngineGroup, snapshot: Snapshot, result: Plan, fresh: Fresh, now: float
     ) -> Changes:
         changes = Changes()
         real: dict[str, str] = {}
@@ -362,52 +452,60 @@ class Reconciler:
                 decisions.setdefault(decision.vip, []).append(Noted(at=now, decision=named))
         planned = {vip.id: vip for vip in result.vips}
         answered = {answer.request: answer for answer in result.results}
-        for vip in snapshot.vips:
-            before = self._ledger.vips.get(group.uuid, {}).get(vip.id)
-            after = _record(group.uuid, vip.placements, planned.get(vip.id), before, real, now)
+        kept, records = self._kept[group.uuid], self._ledger.vips.get(group.uuid, {})
+        for id in (*planned, *(id for id in kept.advanced if id not in planned)):
+            before = records.get(id)
+            after = _record(group.uuid, kept.placements(id), planned.get(id), before, real, now)
             if after is not None:
-                origin = before or self._ledger.fresh_vip(group.uuid, vip.id)
+                origin = before or self._ledger.fresh_vip(group.uuid, id)
                 after = msgspec.structs.replace(after, elsewhere=origin.elsewhere and not after.placements)
-                noted = (*(before.decisions if before else ()), *decisions.get(vip.id, ()))
+                noted = (*(before.decisions if before else ()), *decisions.get(id, ()))
                 after = msgspec.structs.replace(after, decisions=noted[-DECISIONS_MAX:])
                 after = scaling.advance(before, after, snapshot.requests, answered, now)
-                changes.vips[group.uuid, vip.id] = after
-        wanted_ids = {intent.id for intent in intents}
-        for gone in set(self._ledger.vips.get(group.uuid, {})) - wanted_ids:
+                changes.vips[group.uuid, id] = after
+        for gone in kept.orphans:
             changes.vips[group.uuid, gone] = None
             self._fleet.forget_vip(gone)
-        changes.floors_gone = tuple(v for v in self._ledger.floors if not self._view.get("vsvip", v.partition("/")[0]))
+        floors = self._ledger.floors
+        suspects = floors if fresh.whole else (vip for vip in fresh.looked_at if vip in floors)
+        changes.floors_gone = tuple(v for v in suspects if not self._view.get("vsvip", v.partition("/")[0]))
         for request in result.results:
             changes.requests[group.uuid, request.request] = None
-        self._note_idle(group.uuid, changes, now)
-        self._note_names(group.uuid, changes)
+        engines = [e for e in self._ledger.engines_of(group.uuid) if fresh.whole or e.id in fresh.engines_looked_at]
+        self._note_idle(group.uuid, changes, dict.fromkeys(engine.id for engine in engines), now)
+        self._note_names(engines, changes)
         return changes
 
-    def _note_names(self, group: str, changes: Changes) -> None:
+    def _note_names(self, engines: Iterable[EngineRecord], changes: Changes) -> None:
         """An engine is called what its object is called: operators may rename it."""
-        for engine in self._ledger.engines_of(group):
+        for engine in engines:
             name = self._view.name_of("serviceengine", engine.id)
             if name and name != engine.name and engine.id not in changes.engines:
                 changes.engine_fields.setdefault(engine.id, {})["name"] = name
 
-    def _note_idle(self, group: str, changes: Changes, now: float) -> None:
-        """Since when each engine could have held something, and has not: for a disabled one it begins when it is enabled."""
-        records = dict(self._ledger.vips.get(group, {}))
-        for (_, vip), record in changes.vips.items():
-            if record is None:
-                records.pop(vip, None)
-            else:
-                records[vip] = record
-        holding = {p.engine for record in records.values() for p in record.placements}
-        for engine in self._ledger.engines_of(group):
-            if engine.id in changes.engines:
+    def _note_idle(self, group: str, changes: Changes, engines: dict[str, None], now: float) -> None:
+        """Since when each engine could have held something, and has not: for a disabled one it begins when it is enabled.
+        ``engines``: those that may not be as they were, beside those that changes take VIPs from, or give to."""
+        records, written = self._ledger.vips.get(group, {}), changes.vips
+        concerned, gets = dict(engines), dict[str, None]()
+        for (_, vip), after in written.items():
+            before = records.get(vip)
+            gets.update((p.engine, None) for p in (after.placements if after is not None else ()))
+            concerned.update((p.engine, None) for p in (before.placements if before is not None else ()))
+        for id in (*concerned, *(id for id in gets if id not in concerned)):
+            engine = self._ledger.engines.get(id)
+            if engine is None or engine.group != group or id in changes.engines:
                 continue
-            document = self._view.get("serviceengine", engine.id) or {}
-            busy = engine.id in holding or document.get("enable_state", ENABLED) != ENABLED
+            document = self._view.get("serviceengine", id) or {}
+            holds = id in gets or any(
+                (group, vip.id) not in written and any(p.engine == id for p in vip.placements)
+                for vip in self._ledger.naming(id)
+            )
+            busy = holds or document.get("enable_state", ENABLED) != ENABLED
             if busy and engine.idle_since is not None:
-                changes.engine_fields.setdefault(engine.id, {})["idle_since"] = None
+                changes.engine_fields.setdefault(id, {})["idle_since"] = None
             elif not busy and engine.seen and (engine.idle_since is None or engine.idle_since > now):
-                changes.engine_fields.setdefault(engine.id, {})["idle_since"] = now
+                changes.engine_fields.setdefault(id, {})["idle_since"] = now
 
     async def _group_gone(self, group: str) -> bool:
         """The group was deleted: so are its engines."""
@@ -422,6 +520,7 @@ class Reconciler:
         engines = self._ledger.engines_of(group)
         self._compiler.forget(group)
         self._planning.forget(group)
+        self._kept.pop(group, None)
         self.plans.pop(group, None)
         self.snapshots.pop(group, None)
         self.planned_at.pop(group, None)
@@ -440,8 +539,13 @@ class Reconciler:
 
     # --- telling ---
 
-    def _examine(self, group: str, snapshot: Snapshot, result: Plan) -> None:
+    def _examine(self, group: str, snapshot: Snapshot, result: Plan, fresh: Fresh) -> None:
         """A plan that breaks a rule is carried out all the same (not to act may be worse), and never silently."""
+        standing = self._planning.standing(group)
+        small = len(snapshot.engines) + len(snapshot.vips) <= EXAMINED_WHOLE_MAX
+        near = standing is not None and not (fresh.whole or small or snapshot.group.ha_mode == LEGACY)
+        if near and standing is not None and not violations_near(standing, result, fresh.vips, fresh.engines):
+            return
         for sentence in violations(snapshot, result):
             log.error("invariant broken in %s: %s", snapshot.group.name, sentence)
             self._events.add("INVARIANT_BROKEN", sentence, level="error", serviceenginegroup=group)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import msgspec
 
@@ -15,9 +16,11 @@ from shoal.placement.model import (
     Pace,
     Placement,
     PlacementState,
+    Request,
     Snapshot,
     Vip,
 )
+from shoal.placement.standing import ENABLED
 
 from .desired import VipIntent
 from .fleet import Fleet
@@ -28,35 +31,41 @@ SECONDS_PER_MINUTE = 60.0
 EXPECTED_WITHIN_S = 5.0
 """An engine that is connected and does not put what it was told into effect holds others up for so long."""
 
+Document = Mapping[str, Any]
+
 
 def vip_id(vsvip: str, vip: str) -> str:
     """The placement's name of one VIP: ``<vsvip uuid>/<vip_id>``."""
     return f"{vsvip}/{vip}"
 
 
+def intents_of(vsvip: views.VsVip, sharing: tuple[views.VirtualService, ...], order: int) -> Iterator[VipIntent]:
+    """The VIPs of a VsVip that these virtual services of one group share, the oldest first; ``order``: that one's."""
+    for vip in vsvip.vip:
+        if vip.addresses:
+            yield VipIntent(
+                id=vip_id(vsvip.uuid, vip.vip_id),
+                name=sharing[0].name,
+                addresses=vip.addresses,
+                services=sharing if vip.enabled else (),
+                created=float(order),
+            )
+
+
 def vips_by_group(
-    services: Iterable[views.VirtualService], vsvips: Iterable[views.VsVip]
-) -> dict[str, list[VipIntent]]:
-    """All VIPs in use, by group uuid, each with the virtual services that share it, in order of creation."""
+    services: Iterable[views.VirtualService], vsvips: Iterable[views.VsVip], order: Callable[[str], int]
+) -> dict[str, dict[str, VipIntent]]:
+    """All VIPs in use, by group uuid and id, each with the virtual services that share it, in order of creation.
+    ``order(service)`` grows with the time it was made."""
     known = {vsvip.uuid: vsvip for vsvip in vsvips}
     found: dict[tuple[str, str], list[views.VirtualService]] = {}
     for service in services:
         found.setdefault((uuid_of(service.se_group_ref), uuid_of(service.vsvip_ref)), []).append(service)
-    groups: dict[str, list[VipIntent]] = {}
-    for order, ((group, vsvip), sharing) in enumerate(found.items()):
-        if vsvip not in known:
-            continue
-        for vip in known[vsvip].vip:
-            if not vip.addresses:
-                continue
-            intent = VipIntent(
-                id=vip_id(vsvip, vip.vip_id),
-                name=sharing[0].name,
-                addresses=vip.addresses,
-                services=tuple(sharing) if vip.enabled else (),
-                created=float(order),
-            )
-            groups.setdefault(group, []).append(intent)
+    groups: dict[str, dict[str, VipIntent]] = {}
+    for (group, vsvip), sharing in found.items():
+        if vsvip in known:
+            for intent in intents_of(known[vsvip], tuple(sharing), order(sharing[0].uuid)):
+                groups.setdefault(group, {})[intent.id] = intent
     return groups
 
 
@@ -88,7 +97,7 @@ def build(
     revision: int,
     group: views.ServiceEngineGroup,
     intents: Iterable[VipIntent],
-    enable_states: Mapping[str, str],
+    document: Callable[[str], Document | None],
     ledger: Ledger,
     fleet: Fleet,
     now: float,
@@ -96,50 +105,57 @@ def build(
     pace: Callable[[], Pace | None] = lambda: None,
     blocked: Callable[[VipIntent, VipRecord], str] = lambda intent, record: "",
 ) -> Snapshot:
-    """The snapshot of one group. ``enable_states``: engine id -> the administrator's wish. ``pace`` is asked
-    after all engines have been looked at; ``blocked`` says of a VIP that is nowhere why it must
-    not be placed yet."""
+    """The snapshot of one group. ``document(engine id)`` is the stored one. ``pace`` is asked after all engines have
+    been looked at; ``blocked`` says of a VIP that is nowhere why it must not be placed yet."""
     engines = ledger.engines_of(group.uuid)
     states = fleet.look(ledger.engines)
     known = ledger.vips.get(group.uuid, {})
     return Snapshot(
         revision=revision,
         group=group_value(group, retry_at=retry_at, ever_used=bool(engines or known)),
-        engines=tuple(_engine(engine, states[engine.id], enable_states, fleet) for engine in engines),
+        engines=tuple(
+            engine_value(engine, states[engine.id], document(engine.id), fleet.live(engine.id).down_since)
+            for engine in engines
+        ),
         vips=tuple(
-            _vip(intent, record, states, fleet, now, "" if record.placements else blocked(intent, record))
+            vip_value(intent, record, states, fleet, now, blocked)
             for intent in intents
             for record in (known.get(intent.id) or ledger.fresh_vip(group.uuid, intent.id),)
         ),
-        requests=tuple(
-            record.request
-            for record in sorted(ledger.requests.get(group.uuid, {}).values(), key=lambda r: r.request.at)
-        ),
+        requests=requests_of(ledger, group.uuid),
         pace=pace(),
     )
 
 
-def _engine(record: EngineRecord, state: EngineState, enable_states: Mapping[str, str], fleet: Fleet) -> Engine:
+def requests_of(ledger: Ledger, group: str) -> tuple[Request, ...]:
+    """The open ones, in the order in which they were made."""
+    open = sorted(ledger.requests.get(group, {}).values(), key=lambda r: r.request.at)
+    return tuple(record.request for record in open)
+
+
+def engine_value(
+    record: EngineRecord, state: EngineState, document: Document | None, down_since: float | None
+) -> Engine:
     return Engine(
         id=record.id,
         name=record.name,
         rank=record.rank,
         host=record.host,
         state=state,
-        enable_state=enable_states.get(record.id, "SE_STATE_ENABLED"),
+        enable_state=document.get("enable_state", ENABLED) if document is not None else ENABLED,
         idle_since=record.idle_since,
-        down_since=fleet.live(record.id).down_since,
+        down_since=down_since,
         migrate_state=record.migrate_state,
     )
 
 
-def _vip(
+def vip_value(
     intent: VipIntent,
     record: VipRecord,
     states: Mapping[str, EngineState],
     fleet: Fleet,
     now: float,
-    blocked: str,
+    blocked: Callable[[VipIntent, VipRecord], str],
 ) -> Vip:
     enabled = intent.enabled
     return Vip(
@@ -157,7 +173,7 @@ def _vip(
         awaiting_since=record.awaiting_since,
         requested=record.requested,
         tag=intent.tag,
-        blocked=blocked,
+        blocked="" if record.placements else blocked(intent, record),
         armed=all(fleet.acknowledged(e, record.id) >= record.list_version for e in record.succession),
     )
 

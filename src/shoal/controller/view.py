@@ -42,6 +42,9 @@ class View:
         self.revision = 0
         self._documents: MutableMapping[str, MutableMapping[str, Document]] = {}
         self._versions: MutableMapping[tuple[str, str], int] = {}
+        self._order: MutableMapping[tuple[str, str], int] = {}
+        self._made = 0
+        """How many documents there have been."""
         self._named: MutableMapping[tuple[str, str], MutableMapping[tuple[str, str], str]] = {}
         """(type, name) -> (tenant, cloud) -> uuid."""
         self._targets: MutableMapping[tuple[str, str], frozenset[str]] = {}
@@ -77,6 +80,7 @@ class View:
         other.revision = self.revision
         other._documents = {type: dict(documents) for type, documents in self._documents.items()}
         other._versions = dict(self._versions)
+        other._order, other._made = dict(self._order), self._made
         other._named = {name: dict(owners) for name, owners in self._named.items()}
         other._targets = dict(self._targets)
         other._referrers = {target: dict(referrers) for target, referrers in self._referrers.items()}
@@ -90,6 +94,7 @@ class View:
         other.revision = self.revision
         other._documents = Layers(self._documents)
         other._versions = Layer(self._versions)
+        other._order, other._made = Layer(self._order), self._made
         other._named = Layers(self._named)
         other._targets = Layer(self._targets)
         other._referrers = Layers(self._referrers)
@@ -142,6 +147,10 @@ class View:
     def version(self, type: str, uuid: str) -> int:
         """The store version of a document, for conditions; 0 if there is none."""
         return self._versions.get((type, uuid), 0)
+
+    def order(self, type: str, uuid: str) -> int:
+        """Less than that of any document that was made later; the same as long as this view lives."""
+        return self._order[type, uuid]
 
     def subscribe(self, callback: Callback) -> Callable[[], None]:
         """``callback(type, uuid, document or None)`` runs on the loop for each change; call the result to end."""
@@ -216,10 +225,14 @@ class View:
         if value is None:
             self._documents.get(type, {}).pop(uuid, None)
             self._versions.pop((type, uuid), None)
+            self._order.pop((type, uuid), None)
         else:
             document = self._registry.type(type).decode(value)
             self._documents.setdefault(type, {})[uuid] = document
             self._versions[type, uuid] = version
+            if (type, uuid) not in self._order:
+                self._made += 1
+                self._order[type, uuid] = self._made
             self._index(type, uuid, document)
         for callback in list(self._callbacks):
             callback(type, uuid, document)

@@ -53,11 +53,20 @@ class Watching:
         await self._ask_about_lost()
         states = self._fleet.look(self._ledger.engines)
         self._tell_of_storms()
-        for engine in list(self._ledger.engines.values()):
+        for engine in [engine for engine in self._ledger.engines.values() if not engine.seen]:
             await self._first_contact(engine)
-            if engine.id in states:
-                self._note(engine, states[engine.id])
+        for id, state in states.items():
+            if state is not EngineState.UP or self._states.get(id) is not state:
+                record = self._ledger.engines.get(id)
+                if record is not None:
+                    self._note(record, state)
         return states
+
+    def is_as_noted(self, engine: str) -> bool:
+        """Beyond doubt: a look would find nothing new about it."""
+        record = self._ledger.engines.get(engine)
+        known = self._states.get(engine) is EngineState.UP
+        return record is None or (known and self._fleet.plainly_up(record))
 
     def awaited_s(self, engine: EngineRecord) -> float:
         """How long it has been waited for its first contact; 0 for one that has connected."""

@@ -393,6 +393,13 @@ class Views(Generic[_View]):
             self._known[document["uuid"]] = known if known and same else (document, view(document, self._kind))
         return [typed for _, typed in self._known.values()]
 
+    def one(self, document: Mapping[str, Any]) -> _View:
+        """The typed view of this one, beside those that were asked for before."""
+        known = self._known.get(document["uuid"])
+        if known is None or known[0] is not document:
+            known = self._known[document["uuid"]] = (document, view(document, self._kind))
+        return known[1]
+
 
 def uuid_of(reference: str) -> str:
     """``/api/pool/pool-1a2b#web`` -> ``pool-1a2b``; "" for no reference."""

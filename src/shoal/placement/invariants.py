@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from .carry import applied
 from .model import Engine, EngineState, Placement, PlacementState, Plan, Role, Snapshot, Vip
 from .presets import LEGACY, SHARED
+from .standing import Standing
 
 ACTIVE = (PlacementState.WAITING, PlacementState.ASSIGNED, PlacementState.READY)
 ENABLED = "SE_STATE_ENABLED"
@@ -25,6 +26,27 @@ def violations(snapshot: Snapshot, plan: Plan | None = None) -> list[str]:
     after = applied(snapshot, plan)
     found = [*_consistency(after), *_over(after, snapshot), *_moves(snapshot, after), *_buffer(after, plan)]
     return [*found, *_pair(snapshot, after)] if after.group.ha_mode == LEGACY else found
+
+
+def violations_near(standing: Standing, plan: Plan, looked_at: Iterable[str], engines: Iterable[str]) -> list[str]:
+    """As `violations` of the whole group, of what the plan touches alone, at that cost: the VIPs it changes and those
+    ``looked_at``, and all others on the engines of these and on ``engines``. Counts of the group as a whole are looked at
+    too. For groups in elastic modes; what it finds may be no violation in the light of the rest."""
+    around = dict.fromkeys((*plan.retire_engines, *engines))
+    vips = dict.fromkeys(id for id in (*looked_at, *(vip.id for vip in plan.vips)) if id in standing.vips)
+    for placements in (*(standing.vips[id].placements for id in vips), *(vip.placements for vip in plan.vips)):
+        around.update((placement.engine, None) for placement in placements)
+    for engine in around:
+        vips.update(standing.held.get(engine, {}))
+    part = Snapshot(
+        revision=standing.revision,
+        group=standing.group,
+        engines=tuple(standing.engines.values()),
+        vips=tuple(standing.vips[id] for id in vips),
+        requests=standing.requests,
+        pace=standing.pace,
+    )
+    return violations(part, plan)
 
 
 def _consistency(snapshot: Snapshot) -> Iterator[str]:

@@ -113,6 +113,27 @@ class Standing:
             self.put_vip(vip)
         self.put_requests(snapshot.requests)
 
+    def follow_some(
+        self, snapshot: Snapshot, engines: Mapping[str, Engine | None], vips: Mapping[str, Vip | None]
+    ) -> None:
+        """As `follow`, by someone who knows which engines and VIPs differ; None: it is gone. Takes as long as they are
+        many."""
+        self.revision, self.pace = snapshot.revision, snapshot.pace
+        self.put_group(snapshot.group)
+        for id, engine in engines.items():
+            if engine is None:
+                self.drop_engine(id)
+        for id, vip in vips.items():
+            if vip is None:
+                self.drop_vip(id)
+        for engine in engines.values():
+            if engine is not None:
+                self.put_engine(engine)
+        for vip in vips.values():
+            if vip is not None:
+                self.put_vip(vip)
+        self.put_requests(snapshot.requests)
+
     def put_group(self, group: Group) -> None:
         """The group's fields. Cheap for those that only the group as a whole depends on."""
         was = self.group

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import rules
-from .board import Board, Work
+from .board import FORCE, Board, Work
 from .model import EngineState, Placement, PlacementState, Role
 
 TAKEOVER_WITHIN_S = 1.5
@@ -79,7 +79,19 @@ def _adopt_claim(board: Board, work: Work) -> None:
     if not (vip.claimant and vip.claimant in known and board.is_up(vip.claimant)):
         return
     if primary is None or primary.engine != vip.claimant:
+        if _must_leave(board, vip.claimant) and primary is not None and _serves_on(board, primary):
+            work.generation = vip.generation + 1  # the claim is answered by who was planned
+            return
         _adopt(board, work, vip.claimant)
+
+
+def _must_leave(board: Board, engine: str) -> bool:
+    return board.engines[engine].enable_state == FORCE
+
+
+def _serves_on(board: Board, placement: Placement) -> bool:
+    there = placement.state is PlacementState.READY and board.is_up(placement.engine)
+    return there and not _must_leave(board, placement.engine)
 
 
 def _adopt(board: Board, work: Work, engine: str) -> None:

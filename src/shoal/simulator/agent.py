@@ -50,6 +50,7 @@ class SimulatedAgent:
         self._random = random.Random(seed)
         self._root = ""
         self._parts: dict[str, bytes] = {}
+        self._decoded: tuple[wire.Vip, ...] | None = None
         self._applied = ""
         self._starts = 0
         self._wanted = asyncio.Event()
@@ -134,7 +135,7 @@ class SimulatedAgent:
     def _accept(self, state: messages.State) -> None:
         sent = dict(state.inline)
         self._parts = {part.id: sent.get(part.id) or self._parts[part.id] for part in state.manifest.parts}
-        self._root = state.manifest.root
+        self._root, self._decoded = state.manifest.root, None
         self._wanted.set()
 
     async def _report_on(self) -> None:
@@ -173,7 +174,9 @@ class SimulatedAgent:
     # --- the desired state ---
 
     def _vips(self) -> tuple[wire.Vip, ...]:
-        return _vips_of(self._parts)
+        if self._decoded is None:
+            self._decoded = _vips_of(self._parts)
+        return self._decoded
 
     async def _apply_on(self) -> None:
         while True:
@@ -200,5 +203,5 @@ def _surface(task: asyncio.Task[None]) -> None:
 
 
 def _vips_of(parts: dict[str, bytes]) -> tuple[wire.Vip, ...]:
-    decoded = (wire.decode_part(data) for _, data in sorted(parts.items()))
+    decoded = (wire.decode_part(data) for id, data in sorted(parts.items()) if id.startswith("vip/"))
     return tuple(part for part in decoded if isinstance(part, wire.Vip))

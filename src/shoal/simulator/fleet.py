@@ -18,7 +18,6 @@ from typing import Any
 import msgspec
 
 from shoal.clouds.protocol import EngineSpec
-from shoal.controller.clock import Clock
 from shoal.controller.ledger import Changes, Ledger, engine_name
 from shoal.controller.records import EngineRecord
 from shoal.ownership.events import Tell
@@ -42,7 +41,7 @@ DETECTION_S = 0.3
 HANDOVER_S = 0.002
 PUTS_AT_ONCE = 120
 FIRST_RANK = 100
-PLAN_S = 0.1
+PAUSE_S = 0.1
 FLEET_SETTLE_S_MAX = 600.0
 FOREVER_S = float("inf")
 
@@ -158,25 +157,6 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     services: int
     steps: list[dict[str, object]]
     checked: dict[str, int]
-
-
-class Planning:
-    """A clock by which a plan takes time, as it does: what happens meanwhile is planned together. In virtual time alone
-    each message of each engine would be followed by a plan of its own."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._readings = 0
-
-    def now(self) -> float:
-        return self._clock.now()
-
-    def monotonic(self) -> float:
-        self._readings += 1
-        return self._clock.monotonic() + self._readings * PLAN_S
-
-    async def sleep(self, seconds: float) -> None:
-        await self._clock.sleep(seconds)
 
 
 class Stopwatch:
@@ -303,5 +283,5 @@ async def _running(world: SystemWorld, watch: Stopwatch) -> None:
         await world.start_controller()
         reconciler = world.controller.reconciler
         reconciler.on_decided = watch.planned
-        reconciler._clock = Planning(world.clock)  # it reads the monotonic clock before and after each plan
+        reconciler.pause_s_min = PAUSE_S  # what happens meanwhile is planned together, as when plans take time
     await world.settle(FLEET_SETTLE_S_MAX)

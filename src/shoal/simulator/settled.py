@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from shoal.placement import plan
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 ENABLED = "SE_STATE_ENABLED"
 PAIR = 2
 LEAVING = ("SE_STATE_DISABLED", "SE_STATE_DISABLED_FORCE")
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 def unsettled(world: SystemWorld) -> list[str]:
@@ -28,7 +30,8 @@ def unsettled(world: SystemWorld) -> list[str]:
         snapshot = reconciler.present(group["uuid"])
         if snapshot is None or not (snapshot.vips or snapshot.engines):
             continue
-        told = (_vip(owners.get(vip.id, []), snapshot, vip, waiting) for vip in snapshot.vips)
+        engines = {engine.id: engine for engine in snapshot.engines}
+        told = (_vip(owners.get(vip.id, []), snapshot, vip, engines, waiting) for vip in snapshot.vips)
         left = [*_engines(snapshot), *(sentence for sentences in told for sentence in sentences)]
         found += left or _at_rest(snapshot, world.clock.now())
     return found
@@ -50,7 +53,9 @@ def _owners(world: SystemWorld) -> dict[str, list[str]]:
     return owners
 
 
-def _vip(owners: list[str], snapshot: Snapshot, vip: Vip, waiting: bool) -> Iterator[str]:
+def _vip(
+    owners: list[str], snapshot: Snapshot, vip: Vip, engines: Mapping[str, Engine], waiting: bool
+) -> Iterator[str]:
     """``waiting``: there are engines that are not heard of."""
     active = [p for p in vip.placements if p.state is not PlacementState.DRAINING]
     ready = [p.engine for p in active if p.state is PlacementState.READY]
@@ -69,16 +74,26 @@ def _vip(owners: list[str], snapshot: Snapshot, vip: Vip, waiting: bool) -> Iter
             yield f"{vip.name}: not placed, though every engine runs and is heard: {vip.blocked}"
     elif len(active) < wanted and (room := _room(snapshot, vip)):
         yield f"{vip.name}: on {len(active)} of {wanted} engines, though there is room: {room}"
-    elif active and len(vip.succession) < 2 and (able := _able(snapshot, vip)):
+    elif active and len(vip.succession) < 2 and (able := _able(snapshot, vip, _promised(snapshot, vip))):
         yield f"{vip.name}: nobody would take it over, though {able[0]} could"
-    yield from _on_disabled(snapshot, vip, ready)
+    yield from _on_disabled(snapshot, vip, ready, engines)
 
 
-def _able(snapshot: Snapshot, vip: Vip) -> list[str]:
-    """Engines that could take one VIP more."""
+def _promised(snapshot: Snapshot, vip: Vip) -> Mapping[str, int]:
+    """Slots that the other VIPs of its owner take elsewhere when that dies: room for one of them is none for the next."""
+    slots: dict[str, int] = {}
+    for other in snapshot.vips:
+        if other.id != vip.id and other.succession[:1] == vip.succession[:1] and len(other.placements) == 1:
+            for engine in other.succession[1:2]:
+                slots[engine] = slots.get(engine, 0) + other.slots
+    return slots
+
+
+def _able(snapshot: Snapshot, vip: Vip, promised: Mapping[str, int] = NOTHING) -> list[str]:
+    """Engines that could take one VIP more, beside what is ``promised``."""
     if snapshot.group.ha_mode == LEGACY and not _pair_holds(snapshot, vip):
         return []
-    load = {engine.id: 0 for engine in snapshot.engines}
+    load = {engine.id: promised.get(engine.id, 0) for engine in snapshot.engines}
     for other in snapshot.vips:
         for placement in other.placements:
             load[placement.engine] = load.get(placement.engine, 0) + other.slots
@@ -113,10 +128,9 @@ def _usable(engine: Engine) -> bool:
     return engine.state is EngineState.UP and engine.enable_state == ENABLED
 
 
-def _on_disabled(snapshot: Snapshot, vip: Vip, ready: list[str]) -> Iterator[str]:
-    states = {engine.id: engine for engine in snapshot.engines}
+def _on_disabled(snapshot: Snapshot, vip: Vip, ready: list[str], engines: Mapping[str, Engine]) -> Iterator[str]:
     for id in ready:
-        engine = states.get(id)
+        engine = engines.get(id)
         if engine is None:
             yield f"{vip.name}: on {id}, which is not there"
         elif engine.enable_state in LEAVING and _able(snapshot, vip):

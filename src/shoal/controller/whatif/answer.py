@@ -65,7 +65,7 @@ class WhatIfs:
         self, wish: Asked, intent: Intent, caller: Caller, now: float
     ) -> tuple[Snapshot | None, Mapping[str, VipIntent], list[str]]:
         vips = self._of.reconciler.vips
-        known = {i.id: i for i in vips(self._of.view).get(wish.group, ())}
+        known = vips(self._of.view).get(wish.group, {})
         if not wish.edits:
             return None, known, []
         for _ in range(TRIES_MAX):
@@ -84,7 +84,7 @@ class WhatIfs:
             if others:
                 names = ", ".join(self._group(group).name for group in others)
                 warnings.append(f"This changes {names} too, which is not looked at here: ask for it apart.")
-            after = {i.id: i for i in vips(proposal.view).get(wish.group, ())}
+            after = vips(proposal.view).get(wish.group, {})
             return proposal.snapshot(wish.group, now), {**known, **after}, warnings
         raise NotReady("The objects keep changing.", hint="Try again.")
 
