@@ -267,7 +267,12 @@ async def accepted(folder: Path, seed: int) -> None:
         await configurer.configure()
         fragments: dict[str, Fragment] = {}
         intents = world.controller.reconciler.vips(world.view)
-        vips = {service.uuid: intent for group in intents.values() for intent in group for service in intent.services}
+        vips = {
+            service.uuid: intent
+            for group in intents.values()
+            for intent in group.values()
+            for service in intent.services
+        }
         for document in world.view.all("virtualservice"):
             typed = views.view(document, views.VirtualService)
             service = service_part(world.view, typed, vips[typed.uuid])
