@@ -42,6 +42,7 @@ def test_shares_reach_all_engines_of_the_vip_and_make_no_plan() -> None:
         acknowledged = {engine: fleet.live(engine).applied for engine in ledger.engines}
         ways = {engine: dict(fleet.live(engine).runs.ways) for engine in ledger.engines}
         await figures.tell(120.0)
+        await world.pass_time(1.0)  # the last step has arrived
         told = world.agents[primary].shares[record.id]
         assert told[primary] < 900 and told[secondary] > 1100
         for engine in record.succession:
