@@ -22,7 +22,7 @@ from shoal.shell.session import Leave, Session
 from shoal.shell.terminal import ask_again
 from shoal.shell.words import commands, unfinished, whole_commands
 from tests.api_served import Controller
-from tests.api_world import PASSWORD, controlled_world, key_pair
+from tests.api_world import PASSWORD, ControlledWorld, controlled_world, key_pair
 
 RANDOM_LINES = 500
 
@@ -275,7 +275,7 @@ def test_switchto_changes_the_context(session: Session) -> None:
 
 
 def test_commands_of_other_products_are_pointed_elsewhere(session: Session) -> None:
-    with pytest.raises(NotFound, match="shoal down --purge"):
+    with pytest.raises(Invalid, match="shoal down --purge"):
         session.run("purge")
 
 
@@ -477,6 +477,92 @@ def test_texts_of_others_do_nothing_to_the_terminal(session: Session) -> None:
     assert json.loads(shown[1])["description"] == evil
     said(session, "delete stringgroup evil")
     assert "\x1b" not in page([Choice("a\x1b[2J", "help")], 80)
+
+
+# --- certificates, captures, foreign configurations, idle engines ---
+
+
+def test_a_certificate_is_uploaded_and_renewed(session: Session, tmp_path: Path) -> None:
+    key, certificate = key_pair()
+    (tmp_path / "c.pem").write_text(certificate)
+    (tmp_path / "k.pem").write_text(key)
+    words = f"upload sslkeyandcertificate www certificate {tmp_path}/c.pem"
+    with pytest.raises(Invalid, match="needs its key"):
+        said(session, words)
+    with pytest.raises(Invalid, match="is no PEM file"):
+        said(session, f"upload sslkeyandcertificate www certificate {__file__}")
+    text = said(session, f"{words} key {tmp_path}/k.pem passphrase hush-hush --api-detail")
+    assert "www.example.org" in text and "hush" not in text + said(session, "history")
+    first = stored(session, "sslkeyandcertificate", "www")
+    again = key_pair("new.example.org")
+    (tmp_path / "c.pem").write_text(again[1])
+    with pytest.raises(ShoalError, match="not the key"):
+        said(session, words)
+    (tmp_path / "k.pem").write_text(again[0])
+    said(session, f"{words} key {tmp_path}/k.pem")
+    renewed = stored(session, "sslkeyandcertificate", "www")
+    assert renewed["uuid"] == first["uuid"] and renewed["certificate"] != first["certificate"]
+    said(session, "delete sslkeyandcertificate www")
+
+
+def test_what_a_capture_takes_is_said_by_debug(session: Session, shop: dict[str, Any]) -> None:
+    with pytest.raises(NotFound, match="Did you mean shop"):
+        said(session, "debug virtualservice shpo")
+    text = said(session, "debug virtualservice shop", "capture_params num_pkts 5", "save")
+    assert "shoal capture shop" in said(session, "cancel", "debug virtualservice shop") and not text
+    said(session, "capture_params num_pkts 7", "save", "save")
+    assert stored(session, "debugvirtualservice", "shop")["capture_params"]["num_pkts"] == 7
+    assert "capture_params" in words_after(session, "debug virtualservice shop cap")
+    said(session, "delete debugvirtualservice shop")
+
+
+def test_an_exported_configuration_is_converted(session: Session, shop: dict[str, Any], tmp_path: Path) -> None:
+    avi = {
+        "META": {"version": {"Version": "22.1.3"}},
+        "Pool": [
+            {
+                "name": "old",
+                "tenant_ref": "/api/tenant/?name=admin",
+                "cloud_ref": "/api/cloud/?tenant=admin&name=Default-Cloud",
+                "health_monitor_refs": ["/api/healthmonitor/?tenant=admin&name=System-TCP"],
+                "servers": [{"ip": {"addr": "10.0.0.4", "type": "V4"}, "port": 80}],
+            },
+            {"name": "theirs", "tenant_ref": "/api/tenant/?name=red"},
+        ],
+        "HealthMonitor": [{"name": "System-TCP"}],
+        "SystemConfiguration": [{"dns_configuration": {}}],
+        "GslbGeoDbState": [],
+    }
+    (tmp_path / "avi.json").write_text(json.dumps(avi))
+    text = said(session, f"convert file {tmp_path}/avi.json")
+    assert "# GslbGeoDbState left out" in text and "theirs" not in text and "System-TCP" in text
+    assert "1 object in" in said(session, f"convert file {tmp_path}/avi.json to {tmp_path}/avi.yaml")
+    assert "pool old: created" in said(session, f"import file {tmp_path}/avi.yaml")
+    assert "System-TCP" in said(session, "show pool old")
+    said(session, "delete pool old")
+
+
+def test_idle_engines_go_at_once_but_those_that_the_buffer_needs(tmp_path: Path) -> None:
+    with Controller(tmp_path, controlled_world) as controller:
+        world = controller.world
+        assert isinstance(world, ControlledWorld)
+        controller.ask(partial(world.service, "shop", "10.9.0.9"))
+        engines = controller.ask(partial(world.staged, 5))
+        client = Client(f"https://127.0.0.1:{controller.port}", "admin", PASSWORD)
+        client.login()
+        asked: list[str] = []
+
+        def confirm(text: str) -> bool:
+            asked.append(text)
+            return True
+
+        session = Session(client, load(), "ctl", confirm=confirm)
+        with pytest.raises(Invalid, match="purge serviceenginegroup"):
+            said(session, "purge virtualservice shop")
+        text = said(session, "purge serviceenginegroup Default-Group")
+        left = set(engines) - {line.partition(" ")[0] for line in text.splitlines() if line.endswith("is deleted.")}
+        assert "would be deleted" in asked[0] and 2 <= len(left) < len(engines), text
+        client.close()
 
 
 # --- completion ---

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import attach, configure, files, operations, preferences, show, whatif, working
+from . import attach, configure, convert, files, operations, preferences, purge, show, upload, whatif, working
 from .command import Command
 
 EXIT = ("exit", "quit", "logout")
@@ -18,8 +18,11 @@ GROUPS: dict[str, dict[str, Command]] = {
         "delete": configure.DELETE,
         "export": files.EXPORT,
         "import": files.IMPORT,
+        "convert": convert.COMMAND,
+        "upload": upload.COMMAND,
+        "debug": configure.DEBUG,
     },
-    "Moving what runs": operations.COMMANDS,
+    "Moving what runs": {**operations.COMMANDS, "purge": purge.COMMAND},
     "This session": {
         "switchto": working.SWITCHTO,
         "terminal": preferences.COMMAND,
@@ -33,10 +36,6 @@ GROUPS: dict[str, dict[str, Command]] = {
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 ELSEWHERE = {
     "upgrade": "A new version is installed like the first, then `shoal up` is started again: engines go on meanwhile.",
-    "upload": "Nothing has to be uploaded: certificates are typed or pasted, key <<END takes several lines.",
-    "convert": "Nothing has to be converted.",
-    "purge": "`shoal down --purge` removes everything on this machine.",
-    "debug": "`shoal capture` takes packets, `shoal incident` tells what happened.",
     "bash": "Use attach controller.",
     "shell": "This is it.",
 }

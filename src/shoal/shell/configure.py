@@ -87,6 +87,19 @@ def _delete(session: Session, words: list[str]) -> str:
     return f"{kind.endpoint} {name} is deleted."
 
 
+def _debug(session: Session, words: list[str]) -> Said | str:
+    kind, name = session.two(words, "debug")
+    if kind.endpoint != "virtualservice":
+        hint = "debug virtualservice <name>; what happened: show events, `shoal incident`."
+        raise Invalid([Problem(path="debug", value=kind.endpoint, why="is for virtualservice", hint=hint)])
+    session.object(kind, name)
+    said = _configure(session, ["debugvirtualservice", name, *words[2:]])
+    if session.edit is None:
+        return said
+    what = f"Which packets `shoal capture {name}` takes; save keeps it, and starts nothing."
+    return Said("\n".join(filter(None, [said.text if isinstance(said, Said) else said, what])))
+
+
 # --- completion ---
 
 
@@ -114,6 +127,14 @@ def _next_configure(known: Known, words: list[str]) -> Iterable[Choice]:
     if len(words) == 1:
         return [*known.names(kind.endpoint), Choice(WORD, "a new name", free=True)]
     return next_field(known, kind, kind.message, {}, words[2:])
+
+
+def _next_debug(known: Known, words: list[str]) -> Iterable[Choice]:
+    if not words:
+        return [Choice("virtualservice", "which of its packets a capture takes")]
+    if words[0] != "virtualservice":
+        return ()
+    return known.names(words[0]) if len(words) == 1 else _next_configure(known, ["debugvirtualservice", *words[1:]])
 
 
 def _next_copy(known: Known, words: list[str]) -> Iterable[Choice]:
@@ -243,5 +264,11 @@ COPY = Command(
     usage=("copy <type> <name> <new name>",),
     run=_copy,
     next=_next_copy,
+)
+DEBUG = Command(
+    summary="which packets of a virtual service a capture takes",
+    usage=("debug virtualservice <name>", "debug virtualservice <name> <field> [<value>]"),
+    run=_debug,
+    next=_next_debug,
 )
 DELETE = Command(summary="delete an object", usage=("delete <type> <name>",), run=_delete, next=_next_delete)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shoal.errors import Invalid, Problem
+from shoal.errors import Invalid, Problem, Refused
 
 from . import declare, manifest, transfer
 from .command import FILE, Choice, Command, Known, Option, Said, next_option, options_of
@@ -63,9 +63,12 @@ def _import(session: Session, words: list[str]) -> Said:
         return Said(text, declare.as_document(changes))
     if session.confirm is not None and not session.confirm(text):
         raise Declined
-    declare.carry_out(session.client, changes, session.confirm)
+    whole = declare.carry_out(session.client, changes, session.confirm)
     shown = [] if session.confirm is not None else [text]
-    return Said("\n".join([*shown, declare.outcomes(changes)]), declare.as_document(changes))
+    said = "\n".join([*shown, declare.outcomes(changes)])
+    if not whole:
+        raise Refused(f"Not everything was done.\n{said}")
+    return Said(said, declare.as_document(changes))
 
 
 def _import_whole(session: Session, path: Path) -> Said:

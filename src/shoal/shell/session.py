@@ -40,6 +40,8 @@ WATCH_EVERY_S, WATCH_MAX = 5, 100_000
 WATCHED = ("show", "whatif")
 HISTORY_MAX = 10_000
 SECRET_SHOWN = "<sensitive>"
+SECRETIVE, PASSPHRASE = ("configure ", "debug ", "upload "), "passphrase"
+"""Commands whose words may be secrets; the one that is no field."""
 Frame = Callable[[str], None]
 
 
@@ -115,8 +117,8 @@ class Session:
 
     def _remember(self, line: str) -> None:
         """A line that sets a secret is remembered without it."""
-        if self.edit is not None or line.startswith("configure "):
-            line = _without_secrets(line, self.registry.secret_names)
+        if self.edit is not None or line.startswith(SECRETIVE):
+            line = _without_secrets(line, self.registry.secret_names | {PASSPHRASE})
         self.past.append(line)
         del self.past[:-HISTORY_MAX]
 
