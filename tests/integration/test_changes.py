@@ -14,7 +14,8 @@ import pytest
 
 from shoal.engine.agent import APPLY_INTERVAL_S
 from shoal.wire import messages
-from shoal.wire.desired import Certificate, Listener, Monitor, Part
+from shoal.wire.desired import Certificate, ClientCertificates, Listener, Monitor, Part, Trust
+from tests.issuer import Issued, Issuer
 
 from .engine_lab import ENGINE, VIP, Lab, engine, pool, servers, service, settings, vip
 from .private_host import private_host
@@ -252,6 +253,36 @@ async def test_a_certificate_in_use_is_replaced_in_haproxys_store(lab: Lab) -> N
     await third.get()
     for connection in (first, second, third):
         connection.writer.close()
+
+
+async def test_who_may_issue_client_certificates_is_replaced_in_haproxys_store(lab: Lab, tmp_path: Path) -> None:
+    asked = ClientCertificates(trust="t", revoked=True, required=True)
+    ports = (Listener(port=443, port_end=443, tls=True),)
+    secure = service(listeners=ports, certificates=("c",), pool=POOL, client_certificates=asked)
+    one, other = Issuer("One"), Issuer("Other")
+    alice, bob = one.issue("alice"), other.issue("bob")
+    certificate = issued(lab, "one.test")
+
+    async def served(shown: Issued) -> bool:
+        context = ssl.create_default_context(cadata=lab.authority.ca_pem.decode())
+        context.load_cert_chain(shown.write(tmp_path / "shown.pem"))
+        try:
+            connection = Connection(*await asyncio.open_connection(VIP, 443, ssl=context, server_hostname="one.test"))
+            await connection.get()
+        except (OSError, asyncio.IncompleteReadError):
+            return False
+        connection.writer.close()
+        return True
+
+    def parts(authorities: str, revoked: str) -> tuple[Part, ...]:
+        return settings(), vip(), secure, certificate, Trust(id="t", name="t", authorities=authorities, revoked=revoked)
+
+    assert (await lab.controller.push(*parts(one.pem, one.revoked()))).how == "reload"
+    assert (await served(alice), await served(bob)) == (True, False)
+    both = one.revoked(alice.parsed) + other.revoked()
+    applied = await lab.controller.push(*parts(one.pem + other.pem, both))
+    assert (applied.how, applied.problems) == ("certificate", ())
+    assert (await served(alice), await served(bob)) == (False, True)
 
 
 async def test_a_certificate_that_is_none_takes_down_only_its_own_service(lab: Lab) -> None:

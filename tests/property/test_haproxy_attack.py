@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import random
 import re
 import subprocess
@@ -11,14 +12,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from shoal.controller.desired import service_part
 from shoal.controller.pki import self_signed_default
-from shoal.engine.haproxy import certificates, render, rules
+from shoal.engine.haproxy import certificates, render, rules, tls
 from shoal.engine.haproxy.escape import Unrenderable, word
 from shoal.engine.haproxy.render import Facts, Fragment
 from shoal.objects import load, views
-from shoal.wire.desired import Certificate, Listener, Service
+from shoal.wire.desired import Listener, Service
 from tests.api_world import ControlledWorld, controlled_world
 
 from .hostile import SEED, STRINGS, Maker, text
@@ -32,6 +36,14 @@ USUAL: dict[str, Any] = {
         f"{render.CONSISTENT_HASH}_{key}"
         for key in ("SOURCE_IP_ADDRESS", "SOURCE_IP_ADDRESS_AND_PORT", "URI", "CUSTOM_HEADER")
     ),
+    "version_min": ("", "TLSv1.2"),
+    "version_max": ("", "TLSv1.3"),
+    "ciphers": ("", "ECDHE+AESGCM"),
+    "suites": ("", "TLS_AES_128_GCM_SHA256"),
+    "trust": ("", "one"),
+    "certificate": ("", "one"),
+    "tells": ("", "", "host", "name"),
+    "host": ("", "www.example.org"),
     "mode": ("http", "tcp"),
     "protocol": ("tcp", "tcp", "udp"),
     "kind": ("TCP", "HTTP", "HTTPS", "PING", "text", "host", "path"),
@@ -53,7 +65,7 @@ USUAL: dict[str, Any] = {
     "values": ("10.0.0.0/8", "fd00::1", "80", "GET", "1.1", "a", "/x.*", "404", "500:599"),
     "phase": ("security", "request", "response"),
     "action": ("add", "replace", "remove"),
-    "variable": ("", *rules.VARIABLES),
+    "variable": ("", *rules.VARIABLES, *rules.PEM_VARIABLES),
     "status": (200, 301, 302, 403, 404, 503),
     "content_type": ("text/plain", ""),
     "forwarded_for": ("X-Forwarded-For", "X-Client", ""),
@@ -87,7 +99,9 @@ FIRST_WORDS = frozenset(
 GLOBAL_WORDS = frozenset(
     [
         "bind",
+        "ca-base",
         "chroot",
+        "crt-base",
         "group",
         "hard-stop-after",
         "http-request",
@@ -112,6 +126,26 @@ def facts_of(folder: Path) -> Facts:
     (folder / "servers.state").write_text("1\n")
     (folder / "draining.lst").write_text("")
     return facts
+
+
+def give(facts: Facts, service: Service, pem: bytes, key: bytes) -> None:
+    """The files that a service names."""
+    revoked = empty_list(pem, key)
+    texts = {"pem": pem + key, "ca": pem, "crl": revoked}
+    kinds = {"pem": "cert", "ca": "ca-file", "crl": "crl-file"}
+    names = {name: name.rpartition(".")[2] for name in tls.uses(service)}
+    files = {name: certificates.File(kinds[end], texts[end].decode()) for name, end in names.items()}
+    certificates.write(facts, files)
+
+
+def empty_list(pem: bytes, key: bytes) -> bytes:
+    """A list of nothing revoked, signed by a certificate's key."""
+    issuer, signer = x509.load_pem_x509_certificate(pem), serialization.load_pem_private_key(key, None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(issuer.subject)
+    builder = builder.last_update(now).next_update(now + datetime.timedelta(days=1))
+    return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def judged(folder: Path, facts: Facts, fragments: dict[str, Fragment], seed: object) -> None:
@@ -153,8 +187,7 @@ def test_no_text_of_the_desired_state_gets_out_of_its_place(tmp_path: Path) -> N
                 fragments[service.id] = render.service_fragment(service, facts)
             except Unrenderable:
                 continue
-            ids = {id: Certificate(id=id, name=id, pem=(pem + key).decode()) for id in service.certificates}
-            certificates.write(facts, ids)
+            give(facts, service, pem, key)
         served += len(fragments)
         judged(tmp_path, facts, fragments, f"seed {SEED}, file {files}")
     assert served > files * SERVICES_OF_A_FILE / 20, "too few get as far as the file: the attack tells nothing"
@@ -277,7 +310,6 @@ async def accepted(folder: Path, seed: int) -> None:
             typed = views.view(document, views.VirtualService)
             service = service_part(world.view, typed, vips[typed.uuid])
             fragments[service.id] = render.service_fragment(service, facts)  # raises: accepted, and not renderable
-            ids = {id: Certificate(id=id, name=id, pem=(pem + key).decode()) for id in service.certificates}
-            certificates.write(facts, ids)
+            give(facts, service, pem, key)
         assert len(fragments) > TRIES / 10 and configurer.taken > TRIES
         judged(folder, facts, fragments, f"seed {seed}")

@@ -33,13 +33,15 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
     "ApplicationPersistenceProfile": views.ApplicationPersistenceProfile,
     "SSLProfile": views.SslProfile,
     "SSLKeyAndCertificate": views.SslKeyAndCertificate,
+    "PKIProfile": views.PkiProfile,
 }
+IN_VIEW = {f"http_profile.{name}" for name in ("keepalive_timeout", "ssl_client_certificate_mode", "pki_profile_ref")}
 READ_ELSEWHERE = {
     "VsVip": {"vip.auto_allocate_ip", "vip.auto_allocate_ip_type", "vip.ipam_network_subnet"},  # rules, ipam
     "ApplicationProfile": {  # controller.policies
         path
         for path in acts.load().types["ApplicationProfile"].acts
-        if path.startswith("http_profile.") and path.count("_profile") < 3 and path != "http_profile.keepalive_timeout"
+        if path.startswith("http_profile.") and path.count("_profile") < 3 and path not in IN_VIEW
     },
 }
 READ_WITHOUT_EFFECT = {

@@ -7,7 +7,7 @@ import pytest
 
 from shoal.engine.haproxy import carry, monitors, render, runtime, steer
 from shoal.engine.haproxy.escape import Unrenderable
-from shoal.wire.desired import Listener, Monitor, Pool, Server, Service, Tls
+from shoal.wire.desired import Listener, Monitor, Pool, Server, ServerTls, Service, Tls
 from shoal.wire.policy import Http
 
 FACTS = render.Facts(directory="/d", sockets="/d", descriptors_max=20_000)
@@ -98,7 +98,7 @@ def test_tcp_mode_has_no_http_words() -> None:
 
 
 def test_servers_disabled_encrypted_and_bounded() -> None:
-    service = change(servers=(msgspec.structs.replace(A, enabled=False, ratio=900),), tls=True)
+    service = change(servers=(msgspec.structs.replace(A, enabled=False, ratio=900),), tls=ServerTls())
     line = "server 10.0.0.1:80 10.0.0.1:80 weight 256 ssl verify none check inter 10s rise 2 fall 2 disabled"
     assert lines(service)[-1] == line
 
@@ -306,11 +306,17 @@ def test_rows_of_show_stat_survive_commas_in_what_servers_said() -> None:
 
 
 def test_what_clients_may_speak_stands_on_the_bind_line() -> None:
-    tls = Tls(version_min="TLSv1.2", version_max="TLSv1.3", ciphers="ECDHE+AESGCM", suites="A", client_order=True)
+    tls = Tls(
+        version_min="TLSv1.2",
+        version_max="TLSv1.3",
+        ciphers="ECDHE+AESGCM",
+        suites="TLS_AES_128_GCM_SHA256",
+        client_order=True,
+    )
     listeners = (Listener(port=443, port_end=443, tls=True),)
     service = msgspec.structs.replace(SERVICE, listeners=listeners, certificates=("c",), tls=tls)
     (bind, _) = [line for line in lines(service) if line.startswith("bind")]
     assert bind.endswith(
-        " alpn http/1.1 ssl-min-ver TLSv1.2 ssl-max-ver TLSv1.3 ciphers 'ECDHE+AESGCM' ciphersuites 'A'"
+        " alpn http/1.1 ssl-min-ver TLSv1.2 ssl-max-ver TLSv1.3 ciphers 'ECDHE+AESGCM' ciphersuites 'TLS_AES_128_GCM_SHA256'"
         " prefer-client-ciphers"
     )

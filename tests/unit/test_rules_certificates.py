@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from shoal.controller import certificates
 from shoal.controller.intent import SYSTEM
 from tests.api_world import ControlledWorld, controlled_world, key_pair, warnings_of
+from tests.issuer import Issuer
 
 PATH = "/api/sslkeyandcertificate"
 
@@ -116,3 +117,69 @@ async def test_a_certificate_that_serves_has_its_key(world: ControlledWorld) -> 
     without = {"name": "c", "certificate": {"certificate": certificate}}
     reply = await world.call("PUT", f"{PATH}/{made['uuid']}", 400, json=without)
     assert "required by virtual service web" in reply["error"]
+
+
+async def test_authorities_are_read_and_what_they_refuse_is_told(world: ControlledWorld) -> None:
+    issuer, below = Issuer("Root"), Issuer("Below")
+    for given, path, words in (
+        ({}, "ca_certs", "required"),
+        ({"ca_certs": [{"certificate": "PEM"}]}, "ca_certs[0].certificate", "is no certificate in PEM"),
+        ({"ca_certs": [{"certificate": issuer.pem}], "crls": [{"body": "x"}]}, "crls[0].body", "is no certificate rev"),
+    ):
+        problem = (await world.post("/api/pkiprofile", {"name": "c", **given}, 400))["problems"][0]
+        assert problem["path"] == path and words in problem["why"]
+    made = await world.post("/api/pkiprofile", {"name": "plain", "ca_certs": [{"certificate": issuer.pem}]})
+    assert made["ca_certs"][0]["subject"]["common_name"] == "Root"
+    lists = [{"body": issuer.revoked(ended=True)}]
+    body = {"name": "lists", "ca_certs": [{"certificate": issuer.pem + below.pem}], "crls": lists}
+    reply = await world.client.post("/api/pkiprofile", json=body)
+    assert reply.status_code == 201 and reply.json()["crls"][0]["common_name"] == "Root"
+    assert [text.partition(":")[0] for text in warnings_of(reply)] == [
+        "No list (CRL) of CN=Below",
+        f"crls[0] ended at {reply.json()['crls'][0]['next_update']}".partition(":")[0],
+    ]
+
+
+async def test_a_pool_says_how_it_verifies(world: ControlledWorld) -> None:
+    trust = await world.post("/api/pkiprofile", {"name": "t", "ca_certs": [{"certificate": Issuer("Root").pem}]})
+    profile = await world.post("/api/sslprofile", {"name": "s", "accepted_versions": [{"type": "SSL_VERSION_TLS1_2"}]})
+    verified = {"ssl_profile_ref": profile["url"], "pki_profile_ref": trust["url"]}
+    checked = {**verified, "host_check_enabled": True}
+    names = {"domain_name": ["a.example", "b.example"]}
+    for number, (fields, said) in enumerate(
+        (
+            (checked, ""),
+            ({**checked, **names}, "for a.example only"),
+            ({**checked, **names, "server_name": "b.example"}, ""),
+            (verified, "told no name"),
+            ({**verified, "sni_enabled": False}, ""),
+            ({"ssl_profile_ref": profile["url"], "host_check_enabled": True}, "no effect without pki_profile_ref"),
+            ({"pki_profile_ref": trust["url"], "sni_enabled": False}, "pki_profile_ref has no effect without ssl_p"),
+            ({**checked, "rewrite_host_header_to_sni": True}, "without sni_enabled and server_name"),
+        )
+    ):
+        reply = await world.client.post("/api/pool", json={"name": f"p{number}", **fields})
+        assert reply.status_code == 201, reply.text
+        assert said in " ".join(warnings_of(reply)) if said else not warnings_of(reply), fields
+    await world.post(PATH, {"name": "keyless", "certificate": {"certificate": key_pair()[1]}})
+    for fields, path in (
+        ({**checked, **names, "server_name": "c.example"}, "host_check_enabled"),
+        ({**checked, "sni_enabled": False}, "host_check_enabled"),
+        ({**checked, "server_name": "a b"}, "server_name"),
+        ({**checked, "ssl_key_and_certificate_ref": f"{PATH}?name=keyless"}, "ssl_key_and_certificate_ref"),
+    ):
+        assert (await world.post("/api/pool", {"name": "no", **fields}, 400))["problems"][0]["path"] == path
+
+
+async def test_who_asks_for_client_certificates_says_who_issues_them(world: ControlledWorld) -> None:
+    body = {"name": "a", "type": "APPLICATION_PROFILE_TYPE_HTTP"}
+    asked = {"ssl_client_certificate_mode": "SSL_CLIENT_CERTIFICATE_REQUIRE"}
+    problem = (await world.post("/api/applicationprofile", {**body, "http_profile": asked}, 400))["problems"][0]
+    assert problem["path"] == "http_profile.pki_profile_ref" and "required by SSL_CLIENT" in problem["why"]
+    trust = await world.post("/api/pkiprofile", {"name": "t", "ca_certs": [{"certificate": Issuer("Root").pem}]})
+    headers = [{"request_header": "a b", "request_header_value": "HTTP_POLICY_VAR_SSL_CLIENT_SUBJECT"}]
+    action = {"pki_profile_ref": trust["url"], "ssl_client_certificate_action": {"headers": headers}}
+    problem = (await world.post("/api/applicationprofile", {**body, "http_profile": asked | action}, 400))["problems"][
+        0
+    ]
+    assert problem["path"] == "http_profile.ssl_client_certificate_action.headers[0].request_header"

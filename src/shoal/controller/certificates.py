@@ -46,6 +46,35 @@ def certificate(pem: str) -> x509.Certificate:
         raise Unreadable("is no certificate in PEM") from None
 
 
+def certificates(pem: str) -> list[x509.Certificate]:
+    """All certificates of a PEM text, at least one. Raises Unreadable."""
+    first = certificate(pem)
+    return [first, *x509.load_pem_x509_certificates(pem.encode())[1:]]
+
+
+def revocation_list(pem: str) -> x509.CertificateRevocationList:
+    """Raises Unreadable."""
+    try:
+        found = x509.load_pem_x509_crl(pem.encode())
+        found.issuer  # noqa: B018 - read lazily, and a malformed one shows only then
+        return found
+    except (ValueError, UnicodeEncodeError, UnsupportedAlgorithm):
+        raise Unreadable("is no certificate revocation list in PEM") from None
+
+
+def described_list(found: x509.CertificateRevocationList) -> Document:
+    """The members of the model's ``CRL`` that follow from it."""
+    until = found.next_update_utc
+    names = _name(found.issuer)
+    return {
+        "distinguished_name": names["distinguished_name"],
+        "common_name": names.get("common_name", ""),
+        "last_update": found.last_update_utc.strftime(TIME),
+        "next_update": until.strftime(TIME) if until else "",
+        "fingerprint": f"SHA1 Fingerprint={found.fingerprint(hashes.SHA1()).hex(':').upper()}",
+    }
+
+
 def private_key(pem: str, passphrase: str) -> PrivateKey:
     """Raises Unreadable."""
     try:
@@ -124,6 +153,12 @@ def remaining(not_after: str, now: float) -> Document:
     state = "EXPIRED" if end <= now else "EXPIRY_WARNING" if days < WARN_DAYS else "GOOD"
     low, high = DAYS_SHOWN
     return {"days_until_expire": max(low, min(high, days)), "expiry_status": f"SSL_CERTIFICATE_{state}"}
+
+
+def is_past(time: str) -> bool:
+    """Of a time as `described` writes it."""
+    now = datetime.datetime.now(datetime.UTC)
+    return datetime.datetime.strptime(time, TIME).replace(tzinfo=datetime.UTC) <= now
 
 
 def _name(name: x509.Name) -> Document:

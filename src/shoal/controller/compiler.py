@@ -16,9 +16,11 @@ from .desired import (
     EngineParts,
     VipIntent,
     certificate_part,
+    credentials_of,
     encoded,
     engines_of,
     service_part,
+    trust_part,
     vip_part,
 )
 from .fleet import Fleet
@@ -48,11 +50,13 @@ class CompiledVip(msgspec.Struct, frozen=True):
 
 
 class CompiledService(msgspec.Struct, frozen=True):
-    """A service's part, and all that it was made of beside the documents it refers to."""
+    """A service's part, and all that it was made of beside the documents it refers to. ``needs``: kind and uuid of the
+    credentials that it serves with."""
 
     service: views.VirtualService
     addresses: tuple[str, ...]
     part: Encoded
+    needs: tuple[tuple[str, str], ...]
 
 
 class Used:
@@ -96,7 +100,8 @@ class Compiler:
         """By service, then by VIP."""
         self._users: dict[tuple[str, str], dict[str, None]] = {}
         """(type, uuid) of a document -> the services compiled with it."""
-        self._certificates: dict[str, Encoded | None] = {}
+        self._credentials: dict[tuple[str, str], Encoded | None] = {}
+        """By kind of part and uuid."""
 
     def changed(self, type: str, uuid: str) -> Collection[str] | None:
         """A document changed: forget what was compiled from it. The services that were; None = any may have been."""
@@ -104,8 +109,10 @@ class Compiler:
             self._services.pop(uuid, None)
             return (uuid,)
         if type == "sslkeyandcertificate":
-            self._certificates.clear()  # it may stand in others' chains
+            self._credentials.clear()  # it may stand in others' chains
             return None
+        if type == "pkiprofile":
+            self._credentials.pop(("trust", uuid), None)
         services = self._users.pop((type, uuid), {})
         for service in services:
             self._services.pop(service, None)
@@ -166,12 +173,12 @@ class Compiler:
             return
         parts[f"vip/{intent.id}"] = part
         for service in intent.enabled:
-            parts[f"service/{service.uuid}"] = self._service(service, intent)
-            for reference in service.ssl_key_and_certificate_refs:
-                uuid = views.uuid_of(reference)
-                certificate = self._certificate(uuid)
-                if certificate is not None:
-                    parts[f"certificate/{uuid}"] = certificate
+            compiled = self._service(service, intent)
+            parts[f"service/{service.uuid}"] = compiled.part
+            for kind, uuid in compiled.needs:
+                credential = self._credential(kind, uuid)
+                if credential is not None:
+                    parts[f"{kind}/{uuid}"] = credential
 
     def _vip(self, intent: VipIntent, record: VipRecord) -> Encoded | None:
         armed, slots = self.armed(record), len(intent.enabled)
@@ -184,22 +191,27 @@ class Compiler:
             compiled[record.id] = known
         return known.part
 
-    def _service(self, service: views.VirtualService, intent: VipIntent) -> Encoded:
+    def _service(self, service: views.VirtualService, intent: VipIntent) -> CompiledService:
         compiled = self._services.setdefault(service.uuid, {})
         known = compiled.get(intent.id)
         if known is None or known.service is not service or known.addresses != intent.addresses:
             used = Used(self._documents)
-            part = encoded(service_part(used, service, intent))
-            known = compiled[intent.id] = CompiledService(service, intent.addresses, part)
+            part = service_part(used, service, intent)
+            needs = tuple(credentials_of(part))
+            known = compiled[intent.id] = CompiledService(service, intent.addresses, encoded(part), needs)
             for key in (*used.keys, ("vsvip", views.uuid_of(service.vsvip_ref))):
                 self._users.setdefault(key, {})[service.uuid] = None
-        return known.part
+        return known
 
-    def _certificate(self, uuid: str) -> Encoded | None:
-        if uuid not in self._certificates:
-            part = certificate_part(self._documents, uuid, self._unseal)
-            self._certificates[uuid] = encoded(part) if part else None
-        return self._certificates[uuid]
+    def _credential(self, kind: str, uuid: str) -> Encoded | None:
+        if (kind, uuid) not in self._credentials:
+            part: wire.Credential | None
+            if kind == "certificate":
+                part = certificate_part(self._documents, uuid, self._unseal)
+            else:
+                part = trust_part(self._documents, uuid)
+            self._credentials[kind, uuid] = encoded(part) if part else None
+        return self._credentials[kind, uuid]
 
     def _settings(
         self, engine: EngineRecord, group: views.ServiceEngineGroup, vips: Collection[VipRecord]

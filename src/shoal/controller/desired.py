@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,7 +20,7 @@ from .log_policy import log_policy
 from .policies import connection_rules_of, http_of, rules_of
 from .protocols import Documents
 from .records import VipRecord
-from .tls import tls_of
+from .tls import NO_CLIENT_CERTIFICATE, client_certificates, server_tls, tls_of, trust_of
 
 Document = Mapping[str, Any]
 SECONDS_PER_MINUTE = 60
@@ -89,6 +89,7 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
         pool=pool_part(documents, pool) if pool else None,
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
         tls=tls_of(_fetch(documents, "sslprofile", service.ssl_profile_ref, views.SslProfile)),
+        client_certificates=_client_certificates(documents, profile, http=http),
         http=http_of(documents, (document or {}).get("http_profile") or {}) if http else Http(),
         rules=(
             *connection_rules_of(documents, service.network_security_policy_ref),
@@ -99,6 +100,16 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
         flow_dist=service.flow_dist,
         log=log_policy(documents, service),
     )
+
+
+def _client_certificates(
+    documents: Documents, profile: views.ApplicationProfile | None, *, http: bool
+) -> wire.ClientCertificates | None:
+    asked = profile and (profile.http_profile if http else profile.tcp_app_profile)
+    if not asked or asked.ssl_client_certificate_mode == NO_CLIENT_CERTIFICATE:
+        return None
+    authorities = _fetch(documents, "pkiprofile", asked.pki_profile_ref, views.PkiProfile)
+    return client_certificates(asked.ssl_client_certificate_mode, authorities)
 
 
 def _listener(documents: Documents, service: views.VirtualService, port: views.Port) -> wire.Listener:
@@ -128,7 +139,12 @@ def pool_part(documents: Documents, pool: views.Pool) -> wire.Pool:
         hash_header=pool.lb_algorithm_consistent_hash_hdr,
         servers=tuple(_server(pool, server) for server in pool.servers),
         monitors=tuple(monitor_part(monitor) for monitor in monitors if monitor and runnable(monitor.type)),
-        tls=bool(pool.ssl_profile_ref),
+        tls=server_tls(
+            pool,
+            _fetch(documents, "sslprofile", pool.ssl_profile_ref, views.SslProfile),
+            _fetch(documents, "pkiprofile", pool.pki_profile_ref, views.PkiProfile),
+        ),
+        host=pool.server_name if pool.rewrite_host_header_to_sni and pool.sni_enabled else "",
         graceful_disable_s=graceful if graceful < 0 else graceful * SECONDS_PER_MINUTE,
         persistence=pools.persistence(profile) if profile else None,
         connections_max=pool.max_concurrent_connections_per_server,
@@ -221,6 +237,24 @@ def certificate_part(documents: Documents, uuid: str, unseal: Callable[[str, str
     key = unseal(found.key, f"sslkeyandcertificate/{uuid}/key") if found.key else ""
     pem = "\n".join(text.strip() for text in [*chain, key] if text.strip())
     return wire.Certificate(id=uuid, name=found.name, pem=pem + "\n")
+
+
+def trust_part(documents: Documents, uuid: str) -> wire.Trust | None:
+    found = _fetch(documents, "pkiprofile", f"/api/pkiprofile/{uuid}", views.PkiProfile)
+    return trust_of(found) if found else None
+
+
+def credentials_of(service: wire.Service) -> Iterator[tuple[str, str]]:
+    """(part's kind, uuid) of what a virtual service needs beside its own part."""
+    for uuid in service.certificates:
+        yield "certificate", uuid
+    if service.client_certificates is not None:
+        yield "trust", service.client_certificates.trust
+    servers = service.pool.tls if service.pool is not None else None
+    if servers is not None and servers.certificate:
+        yield "certificate", servers.certificate
+    if servers is not None and servers.trust:
+        yield "trust", servers.trust
 
 
 _T = TypeVar("_T", bound=msgspec.Struct)

@@ -54,6 +54,12 @@ VARIABLES = {
     "HTTP_POLICY_VAR_SSL_CLIENT_SERIAL": "ssl_client_serial",
     "HTTP_POLICY_VAR_SSL_CLIENT_ISSUER": "ssl_client_issuer",
     "HTTP_POLICY_VAR_SSL_CLIENT_SUBJECT": "ssl_client_subject",
+    "HTTP_POLICY_VAR_SSL_CLIENT_RAW": "ssl_client_raw",
+    "HTTP_POLICY_VAR_SSL_CLIENT_ESCAPED": "ssl_client_escaped",
+    "HTTP_POLICY_VAR_SSL_CLIENT_VERSION": "ssl_client_version",
+    "HTTP_POLICY_VAR_SSL_CLIENT_SIGALG": "ssl_client_sigalg",
+    "HTTP_POLICY_VAR_SSL_CLIENT_NOTVALIDBEFORE": "ssl_client_notbefore",
+    "HTTP_POLICY_VAR_SSL_CLIENT_NOTVALIDAFTER": "ssl_client_notafter",
     "HTTP_POLICY_VAR_SSL_PROTOCOL": "ssl_protocol",
     "HTTP_POLICY_VAR_SSL_SERVER_NAME": "ssl_server_name",
     "HTTP_POLICY_VAR_SSL_CIPHER": "ssl_cipher",
@@ -66,6 +72,7 @@ XFF = {"REPLACE_XFF_HEADERS": "replace", "APPEND_TO_THE_XFF_HEADER": "append", "
 COMPRESSED = ("text/html", "text/plain", "text/css", "text/xml", "application/javascript", "application/json")
 """What AUTO_COMPRESSION compresses where no string group says otherwise."""
 SECONDS_PER_DAY = 86_400
+NO_CLIENT_CERTIFICATE = "SSL_CLIENT_CERTIFICATE_NONE"
 
 
 def rules_of(documents: Documents, links: Iterable[views.HttpPolicies]) -> tuple[policy.Rule, ...]:
@@ -391,5 +398,16 @@ def http_of(documents: Documents, profile: Document) -> policy.Http:
         head_timeout_ms=profile.get("client_header_timeout", 10_000),
         reuse=profile.get("connection_multiplexing_enabled", True),
         websockets=profile.get("websockets_enabled", True),
+        client_headers=tuple(_client_headers(profile)),
         compress=types,
     )
+
+
+def _client_headers(profile: Document) -> Iterator[policy.Header]:
+    """Of an ``http_profile`` that asks for client certificates."""
+    if profile.get("ssl_client_certificate_mode", NO_CLIENT_CERTIFICATE) == NO_CLIENT_CERTIFICATE:
+        return
+    for one in (profile.get("ssl_client_certificate_action") or {}).get("headers") or ():
+        name, variable = one.get("request_header", ""), VARIABLES.get(one.get("request_header_value", ""), "")
+        if name and variable and variable != "header":
+            yield policy.Header(action="replace", name=name, variable=variable)

@@ -73,8 +73,14 @@ CONFIGURED_TYPES = (
     "healthmonitor",
     "applicationprofile",
     "networkprofile",
+    "applicationpersistenceprofile",
+    "httppolicyset",
+    "networksecuritypolicy",
+    "stringgroup",
+    "ipaddrgroup",
     "sslkeyandcertificate",
     "sslprofile",
+    "pkiprofile",
     "analyticsprofile",
 )
 """What only an engine's configuration is made from: no plan depends on it."""

@@ -1,22 +1,16 @@
-"""SSL profiles as engines take them."""
+"""TLS as engines take it: SSL profiles, and who verifies whom."""
 
 from __future__ import annotations
 
 from shoal.objects import views
-from shoal.wire.desired import Tls
+from shoal.objects.views import uuid_of
+from shoal.wire.desired import SUITES_DEFAULT, TLS_VERSIONS, ClientCertificates, ServerTls, Tls, Trust
 
-VERSIONS = {
-    "SSL_VERSION_TLS1": "TLSv1.0",
-    "SSL_VERSION_TLS1_1": "TLSv1.1",
-    "SSL_VERSION_TLS1_2": "TLSv1.2",
-    "SSL_VERSION_TLS1_3": "TLSv1.3",
-}
-"""In their order; SSL 3 is in no OpenSSL that is supported."""
+NO_CLIENT_CERTIFICATE = "SSL_CLIENT_CERTIFICATE_NONE"
+
+VERSIONS = dict(zip((f"SSL_VERSION_TLS1{minor}" for minor in ("", "_1", "_2", "_3")), TLS_VERSIONS, strict=True))
 CIPHERS_DEFAULT = "AES:3DES:RC4"
 """The schema's: what it says is not what its owner means, so OpenSSL's own list is taken."""
-SUITES_DEFAULT = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
-SUITES = (*SUITES_DEFAULT.split(":"), "TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_8_SHA256")
-"""RFC 8446, appendix B.4."""
 
 
 def tls_of(profile: views.SslProfile | None) -> Tls:
@@ -30,3 +24,79 @@ def tls_of(profile: views.SslProfile | None) -> Tls:
         suites="" if profile.ciphersuites == SUITES_DEFAULT else profile.ciphersuites,
         client_order=profile.prefer_client_cipher_ordering,
     )
+
+
+def trust_of(profile: views.PkiProfile) -> Trust:
+    lists = [one.body for one in profile.crls] if profile.crl_check else []
+    return Trust(
+        id=profile.uuid,
+        name=profile.name,
+        authorities=_joined([one.certificate for one in profile.ca_certs]),
+        revoked=_joined(lists),
+    )
+
+
+def _joined(texts: list[str]) -> str:
+    return "".join(f"{text.strip()}\n" for text in texts if text.strip())
+
+
+def server_tls(
+    pool: views.Pool, profile: views.SslProfile | None, authorities: views.PkiProfile | None
+) -> ServerTls | None:
+    """None where the pool does not speak TLS.
+
+    HAProxy checks a verified server's certificate for the name that it tells the server. So a name that need not be checked
+    is told only where it is given, or where nothing is verified.
+    """
+    if not pool.ssl_profile_ref:
+        return None
+    checked = pool.host_check_enabled and authorities is not None
+    told = pool.server_name if pool.sni_enabled else ""
+    expected = told or next(iter(pool.domain_name), pool.server_name) if checked else told
+    tells = ""
+    if pool.sni_enabled and expected:
+        tells = "name"
+    elif pool.sni_enabled and (checked or authorities is None):
+        tells = "host"
+    trust = trust_of(authorities) if authorities is not None else None
+    return ServerTls(
+        tls=tls_of(profile),
+        trust=trust.id if trust else "",
+        revoked=bool(trust and trust.revoked),
+        certificate=uuid_of(pool.ssl_key_and_certificate_ref),
+        tells=tells,
+        name=expected,
+    )
+
+
+def client_certificates(mode: str, authorities: views.PkiProfile | None) -> ClientCertificates | None:
+    """``mode``: one of the schema's ``SSL_CLIENT_CERTIFICATE_*``."""
+    if mode == NO_CLIENT_CERTIFICATE or authorities is None:
+        return None
+    return ClientCertificates(
+        trust=authorities.uuid,
+        revoked=bool(trust_of(authorities).revoked),
+        required=mode == "SSL_CLIENT_CERTIFICATE_REQUIRE",
+        leaf_only=authorities.validate_only_leaf_crl,
+    )
+
+
+def names_not_checked(pool: views.Pool) -> tuple[str, str]:
+    """(what can't be done as the pool asks, what is done otherwise than it asks), each "" for nothing."""
+    if not pool.ssl_profile_ref or not pool.pki_profile_ref:
+        lacking = "pki_profile_ref" if pool.ssl_profile_ref else "ssl_profile_ref"
+        return "", f"host_check_enabled has no effect without {lacking}." if pool.host_check_enabled else ""
+    told = pool.server_name if pool.sni_enabled else ""
+    if not pool.host_check_enabled:
+        if told:
+            return "", f"Certificates of servers must be for {told}: what is told to servers (SNI) is checked as well."
+        if pool.sni_enabled:
+            return "", "Servers are told no name (SNI): it would be checked, and host_check_enabled is false."
+        return "", ""
+    if told and pool.domain_name and told not in pool.domain_name:
+        return "the name that servers are told (server_name) is what their certificates are checked for", ""
+    if not told and len(pool.domain_name) > 1:
+        return "", f"Certificates of servers are checked for {pool.domain_name[0]} only, the first domain_name."
+    if not pool.sni_enabled and not pool.domain_name and not pool.server_name:
+        return "without sni_enabled the name to check must be given", ""
+    return "", ""

@@ -188,7 +188,7 @@ class Agent:
         unreadable, vips, settings = self._parts.problems, self._parts.vips(), self._parts.settings()
         services = self._parts.services()
         draining = [vip.id for vip in vips if self.config.id in vip.draining]
-        result = await self._control.apply(services, self._parts.certificates(), draining)
+        result = await self._control.apply(services, self._parts.credentials(), draining)
         if result.how == "reload":
             took = time.monotonic() - began
             self._due_at = began + max(APPLY_INTERVAL_S, took / RELOADING_SHARE_MAX)

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from shoal.wire import desired as wire
-from shoal.wire.desired import Certificate, Manifest, Part, Service, Settings, Vip
+from shoal.wire.desired import Credential, Manifest, Part, Service, Settings, Vip
 
 
 class Kept(msgspec.Struct):
@@ -92,8 +92,8 @@ class Parts:
     def services(self) -> dict[str, Service]:
         return {p.id: p for p in self._decoded.values() if isinstance(p, Service) and p.enabled}
 
-    def certificates(self) -> dict[str, Certificate]:
-        return {p.id: p for p in self._decoded.values() if isinstance(p, Certificate)}
+    def credentials(self) -> tuple[Credential, ...]:
+        return tuple(p for p in self._decoded.values() if isinstance(p, Credential))
 
     def vips(self) -> tuple[Vip, ...]:
         return self._vips

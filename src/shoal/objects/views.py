@@ -226,6 +226,13 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     request_queue_depth: int = 128
     server_timeout: int = 0
     fail_action: FailAction | None = None
+    pki_profile_ref: str = ""
+    ssl_key_and_certificate_ref: str = ""
+    sni_enabled: bool = True
+    server_name: str = ""
+    host_check_enabled: bool = False
+    domain_name: tuple[str, ...] = ()
+    rewrite_host_header_to_sni: bool = False
 
 
 class CookiePersistence(msgspec.Struct, frozen=True, kw_only=True):
@@ -305,6 +312,13 @@ class HealthMonitor(msgspec.Struct, frozen=True, kw_only=True):
 
 class HttpProfile(msgspec.Struct, frozen=True, kw_only=True):
     keepalive_timeout: int = 30000
+    ssl_client_certificate_mode: str = "SSL_CLIENT_CERTIFICATE_NONE"
+    pki_profile_ref: str = ""
+
+
+class TcpApplicationProfile(msgspec.Struct, frozen=True, kw_only=True):
+    ssl_client_certificate_mode: str = "SSL_CLIENT_CERTIFICATE_NONE"
+    pki_profile_ref: str = ""
 
 
 class ApplicationProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -312,6 +326,7 @@ class ApplicationProfile(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     type: str
     http_profile: HttpProfile | None = None
+    tcp_app_profile: TcpApplicationProfile | None = None
 
 
 class UdpFastPath(msgspec.Struct, frozen=True, kw_only=True):
@@ -367,6 +382,21 @@ class SslKeyAndCertificate(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     certificate: CertificateBody | None = None
     ca_certs: tuple[CertificateAuthority, ...] = ()
+
+
+class RevocationList(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of ``PKIProfile.crls``."""
+
+    body: str = ""
+
+
+class PkiProfile(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    ca_certs: tuple[CertificateBody, ...] = ()
+    crls: tuple[RevocationList, ...] = ()
+    crl_check: bool = True
+    validate_only_leaf_crl: bool = True
 
 
 _View = TypeVar("_View", bound=msgspec.Struct)

@@ -3,7 +3,8 @@
 It is cut into **parts**, each with an id and a content hash; the sorted (id, hash) list is the **manifest** and its hash
 the **root**. An engine fetches only the parts it lacks and acknowledges the root it runs.
 
-Part ids: ``settings``, ``vip/<vip id>``, ``service/<virtual service uuid>``, ``certificate/<uuid>``.
+Part ids: ``settings``, ``vip/<vip id>``, ``service/<virtual service uuid>``, ``certificate/<uuid>``,
+``trust/<PKI profile uuid>``.
 Values are plain and complete: an engine needs nothing else to serve, nor to fail over, with the controller gone.
 """
 
@@ -40,6 +41,15 @@ DNS_RECORD_TYPES = {
     "DNS_RECORD_ANY": 255,
 }
 """What a DNS monitor can ask for."""
+SERVER_NAME = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*"
+)
+"""What a certificate can be for, and what a server can be told by TLS: a host name, no address."""
+TLS_VERSIONS = ("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+"""As HAProxy writes them; SSL 3 is in no OpenSSL that is supported."""
+SUITES_DEFAULT = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
+SUITES = (*SUITES_DEFAULT.split(":"), "TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_8_SHA256")
+"""Of TLS 1.3 (RFC 8446, appendix B.4)."""
 REQUEST_LINE = re.compile(r"(?P<method>[A-Z]{3,10}) (?P<uri>\S+)( HTTP/(?P<version>1\.[01]))?")
 """What the request of an HTTP monitor begins with."""
 
@@ -166,6 +176,57 @@ class Persistence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     http_only: bool = False
 
 
+class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Of one side's connections; "" is what HAProxy takes by itself. Versions as HAProxy writes them, ``TLSv1.2``."""
+
+    version_min: str = ""
+    version_max: str = ""
+    ciphers: str = ""
+    """OpenSSL's list, up to TLS 1.2."""
+    suites: str = ""
+    """Of TLS 1.3."""
+    client_order: bool = False
+
+
+class ServerTls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """TLS towards a pool's servers."""
+
+    tls: Tls = Tls()
+    trust: str = ""
+    """Whose certificates they must have (a `Trust`); "" = any."""
+    revoked: bool = False
+    """Whether that trust names revoked ones."""
+    certificate: str = ""
+    """The engine's own towards them (a `Certificate`); "" = none."""
+    tells: str = ""
+    """The server name (RFC 6066) they are told: ``name``, ``host`` (that of each request) or "" (none). Who is told a name and
+    verified must have a certificate for it."""
+    name: str = ""
+    """What they are told with ``name``; with "" what their certificate must be for, "" = anything."""
+
+
+class ClientCertificates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What clients are asked for at TLS ports. Where it is not ``required``, one that has none or a bad one is served
+    all the same."""
+
+    trust: str
+    revoked: bool = False
+    """Whether that trust names revoked ones."""
+    required: bool = False
+    leaf_only: bool = True
+    """Only the client's own certificate is looked for among the revoked, not those of its issuers."""
+
+
+class Trust(msgspec.Struct, frozen=True, kw_only=True, tag="trust"):
+    """Who may have issued a certificate, and which are revoked: both in PEM."""
+
+    id: str
+    name: str
+    authorities: str
+    revoked: str = ""
+    """"" = nobody looks."""
+
+
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
@@ -175,7 +236,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     hash_header: str = ""
     servers: tuple[Server, ...] = ()
     monitors: tuple[Monitor, ...] = ()
-    tls: bool = False
+    tls: ServerTls | None = None
     graceful_disable_s: int = 60
     """How long a disabled server keeps its connections; -1 = until they end by themselves."""
     persistence: Persistence | None = None
@@ -185,20 +246,10 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that may wait for a server at its limit."""
     timeout_ms: int = 0
     """A server's silence that ends a request; 0 = as for clients."""
+    host: str = ""
+    """The Host header that servers get; "" = the client's."""
     without_servers: Redirect | Respond | Close | None = None
     """What clients get while no server is up; None = HAProxy's own 503."""
-
-
-class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Of clients' connections; "" is what HAProxy takes by itself. Versions as HAProxy writes them, ``TLSv1.2``."""
-
-    version_min: str = ""
-    version_max: str = ""
-    ciphers: str = ""
-    """OpenSSL's list, up to TLS 1.2."""
-    suites: str = ""
-    """Of TLS 1.3."""
-    client_order: bool = False
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
@@ -214,6 +265,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     pool: Pool | None = None
     certificates: tuple[str, ...] = ()
     tls: Tls = Tls()
+    client_certificates: ClientCertificates | None = None
     http: Http = Http()
     rules: tuple[Rule, ...] = ()
     client_idle_s: int = 60
@@ -233,7 +285,8 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, tag="certificate"):
     """Certificate, chain and private key, in that order."""
 
 
-Part = Settings | Vip | Service | Certificate
+Credential = Certificate | Trust
+Part = Settings | Vip | Service | Credential
 
 
 class PartReference(msgspec.Struct, frozen=True, order=True):

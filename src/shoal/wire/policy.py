@@ -154,5 +154,7 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reuse: bool = True
     """Whether clients' requests share connections to servers."""
     websockets: bool = True
+    client_headers: tuple[Header, ...] = ()
+    """What servers are told of the client's certificate and connection; replaces what the client says in these headers."""
     compress: tuple[str, ...] = ()
     """Content types that are compressed when the client takes it; () = none."""

@@ -58,6 +58,7 @@ CHECK: dict[str, Rule] = {
     "network": networks.check,
     "cluster": clusters.check,
     "sslkeyandcertificate": certificates.check,
+    "pkiprofile": certificates.check_authorities,
     "serviceengine": engines.check,
     "vsvip": vips.check,
     "alertconfig": alerts.check,

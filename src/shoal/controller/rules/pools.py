@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from shoal.controller import tls
 from shoal.controller.desired import passed_over
+from shoal.objects import views
 from shoal.objects.check import shown
+from shoal.objects.views import uuid_of
+from shoal.wire.desired import SERVER_NAME
 
 from .change import Around, Change
 from .policies import plain
@@ -39,8 +43,32 @@ def check(change: Change, around: Around) -> None:
             change.wrong(where, f"is servers[{seen[key]}] again ({key[0]}:{key[1]})")
         seen[key] = index
     _fail_action(change, pool.get("fail_action") or {})
+    _tls(change, around)
     users = [uuid for type, uuid, _ in around.view.referrers(change.uuid) if type == "virtualservice"]
     change.warnings += passed_over(around.view, pool, users)
+
+
+def _tls(change: Change, around: Around) -> None:
+    pool = views.view({**change.document, "uuid": change.uuid}, views.Pool)
+    for field, name in (("server_name", pool.server_name), *(("domain_name", name) for name in pool.domain_name)):
+        if name and not SERVER_NAME.fullmatch(name):
+            change.wrong(field, "must be a host name", shown(name))
+    impossible, otherwise = tls.names_not_checked(pool)
+    if impossible:
+        hint = "Give server_name as one of domain_name, or turn sni_enabled or host_check_enabled off."
+        change.wrong("host_check_enabled", impossible, hint=hint)
+    if otherwise:
+        change.warnings.append(otherwise)
+    if pool.rewrite_host_header_to_sni and not (pool.sni_enabled and pool.server_name):
+        change.warnings.append("rewrite_host_header_to_sni has no effect without sni_enabled and server_name.")
+    own = pool.ssl_key_and_certificate_ref
+    found = around.view.get("sslkeyandcertificate", uuid_of(own)) if own else None
+    if found is not None and not found.get("key"):
+        why = f"{found['name']} has no private key"
+        change.wrong("ssl_key_and_certificate_ref", why, hint="Give one with certificate and key.")
+    for field in ("pki_profile_ref", "ssl_key_and_certificate_ref"):
+        if change.document.get(field) and not pool.ssl_profile_ref:
+            change.warnings.append(f"{field} has no effect without ssl_profile_ref: servers are spoken to without TLS.")
 
 
 def _fail_action(change: Change, action: Document) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ssl
 
-from shoal.controller import protocols, tls
+from shoal.controller import policies, protocols, tls
+from shoal.wire.desired import SUITES
 from shoal.wire.policy import NAME, TOKEN
 
 from .change import Around, Change
@@ -32,6 +33,20 @@ def check_application(change: Change, around: Around) -> None:
     name = (change.document.get("http_profile") or {}).get("xff_alternate_name", "")
     if name and not TOKEN.fullmatch(name):
         change.wrong("http_profile.xff_alternate_name", "must be a header name (RFC 9110, 5.6.2)", name)
+    for part in ("http_profile", "tcp_app_profile"):
+        profile = change.document.get(part) or {}
+        mode = profile.get("ssl_client_certificate_mode", tls.NO_CLIENT_CERTIFICATE)
+        if mode != tls.NO_CLIENT_CERTIFICATE and not profile.get("pki_profile_ref"):
+            hint = "Give the PKI profile with the authorities that may issue them."
+            change.wrong(f"{part}.pki_profile_ref", f"required by {mode}, and missing", hint=hint)
+    action = (change.document.get("http_profile") or {}).get("ssl_client_certificate_action") or {}
+    for index, header in enumerate(action.get("headers") or ()):
+        name, value = header.get("request_header", ""), header.get("request_header_value", "")
+        where = f"http_profile.ssl_client_certificate_action.headers[{index}]"
+        if not TOKEN.fullmatch(name):
+            change.wrong(f"{where}.request_header", "must be a header name (RFC 9110, 5.6.2)", name)
+        if value == "HTTP_POLICY_VAR_HTTP_HDR" or value not in policies.VARIABLES:
+            change.warnings.append(f"The header {name} is not set: there is no {value or 'request_header_value'} here.")
 
 
 NAMED = {
@@ -63,6 +78,6 @@ def check_ssl(change: Change, around: Around) -> None:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(ciphers)
         except ssl.SSLError:
             change.wrong("accepted_ciphers", "OpenSSL knows none of these ciphers", ciphers)
-    unknown = [name for name in profile.get("ciphersuites", "").split(":") if name and name not in tls.SUITES]
+    unknown = [name for name in profile.get("ciphersuites", "").split(":") if name and name not in SUITES]
     if unknown:
         change.wrong("ciphersuites", f"no TLS 1.3 cipher suite: {', '.join(unknown)[:60]}")

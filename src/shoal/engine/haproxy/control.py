@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from shoal.wire.desired import Certificate, Service
+from shoal.wire.desired import Credential, Service
 
-from . import carry, certificates, render, runtime, steer
+from . import carry, certificates, render, runtime, steer, tls
 from .escape import Unrenderable, word
 from .marks import Marks
 from .process import Broken, Process
@@ -65,7 +65,7 @@ class Control:
     async def apply(
         self,
         services: Mapping[str, Service],
-        certificates: Mapping[str, Certificate],
+        credentials: Collection[Credential],
         draining: Collection[str] = (),
     ) -> Result:
         """Serve exactly these. One that can't be is set aside with its reason; the others are served. ``draining`` are
@@ -74,10 +74,10 @@ class Control:
         Raises Broken when HAProxy can't be brought to serve at all, Crowded when a reload has to wait.
         """
         async with self._turn:
-            return await self._apply(services, certificates, draining)
+            return await self._apply(services, certificates.files(credentials), draining)
 
     async def _apply(
-        self, services: Mapping[str, Service], wanted: Mapping[str, Certificate], draining: Collection[str]
+        self, services: Mapping[str, Service], wanted: certificates.Files, draining: Collection[str]
     ) -> Result:
         self._marks.write(draining)
         written = certificates.write(self.facts, wanted)
@@ -149,15 +149,15 @@ class Control:
 
     # --- the runtime way ---
 
-    async def _replace(self, written: certificates.Written, wanted: Mapping[str, Certificate]) -> bool:
-        """True when certificates in use were exchanged; when that fails, `_config` says that a reload is due."""
-        in_use = certificates.used(self._services.values()) & written.replaced
+    async def _replace(self, written: certificates.Written, wanted: certificates.Files) -> bool:
+        """True when files in use were exchanged; when that fails, `_config` says that a reload is due."""
+        in_use = written.replaced.intersection(name for one in self._services.values() for name in tls.uses(one))
         if not in_use:
             # Adopted a moment ago: what the worker has loaded is not known.
             if written.replaced and not self._services:
                 self._config = ""
             return False
-        if await certificates.replace(self.facts, [wanted[id] for id in sorted(in_use)]):
+        if await certificates.replace(self.facts, {name: wanted[name] for name in in_use}):
             return True
         self._config = ""
         return False

@@ -11,6 +11,7 @@ import msgspec
 
 from shoal.wire.desired import HAPROXY_KINDS, MONITOR_KINDS, REQUEST_LINE, Monitor, Pool
 
+from . import tls
 from .escape import Unrenderable, format_quoted, octets, quoted, token, within
 
 CODES = {
@@ -54,14 +55,19 @@ def check(pool: Pool) -> Check:
     pace = f"check inter {within(min(m.interval_s for m in monitors), 1, SECONDS_MAX)}s"
     pace += f" rise {within(max(m.rise for m in monitors), 1, COUNT_MAX)}"
     pace += f" fall {within(min(m.fall for m in monitors), 1, COUNT_MAX)}"
-    if not pool.tls and any(_tls(pool, m) for m in monitors):
+    if pool.tls is None and any(_tls(pool, m) for m in monitors):
         pace += " verify none"
     return Check(tuple(rules), pace, tuple(notes))
 
 
 def _tls(pool: Pool, monitor: Monitor) -> bool:
     """HTTPS is; HTTP to the port of a server that speaks TLS must be."""
-    return monitor.kind == "HTTPS" or (monitor.kind == "HTTP" and pool.tls and not monitor.port)
+    return monitor.kind == "HTTPS" or (monitor.kind == "HTTP" and pool.tls is not None and not monitor.port)
+
+
+def _over_tls(pool: Pool) -> str:
+    name = tls.check_name(pool)
+    return f" ssl sni {name}" if name else " ssl"
 
 
 def _connect(monitor: Monitor) -> str:
@@ -90,7 +96,7 @@ def _beside(web: list[Monitor], plain: list[Monitor]) -> tuple[list[Monitor], li
 def _http_rules(pool: Pool, web: list[Monitor], connects: list[Monitor]) -> Iterator[str]:
     yield "option httpchk"
     for monitor in web:
-        yield f"http-check {_connect(monitor)}{' ssl' if _tls(pool, monitor) else ''}"
+        yield f"http-check {_connect(monitor)}{_over_tls(pool) if _tls(pool, monitor) else ''}"
         yield _http_send(pool, monitor)
         yield f"http-check expect status {_codes(monitor)}"
         if monitor.response:

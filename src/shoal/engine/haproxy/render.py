@@ -13,11 +13,11 @@ from pathlib import Path
 
 import msgspec
 
-from shoal.wire.desired import AGENT_KINDS, Listener, Pool, Server, Service, Tls
+from shoal.wire.desired import AGENT_KINDS, Listener, Pool, Server, Service
 from shoal.wire.policy import Http
 
-from . import client_log, monitors, rules
-from .escape import Unrenderable, address, argument, quoted, within, word
+from . import client_log, monitors, rules, tls
+from .escape import Unrenderable, address, argument, format_quoted, quoted, within, word
 
 CONNECT_TIMEOUT_S = 5
 REQUEST_TIMEOUT_S = 10
@@ -42,7 +42,6 @@ BALANCE = {
 }
 NEAREST = "leastconn"
 """For the algorithms HAProxy has no counterpart of: fastest response, least load, fewest tasks."""
-VERSIONS = ("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 UNQUEUED_MS = 1
 """HAProxy makes what exceeds a server's limit wait; where no queue is wanted, no longer than this."""
 CONSISTENT_HASH = "LB_ALGORITHM_CONSISTENT_HASH"
@@ -104,11 +103,8 @@ def draining_file(facts: Facts) -> str:
     return f"{facts.directory}/draining.lst"
 
 
-def certificate_path(facts: Facts, certificate: str) -> str:
-    return str(certificates_folder(facts) / f"{word(certificate)}.pem")
-
-
 def certificates_folder(facts: Facts) -> Path:
+    """Of the files that bind and server lines name."""
     return Path(facts.secrets or facts.directory) / "certificates"
 
 
@@ -137,6 +133,8 @@ def head(facts: Facts, descriptors: int = 0) -> str:
     user {word(facts.user)}
     group {word(facts.user)}
     chroot {quoted(chroot_folder(facts))}
+    crt-base {quoted(str(certificates_folder(facts)))}
+    ca-base {quoted(str(certificates_folder(facts)))}
     hard-stop-after {max(1, int(facts.hard_stop_after_s))}s
     ssl-default-bind-options ssl-min-ver TLSv1.2
     tune.ssl.default-dh-param 2048
@@ -172,7 +170,7 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
     listeners = [listener for listener in service.listeners if listener.protocol == "tcp"]
     if service.listeners and not listeners:
         return _checks_only(service)
-    binds = [bind for listener in listeners for bind in _binds(service, listener, facts)]
+    binds = [bind for listener in listeners for bind in _binds(service, listener)]
     ports = sum(listener.port_end - listener.port + 1 for listener in listeners)
     if not binds or not 0 < ports <= PORTS_MAX:
         raise Unrenderable(f"The virtual service has {len(binds)} listeners on {ports} ports; 1 to {PORTS_MAX} can be.")
@@ -187,6 +185,8 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
         tls_port = next((listener.port for listener in listeners if listener.tls), 0)
         made = rules.rules(service.id, service.http, service.rules, tls_port=tls_port)
         front += [f"timeout http-keep-alive {idle_s}s", *_head_timeout(service.http), *made.lines]
+        asked = service.client_certificates
+        front += rules.client_certificate(service.http, required=asked is not None and asked.required)
         front += rules.profile_responses(service.http)
         drains = f"{{ str({word(service.vip)}) -m str -f {quoted(draining_file(facts))} }}"
         front.append(f"http-after-response set-header Connection close if {drains}")
@@ -228,33 +228,13 @@ def _section(title: str, lines: Iterable[str]) -> str:
     return "\n    ".join([title, *lines]) + "\n"
 
 
-def _binds(service: Service, listener: Listener, facts: Facts) -> Iterator[str]:
+def _binds(service: Service, listener: Listener) -> Iterator[str]:
     first, last = int(listener.port), int(listener.port_end)
     if not 0 < first <= last <= 65535:
         raise Unrenderable(f"The ports {first} to {last} are no range.")
-    tls = ""
-    if listener.tls:
-        if not service.certificates:
-            raise Unrenderable(f"Port {first} has TLS and the virtual service no certificate.")
-        files = " ".join(f"crt {quoted(certificate_path(facts, c))}" for c in service.certificates)
-        tls = f" ssl {files} alpn {'h2,http/1.1' if listener.http2 else 'http/1.1'}"
-        if service.mode != "http":
-            tls = f" ssl {files}"
-        tls += _tls(service.tls)
+    arguments = tls.bind(service, first, http2=listener.http2) if listener.tls else ""
     for vip in service.addresses:
-        yield f"bind {address(vip)}:{first}{f'-{last}' if last > first else ''}{tls}"
-
-
-def _tls(tls: Tls) -> str:
-    """Arguments of a bind line."""
-    found = ""
-    for bound, version in (("ssl-min-ver", tls.version_min), ("ssl-max-ver", tls.version_max)):
-        if version and version not in VERSIONS:
-            raise Unrenderable(f"There is no TLS version {version[:40]!r}.")
-        found += f" {bound} {version}" if version else ""
-    found += f" ciphers {quoted(tls.ciphers)}" if tls.ciphers else ""
-    found += f" ciphersuites {quoted(tls.suites)}" if tls.suites else ""
-    return found + (" prefer-client-ciphers" if tls.client_order else "")
+        yield f"bind {address(vip)}:{first}{f'-{last}' if last > first else ''}{arguments}"
 
 
 def overlaps(services: Iterable[Service]) -> dict[str, str]:
@@ -288,7 +268,9 @@ def _hashes_port(pool: Pool) -> bool:
 def _pool(pool: Pool, http: bool) -> tuple[list[str], tuple[str, ...]]:
     balance, note = _balance(pool, http)
     check = monitors.check(pool)
-    lines = [*balance, *_persistence(pool, http), *_limits(pool, http), *check.rules]
+    lines = [*balance, *_persistence(pool, http), *_limits(pool, http), *check.rules, *tls.requests(pool, http=http)]
+    if pool.host and http:
+        lines.append(f"http-request set-header Host {format_quoted(pool.host)}")
     if pool.without_servers is not None:
         lines += rules.without_servers(pool.without_servers, http=http)
     return [*lines, *_servers(pool, check)], (*([note] if note else []), *check.notes)
@@ -372,8 +354,7 @@ def server_arguments(pool: Pool, server: Server, check: monitors.Check) -> str:
     if not 0 < server.port <= 65535:
         raise Unrenderable(f"The server {server.name[:60]!r} has the port {server.port}.")
     text = f"{address(server.address)}:{int(server.port)} weight {weight(server)}"
-    if pool.tls:
-        text += " ssl verify none"
+    text += tls.server(pool)
     if pool.connections_max > 0:
         text += f" maxconn {int(pool.connections_max)}"
     elif pool.algorithm == "LB_ALGORITHM_FEWEST_SERVERS":

@@ -49,7 +49,16 @@ VARIABLES = {
     "ssl_client_issuer": "ssl_c_i_dn",
     "ssl_client_serial": "ssl_c_serial,hex",
     "ssl_client_fingerprint": "ssl_c_sha1,hex",
+    "ssl_client_version": "ssl_c_version",
+    "ssl_client_sigalg": "ssl_c_sig_alg",
+    "ssl_client_notbefore": "ssl_c_notbefore",
+    "ssl_client_notafter": "ssl_c_notafter",
 }
+PEM_VARIABLES = {
+    "ssl_client_raw": "-----BEGIN CERTIFICATE----- %[ssl_c_der,base64] -----END CERTIFICATE-----",
+    "ssl_client_escaped": "-----BEGIN%%20CERTIFICATE-----%%0A%[ssl_c_der,base64,url_enc]%%0A-----END%%20CERTIFICATE-----%%0A",
+}
+"""On one line: a header has no other."""
 ONE, TWO = r"\1", r"\2"
 
 
@@ -128,6 +137,20 @@ def _first(http: Http, wanted: Sequence[Rule], tls_port: int) -> list[str]:
         if rule.phase == policy.RESPONSE and tests:
             lines.append(f"http-request set-var(txn.rule{number}) bool(true){_if(tests)}")
     return lines
+
+
+def client_certificate(http: Http, *, required: bool) -> Iterator[str]:
+    """Lines of the frontend that tell servers of a client's certificate. No client can send such a header by himself, and of
+    one that nobody vouches for servers get the whole at most, to judge for themselves."""
+    for header in http.client_headers:
+        yield f"http-request del-header {token(header.name)}"
+    for header in http.client_headers:
+        told = "{ ssl_c_used }"
+        if not header.variable.startswith("ssl_client_"):
+            told = "{ ssl_fc }" if header.variable.startswith("ssl_") else ""
+        elif not required and header.variable not in PEM_VARIABLES:
+            told += " { ssl_c_verify 0 }"
+        yield f"http-request {_header(header, 'req')}{_if([told] if told else [])}"
 
 
 def profile_responses(http: Http) -> Iterator[str]:
@@ -316,6 +339,8 @@ def _header(action: Header, side: str) -> str:
     value = format_text(action.value)
     if action.variable == "header":
         value = f"%[{side}.fhdr({argument(action.value)})]"
+    elif action.variable in PEM_VARIABLES:
+        value = PEM_VARIABLES[action.variable]
     elif action.variable:
         if action.variable not in VARIABLES:
             raise Unrenderable(f"There is no variable {action.variable[:40]!r}.")

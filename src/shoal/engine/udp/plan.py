@@ -85,7 +85,7 @@ def plan(service: Service, version: int, down: Collection[str], draining: Iterab
             raise Unservable(f"The UDP ports {one.first} to {one.last} are no range.")
     pool = service.pool or Pool(id="", name="")
     choice, notes = _choice(pool)
-    if pool.tls:
+    if pool.tls is not None:
         notes += ("UDP goes to the servers as it comes: ssl_profile_ref of the pool has no effect on it.",)
     same = [(server, target(service.id, server)) for server in pool.servers]
     same = [(server, one) for server, one in same if one.version == version]

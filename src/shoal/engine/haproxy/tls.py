@@ -1,0 +1,139 @@
+"""TLS in ``haproxy.cfg``: what bind and server lines say of it. Pure."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from collections.abc import Iterator
+
+from shoal.wire.desired import SERVER_NAME, SUITES, TLS_VERSIONS, ClientCertificates, Pool, ServerTls, Service, Tls
+
+from .escape import Unrenderable, quoted, word
+
+HOST = "req.hdr(host),host_only"
+LEAF_ONLY = "3,11,12,23"
+"""Errors above the leaf that are passed over: no list of the issuer's issuer, it is not valid yet or any more, it names the
+issuer (``X509_V_ERR_*``: UNABLE_TO_GET_CRL, CRL_NOT_YET_VALID, CRL_HAS_EXPIRED, CERT_REVOKED)."""
+
+
+def certificate_file(id: str) -> str:
+    """Below `render.certificates_folder`, which relative names are below."""
+    return f"{word(id)}.pem"
+
+
+def authorities_file(id: str) -> str:
+    return f"{word(id)}.ca"
+
+
+def revoked_file(id: str) -> str:
+    return f"{word(id)}.crl"
+
+
+def bind(service: Service, port: int, *, http2: bool) -> str:
+    """What follows the address of a TLS port. Raises Unrenderable."""
+    if not service.certificates:
+        raise Unrenderable(f"Port {port} has TLS and the virtual service no certificate.")
+    text = " ssl" + "".join(f" crt {quoted(certificate_file(id))}" for id in service.certificates)
+    if service.mode == "http":
+        text += f" alpn {'h2,http/1.1' if http2 else 'http/1.1'}"
+    text += _accepted(service.tls) + (" prefer-client-ciphers" if service.tls.client_order else "")
+    return text + (_clients(service.client_certificates) if service.client_certificates else "")
+
+
+def _accepted(tls: Tls) -> str:
+    found = ""
+    for bound, version in (("ssl-min-ver", tls.version_min), ("ssl-max-ver", tls.version_max)):
+        if version and version not in TLS_VERSIONS:
+            raise Unrenderable(f"There is no TLS version {version[:40]!r}.")
+        found += f" {bound} {version}" if version else ""
+    if tls.ciphers:
+        if not _known(tls.ciphers):
+            raise Unrenderable(f"OpenSSL knows none of the ciphers {tls.ciphers[:40]!r}.")
+        found += f" ciphers {quoted(tls.ciphers)}"
+    if tls.suites:
+        unknown = next((suite for suite in tls.suites.split(":") if suite not in SUITES), "")
+        if unknown:
+            raise Unrenderable(f"{unknown[:40]!r} is no TLS 1.3 cipher suite.")
+        found += f" ciphersuites {quoted(tls.suites)}"
+    return found
+
+
+@functools.lru_cache(maxsize=100)
+def _known(ciphers: str) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(ciphers)
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
+
+
+def _trust(id: str, revoked: bool) -> str:
+    text = f" ca-file {quoted(authorities_file(id))}"
+    return text + (f" crl-file {quoted(revoked_file(id))}" if revoked else "")
+
+
+def _clients(wanted: ClientCertificates) -> str:
+    if not wanted.trust:
+        raise Unrenderable("Clients are asked for certificates, and nobody may issue them.")
+    if wanted.required:
+        text = " verify required" + _trust(wanted.trust, wanted.revoked)
+        return text + (f" ca-ignore-err {LEAF_ONLY}" if wanted.revoked and wanted.leaf_only else "")
+    return " verify optional" + _trust(wanted.trust, wanted.revoked) + " ca-ignore-err all crt-ignore-err all"
+
+
+def server(pool: Pool) -> str:
+    """What a server line says of TLS; "" without. Raises Unrenderable."""
+    wanted = pool.tls
+    if wanted is None:
+        return ""
+    text = " ssl" + (f" verify required{_trust(wanted.trust, wanted.revoked)}" if wanted.trust else " verify none")
+    text += _accepted(wanted.tls)
+    text += f" crt {quoted(certificate_file(wanted.certificate))}" if wanted.certificate else ""
+    if wanted.tells == "name":
+        text += f" sni {quoted(f'str({_name(wanted.name)})')}"
+    elif wanted.tells == "host":
+        text += f" sni {HOST}"
+    elif wanted.name:
+        text += f" verifyhost {_name(wanted.name)}"
+    return text
+
+
+def check_name(pool: Pool) -> str:
+    """The name that health checks tell; "" for none."""
+    return _name(pool.tls.name) if pool.tls is not None and pool.tls.tells == "name" else ""
+
+
+def requests(pool: Pool, *, http: bool) -> Iterator[str]:
+    """Lines of the backend. Servers that are verified by the name of each request get none without a name: HAProxy would
+    then take any certificate. Raises Unrenderable where that name can't be known."""
+    wanted = pool.tls
+    if wanted is None or wanted.tells != "host":
+        return
+    if http and wanted.trust:
+        yield f"http-request deny deny_status 400 if !{{ {HOST} -m len gt 0 }}"
+    elif wanted.trust:
+        why = "The servers' certificates are to be for the host of each request, and a TCP service has no requests: "
+        raise Unrenderable(f"{why}give the pool a domain_name or server_name.")
+
+
+def _name(text: str) -> str:
+    if not SERVER_NAME.fullmatch(text):
+        raise Unrenderable(f"{text[:40]!r} is no name of a server.")
+    return text
+
+
+def uses(service: Service) -> Iterator[str]:
+    """Names of the files that the worker has loaded for a virtual service."""
+    wanted: ServerTls | None = service.pool.tls if service.pool is not None else None
+    if wanted is not None:
+        yield from _trust_files(wanted.trust)
+        yield certificate_file(wanted.certificate)
+    if any(listener.tls for listener in service.listeners):
+        yield from (certificate_file(id) for id in service.certificates)
+        if service.client_certificates is not None:
+            yield from _trust_files(service.client_certificates.trust)
+
+
+def _trust_files(id: str) -> Iterator[str]:
+    if id:
+        yield from (authorities_file(id), revoked_file(id))
