@@ -37,11 +37,13 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
 }
 IN_VIEW = {f"http_profile.{name}" for name in ("keepalive_timeout", "ssl_client_certificate_mode", "pki_profile_ref")}
 READ_ELSEWHERE = {
+    "VirtualService": {path for path in acts.load().types["VirtualService"].acts if "_rate_limit." in path},  # limits
     "VsVip": {"vip.auto_allocate_ip", "vip.auto_allocate_ip_type", "vip.ipam_network_subnet"},  # rules, ipam
     "ApplicationProfile": {  # controller.policies
         path
         for path in acts.load().types["ApplicationProfile"].acts
-        if path.startswith("http_profile.") and path.count("_profile") < 3 and path not in IN_VIEW
+        if path.startswith("dos_rl_profile.")
+        or (path.startswith("http_profile.") and path.count("_profile") < 3 and path not in IN_VIEW)
     },
 }
 READ_WITHOUT_EFFECT = {

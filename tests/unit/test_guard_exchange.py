@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from shoal.engine.guard.exchange import ASK_S_MIN, Exchange, Flows, FlowsWanted
 from shoal.engine.guard.loop import Loop
-from shoal.engine.guard.sockets import Flow, Sockets
+from shoal.engine.guard.sockets import Carried, Flow, Sockets
 from shoal.engine.guard.spread import Spreader
 from shoal.ownership.events import Spread
 
@@ -70,6 +70,7 @@ class Asking:
             cast(Loop, self.time),
             "a",
             cast(Sockets, self.kernel),
+            cast(Carried, self.kernel),
             cast(Spreader, self.kernel),
             self._send,
             lambda: 600,

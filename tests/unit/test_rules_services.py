@@ -56,6 +56,13 @@ async def test_what_udp_cannot_have_is_refused(world: World) -> None:
     [
         ({"type": "PROTOCOL_TYPE_SCTP_PROXY"}, "is SCTP, which is not served"),
         ({"type": "PROTOCOL_TYPE_UDP_FAST_PATH", "udp_fast_path_profile": {"snat": False}}, "sets snat to False"),
+        (
+            {
+                "type": "PROTOCOL_TYPE_TCP_FAST_PATH",
+                "tcp_fast_path_profile": {"dsr_profile": {"dsr_type": "DSR_TYPE_L2", "dsr_encap_type": "ENCAP_GRE"}},
+            },
+            "has a dsr_profile",
+        ),
     ],
 )
 async def test_a_profile_that_is_not_served_is_refused(world: World, body: dict[str, Any], why: str) -> None:
@@ -81,15 +88,30 @@ async def test_a_profile_in_use_keeps_its_protocol(world: World) -> None:
     assert "can't change between TCP and UDP while virtual service web uses the profile" in reply["error"]
 
 
-@pytest.mark.parametrize(
-    ("type", "acts_as"), [("TCP_FAST_PATH", "PROTOCOL_TYPE_TCP_PROXY"), ("UDP_PROXY", "PROTOCOL_TYPE_UDP_FAST_PATH")]
-)
-async def test_what_is_served_by_the_nearest_is_said(world: World, type: str, acts_as: str) -> None:
-    await world.post("/api/networkprofile", {"name": "mine", "profile": {"type": f"PROTOCOL_TYPE_{type}"}})
+async def test_tcp_fast_path_is_for_what_needs_no_proxy(world: World) -> None:
+    made = await world.service()
+    fast = "/api/networkprofile?name=System-TCP-Fast-Path"
+    path = f"/api/virtualservice/{made['uuid']}"
+    reply = await world.call("PATCH", path, 400, json={"replace": {"network_profile_ref": fast}})
+    assert "System-HTTP is HTTP, and port 80 is TCP fast path" in reply["error"]
+    tls = {"port": 443, "enable_ssl": True, "override_network_profile_ref": fast}
+    reply = await world.call("PATCH", path, 400, json={"add": {"services": [tls]}})
+    assert "can't be set on a TCP fast path port" in reply["error"]
+    mine = await world.post("/api/networkprofile", {"name": "mine", "profile": {"type": "PROTOCOL_TYPE_TCP_PROXY"}})
+    await world.call("PATCH", path, 200, json={"replace": {"network_profile_ref": mine["url"]}})
+    body = {"name": "mine", "profile": {"type": "PROTOCOL_TYPE_TCP_FAST_PATH"}}
+    reply = await world.call("PUT", f"/api/networkprofile/{mine['uuid']}", 400, json=body)
+    assert "virtual service web needs a proxy for HTTP or TLS" in reply["error"]
+    added = {"add": {"services": [{"port": 81, "override_network_profile_ref": fast}]}}
+    await world.call("PATCH", path, 200, json=added)
+
+
+async def test_what_is_served_by_the_nearest_is_said(world: World) -> None:
+    await world.post("/api/networkprofile", {"name": "mine", "profile": {"type": "PROTOCOL_TYPE_UDP_PROXY"}})
     made = await world.service()
     change = {"replace": {"network_profile_ref": "/api/networkprofile?name=mine", "application_profile_ref": L4}}
     reply = await world.client.patch(f"/api/virtualservice/{made['uuid']}", json=change)
-    assert reply.status_code == 200 and f"mine acts as {acts_as}" in reply.headers["x-shoal-warning"]
+    assert reply.status_code == 200 and "mine acts as PROTOCOL_TYPE_UDP_FAST_PATH" in reply.headers["x-shoal-warning"]
 
 
 async def test_a_profile_that_asks_for_each_packet_apart_is_warned_of(world: World) -> None:

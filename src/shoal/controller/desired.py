@@ -16,6 +16,7 @@ from shoal.wire.policy import Http
 
 from . import pools, protocols
 from .idle import client_idle_s
+from .limits import limits_of
 from .log_policy import log_policy
 from .policies import connection_rules_of, http_of, rules_of
 from .protocols import Documents
@@ -78,6 +79,7 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
     document = documents.get("applicationprofile", profile.uuid) if profile else None
     pool = _fetch(documents, "pool", service.pool_ref, views.Pool)
     network = _fetch(documents, "networkprofile", service.network_profile_ref, views.NetworkProfile)
+    most = service.performance_limits or views.PerformanceLimits()
     return wire.Service(
         id=service.uuid,
         name=service.name,
@@ -93,9 +95,11 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
         http=http_of(documents, (document or {}).get("http_profile") or {}) if http else Http(),
         rules=(
             *connection_rules_of(documents, service.network_security_policy_ref),
+            *limits_of(documents, service.uuid, profile.uuid if profile else "", http=http),
             *(rules_of(documents, service.http_policies) if http else ()),
         ),
-        connections_max=service.performance_limits.max_concurrent_connections if service.performance_limits else 0,
+        connections_max=most.max_concurrent_connections,
+        mbit_max=most.max_throughput,
         client_idle_s=client_idle_s(http_profile if http else None, network.profile if network else None),
         flow_dist=service.flow_dist,
         log=log_policy(documents, service),
@@ -115,14 +119,15 @@ def _client_certificates(
 def _listener(documents: Documents, service: views.VirtualService, port: views.Port) -> wire.Listener:
     reference = port.override_network_profile_ref or service.network_profile_ref
     profile = documents.get("networkprofile", uuid_of(reference)) if reference else None
-    udp = profile is not None and protocols.protocol(profile) == "udp"
+    kind, fast = protocols.protocol(profile) if profile is not None else "tcp", protocols.fast(profile)
     return wire.Listener(
         port=port.port,
         port_end=port.port_range_end or port.port,
         tls=port.enable_ssl,
         http2=port.enable_http2,
-        protocol="udp" if udp else "tcp",
-        idle_s=protocols.idle_s(profile) if udp else protocols.UDP_IDLE_S,
+        protocol="udp" if kind == "udp" else "tcp",
+        fast=fast and kind == "tcp",
+        idle_s=protocols.idle_s(profile) if fast else protocols.UDP_IDLE_S,
     )
 
 
@@ -181,7 +186,8 @@ def passed_over(documents: Documents, pool: Document, users: Iterable[str]) -> l
     """One sentence for each health monitor of a pool document that is not run. ``users``: uuids of the virtual services
     that have the pool."""
     services = [found for user in users if (found := documents.get("virtualservice", user)) is not None]
-    kinds = {kind for service in services for _, _, kind in protocols.ports_of(documents, service)}
+    ports = [(service, port) for service in services for port in service.get("services", ())]
+    fast = bool(ports) and all(protocols.fast(protocols.profile_of(documents, *one)) for one in ports)
     monitors = (documents.get("healthmonitor", uuid_of(ref)) for ref in pool.get("health_monitor_refs", ()))
     reasons = []
     for monitor in monitors:
@@ -189,8 +195,8 @@ def passed_over(documents: Documents, pool: Document, users: Iterable[str]) -> l
         if monitor is not None and kind not in wire.MONITOR_KINDS:
             why = f"Health monitors of type {kind} can't be run yet: the pool is served without {monitor['name']}."
             reasons.append(why)
-        elif monitor is not None and kind in wire.AGENT_KINDS and kinds != {"udp"}:
-            why = f"Health monitors of type {kind} are run for UDP ports only: TCP is served without {monitor['name']}."
+        elif monitor is not None and kind in wire.AGENT_KINDS and not fast:
+            why = f"Health monitors of type {kind} are run for fast paths only: proxied ports are served without {monitor['name']}."
             reasons.append(why)
     return reasons
 

@@ -17,7 +17,7 @@ from shoal.wire import policy
 from .protocols import Documents
 
 Document = Mapping[str, Any]
-ALLOW, DENY = "NETWORK_SECURITY_POLICY_ACTION_TYPE_ALLOW", "NETWORK_SECURITY_POLICY_ACTION_TYPE_DENY"
+ALLOW, DENY, RATE_LIMIT = (f"NETWORK_SECURITY_POLICY_ACTION_TYPE_{kind}" for kind in ("ALLOW", "DENY", "RATE_LIMIT"))
 SETS = ("http_security_policy", "http_request_policy", "http_response_policy")
 PHASES = dict(zip(SETS, (policy.SECURITY, policy.REQUEST, policy.RESPONSE), strict=True))
 TAKEN = {
@@ -91,11 +91,21 @@ def connection_rules_of(documents: Documents, reference: str) -> tuple[policy.Ru
             name=rule["name"],
             phase=policy.CONNECTION,
             tests=tuple(_connection_tests(documents, rule["match"])),
-            actions=(policy.Allow() if rule["action"] == ALLOW else policy.Close(),),
+            actions=tuple(_connection_actions(rule)),
         )
         for rule in rules
-        if rule["enable"] and rule["action"] in (ALLOW, DENY) and not any(untaken_connection_match(rule))
+        if rule["enable"] and any(_connection_actions(rule)) and not any(untaken_connection_match(rule))
     )
+
+
+def _connection_actions(rule: Document) -> Iterator[policy.Action]:
+    """What keeps within a limit is allowed."""
+    if rule["action"] == RATE_LIMIT and (limit := rule.get("rl_param")):
+        yield policy.Limit(count=limit["max_rate"], burst=limit["burst_size"], then=policy.Drop())
+    if rule["action"] == DENY:
+        yield policy.Close()
+    elif rule["action"] == ALLOW or rule.get("rl_param"):
+        yield policy.Allow()
 
 
 def untaken_connections(document: Document) -> list[str]:
@@ -104,8 +114,8 @@ def untaken_connections(document: Document) -> list[str]:
     for rule in document.get("rules") or ():
         if matches := list(untaken_connection_match(rule)):
             found.append(f"The rule {rule['name']} does not act: there is no matching of {', '.join(matches)}.")
-        elif rule["action"] not in (ALLOW, DENY):
-            found.append(f"The rule {rule['name']} does not act: connections are not limited by rate.")
+        elif not any(_connection_actions(rule)):
+            found.append(f"The rule {rule['name']} does not act: it has no rl_param.")
     return found
 
 
@@ -307,11 +317,11 @@ def _security(action: Document) -> Iterator[policy.Action]:
                 burst=limiter.get("burst_sz", 0),
                 by_client=profile.get("per_client_ip", False),
                 by_path=profile.get("per_uri_path", False),
-                then=_exceeding(profile["action"]),
+                then=exceeding(profile["action"]),
             )
 
 
-def _exceeding(action: Document) -> policy.Redirect | policy.Respond | policy.Close | None:
+def exceeding(action: Document) -> policy.Redirect | policy.Respond | policy.Close | None:
     match action.get("type", "RL_ACTION_NONE"):
         case "RL_ACTION_NONE":
             return None

@@ -8,11 +8,15 @@ from typing import Any, Protocol
 from shoal.objects import views
 from shoal.objects.views import uuid_of, view
 
+from .idle import INFINITE_S
+
 Document = Mapping[str, Any]
 Range = tuple[int, int, str]
 """First port, last port, ``tcp`` or ``udp``."""
 SERVED = frozenset(f"PROTOCOL_TYPE_{kind}" for kind in ("TCP_PROXY", "TCP_FAST_PATH", "UDP_FAST_PATH", "UDP_PROXY"))
 UDP_IDLE_S = 10
+FAST = frozenset(f"PROTOCOL_TYPE_{kind}" for kind in ("TCP_FAST_PATH", "UDP_FAST_PATH", "UDP_PROXY"))
+"""What the engines' kernel carries, without a proxy."""
 
 
 class Documents(Protocol):
@@ -24,15 +28,26 @@ def protocol(profile: Document) -> str:
     return str(profile["profile"]["type"]).removeprefix("PROTOCOL_TYPE_").partition("_")[0].lower()
 
 
+def fast(profile: Document | None) -> bool:
+    """Whether ports with it are on a fast path."""
+    return profile is not None and profile["profile"]["type"] in FAST
+
+
+def kind(profile: Document) -> str:
+    """In words: ``UDP``, ``TCP fast path``."""
+    named = protocol(profile).upper()
+    return f"{named} fast path" if named == "TCP" and fast(profile) else named
+
+
 def unserved(profile: Document) -> str:
     """Why virtual services can't use this network profile; "" if they can."""
     body = profile["profile"]
     if body["type"] not in SERVED:
         return f"is {protocol(profile).upper()}, which is not served"
-    fast = body.get("udp_fast_path_profile") or {}
-    if body["type"] == "PROTOCOL_TYPE_UDP_FAST_PATH" and fast.get("snat") is False:
+    if body["type"] == "PROTOCOL_TYPE_UDP_FAST_PATH" and (body.get("udp_fast_path_profile") or {}).get("snat") is False:
         return "sets snat to False, which is not served: servers have to answer to the engine"
-    if body["type"] == "PROTOCOL_TYPE_UDP_FAST_PATH" and fast.get("dsr_profile"):
+    named = "tcp_fast_path_profile" if body["type"] == "PROTOCOL_TYPE_TCP_FAST_PATH" else "udp_fast_path_profile"
+    if body["type"] in FAST and (body.get(named) or {}).get("dsr_profile"):
         return "has a dsr_profile, which is not served: servers have to answer to the engine"
     return ""
 
@@ -43,11 +58,9 @@ def profile_of(documents: Documents, service: Document, port: Document) -> dict[
     return documents.get("networkprofile", uuid_of(reference))
 
 
-def kind_of(documents: Documents, service: views.VirtualService, port: views.Port) -> str:
-    """``tcp``, ``udp`` or ``sctp``."""
+def proxied(documents: Documents, service: views.VirtualService, port: views.Port) -> bool:
     reference = port.override_network_profile_ref or service.network_profile_ref
-    profile = documents.get("networkprofile", uuid_of(reference)) if reference else None
-    return protocol(profile) if profile else "tcp"
+    return not fast(documents.get("networkprofile", uuid_of(reference)) if reference else None)
 
 
 def ports_of(documents: Documents, service: Document) -> list[Range]:
@@ -60,10 +73,12 @@ def ports_of(documents: Documents, service: Document) -> list[Range]:
 
 
 def idle_s(profile: Document | None) -> int:
-    """How long a UDP flow keeps its server without a packet."""
+    """How long a flow of a fast path keeps its server without a packet."""
     if profile is None:
         return UDP_IDLE_S
     body = view(profile, views.NetworkProfile).profile
+    if body.type == "PROTOCOL_TYPE_TCP_FAST_PATH":
+        return (body.tcp_fast_path_profile or views.TcpFastPathProfile()).session_idle_timeout or INFINITE_S
     found = body.udp_proxy_profile if body.type == "PROTOCOL_TYPE_UDP_PROXY" else body.udp_fast_path_profile
     return found.session_idle_timeout if found else UDP_IDLE_S
 

@@ -9,11 +9,11 @@ from shoal.observe.watch import Target, Targets
 
 from .compiler import Compiler
 from .ledger import Ledger
-from .protocols import Documents, kind_of
+from .protocols import Documents, proxied
 
 
 def targets(ledger: Ledger, compiler: Compiler, documents: Documents) -> Targets:
-    """A VIP that is served by UDP only is asked for its MAC and not for a connection."""
+    """A VIP with fast paths only is asked for its MAC and not for a connection, which would be one of a server's."""
     found = []
     for group, vips in ledger.vips.items():
         for id in vips:
@@ -21,7 +21,7 @@ def targets(ledger: Ledger, compiler: Compiler, documents: Documents) -> Targets
             services = [(service, port) for service in intent.enabled for port in service.services] if intent else []
             address = next((a for a in intent.addresses if ":" not in a), "") if intent else ""
             if services and address:  # the prober speaks IPv4 only
-                tcp = (port.port for service, port in services if kind_of(documents, service, port) == "tcp")
-                found.append(Target(vip=id, address=address, port=next(tcp, 0)))
+                asked = (port.port for service, port in services if proxied(documents, service, port))
+                found.append(Target(vip=id, address=address, port=next(asked, 0)))
     engines = {engine.mac: engine.id for engine in ledger.engines.values() if engine.mac}
     return Targets(engines=engines, vips=tuple(found))

@@ -30,6 +30,8 @@ from . import measure
 from .capture.captures import Captures
 from .client_logs import ClientLogs
 from .closing import close_connections, ended
+from .fastpath import conntrack
+from .fastpath.carrier import Carrier
 from .guard_link import GuardLink
 from .haproxy import render
 from .haproxy.control import Control
@@ -37,8 +39,7 @@ from .haproxy.process import Broken, Crowded
 from .meter import Meter
 from .parts import Parts
 from .session import Session
-from .sharing import flow_idle_s, sharing
-from .udp.datagrams import Datagrams
+from .sharing import carried, flow_idle_s, sharing
 from .vip_packets import PacketCounters
 
 log = logging.getLogger("shoal.agent")
@@ -81,7 +82,7 @@ class Agent:
         self._incarnation = uuid.uuid4().hex
         self._meter = Meter(self._facts, self._control.process, config.interface, self._incarnation)
         self._control.reloading = self._meter.reloading
-        self._datagrams = Datagrams(config.address, config.interface)
+        self._carrier = Carrier(config.address, config.interface)
         self._packets = PacketCounters()
         self._client_logs = ClientLogs(render.log_socket(self._facts))
         self._guard = GuardLink(
@@ -140,7 +141,7 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             loops = (self._apply_loop(), self._watch_loop(), self._measure_loop(), self._session.run())
             tasks = [group.create_task(loop) for loop in loops]
-            tasks += [group.create_task(self._guard.run()), group.create_task(self._datagrams.run())]
+            tasks += [group.create_task(self._guard.run()), group.create_task(self._carrier.run())]
             await self._stopping.wait()
             self._recorder.record("agent stopping")
             for task in tasks[:3]:
@@ -149,7 +150,7 @@ class Agent:
             await self._session.leave("the agent was told to stop")
             for task in tasks:
                 task.cancel()
-            await self._datagrams.stop()
+            await self._carrier.stop()
             await self._control.process.stop()
         if self._facts.sockets != self.config.directory:
             shutil.rmtree(self._facts.sockets, ignore_errors=True)
@@ -193,24 +194,25 @@ class Agent:
             took = time.monotonic() - began
             self._due_at = began + max(APPLY_INTERVAL_S, took / RELOADING_SHARE_MAX)
         await self._close(vips)
-        carried = await self._datagrams.apply(self._control.services)
+        outcome = await self._carrier.apply(self._control.services)
         if settings is not None:  # only now: what the guard claims must be served
             desired = Desired.of(
                 settings,
                 vips,
                 tuple(sharing(vips, services.values())),
                 idle_s=flow_idle_s(services.values()),
-                datagrams_idle_s=self._datagrams.idle_s,
+                datagrams_idle_s=self._carrier.idle_s,
+                carried=carried(services.values()),
             )
             await self._guard.want(desired)
         await self._packets.want(vips if settings is not None and settings.count_packets else ())
         self._applied = root
         self._meter.wake()
         took_ms = (time.monotonic() - began) * 1000
-        refused = {**result.problems, **carried.problems}
+        refused = {**result.problems, **outcome.problems}
         problems = {**unreadable, **{f"service/{id}": why for id, why in refused.items()}}
         notes = dict(result.notes)
-        for id, note in carried.notes.items():
+        for id, note in outcome.notes.items():
             notes[id] = f"{notes[id]} {note}" if id in notes else note
         if root:
             self._session.say(
@@ -234,6 +236,7 @@ class Agent:
         if gone:
             try:
                 count = await asyncio.to_thread(close_connections, gone)
+                count += await asyncio.to_thread(conntrack.close, gone)
             except OSError as error:
                 log.warning("connections to %s were not closed: %s", ", ".join(gone), error)
             else:
@@ -288,8 +291,8 @@ class Agent:
             if fresh:
                 self._seen = measure.server_states(self._control.services, self._meter.rows)
                 if self._meter.rows:
-                    self._datagrams.heed({(s.service, s.server) for s in self._seen if s.state == "down"})
-            servers = measure.with_monitors(self._seen, self._datagrams.ill)
+                    self._carrier.heed({(s.service, s.server) for s in self._seen if s.state == "down"})
+            servers = measure.with_monitors(self._seen, self._carrier.ill)
             self._untold = self._untold or fresh
             if servers is not self._servers:
                 self._untold = self._untold or servers != self._servers
@@ -305,7 +308,7 @@ class Agent:
                 self._session.say(logs)
             counters = self._meter.counters(self._control.services, (os.getpid(), self._guard.pid))
             if counters is not None:
-                services = self._client_logs.counted(await self._datagrams.counted(counters.services))
+                services = self._client_logs.counted(await self._carrier.counted(counters.services))
                 vips = await self._packets.counted()
                 self._session.say(msgspec.structs.replace(counters, services=services, vips=vips))
 
@@ -313,7 +316,7 @@ class Agent:
         """Addresses that clients have something of; looked up only while a VIP is drained."""
         if not any(self.config.id in vip.draining for vip in self._parts.vips()):
             return frozenset()
-        return measure.connected_addresses() | await self._datagrams.busy()
+        return measure.connected_addresses() | await self._carrier.busy()
 
     def _measured(self, busy: frozenset[str]) -> messages.Status:
         """Without servers and services. ``busy``: `_busy`."""

@@ -18,8 +18,17 @@ FLOW_IDLE_MARGIN_S = 30
 
 def flow_idle_s(services: Iterable[Service]) -> int:
     """How long the primary must remember a silent flow: as long as HAProxy keeps the longest-lived one of them."""
-    longest = max((service.client_idle_s for service in services), default=0)
+    longest = max(map(_idle_s, services), default=0)
     return min(max(longest + FLOW_IDLE_MARGIN_S, FLOW_IDLE_S_MIN), FLOW_IDLE_S_MAX)
+
+
+def _idle_s(service: Service) -> int:
+    return max([service.client_idle_s, *(one.idle_s for one in service.listeners if one.fast)])
+
+
+def carried(services: Iterable[Service]) -> tuple[str, ...]:
+    """VIPs with TCP that the kernel carries: its connections are no sockets of the engine."""
+    return tuple(sorted({service.vip for service in services if any(one.fast for one in service.listeners)}))
 
 
 def sharing(vips: Iterable[Vip], services: Iterable[Service]) -> Iterator[Sharing]:

@@ -16,9 +16,9 @@ from collections.abc import Collection, Mapping
 from shoal.wire.counters import VipPackets
 from shoal.wire.desired import Vip
 
+from .fastpath.table import counters
 from .guard.family import FAMILIES, of
 from .guard.nft import Nft, NftError, set_batch
-from .udp.table import counters
 
 log = logging.getLogger("shoal.packets")
 

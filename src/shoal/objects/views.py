@@ -149,6 +149,8 @@ class HttpPolicies(msgspec.Struct, frozen=True, kw_only=True):
 
 class PerformanceLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent_connections: int = 0
+    max_throughput: int = 0
+    """Mbit/s."""
 
 
 class VirtualService(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ from .policy import Close, Http, Redirect, Respond, Rule
 
 HAPROXY_KINDS = ("TCP", "HTTP", "HTTPS")
 AGENT_KINDS = ("UDP", "PING", "DNS")
-"""Run by the agent itself, for ports that are served by UDP."""
+"""Run by the agent itself, for ports on a fast path."""
 MONITOR_KINDS = (*HAPROXY_KINDS, *AGENT_KINDS)
 """What an engine can run. Monitors of other kinds are not sent to it."""
 DNS_RECORD_TYPES = {
@@ -115,15 +115,22 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True, tag="vip"):
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
-    """Ports of a virtual service. ``protocol``: ``tcp`` (HAProxy serves them) or ``udp`` (the kernel does)."""
+    """Ports of a virtual service. ``protocol``: ``tcp`` or ``udp``."""
 
     port: int
     port_end: int
     tls: bool = False
     http2: bool = False
     protocol: str = "tcp"
+    fast: bool = False
+    """TCP without a proxy."""
     idle_s: int = 10
-    """UDP: how long a flow keeps its server without a packet either way."""
+    """On a fast path: how long a flow keeps its server without a packet either way."""
+
+    @property
+    def carried(self) -> bool:
+        """On a fast path: the kernel carries its flows, and HAProxy has no part in it."""
+        return self.fast or self.protocol == "udp"
 
 
 class DnsQuestion(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,7 +277,9 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     rules: tuple[Rule, ...] = ()
     client_idle_s: int = 60
     connections_max: int = 0
-    """0 = no limit but the engine's."""
+    """0 = no limit but the engine's. Of fast paths: of each protocol."""
+    mbit_max: int = 0
+    """Of its fast paths, each protocol's, both ways together, in Mbit/s; 0 = no limit."""
     flow_dist: str = "LOAD_AWARE"
     """How the VIP's primary shares new flows to its ports over the engines: ``LOAD_AWARE``,
     ``CONSISTENT_HASH_SOURCE_IP_ADDRESS`` or ``CONSISTENT_HASH_SOURCE_IP_ADDRESS_AND_PORT``."""

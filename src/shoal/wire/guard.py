@@ -62,6 +62,8 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
     return_through_primary: bool = False
     sharing: tuple[Sharing, ...] = ()
     """Of VIPs with flows that are not shared by load."""
+    carried: tuple[str, ...] = ()
+    """VIPs with TCP that the kernel carries."""
 
     @classmethod
     def of(
@@ -72,6 +74,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
         *,
         idle_s: int = 600,
         datagrams_idle_s: int = 10,
+        carried: tuple[str, ...] = (),
     ) -> Desired:
         return cls(
             timing=settings.timing,
@@ -82,6 +85,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
             heartbeat_key=settings.heartbeat_key,
             datagrams_idle_s=datagrams_idle_s,
             sharing=sharing,
+            carried=carried,
             idle_s=idle_s,
             return_through_primary=settings.return_through_primary,
         )

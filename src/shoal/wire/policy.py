@@ -100,6 +100,10 @@ class Close(msgspec.Struct, frozen=True, tag="close"):
     """The connection ends without an answer."""
 
 
+class Drop(msgspec.Struct, frozen=True, tag="drop"):
+    """A new connection gets no answer at all."""
+
+
 class Allow(msgspec.Struct, frozen=True, tag="allow"):
     """No further security rule is looked at."""
 
@@ -113,15 +117,16 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     burst: int = 0
     by_client: bool = False
     by_path: bool = False
-    then: Redirect | Respond | Close | None = None
+    then: Redirect | Respond | Close | Drop | None = None
 
 
-Action = Redirect | Rewrite | Location | Header | Respond | Close | Allow | Limit
-CONNECTION, SECURITY, REQUEST, RESPONSE = "connection", "security", "request", "response"
+Action = Redirect | Rewrite | Location | Header | Respond | Close | Drop | Allow | Limit
+CONNECTION, ADMISSION, SECURITY, REQUEST, RESPONSE = "connection", "admission", "security", "request", "response"
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``actions`` if all ``tests`` hold. ``phase``: connection (of clients and ports only, to allow or close), security, request
+    """``actions`` if all ``tests`` hold. ``phase``: connection (of clients and ports only, to allow, close, drop or limit), admission (limits on the connections that these let
+    through), security, request
     or response. The rules of a phase go in their order; a redirect, an answer or a closed connection ends it."""
 
     name: str

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
+from typing import Any
 
-from shoal.controller import policies, protocols, tls
+from shoal.controller import limits, policies, protocols, tls
+from shoal.objects.views import uuid_of
 from shoal.wire.desired import SUITES
 from shoal.wire.policy import NAME, TOKEN
 
@@ -27,6 +30,24 @@ def check(change: Change, around: Around) -> None:
     elif before is not None and protocols.protocol(before) != protocols.protocol(profile):
         why = f"can't change between TCP and UDP while virtual service {named} uses the profile"
         change.wrong("profile.type", why, hint="Make another profile, and give it to the virtual service.")
+    elif before is not None and protocols.fast(profile) and not protocols.fast(before):
+        proxied = [service for service in users if _needs_proxy(service, change.uuid, around)]
+        if proxied:
+            why = f"can't become a fast path: virtual service {change.named(proxied)} needs a proxy for HTTP or TLS"
+            change.wrong("profile.type", why, hint="Make another profile.")
+
+
+def _needs_proxy(service: Mapping[str, Any], profile: str, around: Around) -> bool:
+    """Of one that has this network profile: whether it speaks HTTP or TLS at ports that are served by it."""
+    own = uuid_of(service.get("network_profile_ref", "")) == profile
+    application = around.view.get("applicationprofile", uuid_of(service.get("application_profile_ref", ""))) or {}
+    if own and application.get("type") == "APPLICATION_PROFILE_TYPE_HTTP":
+        return True
+    return any(
+        port.get("enable_ssl")
+        and uuid_of(port.get("override_network_profile_ref") or service["network_profile_ref"]) == profile
+        for port in service.get("services", ())
+    )
 
 
 def check_application(change: Change, around: Around) -> None:
@@ -47,6 +68,9 @@ def check_application(change: Change, around: Around) -> None:
             change.wrong(f"{where}.request_header", "must be a header name (RFC 9110, 5.6.2)", name)
         if value == "HTTP_POLICY_VAR_HTTP_HDR" or value not in policies.VARIABLES:
             change.warnings.append(f"The header {name} is not set: there is no {value or 'request_header_value'} here.")
+    for problem in limits.problems(change.document, limits.OF_PROFILE):
+        change.wrong(*problem)
+    change.warnings += limits.untaken(change.document, limits.OF_PROFILE)
 
 
 NAMED = {

@@ -6,7 +6,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from shoal.controller import protocols
+from shoal.controller import limits, protocols
 from shoal.objects.views import uuid_of
 from shoal.placement import presets
 
@@ -16,7 +16,6 @@ from .change import Around, Change
 DEFAULT_CERTIFICATE = "System-Default-Cert"
 L4_APPLICATION = "System-L4-Application"
 ACT_AS = {
-    "PROTOCOL_TYPE_TCP_FAST_PATH": "PROTOCOL_TYPE_TCP_PROXY",
     "PROTOCOL_TYPE_UDP_PROXY": "PROTOCOL_TYPE_UDP_FAST_PATH",
 }
 
@@ -26,7 +25,7 @@ def fill(change: Change, around: Around) -> None:
     change.default(around.view, "vrf_context_ref", "vrfcontext", "global")
     change.default(around.view, "analytics_profile_ref", "analyticsprofile", "System-Analytics-Profile")
     change.default(around.view, "network_profile_ref", "networkprofile", "System-TCP-Proxy")
-    application = L4_APPLICATION if _is_udp(change, around) else "System-HTTP"
+    application = L4_APPLICATION if _is_fast(change, around) else "System-HTTP"
     change.default(around.view, "application_profile_ref", "applicationprofile", application)
     if not change.raw.get("cloud_type"):
         change.raw["cloud_type"] = "CLOUD_NONE"
@@ -39,14 +38,14 @@ def fill(change: Change, around: Around) -> None:
             )
 
 
-def _is_udp(change: Change, around: Around) -> bool:
-    """Whether the network profile a client gives, by reference or by name, is a UDP one."""
+def _is_fast(change: Change, around: Around) -> bool:
+    """Whether the network profile a client gives, by reference or by name, is a fast path."""
     reference = str(change.raw.get("network_profile_ref") or "")
     name = str(change.raw.get("network_profile_name") or urllib.parse.unquote(reference.partition("name=")[2]))
     found = around.view.get("networkprofile", uuid_of(reference)) or next(
         (d for d in around.view.all("networkprofile") if name and d["name"] == name), None
     )
-    return found is not None and protocols.protocol(found) == "udp"
+    return protocols.fast(found)
 
 
 def _wants_tls(ports: object) -> bool:
@@ -72,6 +71,7 @@ def check(change: Change, around: Around) -> None:
     if overlap:
         change.wrong("services", f"{overlap} is given twice")
     _transport(change, around)
+    _limits(change, around)
     _certificates(change, around)
     _same_group(change, around)
     _same_side(change, around)
@@ -84,8 +84,8 @@ def _transport(change: Change, around: Around) -> None:
     for index, port in enumerate(service.get("services", ())):
         given[f"services[{index}].override_network_profile_ref"] = port.get("override_network_profile_ref", "")
         profile = protocols.profile_of(around.view, service, port)
-        if profile is not None and protocols.protocol(profile) == "udp":
-            _datagrams(change, around, index, port)
+        if profile is not None and protocols.fast(profile):
+            _fast(change, around, index, port, protocols.kind(profile))
     for path, reference in given.items():
         profile = around.view.get("networkprofile", uuid_of(reference))
         why = protocols.unserved(profile) if profile is not None else ""
@@ -95,16 +95,32 @@ def _transport(change: Change, around: Around) -> None:
             change.warnings.append(f"{path}: {profile['name']} acts as {ACT_AS[profile['profile']['type']]}.")
 
 
-def _datagrams(change: Change, around: Around, index: int, port: Mapping[str, Any]) -> None:
-    """What a port that is served by UDP can't have."""
+def _fast(change: Change, around: Around, index: int, port: Mapping[str, Any], kind: str) -> None:
+    """What a port on a fast path can't have."""
     if port.get("enable_ssl"):
-        change.wrong(f"services[{index}].enable_ssl", "can't be set on a UDP port", hint="Set enable_ssl to false.")
+        change.wrong(f"services[{index}].enable_ssl", f"can't be set on a {kind} port", hint="Set enable_ssl to false.")
     application = around.view.get("applicationprofile", uuid_of(change.document.get("application_profile_ref", "")))
     own = port.get("override_network_profile_ref")
     if application is not None and application["type"] == "APPLICATION_PROFILE_TYPE_HTTP" and not own:
-        why = f"{application['name']} is HTTP, and port {port['port']} is UDP"
+        why = f"{application['name']} is HTTP, and port {port['port']} is {kind}"
         if not any(problem.path == "application_profile_ref" for problem in change.problems):
             change.wrong("application_profile_ref", why, hint=f"Use {L4_APPLICATION}.")
+
+
+def _limits(change: Change, around: Around) -> None:
+    service = change.document
+    for problem in limits.problems(service, limits.OF_SERVICE):
+        change.wrong(*problem)
+    change.warnings += limits.untaken(service, limits.OF_SERVICE)
+    most = (service.get("performance_limits") or {}).get("max_throughput", 0)
+    proxied = [port["port"] for port in service.get("services", ()) if not _on_fast_path(around, service, port)]
+    if most and proxied:
+        ports = ", ".join(map(str, proxied))
+        change.warnings.append(f"performance_limits.max_throughput holds for fast paths only, not for ports {ports}.")
+
+
+def _on_fast_path(around: Around, service: Mapping[str, Any], port: Mapping[str, Any]) -> bool:
+    return protocols.fast(protocols.profile_of(around.view, service, port))
 
 
 def _certificates(change: Change, around: Around) -> None:

@@ -122,4 +122,6 @@ def _speaks(service: Service, listener: Listener) -> str:
     """``udp``, ``tls``, ``http`` or ``tcp``."""
     if listener.protocol == "udp":
         return listener.protocol
+    if listener.fast:
+        return "tcp"
     return "tls" if listener.tls else service.mode

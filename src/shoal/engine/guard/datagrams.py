@@ -15,12 +15,12 @@ import socket
 from collections import deque
 from collections.abc import Collection
 
+from shoal.engine.fastpath import conntrack, netfilter
 from shoal.engine.guard.family import FAMILIES, IPV4, Family, of, parted
 from shoal.engine.guard.flow_rules import FlowRules
 from shoal.engine.guard.loop import Loop
 from shoal.engine.guard.netlink import NLMSG_DONE, NLMSG_ERROR, messages
 from shoal.engine.guard.nft import NAME, TABLE, Nft, address_batch, bucket_in_mark, set_batch
-from shoal.engine.udp import conntrack, netfilter
 
 log = logging.getLogger("shoal.guard.datagrams")
 
@@ -117,7 +117,7 @@ class Keeper:
 
     def _begin(self) -> None:
         link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, netfilter.NETLINK)
-        link.send(conntrack.dump())
+        link.send(conntrack.dump("udp"))
         self._link = link
         self._loop.on_readable(link, self._read)
 

@@ -1,4 +1,5 @@
-"""A new owner learns which engine has which connection: it asks all that may have any, and they look at their sockets.
+"""A new owner learns which engine has which connection: it asks all that may have any, and they look at their sockets,
+and at what their kernel carries.
 
 Until all have answered, and for `ASK_S_MIN` at least, packets of unknown flows go to every engine (`Spreader.set`), so
 that no established connection is cut meanwhile. No copy of a flow table has to be kept in step for that.
@@ -10,12 +11,12 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from shoal.engine.guard.loop import Loop
-from shoal.engine.guard.sockets import Flow, Sockets
+from shoal.engine.guard.sockets import Carried, Flow, Listing, Sockets
 from shoal.engine.guard.spread import Spreader
 
 log = logging.getLogger("shoal.guard.exchange")
@@ -103,11 +104,15 @@ class Exchange:
         loop: Loop,
         engine: str,
         sockets: Sockets,
+        carried: Carried,
         spreader: Spreader,
         send: Callable[[FlowsWanted | Flows, str], None],
         idle_s: Callable[[], int],
     ) -> None:
-        self._loop, self.engine, self._sockets, self._spreader = loop, engine, sockets, spreader
+        self._loop, self.engine, self._spreader = loop, engine, spreader
+        self._sockets, self._carried = sockets, carried
+        self.carried: frozenset[str] = frozenset()
+        """VIPs with TCP that the kernel carries: their connections are not all sockets."""
         self._send, self._idle_s = send, idle_s
         self._collections: dict[str, _Collection] = {}
         self._to_load: deque[tuple[str, str, list[Flow]]] = deque()
@@ -202,7 +207,8 @@ class Exchange:
 
     def _answer(self, wanted: FlowsWanted) -> None:
         for address in wanted.addresses:
-            _Speaker(self, wanted, address).start(self._sockets)
+            kinds = (self._sockets, self._carried) if wanted.vip in self.carried else (self._sockets,)
+            _Speaker(self, wanted, address).speak(kinds)
 
     def say(self, part: Flows, to: str) -> None:
         if to == self.engine:
@@ -219,8 +225,8 @@ class _Speaker:
         self._packed = bytearray()
         self._number = 0
 
-    def start(self, sockets: Sockets) -> None:
-        sockets.list(self._address, self._piece, self._end)
+    def speak(self, kinds: Sequence[Listing]) -> None:
+        kinds[0].list(self._address, self._piece, lambda: self.speak(kinds[1:]) if kinds[1:] else self._end())
 
     def _piece(self, flows: list[Flow]) -> None:
         flow_format = _FLOW[_family(self._address)]

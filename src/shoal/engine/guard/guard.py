@@ -26,7 +26,7 @@ from shoal.engine.guard.notes import Notes
 from shoal.engine.guard.peers import Message, PeerNetwork
 from shoal.engine.guard.returns import Returns
 from shoal.engine.guard.revive import Revive
-from shoal.engine.guard.sockets import Sockets
+from shoal.engine.guard.sockets import Carried, Sockets
 from shoal.engine.guard.spread import Spreader
 from shoal.observe.ring import GUARD_FILE, GUARD_SLOTS, Recorder
 from shoal.ownership import events as on
@@ -94,6 +94,7 @@ class Guard:
             self.loop,
             start.engine,
             Sockets(self.loop),
+            Carried(self.loop),
             self._spreader,
             lambda message, to: self._peers.send(message, to),
             lambda: self._idle_s,
@@ -226,6 +227,7 @@ class Guard:
         self._vips |= vips
         self._spreader.know({p.id: p.mac for p in desired.peers})
         self._spreader.share(desired.sharing)
+        self._exchange.carried = frozenset(desired.carried)
         others = {p.id: p.mac for p in desired.peers if p.id != self._start.engine}
         self._returns.want(desired.return_through_primary, desired.gateway, others)
         self._peers.know(desired.peers, desired.heartbeat_key)

@@ -1,18 +1,22 @@
-"""This engine's own TCP connections at an address, from the kernel's socket tables (sock_diag(7)), a piece at a time.
+"""This engine's own TCP connections at an address, a piece at a time: those of HAProxy from the kernel's socket tables
+(sock_diag(7)), those that the kernel itself carries from conntrack.
 
-The kernel filters by address; a piece of the answer (some 300 sockets) is read per turn of the loop, so that
-heartbeats are not kept waiting by a hundred thousand connections.
+A piece of the answer (some 300 sockets, or 60 flows) is read per turn of the loop, so that heartbeats are not kept
+waiting by a hundred thousand connections.
 """
 
 from __future__ import annotations
 
+import abc
 import logging
 import socket
 import struct
 from collections import deque
 from collections.abc import Callable
 
+from shoal.engine.fastpath import conntrack, netfilter
 from shoal.engine.guard.loop import Loop
+from shoal.engine.guard.netlink import messages
 
 log = logging.getLogger("shoal.guard.sockets")
 
@@ -52,13 +56,23 @@ class _Dump:
         self.address, self.on_piece, self.on_end = address, on_piece, on_end
 
 
-class Sockets:
+class Listing(abc.ABC):
     """One dump at a time; the others wait for their turn."""
 
+    netlink: int
+    piece_bytes: int
+
     def __init__(self, loop: Loop) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_SOCK_DIAG)
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, self.netlink)
         self._waiting: deque[_Dump] = deque()
         loop.on_readable(self._socket, self._read)
+
+    @abc.abstractmethod
+    def request(self, address: str) -> bytes: ...
+
+    @abc.abstractmethod
+    def parsed(self, data: bytes, address: str) -> tuple[list[Flow], bool]:
+        """The connections of one piece of the answer, and whether it was the last."""
 
     def list(self, address: str, on_piece: Callable[[list[Flow]], None], on_end: Callable[[], None]) -> None:
         """``on_piece(flows)`` any number of times, then ``on_end()``; both on the loop."""
@@ -67,15 +81,15 @@ class Sockets:
             self._ask()
 
     def _ask(self) -> None:
-        self._socket.send(request(self._waiting[0].address))
+        self._socket.send(self.request(self._waiting[0].address))
 
     def _read(self) -> None:
         try:
-            data = self._socket.recv(PIECE_BYTES)
+            data = self._socket.recv(self.piece_bytes)
         except BlockingIOError:
             return
-        flows, ended = parsed(data)
         dump = self._waiting[0]
+        flows, ended = self.parsed(data, dump.address)
         if flows:
             dump.on_piece(flows)
         if ended:
@@ -83,6 +97,34 @@ class Sockets:
             if self._waiting:
                 self._ask()
             dump.on_end()
+
+
+class Sockets(Listing):
+    netlink, piece_bytes = NETLINK_SOCK_DIAG, PIECE_BYTES
+
+    def request(self, address: str) -> bytes:
+        return request(address)
+
+    def parsed(self, data: bytes, address: str) -> tuple[list[Flow], bool]:
+        return parsed(data)
+
+
+class Carried(Listing):
+    netlink, piece_bytes = netfilter.NETLINK, 16384
+
+    def request(self, address: str) -> bytes:
+        return conntrack.dump("tcp")
+
+    def parsed(self, data: bytes, address: str) -> tuple[list[Flow], bool]:
+        vip, flows = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address), list[Flow]()
+        for kind, body in messages(data):
+            if kind in (NLMSG_DONE, NLMSG_ERROR):
+                return flows, True
+            found = body[netfilter.HEAD_BYTES :]
+            client = conntrack.client_of(found)
+            if client is not None and client[2] == vip and not conntrack.seen_of(found)[1]:
+                flows.append((client[0], client[1], client[3]))
+        return flows, False
 
 
 def parsed(data: bytes) -> tuple[list[Flow], bool]:

@@ -164,10 +164,10 @@ def config(facts: Facts, fragments: Mapping[str, Fragment]) -> str:
 
 
 def service_fragment(service: Service, facts: Facts) -> Fragment:
-    """A virtual service's frontend and backend; without TCP ports the backend alone, whose servers it checks. Raises
+    """A virtual service's frontend and backend; with fast paths only the backend alone, whose servers it checks. Raises
     Unrenderable, naming what can't be."""
     http = service.mode == "http"
-    listeners = [listener for listener in service.listeners if listener.protocol == "tcp"]
+    listeners = [listener for listener in service.listeners if not listener.carried]
     if service.listeners and not listeners:
         return _checks_only(service)
     binds = [bind for listener in listeners for bind in _binds(service, listener)]
@@ -201,7 +201,9 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
         directives, others = _pool(service.pool, http)
         back, notes = back + directives, notes + others
         unchecked = [m.name[:60] for m in service.pool.monitors if m.kind in AGENT_KINDS]
-        notes += tuple(f"The health monitor {name!r} is run for UDP ports only, not for TCP." for name in unchecked)
+        notes += tuple(
+            f"The health monitor {name!r} is run for fast paths only, not for proxied ports." for name in unchecked
+        )
     elif http:
         back.append("http-request return status 503")
     sections = [_section(f"frontend {frontend_name(service.id)}", front)]
@@ -256,9 +258,9 @@ def overlaps(services: Iterable[Service]) -> dict[str, str]:
 
 
 def _ports(listener: Listener) -> Sequence[int]:
-    """A TCP range that is too long is refused anyway."""
+    """A range that is too long for a proxy is refused anyway."""
     ports = range(listener.port, listener.port_end + 1)
-    return ports if listener.protocol == "udp" else ports[:PORTS_MAX]
+    return ports if listener.carried else ports[:PORTS_MAX]
 
 
 def _hashes_port(pool: Pool) -> bool:

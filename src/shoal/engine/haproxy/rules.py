@@ -109,6 +109,10 @@ def connections(wanted: Sequence[Rule]) -> Iterator[str]:
         if any(test.of not in ("client", "client_port", "port") for test in rule.tests):
             raise Unrenderable(f"The rule {rule.name[:60]!r} asks of a connection what only a request tells.")
         for action in rule.actions:
+            if isinstance(
+                action, Limit
+            ):  # the kernel's (`engine.fastpath.gate`), before HAProxy hears of the connection
+                continue
             if not isinstance(action, policy.Allow | policy.Close):
                 raise Unrenderable(f"{type(action).__name__} is no action on a connection.")
             verb = "accept" if isinstance(action, policy.Allow) else "reject"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from shoal.engine.guard.netlink import attribute
 from shoal.engine.guard.nft import Nft
 
 from .family import IPV4, Family
 from .netfilter import answers, nested, request
-from .rules import Ruleset, timeout
+from .rules import Ruleset, timeout, timeout_policy
 
-log = logging.getLogger("shoal.udp.table")
+log = logging.getLogger("shoal.fastpath.table")
 
 GETOBJ = 10 << 8 | 19
 """And below: linux/netfilter/nf_tables.h."""
@@ -74,7 +74,7 @@ class Table:
 
 
 def counters(table: str, family: int) -> Iterator[tuple[str, tuple[int, int]]]:
-    """(name, (packets, bytes)) of a table's (``ip shoal_udp``) named counters. Raises OSError.
+    """(name, (packets, bytes)) of a table's (``ip shoal_fast``) named counters. Raises OSError.
 
     By netlink: libnftables would read every table of the namespace first, a guard's 100,000 flows too.
     """
@@ -97,7 +97,11 @@ def _step(family: Family, there: Ruleset, wanted: Ruleset) -> str:
     """What is used is made before, what is not used any more goes after."""
     table = family.table
     text = "".join(f"add counter {table} {name}\n" for name in sorted(wanted.counters - there.counters))
-    text += "".join(_timeout(family, seconds) for seconds in sorted(wanted.timeouts - there.timeouts))
+    text += "".join(_timeout(family, *one) for one in sorted(wanted.timeouts - there.timeouts))
+    text += "".join(f"add set {table} {name} {{ {wanted.sets[name]} }}\n" for name in _new(there.sets, wanted.sets))
+    text += "".join(
+        f"add limit {table} {name} {{ {wanted.limits[name]} }}\n" for name in _new(there.limits, wanted.limits)
+    )
     changed = {name: chain for name, chain in wanted.chains.items() if there.chains.get(name) != chain}
     for name, (hook, _) in changed.items():
         text += f"add chain {table} {name}" + (f" {{ {hook}; }}\n" if hook else "\n")
@@ -108,10 +112,18 @@ def _step(family: Family, there: Ruleset, wanted: Ruleset) -> str:
         text += f"table {table} {{\n" + "\n".join(rules) + "\n}\n"
     text += "".join(f"delete chain {table} {name}\n" for name in gone)
     text += "".join(f"delete counter {table} {name}\n" for name in sorted(there.counters - wanted.counters))
+    text += "".join(f"delete set {table} {name}\n" for name in _new(wanted.sets, there.sets))
+    text += "".join(f"delete limit {table} {name}\n" for name in _new(wanted.limits, there.limits))
     unused = sorted(there.timeouts - wanted.timeouts)
-    return text + "".join(f"delete ct timeout {table} {timeout(seconds)}\n" for seconds in unused)
+    return text + "".join(f"delete ct timeout {table} {timeout(*one)}\n" for one in unused)
 
 
-def _timeout(family: Family, seconds: int) -> str:
-    policy = f"policy = {{ unreplied : {seconds}, replied : {seconds} }}"
-    return f"table {family.table} {{\n  ct timeout {timeout(seconds)} {{\n  protocol udp; l3proto {family.ip}; {policy}\n  }}\n}}\n"
+def _new(there: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """The name of a set or a limit says what it is: one that is there stays, with what it has counted."""
+    return sorted(wanted.keys() - there.keys())
+
+
+def _timeout(family: Family, protocol: str, seconds: int) -> str:
+    policy = f"policy = {{ {timeout_policy(protocol, seconds)} }}"
+    head = f"ct timeout {timeout(protocol, seconds)} {{\n  protocol {protocol}; l3proto {family.ip}; {policy}\n  }}"
+    return f"table {family.table} {{\n  {head}\n}}\n"

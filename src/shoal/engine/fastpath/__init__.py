@@ -1,12 +1,12 @@
-"""UDP ports of virtual services. HAProxy can't serve them; the kernel carries them by NAT and conntrack.
+"""Fast paths: UDP ports, and TCP ports that want no proxy. The kernel carries them by NAT and conntrack.
 
 ::
 
     plan        PURE. which servers take new flows and which keep theirs, their marks
     buckets     PURE. the servers' shares of new flows
-    rules       PURE. the plan as nftables rules
+    rules       PURE. the plans as nftables rules
     table       puts the rules into the kernel, reads their counters
     conntrack   deletes and counts flows by their mark; netfilter: the netlink below it
     checks      health monitors that HAProxy has none of; probe: one look at one server
-    datagrams   the owner of all of it, for the agent
+    carrier     the owner of all of it, for the agent
 """

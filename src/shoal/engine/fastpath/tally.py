@@ -59,7 +59,7 @@ class Tally:
         self._servers = {key: sums for key, sums in self._servers.items() if key[0] in services}
 
     def added(self, one: ServiceCounts, service: Service, open_: Mapping[str, int]) -> ServiceCounts:
-        """``one`` and what was counted of UDP. ``open_``: server -> its flows at the moment."""
+        """``one`` and what was counted of its fast paths. ``open_``: server -> its flows at the moment."""
         names = [server.name for server in service.pool.servers] if service.pool else []
         known = dict(one.servers)
         servers = tuple(

@@ -14,7 +14,7 @@ from shoal.wire.desired import Monitor
 
 from . import dns
 
-log = logging.getLogger("shoal.udp.probe")
+log = logging.getLogger("shoal.fastpath.probe")
 
 DATAGRAM_BYTES_MAX = 4096
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}

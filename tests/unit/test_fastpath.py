@@ -1,4 +1,4 @@
-"""The UDP side of an engine, as far as it is pure: shares, plans, rules, DNS, verdicts, totals."""
+"""The fast paths of an engine, as far as they are pure: shares, plans, rules, DNS, verdicts, totals."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from shoal.engine.udp import buckets, dns
-from shoal.engine.udp.checks import Health
-from shoal.engine.udp.family import IPV4, IPV6
-from shoal.engine.udp.plan import OURS, Plan, Unservable, plan, versions
-from shoal.engine.udp.probe import probe, text_octets
-from shoal.engine.udp.rules import counter, ruleset
-from shoal.engine.udp.table import NOTHING, _step
-from shoal.engine.udp.tally import Tally
+from shoal.engine.fastpath import buckets, dns
+from shoal.engine.fastpath.checks import Health
+from shoal.engine.fastpath.family import IPV4, IPV6, Family
+from shoal.engine.fastpath.gate import gate
+from shoal.engine.fastpath.plan import OURS, Plan, Unservable, plan, versions
+from shoal.engine.fastpath.probe import probe, text_octets
+from shoal.engine.fastpath.rules import counter, ruleset
+from shoal.engine.fastpath.table import NOTHING, _step
+from shoal.engine.fastpath.tally import Tally
 from shoal.lab.backend import Datagrams
+from shoal.wire import policy
 from shoal.wire.counters import Counts, ServiceCounts
 from shoal.wire.desired import DnsQuestion, Listener, Monitor, Pool, Server, Service
+from shoal.wire.policy import Action, Allow, Close, Drop, Limit, Rule
 
 
 def servers(*ratios: int) -> tuple[Server, ...]:
@@ -146,7 +149,7 @@ def test_a_change_of_one_service_touches_no_other() -> None:
     after = ruleset([plan(service(), 4, (), ()), _turned(plan(two, 4, (), ()))], "10.0.0.9")
     text = _step(IPV4, before, after)
     (mine,) = (name for name, chain in after.chains.items() if chain != before.chains[name])
-    assert text.count("flush chain") == 1 and f"flush chain ip shoal_udp {mine}\n" in text
+    assert text.count("flush chain") == 1 and f"flush chain ip shoal_fast {mine}\n" in text
 
 
 def _turned(made: Plan) -> Plan:
@@ -249,3 +252,85 @@ def test_totals_go_on_when_a_server_leaves_and_comes_back() -> None:
     counted = tally.added(none, service(), {"s1": 3})
     assert (counted.counts.connections, counted.counts.bytes_in, counted.counts.open) == (14, 70, 3)
     assert dict(counted.servers)["s2"].connections == 7
+
+
+# --- TCP ---
+
+BOTH = (Listener(port=53, port_end=53, protocol="udp"), Listener(port=53, port_end=63, fast=True, idle_s=300))
+
+
+def test_tcp_and_udp_of_a_service_have_marks_and_ways_of_their_own() -> None:
+    both = service(listeners=(*BOTH, Listener(port=80, port_end=80)))
+    udp, tcp = (plan(both, 4, (), (), protocol=protocol) for protocol in ("udp", "tcp"))
+    assert not {t.mark for t in udp.targets} & {t.mark for t in tcp.targets}
+    assert {t.protocol for t in tcp.targets} == {"tcp"} and {t.protocol for t in udp.targets} == {"udp"}
+    rules = ruleset([udp, tcp], "10.0.0.9")
+    raw = rules.chains["raw_in"][1]
+    assert "ip daddr . tcp dport { 10.1.0.1 . 53-63 } accept" in raw, "and not the proxied port 80"
+    assert "ip daddr . udp dport { 10.1.0.1 . 53 } accept" in raw
+    assert rules.timeouts == {("udp", 10), ("tcp", 300)}
+    closed = ruleset([plan(both, 4, {"s1", "s2"}, tcp.taking, protocol="tcp")], "10.0.0.9").chains["closed"][1]
+    assert closed.endswith("{ 10.1.0.1 . 53-63 } reject with tcp reset")
+
+
+# --- rules on connections ---
+
+LOCAL = policy.Test(of="client", values=("10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32"))
+
+
+def gated(*rules: Rule, family: Family = IPV4) -> tuple[str, ...]:
+    return gate(rules, "tcp", family, "c").connection
+
+
+def rule(*actions: Action, tests: tuple[policy.Test, ...] = (LOCAL,)) -> Rule:
+    return Rule(name="r", phase="connection", tests=tests, actions=actions)
+
+
+def test_rules_on_connections_speak_of_their_own_version_of_ip() -> None:
+    assert gated(rule(Allow())) == ("ip saddr { 10.0.0.0/8 } return",), "ranges that overlap are no set"
+    assert gated(rule(Close()), family=IPV6) == ("ip6 saddr { 2001:db8::/32 } reject with tcp reset",)
+    four = policy.Test(of="client", values=("10.0.0.1",))
+    assert gated(rule(Close(), tests=(four,)), family=IPV6) == (), "none of these clients speaks IPv6"
+    none_of = msgspec.structs.replace(four, negated=True)
+    assert gated(rule(Drop(), tests=(none_of,)), family=IPV6) == ("drop",), "all others do"
+
+
+def test_ports_are_joined_and_conditions_hold_together() -> None:
+    ports = policy.Test(of="client_port", values=("80", "1:5", "4:9"), negated=True)
+    line = "ip saddr { 10.0.0.0/8 } tcp sport != { 1-9, 80 } reject with tcp reset"
+    assert gated(rule(Close(), tests=(LOCAL, ports))) == (line,)
+
+
+@pytest.mark.parametrize(
+    ("limit", "rate"),
+    [
+        (Limit(count=10, burst=2), "10/second burst 12 packets"),
+        (Limit(count=10, period_s=60), "10/minute burst 10 packets"),
+        (Limit(count=1, period_s=10), "6/minute burst 1 packets"),
+        (Limit(count=7, period_s=11), "384872/week burst 7 packets"),
+        (Limit(count=10**12), "1000000000/second burst 1000000000 packets"),
+    ],
+)
+def test_a_limit_is_a_rate_in_the_kernels_units(limit: Limit, rate: str) -> None:
+    assert gated(rule(msgspec.structs.replace(limit, then=Drop()), tests=())) == (f"limit rate over {rate} drop",)
+    assert gated(rule(limit, tests=())) == (), "one that only counts does nothing"
+
+
+def test_clients_have_a_limit_each_and_a_new_limit_a_new_set() -> None:
+    limits = [Limit(count=count, by_client=True, then=Close()) for count in (5, 6)]
+    one, other = (gate([rule(limit)], "tcp", IPV4, "c") for limit in limits)
+    (name,) = one.sets
+    assert one.connection[0].startswith(
+        f"ip saddr {{ 10.0.0.0/8 }} add @{name} {{ ip saddr timeout 2s limit rate over 5/"
+    )
+    assert one.sets.keys() != other.sets.keys()
+
+
+@pytest.mark.parametrize("values", [("nonsense",), ("1.2.3.4; drop",), ("fe80::1%; drop",)])
+def test_what_is_no_network_never_becomes_a_rule(values: tuple[str, ...]) -> None:
+    bad = rule(Allow(), tests=(policy.Test(of="client", values=values),))
+    with pytest.raises(Unservable, match="'r'"):
+        plan(service(rules=(bad,)), 4, (), ())
+    for port in ("80; drop", "70000", "9:1", ""):
+        with pytest.raises(Unservable):
+            plan(service(rules=(rule(tests=(policy.Test(of="port", values=(port,)),)),)), 4, (), ())

@@ -1,7 +1,8 @@
-"""The UDP side of an engine: keeps the kernel's rules in line with the services wanted and with the servers' health.
+"""An engine's fast paths: keeps the kernel's rules in line with the services wanted and with the servers' health.
 
-A server that is down loses its flows at once, so that its clients move; one that is disabled keeps them for the pool's
-graceful_disable_timeout. Flows of a service that is gone are gone with it.
+A server that is down loses its UDP flows at once, so that its clients move; its TCP connections stay, as with a proxy:
+only their ends know whether they still live. One that is disabled keeps all for the pool's graceful_disable_timeout.
+Flows of a service that is gone are gone with it: whoever goes on with one gets a reset.
 """
 
 from __future__ import annotations
@@ -21,19 +22,21 @@ from shoal.wire.desired import Service
 from . import conntrack
 from .checks import Checks
 from .family import FAMILIES, IPV4, Family, own_address6
-from .plan import Plan, Target, Unservable, plan, served_by_udp, target, versions
+from .gate import limits
+from .plan import Gated, Plan, Target, Unservable, carried, gated, plan, target, versions
 from .rules import ruleset
 from .table import Table
 from .tally import Counted, Tally
 
-log = logging.getLogger("shoal.udp")
+log = logging.getLogger("shoal.fastpath")
 
 CUT_AGAIN_AFTER_S = 0.2
 """A packet that was under way when the rules changed may have made a flow after the others were deleted."""
 FAILURE_RETRY_S = 1.0
 IDLE_S = 10
-Key = tuple[str, int]
-"""(service, version of IP)."""
+Key = tuple[str, int, str]
+"""(service, version of IP, protocol)."""
+PROTOCOLS = ("tcp", "udp")
 
 
 class Drain(msgspec.Struct):
@@ -50,7 +53,7 @@ class Outcome(msgspec.Struct, frozen=True):
     notes: dict[str, str]
 
 
-class Datagrams:
+class Carrier:
     """``address``: the engine's own on ``interface``, IPv4; the IPv6 one is looked up."""
 
     def __init__(self, address: str, interface: str) -> None:
@@ -72,8 +75,8 @@ class Datagrams:
     # --- what is wanted, what is so ---
 
     async def apply(self, services: Mapping[str, Service]) -> Outcome:
-        """Carry the UDP ports of exactly these. Nothing is raised: what can't be carried is among the problems."""
-        self._services = {id: service for id, service in services.items() if served_by_udp(service)}
+        """Carry the fast paths of exactly these. Nothing is raised: what can't be carried is among the problems."""
+        self._services = {id: service for id, service in services.items() if _mine(service)}
         self._checks.want(tuple(self._services.values()))
         return await self._update()
 
@@ -91,9 +94,8 @@ class Datagrams:
 
     @property
     def idle_s(self) -> int:
-        """The longest time that any service lets a flow be idle."""
-        services = self._services.values()
-        return max((one.idle_s for s in services for one in s.listeners if one.protocol == "udp"), default=IDLE_S)
+        """The longest time that any service lets a UDP flow be idle."""
+        return max((one.idle_s for s in self._services.values() for one in carried(s, "udp")), default=IDLE_S)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -120,11 +122,13 @@ class Datagrams:
         async with self._turn:
             problems: dict[str, str] = {}
             before, self._plans = self._plans, self._planned(problems)
+            gates = self._gates(problems)
             wanted = {
                 table: ruleset(
-                    [one for (_, version), one in self._plans.items() if version == table.family.version],
+                    [one for (_, version, _), one in self._plans.items() if version == table.family.version],
                     self._address if table.family is IPV4 else own_address6(self._interface),
                     table.family,
+                    [one for one in gates if one.version == table.family.version],
                 )
                 for table in self._tables
             }
@@ -133,12 +137,14 @@ class Datagrams:
                 self._tally.take(await self._read(), targets.values())
                 for table, rules in wanted.items():
                     if await asyncio.to_thread(table.put, rules):
-                        self._forward(table.family, bool(rules.chains))
+                        self._forward(table.family, rules.forwards)
             except NftError as error:
                 log.error("the kernel refuses the rules: %s", error)
                 self._plans = before
                 asyncio.get_running_loop().call_later(FAILURE_RETRY_S, self._changed.set)
-                return Outcome(dict.fromkeys(self._services, f"The kernel refuses the rules for UDP: {error}"), {})
+                return Outcome(
+                    dict.fromkeys(self._services, f"The kernel refuses the rules of fast paths: {error}"), {}
+                )
             self._tally.keep(frozenset().union(*(rules.counters for rules in wanted.values())), self._services)
             now = _targets(self._plans)
             gone = targets.keys() - now.keys()
@@ -150,7 +156,7 @@ class Datagrams:
 
     def _notes(self) -> dict[str, str]:
         notes: dict[str, dict[str, None]] = {}
-        for (id, _), planned in self._plans.items():
+        for (id, _, _), planned in self._plans.items():
             notes.setdefault(id, {}).update(dict.fromkeys(planned.notes))
         return {id: " ".join(texts) for id, texts in notes.items() if texts}
 
@@ -165,38 +171,54 @@ class Datagrams:
         }
         for id, service in self._services.items():
             try:
-                plans |= self._plan(service, now)
+                for protocol in PROTOCOLS:
+                    if carried(service, protocol):
+                        plans |= self._plan(service, protocol, now)
             except Unservable as error:
                 problems[id] = str(error)
         return plans
 
-    def _plan(self, service: Service, now: float) -> dict[Key, Plan]:
+    def _gates(self, problems: dict[str, str]) -> list[Gated]:
+        found = []
+        for id, service in self._services.items():
+            try:
+                found += [one for version in versions(service) if (one := gated(service, version)) is not None]
+            except Unservable as error:
+                problems[id] = str(error)
+        return found
+
+    def _plan(self, service: Service, protocol: str, now: float) -> dict[Key, Plan]:
         pool = service.pool
         servers = {server.name: server for server in pool.servers} if pool else {}
         down = {name for name in servers if (service.id, name) in self._down or (service.id, name) in self._ill}
-        taking = {target(service.id, server).mark for server in servers.values() if server.enabled and server.ratio}
-        for one in self._served_before(service):
-            healthy = one.name not in down
-            if one.mark not in taking and healthy and pool and pool.graceful_disable_s and one.mark not in self._drains:
+        cut = down if protocol == "udp" else frozenset[str]()
+        takers = [target(service.id, one, protocol) for one in servers.values() if one.enabled and one.ratio]
+        taking = {one.mark for one in takers}
+        for one in self._served_before(service, protocol):
+            stays = one.name not in cut
+            if one.mark not in taking and stays and pool and pool.graceful_disable_s and one.mark not in self._drains:
                 end = now + pool.graceful_disable_s if pool.graceful_disable_s > 0 else None
                 self._drains[one.mark] = Drain(one, end)
-        for mark in [m for m, d in self._drains.items() if d.target.service == service.id]:
-            drain = self._drains[mark]
-            if mark in taking or drain.target.name in down or (pool is not None and pool.graceful_disable_s == 0):
+        drains = {mark: drain for mark, drain in self._drains.items() if _of(drain.target, service.id, protocol)}
+        for mark, drain in drains.items():
+            if mark in taking or drain.target.name in cut or (pool is not None and pool.graceful_disable_s == 0):
                 del self._drains[mark]
-        draining = [drain.target for drain in self._drains.values() if drain.target.service == service.id]
+        keeping = [drain.target for mark, drain in drains.items() if mark in self._drains]
+        keeping += [one for one in takers if one.name in down and one.name not in cut]
         return {
-            (service.id, version): plan(service, version, down, [one for one in draining if one.version == version])
+            (service.id, version, protocol): plan(
+                service, version, down, [one for one in keeping if one.version == version], protocol=protocol
+            )
             for version in versions(service)
         }
 
-    def _served_before(self, service: Service) -> Iterable[Target]:
+    def _served_before(self, service: Service, protocol: str) -> Iterable[Target]:
         """What may have flows. After a restart these are all its servers: drains that were under way begin anew."""
-        known = [planned for (id, _), planned in self._plans.items() if id == service.id]
+        known = [planned for (id, _, by), planned in self._plans.items() if (id, by) == (service.id, protocol)]
         if known:
             return [one for planned in known for one in planned.taking]
         if self._fresh and service.pool is not None:
-            return [target(service.id, server) for server in service.pool.servers]
+            return [target(service.id, server, protocol) for server in service.pool.servers]
         return ()
 
     def _forward(self, family: Family, on: bool) -> None:
@@ -207,7 +229,7 @@ class Datagrams:
                 Path("/proc/sys/net", path).write_text(value if on else otherwise)
             except OSError as error:
                 if on:
-                    log.error("sysctl net/%s: %s; UDP is not carried", path, error)
+                    log.error("sysctl net/%s: %s; fast paths may not work", path, error)
 
     async def _read(self) -> Counted:
         """The kernel's counters."""
@@ -227,7 +249,7 @@ class Datagrams:
     # --- figures ---
 
     async def counted(self, services: tuple[ServiceCounts, ...]) -> tuple[ServiceCounts, ...]:
-        """The same with what UDP adds."""
+        """The same with what fast paths add."""
         if not self._plans:
             return services
         async with self._turn:
@@ -238,12 +260,14 @@ class Datagrams:
             for one in services:
                 service = self._services.get(one.id)
                 mine = [target for target in targets.values() if target.service == one.id] if service else []
-                open_ = {target.name: flows[target.mark] for target in mine}
+                open_ = Counter[str]()
+                for target in mine:
+                    open_[target.name] += flows[target.mark]
                 found.append(self._tally.added(one, service, open_) if service else one)
             return tuple(found)
 
     async def busy(self) -> frozenset[str]:
-        """The VIPs' addresses that have UDP flows here."""
+        """The VIPs' addresses that have flows here."""
         if not self._plans:
             return frozenset()
         flows = await self._flows()
@@ -256,6 +280,14 @@ class Datagrams:
         except OSError as error:
             log.warning("flows are not known: %s", error)
             return Counter()
+
+
+def _mine(service: Service) -> bool:
+    return bool(carried(service)) or limits(service.rules)
+
+
+def _of(one: Target, service: str, protocol: str) -> bool:
+    return one.service == service and one.protocol == protocol
 
 
 def _targets(plans: Mapping[Key, Plan]) -> dict[int, Target]:

@@ -1,4 +1,4 @@
-"""The UDP side of one engine in a real kernel: the test's own namespace is the engine, others are client and servers."""
+"""The fast path of one engine in a real kernel: the test's own namespace is the engine, others are client and servers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from shoal.engine.udp import conntrack
-from shoal.engine.udp.datagrams import Datagrams
+from shoal.engine.fastpath import conntrack
+from shoal.engine.fastpath.carrier import Carrier
+from shoal.engine.fastpath.plan import TCP
+from shoal.lab import backend
+from shoal.wire import policy
 from shoal.wire.counters import Counts, ServiceCounts
 from shoal.wire.desired import DnsQuestion, Listener, Monitor, Pool, Server, Service
+from shoal.wire.policy import Action, Allow, Close, Limit, Rule
 
 from .private_host import private_host
 
@@ -29,6 +33,7 @@ ENGINE, VIP, VIP6 = "10.66.0.2", "10.66.0.100", "fd66::100"
 FLOWS, FEW = 60, 4
 SHORT_PORT = 5020
 """Its flows may be idle for a second."""
+TCP_PORT, TCP_SHORT_PORT, GATED_PORT = 8000, 8020, 8030
 WELL = (
     Monitor(name="ping", kind="PING", interval_s=1, timeout_s=1),
     Monitor(name="dns", kind="DNS", interval_s=1, timeout_s=1, dns=DnsQuestion(name="a.example"), response="192.0.2.1"),
@@ -56,6 +61,8 @@ def service(**pool: Any) -> dict[str, Service]:
         listeners=(
             Listener(port=5000, port_end=5010, protocol="udp"),
             Listener(port=SHORT_PORT, port_end=SHORT_PORT, protocol="udp", idle_s=1),
+            Listener(port=TCP_PORT, port_end=TCP_PORT + 10, fast=True, idle_s=300),
+            Listener(port=TCP_SHORT_PORT, port_end=TCP_SHORT_PORT, fast=True, idle_s=1),
         ),
         pool=msgspec.structs.replace(POOL, **pool),
     )
@@ -113,6 +120,11 @@ class World:
         found: dict[str, int] = json.loads((await asyncio.to_thread(child.communicate))[0])
         return found
 
+    async def connect(self, address: str = VIP, count: int = FLOWS, port: int = TCP_PORT) -> dict[str, int]:
+        child = self.start("client", "shoal.lab.connections", address, str(port), str(count))
+        found: dict[str, int] = json.loads((await asyncio.to_thread(child.communicate))[0])
+        return found
+
     def destroy(self) -> None:
         for child in self.children:
             child.kill()
@@ -124,8 +136,8 @@ class World:
 class Kept:
     """Flows of the client that stay."""
 
-    def __init__(self, world: World) -> None:
-        self._child = world.start("client", "shoal.lab.datagrams", VIP, "5000", str(FLOWS), "keep")
+    def __init__(self, world: World, module: str = "datagrams", port: int = 5000) -> None:
+        self._child = world.start("client", f"shoal.lab.{module}", VIP, str(port), str(FLOWS), "keep")
 
     async def told(self) -> dict[str, int]:
         assert self._child.stdout is not None
@@ -136,6 +148,9 @@ class Kept:
         assert self._child.stdin is not None
         self._child.stdin.write("\n")
         return await self.told()
+
+    def close(self) -> None:
+        self._child.kill()
 
 
 @pytest.fixture
@@ -150,9 +165,9 @@ def world() -> Iterator[World]:
 
 
 @contextlib.asynccontextmanager
-async def agent() -> AsyncIterator[Datagrams]:
+async def agent() -> AsyncIterator[Carrier]:
     """Killed at the end: what it put into the kernel stays."""
-    made = Datagrams(ENGINE, "eth0")
+    made = Carrier(ENGINE, "eth0")
     task = asyncio.create_task(made.run())
     try:
         yield made
@@ -161,50 +176,133 @@ async def agent() -> AsyncIterator[Datagrams]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until_ill(datagrams: Datagrams, ill: set[str]) -> None:
+async def until_ill(carrier: Carrier, ill: set[str]) -> None:
     async with asyncio.timeout(5):
-        while {server for _, server in datagrams.ill} != ill:
+        while {server for _, server in carrier.ill} != ill:
             await asyncio.sleep(0.01)
 
 
 async def test_both_families_are_served_by_ratio_counted_and_checked(world: World) -> None:
-    async with agent() as datagrams:
-        outcome = await datagrams.apply(service())
+    async with agent() as carrier:
+        outcome = await carrier.apply(service())
         assert (outcome.problems, outcome.notes) == ({}, {})
         await world.send(count=FEW, port=SHORT_PORT)
         assert conntrack.flows().total() == FEW
         await asyncio.sleep(1.5)  # by then each server was asked by PING and DNS
-        assert datagrams.ill == {} and not conntrack.flows(), "what is over pins nobody"
+        assert carrier.ill == {} and not conntrack.flows(), "what is over pins nobody"
         assert await world.send() == {"b1": FLOWS // 4, "b2": FLOWS * 3 // 4}
         assert await world.send(VIP6) == {"b1-six": FLOWS // 4, "b2-six": FLOWS * 3 // 4}
-        assert await datagrams.busy() == {VIP, VIP6}
-        (counted,) = await datagrams.counted((ServiceCounts("one", Counts()),))
+        assert await carrier.busy() == {VIP, VIP6}
+        (counted,) = await carrier.counted((ServiceCounts("one", Counts()),))
         assert counted.counts.packets_in == counted.counts.packets_out == 2 * FLOWS + FEW
         assert dict(counted.servers)["b2"].bytes_in == (FLOWS + FEW) * 3 // 4 * (28 + len("who?"))
         assert counted.counts.connections == counted.counts.open + FEW
         assert 0.9 * 2 * FLOWS < counted.counts.open <= 2 * FLOWS, "some of the client's ports may come twice"
 
         ip("-n", f"{world.prefix}b1", "link set eth0 down")
-        await until_ill(datagrams, {"b1", "b1-six"})
+        await until_ill(carrier, {"b1", "b1-six"})
         assert set(await world.send()) == {"b2"}
-        await datagrams.apply(service(servers=()))  # all are drained: they keep what they have, new flows are refused
+        await carrier.apply(service(servers=()))  # all are drained: they keep what they have, new flows are refused
         assert await world.send(count=3) == {"": 3}
-        await datagrams.stop()
+        await carrier.stop()
     assert not conntrack.flows()
     assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == "0\n"
-    assert b"shoal_udp" not in await asyncio.to_thread(subprocess.check_output, ["nft", "list", "tables"])
+    assert b"shoal_fast" not in await asyncio.to_thread(subprocess.check_output, ["nft", "list", "tables"])
 
 
 async def test_an_agent_that_starts_again_finds_the_flows_of_the_one_before(world: World) -> None:
-    async with agent() as datagrams:
-        await datagrams.apply(service(monitors=()))
+    async with agent() as carrier:
+        await carrier.apply(service(monitors=()))
         kept = Kept(world)
         assert await kept.told() == {"b1": FLOWS // 4, "b2": FLOWS * 3 // 4}
-    async with agent() as datagrams:
-        await datagrams.apply(service(monitors=(), servers=without("b1", enabled=False)))
+    async with agent() as carrier:
+        await carrier.apply(service(monitors=(), servers=without("b1", enabled=False)))
         assert await kept.ask() == {"same": FLOWS, "moved": 0, "lost": 0}
         assert "b1" not in await world.send()
-    async with agent() as datagrams:
-        await datagrams.apply(service(monitors=(), servers=without("b1")))
+    async with agent() as carrier:
+        await carrier.apply(service(monitors=(), servers=without("b1")))
         assert await kept.ask() == {"same": FLOWS * 3 // 4, "moved": FLOWS // 4, "lost": 0}
-        await datagrams.stop()
+        await carrier.stop()
+
+
+async def test_tcp_without_a_proxy(world: World) -> None:
+    quarter = {"b1": FLOWS // 4, "b2": FLOWS * 3 // 4}
+    async with agent() as carrier:
+        assert (await carrier.apply(service(monitors=()))).problems == {}
+        assert await world.connect(port=TCP_PORT + 7) == quarter
+        assert sum((await world.connect(VIP6)).values()) == FLOWS
+        short = Kept(world, "connections", TCP_SHORT_PORT)
+        assert await short.told() == quarter
+        kept = Kept(world, "connections", TCP_PORT)
+        assert await kept.told() == quarter
+        flows = conntrack.flows()
+        assert sum(count for mark, count in flows.items() if mark & TCP) == 2 * FLOWS, "those that are over don't count"
+        (counted,) = await carrier.counted((ServiceCounts("one", Counts()),))
+        assert (counted.counts.connections, counted.counts.open) == (4 * FLOWS, 2 * FLOWS)
+
+        await carrier.apply(service(monitors=(), servers=without("b1", enabled=False)))
+        assert await kept.ask() == quarter and (await world.connect()).keys() == {"b2"}
+        carrier.heed({("one", "b2")})
+        await asyncio.sleep(0.2)
+        assert await kept.ask() == quarter, "a connection to a server that is down is its ends' own matter"
+        assert await world.connect(count=3) == {"refused": 3}
+        carrier.heed(())
+        await asyncio.sleep(1.2)
+        assert await short.ask() == {"reset": FLOWS}, "they were idle for too long"
+    async with agent() as carrier:
+        await carrier.apply(service(monitors=(), servers=without("b1", enabled=False)))
+        assert await kept.ask() == quarter, "another agent finds them"
+        await carrier.apply(service(monitors=(), servers=without("b1"), graceful_disable_s=0))
+        assert await kept.ask() == {"reset": FLOWS // 4, "b2": FLOWS * 3 // 4}
+        assert await asyncio.to_thread(conntrack.close, {VIP}) > FLOWS * 3 // 4
+        assert await kept.ask() == {"reset": FLOWS}
+        await carrier.stop()
+
+
+def rule(phase: str, action: Action, *clients: str) -> Rule:
+    tests = (policy.Test(of="client", values=clients),) if clients else ()
+    return Rule(name="r", phase=phase, tests=tests, actions=(action,))
+
+
+def gated(*rules: Rule, fast: bool = True, **changes: Any) -> dict[str, Service]:
+    base = service(monitors=(), servers=SERVERS[:2])
+    port = Listener(port=GATED_PORT, port_end=GATED_PORT, fast=fast)
+    return {"one": msgspec.structs.replace(base["one"], listeners=(port,), rules=rules, **changes)}
+
+
+async def test_connections_are_allowed_refused_and_counted(world: World) -> None:
+    five = Limit(count=5, period_s=3600, then=Close())
+    each = msgspec.structs.replace(five, by_client=True)
+    deny = rule(policy.CONNECTION, Close(), "10.66.0.0/28")
+    some = msgspec.structs.replace(rule(policy.CONNECTION, five, "10.66.0.10"), actions=(five, Allow()))
+    async with agent() as carrier:
+        for fast in (True, False):
+            server = await asyncio.start_server(lambda r, w: backend._http("own", r, w), VIP, GATED_PORT)
+            answered = {"b1", "b2"} if fast else {"own"}
+            for rules, good in (
+                ((rule(policy.ADMISSION, five),), 5),
+                ((rule(policy.ADMISSION, each),), 5),
+                ((rule(policy.CONNECTION, Allow(), "10.66.0.10"), deny, rule(policy.ADMISSION, five)), 5),
+                ((some, rule(policy.CONNECTION, Close())), 5),
+                ((deny,), 0 if fast else 8),  # without a limit HAProxy's own rules decide
+            ):
+                assert (await carrier.apply(gated(*rules, fast=fast))).problems == {}
+                found = await world.connect(count=8, port=GATED_PORT)
+                assert found.pop("refused", 0) == 8 - good, (fast, rules)
+                assert sum(found.values()) == good and (not good or found.keys() <= answered)
+            server.close()
+            await server.wait_closed()
+
+
+async def test_flows_at_a_time_and_throughput_are_bounded(world: World) -> None:
+    async with agent() as carrier:
+        await carrier.apply(gated(connections_max=10))
+        kept = Kept(world, "connections", GATED_PORT)
+        assert (await kept.told())["refused"] == FLOWS - 10
+        kept.close()
+        await asyncio.sleep(0.2)
+        assert await world.connect(count=8, port=GATED_PORT) == {"b1": 2, "b2": 6}, "those that are over don't count"
+        await carrier.apply(service(monitors=(), servers=SERVERS[:2], connections_max=7))
+        kept = Kept(world, "connections", TCP_PORT)
+        assert await kept.told() == {"b1": 7, "b2": 7, "refused": FLOWS - 14}
+        kept.close()

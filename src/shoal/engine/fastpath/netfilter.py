@@ -1,4 +1,4 @@
-"""Netlink to netfilter, as far as the UDP side needs it: one question, its answers (linux/netfilter/nfnetlink.h).
+"""Netlink to netfilter, as far as fast paths need it: one question, its answers (linux/netfilter/nfnetlink.h).
 
 Blocks for as long as the kernel goes through its tables (milliseconds): call it in a thread.
 """

@@ -11,10 +11,10 @@ import msgspec
 
 from shoal.wire.desired import AGENT_KINDS, Monitor, Server, Service
 
-from .plan import served_by_udp
+from .plan import carried
 from .probe import probe
 
-log = logging.getLogger("shoal.udp.checks")
+log = logging.getLogger("shoal.fastpath.checks")
 
 FIRST_WITHIN_S = 0.5
 """Checks begin spread over so much time."""
@@ -113,8 +113,8 @@ class Checks:
 
 
 def of_server(service: Service, server: Server) -> list[Check]:
-    """None for a service without UDP ports: there HAProxy's checks decide alone."""
-    if service.pool is None or not served_by_udp(service):
+    """None for a service without fast paths: there HAProxy's checks decide alone."""
+    if service.pool is None or not carried(service):
         return []
     monitors = (monitor for monitor in service.pool.monitors if monitor.kind in AGENT_KINDS)
     return [Check(monitor, server.address, monitor.port or server.port) for monitor in monitors]

@@ -22,9 +22,15 @@ class Family(NamedTuple):
 
     @property
     def table(self) -> str:
-        return f"{self.ip} shoal_udp"
+        return f"{self.ip} shoal_fast"
 
 
+STRICT = (
+    ("netfilter/nf_conntrack_tcp_loose", "0", "0"),
+    ("netfilter/nf_conntrack_tcp_be_liberal", "1", "1"),
+)
+"""A TCP packet of no known connection begins none: its sender gets a reset, and no server a stranger's data. Windows are
+not judged: what the kernel held for wrong would come out of the wrong side of the NAT."""
 IPV4 = Family(
     4,
     "ip",
@@ -34,6 +40,7 @@ IPV4 = Family(
         ("ipv4/ip_forward", "1", "0"),
         ("ipv4/conf/all/send_redirects", "0", "0"),
         ("ipv4/conf/{interface}/send_redirects", "0", "0"),
+        *STRICT,
     ),
 )
 IPV6 = Family(
@@ -41,7 +48,7 @@ IPV6 = Family(
     "ip6",
     socket.AF_INET6,
     "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem }",
-    (("ipv6/conf/all/forwarding", "1", "0"),),
+    (("ipv6/conf/all/forwarding", "1", "0"), *STRICT),
     "icmpv6 type nd-redirect drop",
 )
 FAMILIES = (IPV4, IPV6)

@@ -1,0 +1,145 @@
+"""TCP fast path beside TCP proxy and the direct server: rate and machine CPU, paired; UDP through pool changes (as root).
+
+Load is wrk's, 16 connections. The kernel's work is nobody's process, so the machine's whole CPU is taken, client and
+server included: ``added`` is what is left of it beside the direct server, of the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+from pathlib import Path
+
+import msgspec
+from bench.rig import contestants, figures, load
+from bench.rig.stage import Stage, play
+
+DIRECT, FAST, PROXY = "direct", "fast_path", "proxy"
+CASES = ("keep_alive", "close")
+RATE_LIMIT, CPU_LIMIT = 0.85, 0.5
+DATAGRAMS = 10_000
+CHANGE_EVERY_S = 0.3
+SETTLE_S = 2.0
+TICKS_PER_S = 100
+"""Of /proc/stat (USER_HZ)."""
+WAITING = (3, 4, 7)
+"""Columns of /proc/stat that are no work: idle, iowait, steal."""
+L4 = "/api/applicationprofile?name=System-L4-Application"
+
+
+class Run(msgspec.Struct, frozen=True):
+    rps: float
+    p99_ms: float
+    cpu_us: float
+    """Of the machine, for each request."""
+
+
+def machine_s() -> float:
+    """Time that the machine's cores have worked."""
+    columns = [int(text) for text in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return sum(ticks for at, ticks in enumerate(columns) if at not in WAITING) / TICKS_PER_S
+
+
+def run(stage: Stage, case: str, at: tuple[str, int], seconds: float) -> Run:
+    before = machine_s()
+    loaded = load.wrk(stage.lab, *at, seconds, close=case == "close")
+    return Run(loaded.rps, loaded.p99_ms, (machine_s() - before) / loaded.requests * 1e6)
+
+
+def compared(
+    stage: Stage, field: dict[str, tuple[str, int]], case: str, pairs: int, seconds: float
+) -> dict[str, object]:
+    runs: dict[str, list[Run]] = {name: [] for name in field}
+    for number in range(-1, pairs):
+        names = list(field)[number % 3 :] + list(field)[: number % 3]
+        for name in names:
+            found = run(stage, case, field[name], seconds if number >= 0 else 1)
+            if number >= 0:  # the first round warms up
+                runs[name].append(found)
+    direct, fast, proxy = (runs[name] for name in (DIRECT, FAST, PROXY))
+    added = [(f.cpu_us - d.cpu_us, p.cpu_us - d.cpu_us) for d, f, p in zip(direct, fast, proxy, strict=True)]
+    return {
+        **{
+            name: {
+                "rps": round(statistics.median(one.rps for one in taken)),
+                "p99_ms": round(statistics.median(one.p99_ms for one in taken), 3),
+                "machine_us": round(statistics.median(one.cpu_us for one in taken), 1),
+            }
+            for name, taken in runs.items()
+        },
+        "rate_to_direct": figures.paired_ratio([(f.rps, d.rps) for f, d in zip(fast, direct, strict=True)]),
+        "rate_of_proxy_to_direct": figures.paired_ratio([(p.rps, d.rps) for p, d in zip(proxy, direct, strict=True)]),
+        "machine_to_proxy": figures.paired_ratio([(f.cpu_us, p.cpu_us) for f, p in zip(fast, proxy, strict=True)]),
+        "added_us": {
+            FAST: round(statistics.median(a for a, _ in added), 1),
+            PROXY: round(statistics.median(b for _, b in added), 1),
+        },
+        "added_to_proxy": figures.paired_ratio([(max(a, 0.01), max(b, 0.01)) for a, b in added]),
+    }
+
+
+async def through_changes(stage: Stage) -> dict[str, object]:
+    """Datagrams of as many flows, while a server is disabled and enabled, leaves and comes back."""
+    servers = [await stage.lab.backend(f"udp{number}") for number in range(3)]
+    made = await stage.api.service(
+        "datagrams",
+        [(one.address, one.port) for one in servers],
+        network_profile_ref="/api/networkprofile?name=System-UDP-Fast-Path",
+    )
+    await stage.settled(made)
+    path = f"pool/{made['pool_ref'].partition('#')[0].rpartition('/')[2]}"
+    words = ("shoal.lab.datagrams", str(made["address"]), "80", str(DATAGRAMS))
+    child = stage.lab.start("client", *words, output=subprocess.PIPE)
+    asked = asyncio.create_task(asyncio.to_thread(child.communicate))
+    changes = 0
+    whole = await stage.api.get(path)
+    while not asked.done():
+        pool = json.loads(json.dumps(whole))
+        if changes % 2 == 0:
+            pool["servers"][1]["enabled"] = False
+            del pool["servers"][2]
+        await stage.api.call("PUT", path, pool)
+        changes += 1
+        await asyncio.sleep(CHANGE_EVERY_S)
+    answers: dict[str, int] = json.loads((await asked)[0])
+    lost = answers.pop("", 0)
+    return {
+        "asked": DATAGRAMS,
+        "answered": sum(answers.values()),
+        "lost": lost,
+        "changes": changes,
+        "by_server": answers,
+    }
+
+
+async def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object]:
+    server, _ = await stage.server()
+    tcp = {"services": [{"port": contestants.TCP_PORT}], "application_profile_ref": L4}
+    field = {DIRECT: (server, 80)}
+    for name, profile in ((FAST, "System-TCP-Fast-Path"), (PROXY, "System-TCP-Proxy")):
+        profile = f"/api/networkprofile?name={profile}"
+        made = await stage.api.service(name.replace("_", "-"), [(server, 80)], network_profile_ref=profile, **tcp)
+        await stage.settled(made)
+        field[name] = (str(made["address"]), contestants.TCP_PORT)
+    await asyncio.sleep(SETTLE_S)
+    found: dict[str, object] = {"bench": "fastpath", "pairs": options.pairs, "seconds": options.seconds}
+    found["limits"] = {"keep_alive.rate_to_direct": RATE_LIMIT, "close.added_to_proxy": CPU_LIMIT}
+    for case in CASES:
+        found[case] = compared(stage, field, case, options.pairs, options.seconds)
+    found["udp_through_pool_changes"] = await through_changes(stage)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=2)
+    options = parser.parse_args()
+    play(lambda stage: measure(stage, options))
+
+
+if __name__ == "__main__":
+    main()

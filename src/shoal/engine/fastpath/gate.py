@@ -1,0 +1,146 @@
+"""Rules on connections (`shoal.wire.policy`, the phases ``connection`` and ``admission``) as nftables rules that see
+each new one once. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from shoal.wire import policy
+from shoal.wire.policy import Allow, Close, Drop, Limit, Rule, Test
+
+from .family import Family
+
+CLIENTS_MAX = 65_536
+"""Whose connections are counted at a time, for one limit; beyond it those that come are not limited."""
+UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+RATE_MAX = 10**9
+PHASES = (policy.CONNECTION, policy.ADMISSION)
+BURST_MAX = 2**31
+
+
+class Ungated(ValueError):
+    """Says which rule can't be."""
+
+
+class Gate(msgspec.Struct, frozen=True):
+    """Who comes through the lines of ``connection``, or is let through by a ``return`` among them, comes to those of
+    ``admission``. ``sets``: name -> what it is."""
+
+    connection: tuple[str, ...] = ()
+    admission: tuple[str, ...] = ()
+    sets: dict[str, str] = {}
+
+
+def gate(rules: Iterable[Rule], protocol: str, family: Family, name: str) -> Gate:
+    """``name`` begins the names of sets. The lines of each phase are for a chain of their own. Raises Ungated."""
+    found: dict[str, list[str]] = {policy.CONNECTION: [], policy.ADMISSION: []}
+    sets: dict[str, str] = {}
+    for rule in rules:
+        if rule.phase not in found:
+            continue
+        lines = found[rule.phase]
+        conditions = [_condition(test, rule, protocol, family) for test in rule.tests]
+        if None in conditions:
+            continue
+        when = " ".join(text for text in conditions if text)
+        for action in rule.actions:
+            if isinstance(action, Limit):
+                line, more = _limit(action, family, f"{name}_{len(sets)}")
+                verdict = _verdict(action.then, protocol)
+                sets |= more
+                if verdict:
+                    lines.append(f"{when} {line} {verdict}".strip())
+            elif isinstance(action, Allow | Close | Drop):
+                lines.append(f"{when} {_verdict(action, protocol)}".strip())
+            else:
+                raise Ungated(f"{type(action).__name__} is no action on a connection.")
+    return Gate(tuple(found[policy.CONNECTION]), tuple(found[policy.ADMISSION]), sets)
+
+
+def limits(rules: Iterable[Rule]) -> bool:
+    """Whether any connection is counted."""
+    return any(isinstance(action, Limit) for rule in rules if rule.phase in PHASES for action in rule.actions)
+
+
+def refusal(protocol: str) -> str:
+    """The client is told."""
+    return "reject with tcp reset" if protocol == "tcp" else "reject"
+
+
+def _verdict(action: object, protocol: str) -> str:
+    match action:
+        case Allow():
+            return "return"
+        case Drop():
+            return "drop"
+        case Close():
+            return refusal(protocol)
+    return ""
+
+
+def _condition(test: Test, rule: Rule, protocol: str, family: Family) -> str | None:
+    """ "" always holds, None never."""
+    try:
+        if test.of == "client":
+            found, what = _networks(test.values, family), f"{family.ip} saddr"
+        elif test.of in ("client_port", "port"):
+            found, what = _ports(test.values), f"{protocol} {'sport' if test.of == 'client_port' else 'dport'}"
+        else:
+            raise Ungated(f"The rule {rule.name[:60]!r} asks of a connection what only a request tells.")
+    except ValueError as error:
+        raise Ungated(f"The rule {rule.name[:60]!r}: {error}") from None
+    if not found:
+        return "" if test.negated else None
+    return f"{what} {'!= ' if test.negated else ''}{{ {', '.join(found)} }}"
+
+
+def _networks(values: Sequence[str], family: Family) -> list[str]:
+    if any("%" in value for value in values):
+        raise ValueError("an address with a scope is none of the data network")
+    networks = [ipaddress.ip_network(value, strict=False) for value in values]
+    four = [one for one in networks if isinstance(one, ipaddress.IPv4Network)]
+    six = [one for one in networks if isinstance(one, ipaddress.IPv6Network)]
+    mine = ipaddress.collapse_addresses(four) if family.version == 4 else ipaddress.collapse_addresses(six)
+    return [str(one) for one in mine]
+
+
+def _ports(values: Sequence[str]) -> list[str]:
+    """``80`` and ``8000:8010``, joined where they touch: a kernel set takes no overlapping ranges."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(_range(value) for value in values):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = joined[-1][0], max(last, joined[-1][1])
+        else:
+            joined.append((first, last))
+    return [f"{first}-{last}" if last > first else str(first) for first, last in joined]
+
+
+def _range(value: str) -> tuple[int, int]:
+    first, _, last = value.partition(":")
+    bounds = int(first), int(last or first)
+    if not 0 <= bounds[0] <= bounds[1] <= 65535:
+        raise ValueError(f"{value[:40]!r} is no port, nor a range of them")
+    return bounds
+
+
+def _limit(limit: Limit, family: Family, name: str) -> tuple[str, dict[str, str]]:
+    """A bucket of tokens: ``count`` + ``burst`` connections at once, and ``count`` in each period."""
+    count, period = min(max(1, int(limit.count)), RATE_MAX), max(1, int(limit.period_s))
+    rate = f"limit rate over {_rate(count, period)} burst {min(count + max(0, int(limit.burst)), BURST_MAX)} packets"
+    if not limit.by_client:
+        return rate, {}
+    name += f"_{hashlib.blake2b(rate.encode(), digest_size=4).hexdigest()}"  # elements keep the rate they came with
+    made = f"type {'ipv4_addr' if family.version == 4 else 'ipv6_addr'}; flags dynamic,timeout; size {CLIENTS_MAX};"
+    return f"add @{name} {{ {family.ip} saddr timeout {2 * period}s {rate} }}", {name: made}
+
+
+def _rate(count: int, period: int) -> str:
+    """In the smallest unit that has it exactly, else as near as by weeks."""
+    for unit, seconds in UNITS.items():
+        if count * seconds % period == 0:
+            return f"{count * seconds // period}/{unit}"
+    return f"{max(1, count * UNITS['week'] // period)}/week"

@@ -1,0 +1,211 @@
+"""Which servers of a virtual service take new flows of its fast paths, and which only keep theirs. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Collection, Iterable
+
+import msgspec
+
+from shoal.wire import policy
+from shoal.wire.desired import Listener, Pool, Server, Service
+
+from . import buckets
+from .family import FAMILIES
+from .gate import PHASES, Ungated, gate, limits
+
+HASHES = {
+    "LB_ALGORITHM_CONSISTENT_HASH_SOURCE_IP_ADDRESS": "saddr",
+    "LB_ALGORITHM_CONSISTENT_HASH_SOURCE_IP_ADDRESS_AND_PORT": "saddr and port",
+}
+ROUND_ROBIN, RANDOM, HASH = "LB_ALGORITHM_ROUND_ROBIN", "LB_ALGORITHM_RANDOM", "LB_ALGORITHM_CONSISTENT_HASH"
+OURS = 1 << 31
+"""Set in every mark of ours."""
+TCP = 1 << 30
+"""Set in the marks of TCP's flows."""
+KIND = OURS | TCP
+FLOWS_MAX = 2**31
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A server of one virtual service, by one protocol. Its flows bear ``mark`` in conntrack; the same in every life of
+    the agent."""
+
+    service: str
+    name: str
+    address: str
+    port: int
+    mark: int
+    flows_max: int = 0
+    """At a time; 0 = any number."""
+
+    @property
+    def version(self) -> int:
+        """Of IP."""
+        return 6 if ":" in self.address else 4
+
+    @property
+    def protocol(self) -> str:
+        return "tcp" if self.mark & TCP else "udp"
+
+
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
+    address: str
+    """The VIP's."""
+    first: int
+    last: int
+    idle_s: int
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One virtual service by one protocol and version of IP. ``choice``: ``turns``, ``random``, ``saddr`` or ``saddr and
+    port``; ``shares`` are the marks it chooses from. ``keeping`` get no new flows. ``notes``: what is served otherwise
+    than asked for."""
+
+    service: str
+    protocol: str
+    ports: tuple[Ports, ...]
+    choice: str
+    shares: tuple[int, ...]
+    taking: tuple[Target, ...]
+    keeping: tuple[Target, ...]
+    rules: tuple[policy.Rule, ...] = ()
+    """On new connections."""
+    flows_max: int = 0
+    """At a time; 0 = any number."""
+    mbit_max: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        return (*self.taking, *self.keeping)
+
+
+class Gated(msgspec.Struct, frozen=True, kw_only=True):
+    """Ports that HAProxy serves, and whose new connections the kernel looks at before. ``ports``: (address, first, last)."""
+
+    service: str
+    version: int
+    ports: tuple[tuple[str, int, int], ...]
+    rules: tuple[policy.Rule, ...]
+
+
+class Unservable(ValueError):
+    """Says why the service can't be carried."""
+
+
+def versions(service: Service) -> tuple[int, ...]:
+    """Of IP, of the VIP's addresses. Raises Unservable."""
+    return tuple(sorted({_parsed(vip).version for vip in service.addresses}))
+
+
+def carried(service: Service, protocol: str = "") -> list[Listener]:
+    """Its ports on fast paths."""
+    return [one for one in service.listeners if one.carried and protocol in ("", one.protocol)]
+
+
+def plan(
+    service: Service, version: int, down: Collection[str], draining: Iterable[Target], *, protocol: str = "udp"
+) -> Plan:
+    """How the VIP's addresses of one version of IP are served, by the servers of the same. ``down``: names of servers
+    whose monitors fail. ``draining``: targets that may finish what they have. Raises Unservable."""
+    vips = [str(vip) for vip in map(_parsed, service.addresses) if vip.version == version]
+    ports = tuple(
+        Ports(address=vip, first=one.port, last=one.port_end, idle_s=max(1, one.idle_s))
+        for vip in vips
+        for one in carried(service, protocol)
+    )
+    named = protocol.upper()
+    for one in ports:
+        if not 0 < one.first <= one.last <= 65535:
+            raise Unservable(f"The {named} ports {one.first} to {one.last} are no range.")
+    pool = service.pool or Pool(id="", name="")
+    choice, notes = _choice(pool, named)
+    if pool.tls is not None:
+        notes += (f"{named} goes to the servers as it comes: ssl_profile_ref of the pool has no effect on it.",)
+    same = [(server, target(service.id, server, protocol, max(0, pool.connections_max))) for server in pool.servers]
+    same = [(server, one) for server, one in same if one.version == version]
+    if pool.servers and not same:
+        notes += (f"No server has an IPv{version} address: {named} to {', '.join(vips)} is refused.",)
+    usable = [(server, one) for server, one in same if server.enabled and server.ratio > 0 and server.name not in down]
+    taking = tuple(one for _, one in usable)
+    weights = {server.name: server.ratio for server, _ in usable}
+    marks = {one.name: one.mark for one in taking}
+    rules = _rules(service, protocol, version)
+    table = buckets.hashed(weights) if choice in HASHES.values() else buckets.turns(weights)
+    return Plan(
+        service=service.id,
+        protocol=protocol,
+        ports=ports,
+        choice=choice,
+        shares=tuple(marks[name] for name in table),
+        taking=taking,
+        keeping=tuple(one for one in draining if one.mark not in marks.values()),
+        rules=rules,
+        flows_max=max(0, service.connections_max),
+        mbit_max=max(0, service.mbit_max),
+        notes=notes,
+    )
+
+
+def gated(service: Service, version: int) -> Gated | None:
+    """Its proxied TCP ports, if any connection to them is counted. Raises Unservable."""
+    listeners = [one for one in service.listeners if not one.carried]
+    vips = [str(vip) for vip in map(_parsed, service.addresses) if vip.version == version]
+    if not listeners or not vips or not limits(service.rules):
+        return None
+    ports = tuple((vip, one.port, one.port_end) for vip in vips for one in listeners)
+    return Gated(service=service.id, version=version, ports=ports, rules=_rules(service, "tcp", version))
+
+
+def _rules(service: Service, protocol: str, version: int) -> tuple[policy.Rule, ...]:
+    rules = tuple(rule for rule in service.rules if rule.phase in PHASES)
+    try:
+        gate(rules, protocol, next(one for one in FAMILIES if one.version == version), "")
+    except Ungated as error:
+        raise Unservable(str(error)) from None
+    return rules
+
+
+def target(service: str, server: Server, protocol: str = "udp", flows_max: int = 0) -> Target:
+    """Raises Unservable."""
+    parsed = _parsed(server.address)
+    if not 0 < server.port <= 65535:
+        raise Unservable(f"The server {server.name[:60]!r} has the port {server.port}.")
+    text = f"{service}\0{server.name}\0{parsed}\0{server.port}\0{protocol}".encode(errors="surrogatepass")
+    kind = OURS | (TCP if protocol == "tcp" else 0)
+    mark = kind | int.from_bytes(hashlib.blake2b(text, digest_size=4).digest()) & ~KIND
+    return Target(
+        service=service,
+        name=server.name,
+        address=str(parsed),
+        port=server.port,
+        mark=mark,
+        flows_max=min(flows_max, FLOWS_MAX),
+    )
+
+
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        raise Unservable(f"{address[:60]!r} is no IP address.") from None
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.scope_id is not None:  # any text can be one
+        raise Unservable(f"{address[:60]!r} has a scope; an address of the data network has none.")
+    return parsed
+
+
+def _choice(pool: Pool, named: str) -> tuple[str, tuple[str, ...]]:
+    kept = pool.persistence
+    if kept is not None and kept.kind == "client":
+        return "saddr", ()
+    if pool.algorithm == HASH:
+        if pool.hash in HASHES or not pool.hash:
+            return HASHES.get(pool.hash, "saddr"), ()
+        return "saddr", (f"{named} has nothing to hash by {pool.hash[:80]}; the client's address is hashed.",)
+    if pool.algorithm == RANDOM:
+        return "random", ()
+    if pool.algorithm == ROUND_ROBIN:
+        return "turns", ()
+    return "turns", (f"For {named} there is no {pool.algorithm[:60]}; its ports use round robin, the nearest.",)

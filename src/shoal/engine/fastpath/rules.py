@@ -1,0 +1,265 @@
+"""The plans as nftables rules: chains of one table, and its counters. Pure.
+
+Only flows of fast paths are tracked; all else of the engine's (what HAProxy has above all) passes conntrack by. A flow's
+mark names its server: rules, counters and deletion all go by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+
+import msgspec
+
+from shoal.wire.policy import Rule
+
+from .family import IPV4, Family
+from .gate import gate, refusal
+from .plan import FLOWS_MAX, OURS, Gated, Plan, Target
+
+SEED = 0x5EED
+"""Not that of the spreading over engines: an engine's share of one hash would be a part of the servers by the other."""
+BEFORE = 10
+"""What is in front of HAProxy comes before it is decided what is tracked."""
+MBIT_MAX = 400_000
+BURST_SHARE = 10
+"""Of a second's octets; at least what the kernel hands on as one packet, several times."""
+BURST_BYTES_MIN = 262_144
+CLOSING_S = {
+    "syn_sent": 30,
+    "syn_recv": 30,
+    "fin_wait": 60,
+    "close_wait": 60,
+    "last_ack": 30,
+    "time_wait": 10,
+    "close": 5,
+}
+"""How long TCP is remembered without a packet before and after it is established. Linux' own two minutes of ``time_wait``
+would let 540 connections a second go to one server: each holds one of the 64,512 ports that there are."""
+
+
+class Ruleset(msgspec.Struct, frozen=True):
+    """``chains``: name -> (hook, rules); without a hook it is called by another. ``counters``: names. ``timeouts``:
+    (protocol, seconds that flows may be idle). ``sets`` and ``limits``: name -> what it is. ``forwards``: packets go on
+    to other machines."""
+
+    chains: dict[str, tuple[str, str]]
+    counters: frozenset[str]
+    timeouts: frozenset[tuple[str, int]]
+    sets: Mapping[str, str] = {}
+    limits: Mapping[str, str] = {}
+    forwards: bool = False
+
+
+def ruleset(plans: Iterable[Plan], address: str, family: Family = IPV4, gated: Iterable[Gated] = ()) -> Ruleset:
+    """``address``: the engine's own, which servers see as their client. Raises `gate.Ungated`."""
+    plans = [plan for plan in plans if plan.targets]
+    gates = _gates(gated, family)
+    if not plans:
+        return gates
+    open_ = [plan for plan in plans if plan.taking]
+    targets = {target.mark: target for plan in plans for target in plan.targets}
+    protocols = [one for one in ("tcp", "udp") if any(plan.protocol == one for plan in plans)]
+    chains: dict[str, tuple[str, str]] = dict(gates.chains)
+    sets: dict[str, str] = dict(gates.sets)
+    for plan in open_:
+        name = _digest(plan.service, plan.protocol)
+        before, more = _gate(plan.rules, plan.protocol, family, name, plan.flows_max)
+        chains |= before
+        sets |= more
+        for idle_s in sorted({ports.idle_s for ports in plan.ports}):
+            chains[_chain(plan, idle_s)] = "", _choose(plan, idle_s, family.ip, before)
+    for one in targets.values():
+        if one.flows_max:
+            chains[_cap(one)] = "", f"ct count over {one.flows_max} {refusal(one.protocol)}"
+    for protocol in protocols:
+        chains[f"give_{protocol}"] = "", _give([t for t in targets.values() if t.protocol == protocol], family.ip)
+    chains["raw_in"] = "type filter hook prerouting priority raw", _lines(_tracked_in(plans, protocols, family))
+    chains["raw_out"] = "type filter hook output priority raw", _lines(_tracked_out(plans, protocols, family))
+    chains["closed"] = (
+        "type filter hook prerouting priority mangle",
+        _lines(
+            f"ct state new {family.ip} daddr . {protocol} dport {{ {sockets} }} {refusal(protocol)}"
+            for protocol in protocols
+            if (sockets := _sockets(plan for plan in plans if plan.protocol == protocol and not plan.taking))
+        ),
+    )
+    chains["arriving"] = (
+        "type nat hook prerouting priority dstnat",
+        _lines(
+            f"{family.ip} daddr . {protocol} dport vmap {{ {ways} }}"
+            for protocol in protocols
+            if (ways := _dispatch(plan for plan in open_ if plan.protocol == protocol))
+        ),
+    )
+    chains["leaving"] = (
+        "type nat hook postrouting priority srcnat",
+        f"ct mark & {OURS:#x} == {OURS:#x} snat to {address}",
+    )
+    chains["passing"] = (
+        "type filter hook forward priority filter; policy drop",
+        _lines([*_throughput(plans)])
+        + _lines(
+            f"ct direction {way} counter name ct mark map {{ {_counters(prefix, targets)} }} accept"
+            for way, prefix in (("original", "in"), ("reply", "out"))
+        ),
+    )
+    counters = frozenset(counter(prefix, mark) for mark in targets for prefix in ("new", "in", "out"))
+    timeouts = frozenset((plan.protocol, ports.idle_s) for plan in plans for ports in plan.ports)
+    limits = {_rate(plan): _mbit(plan.mbit_max) for plan in plans if plan.mbit_max}
+    return Ruleset(chains, counters, timeouts, sets, limits, forwards=True)
+
+
+def counter(prefix: str, mark: int) -> str:
+    """``new`` (its packets are flows), ``in`` or ``out``, of the server with this mark."""
+    return f"{prefix}_{mark:08x}"
+
+
+def timeout(protocol: str, idle_s: int) -> str:
+    return f"{protocol}_{idle_s}"
+
+
+def timeout_policy(protocol: str, idle_s: int) -> str:
+    """How long the kernel remembers a flow in each of its states."""
+    states = {**CLOSING_S, "established": idle_s} if protocol == "tcp" else {"unreplied": idle_s, "replied": idle_s}
+    return ", ".join(f"{state} : {seconds}" for state, seconds in states.items())
+
+
+def _digest(*words: str) -> str:
+    return hashlib.blake2b("\0".join(words).encode(errors="surrogatepass"), digest_size=8).hexdigest()
+
+
+def _chain(plan: Plan, idle_s: int) -> str:
+    return f"s_{_digest(plan.service, plan.protocol)}_{idle_s}"
+
+
+def _cap(target: Target) -> str:
+    return f"n_{target.mark:08x}"
+
+
+def _gates(gated: Iterable[Gated], family: Family) -> Ruleset:
+    """What is in front of HAProxy."""
+    chains: dict[str, tuple[str, str]] = {}
+    sets: dict[str, str] = {}
+    ways = []
+    for one in gated:
+        name = _digest(one.service, "proxied")
+        before, more = _gate(one.rules, "tcp", family, name)
+        sets |= more
+        chains |= before
+        chains[f"p_{name}"] = "", _lines(f"jump {chain}" for chain in before)
+        ways += [f"{address} . {_range(first, last)} : goto p_{name}" for address, first, last in one.ports]
+    if ways:
+        hook = f"type filter hook prerouting priority raw - {BEFORE}"
+        met = f"tcp flags & (fin | syn | rst | ack) == syn {family.ip} daddr . tcp dport vmap {{ {', '.join(ways)} }}"
+        chains["proxied"] = hook, met
+    return Ruleset(chains, frozenset(), frozenset(), sets)
+
+
+def _gate(
+    rules: Sequence[Rule], protocol: str, family: Family, name: str, flows_max: int = 0
+) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
+    """The chains that a connection goes through, in their order, and their sets."""
+    made = gate(rules, protocol, family, f"c_{name}")
+    cap = [f"ct count over {min(flows_max, FLOWS_MAX)} {refusal(protocol)}"] if flows_max else []
+    chains = {f"g_{name}": made.connection, f"a_{name}": (*made.admission, *cap)}
+    return {chain: ("", _lines(lines)) for chain, lines in chains.items() if lines}, made.sets
+
+
+def _rate(plan: Plan) -> str:
+    return f"r_{_digest(plan.service, plan.protocol, str(plan.mbit_max))}"
+
+
+def _mbit(most: int) -> str:
+    octets = min(most, MBIT_MAX) * 125_000
+    return f"rate over {octets} bytes/second burst {max(octets // BURST_SHARE, BURST_BYTES_MIN)} bytes;"
+
+
+def _throughput(plans: Iterable[Plan]) -> Iterable[str]:
+    limited = ", ".join(f'{t.mark:#x} : "{_rate(plan)}"' for plan in plans if plan.mbit_max for t in plan.targets)
+    if limited:
+        yield f"limit name ct mark map {{ {limited} }} drop\n        "
+
+
+def _lines(rules: Iterable[str]) -> str:
+    return "\n        ".join(rules)
+
+
+def _tracked_in(plans: Sequence[Plan], protocols: Sequence[str], family: Family) -> Iterable[str]:
+    for protocol in protocols:
+        mine = [plan for plan in plans if plan.protocol == protocol]
+        yield f"{family.ip} daddr . {protocol} dport {{ {_sockets(mine)} }} accept"
+        yield f"{family.ip} saddr . {protocol} sport {{ {_servers(mine)} }} accept"
+    yield f"{family.errors} accept"
+    yield "notrack"
+
+
+def _tracked_out(plans: Sequence[Plan], protocols: Sequence[str], family: Family) -> Iterable[str]:
+    """The engine's own connections to the same servers are tracked too: no two may leave with one port."""
+    if family.silent:
+        yield family.silent
+    for protocol in protocols:
+        sockets = _servers(plan for plan in plans if plan.protocol == protocol)
+        yield f"{family.ip} daddr . {protocol} dport {{ {sockets} }} accept"
+    yield "notrack"
+
+
+def _sockets(plans: Iterable[Plan]) -> str:
+    return ", ".join(f"{p.address} . {_range(p.first, p.last)}" for plan in plans for p in plan.ports)
+
+
+def _servers(plans: Iterable[Plan]) -> str:
+    return ", ".join(dict.fromkeys(f"{t.address} . {t.port}" for plan in plans for t in plan.targets))
+
+
+def _dispatch(plans: Iterable[Plan]) -> str:
+    return ", ".join(
+        f"{p.address} . {_range(p.first, p.last)} : goto {_chain(plan, p.idle_s)}" for plan in plans for p in plan.ports
+    )
+
+
+def _range(first: int, last: int) -> str:
+    return f"{first}-{last}" if last > first else str(first)
+
+
+def _choose(plan: Plan, idle_s: int, ip: str, before: Iterable[str]) -> str:
+    size = len(plan.shares)
+    way = {
+        "turns": f"numgen inc mod {size}",
+        "random": f"numgen random mod {size}",
+        "saddr": f"jhash {ip} saddr mod {size} seed {SEED:#x}",
+        "saddr and port": f"jhash {ip} saddr . {plan.protocol} sport mod {size} seed {SEED:#x}",
+    }[plan.choice]
+    chosen = f"{way} map {{ {_runs(plan.shares)} }}" if len(set(plan.shares)) > 1 else f"{plan.shares[0]:#x}"
+    lines = [f"jump {chain}" for chain in before]
+    lines += [
+        f'ct timeout set "{timeout(plan.protocol, idle_s)}"',
+        f"ct mark set {chosen}",
+        f"goto give_{plan.protocol}",
+    ]
+    return _lines(lines)
+
+
+def _runs(shares: Sequence[int]) -> str:
+    """Equal neighbours in one element."""
+    texts, at = [], 0
+    for mark, run in groupby(shares):
+        size = len(list(run))
+        texts.append(f"{_range(at, at + size - 1)} : {mark:#x}")
+        at += size
+    return ", ".join(texts)
+
+
+def _give(targets: Sequence[Target], ip: str) -> str:
+    new = ", ".join(f'{t.mark:#x} : "{counter("new", t.mark)}"' for t in targets)
+    to = ", ".join(f"{t.mark:#x} : {t.address} . {t.port}" for t in targets)
+    caps = ", ".join(f"{t.mark:#x} : jump {_cap(t)}" for t in targets if t.flows_max)
+    lines = [f"ct mark vmap {{ {caps} }}"] if caps else []
+    protocol = targets[0].protocol
+    lines += [f"counter name ct mark map {{ {new} }}", f"meta l4proto {protocol} dnat {ip} to ct mark map {{ {to} }}"]
+    return _lines(lines)
+
+
+def _counters(prefix: str, marks: Iterable[int]) -> str:
+    return ", ".join(f'{mark:#x} : "{counter(prefix, mark)}"' for mark in marks)
