@@ -71,7 +71,7 @@ class FakeClient:
     def begun(self, type: str, text: str, within_s: float = 0.0) -> tuple[list[str], int]:
         return (["G"], 1) if type == "serviceenginegroup" else ([], 0)
 
-    def call(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def call(self, method: str, path: str, body: dict[str, Any], **how: float) -> dict[str, Any]:
         self.sent.append((method, path, body))
         return {"status": "Inspected every 5 min.", "auto_rebalance": LOOK}
 

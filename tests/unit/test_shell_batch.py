@@ -29,7 +29,7 @@ class FakeClient:
     def named(self, type: str, name: str) -> dict[str, Any] | None:
         return copy.deepcopy(self.stored) if name == "web" else None
 
-    def call(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def call(self, method: str, path: str, body: dict[str, Any], **how: float) -> dict[str, Any]:
         self.sent.append((method, path, body))
         return {"name": "web"}
 
@@ -130,7 +130,7 @@ class Operated:
     def named(self, type: str, name: str) -> dict[str, Any]:
         return {"uuid": f"{type}-1", "name": name}
 
-    def call(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def call(self, method: str, path: str, body: dict[str, Any], **how: float) -> dict[str, Any]:
         self.asked.append((path, body))
         return {"status": "done"}
 
