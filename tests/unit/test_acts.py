@@ -39,6 +39,7 @@ IN_VIEW = {f"http_profile.{name}" for name in ("keepalive_timeout", "ssl_client_
 READ_ELSEWHERE = {
     "VirtualService": {path for path in acts.load().types["VirtualService"].acts if "_rate_limit." in path},  # limits
     "VsVip": {"vip.auto_allocate_ip", "vip.auto_allocate_ip_type", "vip.ipam_network_subnet"},  # rules, ipam
+    "Pool": {"servers.resolve_server_by_dns", "delete_server_on_dns_refresh"},  # controller.names
     "ApplicationProfile": {  # controller.policies
         path
         for path in acts.load().types["ApplicationProfile"].acts

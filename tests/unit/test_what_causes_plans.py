@@ -54,7 +54,7 @@ class Surroundings:
         return self.reconciler._wanted.is_set() or bool(self.pushed)
 
 
-@pytest.mark.parametrize("type", ["pool", "sslkeyandcertificate"])
+@pytest.mark.parametrize("type", ["pool", "sslkeyandcertificate", "httppolicyset", "stringgroup"])
 async def test_an_object_that_nothing_refers_to_is_forgotten_and_causes_no_work(type: str) -> None:
     """Forgotten all the same: it may have been compiled while something referred to it, and may be again."""
     around = Surroundings()

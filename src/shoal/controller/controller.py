@@ -38,6 +38,7 @@ from .loads import Loads
 from .making import Documents
 from .metric_file import MetricFile
 from .metrics import CONTROLLER, Metrics
+from .names.names import Names
 from .observer import Observer, Place
 from .operations import KINDS, CallerLike, Operations
 from .plans import Aside, Plans
@@ -122,8 +123,9 @@ class Controller:
             shares=self.shares,
             storms=storms,
         )
+        self.names = Names(view, store, self.events_log, clock, lambda pool: self._servers_changed(pool))
         self.compiler = Compiler(
-            view, self.ledger, self.fleet, unseal=unseal, heartbeat_key=heartbeat_key, gateway=gateway
+            self.names, self.ledger, self.fleet, unseal=unseal, heartbeat_key=heartbeat_key, gateway=gateway
         )
         self._captures = Captures(view, self.ledger, self.fleet, self.compiler, clock)
         self.reconciler = Reconciler(view, self.ledger, self.fleet, self.compiler, self.events_log, clock)
@@ -166,7 +168,9 @@ class Controller:
             )
             self.reconciler.on_planned = self._observer.tell
         self.margins = Margins(self.reconciler, clock)
-        self._runtime = Runtime(view, self.ledger, self.fleet, self.compiler, self.reconciler, self.margins, clock)
+        self._runtime = Runtime(
+            view, self.names, self.ledger, self.fleet, self.compiler, self.reconciler, self.margins, clock
+        )
         self._whatifs = WhatIfs(self._runtime.sources, self.metrics)
         self._operations = Operations(
             view, self.ledger, self.reconciler, self.fleet, cloud, self.events_log, clock, fresh_id, identity=identity
@@ -177,6 +181,7 @@ class Controller:
         await self.ledger.load()
         await self._freed.load(self._store)
         await self.events_log.load()
+        await self.names.load()
         if self._journal is not None:
             self.events_log.on_added = self._journal.event
         await self.lifecycle.adopt()
@@ -185,9 +190,10 @@ class Controller:
 
     async def run(self) -> None:
         """Plan, carry out, watch: until cancelled."""
-        unsubscribe = self.view.subscribe(self.reconciler.on_document)
+        unsubscribe = [self.view.subscribe(one.on_document) for one in (self.reconciler, self.names)]
         try:
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.names.run(), name="names")
                 tasks.create_task(self.reconciler.run(), name="reconciler")
                 tasks.create_task(self.lifecycle.run(), name="lifecycle")
                 tasks.create_task(self.events_log.run(), name="events")
@@ -204,7 +210,8 @@ class Controller:
                     tasks.create_task(self._observer.run(), name="observer")
                 tasks.create_task(self.shares.run(), name="shares")
         finally:
-            unsubscribe()
+            for leave in unsubscribe:
+                leave()
 
     async def attend(self, link: Link, identity: str, certificate: str = "") -> None:
         """Serve one engine's connection until it ends."""
@@ -305,6 +312,9 @@ class Controller:
     def _engine_changed(self, engine: str) -> None:
         self.lifecycle.kick(engine)
         self.reconciler.on_engine(engine)
+
+    def _servers_changed(self, pool: str) -> None:
+        self.reconciler.on_document("pool", pool, self.view.get("pool", pool))
 
     def _ownership(self, engine: str, message: messages.Ownership) -> None:
         record = self.ledger.engines.get(engine)

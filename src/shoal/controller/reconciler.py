@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -66,26 +66,8 @@ ROUNDS_MAX = 8
 """Plans in a row for one group before others get their turn (a plan can make the next one necessary)."""
 VIP_TYPES = ("virtualservice", "vsvip")
 """What VIPs are made from."""
-PLANNED_TYPES = ("serviceenginegroup", "serviceengine", *VIP_TYPES)
-"""What plans are made from."""
-CONFIGURED_TYPES = (
-    "pool",
-    "healthmonitor",
-    "applicationprofile",
-    "networkprofile",
-    "applicationpersistenceprofile",
-    "httppolicyset",
-    "networksecuritypolicy",
-    "stringgroup",
-    "ipaddrgroup",
-    "sslkeyandcertificate",
-    "sslprofile",
-    "pkiprofile",
-    "analyticsprofile",
-)
-"""What only an engine's configuration is made from: no plan depends on it."""
-USED_TYPES = ("vsvip", *CONFIGURED_TYPES)
-"""What matters only through what refers to it."""
+USED_BY_THEMSELVES = ("serviceenginegroup", "serviceengine", "virtualservice")
+"""All other objects matter only through what refers to them."""
 
 
 class Reconciler:
@@ -160,14 +142,12 @@ class Reconciler:
 
     def on_document(self, type: str, uuid: str, document: Mapping[str, object] | None) -> None:
         """A change of intent (the view's callback)."""
-        services: Collection[str] | None = ()
-        if type in PLANNED_TYPES or type in CONFIGURED_TYPES:
-            services = self._compiler.changed(type, uuid)
+        services = self._compiler.changed(type, uuid)
         if type in VIP_TYPES:
             for group, vips in self._intents.changed(type, uuid).items():
                 self._touch(vips)
                 self.mark(group)
-        if type in USED_TYPES and not self._view.referrers(uuid):
+        if type not in USED_BY_THEMSELVES and not self._view.referrers(uuid):
             if type == "vsvip" and document is None:
                 self._touch(vip for vip in self._ledger.floors if vip.partition("/")[0] == uuid)
             return  # most objects are made before what refers to them, and then that is the change
@@ -175,9 +155,9 @@ class Reconciler:
             self.mark(uuid)
         elif type == "serviceengine":
             self.on_engine(uuid)
-        elif type in CONFIGURED_TYPES and services is None:
+        elif services is None:
             self._fleet.push_all()
-        elif type in CONFIGURED_TYPES and services:
+        elif services and type not in VIP_TYPES:
             self._stale.update(dict.fromkeys(services))
             self._wanted.set()
 

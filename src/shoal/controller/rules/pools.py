@@ -7,6 +7,7 @@ from typing import Any
 
 from shoal.controller import tls
 from shoal.controller.desired import passed_over
+from shoal.controller.names import members
 from shoal.objects import views
 from shoal.objects.check import shown
 from shoal.objects.views import uuid_of
@@ -31,14 +32,14 @@ def check(change: Change, around: Around) -> None:
     seen: dict[tuple[str, int], int] = {}
     for index, server in enumerate(pool.get("servers", ())):
         where = f"servers[{index}]"
-        address = change.address(f"{where}.ip", server["ip"])
-        if address is not None and address.version == 6 and address.is_link_local:
-            change.wrong(f"{where}.ip.addr", "is a link-local address: engines don't know on which link", address)
+        name = members.name_of(server)
+        if not name:
+            _address(change, where, server)
         server.setdefault("hostname", server["ip"]["addr"])
         if len(server["hostname"]) > HOSTNAME_CHARACTERS_MAX or not server["hostname"].isprintable():
             why = f"must be at most {HOSTNAME_CHARACTERS_MAX} printable characters"
             change.wrong(f"{where}.hostname", why, shown(server["hostname"]))
-        key = (server["ip"]["addr"], server.get("port") or pool["default_server_port"])
+        key = (name or server["ip"]["addr"], server.get("port") or pool["default_server_port"])
         if key in seen:
             change.wrong(where, f"is servers[{seen[key]}] again ({key[0]}:{key[1]})")
         seen[key] = index
@@ -69,6 +70,19 @@ def _tls(change: Change, around: Around) -> None:
     for field in ("pki_profile_ref", "ssl_key_and_certificate_ref"):
         if change.document.get(field) and not pool.ssl_profile_ref:
             change.warnings.append(f"{field} has no effect without ssl_profile_ref: servers are spoken to without TLS.")
+
+
+def _address(change: Change, where: str, server: dict[str, Any]) -> None:
+    """Of a server that is not to be looked up."""
+    if server["ip"]["type"] == "DNS":
+        change.wrong(f"{where}.ip.addr", "must be a name of DNS", server["ip"]["addr"], "Give www.example.com.")
+        return
+    if server.get("resolve_server_by_dns"):
+        hint = "Give the name as hostname, or as ip.addr with ip.type DNS."
+        change.wrong(f"{where}.hostname", "must be a name of DNS", shown(server.get("hostname", "")), hint)
+    address = change.address(f"{where}.ip", server["ip"])
+    if address is not None and address.version == 6 and address.is_link_local:
+        change.wrong(f"{where}.ip.addr", "is a link-local address: engines don't know on which link", address)
 
 
 def _fail_action(change: Change, action: Document) -> None:

@@ -14,6 +14,7 @@ from shoal.controller.clock import Clock
 from shoal.controller.compiler import Compiler
 from shoal.controller.fleet import Fleet
 from shoal.controller.ledger import Ledger
+from shoal.controller.names.names import Names
 from shoal.controller.reconciler import Reconciler
 from shoal.controller.view import View
 from shoal.controller.whatif.margins import Margins
@@ -34,6 +35,7 @@ class Runtime:
     def __init__(
         self,
         view: View,
+        names: Names,
         ledger: Ledger,
         fleet: Fleet,
         compiler: Compiler,
@@ -43,7 +45,15 @@ class Runtime:
     ) -> None:
         self._view = view
         self._started = clock.now()
-        sources = Sources(view=view, ledger=ledger, fleet=fleet, compiler=compiler, reconciler=reconciler, clock=clock)
+        sources = Sources(
+            view=view,
+            pool_names=names,
+            ledger=ledger,
+            fleet=fleet,
+            compiler=compiler,
+            reconciler=reconciler,
+            clock=clock,
+        )
         self.sources = sources
         pools, engines = Pools(sources), ServiceEngines(sources)
         services, groups = VirtualServices(sources, pools), Groups(sources, margins)

@@ -30,7 +30,7 @@ class Pools:
             (server["oper_status"]["last_changed_time"]["secs"] for server in servers), default=self._written(uuid)
         )
         return {
-            "oper_status": oper_status(state, at, reason, *unchecked),
+            "oper_status": oper_status(state, at, reason, *unchecked, *self._of.pool_names.trouble(uuid)),
             "num_servers": len(servers),
             "num_servers_enabled": enabled,
             "num_servers_up": up,
@@ -90,7 +90,7 @@ class Pools:
             return "OPER_DISABLED", "the pool is disabled"
         servers = self.servers(uuid)
         if not servers:
-            return "OPER_DOWN", "it has no servers"
+            return "OPER_DOWN", " ".join(self._of.pool_names.trouble(uuid)) or "it has no servers"
         states = {server["oper_status"]["state"] for server in servers}
         if "OPER_UP" in states:
             return "OPER_UP", ""

@@ -11,6 +11,7 @@ from shoal.controller.clock import Clock
 from shoal.controller.compiler import Compiler
 from shoal.controller.fleet import Fleet
 from shoal.controller.ledger import Ledger
+from shoal.controller.names.names import Names
 from shoal.controller.reconciler import Reconciler
 from shoal.controller.records import EngineRecord, VipRecord
 from shoal.controller.snapshot import vip_id
@@ -49,6 +50,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     """Methods that find raise NotFound."""
 
     view: View
+    pool_names: Names
     ledger: Ledger
     fleet: Fleet
     compiler: Compiler
@@ -59,7 +61,9 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
         return view(self.found("virtualservice", uuid), views.VirtualService)
 
     def pool(self, uuid: str) -> views.Pool:
-        return view(self.found("pool", uuid), views.Pool)
+        """With the addresses of servers that are known by name."""
+        self.found("pool", uuid)
+        return view(self.pool_names.get("pool", uuid) or {}, views.Pool)
 
     def group(self, uuid: str) -> Document:
         return self.found("serviceenginegroup", uuid)

@@ -1,0 +1,92 @@
+"""Which servers of a pool document are names, and the document with their addresses in place. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+Document = Mapping[str, Any]
+NAME_CHARACTERS_MAX = 253
+_NAME = re.compile(
+    r"([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?"
+)
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a name. ``at``: when it was last answered, in seconds since the epoch; ``failing``: why it is not
+    answered any more, "" while it is; ``former``: addresses of earlier answers, newest first."""
+
+    addresses: tuple[str, ...] = ()
+    at: float = 0.0
+    failing: str = ""
+    failing_since: float = 0.0
+    former: tuple[str, ...] = ()
+
+
+AnswerOf = Callable[[str], Answer | None]
+
+
+def is_name(text: str) -> bool:
+    """Whether it can be looked up: a name of DNS, and no address."""
+    return len(text) <= NAME_CHARACTERS_MAX and _NAME.fullmatch(text) is not None and not _is_address(text)
+
+
+def name_of(server: Document) -> str:
+    """What is to be looked up for the server, in lower case and without the final dot; "" if it is known by address."""
+    ip = server.get("ip") or {}
+    named = ip.get("addr", "") if ip.get("type") == "DNS" else ""
+    if not named and server.get("resolve_server_by_dns"):
+        named = server.get("hostname", "")
+    return str(named).rstrip(".").lower() if is_name(str(named)) else ""
+
+
+def names(pool: Document) -> dict[str, None]:
+    return {name: None for server in pool.get("servers", ()) if (name := name_of(server))}
+
+
+def expanded(pool: Document, answer_of: AnswerOf) -> dict[str, Any]:
+    """The document with a server for each address of a name. A name without an answer yet is served by the address that
+    the document gives, if it gives one. An address that is there already is not taken twice."""
+    given = [server for server in pool.get("servers", ()) if not name_of(server)]
+    taken = {_place(pool, server) for server in given}
+    servers: list[Document] = []
+    for server in pool.get("servers", ()):
+        for one in _servers(pool, server, answer_of) if name_of(server) else (server,):
+            if one is server or _place(pool, one) not in taken:
+                taken.add(_place(pool, one))
+                servers.append(one)
+    return {**pool, "servers": servers}
+
+
+def _servers(pool: Document, server: Document, answer_of: AnswerOf) -> Iterator[Document]:
+    answer = answer_of(name_of(server))
+    if answer is None or not answer.addresses:
+        address = str((server.get("ip") or {}).get("addr", ""))
+        if _is_address(address):
+            yield {**server, "ip": _ip(address)}
+        return
+    for address in answer.addresses:
+        yield {**server, "ip": _ip(address)}
+    if not pool.get("delete_server_on_dns_refresh", True):
+        for address in answer.former:
+            yield {**server, "ip": _ip(address), "enabled": False}
+
+
+def _place(pool: Document, server: Document) -> tuple[str, int]:
+    return server["ip"]["addr"], server.get("port") or pool.get("default_server_port", 0)
+
+
+def _ip(address: str) -> dict[str, str]:
+    return {"addr": address, "type": "V6" if ":" in address else "V4"}
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
