@@ -16,6 +16,7 @@ import pytest
 from shoal.engine.haproxy.process import CAPABILITIES
 from shoal.wire import messages
 from shoal.wire.desired import Certificate, Listener, Monitor
+from shoal.wire.monitors import Script
 
 from .engine_lab import ENGINE, QUICK, VIP, Lab, engine, pool, servers, service, settings, vip
 from .private_host import private_host
@@ -283,6 +284,38 @@ async def test_tcp_monitors_talk_and_listen(lab: Lab) -> None:
     deaf = msgspec.structs.replace(asks, response="500", timeout_s=1)
     await lab.controller.push(settings(), vip(), service(pool=pool(monitors=(asks, deaf))))
     await lab.controller.hear_status(lambda s: {x.state for x in s.servers} == {"down"})
+
+
+SCRIPT = """#!/bin/sh
+[ "$(id -un)" = nobody ] && [ "$PORT $2 $3" = "$WANTED $WANTED two words" ] && [ ! -e "$FLAG" ] && echo up
+echo "as $(id -un) for $IP" >&2
+"""
+
+
+async def test_what_the_agent_finds_takes_a_server_out_of_haproxy_too(lab: Lab, tmp_path: Path) -> None:
+    """Beside a check of HAProxy's own, through a reload, and through the agent's death."""
+    flag = Path("/tmp") / f"shoal-{tmp_path.name}"
+    first = lab.backends["a"].port
+    asks = Script(code=SCRIPT, parameters=("two words",), variables=(f"WANTED={first}", f"FLAG={flag}"))
+    script = Monitor(name="s", kind="EXTERNAL", interval_s=1, timeout_s=3, rise=1, fall=1, asks=asks)
+    ping = Monitor(name="p", kind="PING", interval_s=1, timeout_s=1)
+    checked = pool(monitors=(*QUICK, ping, script))
+    await lab.controller.push(settings(), vip(), service(pool=checked))
+    await lab.controller.hear(messages.Ownership, lambda m: m.owner and m.vip == "v")
+    status = await lab.controller.hear_status(lambda s: state(s, "b") == "down")
+    assert state(status, "a") == "up" and await lab.names() == {"a"}
+    why = next(s.check for s in status.servers if s.server == "b")
+    assert why.startswith("EXTERNAL the script ends with") or "as nobody for 127.0.0.1" in why
+    applied = await lab.controller.push(settings(), vip(), service(pool=checked, client_idle_s=77))
+    assert applied.how == "reload" and await lab.names() == {"a"}
+    lab.kill_agent()
+    assert await lab.names() == {"a"}, "the verdict stands without the agent"
+    flag.touch()
+    try:
+        await lab.controller.hear_status(lambda s: {x.state for x in s.servers} == {"down"})
+    finally:
+        flag.unlink()
+    await lab.controller.hear_status(lambda s: state(s, "a") == "up")
 
 
 async def test_tls_is_terminated_and_a_new_certificate_replaces_the_old(lab: Lab) -> None:

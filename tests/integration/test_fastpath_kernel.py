@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ import msgspec
 import pytest
 
 from shoal.engine.fastpath import conntrack
-from shoal.engine.fastpath.carrier import Carrier
+from shoal.engine.fastpath.carrier import Carrier, Outcome
 from shoal.engine.fastpath.plan import TCP
+from shoal.engine.monitors.checks import Checks
 from shoal.lab import backend
 from shoal.wire import policy
 from shoal.wire.counters import Counts, ServiceCounts
-from shoal.wire.desired import DnsQuestion, Listener, Monitor, Pool, Server, Service
+from shoal.wire.desired import Listener, Monitor, Pool, Server, Service
+from shoal.wire.monitors import DnsQuestion
 from shoal.wire.policy import Action, Allow, Close, Limit, Rule
 
 from .private_host import private_host
@@ -36,7 +38,9 @@ SHORT_PORT = 5020
 TCP_PORT, TCP_SHORT_PORT, GATED_PORT = 8000, 8020, 8030
 WELL = (
     Monitor(name="ping", kind="PING", interval_s=1, timeout_s=1),
-    Monitor(name="dns", kind="DNS", interval_s=1, timeout_s=1, dns=DnsQuestion(name="a.example"), response="192.0.2.1"),
+    Monitor(
+        name="dns", kind="DNS", interval_s=1, timeout_s=1, asks=DnsQuestion(name="a.example"), response="192.0.2.1"
+    ),
 )
 SERVERS = tuple(
     Server(name=f"{name}{ending}", address=f"{net}{NODES[name]}", port=80, ratio=ratio)
@@ -164,19 +168,36 @@ def world() -> Iterator[World]:
             made.destroy()
 
 
+class Checked(Carrier):
+    """With the monitors that the agent runs beside it."""
+
+    def __init__(self) -> None:
+        self.checks = Checks(self.look)
+        super().__init__(ENGINE, "eth0", self.checks)
+
+    async def apply(self, services: Mapping[str, Service]) -> Outcome:
+        self.checks.want(services.values())
+        return await super().apply(services)
+
+    @property
+    def ill(self) -> dict[tuple[str, str], str]:
+        return self.checks.ill(self._services.values())
+
+
 @contextlib.asynccontextmanager
-async def agent() -> AsyncIterator[Carrier]:
+async def agent() -> AsyncIterator[Checked]:
     """Killed at the end: what it put into the kernel stays."""
-    made = Carrier(ENGINE, "eth0")
-    task = asyncio.create_task(made.run())
+    made = Checked()
+    tasks = [asyncio.create_task(made.run()), asyncio.create_task(made.checks.run())]
     try:
         yield made
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def until_ill(carrier: Carrier, ill: set[str]) -> None:
+async def until_ill(carrier: Checked, ill: set[str]) -> None:
     async with asyncio.timeout(5):
         while {server for _, server in carrier.ill} != ill:
             await asyncio.sleep(0.01)

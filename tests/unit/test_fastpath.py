@@ -11,19 +11,21 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from shoal.engine.fastpath import buckets, dns
-from shoal.engine.fastpath.checks import Health
+from shoal.engine.fastpath import buckets
 from shoal.engine.fastpath.family import IPV4, IPV6, Family
 from shoal.engine.fastpath.gate import gate
 from shoal.engine.fastpath.plan import OURS, Plan, Unservable, plan, versions
-from shoal.engine.fastpath.probe import probe, text_octets
 from shoal.engine.fastpath.rules import counter, ruleset
 from shoal.engine.fastpath.table import NOTHING, _step
 from shoal.engine.fastpath.tally import Tally
+from shoal.engine.monitors import dns
+from shoal.engine.monitors.checks import Health
+from shoal.engine.monitors.probe import Ill, probe, text_octets
 from shoal.lab.backend import Datagrams
 from shoal.wire import policy
 from shoal.wire.counters import Counts, ServiceCounts
-from shoal.wire.desired import DnsQuestion, Listener, Monitor, Pool, Server, Service
+from shoal.wire.desired import Listener, Monitor, Pool, Server, Service
+from shoal.wire.monitors import DnsQuestion
 from shoal.wire.policy import Action, Allow, Close, Drop, Limit, Rule
 
 
@@ -173,6 +175,15 @@ def test_a_monitors_text_may_name_octets(text: str, octets: bytes) -> None:
     assert text_octets(text) == octets
 
 
+async def verdict(monitor: Monitor, port: int) -> str:
+    """ "" or what is wrong."""
+    try:
+        await probe(monitor, "127.0.0.1", port)
+    except Ill as ill:
+        return str(ill)
+    return ""
+
+
 QUESTION = DnsQuestion(name="www.example.org")
 
 
@@ -216,21 +227,21 @@ async def backend() -> AsyncIterator[int]:
     ("monitor", "why"),
     [
         (Monitor(name="m", kind="UDP", request="hi", response="b hi"), ""),
-        (Monitor(name="m", kind="UDP", request="hi", response="other", timeout_s=1), "UDP no answer within 1 s"),
+        (Monitor(name="m", kind="UDP", request="hi", response="other", timeout_s=1), "no answer within 1 s"),
         (Monitor(name="m", kind="UDP", request="hi", timeout_s=1), ""),
-        (Monitor(name="m", kind="DNS", response="192.0.2.1", dns=QUESTION), ""),
-        (Monitor(name="m", kind="DNS", response="192.0.2.9", dns=QUESTION), "DNS answers without '192.0.2.9'"),
+        (Monitor(name="m", kind="DNS", response="192.0.2.1", asks=QUESTION), ""),
+        (Monitor(name="m", kind="DNS", response="192.0.2.9", asks=QUESTION), "answers without '192.0.2.9'"),
     ],
 )
 async def test_a_server_is_asked_as_its_monitor_says(backend: int, monitor: Monitor, why: str) -> None:
-    assert await probe(monitor, "127.0.0.1", backend) == why
+    assert await verdict(monitor, backend) == why
 
 
 async def test_a_refusal_is_a_failure_where_silence_would_not_be(backend: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    assert await probe(Monitor(name="m", kind="UDP", request="hi"), "127.0.0.1", port) == "UDP Connection refused"
+    assert await verdict(Monitor(name="m", kind="UDP", request="hi"), port) == "Connection refused"
 
 
 # --- totals ---

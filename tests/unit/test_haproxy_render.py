@@ -7,6 +7,7 @@ import pytest
 
 from shoal.engine.haproxy import carry, monitors, render, runtime, steer
 from shoal.engine.haproxy.escape import Unrenderable
+from shoal.engine.monitors import runners
 from shoal.wire.desired import Listener, Monitor, Pool, Server, ServerTls, Service, Tls
 from shoal.wire.policy import Http
 
@@ -164,28 +165,47 @@ def test_an_http_monitor_in_full() -> None:
     assert check.server == "check inter 10s rise 2 fall 2 verify none"
 
 
-def test_monitors_that_cannot_all_be_run_are_named() -> None:
+def test_haproxy_runs_what_it_can_and_the_agent_the_rest() -> None:
     def check(*kinds: Monitor) -> monitors.Check:
         return monitors.check(msgspec.structs.replace(POOL, monitors=kinds))
 
+    def split(*kinds: Monitor) -> tuple[str, str]:
+        pool = msgspec.structs.replace(POOL, monitors=kinds)
+        return " ".join(m.name for m in runners.by_haproxy(pool)), " ".join(m.name for m in runners.by_agent(pool))
+
     web = Monitor(name="web", kind="HTTP")
     talking = Monitor(name="talking", kind="TCP", request="hi", port=7)
-    late = Monitor(name="late", kind="TCP", port=8)
-    ping = Monitor(name="ping", kind="PING")
-    assert check(web, talking).notes == (
-        "The health monitor 'talking' only connects: an HTTP monitor is run beside it.",
-    )
-    assert check(web, talking, late).rules[-2] == "http-check connect port 7"
-    assert check(web, talking, late).notes[1:] == (
-        "The health monitor 'late' is not run beside an HTTP and another TCP monitor.",
-    )
-    sip = Monitor(name="sip", kind="SIP")
-    assert check(web, sip).notes == ("The health monitor 'sip' of type SIP is not run yet.",)
-    assert check(web, ping).notes == () and check(ping) == monitors.Check(), "the agent's, for UDP"
-    with pytest.raises(Unrenderable, match="SIP"):
-        check(sip)
+    bare, late = Monitor(name="bare", kind="TCP"), Monitor(name="late", kind="TCP", port=8)
+    ping, sctp = Monitor(name="ping", kind="PING"), Monitor(name="sctp", kind="SCTP")
+    assert split(bare, talking) == ("bare talking", "")
+    assert split(web, bare) == ("web", ""), "the HTTP monitor connects, too"
+    assert split(web, talking, late, ping) == ("web late", "talking ping")
+    assert split(msgspec.structs.replace(web, maintenance_codes=(503,))) == ("", "web")
+    assert split(msgspec.structs.replace(web, user="u", password="p")) == ("", "web")
+    assert check(web, ping).server == f"check inter 10s rise 2 fall 2 {monitors.TOLD}"
+    assert check(ping) == monitors.Check(server=monitors.TOLD)
+    assert monitors.check(msgspec.structs.replace(POOL, monitors=(ping,)), proxied=False) == monitors.Check()
+    assert check(web, sctp).notes == ("The health monitor 'sctp' of type SCTP is not run.",)
+    with pytest.raises(Unrenderable, match="SCTP"):
+        check(sctp)
     with pytest.raises(Unrenderable, match="begins with 'nonsense'"):
         check(Monitor(name="odd", kind="HTTP", request="nonsense"))
+
+
+def test_passive_monitoring_counts_connections_alone() -> None:
+    pool = msgspec.structs.replace(POOL, monitors=(Monitor(name="web", kind="HTTP"),), passive=True)
+    assert monitors.check(pool).server.endswith(" observe layer4 error-limit 5 on-error fail-check")
+    assert "observe" not in monitors.check(msgspec.structs.replace(pool, passive=False)).server
+    assert "observe" not in monitors.check(msgspec.structs.replace(pool, monitors=())).server, "it adds to a check"
+
+
+def test_each_server_is_asked_by_its_own_name() -> None:
+    asks = Monitor(name="m", kind="HTTP", request="GET / HTTP/1.1")
+    servers = tuple(msgspec.structs.replace(one, hostname=name) for one, name in zip((A, B), "ab", strict=True))
+    pool = msgspec.structs.replace(POOL, monitors=(asks,), servers=servers)
+    assert runners.by_agent(pool) == (asks,)
+    fixed = msgspec.structs.replace(asks, request="GET / HTTP/1.1\r\nHost: x")
+    assert runners.by_haproxy(msgspec.structs.replace(pool, monitors=(fixed,))) == (fixed,)
 
 
 # --- steering ---

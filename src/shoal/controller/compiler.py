@@ -196,7 +196,7 @@ class Compiler:
         known = compiled.get(intent.id)
         if known is None or known.service is not service or known.addresses != intent.addresses:
             used = Used(self._documents)
-            part = service_part(used, service, intent)
+            part = service_part(used, service, intent, self._unseal)
             needs = tuple(credentials_of(part))
             known = compiled[intent.id] = CompiledService(service, intent.addresses, encoded(part), needs)
             for key in (*used.keys, ("vsvip", views.uuid_of(service.vsvip_ref))):

@@ -18,6 +18,7 @@ from . import pools, protocols
 from .idle import client_idle_s
 from .limits import limits_of
 from .log_policy import log_policy
+from .monitors import Unseal, monitor_part, why_not_run, withheld
 from .policies import connection_rules_of, http_of, rules_of
 from .protocols import Documents
 from .records import VipRecord
@@ -70,9 +71,11 @@ class VipIntent(msgspec.Struct, frozen=True, kw_only=True):
 # --- services ---
 
 
-def service_part(documents: Documents, service: views.VirtualService, vip: VipIntent) -> wire.Service:
+def service_part(
+    documents: Documents, service: views.VirtualService, vip: VipIntent, unseal: Unseal = withheld
+) -> wire.Service:
     """How an engine serves a virtual service. References were checked at write time; one that is gone meanwhile
-    (its deletion is on the way) is passed over."""
+    (its deletion is on the way) is passed over. ``unseal`` opens the secrets of monitors."""
     profile = _fetch(documents, "applicationprofile", service.application_profile_ref, views.ApplicationProfile)
     http = profile is None or profile.type == "APPLICATION_PROFILE_TYPE_HTTP"
     http_profile = profile.http_profile if profile and profile.http_profile else views.HttpProfile()
@@ -88,7 +91,7 @@ def service_part(documents: Documents, service: views.VirtualService, vip: VipIn
         enabled=service.enabled,
         mode="http" if http else "tcp",
         listeners=tuple(_listener(documents, service, port) for port in service.services),
-        pool=pool_part(documents, pool) if pool else None,
+        pool=pool_part(documents, pool, unseal) if pool else None,
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
         tls=tls_of(_fetch(documents, "sslprofile", service.ssl_profile_ref, views.SslProfile)),
         client_certificates=_client_certificates(documents, profile, http=http),
@@ -131,8 +134,8 @@ def _listener(documents: Documents, service: views.VirtualService, port: views.P
     )
 
 
-def pool_part(documents: Documents, pool: views.Pool) -> wire.Pool:
-    monitors = (_fetch(documents, "healthmonitor", ref, views.HealthMonitor) for ref in pool.health_monitor_refs)
+def pool_part(documents: Documents, pool: views.Pool, unseal: Unseal = withheld) -> wire.Pool:
+    monitors = _monitors(documents, pool.health_monitor_refs)
     graceful = pool.graceful_disable_timeout
     kept = pool.application_persistence_profile_ref
     profile = _fetch(documents, "applicationpersistenceprofile", kept, views.ApplicationPersistenceProfile)
@@ -143,7 +146,8 @@ def pool_part(documents: Documents, pool: views.Pool) -> wire.Pool:
         hash=pool.lb_algorithm_hash,
         hash_header=pool.lb_algorithm_consistent_hash_hdr,
         servers=tuple(_server(pool, server) for server in pool.servers),
-        monitors=tuple(monitor_part(monitor) for monitor in monitors if monitor and runnable(monitor.type)),
+        monitors=tuple(monitor_part(documents, one, unseal) for one in monitors if not why_not_run(one)),
+        passive=pool.inline_health_monitor,
         tls=server_tls(
             pool,
             _fetch(documents, "sslprofile", pool.ssl_profile_ref, views.SslProfile),
@@ -171,61 +175,18 @@ def _server(pool: views.Pool, server: views.PoolServer) -> wire.Server:
     )
 
 
-def monitor_kind(type: str) -> str:
-    """``HEALTH_MONITOR_TCP`` -> ``TCP``."""
-    return type.removeprefix("HEALTH_MONITOR_")
+def passed_over(documents: Documents, pool: Document) -> list[str]:
+    """One sentence for each health monitor of a pool document that is not run."""
+    return [
+        f"{why}: the pool is served without {monitor['name']}."
+        for monitor in _monitors(documents, pool.get("health_monitor_refs", ()))
+        if (why := why_not_run(monitor))
+    ]
 
 
-def runnable(type: str) -> bool:
-    """Whether engines can run a health monitor of this type. One that they can't is as if it were not there: a pool
-    without a check serves, a pool with one that can't be run would not."""
-    return monitor_kind(type) in wire.MONITOR_KINDS
-
-
-def passed_over(documents: Documents, pool: Document, users: Iterable[str]) -> list[str]:
-    """One sentence for each health monitor of a pool document that is not run. ``users``: uuids of the virtual services
-    that have the pool."""
-    services = [found for user in users if (found := documents.get("virtualservice", user)) is not None]
-    ports = [(service, port) for service in services for port in service.get("services", ())]
-    fast = bool(ports) and all(protocols.fast(protocols.profile_of(documents, *one)) for one in ports)
-    monitors = (documents.get("healthmonitor", uuid_of(ref)) for ref in pool.get("health_monitor_refs", ()))
-    reasons = []
-    for monitor in monitors:
-        kind = monitor_kind(monitor["type"]) if monitor is not None else ""
-        if monitor is not None and kind not in wire.MONITOR_KINDS:
-            why = f"Health monitors of type {kind} can't be run yet: the pool is served without {monitor['name']}."
-            reasons.append(why)
-        elif monitor is not None and kind in wire.AGENT_KINDS and not fast:
-            why = f"Health monitors of type {kind} are run for fast paths only: proxied ports are served without {monitor['name']}."
-            reasons.append(why)
-    return reasons
-
-
-def monitor_part(monitor: views.HealthMonitor) -> wire.Monitor:
-    kind = monitor_kind(monitor.type)
-    http = monitor.https_monitor if kind == "HTTPS" else monitor.http_monitor
-    tcp, udp, dns = monitor.tcp_monitor, monitor.udp_monitor, monitor.dns_monitor
-    texts = {
-        "TCP": (tcp.tcp_request, tcp.tcp_response) if tcp else ("", ""),
-        "UDP": (udp.udp_request, udp.udp_response) if udp else ("", ""),
-        "DNS": ("", dns.response_string) if dns else ("", ""),
-    }
-    request, response = texts.get(kind, (http.http_request, http.http_response) if http else ("", ""))
-    return wire.Monitor(
-        name=monitor.name,
-        kind=kind,
-        interval_s=monitor.send_interval,
-        timeout_s=monitor.receive_timeout,
-        rise=monitor.successful_checks,
-        fall=monitor.failed_checks,
-        port=monitor.monitor_port,
-        request=request,
-        codes=http.http_response_code if http else (),
-        response=response,
-        dns=wire.DnsQuestion(name=dns.query_name, record_type=dns.record_type, answer=dns.qtype, code=dns.rcode)
-        if dns and kind == "DNS"
-        else None,
-    )
+def _monitors(documents: Documents, references: Iterable[str]) -> Iterator[Document]:
+    found = (documents.get("healthmonitor", uuid_of(reference)) for reference in references)
+    return (monitor for monitor in found if monitor is not None)
 
 
 def certificate_part(documents: Documents, uuid: str, unseal: Callable[[str, str], str]) -> wire.Certificate | None:

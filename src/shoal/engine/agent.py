@@ -37,6 +37,7 @@ from .haproxy import render
 from .haproxy.control import Control
 from .haproxy.process import Broken, Crowded
 from .meter import Meter
+from .monitors.checks import Checks
 from .parts import Parts
 from .session import Session
 from .sharing import carried, flow_idle_s, sharing
@@ -82,7 +83,9 @@ class Agent:
         self._incarnation = uuid.uuid4().hex
         self._meter = Meter(self._facts, self._control.process, config.interface, self._incarnation)
         self._control.reloading = self._meter.reloading
-        self._carrier = Carrier(config.address, config.interface)
+        self._checks = Checks(self._on_verdict)
+        self._judged = asyncio.Event()
+        self._carrier = Carrier(config.address, config.interface, self._checks)
         self._packets = PacketCounters()
         self._client_logs = ClientLogs(render.log_socket(self._facts))
         self._guard = GuardLink(
@@ -142,6 +145,7 @@ class Agent:
             loops = (self._apply_loop(), self._watch_loop(), self._measure_loop(), self._session.run())
             tasks = [group.create_task(loop) for loop in loops]
             tasks += [group.create_task(self._guard.run()), group.create_task(self._carrier.run())]
+            tasks += [group.create_task(self._checks.run()), group.create_task(self._verdict_loop())]
             await self._stopping.wait()
             self._recorder.record("agent stopping")
             for task in tasks[:3]:
@@ -194,6 +198,8 @@ class Agent:
             took = time.monotonic() - began
             self._due_at = began + max(APPLY_INTERVAL_S, took / RELOADING_SHARE_MAX)
         await self._close(vips)
+        self._checks.want(self._control.services.values())
+        self._judged.set()
         outcome = await self._carrier.apply(self._control.services)
         if settings is not None:  # only now: what the guard claims must be served
             desired = Desired.of(
@@ -241,6 +247,21 @@ class Agent:
                 log.warning("connections to %s were not closed: %s", ", ".join(gone), error)
             else:
                 log.info("closed %d connections to %s", count, ", ".join(gone))
+
+    # --- the agent's own monitors ---
+
+    def _on_verdict(self) -> None:
+        self._judged.set()
+        self._carrier.look()
+
+    async def _verdict_loop(self) -> None:
+        """HAProxy is told of servers that are ill."""
+        while True:
+            await self._judged.wait()
+            self._judged.clear()
+            if not await self._control.heed(self._checks.verdicts(self._control.services.values())):
+                asyncio.get_running_loop().call_later(FAILURE_RETRY_S, self._judged.set)
+            self._meter.wake()
 
     # --- the guard ---
 
@@ -292,7 +313,7 @@ class Agent:
                 self._seen = measure.server_states(self._control.services, self._meter.rows)
                 if self._meter.rows:
                     self._carrier.heed({(s.service, s.server) for s in self._seen if s.state == "down"})
-            servers = measure.with_monitors(self._seen, self._carrier.ill)
+            servers = measure.with_monitors(self._seen, self._checks.ill(self._control.services.values()))
             self._untold = self._untold or fresh
             if servers is not self._servers:
                 self._untold = self._untold or servers != self._servers

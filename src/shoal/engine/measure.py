@@ -53,7 +53,7 @@ def with_monitors(states: tuple[ServerState, ...], ill: Mapping[tuple[str, str],
         return states
     return tuple(
         msgspec.structs.replace(one, state="down", check=ill[one.service, one.server])
-        if one.state == "up" and (one.service, one.server) in ill
+        if one.state in ("up", "down") and (one.service, one.server) in ill
         else one
         for one in states
     )

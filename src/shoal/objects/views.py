@@ -228,6 +228,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     request_queue_depth: int = 128
     server_timeout: int = 0
     fail_action: FailAction | None = None
+    inline_health_monitor: bool = True
     pki_profile_ref: str = ""
     ssl_key_and_certificate_ref: str = ""
     sni_enabled: bool = True
@@ -270,46 +271,6 @@ class SslProfile(msgspec.Struct, frozen=True, kw_only=True):
     accepted_ciphers: str = ""
     ciphersuites: str = ""
     prefer_client_cipher_ordering: bool = False
-
-
-class MonitorHttp(msgspec.Struct, frozen=True, kw_only=True):
-    http_request: str = "GET / HTTP/1.0"
-    http_response: str = ""
-    http_response_code: tuple[str, ...] = ()
-
-
-class MonitorTcp(msgspec.Struct, frozen=True, kw_only=True):
-    tcp_request: str = ""
-    tcp_response: str = ""
-
-
-class MonitorUdp(msgspec.Struct, frozen=True, kw_only=True):
-    udp_request: str = ""
-    udp_response: str = ""
-
-
-class MonitorDns(msgspec.Struct, frozen=True, kw_only=True):
-    query_name: str
-    record_type: str = "DNS_RECORD_A"
-    qtype: str = "DNS_QUERY_TYPE"
-    rcode: str = "RCODE_NO_ERROR"
-    response_string: str = ""
-
-
-class HealthMonitor(msgspec.Struct, frozen=True, kw_only=True):
-    uuid: str
-    name: str
-    type: str
-    send_interval: int = 10
-    receive_timeout: int = 4
-    successful_checks: int = 2
-    failed_checks: int = 2
-    monitor_port: int = 0
-    http_monitor: MonitorHttp | None = None
-    https_monitor: MonitorHttp | None = None
-    tcp_monitor: MonitorTcp | None = None
-    udp_monitor: MonitorUdp | None = None
-    dns_monitor: MonitorDns | None = None
 
 
 class HttpProfile(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,29 +18,9 @@ import msgspec
 
 from shoal.wire.client_logs import LogPolicy
 
+from .monitors import Monitor as Monitor
 from .policy import Close, Http, Redirect, Respond, Rule
 
-HAPROXY_KINDS = ("TCP", "HTTP", "HTTPS")
-AGENT_KINDS = ("UDP", "PING", "DNS")
-"""Run by the agent itself, for ports on a fast path."""
-MONITOR_KINDS = (*HAPROXY_KINDS, *AGENT_KINDS)
-"""What an engine can run. Monitors of other kinds are not sent to it."""
-DNS_RECORD_TYPES = {
-    "DNS_RECORD_A": 1,
-    "DNS_RECORD_NS": 2,
-    "DNS_RECORD_CNAME": 5,
-    "DNS_RECORD_SOA": 6,
-    "DNS_RECORD_PTR": 12,
-    "DNS_RECORD_HINFO": 13,
-    "DNS_RECORD_MX": 15,
-    "DNS_RECORD_TXT": 16,
-    "DNS_RECORD_RP": 17,
-    "DNS_RECORD_AAAA": 28,
-    "DNS_RECORD_SRV": 33,
-    "DNS_RECORD_DNSKEY": 48,
-    "DNS_RECORD_ANY": 255,
-}
-"""What a DNS monitor can ask for."""
 SERVER_NAME = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*"
 )
@@ -50,8 +30,6 @@ TLS_VERSIONS = ("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 SUITES_DEFAULT = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
 SUITES = (*SUITES_DEFAULT.split(":"), "TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_8_SHA256")
 """Of TLS 1.3 (RFC 8446, appendix B.4)."""
-REQUEST_LINE = re.compile(r"(?P<method>[A-Z]{3,10}) (?P<uri>\S+)( HTTP/(?P<version>1\.[01]))?")
-"""What the request of an HTTP monitor begins with."""
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,35 +109,6 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     def carried(self) -> bool:
         """On a fast path: the kernel carries its flows, and HAProxy has no part in it."""
         return self.fast or self.protocol == "udp"
-
-
-class DnsQuestion(msgspec.Struct, frozen=True, kw_only=True):
-    """What a DNS monitor asks and takes for an answer; values as the schema's ``HealthMonitorDNS`` has them."""
-
-    name: str
-    record_type: str = "DNS_RECORD_A"
-    answer: str = "DNS_QUERY_TYPE"
-    code: str = "RCODE_NO_ERROR"
-
-
-class Monitor(msgspec.Struct, frozen=True, kw_only=True):
-    """One health monitor. ``kind``: one of `MONITOR_KINDS`."""
-
-    name: str
-    kind: str
-    interval_s: int = 10
-    timeout_s: int = 4
-    rise: int = 2
-    fall: int = 2
-    port: int = 0
-    """0 = the server's own port."""
-    request: str = ""
-    """HTTP request line and headers as configured, e.g. ``HEAD / HTTP/1.0``."""
-    codes: tuple[str, ...] = ()
-    """``HTTP_2XX``, ``HTTP_3XX``, ... that count as up; empty = 2xx."""
-    response: str = ""
-    """Text that must occur in the body (HTTP), the banner (TCP) or the answer (UDP, DNS)."""
-    dns: DnsQuestion | None = None
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -243,6 +192,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     hash_header: str = ""
     servers: tuple[Server, ...] = ()
     monitors: tuple[Monitor, ...] = ()
+    passive: bool = False
+    """Connections to servers that fail count as failed checks."""
     tls: ServerTls | None = None
     graceful_disable_s: int = 60
     """How long a disabled server keeps its connections; -1 = until they end by themselves."""

@@ -45,8 +45,7 @@ def check(change: Change, around: Around) -> None:
         seen[key] = index
     _fail_action(change, pool.get("fail_action") or {})
     _tls(change, around)
-    users = [uuid for type, uuid, _ in around.view.referrers(change.uuid) if type == "virtualservice"]
-    change.warnings += passed_over(around.view, pool, users)
+    change.warnings += passed_over(around.view, pool)
 
 
 def _tls(change: Change, around: Around) -> None:

@@ -24,8 +24,7 @@ class Pools:
         up = sum(server["oper_status"]["state"] == "OPER_UP" for server in servers)
         enabled = sum(server.enabled and pool.enabled for server in pool.servers)
         state, reason = self.state(uuid)
-        users = [user for type, user, _ in self._of.view.referrers(uuid) if type == "virtualservice"]
-        unchecked = passed_over(self._of.view, self._of.found("pool", uuid), users)
+        unchecked = passed_over(self._of.view, self._of.found("pool", uuid))
         at = max(
             (server["oper_status"]["last_changed_time"]["secs"] for server in servers), default=self._written(uuid)
         )

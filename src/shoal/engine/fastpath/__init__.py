@@ -7,6 +7,5 @@
     rules       PURE. the plans as nftables rules
     table       puts the rules into the kernel, reads their counters
     conntrack   deletes and counts flows by their mark; netfilter: the netlink below it
-    checks      health monitors that HAProxy has none of; probe: one look at one server
     carrier     the owner of all of it, for the agent
 """

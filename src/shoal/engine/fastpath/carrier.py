@@ -16,11 +16,11 @@ from pathlib import Path
 import msgspec
 
 from shoal.engine.guard.nft import NftError
+from shoal.engine.monitors.checks import Checks
 from shoal.wire.counters import ServiceCounts
 from shoal.wire.desired import Service
 
 from . import conntrack
-from .checks import Checks
 from .family import FAMILIES, IPV4, Family, own_address6
 from .gate import limits
 from .plan import Gated, Plan, Target, Unservable, carried, gated, plan, target, versions
@@ -54,9 +54,9 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Carrier:
-    """``address``: the engine's own on ``interface``, IPv4; the IPv6 one is looked up."""
+    """``address``: the engine's own on ``interface``, IPv4; the IPv6 one is looked up. ``checks``: the agent's own."""
 
-    def __init__(self, address: str, interface: str) -> None:
+    def __init__(self, address: str, interface: str, checks: Checks) -> None:
         self._address = address
         self._interface = interface
         self._tables = tuple(Table(family) for family in FAMILIES)
@@ -69,7 +69,7 @@ class Carrier:
         """Nothing was applied yet: what an earlier agent left is not known."""
         self._ill: dict[tuple[str, str], str] = {}
         self._changed = asyncio.Event()
-        self._checks = Checks(self._changed.set)
+        self._checks = checks
         self._turn = asyncio.Lock()
 
     # --- what is wanted, what is so ---
@@ -77,7 +77,6 @@ class Carrier:
     async def apply(self, services: Mapping[str, Service]) -> Outcome:
         """Carry the fast paths of exactly these. Nothing is raised: what can't be carried is among the problems."""
         self._services = {id: service for id, service in services.items() if _mine(service)}
-        self._checks.want(tuple(self._services.values()))
         return await self._update()
 
     def heed(self, down: Collection[tuple[str, str]]) -> None:
@@ -87,10 +86,9 @@ class Carrier:
             self._down = mine
             self._changed.set()
 
-    @property
-    def ill(self) -> Mapping[tuple[str, str], str]:
-        """(service, server) that the agent's own monitors find down -> why."""
-        return self._ill
+    def look(self) -> None:
+        """What the agent's own monitors find has changed."""
+        self._changed.set()
 
     @property
     def idle_s(self) -> int:
@@ -99,18 +97,16 @@ class Carrier:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._checks.run())
-            while True:
-                ends = [drain.end for drain in self._drains.values() if drain.end is not None]
-                wait = min(ends) - asyncio.get_running_loop().time() if ends else None
-                try:
-                    async with asyncio.timeout(None if wait is None else max(0.0, wait)):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
-                self._changed.clear()
-                await self._update()
+        while True:
+            ends = [drain.end for drain in self._drains.values() if drain.end is not None]
+            wait = min(ends) - asyncio.get_running_loop().time() if ends else None
+            try:
+                async with asyncio.timeout(None if wait is None else max(0.0, wait)):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            self._changed.clear()
+            await self._update()
 
     async def stop(self) -> None:
         """Nothing is carried any more."""

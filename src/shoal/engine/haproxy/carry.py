@@ -94,3 +94,15 @@ def present(state: str, service: str) -> Iterator[tuple[str, tuple[str, int]]]:
         cells = line.split(" ")
         if len(cells) >= len(at) and cells[at["be_name"]] == render.backend_name(service):
             yield cells[at["srv_name"]], (cells[at["srv_addr"]], int(cells[at["srv_port"]]))
+
+
+def failing(state: str) -> frozenset[tuple[str, str]]:
+    """(backend, server), in HAProxy's names, of servers whose check fails."""
+    lines = state.splitlines()
+    at = {name: index for index, name in enumerate(lines[1].lstrip("# ").split())} if len(lines) > 1 else {}
+    rows = (line.split(" ") for line in lines[VERSION_LINES:])
+    return frozenset(
+        (cells[at["be_name"]], cells[at["srv_name"]])
+        for cells in rows
+        if len(cells) >= len(at) and cells[at["srv_check_health"]] == "0"
+    )

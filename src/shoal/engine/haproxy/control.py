@@ -11,9 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from shoal.wire.desired import Credential, Service
+from shoal.engine.monitors.runners import by_haproxy
+from shoal.wire.desired import Credential, Pool, Service
 
-from . import carry, certificates, render, runtime, steer, tls
+from . import carry, certificates, monitors, render, runtime, steer, tls
 from .escape import Unrenderable, word
 from .marks import Marks
 from .process import Broken, Process
@@ -54,6 +55,9 @@ class Control:
         self._lingering: dict[tuple[str, str], tuple[str, int]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._sweeping: asyncio.TimerHandle | None = None
+        self._told: dict[tuple[str, str], bool] | None = {}
+        """(service, server) -> whether the worker was told that it is ill. A fresh worker takes all for well; None = what
+        an earlier agent has told it is not known."""
         self._turn = asyncio.Lock()
         """Between the apply task and the timers that end drains and delete removed servers."""
 
@@ -76,6 +80,32 @@ class Control:
         async with self._turn:
             return await self._apply(services, certificates.files(credentials), draining)
 
+    async def heed(self, verdicts: Mapping[tuple[str, str], str]) -> bool:
+        """What the agent's own monitors say: (service, server) -> "" or what is wrong. False = HAProxy was not reached."""
+        async with self._turn:
+            if self._told is None:
+                self._told = {key: not why for key, why in verdicts.items()}
+            mine = self._proxied_pools()
+            told = self._told
+            news = {k: why for k, why in verdicts.items() if k[0] in mine and told.get(k, False) != bool(why)}
+            failing = carry.failing(await self._state()) if news else frozenset[tuple[str, str]]()
+            for (id, server), why in news.items():
+                checked = bool(by_haproxy(mine[id])) and (render.backend_name(id), word(server)) in failing
+                if not await self._run(steer.told(id, server, why, failing=checked)):
+                    return False
+                told[id, server] = bool(why)
+            return True
+
+    def _proxied_pools(self) -> dict[str, Pool]:
+        """By service: those that the worker has verdicts of the agent on."""
+        return {
+            id: service.pool
+            for id, service in self._services.items()
+            if service.pool is not None
+            and monitors.is_told(service.pool)
+            and not all(p.carried for p in service.listeners)
+        }
+
     async def _apply(
         self, services: Mapping[str, Service], wanted: certificates.Files, draining: Collection[str]
     ) -> Result:
@@ -96,12 +126,16 @@ class Control:
         else:
             how, config, refused = await self._load(services, fragments, problems, alive)
             self._marks.loaded(draining)
+            self._told = {}
             problems = {**problems, **refused}
         if await self._marks.put(draining) and how == "none":
             how = "map"
         self._config = config
         self._services = _without(services, problems)
         self._account((), [key for key in self._drains if key[0] not in self._services])
+        if self._told:
+            known = {(id, s.name) for id, one in self._services.items() for s in (one.pool.servers if one.pool else ())}
+            self._told = {key: ill for key, ill in self._told.items() if key in known or key in self._lingering}
         certificates.forget_others(self.facts, wanted)
         notes = {id: " ".join(fragments[id].notes) for id in self._services if fragments[id].notes}
         return Result(how, problems, notes)
@@ -133,6 +167,7 @@ class Control:
         if not await self.process.adopt():
             return False
         self._config = config if self.process.runs(config) else ""
+        self._told = None
         return True
 
     async def _resume(self, services: Mapping[str, Service], problems: Mapping[str, str]) -> None:

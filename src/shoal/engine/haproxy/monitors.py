@@ -5,11 +5,13 @@ The pool's check runs at the shortest interval asked for, with the longest time-
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from shoal.wire.desired import HAPROXY_KINDS, MONITOR_KINDS, REQUEST_LINE, Monitor, Pool
+from shoal.engine.monitors.runners import by_agent, by_haproxy, not_run
+from shoal.wire.desired import Pool
+from shoal.wire.monitors import REQUEST_LINE, Monitor
 
 from . import tls
 from .escape import Unrenderable, format_quoted, octets, quoted, token, within
@@ -25,6 +27,11 @@ ANY_CODE = "100-599"
 PORT_MAX = 65535
 SECONDS_MAX = 86_400
 COUNT_MAX = 1_000
+FAILED_CONNECTIONS = 5
+"""In a row they count as a failed check. Answers with errors do not: clients can make servers give them."""
+TOLD = "agent-check agent-addr 127.0.0.1 agent-port 1 agent-inter 1d"
+"""A second verdict on the server, beside that of HAProxy's check: the agent gives it by ``set server ... agent``. Nobody listens
+where HAProxy would ask for it, and that counts for nothing."""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -35,29 +42,32 @@ class Check(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-def check(pool: Pool) -> Check:
-    """Raises Unrenderable when none of the pool's monitors can be run."""
-    monitors = [m for m in pool.monitors if m.kind in HAPROXY_KINDS]
-    left_out = [m for m in pool.monitors if m.kind not in MONITOR_KINDS]
-    if not monitors and not left_out:
-        return Check()
-    if not monitors:
+def check(pool: Pool, *, proxied: bool = True) -> Check:
+    """``proxied``: HAProxy serves the pool, not the kernel. Raises Unrenderable when none of the pool's monitors can be run."""
+    monitors, left_out = by_haproxy(pool), not_run(pool)
+    told = f" {TOLD}" if proxied and by_agent(pool) else ""
+    if left_out and len(left_out) == len(pool.monitors):
         kinds = ", ".join(sorted({m.kind[:20] for m in left_out}))
-        raise Unrenderable(f"Health monitors of type {kinds} can't be run yet; TCP, HTTP and HTTPS can.")
-    notes = [f"The health monitor {m.name[:60]!r} of type {m.kind[:20]} is not run yet." for m in left_out]
+        raise Unrenderable(f"Health monitors of type {kinds} can't be run.")
+    notes = tuple(f"The health monitor {m.name[:60]!r} of type {m.kind[:20]} is not run." for m in left_out)
+    if not monitors:
+        return Check(server=told.strip(), notes=notes)
     web = [m for m in monitors if m.kind != "TCP"]
-    if web:
-        connects, reduced = _beside(web, [m for m in monitors if m.kind == "TCP"])
-        rules, notes = list(_http_rules(pool, web, connects)), notes + reduced
-    else:
-        rules = list(_tcp_rules(monitors))
+    rules = list(_http_rules(pool, web, monitors[len(web) :]) if web else _tcp_rules(monitors))
     rules.append(f"timeout check {within(max(m.timeout_s for m in monitors), 1, SECONDS_MAX)}s")
     pace = f"check inter {within(min(m.interval_s for m in monitors), 1, SECONDS_MAX)}s"
     pace += f" rise {within(max(m.rise for m in monitors), 1, COUNT_MAX)}"
     pace += f" fall {within(min(m.fall for m in monitors), 1, COUNT_MAX)}"
     if pool.tls is None and any(_tls(pool, m) for m in monitors):
         pace += " verify none"
-    return Check(tuple(rules), pace, tuple(notes))
+    if proxied and pool.passive:
+        pace += f" observe layer4 error-limit {FAILED_CONNECTIONS} on-error fail-check"
+    return Check(tuple(rules), pace + told, notes)
+
+
+def is_told(pool: Pool) -> bool:
+    """Whether the agent has monitors that HAProxy is told the verdicts of."""
+    return bool(by_agent(pool))
 
 
 def _tls(pool: Pool, monitor: Monitor) -> bool:
@@ -76,24 +86,7 @@ def _connect(monitor: Monitor) -> str:
     return f"connect port {int(monitor.port)}" if monitor.port else "connect"
 
 
-def _beside(web: list[Monitor], plain: list[Monitor]) -> tuple[list[Monitor], list[str]]:
-    """(the TCP monitor that ends the sequence of these HTTP monitors, notes on those that lose by it).
-
-    A connection to a port that an HTTP monitor asks proves nothing more; HAProxy takes one bare connection, at the end.
-    """
-    tried = {m.port for m in web}
-    connects = [m for m in plain if m.port not in tried][:1]
-    tried |= {m.port for m in connects}
-    notes = []
-    for monitor in plain:
-        if monitor.port not in tried:
-            notes.append(f"The health monitor {monitor.name[:60]!r} is not run beside an HTTP and another TCP monitor.")
-        elif monitor.request or monitor.response:
-            notes.append(f"The health monitor {monitor.name[:60]!r} only connects: an HTTP monitor is run beside it.")
-    return connects, notes
-
-
-def _http_rules(pool: Pool, web: list[Monitor], connects: list[Monitor]) -> Iterator[str]:
+def _http_rules(pool: Pool, web: Sequence[Monitor], connects: Sequence[Monitor]) -> Iterator[str]:
     yield "option httpchk"
     for monitor in web:
         yield f"http-check {_connect(monitor)}{_over_tls(pool) if _tls(pool, monitor) else ''}"
@@ -122,9 +115,9 @@ def _http_send(pool: Pool, monitor: Monitor) -> str:
         if colon and value.strip():  # HAProxy sends no header without a value
             named.add(name.strip().lower())
             text += f" hdr {token(name.strip())} {format_quoted(value.strip())}"
-    if version == "1.1" and "host" not in named and pool.servers:
+    if version == "1.1" and "host" not in named and pool.servers and not monitor.exact:
         text += f" hdr Host {format_quoted(pool.servers[0].hostname or pool.servers[0].address)}"
-    return text
+    return text + (f" body {format_quoted(monitor.body)}" if monitor.body else "")
 
 
 def _codes(monitor: Monitor) -> str:
@@ -133,7 +126,7 @@ def _codes(monitor: Monitor) -> str:
     return ",".join(CODES[code] for code in CODES if code in monitor.codes) or CODES["HTTP_2XX"]
 
 
-def _tcp_rules(monitors: list[Monitor]) -> Iterator[str]:
+def _tcp_rules(monitors: Sequence[Monitor]) -> Iterator[str]:
     yield "option tcp-check"
     for monitor in monitors:
         yield f"tcp-check {_connect(monitor)}"

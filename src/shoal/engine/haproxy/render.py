@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from shoal.wire.desired import AGENT_KINDS, Listener, Pool, Server, Service
+from shoal.wire.desired import Listener, Pool, Server, Service
 from shoal.wire.policy import Http
 
 from . import client_log, monitors, rules, tls
@@ -200,10 +200,6 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
     if service.pool is not None:
         directives, others = _pool(service.pool, http)
         back, notes = back + directives, notes + others
-        unchecked = [m.name[:60] for m in service.pool.monitors if m.kind in AGENT_KINDS]
-        notes += tuple(
-            f"The health monitor {name!r} is run for fast paths only, not for proxied ports." for name in unchecked
-        )
     elif http:
         back.append("http-request return status 503")
     sections = [_section(f"frontend {frontend_name(service.id)}", front)]
@@ -221,7 +217,7 @@ def _checks_only(service: Service) -> Fragment:
     lines = ["mode tcp"]
     notes: tuple[str, ...] = ()
     if service.pool is not None:
-        check = monitors.check(service.pool)
+        check = monitors.check(service.pool, proxied=False)
         lines, notes = [*lines, *check.rules, *_servers(service.pool, check)], check.notes
     return Fragment(_section(f"backend {backend_name(service.id)}", lines), len(lines), notes)
 

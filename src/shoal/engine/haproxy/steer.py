@@ -152,9 +152,25 @@ def _add(service: str, pool: Pool, server: Server) -> Iterator[Command]:
     path, check = server_path(service, server.name), monitors.check(pool)
     yield Command(f"add server {path} {render.server_arguments(pool, server, check)}", "New server registered")
     if check.server:
-        yield Command(f"enable health {path}")
+        yield from _enabled(path, check)
     if server.enabled:
         yield Command(f"enable server {path}")
+
+
+def _enabled(path: str, check: monitors.Check) -> Iterator[Command]:
+    if check.rules:
+        yield Command(f"enable health {path}")
+    if monitors.TOLD in check.server:
+        yield Command(f"enable agent {path}")
+
+
+def told(service: str, server: str, why: str, *, failing: bool = False) -> Iterator[Command]:
+    """The verdict of the agent's own monitors, "" = well. ``failing``: HAProxy's check fails, and would be overruled for a
+    moment."""
+    path = server_path(service, server)
+    yield Command(f"set server {path} agent {'down' if why else 'up'}")
+    if not why and failing:
+        yield Command(f"set server {path} health down")
 
 
 def _leave(service: str, server: str) -> Command:

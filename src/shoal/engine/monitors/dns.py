@@ -7,7 +7,7 @@ import struct
 
 import msgspec
 
-from shoal.wire.desired import DNS_RECORD_TYPES, DnsQuestion
+from shoal.wire.monitors import DNS_RECORD_TYPES, DnsQuestion
 
 A, AAAA, ANY = (DNS_RECORD_TYPES[f"DNS_RECORD_{name}"] for name in ("A", "AAAA", "ANY"))
 RECURSION_DESIRED, RESPONSE = 0x0100, 0x8000

@@ -9,13 +9,15 @@ from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
-from shoal.wire.desired import AGENT_KINDS, Monitor, Server, Service
+from shoal.wire.desired import Pool, Server, Service
+from shoal.wire.monitors import TLS_KINDS, Monitor, MonitorTls
 
-from .plan import carried
-from .probe import probe
+from .probe import Ill, probe
+from .runners import by_agent
 
-log = logging.getLogger("shoal.fastpath.checks")
+log = logging.getLogger("shoal.monitors")
 
+WEB = ("HTTP", "HTTPS")
 FIRST_WITHIN_S = 0.5
 """Checks begin spread over so much time."""
 
@@ -24,6 +26,9 @@ class Check(msgspec.Struct, frozen=True):
     monitor: Monitor
     address: str
     port: int
+    host: str = ""
+    """The server's own name."""
+    tls: MonitorTls | None = None
 
 
 class Health:
@@ -36,14 +41,17 @@ class Health:
         self._streak = max(0, monitor.fall - 1)
         """Results in a row against what holds."""
         self.why = ""
+        self.judged = False
+        """It was looked at."""
 
-    def note(self, why: str) -> bool:
+    def note(self, why: str, *, at_once: bool = False) -> bool:
         """``why``: "" or what is wrong. True when the verdict changes."""
+        self.judged = True
         if (why == "") == self._well:
             self._streak = 0
             return False
         self._streak += 1
-        if self._streak < (self._monitor.fall if self._well else self._monitor.rise):
+        if self._streak < (self._monitor.fall if self._well else self._monitor.rise) and not at_once:
             return False
         self._well, self._streak = not self._well, 0
         self.why = why
@@ -60,7 +68,7 @@ class Checks:
         self._wanted: Collection[Check] = ()
         self._changed = asyncio.Event()
 
-    def want(self, services: Collection[Service]) -> None:
+    def want(self, services: Iterable[Service]) -> None:
         """Check the servers of these that are enabled, and no others."""
         self._wanted = frozenset(
             check
@@ -71,16 +79,21 @@ class Checks:
         )
         self._changed.set()
 
-    def ill(self, services: Iterable[Service]) -> dict[tuple[str, str], str]:
-        """(service, server) -> what is wrong with it, of those that are not well."""
+    def verdicts(self, services: Iterable[Service]) -> dict[tuple[str, str], str]:
+        """(service, server) -> what is wrong with it, "" if nothing is; without those that are not looked at, or were not
+        yet by each of their monitors and by none found ill."""
         found = {}
         for service in services:
             for server in service.pool.servers if service.pool else ():
-                health = (self._health.get(check) for check in of_server(service, server))
-                why = next((one.why for one in health if one is not None and one.why), "")
-                if why:
+                health = [one for check in of_server(service, server) if (one := self._health.get(check)) is not None]
+                why = next((one.why for one in health if one.why), "")
+                if why or (health and all(one.judged for one in health)):
                     found[service.id, server.name] = why
         return found
+
+    def ill(self, services: Iterable[Service]) -> dict[tuple[str, str], str]:
+        """The same of those that are not well."""
+        return {key: why for key, why in self.verdicts(services).items() if why}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -102,22 +115,43 @@ class Checks:
         while True:
             await asyncio.sleep(max(0.0, due - loop.time()))
             began = loop.time()
+            first, at_once = not health.judged, False
             try:
-                why = await probe(check.monitor, check.address, check.port)
-            except (ValueError, KeyError, OverflowError) as error:
-                why = f"{check.monitor.kind} can't be run: {error}"
-            if health.note(why):
+                await probe(check.monitor, check.address, check.port, check.host, check.tls)
+                why = ""
+            except Ill as ill:
+                why, at_once = f"{check.monitor.kind} {ill}", ill.at_once
+            if health.note(why, at_once=at_once):
                 log.info("%s:%d is %s", check.address, check.port, f"down: {why}" if why else "up")
+                self._on_change()
+            elif first:
                 self._on_change()
             due = began + max(1, check.monitor.interval_s)
 
 
 def of_server(service: Service, server: Server) -> list[Check]:
-    """None for a service without fast paths: there HAProxy's checks decide alone."""
-    if service.pool is None or not carried(service):
+    """What the agent looks at; HAProxy's checks are beside these."""
+    pool = service.pool
+    if pool is None:
         return []
-    monitors = (monitor for monitor in service.pool.monitors if monitor.kind in AGENT_KINDS)
-    return [Check(monitor, server.address, monitor.port or server.port) for monitor in monitors]
+    host = "" if server.hostname == server.address else server.hostname
+    return [
+        Check(
+            monitor,
+            server.address,
+            monitor.port or server.port,
+            host if monitor.kind in WEB else "",
+            _tls(pool, monitor),
+        )
+        for monitor in by_agent(pool)
+    ]
+
+
+def _tls(pool: Pool, monitor: Monitor) -> MonitorTls | None:
+    """HTTP to the port of a server that speaks TLS must be TLS, too."""
+    if monitor.kind in TLS_KINDS or (monitor.kind == "HTTP" and pool.tls is not None and not monitor.port):
+        return monitor.tls or MonitorTls()
+    return None
 
 
 def _share(check: Check) -> float:
