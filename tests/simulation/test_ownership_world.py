@@ -168,6 +168,40 @@ def test_no_false_takeover_with_a_twentieth_of_heartbeats_lost(seed: int) -> Non
     assert world.speakers(ADDRESS) == ["A"], world.explain("moved without a reason")
 
 
+@pytest.mark.parametrize("missed", [0, 1, 2])
+def test_successors_that_heard_different_last_heartbeats_do_not_claim_at_one_moment(missed: int) -> None:
+    """C lacks the owner's last heartbeats, so it thinks it dead earlier than B does; and B and C can't hear each other
+    as they ask. Only the address itself tells the later of them that it came too late."""
+    world = build(3, loss=0.0)
+    world.run(0.25)
+    world.mute("A", "C")
+    world.run(0.1 * missed + 0.01)
+    world.freeze("A")
+    heard = max(world.engines[n].state.peers["A"].heard_at for n in ("B", "C"))
+    world.run(heard + 0.25 - world.now)
+    world.loss = 1.0
+    world.run(0.09)
+    world.loss = 0.0
+    world.run(0.5)
+    taken = [line for line in world.log if " takes v " in line and not line.split()[1] == "A"]
+    assert len(taken) == 1, world.explain("two took it over")
+
+
+def test_what_a_frozen_engine_still_answers_ends_with_its_lease() -> None:
+    """Two sides, each with an owner, meet in the moment one of the owners freezes: it says and hears nothing, and the
+    other can't know of it. That is over when the lease is, and no later."""
+    world = build(1, loss=0.0)
+    for other in ("B", "C", "D"):
+        world.cut("A", other)
+    world.run(1.0)
+    assert world.speakers(ADDRESS) == ["A", "B"]
+    world.freeze("A")
+    for other in ("B", "C", "D"):
+        world.cut("A", other, False)
+    world.run(0.25)
+    assert world.speakers(ADDRESS) == ["B"]
+
+
 def test_a_run_is_repeated_by_its_seed() -> None:
     def play() -> list[bytes]:
         world = build(7, loss=0.05)

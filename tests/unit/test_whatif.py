@@ -77,7 +77,7 @@ async def test_an_edit_is_tried_and_not_made(world: ControlledWorld) -> None:
     assert found["verdict"][0].startswith("Everything stays up, nothing is interrupted")
 
 
-TIMES = Times(detection_ms=300, interval_ms=100, create_ms=900)
+TIMES = Times(detection_ms=300, turn_ms=130, create_ms=900)
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,11 @@ TIMES = Times(detection_ms=300, interval_ms=100, create_ms=900)
     [
         (How.KEPT, 0, TIMES, Outage(0, 0)),
         (How.TAKEN, 0, TIMES, Outage(20, 320)),
-        (How.TAKEN, 2, TIMES, Outage(220, 520)),
+        (How.TAKEN, 2, TIMES, Outage(280, 580)),
         (How.PLACED, 0, TIMES, Outage(304, 1404)),
         (How.MADE, 0, TIMES, Outage(1204, 2304)),
-        (How.MADE, 0, Times(detection_ms=300, interval_ms=100, create_ms=900, witnessed=False), Outage(1204, 4004)),
-        (How.MADE, 0, Times(detection_ms=300, interval_ms=100), Outage(304, None)),
+        (How.MADE, 0, Times(detection_ms=300, turn_ms=130, create_ms=900, witnessed=False), Outage(1204, 4004)),
+        (How.MADE, 0, Times(detection_ms=300, turn_ms=130), Outage(304, None)),
         (How.NEVER, 0, TIMES, Outage(304, None)),
     ],
 )

@@ -19,6 +19,10 @@ PROBE_SLOW_S = 0.040
 """Between probes of an address that goes on answering."""
 LEASE_MARGIN_S = 0.010
 """Added to a dead peer's lease: timers of the kernel are as coarse as 4 ms, and a heartbeat takes a moment to arrive."""
+TURN_INTERVALS = 1.3
+"""So many heartbeats later than the candidate before it an engine claims. Never a whole number: engines reckon from the
+last heartbeat they heard, so one that missed some is ahead of the others by whole intervals, and its turn would be
+theirs."""
 GATEWAY_PROBE_S = 0.100
 GATEWAY_SILENT_S = 0.5
 """The gateway counts as silent when no probe was answered for that long."""
@@ -217,7 +221,7 @@ def claimable_at(state: State, view: VipView, now: float) -> float:
     if state.engine not in order:
         return math.inf
     base = dead_at(state, state.peers[view.holder]) if view.holder else view.vacant_at
-    turn = base + order.index(state.engine) * interval_s(state)
+    turn = base + order.index(state.engine) * TURN_INTERVALS * interval_s(state)
     return max(turn, state.listen_until, view.blocked_until)
 
 

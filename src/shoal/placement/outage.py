@@ -2,7 +2,7 @@
 
 ::
 
-    taken    notice                       + PROBE_MS + turns * interval_ms
+    taken    notice                       + PROBE_MS + turns * turn_ms
     placed   notice by the controller     + PLACE_MS
     made     notice by the controller     + creation + PLACE_MS
 
@@ -29,11 +29,11 @@ SILENT_ALONE_NOTICED_MS = 3_000.0
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a group, in milliseconds. ``create_ms``: from the wish for an engine to its first contact; None = not known.
-    ``witnessed``: whether some VIP of the engines that fail is taken over by others, which the controller hears."""
+    """Of a group, in milliseconds. ``turn_ms``: how much later the next in a succession claims. ``create_ms``: from the
+    wish for an engine to its first contact; None = not known. ``witnessed``: whether some VIP of the engines that fail is taken over by others, which the controller hears."""
 
     detection_ms: float
-    interval_ms: float
+    turn_ms: float
     create_ms: float | None = None
     witnessed: bool = True
 
@@ -56,7 +56,7 @@ def outage(fate: Fate, times: Times) -> Outage:
         case How.KEPT:
             return NONE
         case How.TAKEN:
-            takes = PROBE_MS + fate.turns * times.interval_ms
+            takes = PROBE_MS + fate.turns * times.turn_ms
             return Outage(takes, times.detection_ms + takes)
         case How.PLACED:
             return Outage(DEAD_NOTICED_MS + PLACE_MS, silent + PLACE_MS)

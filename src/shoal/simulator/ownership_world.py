@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -35,7 +36,7 @@ from shoal.ownership.events import (
     Tick,
     Told,
 )
-from shoal.ownership.state import State, slots_taken
+from shoal.ownership.state import PROBE_S, State, slots_taken
 from shoal.simulator.kernel import HEAL_S_MAX, OVERLAP_S_MAX, Broken, Kernel
 from shoal.wire.guard import Desired
 from shoal.wire.messages import Owned
@@ -74,6 +75,7 @@ class Schedule(Protocol):
 
 
 NEVER = float("inf")
+LOST_REMEMBERED_S = 2.0
 SESSION_LATER_S = 0.0003
 """So long after the datagram what is sent over a session as well comes again."""
 
@@ -88,6 +90,7 @@ class Engine(Kernel):
         self.state: State = initial()
         self.running = False
         self.frozen = False
+        self.thawed_at = -NEVER
         self.incarnation = 0
         self.desired: Desired | None = None
         self.haproxy = True
@@ -139,6 +142,8 @@ class World:
         self._look = True
         self._overlap_since: dict[str, float] = {}
         self._met_at = 0.0
+        self._lost: deque[tuple[float, str, str]] = deque()
+        """(when, sender, receiver) of heartbeats lost lately."""
 
     # --- time ---
 
@@ -194,7 +199,7 @@ class World:
 
     def thaw(self, name: str) -> None:
         engine = self.engines[name]
-        engine.frozen = False
+        engine.frozen, engine.thawed_at = False, self.now
         backlog, engine.backlog = engine.backlog, []
         self.feed(engine, Tick())
         for event in backlog:
@@ -269,6 +274,7 @@ class World:
             times = 1
             if isinstance(send.message, Heartbeat):
                 if self.loss and self.random.random() < self.loss:
+                    self._lose(engine.name, name)
                     continue
                 if self.repeated and self.random.random() < self.repeated:
                     times = 2
@@ -278,6 +284,11 @@ class World:
             if isinstance(send.message, Resign):  # by the session, too
                 later = self.now + delay + SESSION_LATER_S
                 self.at(later, lambda o=other: self._arrive(engine.name, o, Heard(send.message)))  # type: ignore[misc]
+
+    def _lose(self, sender: str, receiver: str) -> None:
+        while self._lost and self._lost[0][0] < self.now - LOST_REMEMBERED_S:
+            self._lost.popleft()
+        self._lost.append((self.now, sender, receiver))
 
     def _arrive(self, sender: str, engine: Engine, event: Event) -> None:
         if self.hears(engine.name, sender):
@@ -367,7 +378,7 @@ class World:
         return sorted({a for e in self.engines.values() for a in e.addresses})
 
     def check(self) -> None:
-        """At most one engine speaks for an address on one segment; an overlap ends within `OVERLAP_S_MAX`. Slots are
+        """At most one engine speaks for an address on one segment; an overlap ends within what `_until` says. Slots are
         counted right."""
         self.checked += 1
         now, speakers = self.now, dict[str, list[str]]()
@@ -382,14 +393,28 @@ class World:
                 self._overlap_since.pop(address, None)
                 continue
             since = self._overlap_since.setdefault(address, now)
-            until = max(since + OVERLAP_S_MAX, self._met_at + HEAL_S_MAX) + self.delay_s[1]
-            if now > until:
-                raise Broken(self.explain(f"{pairs[0]} both answer for {address}"))
+            for one, other in pairs:
+                if now > self._until(since, one, other):
+                    raise Broken(self.explain(f"{one} and {other} both answer for {address}"))
         for address in [a for a in self._overlap_since if len(speakers.get(a, ())) < 2]:
             del self._overlap_since[address]
         if self._events % CHECKED_IN_FULL_EACH == 0:
             for engine in self.engines.values():
                 self._check_slots(engine)
+
+    def _until(self, since: float, one: str, other: str) -> float:
+        """When two engines that both answer ``since`` then must have noticed: at once, after a heal with the next
+        heartbeat, and for each heartbeat that was lost between them by the one after it. Who is frozen says and hears
+        nothing, so with it at the latest when its lease has ended."""
+        until = max(since + OVERLAP_S_MAX, self._met_at + HEAL_S_MAX)
+        for engine in (self.engines[one], self.engines[other]):
+            until = max(until, engine.thawed_at + OVERLAP_S_MAX)
+            if engine.frozen:
+                until = max(until, engine.lease_until)
+        asked = since - 2 * PROBE_S  # what was said while asking may be what was lost
+        lost = sum(when >= asked and {one, other} == {*pair} for when, *pair in self._lost)
+        interval_s = self.engines[one].state.timing.heartbeat_interval_ms / 1000
+        return until + lost * interval_s + self.delay_s[1]
 
     def _check_slots(self, engine: Engine) -> None:
         state = engine.state

@@ -19,6 +19,7 @@ from shoal.controller.storm import GROUP_SHARE, VANISHED_MIN
 from shoal.errors import NotReady, Refused
 from shoal.objects import views
 from shoal.objects.views import view
+from shoal.ownership.state import TURN_INTERVALS
 from shoal.placement.carry import MADE
 from shoal.placement.margin import Worst
 from shoal.placement.model import Buffer, EngineState, Snapshot
@@ -235,7 +236,7 @@ class Telling:
         made = [e.made_in_s for e in known if e.group == self._wish.group] or [e.made_in_s for e in known]
         return Times(
             detection_ms=shown["detection_ms"],
-            interval_ms=shown["heartbeat_interval_ms"],
+            turn_ms=TURN_INTERVALS * shown["heartbeat_interval_ms"],
             create_ms=round(statistics.median(made) * 1000) if made else None,
             witnessed=any(fate.how is How.TAKEN for fate in self._thought.outcome.fates),
         )
