@@ -117,6 +117,16 @@ async def test_a_dead_server_is_marked_down_and_stays_down_through_a_reload(lab:
     await lab.controller.hear_status(lambda s: state(s, "a") == "up")
 
 
+async def test_an_engine_that_is_told_of_nothing_answers_for_nothing_once_it_says_so(lab: Lab) -> None:
+    """As one that is being deleted is: its addresses are given to others when it has confirmed."""
+    await owning(lab)
+    since = len(lab.controller.heard)
+    await lab.controller.push()
+    gone = await lab.controller.hear(messages.Ownership, lambda m: m.vip == "v", since=since)
+    assert not gone.owner
+    assert (await lab.controller.hear_status(lambda s: True)).owned == ()
+
+
 async def test_a_bad_part_is_set_aside_and_the_others_are_served(lab: Lab) -> None:
     bad = service("bad", certificates=("missing",), listeners=(Listener(port=82, port_end=82, tls=True),))
     clash = service("two", port=80)

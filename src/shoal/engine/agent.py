@@ -24,7 +24,7 @@ from shoal.observe import ring
 from shoal.wire import messages
 from shoal.wire.desired import Vip
 from shoal.wire.engine_config import EngineConfig
-from shoal.wire.guard import Changed, Desired, GuardStart, Report
+from shoal.wire.guard import NOTHING, Changed, Desired, GuardStart, Report
 
 from . import measure
 from .capture.captures import Captures
@@ -211,6 +211,8 @@ class Agent:
                 carried=carried(services.values()),
             )
             await self._guard.want(desired)
+        elif root and not unreadable:  # what is acknowledged is in force: the controller gives its addresses to others
+            await self._guard.want(NOTHING)
         await self._packets.want(vips if settings is not None and settings.count_packets else ())
         self._applied = root
         self._meter.wake()

@@ -10,7 +10,7 @@ from shoal.errors import NotReady
 from shoal.ownership.events import Tell
 from shoal.wire import desired as wire
 from shoal.wire import messages
-from shoal.wire.guard import Desired
+from shoal.wire.guard import NOTHING, Desired
 
 from .link import Connection, End
 from .ownership_world import World
@@ -185,12 +185,10 @@ class SimulatedAgent:
             root, parts = self._root, dict(self._parts)
             await asyncio.sleep(self._random.uniform(*APPLY_S))
             await self._thawed.wait()
-            if "settings" in parts:
-                settings = wire.decode_part(parts["settings"])
-                assert isinstance(settings, wire.Settings)
+            if root:
                 vips = _vips_of(parts)
                 self._on_desired(self._engine, vips)
-                self._segment.tell(self._engine, Desired.of(settings, vips))
+                self._segment.tell(self._engine, _for_guard(parts, vips))
             self._applied = root
             if root:
                 self._say(messages.Applied(root=root, how="reload", took_ms=1.0))
@@ -200,6 +198,14 @@ def _surface(task: asyncio.Task[None]) -> None:
     """What ended it, if not `kill`, fails the run."""
     if not task.cancelled():
         task.result()
+
+
+def _for_guard(parts: dict[str, bytes], vips: tuple[wire.Vip, ...]) -> Desired:
+    if "settings" not in parts:
+        return NOTHING
+    settings = wire.decode_part(parts["settings"])
+    assert isinstance(settings, wire.Settings)
+    return Desired.of(settings, vips)
 
 
 def _vips_of(parts: dict[str, bytes]) -> tuple[wire.Vip, ...]:

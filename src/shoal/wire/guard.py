@@ -91,6 +91,10 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
         )
 
 
+NOTHING = Desired(timing=Timing(), peers=(), vips=(), slots_max=0)
+"""Of an engine that is told of nothing at all, as one that is being deleted: it answers for no address any more."""
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
     """Guard to agent: after each `Desired`, on each change and once a second."""
 
