@@ -183,7 +183,7 @@ def test_successors_that_heard_different_last_heartbeats_do_not_claim_at_one_mom
     world.run(0.09)
     world.loss = 0.0
     world.run(0.5)
-    taken = [line for line in world.log if " takes v " in line and not line.split()[1] == "A"]
+    taken = [line for line in world.log if " takes v " in line and line.split()[1] != "A"]
     assert len(taken) == 1, world.explain("two took it over")
 
 

@@ -49,6 +49,7 @@ from .storm import Settings as StormSettings
 from .storm import Storms
 from .targets import targets
 from .transfer.importing import Importing
+from .upgrade import Upgrades
 from .view import View
 from .whatif.answer import WhatIfs
 from .whatif.margins import Margins
@@ -168,12 +169,40 @@ class Controller:
             )
             self.reconciler.on_planned = self._observer.tell
         self.margins = Margins(self.reconciler, clock)
+        self._upgrades = Upgrades(
+            view,
+            self.ledger,
+            self.reconciler,
+            self.fleet,
+            cloud,
+            self.events_log,
+            clock,
+            documents,
+            switchovers=lambda engine: self._operations.switchovers(engine),
+        )
         self._runtime = Runtime(
-            view, self.names, self.ledger, self.fleet, self.compiler, self.reconciler, self.margins, clock
+            view,
+            self.names,
+            self.ledger,
+            self.fleet,
+            self.compiler,
+            self.reconciler,
+            self.margins,
+            self._upgrades,
+            clock,
         )
         self._whatifs = WhatIfs(self._runtime.sources, self.metrics)
         self._operations = Operations(
-            view, self.ledger, self.reconciler, self.fleet, cloud, self.events_log, clock, fresh_id, identity=identity
+            view,
+            self.ledger,
+            self.reconciler,
+            self.fleet,
+            cloud,
+            self.events_log,
+            clock,
+            fresh_id,
+            identity=identity,
+            upgrades=self._upgrades,
         )
 
     async def load(self) -> None:
@@ -196,6 +225,7 @@ class Controller:
                 tasks.create_task(self.names.run(), name="names")
                 tasks.create_task(self.reconciler.run(), name="reconciler")
                 tasks.create_task(self.lifecycle.run(), name="lifecycle")
+                tasks.create_task(self._upgrades.run(), name="upgrades")
                 tasks.create_task(self.events_log.run(), name="events")
                 tasks.create_task(self.metrics.run(self._metric_file), name="metrics")
                 if self._keeps_history:

@@ -35,6 +35,12 @@ class EngineDocuments:
         except Invalid as error:  # the group was deleted meanwhile; so will be the engine
             log.info("%s: %s", engine.name, error)
 
+    async def enable_state(self, engine: str, state: str) -> None:
+        """Raises what a write raises; an engine without an object is left as it is."""
+        document = self._view.get("serviceengine", engine)
+        if document is not None and document.get("enable_state") != state:
+            await self._intent.patch("serviceengine", engine, {"replace": {"enable_state": state}}, SYSTEM)
+
     async def remove(self, engine: str) -> None:
         try:
             await self._intent.delete("serviceengine", engine, SYSTEM)

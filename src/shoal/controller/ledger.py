@@ -14,7 +14,7 @@ from shoal.store.protocol import TRANSACTION_OPERATIONS_MAX, Condition, Conflict
 
 from . import records
 from .clock import FreshId, fresh_uuid
-from .records import EngineRecord, Floor, RebalanceRecord, RequestRecord, VipRecord
+from .records import EngineRecord, Floor, RebalanceRecord, RequestRecord, UpgradeRecord, VipRecord
 
 log = logging.getLogger("shoal.ledger")
 
@@ -36,11 +36,13 @@ class Changes(msgspec.Struct):
     vips: dict[tuple[str, str], VipRecord | None] = {}
     requests: dict[tuple[str, str], RequestRecord | None] = {}
     rebalances: dict[str, RebalanceRecord | None] = {}
+    upgrades: dict[str, UpgradeRecord | None] = {}
     floors_gone: tuple[str, ...] = ()
     """VIPs that are no more, so that nobody needs to know any longer where they would go on counting."""
 
     def __bool__(self) -> bool:
-        return any((self.engines, self.engine_fields, self.vips, self.requests, self.rebalances, self.floors_gone))
+        of_groups = (self.vips, self.requests, self.rebalances, self.upgrades)
+        return any((self.engines, self.engine_fields, *of_groups, self.floors_gone))
 
 
 def engine_name(prefix: str, id: str) -> str:
@@ -66,6 +68,7 @@ class Ledger:
         self.vips: dict[str, dict[str, VipRecord]] = {}
         self.requests: dict[str, dict[str, RequestRecord]] = {}
         self.rebalances: dict[str, RebalanceRecord] = {}
+        self.upgrades: dict[str, UpgradeRecord] = {}
         self.floors: dict[str, Floor] = {}
         """Of VIPs without a placement that had one."""
         self.vips_written = 0
@@ -86,9 +89,10 @@ class Ledger:
             vips = (await self._store.list(records.PLACEMENTS)).records
             requests = (await self._store.list(records.REQUESTS)).records
             rebalances = (await self._store.list(records.REBALANCES)).records
+            upgrades = (await self._store.list(records.UPGRADES)).records
             floors = (await self._store.list(records.FLOORS)).records
             rank = await self._store.get(records.RANK)
-            found = (*engines, *vips, *requests, *rebalances, *floors)
+            found = (*engines, *vips, *requests, *rebalances, *upgrades, *floors)
             self._versions = {record.key: record.version for record in found}
             self._rank = int(rank.value) if rank else 0
             self.engines = {e.id: e for e in (records.decode(record.value, EngineRecord) for record in engines)}
@@ -101,6 +105,7 @@ class Ledger:
                 group = record.key.removeprefix(records.REQUESTS).split("/", 1)[0]
                 self.requests.setdefault(group, {})[request.request.id] = request
             self.rebalances = {r.group: r for r in (records.decode(o.value, RebalanceRecord) for o in rebalances)}
+            self.upgrades = {u.group: u for u in (records.decode(o.value, UpgradeRecord) for o in upgrades)}
             self.floors = {f.vip: f for f in (records.decode(record.value, Floor) for record in floors)}
             self.vips_written += 1
             self._ranked.clear()
@@ -194,6 +199,8 @@ class Ledger:
             wanted[records.request_key(group, id)] = request
         for group, rebalance in changes.rebalances.items():
             wanted[records.rebalance_key(group)] = rebalance
+        for group, upgrade in changes.upgrades.items():
+            wanted[records.upgrade_key(group)] = upgrade
         for vip, floor in floors.items():
             if floor is None:
                 wanted[records.floor_key(vip)] = None
@@ -248,6 +255,8 @@ class Ledger:
             _put(self.requests.setdefault(group, {}), id, request)
         for group, rebalance in changes.rebalances.items():
             _put(self.rebalances, group, rebalance)
+        for group, upgrade in changes.upgrades.items():
+            _put(self.upgrades, group, upgrade)
         self.on_written(changes)
 
     def _index(self, placement: VipRecord) -> None:

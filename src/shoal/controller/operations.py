@@ -29,6 +29,7 @@ from .proposal import Proposal
 from .reconciler import Reconciler
 from .records import EngineRecord, RequestRecord, VipRecord
 from .snapshot import vip_id
+from .upgrade import Upgrades
 from .view import View
 
 Body = Mapping[str, Any]
@@ -70,6 +71,7 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("serviceengine", "revokecertificate"),
     ("serviceenginegroup", "redistribute"),
     ("serviceenginegroup", "endstorm"),
+    ("serviceenginegroup", "upgrade"),
     *NOT_YET,
 )
 """Every (object type, operation)."""
@@ -93,8 +95,10 @@ class Operations:
         fresh_id: FreshId = fresh_uuid,
         *,
         identity: Callable[[str, str], Identity],
+        upgrades: Upgrades,
     ) -> None:
         self._identity = identity
+        self._upgrades = upgrades
         self._view = view
         self._ledger = ledger
         self._reconciler = reconciler
@@ -118,10 +122,12 @@ class Operations:
         if (type, operation) == ("serviceengine", "switchover"):
             engine = self._engine_of(uuid)
             none = f"{engine.name} is active for nothing."
-            return await self._all(engine.group, self._switchovers(engine), none, caller, guard)
+            return await self._all(engine.group, self.switchovers(engine), none, caller, guard)
         if (type, operation) == ("serviceenginegroup", "redistribute"):
             none = "Every virtual service is active on its side already."
             return await self._all(uuid, self._homecomings(uuid), none, caller, guard)
+        if (type, operation) == ("serviceenginegroup", "upgrade"):
+            return await self._upgrades.begin(uuid, body, caller.user)
         if (type, operation) == ("serviceenginegroup", "endstorm"):
             return self._end_storm(uuid, caller)
         if (type, operation) in NOT_YET:
@@ -143,7 +149,7 @@ class Operations:
             request = msgspec.structs.replace(self._request(document, RequestKind(operation), body), id=PROPOSED)
             proposal.ask(uuid_of(document["se_group_ref"]), request)
         elif (type, operation) == ("serviceengine", "switchover"):
-            for request in self._switchovers(engine := self._engine_of(uuid)):
+            for request in self.switchovers(engine := self._engine_of(uuid)):
                 proposal.ask(engine.group, request)
         elif (type, operation) == ("serviceenginegroup", "redistribute"):
             for request in self._homecomings(uuid):
@@ -245,7 +251,7 @@ class Operations:
 
     # --- legacy active/standby groups ---
 
-    def _switchovers(self, engine: EngineRecord) -> list[Request]:
+    def switchovers(self, engine: EngineRecord) -> list[Request]:
         """All that the engine is active for to its peer; what it is standby for stays."""
         self._legacy(engine.group, f"{engine.name} is of", "Disable the service engine: what it serves moves.")
         vips = self._ledger.vips.get(engine.group, {}).values()

@@ -500,6 +500,7 @@ class Reconciler:
             vips={(group, vip): None for vip in self._ledger.vips.get(group, {})},
             requests={(group, id): None for id in self._ledger.requests.get(group, {})},
             rebalances={group: None} if group in self._ledger.rebalances else {},
+            upgrades={group: None} if group in self._ledger.upgrades else {},
         )
         if self.balance is not None:
             self.balance.forget(group)

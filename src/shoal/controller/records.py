@@ -1,11 +1,12 @@
 """What the controller keeps in the store beside intent: engines, placements, requests. One key each.
 
 ``/engine/<uuid>``, ``/placement/<group uuid>/<vip id>``, ``/request/<group uuid>/<request id>``,
-``/rebalance/<group uuid>``, ``/floor/<vip id>``.
+``/rebalance/<group uuid>``, ``/upgrade/<group uuid>``, ``/floor/<vip id>``.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
@@ -16,6 +17,7 @@ ENGINES = "/engine/"
 PLACEMENTS = "/placement/"
 REQUESTS = "/request/"
 REBALANCES = "/rebalance/"
+UPGRADES = "/upgrade/"
 FLOORS = "/floor/"
 RANK = "/rank"
 DECISIONS_MAX = 8
@@ -124,6 +126,32 @@ class RebalanceRecord(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
+class UpgradeStep(StrEnum):
+    """What is done about an engine, in the words of a status."""
+
+    EMPTY = "is being emptied"
+    START = "is being started anew"
+    FILL = "gets its share again"
+
+
+class UpgradeRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The engines of a group are started anew one after another, see `shoal.controller.upgrade`.
+
+    ``engine``: whose turn it is ("" = nobody's yet), with the ``enable_state`` it had before and the ``incarnation`` it
+    had when it was empty. ``suspended``: why it does not go on ("" = it does)."""
+
+    group: str
+    user: str
+    at: float
+    waiting: tuple[str, ...]
+    done: tuple[str, ...] = ()
+    engine: str = ""
+    step: UpgradeStep = UpgradeStep.EMPTY
+    enable_state: str = "SE_STATE_ENABLED"
+    incarnation: str = ""
+    suspended: str = ""
+
+
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 
 
@@ -149,6 +177,10 @@ def request_key(group: str, request: str) -> str:
 
 def rebalance_key(group: str) -> str:
     return f"{REBALANCES}{group}"
+
+
+def upgrade_key(group: str) -> str:
+    return f"{UPGRADES}{group}"
 
 
 def floor_key(vip: str) -> str:

@@ -22,6 +22,7 @@ from .changes import Service
 from .network import Lab
 
 SETTLED_WITHIN_S = 90.0
+UPGRADED_WITHIN_S = 180.0
 ATTEMPTS_MAX = 3
 AGENT = b"shoal.engine"
 
@@ -172,20 +173,29 @@ class Moves:
         await self._do("engine_disable_enable", "engine", asyncio.create_task(work()))
 
     async def upgrade(self) -> None:
-        """Drained, rebooted, enabled, and filled again."""
+        """All engines of a group, one after another; then one of them is filled again."""
+        engine, name = await self._owner()
 
         async def work() -> str:
-            engine, name = await self._owner()
+            group = (
+                (await self._api.get(f"serviceengine/{engine}"))["se_group_ref"].partition("#")[0].rpartition("/")[2]
+            )
             before = await self._incarnation(engine)
-            await self._empty(engine, name)
-            await self._api.post(f"serviceengine/{engine}/reboot", {})
-            await self._enable(engine, "SE_STATE_ENABLED")
-            await self._until_new(engine, name, before)
+            await self._api.post(f"serviceenginegroup/{group}/upgrade", {"all": True})
+
+            async def check() -> bool:
+                found = (await self._api.get(f"serviceenginegroup/{group}/runtime"))["upgrade"]
+                if found and found["state"] == "SUSPENDED":
+                    raise NotReady(found["why"])
+                return not found
+
+            await self._api.until("the upgrade is over", check, UPGRADED_WITHIN_S)
+            if await self._incarnation(engine) == before:
+                raise NotReady(f"{name} was not started anew")
             await self._all_settled()
             return name
 
-        if await self._do("engine_upgrade", "engine", asyncio.create_task(work())):
-            name = self.log[-1].what.rpartition(": ")[2]
+        if await self._do("engine_upgrade", "group", asyncio.create_task(work())):
             await self._migrate(self._services[0], to_se_ref=f"/api/serviceengine?name={name}")
 
     async def restart_agent(self) -> None:

@@ -35,7 +35,6 @@ GROUPS: dict[str, dict[str, Command]] = {
 }
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 ELSEWHERE = {
-    "upgrade": "A new version is installed like the first, then `shoal up` is started again: engines go on meanwhile.",
     "bash": "Use attach controller.",
     "shell": "This is it.",
 }

@@ -216,6 +216,15 @@ _PLAIN = (
     Operation("retryplacement", "try again now to place a virtual service", (SERVICE,), (VIP_ID,)),
     Operation("forcedelete", "remove a service engine, whatever is on it moves", (ENGINE,)),
     Operation("endstorm", "engines that vanished in a storm count as down", (GROUP,)),
+    Operation(
+        "upgrade",
+        "engines of a group start anew in turn, by what is installed",
+        (GROUP,),
+        (
+            Option("all", "also those that run it already"),
+            Option("stop", "no further one; `upgrade` again goes on"),
+        ),
+    ),
 )
 COMMANDS = {
     **{operation.name: operation.command for operation in _PLAIN},

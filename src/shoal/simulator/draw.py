@@ -24,6 +24,7 @@ ENABLE_STATES = (
 )
 WAYS = ("both", "out", "in")
 DOORS_MAX = 60
+GROUP_OPERATIONS = ("redistribute", "upgrade", "upgrade")
 ADDRESSES = tuple(f"10.9.63.{n}" for n in range(1, 6))
 """So few that one which was given up is soon given away again."""
 
@@ -276,7 +277,7 @@ class Draw:
             target = chance.choice(("reboot", "forcedelete", "switchover"))
             return self._event("operate", engine, target=target) if engine else None
         if chance.random() < 0.04:
-            return self._event("operate", target="redistribute", other=self._group_name())
+            return self._event("operate", target=chance.choice(GROUP_OPERATIONS), other=self._group_name())
         operation = chance.choice(("scaleout", "scalein", "migrate", "migrate", "switchover", "retryplacement"))
         to = self._which(self._is_well) if operation in ("scaleout", "migrate") and chance.random() < 0.4 else None
         return self._one("operate", target=operation, engine=to or "")

@@ -46,7 +46,7 @@ KINDS = {
     "move": "... is given to another group",
     "group": "a group is edited",
     "engine": "an engine is enabled or disabled",
-    "operate": "scale-out, scale-in, migrate, retry, switchover, redistribute; reboot and forced deletion",
+    "operate": "scale-out, scale-in, migrate, retry, switchover, redistribute, upgrade; reboot and forced deletion",
     "calm": "every fault ends, and all must become as intended",
     "pass": "nothing but time",
 }

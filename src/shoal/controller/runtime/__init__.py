@@ -16,6 +16,7 @@ from shoal.controller.fleet import Fleet
 from shoal.controller.ledger import Ledger
 from shoal.controller.names.names import Names
 from shoal.controller.reconciler import Reconciler
+from shoal.controller.upgrade import Upgrades
 from shoal.controller.view import View
 from shoal.controller.whatif.margins import Margins
 from shoal.errors import NotFound
@@ -41,6 +42,7 @@ class Runtime:
         compiler: Compiler,
         reconciler: Reconciler,
         margins: Margins,
+        upgrades: Upgrades,
         clock: Clock,
     ) -> None:
         self._view = view
@@ -56,7 +58,7 @@ class Runtime:
         )
         self.sources = sources
         pools, engines = Pools(sources), ServiceEngines(sources)
-        services, groups = VirtualServices(sources, pools), Groups(sources, margins)
+        services, groups = VirtualServices(sources, pools), Groups(sources, margins, upgrades)
         placements = Placements(sources, services.notes)
         self._services = services
         self._maps = Maps(sources, margins)

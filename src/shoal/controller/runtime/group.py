@@ -8,6 +8,7 @@ import msgspec
 
 from shoal.controller import balance, engine_timers, timing
 from shoal.controller.bootstrap import PROPERTIES
+from shoal.controller.upgrade import Upgrades
 from shoal.controller.whatif.margins import Margins
 from shoal.objects import views
 from shoal.objects.views import view
@@ -17,9 +18,10 @@ from .sources import Document, Sources
 
 
 class Groups:
-    def __init__(self, sources: Sources, margins: Margins) -> None:
+    def __init__(self, sources: Sources, margins: Margins, upgrades: Upgrades) -> None:
         self._of = sources
         self._margins = margins
+        self._upgrades = upgrades
 
     def runtime(self, uuid: str) -> Document:
         group = view(self._of.group(uuid), views.ServiceEngineGroup)
@@ -46,6 +48,7 @@ class Groups:
                 engine_timers.in_force(self._of.view.get("controllerproperties", PROPERTIES))
             ),
             "storm": self._storm(uuid),
+            "upgrade": self._upgrades.shown(uuid),
             "last_plan": plan.sentence if plan else "",
             "se_refs": [self._of.engine_ref(engine.id) for engine in engines],
         }
