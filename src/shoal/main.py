@@ -47,6 +47,7 @@ ELSEWHERE = {
     "export": ("shoal.shell.transfer:export_command", "The whole configuration as a file."),
     "get": ("shoal.shell.declare:get", "Objects as a file that `shoal apply` takes."),
     "import": ("shoal.shell.transfer:import_command", "An exported configuration taken over, one of Avi's too."),
+    "preflight": ("shoal.shell.preflight:command", "What the network lets engines do, and which mode follows."),
     "replay": ("shoal.simulator.replay:command", "Play a simulated run, or the decisions of a real one, again."),
     "top": ("shoal.shell.top:command", "Groups, engines, virtual services and their load, live."),
     "shell": ("shoal.shell.main:command", "The operator's shell: show, configure, scaleout ..."),
@@ -59,7 +60,7 @@ SECTIONS = {
     "Running": ("up", "status", "down", "backup", "restore"),
     "Operating": ("shell", "top", "incident", "capture", "techsupport"),
     "Objects as files": ("get", "diff", "apply", "delete", "export", "import", "cutover"),
-    "Before it happens": ("whatif", "drill"),
+    "Before it happens": ("preflight", "whatif", "drill"),
     "Help": ("manual", "completion"),
     "Trying it out": ("demo", "certify", "simulate", "replay"),
 }

@@ -23,6 +23,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "compatibility.md"
 VIEWS: dict[str, type[msgspec.Struct]] = {
     "VirtualService": views.VirtualService,
     "VsVip": views.VsVip,
+    "VrfContext": views.VrfContext,
     "Pool": views.Pool,
     "HealthMonitor": monitor_views.HealthMonitor,
     "ServiceEngineGroup": views.ServiceEngineGroup,

@@ -127,6 +127,9 @@ class Planter:
                     serialization.PrivateFormat.PKCS8,
                     serialization.BestAvailableEncryption(self.words[-1].encode()),
                 ).decode()
+        if path == "bgp_profile.peers.md5_secret":
+            router = {"peer_ip": {"addr": "10.1.0.1", "type": "V4"}, "remote_as": 2, "md5_secret": self.words[-1]}
+            more["bgp_profile"] = {"local_as": 1, "ibgp": False, "peers": [router]}
         if kind.endpoint == "virtualservice":
             more["vsvip_ref"] = self.refer("vsvip")
             more["services"] = [{"port": 1000 + len(self.words)}]

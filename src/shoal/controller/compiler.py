@@ -11,6 +11,7 @@ from shoal.objects import views
 from shoal.wire import desired as wire
 
 from . import timing
+from .bgp import bgp_part
 from .desired import (
     Encoded,
     EngineParts,
@@ -45,6 +46,8 @@ class CompiledVip(msgspec.Struct, frozen=True):
     record: VipRecord
     addresses: tuple[str, ...]
     slots: int
+    route: wire.Route | None
+    ecmp: bool
     armed: bool
     part: Encoded | None
 
@@ -111,6 +114,9 @@ class Compiler:
         if type == "sslkeyandcertificate":
             self._credentials.clear()  # it may stand in others' chains
             return None
+        if type == "vrfcontext":
+            self._credentials.pop(("bgp", uuid), None)
+            return None
         if type == "pkiprofile":
             self._credentials.pop(("trust", uuid), None)
         services = self._users.pop((type, uuid), {})
@@ -172,6 +178,10 @@ class Compiler:
         if part is None:
             return
         parts[f"vip/{intent.id}"] = part
+        if part.vip is not None and (route := part.vip.route) is not None:
+            bgp = self._credential("bgp", route.vrf)
+            if bgp is not None:
+                parts[f"bgp/{route.vrf}"] = bgp
         for service in intent.enabled:
             compiled = self._service(service, intent)
             parts[f"service/{service.uuid}"] = compiled.part
@@ -185,9 +195,10 @@ class Compiler:
         compiled = self._vips.setdefault(record.group, {})
         known = compiled.get(record.id)
         same = known is not None and known.record is record and known.armed == armed
-        if known is None or not same or (known.addresses, known.slots) != (intent.addresses, slots):
+        facts = (intent.addresses, slots, intent.route, intent.ecmp)
+        if known is None or not same or (known.addresses, known.slots, known.route, known.ecmp) != facts:
             part = vip_part(intent, record, armed=armed)
-            known = CompiledVip(record, intent.addresses, slots, armed, encoded(part) if part is not None else None)
+            known = CompiledVip(record, *facts, armed, encoded(part) if part is not None else None)
             compiled[record.id] = known
         return known.part
 
@@ -205,9 +216,11 @@ class Compiler:
 
     def _credential(self, kind: str, uuid: str) -> Encoded | None:
         if (kind, uuid) not in self._credentials:
-            part: wire.Credential | None
+            part: wire.Credential | wire.Bgp | None
             if kind == "certificate":
                 part = certificate_part(self._documents, uuid, self._unseal)
+            elif kind == "bgp":
+                part = bgp_part(self._documents, uuid, self._unseal)
             else:
                 part = trust_part(self._documents, uuid)
             self._credentials[kind, uuid] = encoded(part) if part else None

@@ -18,6 +18,7 @@ from shoal.wire.counters import Counters
 from . import engine_timers
 from .answering import Engines
 from .balance import Balance
+from .bgp import ESTABLISHED
 from .bootstrap import PROPERTIES
 from .capture.captures import Captures
 from .capture.wish import Wish
@@ -121,6 +122,7 @@ class Controller:
             on_counters=self._counters,
             on_client_logs=client_logs.take if client_logs is not None else None,
             on_captured=lambda engine, message: self._captures.take(engine, message),
+            on_router=self._on_router,
             shares=self.shares,
             storms=storms,
         )
@@ -203,6 +205,7 @@ class Controller:
             fresh_id,
             identity=identity,
             upgrades=self._upgrades,
+            gateway=gateway,
         )
 
     async def load(self) -> None:
@@ -313,6 +316,16 @@ class Controller:
             self._decision_log.note(snapshot, plan, now)
         if self._journal is not None:
             self._journal.decided(snapshot, plan, now)
+
+    def _on_router(self, engine: str, peer: messages.BgpPeerState) -> None:
+        record = self.ledger.engines.get(engine)
+        name = record.name if record else engine
+        if peer.state == ESTABLISHED:
+            self.events_log.add("SE_BGP_PEER_STATE_CHANGE", f"{name}: {peer.address} is reached", serviceengine=engine)
+        else:
+            why = f": {peer.why}" if peer.why else ""
+            detail = f"{name}: {peer.address} is not reached by BGP ({peer.state}{why})"
+            self.events_log.add("SE_BGP_PEER_DOWN", detail, level="warning", serviceengine=engine)
 
     def _known(self, kind: str, id: str) -> bool:
         if kind == "serviceengine":

@@ -52,6 +52,9 @@ class VipIntent(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...]
     services: tuple[views.VirtualService, ...]
     created: float
+    vrf: str = ""
+    labels: tuple[str, ...] = ()
+    """Of the BGP peers that it is announced to; empty = all."""
 
     @property
     def address(self) -> str:
@@ -66,6 +69,21 @@ class VipIntent(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def enabled(self) -> tuple[views.VirtualService, ...]:
         return tuple(service for service in self.services if service.enabled)
+
+    @property
+    def route(self) -> wire.Route | None:
+        """How it is announced: where one of its virtual services wants that."""
+        announced = [service for service in self.enabled if service.enable_rhi]
+        if not announced:
+            return None
+        labels = {*self.labels, *(label for service in announced for label in service.bgp_peer_labels)}
+        though_down = any(service.advertise_down_vs for service in announced)
+        return wire.Route(vrf=self.vrf, labels=tuple(sorted(labels)), though_down=though_down)
+
+    @property
+    def ecmp(self) -> bool:
+        """The network spreads its flows: all of its virtual services say so."""
+        return bool(self.enabled) and all(service.scaleout_ecmp for service in self.enabled)
 
 
 # --- services ---
@@ -241,11 +259,12 @@ def vip_part(intent: VipIntent, record: VipRecord, *, armed: bool) -> wire.Vip |
         return None
     owner = record.succession[0]
     # An engine gets connections once it has acknowledged that it is to serve: before that it may still be at work on an
-    # older state, in which it left the VIP.
+    # older state, in which it left the VIP. Where the network spreads it says itself when it does: it announces the VIP.
     serving = [
         p.engine
         for p in record.placements
-        if p.state is PlacementState.READY or (p.state is PlacementState.ASSIGNED and p.engine == owner)
+        if p.state is PlacementState.READY
+        or (p.state is PlacementState.ASSIGNED and (p.engine == owner or intent.ecmp))
     ]
     return wire.Vip(
         id=intent.id,
@@ -258,6 +277,8 @@ def vip_part(intent: VipIntent, record: VipRecord, *, armed: bool) -> wire.Vip |
         armed=armed,
         draining=tuple(p.engine for p in record.placements if p.state is PlacementState.DRAINING),
         slots=max(1, len(intent.enabled)),
+        route=intent.route,
+        ecmp=intent.ecmp,
     )
 
 

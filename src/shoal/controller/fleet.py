@@ -21,9 +21,11 @@ from shoal.wire import messages
 from shoal.wire.capture import Captured, CaptureMore, CaptureStart, CaptureStop
 from shoal.wire.client_logs import ClientLogs
 from shoal.wire.counters import Counters
+from shoal.wire.preflight import Probe, Probed
 from shoal.wire.recorded import Recall, Recorded
 
 from .acknowledged import Acknowledged, Root, root_of
+from .bgp import turns
 from .clock import Clock
 from .desired import EngineParts, references
 from .records import EngineRecord
@@ -173,6 +175,8 @@ class Session:
         self._cache: dict[str, bytes] = {}
         self._recalls: dict[int, asyncio.Future[Recorded]] = {}
         self._recalled = 0
+        self._probes: dict[int, asyncio.Future[Probed]] = {}
+        self._probed = 0
 
     def push(self) -> None:
         """The desired state may have changed."""
@@ -207,6 +211,22 @@ class Session:
         finally:
             del self._recalls[id]
         return Recalled(recorded, asked_at, clock.monotonic())
+
+    async def probe(self, probe: Probe) -> Probed | None:
+        """None if the engine does not answer in time."""
+        self._probed += 1
+        id = self._probed
+        answer = self._probes[id] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(probe.listen_ms / 1000 + RECALL_WITHIN_S):
+                await self._link.send(msgspec.structs.replace(probe, id=id))
+                heard: Probed = await answer
+                return heard
+        except (TimeoutError, OSError, ShoalError) as error:
+            log.info("engine %s does not answer a probe: %s", self._live.id, error or "no answer in time")
+            return None
+        finally:
+            del self._probes[id]
 
     async def run(self) -> None:
         """Until the link ends."""
@@ -282,6 +302,10 @@ class Session:
                 answer = self._recalls.get(message.id)
                 if answer is not None and not answer.done():
                     answer.set_result(message)
+            case Probed():
+                heard = self._probes.get(message.id)
+                if heard is not None and not heard.done():
+                    heard.set_result(message)
             case messages.Leaving():
                 live.gone = True
                 self._fleet.changed(live.id)
@@ -310,6 +334,7 @@ class Fleet:
         on_counters: Callable[[str, Counters], None] = lambda engine, message: None,
         on_client_logs: Callable[[str, ClientLogs], None] | None = None,
         on_captured: Callable[[str, Captured], None] = lambda engine, message: None,
+        on_router: Callable[[str, messages.BgpPeerState], None] = lambda engine, peer: None,
         shares: SharesLike | None = None,
         storms: Storms | None = None,
         name: str = "controller",
@@ -323,6 +348,7 @@ class Fleet:
         self.logged = on_client_logs or (lambda engine, message: None)
         self._takes_logs = on_client_logs is not None
         self.captured = on_captured
+        self._on_router = on_router
         self.shares = shares
         self.storms = storms or Storms(Settings, lambda group: 0)
         self._record = record
@@ -548,6 +574,8 @@ class Fleet:
         if status.partial and before is not None:
             status = msgspec.structs.replace(status, servers=before.servers, services=before.services, partial=False)
         live.status, live.status_at = status, self.clock.monotonic()
+        for peer in turns(before.bgp if before is not None else (), status.bgp) if status.bgp else ():
+            self._on_router(live.id, peer)
         self.note_owned(live.id, status.owned)
         # That it is drained may count only now: see `drained`.
         if before is None or _differ(before, status) or live.down_since is not None or status.drained:
@@ -617,6 +645,13 @@ class Fleet:
         if live.session is None or live.hello is None or not live.hello.recorder:
             return None
         return await live.session.recall(seconds)
+
+    async def probe(self, engine: str, probe: Probe) -> Probed | None:
+        """Have an engine say and hear. None: it is away, silent, or too old for that."""
+        live = self.live(engine)
+        if live.session is None or live.hello is None or not live.hello.probes:
+            return None
+        return await live.session.probe(probe)
 
     async def tell(self, engine: str, message: CaptureStart | CaptureMore | CaptureStop) -> bool:
         """False when it is not connected (any more)."""

@@ -25,6 +25,7 @@ from .events import EventLog
 from .fleet import Fleet
 from .intent import Guard
 from .ledger import Changes, Ledger
+from .preflight.asking import Preflights
 from .proposal import Proposal
 from .reconciler import Reconciler
 from .records import EngineRecord, RequestRecord, VipRecord
@@ -72,6 +73,7 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("serviceenginegroup", "redistribute"),
     ("serviceenginegroup", "endstorm"),
     ("serviceenginegroup", "upgrade"),
+    ("serviceenginegroup", "preflight"),
     *NOT_YET,
 )
 """Every (object type, operation)."""
@@ -96,7 +98,9 @@ class Operations:
         *,
         identity: Callable[[str, str], Identity],
         upgrades: Upgrades,
+        gateway: str = "",
     ) -> None:
+        self._preflights = Preflights(view, ledger, fleet, gateway)
         self._identity = identity
         self._upgrades = upgrades
         self._view = view
@@ -130,6 +134,8 @@ class Operations:
             return await self._upgrades.begin(uuid, body, caller.user)
         if (type, operation) == ("serviceenginegroup", "endstorm"):
             return self._end_storm(uuid, caller)
+        if (type, operation) == ("serviceenginegroup", "preflight"):
+            return await self._preflights.run(uuid, body)
         if (type, operation) in NOT_YET:
             why, hint = NOT_YET[type, operation]
             raise Refused(why, hint=hint)

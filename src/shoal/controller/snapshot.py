@@ -49,6 +49,8 @@ def intents_of(vsvip: views.VsVip, sharing: tuple[views.VirtualService, ...], or
                 addresses=vip.addresses,
                 services=sharing if vip.enabled else (),
                 created=float(order),
+                vrf=uuid_of(vsvip.vrf_context_ref),
+                labels=vsvip.bgp_peer_labels,
             )
 
 

@@ -27,11 +27,15 @@ from shoal.wire.engine_config import EngineConfig
 from shoal.wire.guard import NOTHING, Changed, Desired, GuardStart, Report
 
 from . import measure
+from .bgp.config import Place
+from .bgp.health import unready
+from .bgp.speaker import Speaker
 from .capture.captures import Captures
 from .client_logs import ClientLogs
 from .closing import close_connections, ended
 from .fastpath import conntrack
 from .fastpath.carrier import Carrier
+from .fastpath.family import own_address6
 from .guard_link import GuardLink
 from .haproxy import render
 from .haproxy.control import Control
@@ -51,6 +55,9 @@ RELOADING_SHARE_MAX = 0.5
 """Of the time, where a reload takes long: an engine has something else to do, too."""
 FAILURE_RETRY_S = 1.0
 MEASURE_INTERVAL_S = 0.5
+WITHDRAWN_AFTER_S = 2.0
+"""A drained VIP that is announced is not left sooner: its route goes a second after the others' are there
+(`shoal.engine.guard.routes`), and routers take a moment."""
 SOCKET_FOLDER_CHARACTERS_MAX = 75
 """A Unix socket's path has room for 107 octets; ours add a file's name and HAProxy's suffix while it binds."""
 SYSCTLS = {
@@ -87,6 +94,9 @@ class Agent:
         self._judged = asyncio.Event()
         self._carrier = Carrier(config.address, config.interface, self._checks)
         self._packets = PacketCounters()
+        self._speaker = Speaker(secrets, Path(self._facts.sockets), Path(config.directory))
+        self._draining_since: dict[str, float] = {}
+        """Of announced VIPs that are drained here."""
         self._client_logs = ClientLogs(render.log_socket(self._facts))
         self._guard = GuardLink(
             GuardStart(
@@ -144,13 +154,14 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             loops = (self._apply_loop(), self._watch_loop(), self._measure_loop(), self._session.run())
             tasks = [group.create_task(loop) for loop in loops]
-            tasks += [group.create_task(self._guard.run()), group.create_task(self._carrier.run())]
-            tasks += [group.create_task(self._checks.run()), group.create_task(self._verdict_loop())]
+            beside = (self._guard.run(), self._carrier.run(), self._checks.run(), self._verdict_loop())
+            tasks += [group.create_task(loop) for loop in (*beside, self._speaker.run())]
             await self._stopping.wait()
             self._recorder.record("agent stopping")
             for task in tasks[:3]:
                 task.cancel()
             await self._guard.stop()  # peers take over before HAProxy closes
+            await self._speaker.stop()
             await self._session.leave("the agent was told to stop")
             for task in tasks:
                 task.cancel()
@@ -201,6 +212,8 @@ class Agent:
         self._checks.want(self._control.services.values())
         self._judged.set()
         outcome = await self._carrier.apply(self._control.services)
+        place = Place(self.config.address, self.config.prefix_length, own_address6(self.config.interface))
+        unspoken = await self._speaker.apply(self._parts.bgp(), vips, place)
         if settings is not None:  # only now: what the guard claims must be served
             desired = Desired.of(
                 settings,
@@ -213,12 +226,14 @@ class Agent:
             await self._guard.want(desired)
         elif root and not unreadable:  # what is acknowledged is in force: the controller gives its addresses to others
             await self._guard.want(NOTHING)
+        if any(vip.route for vip in vips):
+            await self._speaker.settled()
         await self._packets.want(vips if settings is not None and settings.count_packets else ())
         self._applied = root
         self._meter.wake()
         took_ms = (time.monotonic() - began) * 1000
         refused = {**result.problems, **outcome.problems}
-        problems = {**unreadable, **{f"service/{id}": why for id, why in refused.items()}}
+        problems = {**unreadable, **unspoken, **{f"service/{id}": why for id, why in refused.items()}}
         notes = dict(result.notes)
         for id, note in outcome.notes.items():
             notes[id] = f"{notes[id]} {note}" if id in notes else note
@@ -298,6 +313,7 @@ class Agent:
             owned=tuple(self._owned.values()),
             recorder=True,
             captures=True,
+            probes=True,
             shares=self._guard.shares.vips,
         )
 
@@ -321,6 +337,7 @@ class Agent:
                 self._untold = self._untold or servers != self._servers
                 self._servers = servers
                 self._states = tuple((s.service, s.server, s.state) for s in servers)
+            self._guard.unready(unready(self._parts.vips(), self._control.services, servers))
             self._status = self._measured(await self._busy())
             health, now = (*_health(self._status), self._states), time.monotonic()
             if health != told or now >= due:
@@ -346,6 +363,9 @@ class Agent:
         report = self._report
         cpu, memory = self._cost.read([os.getpid(), self._control.process.worker])
         draining = [vip for vip in self._parts.vips() if self.config.id in vip.draining]
+        since, now = self._draining_since, time.monotonic()
+        self._draining_since = {vip.id: since.get(vip.id, now) for vip in draining if vip.route is not None}
+        left = [v for v in draining if now - self._draining_since.get(v.id, -WITHDRAWN_AFTER_S) >= WITHDRAWN_AFTER_S]
         return messages.Status(
             root=self._applied or "",
             haproxy=bool(self._meter.rows),
@@ -354,7 +374,8 @@ class Agent:
             peers=report.peers if report else (),
             cpu_percent=round(cpu, 1),
             memory_mb=round(memory, 1),
-            drained=tuple(vip.id for vip in draining if busy.isdisjoint(map(measure.plain, vip.addresses))),
+            bgp=self._speaker.peers,
+            drained=tuple(vip.id for vip in left if busy.isdisjoint(map(measure.plain, vip.addresses))),
             partial=True,
         )
 
@@ -375,7 +396,7 @@ def _folder_in_memory(config: EngineConfig) -> Path:
 
 def _health(status: messages.Status) -> tuple[object, ...]:
     """What the controller should hear of at once, beside the servers' states."""
-    return status.haproxy, status.link, status.owned, status.drained
+    return status.haproxy, status.link, status.owned, status.drained, status.bgp
 
 
 def _set_sysctls() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from shoal.wire.guard import Changed, Desired, FromGuard, GuardStart, Report, Stop, ToGuard
+from shoal.wire.guard import Changed, Desired, FromGuard, GuardStart, Report, Stop, ToGuard, Unready
 from shoal.wire.messages import Shares
 
 log = logging.getLogger("shoal.guard_link")
@@ -40,6 +40,7 @@ class GuardLink:
         self._done = asyncio.Event()
         self.shares = Shares({})
         """What was told last."""
+        self._unready = Unready(())
         self._writer: asyncio.StreamWriter | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = False
@@ -64,6 +65,12 @@ class GuardLink:
         """Tell the guard now, and again whenever it is connected anew."""
         self.shares = shares
         self._tell(shares)
+
+    def unready(self, vips: tuple[str, ...]) -> None:
+        """Tell the guard now, if that is news, and again whenever it is connected anew."""
+        if vips != self._unready.vips:
+            self._unready = Unready(vips)
+            self._tell(self._unready)
 
     def _tell(self, message: ToGuard) -> None:
         if self._writer is not None and not self._writer.is_closing():
@@ -92,6 +99,8 @@ class GuardLink:
         reader, writer = await self._connect()
         self._writer = writer
         try:
+            if self._unready.vips:
+                self._tell(self._unready)
             if self._desired is not None:
                 self._tell(self._desired)
             if self.shares.vips:

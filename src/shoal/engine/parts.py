@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from shoal.wire import desired as wire
-from shoal.wire.desired import Credential, Manifest, Part, Service, Settings, Vip
+from shoal.wire.desired import Bgp, Credential, Manifest, Part, Service, Settings, Vip
 
 
 class Kept(msgspec.Struct):
@@ -94,6 +94,9 @@ class Parts:
 
     def credentials(self) -> tuple[Credential, ...]:
         return tuple(p for p in self._decoded.values() if isinstance(p, Credential))
+
+    def bgp(self) -> tuple[Bgp, ...]:
+        return tuple(p for _, p in sorted(self._decoded.items()) if isinstance(p, Bgp))
 
     def vips(self) -> tuple[Vip, ...]:
         return self._vips

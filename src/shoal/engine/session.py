@@ -18,9 +18,11 @@ from shoal.wire.capture import CaptureMore, CaptureStart, CaptureStop
 from shoal.wire.channel import Channel, ChannelClosed, ProtocolError, connect
 from shoal.wire.desired import Manifest
 from shoal.wire.engine_config import EngineConfig
+from shoal.wire.preflight import Probe
 from shoal.wire.recorded import Recall, Recorded, Recording
 from shoal.wire.tls import engine_context
 
+from . import preflight
 from .capture.captures import Captures
 from .parts import Parts
 
@@ -31,6 +33,7 @@ RECONNECT_MAX_S = 1.0
 OUTBOX_MAX = 1_000
 """Messages that wait for a slow controller; beyond it the oldest go."""
 GOODBYE_WITHIN_S = 1.0
+PROBES_AT_ONCE_MAX = 2
 
 Link = Channel[messages.FromController]
 
@@ -63,6 +66,7 @@ class Session:
         self._on_shares = on_shares
         self._outbox: asyncio.Queue[messages.FromEngine] = asyncio.Queue(OUTBOX_MAX)
         self._link: Link | None = None
+        self._probes: set[asyncio.Task[None]] = set()
         self._manifest: Manifest | None = None
         self._asked_for = ""
         self.client_logs = False
@@ -146,6 +150,10 @@ class Session:
                     self.say(Recorded(recall.id, time.monotonic_ns(), time.time_ns(), recordings))
                 case CaptureStart() | CaptureMore() | CaptureStop() as asked:
                     self._captures.take(asked, link.send)
+                case Probe() as probe:
+                    task = asyncio.get_running_loop().create_task(self._probe(probe), name="preflight")
+                    self._probes.add(task)
+                    task.add_done_callback(self._probes.discard)
                 case messages.Shares() as shares:
                     self._on_shares(shares)
                 case messages.Rejected(why=why):
@@ -154,6 +162,11 @@ class Session:
                     if version != messages.WIRE_VERSION:
                         raise ProtocolError(f"it speaks version {version} of the wire, not {messages.WIRE_VERSION}")
                     self.client_logs = taken
+
+    async def _probe(self, probe: Probe) -> None:
+        """States go on coming meanwhile."""
+        if len(self._probes) <= PROBES_AT_ONCE_MAX:
+            self.say(await asyncio.to_thread(preflight.run, probe, self._config.interface, self._config.address))
 
     async def _advance(self, link: Link) -> None:
         """Take the newest manifest on as soon as all its parts are here; ask for what lacks, once.

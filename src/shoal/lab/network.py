@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import msgspec
 
-from shoal.clouds.fabric import Fabric
+from shoal.clouds.fabric import Fabric, ip
 from shoal.clouds.faults import Faults
 from shoal.clouds.namespaces import LAB
 from shoal.errors import NotReady
@@ -36,6 +37,7 @@ class Lab(Faults):
         super().__init__(Fabric.existing(data_dir.resolve()))
         self._nodes: list[str] = []
         self._children: list[subprocess.Popen[bytes]] = []
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     async def __aenter__(self) -> Lab:
         return self
@@ -53,6 +55,9 @@ class Lab(Faults):
             if child.stdout is not None:
                 child.stdout.close()
         self._children.clear()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     async def node(self, name: str) -> str:
         """A bare node; returns its address."""
@@ -61,6 +66,34 @@ class Lab(Faults):
         await self.fabric.add(LAB + name, address)
         self._nodes.append(LAB + name)
         return address
+
+    async def bare(self, name: str) -> str:
+        """A namespace without any network, removed at the end as nodes are; returns its name."""
+        namespace = self.fabric.addressing.namespace(LAB + name)
+        await self.fabric.remove(LAB + name)
+        await ip("netns", "add", namespace)
+        self._nodes.append(LAB + name)
+        return namespace
+
+    def folder(self, name: str) -> Path:
+        """For the files of one of its nodes, gone at the end."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="shoal-lab-")
+        made = Path(self._folder.name) / name
+        made.mkdir(exist_ok=True)
+        return made
+
+    def run(self, node: str, *command: str) -> subprocess.Popen[bytes]:
+        """Run any program inside one of its nodes."""
+        child = subprocess.Popen(
+            self.fabric.enter(LAB + node, *command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._children.append(child)
+        return child
 
     async def backend(self, name: str, port: int = 80) -> Backend:
         """A node with an HTTP server that answers its own name (and TCP echo on the next port)."""

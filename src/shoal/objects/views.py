@@ -77,6 +77,64 @@ class VsVip(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     vip: tuple[VipAddress, ...] = ()
     vrf_context_ref: str = ""
+    bgp_peer_labels: tuple[str, ...] = ()
+
+
+class IpCommunity(msgspec.Struct, frozen=True, kw_only=True):
+    ip_begin: IpAddr
+    ip_end: IpAddr | None = None
+    community: tuple[str, ...] = ()
+
+
+class BgpPeer(msgspec.Struct, frozen=True, kw_only=True):
+    """``hold_time`` and ``keepalive_interval`` override the profile's."""
+
+    peer_ip: IpAddr | None = None
+    peer_ip6: IpAddr | None = None
+    remote_as: int | None = None
+    local_as: int | None = None
+    md5_secret: str = ""
+    bfd: bool = True
+    ebgp_multihop: int = 0
+    hold_time: int | None = None
+    keepalive_interval: int | None = None
+    connect_timer: int = 10
+    advertise_vip: bool = True
+    label: str = ""
+    shutdown: bool = False
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(address.addr for address in (self.peer_ip, self.peer_ip6) if address is not None)
+
+
+class BgpProfile(msgspec.Struct, frozen=True, kw_only=True):
+    local_as: int
+    ibgp: bool = True
+    peers: tuple[BgpPeer, ...] = ()
+    hold_time: int = 180
+    keepalive_interval: int = 60
+    send_community: bool = True
+    community: tuple[str, ...] = ()
+    ip_communities: tuple[IpCommunity, ...] = ()
+    local_preference: int = 0
+    num_as_path_prepend: int = 0
+    shutdown: bool = False
+
+
+class BfdProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """In milliseconds."""
+
+    mintx: int = 1000
+    minrx: int = 1000
+    multi: int = 3
+
+
+class VrfContext(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    bgp_profile: BgpProfile | None = None
+    bfd_profile: BfdProfile | None = None
 
 
 class Port(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,6 +228,10 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     network_security_policy_ref: str = ""
     performance_limits: PerformanceLimits | None = None
     flow_dist: str = "LOAD_AWARE"
+    enable_rhi: bool = False
+    scaleout_ecmp: bool = False
+    advertise_down_vs: bool = False
+    bgp_peer_labels: tuple[str, ...] = ()
     active_standby_se_tag: str = "ACTIVE_STANDBY_SE_1"
     analytics_profile_ref: str = ""
     analytics_policy: AnalyticsPolicy | None = None

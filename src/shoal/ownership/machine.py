@@ -217,6 +217,8 @@ class _Turn:
             if view.vip.id not in wanted:
                 if view.mode is Mode.HELD:
                     self.give_up(view, "not served here any more")
+                elif view.spread is not None:
+                    self.do(Spread(view.vip.id, view.vip.addresses, (self.state.engine,)))
                 self.count_slots(self.state.vips.pop(view.vip.id), None)
         for vip in desired.vips:
             self.tell_vip(vip)
@@ -590,6 +592,7 @@ class _Turn:
     def share(self, view: VipView) -> None:
         """Spread new flows of a held VIP over its living members."""
         if view.mode is not Mode.HELD:
+            self.keep_apart(view)
             return
         state, vip, known_spread = self.state, view.vip, view.spread
         if (
@@ -609,6 +612,8 @@ class _Turn:
         away = (state.engine, replaced, *vip.draining)
         others = [m for m in vip.members if m not in away and ready(m)]
         here = state.engine not in vip.draining or not others
+        if vip.ecmp and here:
+            others = []  # the network has chosen this engine
         leaving = tuple(d for d in vip.draining if d != state.engine and known.alive(state, d, self.now))
         former = view.former if view.former in leaving or view.former in others else ""
         members = (state.engine, *others) if here else tuple(others)
@@ -616,6 +621,19 @@ class _Turn:
         if spread != view.spread:
             self.put(view, spread=spread)
             self.do(spread)
+
+    def keep_apart(self, view: VipView) -> None:
+        """Where the network spreads, routers send the packets of who drains to the others: each hands them back while
+        that lasts, and takes new flows itself."""
+        state, vip = self.state, view.vip
+        leaving: tuple[str, ...] = ()
+        if vip.ecmp and vip.draining and known.draws(state, view):
+            leaving = tuple(d for d in vip.draining if d != state.engine and known.alive(state, d, self.now))
+        if leaving or view.spread is not None:
+            spread = Spread(vip.id, vip.addresses, (state.engine,), leaving)
+            if spread != view.spread:
+                self.put(view, spread=spread if leaving else None)
+                self.do(spread)
 
     def beat(self) -> None:
         """The lease first, then the word: a lease never outlives the last heartbeat by more than its length."""

@@ -142,6 +142,20 @@ def able(state: State) -> bool:
     return state.haproxy and state.link and not state.isolated and not state.stopping
 
 
+def draws(state: State, view: VipView) -> bool:
+    """Should routers send a VIP's packets to this engine? Its owner is meant, and all its members where the network
+    spreads over them; not who drains, while there are others."""
+    if not state.haproxy or state.stopping:
+        return False
+    serves = view.mode is Mode.HELD or (view.vip.ecmp and state.engine in view.vip.members)
+    return serves and not _makes_way(state, view)
+
+
+def _makes_way(state: State, view: VipView) -> bool:
+    others = any(member != state.engine for member in view.vip.members)
+    return view.vip.ecmp and state.engine in view.vip.draining and others
+
+
 def dead_at(state: State, peer: PeerView) -> float:
     """When the peer's silence, so far, means that it is dead and can't answer any more: a frozen one when its lease
     has ended, one whose session has ended at once (the fence falls with the process; and if only the session ended,

@@ -4,7 +4,7 @@ It is cut into **parts**, each with an id and a content hash; the sorted (id, ha
 the **root**. An engine fetches only the parts it lacks and acknowledges the root it runs.
 
 Part ids: ``settings``, ``vip/<vip id>``, ``service/<virtual service uuid>``, ``certificate/<uuid>``,
-``trust/<PKI profile uuid>``.
+``trust/<PKI profile uuid>``, ``bgp/<vrf uuid>``.
 Values are plain and complete: an engine needs nothing else to serve, nor to fail over, with the controller gone.
 """
 
@@ -70,6 +70,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, tag="settings"):
     """Packets of each VIP are wanted (auto-rebalance is on)."""
 
 
+class Route(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A VIP is announced by BGP: to the peers of ``vrf`` (`Bgp.id`), those of ``labels`` only where any are given."""
+
+    vrf: str
+    labels: tuple[str, ...] = ()
+    though_down: bool = False
+    """Also while no service behind it is up."""
+
+
 class Vip(msgspec.Struct, frozen=True, kw_only=True, tag="vip"):
     """Who answers for an address, now and next.
 
@@ -90,6 +99,10 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True, tag="vip"):
     armed: bool
     draining: tuple[str, ...] = ()
     slots: int = 1
+    route: Route | None = None
+    """Announced by its owner, and by every member where ``ecmp`` is set; None: not announced."""
+    ecmp: bool = False
+    """The network spreads flows over the members: no member passes new ones on to another."""
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,8 +258,52 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, tag="certificate"):
     """Certificate, chain and private key, in that order."""
 
 
+class BgpPeer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A router that an engine speaks with. Times in seconds; 0 = as BIRD takes it."""
+
+    address: str
+    local_as: int
+    remote_as: int
+    label: str = ""
+    secret: str = ""
+    """Of TCP MD5 (RFC 2385)."""
+    bfd: bool = True
+    multihop: int = 0
+    """Hops at most; 0 = a neighbour on the engine's own network, or one of the same AS at any distance."""
+    hold_s: int = 180
+    keepalive_s: int = 60
+    connect_s: int = 10
+    advertise: bool = True
+    """It is told of VIPs."""
+
+
+class Communities(msgspec.Struct, frozen=True):
+    """Of the addresses from ``first`` to ``last``."""
+
+    first: str
+    last: str
+    communities: tuple[tuple[int, int], ...]
+
+
+class Bgp(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="bgp"):
+    """Whom an engine speaks BGP with, and what it says with each route. ``id``: the VRF's uuid."""
+
+    id: str
+    peers: tuple[BgpPeer, ...]
+    communities: tuple[tuple[int, int], ...] = ()
+    by_address: tuple[Communities, ...] = ()
+    """They count instead of ``communities`` for these addresses."""
+    local_preference: int = 0
+    """Towards the own AS; 0 = none given."""
+    prepend: int = 0
+    """How often the own AS stands in the path beside the once that it must."""
+    bfd_tx_ms: int = 100
+    bfd_rx_ms: int = 100
+    bfd_misses: int = 3
+
+
 Credential = Certificate | Trust
-Part = Settings | Vip | Service | Credential
+Part = Settings | Vip | Service | Credential | Bgp
 
 
 class PartReference(msgspec.Struct, frozen=True, order=True):

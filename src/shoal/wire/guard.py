@@ -95,6 +95,12 @@ NOTHING = Desired(timing=Timing(), peers=(), vips=(), slots_max=0)
 """Of an engine that is told of nothing at all, as one that is being deleted: it answers for no address any more."""
 
 
+class Unready(msgspec.Struct, frozen=True, tag="unready"):
+    """Agent to guard: VIPs that nothing behind is up of. Their routes are withdrawn; all else stays as it is."""
+
+    vips: tuple[str, ...]
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
     """Guard to agent: after each `Desired`, on each change and once a second."""
 
@@ -120,4 +126,4 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 
 FromGuard = Report | Changed
-ToGuard = Desired | Shares | Stop
+ToGuard = Desired | Shares | Unready | Stop

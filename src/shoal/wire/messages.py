@@ -12,6 +12,7 @@ from shoal.wire.capture import Captured, CaptureMore, CaptureStart, CaptureStop
 from shoal.wire.client_logs import ClientLogs
 from shoal.wire.counters import Counters
 from shoal.wire.desired import Manifest
+from shoal.wire.preflight import Probe, Probed
 from shoal.wire.recorded import Recall, Recorded
 
 WIRE_VERSION = 1
@@ -53,6 +54,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     """It answers `Recall`."""
     captures: bool = False
     """It can capture packets: an older agent would take the request for garbage."""
+    probes: bool = False
+    """It answers `Probe`."""
     shares: dict[str, dict[str, int]] = {}
     """The last `Shares` it was told: a controller that has just started goes on from there."""
 
@@ -131,6 +134,20 @@ class PeerState(msgspec.Struct, frozen=True, kw_only=True):
     session: bool
 
 
+class BgpPeerState(msgspec.Struct, frozen=True, kw_only=True):
+    """A router as the engine's BGP speaker sees it. ``state`` as BIRD calls it (``Established``), ``since`` in seconds
+    of the epoch, ``why``: its last error."""
+
+    vrf: str
+    address: str
+    state: str
+    routes: int = 0
+    """That the router was told of."""
+    bfd: str = ""
+    """The BFD session's state, "" without one."""
+    why: str = ""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
     """Sent at least every `STATUS_INTERVAL_S`, and at once when a server's state changes. Doubles as heartbeat."""
 
@@ -145,6 +162,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
     memory_mb: float = 0.0
     drained: tuple[str, ...] = ()
     """VIP ids this engine drains and has no connection left for."""
+    bgp: tuple[BgpPeerState, ...] = ()
     partial: bool = False
     """``servers`` and ``services`` are left out: they are as in the last status that had them."""
 
@@ -200,5 +218,7 @@ class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
     why: str
 
 
-FromEngine = Hello | Fetch | Applied | Ownership | Status | Counters | ClientLogs | Recorded | Captured | Leaving
-FromController = Welcome | State | Parts | Shares | Recall | Rejected | CaptureStart | CaptureMore | CaptureStop
+FromEngine = (
+    Hello | Fetch | Applied | Ownership | Status | Counters | ClientLogs | Recorded | Captured | Probed | Leaving
+)
+FromController = Welcome | State | Parts | Shares | Recall | Probe | Rejected | CaptureStart | CaptureMore | CaptureStop

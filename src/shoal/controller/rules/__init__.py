@@ -7,6 +7,7 @@
     monitors health monitors             profiles  network profiles          networks  networks
     clusters the controller's nodes      certificates  keys and certificates   policies  HTTP and network policies
     users    users and roles             alerts     alerts
+    vrfs     VRFs and their routers
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from . import (
     services,
     users,
     vips,
+    vrfs,
 )
 from .change import Around, Change, Rule
 
@@ -61,6 +63,7 @@ CHECK: dict[str, Rule] = {
     "pkiprofile": certificates.check_authorities,
     "serviceengine": engines.check,
     "vsvip": vips.check,
+    "vrfcontext": vrfs.check,
     "alertconfig": alerts.check,
     "alertemailconfig": alerts.check_mail,
     "actiongroupconfig": alerts.check_actions,

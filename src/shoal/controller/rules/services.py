@@ -70,11 +70,22 @@ def check(change: Change, around: Around) -> None:
     overlap = protocols.overlap(protocols.ports_of(around.view, service))
     if overlap:
         change.wrong("services", f"{overlap} is given twice")
+    _announcement(change, around)
     _transport(change, around)
     _limits(change, around)
     _certificates(change, around)
     _same_group(change, around)
     _same_side(change, around)
+
+
+def _announcement(change: Change, around: Around) -> None:
+    vsvip = around.view.get("vsvip", uuid_of(change.document["vsvip_ref"])) or {}
+    vrf = around.view.get("vrfcontext", uuid_of(vsvip.get("vrf_context_ref", ""))) or {}
+    if change.document.get("enable_rhi") and not (vrf.get("bgp_profile") or {}).get("peers"):
+        change.warnings.append(
+            f"enable_rhi: the VRF {vrf.get('name', '')} has no BGP peers yet, so nothing is announced. "
+            "Give its bgp_profile peers."
+        )
 
 
 def _transport(change: Change, around: Around) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from shoal.controller.bgp import ESTABLISHED
 from shoal.controller.records import EngineRecord
 from shoal.placement.model import EngineState, Role
 
@@ -33,6 +34,7 @@ class ServiceEngines:
             "sufficient_memory": True,
             "active_tags": self._active_tags(record),
             "vips_owned": owned,
+            **self._bgp(uuid),
             "cpu_percent": live.status.cpu_percent if live.status else 0.0,
             "memory_mb": live.status.memory_mb if live.status else 0.0,
             "last_change": {"root": live.applied, "how": live.how, "took_ms": live.took_ms, "counts": live.runs.ways},
@@ -48,6 +50,25 @@ class ServiceEngines:
         active = [v for v in vips if any(p.engine == record.id and p.role is Role.PRIMARY for p in v.placements)]
         intents = (self._of.compiler.intent(record.group, vip.id) for vip in active)
         return sorted({intent.tag for intent in intents if intent is not None})
+
+    def _bgp(self, uuid: str) -> Document:
+        """``bgp_peers_up``: every router that it is to speak with is reached."""
+        status = self._of.fleet.live(uuid).status
+        peers = status.bgp if status else ()
+        return {
+            "bgp_peers_up": all(peer.state == ESTABLISHED for peer in peers),
+            "bgp_peers": [
+                {
+                    "vrf_ref": f"/api/vrfcontext/{peer.vrf}",
+                    "peer_ip": peer.address,
+                    "state": peer.state,
+                    "bfd": peer.bfd,
+                    "routes": peer.routes,
+                    "why": peer.why,
+                }
+                for peer in peers
+            ],
+        }
 
     def _heartbeats(self, uuid: str) -> Document:
         status = self._of.fleet.live(uuid).status

@@ -26,12 +26,13 @@ from shoal.engine.guard.notes import Notes
 from shoal.engine.guard.peers import Message, PeerNetwork
 from shoal.engine.guard.returns import Returns
 from shoal.engine.guard.revive import Revive
+from shoal.engine.guard.routes import Routes
 from shoal.engine.guard.sockets import Carried, Sockets
 from shoal.engine.guard.spread import Spreader
 from shoal.observe.ring import GUARD_FILE, GUARD_SLOTS, Recorder
 from shoal.ownership import events as on
 from shoal.ownership import initial, report, step, wake_at
-from shoal.wire.guard import Changed, Desired, GuardStart, Stop, ToGuard
+from shoal.wire.guard import Changed, Desired, GuardStart, Stop, ToGuard, Unready
 from shoal.wire.messages import Shares
 
 log = logging.getLogger("shoal.guard")
@@ -81,6 +82,7 @@ class Guard:
         self._lease = Lease(self._nft)
         self._spreader = Spreader(self._nft, start.engine, start.interface, mac)
         self._returns = Returns(self._nft, start.interface)
+        self._routes = Routes(self.loop, self._notes.route)
         self._link = LinkMonitor(start.interface)
         self._peers = PeerNetwork(
             self.loop,
@@ -140,6 +142,7 @@ class Guard:
             return  # nothing new: the machine wants to wake no earlier than it did
         self._follow()
         lost = self._carry_out(effects)
+        self._routes.follow(self._state)
         if self._news:
             self._report()
         if lost:
@@ -199,7 +202,12 @@ class Guard:
         if isinstance(message, Shares):
             self._spreader.weigh(message.vips)
             return
+        if isinstance(message, Unready):
+            self._routes.unready(message.vips)
+            self._routes.follow(self._state)
+            return
         self._prepare(message)
+        self._routes.want()
         self.feed(on.Told(message))
         self._peers.meet()
         self._told = message.turn

@@ -48,17 +48,37 @@ def messages(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-class Addresses:
-    """Host addresses this guard put on an interface; it knows its own by their mark, others' are never touched.
-
-    IPv6: no duplicate address detection (a claim is probed for by the guard itself), and deprecated from the start, so
-    that the kernel never chooses a VIP as the source of the engine's own connections.
-    """
+class Netlink:
+    """Requests to rtnetlink, one at a time."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._socket.bind((0, 0))
         self._sequence = 0
+
+    def _ask(self, kind: int, flags: int, body: bytes) -> list[tuple[int, bytes]]:
+        self._sequence += 1
+        head = struct.pack("=IHHII", 16 + len(body), kind, flags | NLM_F_REQUEST, self._sequence, 0)
+        self._socket.send(head + body)
+        found: list[tuple[int, bytes]] = []
+        while True:
+            for reply, data in messages(self._socket.recv(BYTES_MAX)):
+                if reply == NLMSG_ERROR:
+                    code = -struct.unpack_from("=i", data)[0]
+                    if code:
+                        raise OSError(code, os.strerror(code))
+                    return found
+                if reply == NLMSG_DONE:
+                    return found
+                found.append((reply, data))
+
+
+class Addresses(Netlink):
+    """Host addresses this guard put on an interface; it knows its own by their mark, others' are never touched.
+
+    IPv6: no duplicate address detection (a claim is probed for by the guard itself), and deprecated from the start, so
+    that the kernel never chooses a VIP as the source of the engine's own connections.
+    """
 
     def add(self, interface: str, address: str) -> None:
         """An address that is there already is fine. Raises OSError."""
@@ -85,22 +105,6 @@ class Addresses:
             elif values.get(IFA_LABEL, b"").rstrip(b"\0") == _label(interface) and IFA_LOCAL in values:
                 found.append(socket.inet_ntoa(values[IFA_LOCAL]))
         return tuple(found)
-
-    def _ask(self, kind: int, flags: int, body: bytes) -> list[tuple[int, bytes]]:
-        self._sequence += 1
-        head = struct.pack("=IHHII", 16 + len(body), kind, flags | NLM_F_REQUEST, self._sequence, 0)
-        self._socket.send(head + body)
-        found: list[tuple[int, bytes]] = []
-        while True:
-            for reply, data in messages(self._socket.recv(BYTES_MAX)):
-                if reply == NLMSG_ERROR:
-                    code = -struct.unpack_from("=i", data)[0]
-                    if code:
-                        raise OSError(code, os.strerror(code))
-                    return found
-                if reply == NLMSG_DONE:
-                    return found
-                found.append((reply, data))
 
 
 def _label(interface: str) -> bytes:

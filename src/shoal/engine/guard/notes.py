@@ -68,6 +68,10 @@ class Notes:
             case on.Stopping():
                 self._record("guard stopping")
 
+    def route(self, what: str, address: str) -> None:
+        """A route of the engine's own was ``announced`` or ``withdrawn``."""
+        self._record(f"route {what}", text=address)
+
     def effect(self, state: State, effect: on.Effect, now: float) -> None:
         """It has been done."""
         match effect:

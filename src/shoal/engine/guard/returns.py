@@ -85,6 +85,8 @@ class Returns:
         primaries: dict[str, str] = {}
         vips: set[str] = set()
         for view in state.vips.values():
+            if view.vip.ecmp:
+                continue  # each engine speaks for itself
             vips.update(view.vip.addresses)
             for address in view.vip.addresses:
                 if view.mode is Mode.HELD:
