@@ -49,10 +49,17 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN_CHARACTERS_MAX else text[: SHOWN_CHARACTERS_MAX - 3] + "..."
 
 
+PART_LEAST = 3
+"""Characters of a name that may stand for the whole."""
+
+
 def meant(word: str, known: Iterable[str]) -> str:
     """``Did you mean x?`` or ""."""
-    near = difflib.get_close_matches(word[:80], list(known), n=1, cutoff=0.6)
-    return f"Did you mean {near[0]}?" if near else ""
+    names = list(known)
+    near = difflib.get_close_matches(word[:80], names, n=1, cutoff=0.6)
+    if not near and len(word) >= PART_LEAST:
+        near = [name for name in names if word.lower() in name.lower()]
+    return f"Did you mean {near[0]}?" if len(near) == 1 else ""
 
 
 @functools.cache
