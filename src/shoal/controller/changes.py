@@ -24,6 +24,8 @@ Document = dict[str, Any]
 MEMBERS = ("method", "type", "uuid", "body")
 METHODS = ("POST", "PATCH", "DELETE")
 CHANGES_MAX = 5_000
+AT_ONCE_MAX = 40
+"""More would not fit one transaction of the store: each takes three operations at least."""
 ATTEMPTS_MAX = 5
 ALONE = ("serviceengine",)
 """Types whose deletion is more than a write."""
@@ -97,10 +99,12 @@ class Changes:
             guard()
             return written
 
-        try:
-            return await self._intent.together(at_once)
-        except TooLarge:  # for one transaction of the store
-            return await self._staged(wishes, caller, guard)
+        if len(wishes) <= AT_ONCE_MAX:
+            try:
+                return await self._intent.together(at_once)
+            except TooLarge:
+                pass
+        return await self._staged(wishes, caller, guard)
 
     async def _staged(self, wishes: Sequence[Wish], caller: Caller, guard: Guard) -> list[Written | None]:
         for _ in range(ATTEMPTS_MAX):

@@ -192,6 +192,7 @@ class Controller:
             self.margins,
             self._upgrades,
             clock,
+            self.loads,
         )
         self._whatifs = WhatIfs(self._runtime.sources, self.metrics)
         self._operations = Operations(

@@ -41,6 +41,15 @@ class Sample(msgspec.Struct, frozen=True):
     counted_packets: array[int]
 
 
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one virtual service on one engine, over its last two reports."""
+
+    connections_per_s: float
+    bits_per_s: float
+    """Both ways."""
+    open_connections: int
+
+
 class Loads:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -80,6 +89,18 @@ class Loads:
         if last.at - first.at < COVERED * seconds:
             return None
         return _load(first, recent[1:], vips_of)
+
+    def traffic(self, engine: str, service: str) -> Traffic | None:
+        """None where it is not known."""
+        kept = self._samples.get(engine)
+        if not kept or len(kept) < 2 or self._clock.monotonic() - kept[-1].came > STALE_S:
+            return None
+        before, last = kept[-2], kept[-1]
+        if service not in before.services or service not in last.services:
+            return None
+        begun, at = 3 * before.services.index(service), 3 * last.services.index(service)
+        grown = [max(0, last.counted[at + n] - before.counted[begun + n]) / (last.at - before.at) for n in (0, 1)]
+        return Traffic(connections_per_s=grown[0], bits_per_s=8 * grown[1], open_connections=last.counted[at + 2])
 
 
 def _sample(message: Counters, before: Sample | None, now: float) -> Sample:

@@ -14,6 +14,7 @@ from shoal.controller.clock import Clock
 from shoal.controller.compiler import Compiler
 from shoal.controller.fleet import Fleet
 from shoal.controller.ledger import Ledger
+from shoal.controller.loads import Loads
 from shoal.controller.names.names import Names
 from shoal.controller.reconciler import Reconciler
 from shoal.controller.upgrade import Upgrades
@@ -44,6 +45,7 @@ class Runtime:
         margins: Margins,
         upgrades: Upgrades,
         clock: Clock,
+        loads: Loads,
     ) -> None:
         self._view = view
         self._started = clock.now()
@@ -55,6 +57,7 @@ class Runtime:
             compiler=compiler,
             reconciler=reconciler,
             clock=clock,
+            loads=loads,
         )
         self.sources = sources
         pools, engines = Pools(sources), ServiceEngines(sources)

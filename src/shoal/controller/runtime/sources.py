@@ -11,6 +11,7 @@ from shoal.controller.clock import Clock
 from shoal.controller.compiler import Compiler
 from shoal.controller.fleet import Fleet
 from shoal.controller.ledger import Ledger
+from shoal.controller.loads import Loads
 from shoal.controller.names.names import Names
 from shoal.controller.reconciler import Reconciler
 from shoal.controller.records import EngineRecord, VipRecord
@@ -56,6 +57,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     compiler: Compiler
     reconciler: Reconciler
     clock: Clock
+    loads: Loads
 
     def service(self, uuid: str) -> views.VirtualService:
         return view(self.found("virtualservice", uuid), views.VirtualService)

@@ -11,7 +11,7 @@ from shoal.controller.desired import engines_of
 from shoal.controller.records import Scaling, VipRecord
 from shoal.objects import views
 from shoal.objects.views import uuid_of
-from shoal.placement.model import PlacementState, Role
+from shoal.placement.model import Placement, PlacementState, Role
 
 from .pool import Pools
 from .present import Present
@@ -78,9 +78,18 @@ class VirtualServices:
                 "uuid": uuid,
                 "type": "VS_TYPE_NORMAL",
                 "num_additional_se": max([0, *(record.user_factor for record in self._of.vips(service))]),
-                "vip_runtime": [self._vip_runtime(service, record) for record in self._of.vips(service)],
+                "vip_runtime": [self._with_traffic(service, record) for record in self._of.vips(service)],
             }
         ]
+
+    def _with_traffic(self, service: views.VirtualService, record: VipRecord) -> Document:
+        """With what each engine carries of it, where that is known."""
+        found = self._vip_runtime(service, record)
+        for entry, part in zip(found["se_list"], self._parts(record), strict=True):
+            traffic = self._of.loads.traffic(part.engine, service.uuid)
+            if traffic is not None:
+                entry["traffic"] = msgspec.to_builtins(traffic)
+        return found
 
     def beside(self, uuid: str) -> Document:
         """The members in `BESIDE`."""
@@ -168,7 +177,7 @@ class VirtualServices:
             "scaleout_in_progress": "scaleout" in kinds,
             "scalein_in_progress": "scalein" in kinds,
             "switchover_in_progress": "switchover" in kinds,
-            "progress_percent": 100 if self._present.state(record).endswith("SUCCESS") else 50,
+            "progress_percent": self._progress(record),
             "fsm_state_name": self._fsm_state(service, record),
             "se_list": [
                 {
@@ -184,6 +193,24 @@ class VirtualServices:
                 for index, part in enumerate(self._parts(record))
             ],
         }
+
+    def _progress(self, record: VipRecord) -> int:
+        """Percent of the way, on average over the engines that come and go."""
+        moving = [p for p in record.placements if p.state is not PlacementState.READY]
+        shares = [self._share(record, placement) for placement in moving]
+        shares += [0] * max(0, record.requested - len(record.placements))
+        return sum(shares) // len(shares) if shares else 100
+
+    def _share(self, record: VipRecord, placement: Placement) -> int:
+        """Of one that comes by the steps it has taken, of one that drains by the time that is over."""
+        if placement.state is PlacementState.DRAINING:
+            group = self._of.view.get("serviceenginegroup", record.group) or {}
+            whole = max(1, group.get("vs_scalein_timeout") or 1)
+            over = 100 * (self._of.clock.now() - placement.since) / whole
+            return 100 if placement.drained else min(99, max(0, int(over)))
+        engine = self._of.ledger.engines.get(placement.engine)
+        steps = (engine is not None and engine.created, engine is not None and engine.seen)
+        return 20 + 30 * sum(steps)
 
     def _fsm_state(self, service: views.VirtualService, record: VipRecord) -> str:
         """Of its placement alone (reference: elastic-ha 7.3)."""
