@@ -241,7 +241,7 @@ def warnings_of(reply: httpx.Response) -> list[str]:
 @asynccontextmanager
 async def api_world(directory: Path) -> AsyncIterator[World]:
     """Bootstrapped and logged in as admin. ``directory`` takes the key that seals secrets."""
-    async with _foundation(directory) as (store, view, intent):
+    async with foundation(directory) as (store, view, intent):
         runtime, clock = FakeRuntime(view), Clock()
         metrics = Metrics(clock)
         app = await _app(directory, store, view, intent, runtime, metrics, clock)
@@ -342,7 +342,7 @@ async def _controller(store: MemoryStore, view: View, intent: Intent, cloud: Noo
 
 @asynccontextmanager
 async def controlled_world(directory: Path) -> AsyncIterator[ControlledWorld]:
-    async with _foundation(directory) as (store, view, intent):
+    async with foundation(directory) as (store, view, intent):
         cloud = NoopCloud()
         controller = await _controller(store, view, intent, cloud)
         clock = Clock()
@@ -355,13 +355,15 @@ async def controlled_world(directory: Path) -> AsyncIterator[ControlledWorld]:
 
 
 @asynccontextmanager
-async def _foundation(directory: Path) -> AsyncIterator[tuple[MemoryStore, View, Intent]]:
+async def foundation(
+    directory: Path, vip_networks: tuple[str, ...] = ("10.9.0.0/24", "fd00:9::/112")
+) -> AsyncIterator[tuple[MemoryStore, View, Intent]]:
     registry, store = load(), MemoryStore()
     view = View(store, registry)
     await view.start()
     (directory / "keys").mkdir(exist_ok=True)
     intent = Intent(store, view, registry, Secrets.open(directory / "keys" / "secrets.key"))
-    await bootstrap(intent, view, Options(vip_networks=("10.9.0.0/24", "fd00:9::/112")))
+    await bootstrap(intent, view, Options(vip_networks=vip_networks))
     try:
         yield store, view, intent
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -18,6 +19,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+AXE = Path(__file__).parents[2] / "console" / "node_modules" / "axe-core" / "axe.min.js"
+ALL: dict[str, object] = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
 WAIT_MS = 25_000
 """Machines that run tests do other things too."""
 expect.set_options(timeout=WAIT_MS)
@@ -83,6 +86,17 @@ class Person:
 
     def sees(self, text: str) -> None:
         expect(self.page.get_by_text(text).first).to_be_visible()
+
+    def axe(self, rules: dict[str, object] = ALL) -> list[object]:
+        """What it objects to on the page as it is now."""
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(AXE.read_text())
+        found: list[object] = self.page.evaluate(
+            "rules => axe.run(document, { runOnly: rules }).then(found => "
+            "found.violations.map(one => [one.id, one.nodes.slice(0, 3).map(node => node.html.slice(0, 160))]))",
+            rules,
+        )
+        return found
 
     def check(self) -> None:
         assert not self.faults, self.faults

@@ -110,11 +110,15 @@ class Puppet:
     async def _report_on(self) -> None:
         while True:
             await asyncio.sleep(STATUS_S)
-            draining = {
-                part.id
-                for part in map(wire.decode_part, self.parts.values())
-                if isinstance(part, wire.Vip) and self.id in part.draining
-            }
+            draining = (
+                set()
+                if not self.troupe.drains
+                else {
+                    part.id
+                    for part in map(wire.decode_part, self.parts.values())
+                    if isinstance(part, wire.Vip) and self.id in part.draining
+                }
+            )
             down = self.troupe.down_servers
             self.line.say(
                 messages.Status(
@@ -242,6 +246,8 @@ class Troupe(NoopCloud):
         super().__init__(hosts)
         self.boot_s = BOOT_S
         self.full = 10
+        self.drains = True
+        """Engines that drain say at once that no connection is left; else they never do."""
         self.down_servers: set[str] = set()
         self.puppets: dict[str, Puppet] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}

@@ -19,7 +19,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "pictures"
 MEASURED_MS = 22_000
 """So that the charts have something to show."""
 MOVED_MS = 900
-PHONE = ("dashboard", "services", "map")
+PHONE = ("dashboard", "services", "service", "map", "users", "user", "role", "alert", "engines", "import")
 
 
 def _paths(world: ConsoleWorld) -> dict[str, str]:
@@ -44,7 +44,15 @@ def _paths(world: ConsoleWorld) -> dict[str, str]:
         "events": "/events",
         "certificates": "/certificates",
         "tenants": "/tenants",
+        "users": "/tenants?tab=user",
+        "user": "/tenants?tab=user",
+        "role": "/tenants?tab=role",
         "settings": "/settings",
+        "alerts": "/settings?tab=alerts",
+        "alert": "/settings?tab=alerts",
+        "recipient": "/settings?tab=alerts",
+        "backup": "/settings?tab=backup",
+        "disable": f"/serviceengines/{engine}",
         "import": "/settings?tab=import",
     }
 
@@ -65,7 +73,20 @@ def _active_active(person: Person) -> None:
     expect(person.page.get_by_role("complementary")).to_contain_text("VIPs are placed")
 
 
-DEEDS: dict[str, Callable[[Person], None]] = {"what-if": _kill, "map-details": _pick, "group": _active_active}
+def _press(name: str) -> Callable[[Person], None]:
+    return lambda person: person.page.get_by_role("button", name=name, exact=True).first.click()
+
+
+DEEDS: dict[str, Callable[[Person], None]] = {
+    "what-if": _kill,
+    "map-details": _pick,
+    "group": _active_active,
+    "user": _press("admin"),
+    "role": _press("Application-Admin"),
+    "alert": _press("New alert"),
+    "recipient": _press("New recipient"),
+    "disable": _press("Disable"),
+}
 """What is done before the picture is taken."""
 
 

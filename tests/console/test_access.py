@@ -55,13 +55,14 @@ def test_without_the_right_to_write_there_are_no_buttons(browser: Browser, peopl
 def test_a_user_is_made_with_a_role_and_signs_in(browser: Browser, people: Controller, person: Person) -> None:
     page = person.page
     person.show("/tenants?tab=user")
-    page.get_by_role("button", name="Create").click()
+    page.get_by_role("button", name="New user").click()
     dialog = page.get_by_role("dialog", name="New user")
-    dialog.get_by_label("Name").fill("una")
+    dialog.get_by_label("User name").fill("una")
     dialog.get_by_label("Password").fill(WORDS)
-    dialog.get_by_label("Role").select_option("reader")
+    dialog.get_by_role("button", name="Add a role").click()
+    dialog.get_by_label("Role 1", exact=True).select_option("reader")
     dialog.get_by_role("button", name="Create").click()
-    person.sees("una is made.")
+    expect(page.get_by_role("row").filter(has_text="una")).to_contain_text("reader in admin")
     with Person(browser, people.port) as una:
         una.sign_in("una", WORDS)
         una.show("/virtualservices")

@@ -30,6 +30,11 @@ def test_a_virtual_service_is_made_on_one_screen_and_comes_up(person: Person, se
     page.get_by_label("Servers", exact=True).fill("10.0.0.11\n10.0.0.12:8080")
     page.get_by_label("Health monitor").select_option("System-HTTP")
     page.get_by_label("Service Engine Group").select_option("web-nm")
+    page.get_by_text("Advanced", exact=True).click()
+    page.get_by_label("Clients stay with their server").select_option("By a cookie")
+    page.get_by_text("Every field of the virtual service").click()
+    page.get_by_label("Find a service field").fill("analytics_profile")
+    page.get_by_label("analytics_profile_ref").fill("System-Analytics-Profile")
     page.get_by_role("button", name="Create").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("shop Up")
     expect(page.get_by_role("group", name="shop: served by")).to_contain_text("10.0.0.12:8080")
@@ -38,6 +43,7 @@ def test_a_virtual_service_is_made_on_one_screen_and_comes_up(person: Person, se
     assert pool is not None and [s["ip"]["addr"] for s in pool["servers"]] == ["10.0.0.11", "10.0.0.12"]
     service = view.named("virtualservice", "shop")
     assert service is not None and service["services"][0]["port"] == 80
+    assert "analyticsprofile-" in service["analytics_profile_ref"] and pool["application_persistence_profile_ref"]
 
 
 def test_without_an_address_one_is_allocated(person: Person, served: Controller) -> None:

@@ -11,19 +11,15 @@ from typing import Any
 
 from shoal.api.app import App, Dependencies
 from shoal.controller.accounts import Accounts
-from shoal.controller.bootstrap import Options, bootstrap
+from shoal.controller.backup.kept import Backups
 from shoal.controller.client_logs import ClientLogStore
 from shoal.controller.clock import SystemClock
 from shoal.controller.controller import Controller
 from shoal.controller.engine_documents import EngineDocuments
-from shoal.controller.intent import Intent
 from shoal.controller.journal import Journal
-from shoal.controller.secrets import Secrets
 from shoal.controller.sight import owners_of
-from shoal.controller.view import View
 from shoal.objects import load
-from shoal.store.memory import MemoryStore
-from tests.api_world import HOST, NO_IDENTITY, PASSWORD, FakeRuntime, World
+from tests.api_world import HOST, NO_IDENTITY, PASSWORD, FakeRuntime, World, foundation
 from tests.api_world import Clock as StandingClock
 
 from .puppets import Troupe
@@ -81,55 +77,50 @@ class ConsoleWorld(World):
 @asynccontextmanager
 async def console_world(directory: Path) -> AsyncIterator[ConsoleWorld]:
     """Logged in as admin, with the controller at work."""
-    registry, store = load(), MemoryStore()
-    view = View(store, registry)
-    await view.start()
-    intent = Intent(store, view, registry, Secrets.open(directory / "key"))
-    await bootstrap(intent, view, Options(vip_networks=("10.9.0.0/16",)))
-    clock, logs = SystemClock(), directory / "logs"
-    journal = Journal(logs, clock, partial(owners_of, view))
-    intent.trail.on_written = journal.change
-    client_logs = ClientLogStore(logs, clock)
-    troupe = Troupe(HOSTS)
-    controller = troupe.controller = Controller(
-        store,
-        view,
-        troupe,
-        EngineDocuments(intent, view),
-        identity=lambda id, name: NO_IDENTITY,
-        unseal=lambda text, context: text,
-        heartbeat_key=lambda group: b"",
-        journal=journal,
-        client_logs=client_logs,
-    )
-    await controller.load()
-    accounts = Accounts(store, view, intent)
-    await accounts.ensure_admin(PASSWORD)
-    deps = Dependencies(
-        view=view,
-        intent=intent,
-        registry=registry,
-        accounts=accounts,
-        runtime=controller,
-        metrics=controller.metrics,
-        client_logs=client_logs,
-        journal=journal,
-    )
-    standing = StandingClock()
-    world = ConsoleWorld(App(deps, standing), store, view, FakeRuntime(view), standing, controller.metrics)
-    world.controller, world.troupe = controller, troupe
-    await world.login()
-    tasks = [asyncio.create_task(controller.run()), asyncio.create_task(controller.margins.run())]
-    try:
-        yield world
-    finally:
-        await world.client.aclose()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await troupe.stop()
-        await view.stop()
-        await store.close()
+    async with foundation(directory, vip_networks=("10.9.0.0/16",)) as (store, view, intent):
+        clock, logs = SystemClock(), directory / "logs"
+        journal = Journal(logs, clock, partial(owners_of, view))
+        intent.trail.on_written = journal.change
+        client_logs = ClientLogStore(logs, clock)
+        troupe = Troupe(HOSTS)
+        controller = troupe.controller = Controller(
+            store,
+            view,
+            troupe,
+            EngineDocuments(intent, view),
+            identity=lambda id, name: NO_IDENTITY,
+            unseal=lambda text, context: text,
+            heartbeat_key=lambda group: b"",
+            journal=journal,
+            client_logs=client_logs,
+        )
+        await controller.load()
+        accounts = Accounts(store, view, intent)
+        await accounts.ensure_admin(PASSWORD)
+        deps = Dependencies(
+            view=view,
+            intent=intent,
+            registry=load(),
+            accounts=accounts,
+            runtime=controller,
+            metrics=controller.metrics,
+            client_logs=client_logs,
+            journal=journal,
+            backups=Backups(store, view, intent, directory),
+        )
+        standing = StandingClock()
+        world = ConsoleWorld(App(deps, standing), store, view, FakeRuntime(view), standing, controller.metrics)
+        world.controller, world.troupe = controller, troupe
+        await world.login()
+        tasks = [asyncio.create_task(controller.run()), asyncio.create_task(controller.margins.run())]
+        try:
+            yield world
+        finally:
+            await world.client.aclose()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await troupe.stop()
 
 
 __all__ = ["HOST", "PASSWORD", "ConsoleWorld", "console_world"]

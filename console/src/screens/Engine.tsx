@@ -1,6 +1,6 @@
 // One service engine: its load, what it serves and would take over, whom it hears.
 
-import { useState } from "react";
+import { useRef, useState } from "react";
 import { ApiError, type Document, nameOf, uuidOf } from "../core/api";
 import { state as stateOf } from "../core/format";
 import { useGet } from "../core/live";
@@ -9,6 +9,7 @@ import { Link } from "../core/router";
 import { useSession } from "../core/session";
 import { Button, Card, Fault, Loading, Meter, Note, Page, Pill } from "../ui/basics";
 import { Chart } from "../ui/chart";
+import { DrainDialog } from "./DrainDialog";
 import { enable } from "./Engines";
 import { EventList } from "./EventList";
 
@@ -21,6 +22,8 @@ export default function Engine({ id }: { id: string }) {
   const measured = useMetrics("serviceengine", id, METRICS);
   const { mayWrite } = useSession();
   const [fault, setFault] = useState<ApiError | null>(null);
+  const [draining, setDraining] = useState(false);
+  const most = useRef(0);
   if (!engine) return error ? <Page title="Service Engine" crumbs={[["Service Engines", "/serviceengines"]]}><Fault error={error} retry={refresh} /></Page> : <Loading />;
   const status: Document = runtime.data?.oper_status ?? {};
   const [word, tone] = stateOf(status.state);
@@ -30,10 +33,11 @@ export default function Engine({ id }: { id: string }) {
   const heir: Document[] = placed.data?.successor_of ?? [];
   const peers: Document[] = runtime.data?.hb_status?.peers ?? [];
   const leaving = status.state === "OPER_DISABLING";
-  const change = async () => {
+  most.current = leaving ? Math.max(most.current, held.length) : 0;
+  const switchOn = async () => {
     setFault(null);
     try {
-      await enable([id], !enabled);
+      await enable([id]);
       refresh();
     } catch (problem) {
       setFault(problem as ApiError);
@@ -47,14 +51,15 @@ export default function Engine({ id }: { id: string }) {
       actions={
         <>
           <Link to={`/map?group=${group}&select=${id}`} className="button">On the map</Link>
-          {mayWrite("serviceengine") && <Button onClick={change}>{enabled ? "Disable" : "Enable"}</Button>}
+          {mayWrite("serviceengine") && <Button onClick={() => (enabled ? setDraining(true) : switchOn())}>{enabled ? "Disable" : "Enable"}</Button>}
         </>
       }
     >
       {fault && <Fault error={fault} />}
       {leaving && (
         <Note tone="info">
-          <span className="row"><span className="spinner" aria-hidden /> <b>Its virtual services are moving away</b> <span className="muted">{held.length} left</span></span>
+          <span className="row"><span className="spinner" aria-hidden /> <b>Its virtual services are moving away</b> <span className="muted">{held.length} left: {held.map((one) => `${one.virtualservices.join(", ")} (${one.state})`).join("; ")}</span></span>
+          <Meter value={most.current - held.length} of={most.current} label={`${most.current - held.length} of ${most.current} have moved`} />
         </Note>
       )}
       {placed.data && <p className="lead">{placed.data.answer}</p>}
@@ -122,6 +127,7 @@ export default function Engine({ id }: { id: string }) {
         </Card>
       </div>
       <Card title="Events"><div className="body"><EventList object={id} size={30} /></div></Card>
+      {draining && <DrainDialog engines={[{ uuid: id, name: engine.name }]} onClose={() => setDraining(false)} onDone={refresh} />}
     </Page>
   );
 }

@@ -8,6 +8,7 @@ import { Link, setQuery, useQueryParam } from "../core/router";
 import { useSession } from "../core/session";
 import { Button, Card, Empty, Fault, Loading, Page, Pill, toast } from "../ui/basics";
 import { type Column, Search, Table, Tick } from "../ui/table";
+import { DrainDialog } from "./DrainDialog";
 
 export interface EngineRow {
   uuid: string;
@@ -45,8 +46,8 @@ function rowOf(entry: Document): EngineRow {
   };
 }
 
-export async function enable(uuids: string[], on: boolean): Promise<void> {
-  for (const uuid of uuids) await call("PATCH", `/api/serviceengine/${uuid}`, { replace: { enable_state: on ? "SE_STATE_ENABLED" : "SE_STATE_DISABLED" } });
+export async function enable(uuids: string[]): Promise<void> {
+  await call("POST", "/api/changes", { changes: uuids.map((uuid) => ({ method: "PATCH", type: "serviceengine", uuid, body: { replace: { enable_state: "SE_STATE_ENABLED" } } })) });
 }
 
 export default function Engines() {
@@ -60,10 +61,11 @@ export default function Engines() {
     () => (data ?? []).map((row) => ({ ...row, group: row.group || groups.data?.get(row.group_uuid) || "" })).filter((row) => `${row.name} ${row.group}`.toLowerCase().includes(text.toLowerCase())),
     [data, text, groups.data],
   );
-  const change = async (on: boolean) => {
+  const [draining, setDraining] = useState(false);
+  const switchOn = async () => {
     try {
-      await enable([...ticked], on);
-      toast(on ? "Enabled." : "Disabled: what is on them moves away.");
+      await enable([...ticked]);
+      toast("Enabled.");
       setTicked(new Set());
     } catch (fault) {
       toast((fault as ApiError).message, "bad");
@@ -112,8 +114,8 @@ export default function Engines() {
               <span className="spread" />
               {write && ticked.size > 0 && (
                 <>
-                  <Button onClick={() => change(true)}>Enable</Button>
-                  <Button onClick={() => change(false)}>Disable</Button>
+                  <Button onClick={switchOn}>Enable</Button>
+                  <Button onClick={() => setDraining(true)}>Disable</Button>
                 </>
               )}
             </div>
@@ -121,6 +123,7 @@ export default function Engines() {
           </>
         )}
       </Card>
+      {draining && <DrainDialog engines={rows.filter((row) => ticked.has(row.uuid))} onClose={() => setDraining(false)} onDone={() => { setTicked(new Set()); refresh(); }} />}
     </Page>
   );
 }

@@ -34,15 +34,18 @@ interface Props {
   since?: number;
   size?: number;
   brief?: boolean;
+  /** Said where there is none. */
+  none?: string;
 }
 
-export function EventList({ object = "", text = "", level = "", module = "", since = 0, size = SIZE, brief = false }: Props) {
+export function EventList({ object = "", text = "", level = "", module = "", since = 0, size = SIZE, brief = false, none }: Props) {
   const filters = [object && `co(objects,${object})`, text && `co(all,${text.replace(/[()[\],]/g, " ").trim()})`, level && "ne(level,info)", module && `eq(module,[${module}])`].filter(Boolean);
   const query = filters.map((filter) => `&filter=${encodeURIComponent(filter as string)}`).join("") + (since ? `&duration=${since}` : "");
   const { data, error, refresh } = useEvents(query, size);
   const events = data?.results ?? [];
   if (error && !data) return <Fault error={error} retry={refresh} />;
   if (!data) return <Loading />;
+  if (events.length === 0 && none) return <p className="muted">{none}</p>;
   if (events.length === 0) return <Empty title="No events">{filters.length ? "Nothing in the log fits the filters." : "What happens is noted here as it happens."}</Empty>;
   return (
     <ol className={`events ${brief ? "brief" : ""}`}>

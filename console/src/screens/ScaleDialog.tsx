@@ -32,7 +32,8 @@ export function ScaleDialog({ kind, id, name, group, vips, onClose }: { kind: Sc
   if (kind !== "scalein" && to === "new") Object.assign(body, { to_new_se: true, ...(host ? { to_host_ref: host } : {}) });
   else if (kind !== "scalein" && to) body.to_se_ref = `/api/serviceengine/${to}`;
   const key = JSON.stringify(body);
-  const plan = useLoad<Document>(`${kind} ${id} ${key}`, async (signal) => (await call("POST", `/api/virtualservice/${id}/${kind}?plan=true`, JSON.parse(key), signal)).data, { on: ["placements"], pause: 1000 });
+  const nowhere = kind !== "scaleout" && here.length === 0;
+  const plan = useLoad<Document>(nowhere ? null : `${kind} ${id} ${key}`, async (signal) => (await call("POST", `/api/virtualservice/${id}/${kind}?plan=true`, JSON.parse(key), signal)).data, { on: ["placements"], pause: 1000 });
   const run = async () => {
     setBusy(true);
     setFault(null);
@@ -46,7 +47,7 @@ export function ScaleDialog({ kind, id, name, group, vips, onClose }: { kind: Sc
     }
   };
   return (
-    <Dialog title={`${TITLES[kind]} ${name}`} onClose={onClose} actions={<><Button onClick={onClose}>Cancel</Button><Button kind="primary" busy={busy} disabled={Boolean(plan.error)} onClick={run}>{TITLES[kind]}</Button></>}>
+    <Dialog title={`${TITLES[kind]} ${name}`} onClose={onClose} actions={<><Button onClick={onClose}>Cancel</Button><Button kind="primary" busy={busy} disabled={nowhere || Boolean(plan.error)} onClick={run}>{TITLES[kind]}</Button></>}>
       {fault && <Fault error={fault} />}
       {vips.length > 1 && (
         <Field label="VIP" htmlFor="scale-vip">
@@ -79,7 +80,7 @@ export function ScaleDialog({ kind, id, name, group, vips, onClose }: { kind: Sc
           </select>
         </Field>
       )}
-      {plan.error ? <Fault error={plan.error} /> : <Note tone={plan.data?.moves_traffic ? "warn" : "info"}>{plan.data?.sentence ?? "Thinking what it would do …"}</Note>}
+      {nowhere ? <Note>It is on no engine yet.</Note> : plan.error ? <Fault error={plan.error} /> : <Note tone={plan.data?.moves_traffic ? "warn" : "info"}>{plan.data?.sentence ?? "Thinking what it would do …"}</Note>}
     </Dialog>
   );
 }

@@ -21,7 +21,7 @@ const PLACED = ["placements", "engines", "virtualservice"];
 
 export default function Service({ id }: { id: string }) {
   const { data: entry, error, refresh } = useGet<Document>(`/api/virtualservice-inventory/${id}?include_name`, { on: [...PLACED, "pool", "vsvip"], pause: 1000, every: 10_000 });
-  const detail = useGet<Document[]>(`/api/virtualservice/${id}/runtime/detail`, { on: PLACED, pause: 500 });
+  const detail = useGet<Document[]>(`/api/virtualservice/${id}/runtime/detail`, { on: PLACED, pause: 500, every: 5000 });
   const tab = useQueryParam("tab") || "overview";
   const { mayWrite } = useSession();
   const groupName = useGet<Document>(entry ? `/api/serviceenginegroup/${uuidOf(entry.config.se_group_ref)}?fields=name` : null);
@@ -75,7 +75,7 @@ export default function Service({ id }: { id: string }) {
           onChange={(next) => setQuery({ tab: next === "overview" ? null : next })}
         />
         <Panel id={tab}>
-          {tab === "overview" && <Overview id={id} entry={entry} />}
+          {tab === "overview" && <Overview id={id} entry={entry} vips={vips} />}
           {tab === "placement" && <PlacementTab id={id} />}
           {tab === "logs" && <Logs id={id} />}
           {tab === "events" && <EventList object={`[${[id, uuidOf(entry.config.vsvip_ref)].filter(Boolean).join(",")}]`} />}
@@ -91,13 +91,20 @@ export default function Service({ id }: { id: string }) {
 function Progress({ vip }: { vip: Document }) {
   const what = vip.migrate_in_progress ? "migrating" : vip.scalein_in_progress ? "scaling in" : vip.scaleout_in_progress ? "scaling out" : "switching over";
   const status: Document = vip.scale_status ?? {};
+  const engines: Document[] = vip.se_list ?? [];
+  const named = (given: Document[]) => given.map((engine) => nameOf(engine.se_ref)).join(", ");
+  const coming = named(engines.filter((engine) => engine.scaleout_in_progress));
+  const going = named(engines.filter((engine) => engine.delete_in_progress));
+  const percent: number = vip.progress_percent ?? 0;
   return (
     <Note tone="info">
       <span className="row">
         <span className="spinner" aria-hidden /> <b>Currently {what}</b>
-        <span className="muted">{String(status.state ?? "").toLowerCase().replaceAll("_", " ")} {(status.reason ?? []).join(". ")}</span>
+        <span className="muted">{[coming && `${coming} comes`, going && `${going} goes when its connections have ended`, ...(status.reason ?? [])].filter(Boolean).join(". ")}</span>
+        <span className="spread" />
+        <span className="muted num">{percent} %</span>
       </span>
-      <Meter value={vip.progress_percent ?? 0} of={100} label={`${vip.progress_percent ?? 0} % done`} />
+      <Meter value={percent} of={100} label={`${percent} % done`} />
     </Note>
   );
 }
@@ -120,7 +127,7 @@ function Health({ score, up }: { score: Document; up: boolean }) {
   );
 }
 
-function Overview({ id, entry }: { id: string; entry: Document }) {
+function Overview({ id, entry, vips }: { id: string; entry: Document; vips: Document[] }) {
   const { data } = useMetrics("virtualservice", id, METRICS);
   return (
     <div className="stack">
@@ -130,7 +137,7 @@ function Overview({ id, entry }: { id: string; entry: Document }) {
         <Chart title="Connections" series={[pick(data, "l4_client.avg_open_conns", "Open")]} />
         <Chart title="Server response" series={[pick(data, "l7_client.avg_resp_latency", "Response")]} />
       </div>
-      <Topology entry={entry} />
+      <Topology entry={entry} vips={vips} />
     </div>
   );
 }

@@ -5,7 +5,9 @@ import { ApiError, call, type Document, list } from "../core/api";
 import { useGet, useLoad } from "../core/live";
 import { go, Link } from "../core/router";
 import { Button, Card, Fault, Field, Note, Page, toast } from "../ui/basics";
+import type { Schema } from "./fields";
 import { groupNames } from "./Groups";
+import { EveryField } from "./ObjectForm";
 
 const KINDS: [string, string, string, number][] = [
   ["http", "HTTP", "Requests are spread over the servers.", 80],
@@ -27,6 +29,10 @@ interface Draft {
   certificate: string;
   algorithm: string;
   enabled: boolean;
+  persistence: string;
+  /** Further fields, by name. */
+  service: Document;
+  pool: Document;
 }
 
 const ALGORITHMS: [string, string][] = [
@@ -40,7 +46,10 @@ export default function ServiceWizard() {
   const monitors = useLoad("monitors", async () => (await list("healthmonitor")).map((one) => String(one.name)));
   const certificates = useLoad("certificates", async () => (await list("sslkeyandcertificate")).map((one) => String(one.name)));
   const networks = useGet<{ results: Document[] }>("/api/network?page_size=20");
-  const [draft, setDraft] = useState<Draft>({ name: "", kind: "http", address: "", port: "80", servers: "", serverPort: "80", group: "", monitor: "", certificate: "", algorithm: "LB_ALGORITHM_ROUND_ROBIN", enabled: true });
+  const [draft, setDraft] = useState<Draft>({ name: "", kind: "http", address: "", port: "80", servers: "", serverPort: "80", group: "", monitor: "", certificate: "", algorithm: "LB_ALGORITHM_ROUND_ROBIN", enabled: true, persistence: "", service: {}, pool: {} });
+  const serviceSchema = useGet<{ fields: Schema }>("/api/console/schema/virtualservice");
+  const poolSchema = useGet<{ fields: Schema }>("/api/console/schema/pool");
+  const persistences = useLoad("persistences", async () => (await list("applicationpersistenceprofile", "fields=name")).map((one) => String(one.name)));
   const [fault, setFault] = useState<ApiError | null>(null);
   const [busy, setBusy] = useState(false);
   const [tried, setTried] = useState(false);
@@ -48,6 +57,7 @@ export default function ServiceWizard() {
   const servers = useMemo(() => draft.servers.split(/[\s,;]+/).filter(Boolean), [draft.servers]);
   const subnets = (networks.data?.results ?? []).flatMap((network) => (network.configured_subnets ?? []).map((subnet: Document) => `${subnet.prefix?.ip_addr?.addr}/${subnet.prefix?.mask}`));
   const wrong = check(draft, servers);
+  const web = draft.kind === "http" || draft.kind === "https";
   const shown = (field: string) => (tried ? wrong[field] : undefined) ?? fault?.problems.find((problem) => problem.path.includes(PATHS[field] ?? field))?.why;
   const submit = async (event: React.FormEvent) => {
     event.preventDefault();
@@ -132,7 +142,25 @@ export default function ServiceWizard() {
                   </select>
                 </Field>
                 <label className="row"><input type="checkbox" checked={draft.enabled} onChange={(event) => set({ enabled: event.target.checked })} /> Enabled from the start</label>
-                <p className="hint wide">Every other field is under Settings of the virtual service, once it is made.</p>
+                <Field label="Clients stay with their server" htmlFor="persistence">
+                  <select id="persistence" value={draft.persistence} onChange={(event) => set({ persistence: event.target.value })}>
+                    <option value="">No</option>
+                    {web && <option value="PERSISTENCE_TYPE_HTTP_COOKIE">By a cookie</option>}
+                    <option value="PERSISTENCE_TYPE_CLIENT_IP_ADDRESS">By their address</option>
+                    {(persistences.data ?? []).map((name) => <option key={name} value={`=${name}`}>as {name} says</option>)}
+                  </select>
+                </Field>
+                {[
+                  { what: "service" as const, title: "Every field of the virtual service", schema: serviceSchema.data },
+                  { what: "pool" as const, title: "Every field of the pool", schema: poolSchema.data },
+                ].map(({ what, title, schema }) => (
+                  <details className="wide" key={what}>
+                    <summary>{title}</summary>
+                    <div className="stack">
+                      {schema && <EveryField fields={schema.fields} stored={{}} draft={draft[what]} changed={draft[what]} wrong={NOTHING} readOnly={false} prefix={what} without={ABOVE} onChange={(name, value) => set({ [what]: { ...draft[what], [name]: value } })} />}
+                    </div>
+                  </details>
+                ))}
               </div>
             </details>
           </div>
@@ -144,6 +172,17 @@ export default function ServiceWizard() {
       </form>
     </Page>
   );
+}
+
+const NOTHING = new Map<string | undefined, string>();
+/** What has a field of its own. */
+const ABOVE = ["name", "services", "vsvip_ref", "pool_ref", "se_group_ref", "servers", "default_server_port", "lb_algorithm", "enabled", "health_monitor_refs", "cloud_ref"];
+
+/** A profile that is there (`=name`), or a new one of that type. */
+function persistence(draft: Draft): Document {
+  if (!draft.persistence) return {};
+  if (draft.persistence.startsWith("=")) return { application_persistence_profile_ref: `/api/applicationpersistenceprofile?name=${encodeURIComponent(draft.persistence.slice(1))}` };
+  return { application_persistence_profile_ref_data: { name: `${draft.name.trim()}-persistence`, persistence_type: draft.persistence } };
 }
 
 const PATHS: Record<string, string> = { address: "ip_address", servers: "servers", port: "services" };
@@ -179,6 +218,8 @@ function body(draft: Draft, servers: string[]): Document {
       const type = host.includes(":") ? "V6" : /^[\d.]+$/.test(host) ? "V4" : "DNS";
       return { ip: { addr: host, type }, ...(port ? { port: Number(port) } : {}) };
     }),
+    ...persistence(draft),
+    ...draft.pool,
   };
   return {
     name: draft.name.trim(),
@@ -187,6 +228,7 @@ function body(draft: Draft, servers: string[]): Document {
     ...(draft.group ? { se_group_ref: `/api/serviceenginegroup?name=${draft.group}` } : {}),
     ...(draft.kind === "https" ? { ssl_key_and_certificate_refs: [`/api/sslkeyandcertificate?name=${draft.certificate}`] } : {}),
     ...profiles,
+    ...draft.service,
     vsvip_ref_data: { name: `${draft.name.trim()}-vip`, vip: [vip] },
     pool_ref_data: pool,
   };

@@ -6,8 +6,8 @@ import { useGet } from "../core/live";
 import { setQuery, useQueryParam } from "../core/router";
 import { useSession } from "../core/session";
 import { Button, Card, Fault, Field, Note, Page, Panel, Pill, Tabs, toast } from "../ui/basics";
+import { Alerts } from "./Alerts";
 import { ObjectForm } from "./ObjectForm";
-import { Objects } from "./Tenants";
 
 const TABS: [string, string, string][] = [
   ["system", "System", "systemconfiguration"],
@@ -31,7 +31,7 @@ export default function Settings() {
           {tab === "system" && <><About /><ObjectForm type="systemconfiguration" readOnly={!mayWrite("systemconfiguration")} /></>}
           {tab === "controller" && <ObjectForm type="controllerproperties" readOnly={!mayWrite("controllerproperties")} />}
           {tab === "account" && <Password />}
-          {tab === "alerts" && <Objects type="alertconfig" about="When which events are worth telling somebody about." />}
+          {tab === "alerts" && <Alerts />}
           {tab === "backup" && <Backup />}
           {tab === "import" && <Import />}
         </Panel>
@@ -85,13 +85,14 @@ function Password() {
 
 function Backup() {
   const [words, setWords] = useState("");
+  const [again, setAgain] = useState("");
   const [fault, setFault] = useState<ApiError | null>(null);
   const [busy, setBusy] = useState(false);
   const run = async () => {
     setBusy(true);
     setFault(null);
     try {
-      save(await file("/api/configuration/backup", { passphrase: words }), `shoal-${stamp()}.backup`);
+      save(await file("/api/configuration/backup", { passphrase: words }), `shoal-${stamp()}.shoalbackup`);
       toast("The backup is saved by your browser. Without its passphrase nobody opens it.");
     } catch (error) {
       setFault(error as ApiError);
@@ -111,9 +112,10 @@ function Backup() {
     <div className="stack narrow-form">
       {fault && <Fault error={fault} />}
       <h3>Backup</h3>
-      <p className="muted">Everything in one file, sealed by a passphrase. It is restored by `shoal restore`, whole or not at all.</p>
+      <p className="muted">Everything in one file, sealed by a passphrase: configuration, accounts, keys, certificates, events. <code>shoal restore FILE</code> makes a controller of it, on any machine, whole or not at all.</p>
       <Field label="Passphrase" htmlFor="words"><input id="words" type="password" autoComplete="new-password" value={words} onChange={(event) => setWords(event.target.value)} /></Field>
-      <div><Button kind="primary" busy={busy} disabled={!words} onClick={run}>Save a backup</Button></div>
+      <Field label="Passphrase again" htmlFor="words-again" hint="Nobody can open the file without it." error={again && again !== words ? "The two are not alike." : undefined}><input id="words-again" type="password" autoComplete="new-password" value={again} onChange={(event) => setAgain(event.target.value)} /></Field>
+      <div><Button kind="primary" busy={busy} disabled={!words || words !== again} onClick={run}>Save a backup</Button></div>
       <h3>Export</h3>
       <p className="muted">The configuration as JSON, with its secrets masked: to read, to compare, to import elsewhere.</p>
       <div><Button onClick={exported}>Export the configuration</Button></div>

@@ -21,18 +21,22 @@ const GAP = 12;
 const COLUMN = 250;
 const SERVERS_SHOWN_MAX = 24;
 
-export function Topology({ entry }: { entry: Document }) {
+/** `vips`: as the runtime tells of them, with what each engine carries. */
+export function Topology({ entry, vips }: { entry: Document; vips: Document[] }) {
   const pool = uuidOf(entry.config.pool_ref ?? entry.pools?.[0]?.ref);
   const runtime = useGet<Document>(pool ? `/api/pool/${pool}` : null, { on: ["pool"] });
   const servers = useGet<Document[]>(pool ? `/api/pool/${pool}/runtime/server` : null, { every: 5000 });
   const flows = useMetrics("pool", pool, ["l4_server.avg_bandwidth"], { points: 2, servers: true, active: Boolean(pool) });
   const flow = new Map((flows.data ?? []).filter((one) => one.server).map((one) => [one.server, latest(one) ?? 0]));
   const [word, tone] = stateOf(entry.runtime.oper_status.state);
-  const engines: Node[] = (entry.runtime.vip_summary ?? []).flatMap((vip: Document) =>
+  const carried = new Map<string, number>();
+  for (const vip of vips) for (const engine of vip.se_list ?? []) if (engine.traffic) carried.set(uuidOf(engine.se_ref), engine.traffic.bits_per_s);
+  const engines: (Node & { standby: boolean })[] = (entry.runtime.vip_summary ?? []).flatMap((vip: Document) =>
     (vip.service_engine ?? []).map((engine: Document) => ({
       id: engine.uuid,
       title: engine.name ?? nameOf(engine.url),
-      sub: engine.primary ? "primary" : engine.standby ? "standby" : "secondary",
+      sub: [engine.primary ? "primary" : engine.standby ? "standby" : "secondary", ...(carried.has(engine.uuid) ? [measured(carried.get(engine.uuid)!, "BITS_PER_SECOND")] : [])].join(", "),
+      standby: engine.standby,
       tone: engine.scaleout_in_progress || engine.scalein_in_progress ? "wait" : engine.active_on_se || engine.standby ? "ok" : "off",
       to: `/serviceengines/${engine.uuid}`,
     })),
@@ -63,8 +67,9 @@ export function Topology({ entry }: { entry: Document }) {
     const [x1, y1, x2, y2] = [x(a) + WIDTH, y(a, i) + HEIGHT / 2, x(b), y(b, j) + HEIGHT / 2];
     edges.push({ d: `M${x1} ${y1} C${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2} ${x2} ${y2}`, width, tone: of });
   };
-  engines.forEach((engine, at) => join(0, at, 1, 0, engine.sub === "primary" ? 3 : engine.sub === "standby" ? 1 : 2, engine.sub === "standby" ? "off" : engine.tone));
-  if (pool) join(1, 0, 2, 0, 3, up ? "ok" : "bad");
+  const busiest = Math.max(1, ...carried.values());
+  engines.forEach((engine, at) => join(0, at, 1, 0, 1 + 4 * ((carried.get(engine.id) ?? 0) / busiest), engine.standby ? "off" : engine.tone));
+  if (pool) join(1, 0, 2, 0, 5, up ? "ok" : "bad");
   leaves.forEach((leaf, at) => join(2, 0, 3, at, 1 + 4 * ((flow.get(leaf.id) ?? 0) / most), leaf.tone));
   const said = `${entry.config.name}: served by ${engines.map((one) => `${one.title} (${one.sub})`).join(", ") || "no engine"}; ${pool ? `pool ${runtime.data?.name ?? ""}, ${up} of ${all.length} servers up` : "no pool"}`;
   return (

@@ -14,6 +14,8 @@ export interface FieldSchema {
   unit?: string;
   ref?: string;
   fields?: Schema;
+  /** Of the entries of a list. */
+  item?: FieldSchema;
 }
 
 export type Schema = Record<string, FieldSchema>;

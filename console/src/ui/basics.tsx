@@ -282,7 +282,7 @@ export function Switch({ id, label, hint, checked, onChange, disabled }: { id: s
 }
 
 /** A set of names, typed one after another. */
-export function Names({ id, values, onChange, placeholder }: { id: string; values: string[]; onChange: (values: string[]) => void; placeholder?: string }) {
+export function Names({ id, values, onChange, placeholder, list, disabled = false }: { id: string; values: string[]; onChange: (values: string[]) => void; placeholder?: string; list?: string; disabled?: boolean }) {
   const [text, setText] = useState("");
   const add = () => {
     const more = text.split(",").map((name) => name.trim()).filter((name) => name && !values.includes(name));
@@ -294,15 +294,17 @@ export function Names({ id, values, onChange, placeholder }: { id: string; value
       {values.map((name) => (
         <span className="chip" key={name}>
           {name}
-          <button type="button" aria-label={`Remove ${name}`} onClick={() => onChange(values.filter((other) => other !== name))}>
+          <button type="button" aria-label={`Remove ${name}`} disabled={disabled} onClick={() => onChange(values.filter((other) => other !== name))}>
             <Icon name="close" size={12} />
           </button>
         </span>
       ))}
       <input
         id={id}
+        list={list}
         value={text}
         placeholder={placeholder}
+        disabled={disabled}
         onChange={(event) => setText(event.target.value)}
         onBlur={add}
         onKeyDown={(event) => {
