@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import resource
 import ssl
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from tests.api_world import NO_IDENTITY
 
 from shoal.api.app import App, Dependencies
@@ -75,6 +77,8 @@ async def served(directory: Path, *, controlled: bool) -> None:
     certificate, key = (Path(file) for file in files)
     http = await serve(App(deps), listen("127.0.0.1", 0), certificate, key)
     tasks = [asyncio.create_task(controller.run())] if controlled else []
+    gc.collect()
+    gc.freeze()  # as `shoal.system.running` does
     print(http.port, flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until the bench ends
     for task in tasks:
@@ -281,7 +285,7 @@ def main() -> None:
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        asyncio.run(served(options.serve, controlled=options.controller))
+        uvloop.run(served(options.serve, controlled=options.controller))
         return
     with tempfile.TemporaryDirectory() as folder, server(Path(folder), controlled=options.controller) as (port, pid):
         print(json.dumps(asyncio.run(measured(port, pid, options.services))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import json
 import logging
@@ -205,6 +206,9 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         )
         served = await serve(App(deps), listener, Path(certificate), Path(key))
         stack.push_async_callback(served.stop)
+        # What is there now stays: the collector of cycles, which stops the loop while it looks, need not look at it again.
+        gc.collect()
+        gc.freeze()
         yield served, new_password
 
 

@@ -12,7 +12,7 @@ import pytest
 from shoal.errors import NotReady
 from shoal.store.memory import MemoryStore
 from shoal.store.protocol import Conflict, Transaction
-from tests.api_world import World, api_world
+from tests.api_world import World, api_world, controlled_world
 
 Document = dict[str, Any]
 SERVERS = [{"ip": {"addr": f"10.0.0.{n}", "type": "V4"}, "port": 80} for n in (1, 2)]
@@ -253,3 +253,29 @@ async def test_trees_that_do_not_fit_one_transaction_together_are_made_one_by_on
     replies = await asyncio.gather(*(world.client.post("/api/macro", json=large(n)) for n in range(4)))
     assert [reply.status_code for reply in replies] == [201] * 4
     assert await names(world, "pool") == ["p0", "p1", "p2", "p3"]
+
+
+class StillAnswered:
+    """Some engine has not confirmed yet that it is gone."""
+
+    def planned(self, vip: str, address: str, besides: str = "") -> bool:
+        return True
+
+    def engines(self, vip: str, address: str, besides: str = "") -> dict[str, str]:
+        return {}
+
+
+async def test_what_a_deleted_tree_frees_is_given_to_nobody_yet(tmp_path: Path) -> None:
+    async with controlled_world(tmp_path) as world:
+        world.intent.rules.freed.answering = StillAnswered()
+        await world.post("/api/macro", service())
+        tree = {"model_name": "VirtualService", "data": {"name": "web"}}
+        removal = world.client.request("DELETE", "/api/macro", json=tree)
+        replies = await asyncio.gather(
+            removal, world.client.post("/api/macro", json=service("next"))
+        )  # one transaction
+        assert [reply.status_code for reply in replies] == [204, 201]
+        await world.post("/api/macro", service("later"))
+        found = await world.get("/api/vsvip")
+        addresses = {vip["name"]: vip["vip"][0]["ip_address"]["addr"] for vip in found["results"]}
+        assert addresses == {"next-vip": "10.9.0.2", "later-vip": "10.9.0.3"}

@@ -5,6 +5,7 @@ Key: ``/audit/<microseconds since the epoch>``. Secrets are masked in them.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,6 +65,8 @@ def changes(
     old = kind.emit(before, skip_default=not both) if before is not None else {}
     new = kind.emit(after, skip_default=not both) if after is not None else {}
     wanted = fields if both else tuple(name for name in old | new if name not in UNTOLD)
+    if not both and len(msgspec.json.encode(old | new)) <= VALUE_BYTES_MAX:  # as nearly all are
+        return {name: (old.get(name), new.get(name)) for name in wanted}
     found: dict[str, tuple[Any, Any]] = {}
     room = CHANGES_BYTES_MAX
     for name in wanted:
@@ -90,14 +93,18 @@ class Trail:
         self._keeps = keeps
         self._records: dict[str, Record] = {}
         self._writes = 0
+        self._keys: deque[str] = deque()
+        """Of the records in the store, oldest first: those written here, and the others once they are `_listed`."""
+        self._listed = False
         self.on_written: Callable[[str, Record], None] = lambda key, record: None
 
     async def written(self, key: str, record: Record) -> None:
         """A record was committed."""
-        self._writes += 1
         if self._keeps:
             self._records[key] = record
             return
+        self._writes += 1
+        self._keys.append(key)
         self.on_written(key, record)
         if self._writes % PRUNE_EVERY == 0:
             await self._prune()
@@ -107,7 +114,9 @@ class Trail:
         return list(self._records.items())
 
     async def _prune(self) -> None:
-        records = (await self._store.list(AUDITS)).records
-        surplus = [record.key for record in records[: max(0, len(records) - AUDITS_KEPT_MAX)]]
-        for start in range(0, len(surplus), PRUNE_BATCH_MAX):
-            await self._store.commit(Transaction(deletes=tuple(surplus[start : start + PRUNE_BATCH_MAX])))
+        if not self._listed:
+            stored = [record.key for record in (await self._store.list(AUDITS)).records]
+            self._keys, self._listed = deque(dict.fromkeys([*stored, *self._keys])), True
+        while (surplus := len(self._keys) - AUDITS_KEPT_MAX) > 0:
+            oldest = [self._keys.popleft() for _ in range(min(PRUNE_BATCH_MAX, surplus))]
+            await self._store.commit(Transaction(deletes=tuple(oldest)))

@@ -95,6 +95,15 @@ class Freed:
         self._note(given)
         return given.key, msgspec.json.encode(given)
 
+    def heed(self, transaction: Transaction) -> None:
+        """What drafts have noted, each in a copy, is about to be written for good."""
+        for key, value in transaction.puts:
+            if key.startswith(FREED):
+                self._note(msgspec.json.decode(value, type=Given))
+        gone = {key for key in transaction.deletes if key.startswith(FREED)}
+        for given in [given for given in self._since if given.key in gone] if gone else ():
+            self._forget(given)
+
     def _note(self, given: Given) -> None:
         self._since[given] = self._clock.monotonic()
         self._of.setdefault(given.address, {})[given] = None

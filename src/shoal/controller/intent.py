@@ -22,6 +22,7 @@ from shoal.store.protocol import Condition, Conflict, Records, Transaction
 
 from . import audit, uniqueness
 from .clock import Clock, FreshId, SystemClock, fresh_uuid
+from .freed import Freed
 from .patch import patched
 from .permissions import WHOLE, Rights, of_type
 from .references import References
@@ -129,7 +130,9 @@ class Intent:
         self._stamps = stamps or Stamps(self._clock)
         self._together = together
         self._writing = asyncio.Lock()
-        self._joined = Together(store, view, self.trail, self._writing, self._drafted, self._finished, self._catch_up)
+        self._joined = Together(
+            store, view, self.trail, self._writing, self._drafted, self.rules.freed, self._finished, self._catch_up
+        )
         self._unfinished = False
 
     # --- the four verbs ---
@@ -239,6 +242,7 @@ class Intent:
             guard()
             if not everything.puts and not everything.deletes:
                 return
+            self.rules.freed.heed(everything)
             self._unfinished = True  # until it is known to have happened, or not
             self._view.hold()
             await large.commit(self._store, everything, self._stamps.next())
@@ -261,18 +265,27 @@ class Intent:
         """Any number of writes as one transaction: see `shoal.controller.together`."""
         return await self._joined.made(writes)
 
-    def _drafted(self, records: Records, view: View) -> Intent:
+    def _drafted(self, records: Records, view: View, freed: Freed) -> Intent:
         """The same door to other documents, for writes that are stored later."""
-        return self._on(records, view, fresh_id=self._fresh_id, stamps=self._stamps, together=True)
+        return self._on(records, view, fresh_id=self._fresh_id, stamps=self._stamps, freed=freed, together=True)
 
-    def _on(self, records: Records, view: View, *, fresh_id: FreshId, stamps: Stamps, together: bool = False) -> Intent:
+    def _on(
+        self,
+        records: Records,
+        view: View,
+        *,
+        fresh_id: FreshId,
+        stamps: Stamps,
+        freed: Freed | None = None,
+        together: bool = False,
+    ) -> Intent:
         """The same door to other documents. ``together``: its writes are stored later, so a conflict is raised."""
         draft = Intent(
             records,
             view,
             self.registry,
             self._secrets,
-            self.rules.on(view),
+            self.rules.on(view, freed),
             clock=self._clock,
             fresh_id=fresh_id,
             stamps=stamps,
@@ -434,7 +447,7 @@ class Intent:
         if kind.endpoint == "tenant":
             raw.pop("tenant_ref", None)
         if kind.cloud_scoped and "cloud_ref" in kind.fields and not raw.get("cloud_ref"):
-            found = next((d for d in self._view.all("cloud") if d["name"] == DEFAULT_CLOUD), None)
+            found = self._view.oldest_named("cloud", DEFAULT_CLOUD)
             if found is not None:
                 raw["cloud_ref"] = f"/api/cloud/{found['uuid']}"
         raw.pop("uuid", None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Container, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from shoal.errors import Refused
 
 SCAN_MAX = 70_000
-"""Addresses looked at before a network counts as full."""
+"""Free addresses of a range looked at, none of which can be given away, before it counts as full."""
 TYPES: dict[int, type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address]] = {
     4: ipaddress.IPv4Address,
     6: ipaddress.IPv6Address,
@@ -61,26 +62,26 @@ def addresses_of(vsvip: Document) -> list[str]:
 
 def allocate(
     network: Document,
-    used: Callable[[int], bool],
+    free: Callable[[int, int, int], Iterable[int]],
     version: int,
     only: Network | None = None,
     *,
+    beside: Container[int] = (),
     kept: Container[int] = (),
 ) -> str:
-    """The lowest free address of a version of IP; ``used(number)`` says whether one is taken, ``kept`` are those freed
-    and not to be given away yet. Raises Refused when there is none, with how many were looked at."""
+    """The lowest free address of a version of IP; ``free(version, first, last)`` are those of a range that nobody has,
+    ``beside`` others that are taken, ``kept`` those freed and not to be given away yet. Raises Refused when there is none,
+    with how many there are."""
     kind = TYPES[version]
     freed = 0
     looked = 0
     for first, last in pools(network, version, only):
-        for number in range(first, last + 1):
-            looked += 1
+        looked += last - first + 1
+        for number in itertools.islice(free(version, first, last), SCAN_MAX):
             if number in kept:
                 freed += 1
-            elif not used(number):
+            elif number not in beside:
                 return str(kind(number))
-            if looked > SCAN_MAX:
-                break
     where = f"Network {network.get('name')}" + (f", subnet {only}," if only else "")
     if not looked:
         raise Refused(f"{where} has no IPv{version} subnet.", hint="Add one to its configured_subnets.")
@@ -91,6 +92,6 @@ def allocate(
             hint="Try again when they have, or give the network another subnet.",
         )
     raise Refused(
-        f"{where} has no free IPv{version} address ({looked} looked at, all in use).",
+        f"{where} has no free IPv{version} address ({looked} in all, all in use).",
         hint="Delete an unused VsVip, or give the network another subnet.",
     )

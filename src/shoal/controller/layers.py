@@ -27,6 +27,12 @@ class Layer(MutableMapping[K, V]):
             raise KeyError(key)
         return cast(V, found)
 
+    def get(self, key: K, default: Any = None) -> Any:
+        found = self._own.get(key, _NOT_HERE)
+        if found is _NOT_HERE:
+            return self._below.get(key, default)
+        return default if found is _GONE else found
+
     def __contains__(self, key: object) -> bool:
         found = self._own.get(cast(K, key), _NOT_HERE)
         return key in self._below if found is _NOT_HERE else found is not _GONE
@@ -46,10 +52,18 @@ class Layer(MutableMapping[K, V]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def settle_into(self, below: MutableMapping[K, V]) -> None:
+        """Make the changes there. ``below`` is the mapping it lies over, or stands in its place."""
+        for key, value in self._own.items():
+            if value is _GONE:
+                below.pop(key, None)
+            else:
+                below[key] = value
+
 
 class Layers(MutableMapping[K, MutableMapping[L, V]]):
-    """A mapping of mappings over another: each inner one gets a layer of its own when it is first asked for. An inner
-    one that is empty counts as none."""
+    """A mapping of mappings over another: each inner one gets a layer of its own when it is first asked for by ``[]``;
+    what ``get`` returns is for reading. An inner one that is empty counts as none."""
 
     def __init__(self, below: Mapping[K, Mapping[L, V]]) -> None:
         self._below = below
@@ -60,6 +74,10 @@ class Layers(MutableMapping[K, MutableMapping[L, V]]):
         if found is None:
             found = self._own[key] = Layer(self._below.get(key, {}))
         return found
+
+    def get(self, key: K, default: Any = None) -> Any:
+        found = self._own.get(key)
+        return self._below.get(key, default) if found is None else found
 
     def __contains__(self, key: object) -> bool:
         found = self._own.get(cast(K, key))
@@ -76,3 +94,14 @@ class Layers(MutableMapping[K, MutableMapping[L, V]]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def settle_into(self, below: MutableMapping[K, MutableMapping[L, V]]) -> None:
+        """Make the changes there. ``below`` is the mapping it lies over."""
+        for key, inner in self._own.items():
+            if isinstance(inner, Layer):
+                into = below[key] if key in below else below.setdefault(key, {})
+                inner.settle_into(into)
+            else:
+                into = below[key] = inner
+            if not any(True for _ in into):
+                below.pop(key, None)

@@ -160,8 +160,8 @@ class References:
         """A tenant's or cloud's uuid, from it or from the name."""
         if self._view.get(type, name_or_uuid) is not None:
             return name_or_uuid
-        found = next((d["uuid"] for d in self._view.all(type) if d["name"] == name_or_uuid), None)
-        return found or name_or_uuid
+        found = self._view.oldest_named(type, name_or_uuid)
+        return found["uuid"] if found is not None else name_or_uuid
 
 
 def _seen(sight: Sight, type: str, document: Mapping[str, Any], own: str) -> bool:

@@ -20,6 +20,7 @@ from .view import View
 
 if TYPE_CHECKING:
     from .audit import Record, Trail
+    from .freed import Freed
     from .intent import Intent
 
 ATTEMPTS_MAX = 5
@@ -46,8 +47,9 @@ class _Waiting(msgspec.Struct):
 
 
 class Together:
-    """``writing`` is held while documents are written; ``door(records, view)`` makes a door to a draft; ``finished()``
-    has what was decided before in its place; ``caught_up(conflict)`` waits until the view knows what came in between."""
+    """``writing`` is held while documents are written; ``door(records, view, freed)`` makes a door to a draft, ``freed``
+    are the addresses freed so far; ``finished()`` has what was decided before in its place; ``caught_up(conflict)`` waits
+    until the view knows what came in between."""
 
     def __init__(
         self,
@@ -55,7 +57,8 @@ class Together:
         view: View,
         trail: Trail,
         writing: asyncio.Lock,
-        door: Callable[[Records, View], Intent],
+        door: Callable[[Records, View, Freed], Intent],
+        freed: Freed,
         finished: Callable[[], Awaitable[None]],
         caught_up: Callable[[Conflict], Awaitable[None]],
     ) -> None:
@@ -64,6 +67,7 @@ class Together:
         self._trail = trail
         self._writing = writing
         self._door = door
+        self._freed = freed
         self._finished = finished
         self._caught_up = caught_up
         self._waiting: list[_Waiting] = []
@@ -97,7 +101,7 @@ class Together:
         for _ in range(ATTEMPTS_MAX):
             view = self._view.draft()
             records = TrialRecords(self._store, view, checked=False)
-            intent = self._door(records, view)
+            intent = self._door(records, view, self._freed)
             try:
                 result = await one.writes(intent, view)
                 await self._stored(records, intent.trail.taken())
@@ -113,16 +117,19 @@ class Together:
         """False where that can't be; nothing has happened then."""
         view = self._view.draft()
         records = TrialRecords(self._store, view, checked=False)
+        freed = self._freed.copy()
         outcomes: list[Any] = []
         audits: list[tuple[str, Record]] = []
         try:
             for one in taken:
                 over = view.draft()
                 own = TrialRecords(records, over, checked=False)
-                intent = self._door(own, over)
+                intent = self._door(own, over, freed)
                 try:
                     result = await one.writes(intent, over)
-                    await records.commit(own.together())
+                    records.settle(own)
+                    view.settle(over)
+                    freed.heed(own.together())
                 except (Conflict, TooLarge):
                     return False
                 except Exception as error:
@@ -141,6 +148,7 @@ class Together:
         transaction = records.together()
         if not transaction.puts and not transaction.deletes:
             return
+        self._freed.heed(transaction)
         revision = await self._store.commit(transaction)
         for key, record in audits:
             await self._trail.written(key, record)

@@ -60,6 +60,17 @@ class TrialRecords:
         self._view.take(Batch(revision, tuple(change for change in changes if change.key.startswith(INTENT))))
         return revision
 
+    def settle(self, over: TrialRecords) -> None:
+        """All that was written in a trial over this one. Raises Conflict, and nothing has happened then, where that was
+        made from something else than what was written here."""
+        stale = [k for k, version in over._conditions.items() if k in self._written and self._known(k) != version]
+        if stale:
+            raise Conflict(tuple(stale))
+        for key, version in over._conditions.items():
+            if key not in self._written:
+                self._conditions.setdefault(key, version)
+        self._written |= over._written
+
     def together(self) -> Transaction:
         """All that was written here as one transaction, on the condition that what it was made from is still so. Documents
         come last."""
@@ -72,10 +83,17 @@ class TrialRecords:
         )
 
     async def _version(self, key: str) -> int:
+        if key in self._written or key.startswith(INTENT):
+            return self._known(key)
+        record = await self._records.get(key)
+        return record.version if record is not None else 0
+
+    def _known(self, key: str) -> int:
+        """The version of a document, or of what was written here."""
         if key.startswith(INTENT):
             type, _, uuid = key.removeprefix(INTENT).partition("/")
             return self._view.version(type, uuid)
-        record = await self.get(key)
+        record = self._written[key]
         return record.version if record is not None else 0
 
     def forget_last(self) -> None:

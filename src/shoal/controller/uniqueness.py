@@ -67,7 +67,9 @@ class Uniqueness:
 
     async def _port_key(self, keys: Keys, vsvip: str, before: Document | None, after: Document | None) -> None:
         key = f"/portuse/{vsvip}"
-        record = await self._store.get(key)
+        used_by = self._view.referrers(vsvip)
+        # Written with the first service of a VIP and deleted with the last: for a new one there is nothing to read.
+        record = await self._store.get(key) if any(type == "virtualservice" for type, _, _ in used_by) else None
         used = _used(record.value) if record else {}
         used.pop((before or after or {})["uuid"], None)
         if after is not None and uuid_of(after["vsvip_ref"]) == vsvip:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, TypeVar
 
 from shoal.objects import Registry
@@ -18,6 +18,8 @@ from .layers import Layer, Layers
 log = logging.getLogger("shoal.view")
 
 INTENT = "/intent/"
+RANGES_MAX = 1_000
+"""Ranges of addresses of which is known how far they are taken."""
 Document = dict[str, Any]
 Callback = Callable[[str, str, Document | None], None]
 K = TypeVar("K")
@@ -51,6 +53,12 @@ class View:
         self._referrers: MutableMapping[str, MutableMapping[tuple[str, str], None]] = {}
         self._at: MutableMapping[tuple[int, int], MutableMapping[str, None]] = {}
         """(version of IP, address as a number) -> uuids of the VsVips that have it."""
+        self._taken: dict[tuple[int, int], int] = {}
+        """(version of IP, number) -> a number up to which, from the first, VsVips have every address."""
+        self._over: View | None = None
+        """Of a draft: what it lies over."""
+        self._given_up: list[tuple[int, int]] = []
+        """Of a draft: addresses that a VsVip had there and has not here."""
         self._callbacks: list[Callback] = []
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
@@ -85,6 +93,7 @@ class View:
         other._targets = dict(self._targets)
         other._referrers = {target: dict(referrers) for target, referrers in self._referrers.items()}
         other._at = {address: dict(holders) for address, holders in self._at.items()}
+        other._taken = dict(self._taken)
         return other
 
     def draft(self) -> View:
@@ -99,7 +108,20 @@ class View:
         other._targets = Layer(self._targets)
         other._referrers = Layers(self._referrers)
         other._at = Layers(self._at)
+        other._over = self
         return other
+
+    def settle(self, draft: View) -> None:
+        """All that was taken by a `draft` of this view, which is of no use any more. Nobody is called."""
+        for own, changed in zip(self._mappings(), draft._mappings(), strict=True):
+            changed.settle_into(own)
+        self._made = draft._made
+        self._taken.clear()
+        self._given_up += draft._given_up
+        self.revision = draft.revision
+
+    def _mappings(self) -> tuple[Any, ...]:
+        return self._documents, self._versions, self._order, self._named, self._targets, self._referrers, self._at
 
     # --- reading ---
 
@@ -121,14 +143,35 @@ class View:
                 return self.get(type, uuid)
         return None
 
+    def oldest_named(self, type: str, name: str) -> Document | None:
+        """The one that was made first of all with this name, in whatever tenant and cloud."""
+        uuids = self._named.get((type, name), {}).values()
+        uuid = min(uuids, key=lambda uuid: self._order[type, uuid], default=None)
+        return self.get(type, uuid) if uuid else None
+
     def holders(self, address: Address) -> list[Document]:
         """The VsVips that have this address, in whatever VRF."""
         found = [self.get("vsvip", uuid) for uuid in self._at.get((address.version, int(address)), ())]
         return [document for document in found if document is not None]
 
-    def held(self, version: int, number: int) -> bool:
-        """Whether any VsVip has the address of that number."""
-        return (version, number) in self._at
+    def free(self, version: int, first: int, last: int) -> Iterator[int]:
+        """The addresses from ``first`` to ``last``, as numbers, that no VsVip has, lowest first."""
+        for number in range(self._up_to(version, first, last), last + 1):
+            if (version, number) not in self._at:
+                yield number
+
+    def _up_to(self, version: int, first: int, last: int) -> int:
+        """A number, as high as is known at little cost, below which all from ``first`` on are taken."""
+        if self._over is not None:
+            number = self._over._up_to(version, first, last)
+            return min([number, *(n for v, n in self._given_up if v == version and n >= first)])
+        number = self._taken.get((version, first), first)
+        while number <= last and (version, number) in self._at:
+            number += 1
+        if len(self._taken) > RANGES_MAX:
+            self._taken.clear()
+        self._taken[version, first] = number
+        return number
 
     def all(self, type: str, tenant: str | None = None) -> list[Document]:
         """In order of creation."""
@@ -223,7 +266,8 @@ class View:
         self._unindex(type, uuid)
         document: Document | None = None
         if value is None:
-            self._documents.get(type, {}).pop(uuid, None)
+            if type in self._documents:
+                self._documents[type].pop(uuid, None)
             self._versions.pop((type, uuid), None)
             self._order.pop((type, uuid), None)
         else:
@@ -255,6 +299,11 @@ class View:
             _take_out(self._referrers, target, (type, uuid))
         for address in _addresses(type, old):
             _take_out(self._at, address, uuid)
+            if self._over is not None:
+                self._given_up.append(address)
+            for (version, first), number in self._taken.items():
+                if version == address[0] and first <= address[1] < number:
+                    self._taken[version, first] = address[1]
 
 
 def _addresses(type: str, document: Document) -> list[tuple[int, int]]:
@@ -266,8 +315,8 @@ def _addresses(type: str, document: Document) -> list[tuple[int, int]]:
 
 def _take_out(index: MutableMapping[K, MutableMapping[L, Any]], key: K, entry: L) -> None:
     """What is empty then goes, too: the index is as large as what it holds."""
-    entries = index.get(key)
-    if entries is not None:
+    if key in index:
+        entries = index[key]
         entries.pop(entry, None)
         if not entries:
             index.pop(key, None)

@@ -54,6 +54,23 @@ class Acts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         names = (path.split(".") for path in self.heeded)
         return frozenset(".".join(parts[:depth]) for parts in names for depth in range(1, len(parts)))
 
+    @functools.cached_property
+    def _looked_at(self) -> dict[tuple[str, str], tuple[tuple[Field, str], ...]]:
+        return {}
+
+    def looked_at(self, message: MessageType, prefix: str) -> tuple[tuple[Field, str], ...]:
+        """(field, its path) of those whose value may be worth a word: all but what is heeded whatever it says."""
+        key = message.name, prefix
+        if key not in self._looked_at:
+            heeded, everywhere = self.heeded, load().everywhere
+            fields = [(field, f"{prefix}{name}") for name, field in message.fields.items() if not field.read_only]
+            self._looked_at[key] = tuple(
+                (field, path)
+                for field, path in fields
+                if path in self.values or not (path in heeded or field.name in everywhere)
+            )
+        return self._looked_at[key]
+
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``everywhere``: fields that are plain in every type and message."""
@@ -126,13 +143,12 @@ class _Look:
         self.instead: list[str] = []
 
     def message(self, message: MessageType, document: Document, before: list[Document], prefix: str) -> None:
-        everywhere = load().everywhere
-        for name, field in message.fields.items():
+        for field, path in self._acts.looked_at(message, prefix):
+            name = field.name
             value = document.get(name)
-            if value is None or field.read_only or (before and any(value == old.get(name) for old in before)):
+            if value is None or (before and any(value == old.get(name) for old in before)):
                 continue
-            path = f"{prefix}{name}"
-            if path in self._acts.heeded or name in everywhere:
+            if path in self._acts.values:
                 self._choice(path, value)
             elif path in self._acts.entered and field.nested is not None:
                 entries = [entry for old in before for entry in _entries(old.get(name))]
@@ -142,8 +158,8 @@ class _Look:
                 self.idle.append(path)
 
     def _choice(self, path: str, value: Any) -> None:
-        values = self._acts.values.get(path)
-        if values is not None and value not in values.act:
+        values = self._acts.values[path]
+        if value not in values.act:
             way = f"acts as {values.others_as}" if values.others_as else "is not run yet"
             self.instead.append(f"{path} {value} {way}.")
 

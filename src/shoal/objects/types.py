@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ BARE = frozenset({"memory_per_se", "_last_modified"})
 """Listings print these without a unit (seed; reference: elastic-ha 8.3)."""
 
 
+@functools.lru_cache(maxsize=64)
 def version_key(version: str) -> tuple[int, ...]:
     """``22.1.3`` -> (22, 1, 3); so is ``22.1.3-9000``, with a build. Raises Invalid on what is not dotted numbers."""
     number, dash, build = version.partition("-")
@@ -102,14 +104,25 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
         return ", or ".join(part for part in (text, extra) if part)
 
 
-class MessageType(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class MessageType(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     """A message: its fields in listing order."""
 
     name: str
     fields: dict[str, Field]
 
-    def __hash__(self) -> int:
-        return hash(self.name)
+    __hash__ = object.__hash__
+
+    @functools.cached_property
+    def with_references(self) -> tuple[Field, ...]:
+        """The fields that hold a reference, or a message that does."""
+        fields = self.fields.values()
+        return tuple(f for f in fields if f.ref or (f.nested is not None and f.nested.with_references))
+
+    @functools.cached_property
+    def with_secrets(self) -> tuple[Field, ...]:
+        """The fields that hold a secret, or a message that does."""
+        fields = self.fields.values()
+        return tuple(f for f in fields if f.sensitive or (f.nested is not None and f.nested.with_secrets))
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -163,8 +176,9 @@ class ObjectType:
         return frozenset(name for name, field in self.fields.items() if not field.read_only and name != "url")
 
     def encode(self, document: Mapping[str, Any]) -> bytes:
-        """The storage form: compact JSON."""
-        return msgspec.json.encode(document)
+        """The storage form: compact JSON, fields in listing order."""
+        ordered = {name: document[name] for name in self.fields if name in document}
+        return msgspec.json.encode({**ordered, **document})
 
     def decode(self, data: bytes) -> Document:
         decoded: Document = msgspec.json.decode(data)
@@ -180,28 +194,23 @@ class ObjectType:
     def references(self, document: Mapping[str, Any]) -> list[Reference]:
         """Every ``*_ref`` and ``*_refs`` value at any depth, in field order."""
         found: list[Reference] = []
-
-        def note(path: str, type_name: str, value: str) -> str:
-            found.append(Reference(path, type_name, value))
-            return value
-
-        _map(self.message, document, "", _if_reference(note), references_in)
+        _note_references(self.message, document, "", found)
         return found
 
     def map_references(self, document: Mapping[str, Any], change: Callable[[str, str, str], str]) -> Document:
         """A copy with every reference replaced by ``change(path, type name, value)``; what a list names twice then
         is in it once."""
-        return _map(self.message, document, "", _if_reference(change), references_in)
+        return _map(self.message, document, "", _if_reference(change), _WITH_REFERENCES)
 
     def map_sensitive(self, document: Mapping[str, Any], change: Callable[[str, str], str]) -> Document:
         """A copy with every secret replaced by ``change(path, value)``. Paths carry no list positions, so that a
         secret keeps its context when the list around it changes."""
-        return _map(self.message, document, "", _if_sensitive(change), secrets_in)
+        return _map(self.message, document, "", _if_sensitive(change), _WITH_SECRETS)
 
     def merge_sensitive(self, new: Mapping[str, Any], old: Mapping[str, Any]) -> Document:
         """A copy of ``new`` where each ``<sensitive>`` takes the value at the same place in ``old`` ("" if none). Entries of
         a list are the same by what they hold beside secrets and references, else by their position."""
-        return _merged(self.message, new, old) if secrets_in(self.message) else dict(new)
+        return _merged(self.message, new, old) if self.message.with_secrets else dict(new)
 
     def entry_key(self, field: str, entry: Any) -> Any:
         """What identifies a list entry for PATCH: address and port, else uuid, name, index, what it refers to ...,
@@ -226,8 +235,10 @@ class ObjectType:
 
 
 _Change = Callable[[Field, str, str], str]
-_Inside = Callable[["MessageType"], tuple[str, ...]]
+_Inside = Callable[["MessageType"], tuple[Field, ...]]
 """The fields of a message that are to be looked into."""
+_WITH_REFERENCES: _Inside = operator.attrgetter("with_references")
+_WITH_SECRETS: _Inside = operator.attrgetter("with_secrets")
 
 
 def _if_reference(change: Callable[[str, str, str], str]) -> _Change:
@@ -240,13 +251,10 @@ def _if_sensitive(change: Callable[[str, str], str]) -> _Change:
 
 def _map(message: MessageType, document: Mapping[str, Any], prefix: str, change: _Change, inside: _Inside) -> Document:
     result = dict(document)
-    for name in inside(message):
-        value = document.get(name)
-        if value is None:
-            continue
-        field = message.fields[name]
-        path = f"{prefix}{name}"
-        result[name] = _map_value(field, value, path, change, inside)
+    for field in inside(message):
+        value = document.get(field.name)
+        if value is not None:
+            result[field.name] = _map_value(field, value, prefix + field.name, change, inside)
     return result
 
 
@@ -264,6 +272,20 @@ def _map_value(field: Field, value: Any, path: str, change: _Change, inside: _In
     return value
 
 
+def _note_references(message: MessageType, document: Mapping[str, Any], prefix: str, found: list[Reference]) -> None:
+    for field in message.with_references:
+        value = document.get(field.name)
+        if value is None:
+            continue
+        nested = field.nested
+        for entry in value if isinstance(value, list) else (value,):
+            if isinstance(entry, str):
+                if field.ref:
+                    found.append(Reference(prefix + field.name, field.ref, entry))
+            elif nested is not None and isinstance(entry, Mapping):
+                _note_references(nested, entry, f"{prefix}{field.name}.", found)
+
+
 def _each_once(values: list[Any]) -> list[Any]:
     """In order, without repetition. Values of a raw document may be anything."""
     once: list[Any] = []
@@ -278,11 +300,11 @@ def _each_once(values: list[Any]) -> list[Any]:
 
 def _merged(message: MessageType, new: Mapping[str, Any], old: Mapping[str, Any]) -> Document:
     result = dict(new)
-    for name in secrets_in(message):
+    for field in message.with_secrets:
+        name, nested = field.name, field.nested
         if name not in new:
             continue
-        value, field = new[name], message.fields[name]
-        nested = field.nested
+        value = new[name]
         if field.sensitive:
             result[name] = _unmasked(value, old.get(name))
         elif nested is not None and isinstance(value, Mapping):
@@ -323,34 +345,32 @@ def _merged_list(message: MessageType, new: list[Any], old: Any) -> list[Any]:
 
 def _plain(message: MessageType, entry: Mapping[str, Any]) -> bytes:
     """What tells an entry from others: without secrets, references and messages that hold such."""
-    hidden = {*secrets_in(message), *references_in(message)}
+    hidden = {field.name for field in (*message.with_secrets, *message.with_references)}
     plain = {name: value for name, value in entry.items() if name not in hidden}
     return msgspec.json.encode(plain, order="deterministic")
 
 
+class _Shape(msgspec.Struct, frozen=True):
+    """What a client of one version sees of a message."""
+
+    hidden: frozenset[str]
+    shown: frozenset[str]
+    optional_lists: tuple[str, ...]
+    """Left out where they are empty."""
+    inner: tuple[Field, ...]
+    """The shown fields whose values are not shown as they are."""
+
+
 @functools.cache
-def references_in(message: MessageType) -> tuple[str, ...]:
-    """The fields that hold a reference, or a message that does."""
-    return tuple(
-        name
-        for name, field in message.fields.items()
-        if field.ref or (field.nested is not None and references_in(field.nested))
+def _shape(message: MessageType, version: tuple[int, ...]) -> _Shape:
+    hidden = frozenset(n for n, f in message.fields.items() if n not in IDENTITY and f.since() > version)
+    shown = [field for name, field in message.fields.items() if name not in hidden]
+    return _Shape(
+        hidden=hidden,
+        shown=frozenset(field.name for field in shown),
+        optional_lists=tuple(f.name for f in shown if f.kind == "array" and not f.required),
+        inner=tuple(f for f in shown if f.nested is not None or f.sensitive),
     )
-
-
-@functools.cache
-def secrets_in(message: MessageType) -> tuple[str, ...]:
-    """The fields that hold a secret, or a message that does."""
-    return tuple(
-        name
-        for name, field in message.fields.items()
-        if field.sensitive or (field.nested is not None and secrets_in(field.nested))
-    )
-
-
-@functools.cache
-def _hidden(message: MessageType, version: tuple[int, ...]) -> frozenset[str]:
-    return frozenset(n for n, f in message.fields.items() if n not in IDENTITY and f.since() > version)
 
 
 def _emit(
@@ -361,17 +381,22 @@ def _emit(
     *,
     top: bool = False,
 ) -> Document:
-    hidden = _hidden(message, version)
-    result: Document = {}
-    for name, field in message.fields.items():
-        value = document.get(name)
-        if value is None or name in hidden or (value == [] and not field.required):
-            continue
-        if skip_default and field.has_default and value == field.default and name not in IDENTITY:
-            continue
-        result[name] = _emit_value(field, value, version, skip_default)
-    if top:
-        result.update({name: value for name, value in document.items() if name not in message.fields})
+    shape = _shape(message, version)
+    if top:  # members that are no fields are the controller's
+        result = {n: v for n, v in document.items() if v is not None and n not in shape.hidden}
+    else:
+        result = {n: v for n, v in document.items() if v is not None and n in shape.shown}
+    for name in shape.optional_lists:
+        if name in result and result[name] == []:
+            del result[name]
+    if skip_default:
+        fields = message.fields
+        for name in [n for n in result if n in fields and n not in IDENTITY]:
+            if fields[name].has_default and result[name] == fields[name].default:
+                del result[name]
+    for field in shape.inner:
+        if field.name in result:
+            result[field.name] = _emit_value(field, result[field.name], version, skip_default)
     return result
 
 

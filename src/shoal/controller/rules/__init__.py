@@ -87,9 +87,9 @@ class Rules:
         self.freed = freed if freed is not None else Freed()
         self._around = Around(view, reserved, self.freed)
 
-    def on(self, view: View) -> Rules:
-        """The same rules for other documents."""
-        return Rules(view, self._around.reserved, self.freed.copy())
+    def on(self, view: View, freed: Freed | None = None) -> Rules:
+        """The same rules for other documents, and a copy of what was freed."""
+        return Rules(view, self._around.reserved, (freed if freed is not None else self.freed).copy())
 
     def fill(self, change: Change) -> None:
         """Before validation: what the controller fills in when the client leaves it out."""

@@ -59,7 +59,7 @@ class Change(msgspec.Struct, kw_only=True):
         """The reference ``field``, when the client gives none, is to the object of that name."""
         named = self.raw.get(field.removesuffix("_ref") + "_name")
         if self.raw.get(field) in (None, "") and named in (None, ""):
-            found = next((d for d in view.all(type) if d.get("name") == name), None)
+            found = view.oldest_named(type, name)
             if found is not None:
                 self.raw[field] = f"/api/{type}/{found['uuid']}"
 

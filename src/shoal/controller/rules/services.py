@@ -30,7 +30,7 @@ def fill(change: Change, around: Around) -> None:
     if not change.raw.get("cloud_type"):
         change.raw["cloud_type"] = "CLOUD_NONE"
     if _wants_tls(change.raw.get("services")) and not change.raw.get("ssl_key_and_certificate_refs"):
-        found = next((d for d in around.view.all("sslkeyandcertificate") if d["name"] == DEFAULT_CERTIFICATE), None)
+        found = around.view.oldest_named("sslkeyandcertificate", DEFAULT_CERTIFICATE)
         if found is not None:
             change.raw["ssl_key_and_certificate_refs"] = [f"/api/sslkeyandcertificate/{found['uuid']}"]
             change.warnings.append(
@@ -42,8 +42,8 @@ def _is_fast(change: Change, around: Around) -> bool:
     """Whether the network profile a client gives, by reference or by name, is a fast path."""
     reference = str(change.raw.get("network_profile_ref") or "")
     name = str(change.raw.get("network_profile_name") or urllib.parse.unquote(reference.partition("name=")[2]))
-    found = around.view.get("networkprofile", uuid_of(reference)) or next(
-        (d for d in around.view.all("networkprofile") if name and d["name"] == name), None
+    found = around.view.get("networkprofile", uuid_of(reference)) or (
+        around.view.oldest_named("networkprofile", name) if name else None
     )
     return protocols.fast(found)
 

@@ -128,11 +128,7 @@ def _allocate(around: Around, vip: Mapping[str, Any], siblings: list[Document], 
         only = ipam.prefix(wanted[field]) if field in wanted else None
     except ValueError as error:
         raise Refused(f"ipam_network_subnet.{field}: {error}", hint="Give a subnet that the network has.") from None
-
-    def used(number: int) -> bool:
-        return number in beside or view.held(version, number)
-
-    return ipam.allocate(network, used, version, only, kept=kept)
+    return ipam.allocate(network, view.free, version, only, beside=beside, kept=kept)
 
 
 def _numbers(vips: list[Document], version: int) -> Iterator[int]:
