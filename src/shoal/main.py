@@ -21,7 +21,6 @@ from shoal.shell.options import connection_options
 DATA_DIR = "/var/lib/shoal"
 LISTEN = "127.0.0.1:9443"
 EXIT_REFUSED = 1
-EXIT_USAGE = 2
 
 data_dir_option = click.option(
     "--data-dir",

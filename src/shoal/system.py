@@ -65,7 +65,6 @@ READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 15.0
 POLL_S = 0.05
 LOG_BYTES_MAX = 10_000_000
-ENGINE_NAMES = ("localhost",)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ from typing import Any
 
 import msgspec
 
-from shoal import __version__
+from shoal import __version__, whole_file
 from shoal.controller.secrets import Secrets
 from shoal.errors import NotReady, ShoalError
 from shoal.objects import load
@@ -261,17 +261,12 @@ def _now() -> str:
 def _write(output: Path, parts: Mapping[str, str]) -> None:
     top = output.name.removesuffix(".tar.gz")
     try:
-        handle, aside = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-        try:
-            with os.fdopen(handle, "wb") as out, tarfile.open(fileobj=out, mode="w:gz") as archive:
-                for name, text in sorted(parts.items()):
-                    data = text.encode(errors="replace")
-                    entry = tarfile.TarInfo(f"{top}/{name}")
-                    entry.size, entry.mtime, entry.mode = len(data), int(time.time()), 0o600
-                    archive.addfile(entry, io.BytesIO(data))
-            os.link(aside, output)
-        finally:
-            Path(aside).unlink()
+        with whole_file.written(output, replaces=False) as out, tarfile.open(fileobj=out, mode="w:gz") as archive:
+            for name, text in sorted(parts.items()):
+                data = text.encode(errors="replace")
+                entry = tarfile.TarInfo(f"{top}/{name}")
+                entry.size, entry.mtime, entry.mode = len(data), int(time.time()), 0o600
+                archive.addfile(entry, io.BytesIO(data))
     except OSError as error:
         raise NotReady(
             f"{output} can't be written ({error.strerror}).", hint="Give another place by --output."

@@ -11,6 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "shoal"
 RANK = {
     "errors": 0,
+    "whole_file": 0,
     "data_directory": 1,
     "objects": 1,
     "store": 1,
@@ -37,7 +38,7 @@ MAY_IMPORT = {
     "ownership": {"ownership", "wire"},
     "observe": {"observe", "wire"},
     "engine": {"engine", "observe", "ownership", "wire", "errors"},
-    "shell": {"shell", "objects", "errors"},
+    "shell": {"shell", "objects", "errors", "whole_file"},
 }
 IMPURE = {
     "asyncio",

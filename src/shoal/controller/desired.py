@@ -94,10 +94,10 @@ def service_part(
 ) -> wire.Service:
     """How an engine serves a virtual service. References were checked at write time; one that is gone meanwhile
     (its deletion is on the way) is passed over. ``unseal`` opens the secrets of monitors."""
-    profile = _fetch(documents, "applicationprofile", service.application_profile_ref, views.ApplicationProfile)
+    document = documents.get("applicationprofile", uuid_of(service.application_profile_ref or ""))
+    profile = view(document, views.ApplicationProfile) if document is not None else None
     http = profile is None or profile.type == "APPLICATION_PROFILE_TYPE_HTTP"
     http_profile = profile.http_profile if profile and profile.http_profile else views.HttpProfile()
-    document = documents.get("applicationprofile", profile.uuid) if profile else None
     pool = _fetch(documents, "pool", service.pool_ref, views.Pool)
     network = _fetch(documents, "networkprofile", service.network_profile_ref, views.NetworkProfile)
     most = service.performance_limits or views.PerformanceLimits()

@@ -18,11 +18,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from shoal import whole_file
 from shoal.clouds.protocol import Identity
 from shoal.errors import Invalid, NotReady
 from shoal.wire.tls import CONTROLLER_URI, ENGINE_URI
-
-from . import whole_file
 
 CA_DAYS = 3650
 LEAF_DAYS = 365

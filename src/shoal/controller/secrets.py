@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from shoal import whole_file
 from shoal.errors import NotReady
-
-from . import whole_file
 
 PREFIX = "enc:v1:"
 KEY_BYTES = 32
@@ -111,18 +110,7 @@ class Secrets:
 
 
 def _create(file: Path, key: bytes) -> None:
-    """Write aside, flush, then link in: a crash leaves the whole file or none, and no running key is overwritten."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # mkstemp makes it 0600
-    aside = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(key)
-            out.flush()
-            os.fsync(out.fileno())
-        try:
-            os.link(aside, file)
-        except FileExistsError:
-            return  # another start made it first; that one counts
-    finally:
-        aside.unlink()
+    """No running key is overwritten: where another start made it first, that one counts."""
+    with contextlib.suppress(FileExistsError), whole_file.written(file, replaces=False) as out:
+        out.write(key)
     whole_file.flush(file.parent)

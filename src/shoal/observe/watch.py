@@ -32,7 +32,6 @@ UNCONNECTED = "no connection"
 """A SYN got no answer."""
 OUTAGE = "outage"
 """It has not been served for `OUTAGE_TOLD_AFTER_S`; ``ms``: how long."""
-TOLD = (STRANGER, TWO, OUTAGE)
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

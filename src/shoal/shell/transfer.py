@@ -6,7 +6,6 @@ import getpass
 import json
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import click
 
+from shoal import whole_file
 from shoal.errors import Invalid, NotReady, Problem
 
 from .client import Client
@@ -48,16 +48,7 @@ def passphrase(*, again: bool = False) -> str:
 def write_whole(file: Path, data: bytes) -> None:
     """The whole file or none, readable by its owner alone. Raises NotReady."""
     try:
-        handle, name = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(data)
-                out.flush()
-                os.fsync(out.fileno())
-            Path(name).replace(file)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        whole_file.write(file, data)
     except OSError as error:
         raise NotReady(f"{file} can't be written: {error.strerror}.", hint="Nothing of it is left.") from None
 

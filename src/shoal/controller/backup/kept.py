@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from shoal.controller import passphrase, whole_file
+from shoal import whole_file
+from shoal.controller import passphrase
 from shoal.controller.intent import SYSTEM, Intent
 from shoal.controller.view import View
 from shoal.errors import Invalid, NotFound, NotReady, Problem

@@ -7,8 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
 
-from shoal import data_directory
-from shoal.controller import whole_file
+from shoal import data_directory, whole_file
 from shoal.errors import Invalid, NotReady
 from shoal.store import large
 from shoal.store.protocol import Transaction

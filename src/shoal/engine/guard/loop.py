@@ -48,11 +48,8 @@ class Loop:
         self._selector.register(file, selectors.EVENT_READ, (call, None))
 
     def on_writable(self, file: HasFileno, call: Callable[[], None]) -> None:
-        """Instead of readable, until `on_readable_again`."""
+        """Instead of readable."""
         self._selector.modify(file, selectors.EVENT_WRITE, (None, call))
-
-    def on_readable_again(self, file: HasFileno, call: Callable[[], None]) -> None:
-        self._selector.modify(file, selectors.EVENT_READ, (call, None))
 
     def forget(self, file: HasFileno) -> None:
         self._selector.unregister(file)
