@@ -1,5 +1,5 @@
 """The Avi modules of Ansible's `community.network`, unmodified, each run as Ansible runs it once it is on its host: the
-arguments as JSON, the outcome as JSON on standard output. (`test_ansible_playbook` runs some by the command itself.)"""
+arguments as JSON, the outcome as JSON on standard output. (`test_ansible_playbook` has the command itself run some.)"""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import urllib.parse
 from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ COLUMNS = {
 }
 """Times in ms. ``session_end``: HAProxy's two characters."""
 TABLE = Table(name="client", columns=COLUMNS, indexed=("virtualservice",), days_max=7, bytes_max=1 << 30)
+Document = dict[str, Any]
 WAITING_MAX = 20_000
 WRITE_INTERVAL_S = 1.0
 ENDS = {
@@ -79,6 +81,8 @@ class ClientLogStore:
         self._waiting: deque[tuple[str, Logged]] = deque()
         self._number = int(clock.now() * 1e6)
         self._writing = asyncio.Lock()
+        self.on_written: Callable[[Iterable[Document]], None] | None = None
+        """Hears of what was written, in this form of documents; None = nobody does."""
 
     def take(self, engine: str, message: ClientLogs) -> None:
         """The oldest give way when they come faster than they can be written."""
@@ -103,11 +107,14 @@ class ClientLogStore:
             if not batch:
                 return
             try:
-                await asyncio.to_thread(self._write, batch)
+                rows = await asyncio.to_thread(self._write, batch)
             except (sqlite3.Error, OSError) as error:
                 log.warning("%d client logs were not written: %s", len(batch), error)
+                return
+            if self.on_written is not None:
+                self.on_written(_document((at, *row)) for at, row in rows)
 
-    def _write(self, batch: list[tuple[str, Logged]]) -> None:
+    def _write(self, batch: list[tuple[str, Logged]]) -> list[tuple[float, Row]]:
         rows = []
         for engine, logged in batch:
             line = parse(logged.line)
@@ -115,6 +122,7 @@ class ClientLogStore:
                 self._number += 1
                 rows.append((line.at, _row(self._number, engine, logged, line)))
         self._files.append(rows)
+        return rows
 
     async def search(
         self, where: Where, *, limit: int, offset: int = 0, oldest_first: bool = False, counted: bool = True

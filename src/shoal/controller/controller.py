@@ -36,6 +36,7 @@ from .journal import Journal
 from .ledger import Ledger
 from .lifecycle import Lifecycle
 from .loads import Loads
+from .log_streams import LogStreams
 from .making import Documents
 from .metric_file import MetricFile
 from .metrics import CONTROLLER, Metrics
@@ -102,6 +103,9 @@ class Controller:
         self.loads = Loads(clock)
         self._groups, self._storm_views = Views(ServiceEngineGroup), Views(StormSettings)
         self.events_log = EventLog(store, clock)
+        self._log_streams = LogStreams(view, self.events_log.add, clock.monotonic)
+        if client_logs is not None:
+            client_logs.on_written = self._log_streams.take
         self._journal = journal
         self.ledger = Ledger(store, fresh_id)
         self.shares = Shares(
@@ -238,6 +242,7 @@ class Controller:
                     tasks.create_task(self._journal.run(), name="journal")
                 if self.client_logs is not None:
                     tasks.create_task(self.client_logs.run(), name="client logs")
+                    tasks.create_task(self._log_streams.run(), name="client log streams")
                 if self._decision_log is not None:
                     tasks.create_task(self._decision_log.run(), name="decisions")
                 if self._observer is not None:

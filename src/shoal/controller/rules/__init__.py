@@ -54,6 +54,7 @@ CHECK: dict[str, Rule] = {
     "pool": pools.check,
     "healthmonitor": monitors.check,
     "networkprofile": profiles.check,
+    "analyticsprofile": profiles.check_analytics,
     "applicationprofile": profiles.check_application,
     "applicationpersistenceprofile": profiles.check_persistence,
     "sslprofile": profiles.check_ssl,

@@ -6,7 +6,8 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
-from shoal.controller import limits, policies, protocols, tls
+from shoal.controller import limits, log_streams, policies, protocols, tls
+from shoal.errors import Invalid
 from shoal.objects.views import uuid_of
 from shoal.wire.desired import SUITES
 from shoal.wire.policy import NAME, TOKEN
@@ -48,6 +49,15 @@ def _needs_proxy(service: Mapping[str, Any], profile: str, around: Around) -> bo
         and uuid_of(port.get("override_network_profile_ref") or service["network_profile_ref"]) == profile
         for port in service.get("services", ())
     )
+
+
+def check_analytics(change: Change, around: Around) -> None:
+    config = change.document.get(log_streams.CONFIG)
+    try:
+        log_streams.targets(config) if config else []
+    except Invalid as error:
+        for problem in error.problems:
+            change.wrong(f"{log_streams.CONFIG}.{problem.path}", problem.why, problem.value, problem.hint)
 
 
 def check_application(change: Change, around: Around) -> None:
