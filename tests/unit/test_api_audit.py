@@ -17,6 +17,8 @@ from shoal.controller.clock import SystemClock
 from shoal.controller.day_files import Where
 from shoal.controller.journal import Journal
 from shoal.placement.model import Decision, Plan, Snapshot
+from shoal.store.memory import MemoryStore
+from shoal.store.protocol import Transaction
 from tests.api_world import World, api_world
 
 CONFIG = "eq(event_id,[config_create,config_update,config_delete])"
@@ -170,3 +172,17 @@ def _ldap(password: str) -> dict[str, Any]:
         "server": ["10.0.0.9"],
         "settings": {"admin_bind_dn": "cn=x", "user_id_attribute": "uid", "password": password},
     }
+
+
+async def test_old_records_leave_the_store_also_those_of_an_earlier_controller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "AUDITS_KEPT_MAX", 10)
+    monkeypatch.setattr(audit, "PRUNE_EVERY", 4)
+    store = MemoryStore()
+    keys = [f"{audit.AUDITS}{number:03d}" for number in range(36)]
+    await store.commit(Transaction(puts=tuple((key, b"") for key in keys[:12])))
+    trail = audit.Trail(store)
+    for key in keys[12:]:
+        await store.commit(Transaction(puts=((key, b""),)))
+        trail.written(key, audit.Record(at=0.0, user="u", operation="CREATE", type="Pool"))
+        await asyncio.sleep(0.001)
+    assert [record.key for record in (await store.list(audit.AUDITS)).records] == keys[-10:]

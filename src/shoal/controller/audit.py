@@ -5,14 +5,19 @@ Key: ``/audit/<microseconds since the epoch>``. Secrets are masked in them.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
+from shoal.errors import NotReady
 from shoal.objects import ObjectType
 from shoal.store.protocol import Records, Transaction
+
+log = logging.getLogger("shoal.audit")
 
 AUDITS = "/audit/"
 AUDITS_KEPT_MAX = 20_000
@@ -96,9 +101,10 @@ class Trail:
         self._keys: deque[str] = deque()
         """Of the records in the store, oldest first: those written here, and the others once they are `_listed`."""
         self._listed = False
+        self._pruning: asyncio.Task[None] | None = None
         self.on_written: Callable[[str, Record], None] = lambda key, record: None
 
-    async def written(self, key: str, record: Record) -> None:
+    def written(self, key: str, record: Record) -> None:
         """A record was committed."""
         if self._keeps:
             self._records[key] = record
@@ -106,17 +112,21 @@ class Trail:
         self._writes += 1
         self._keys.append(key)
         self.on_written(key, record)
-        if self._writes % PRUNE_EVERY == 0:
-            await self._prune()
+        if self._writes % PRUNE_EVERY == 0 and (self._pruning is None or self._pruning.done()):
+            # Beside the writes, which would wait for it: it shares their flushes of the disk.
+            self._pruning = asyncio.create_task(self._prune(), name="audit trail")
 
     def taken(self) -> list[tuple[str, Record]]:
         """Those kept here, by key."""
         return list(self._records.items())
 
     async def _prune(self) -> None:
-        if not self._listed:
-            stored = [record.key for record in (await self._store.list(AUDITS)).records]
-            self._keys, self._listed = deque(dict.fromkeys([*stored, *self._keys])), True
-        while (surplus := len(self._keys) - AUDITS_KEPT_MAX) > 0:
-            oldest = [self._keys.popleft() for _ in range(min(PRUNE_BATCH_MAX, surplus))]
-            await self._store.commit(Transaction(deletes=tuple(oldest)))
+        try:
+            if not self._listed:
+                stored = [record.key for record in (await self._store.list(AUDITS)).records]
+                self._keys, self._listed = deque(dict.fromkeys([*stored, *self._keys])), True
+            while (surplus := len(self._keys) - AUDITS_KEPT_MAX) > 0:
+                oldest = [self._keys.popleft() for _ in range(min(PRUNE_BATCH_MAX, surplus))]
+                await self._store.commit(Transaction(deletes=tuple(oldest)))
+        except NotReady as error:  # the disk is full, or the store was closed
+            log.warning("old audit records stay: %s", error)

@@ -250,7 +250,7 @@ class Intent:
             written = {key for key, _ in everything.puts}
             for key, record in draft.intent.trail.taken():
                 if key in written:
-                    await self.trail.written(key, record)
+                    self.trail.written(key, record)
 
     async def _finished(self) -> None:
         """What was decided before is in its place, and seen. Raises what hinders it."""
@@ -313,7 +313,7 @@ class Intent:
         self._audit(keys, caller, kind, self._stored(kind, uuid, caller), operation, what)
         assert keys.audit is not None
         await self._store.commit(Transaction(puts=tuple(keys.puts)))  # nothing that the view would see
-        await self.trail.written(*keys.audit)
+        self.trail.written(*keys.audit)
 
     # --- how a write goes ---
 
@@ -523,7 +523,7 @@ class Intent:
             Transaction(conditions=tuple(keys.conditions), puts=tuple(keys.puts), deletes=tuple(keys.deletes))
         )
         if keys.audit is not None:
-            await self.trail.written(*keys.audit)
+            self.trail.written(*keys.audit)
         await self._view.seen(revision)
 
     async def is_system(self, type: str, uuid: str) -> bool:

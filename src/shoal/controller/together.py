@@ -151,5 +151,5 @@ class Together:
         self._freed.heed(transaction)
         revision = await self._store.commit(transaction)
         for key, record in audits:
-            await self._trail.written(key, record)
+            self._trail.written(key, record)
         await self._view.seen(revision)
