@@ -39,6 +39,9 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
 IN_VIEW = {f"http_profile.{name}" for name in ("keepalive_timeout", "ssl_client_certificate_mode", "pki_profile_ref")}
 READ_ELSEWHERE = {
     "VirtualService": {path for path in acts.load().types["VirtualService"].acts if "_rate_limit." in path},  # limits
+    "AnalyticsProfile": {  # controller.log_streams
+        path for path in acts.load().types["AnalyticsProfile"].acts if path.startswith("client_log_streaming_config.")
+    },
     "VsVip": {"vip.auto_allocate_ip", "vip.auto_allocate_ip_type", "vip.ipam_network_subnet"},  # rules, ipam
     "Pool": {"servers.resolve_server_by_dns", "delete_server_on_dns_refresh"},  # controller.names
     "ApplicationProfile": {  # controller.policies
