@@ -38,7 +38,7 @@ def write(view: View, number: int, addresses: set[int] | None) -> None:
 def said(view: View) -> object:
     """All that can be asked of it."""
     numbers = range(FIRST, LAST + 1)
-    documents = view.all("vsvip")
+    documents = sorted(view.all("vsvip"), key=lambda document: str(document["uuid"]))
     return (
         documents,
         {d["uuid"]: (view.version("vsvip", d["uuid"]), view.order("vsvip", d["uuid"])) for d in documents},
