@@ -340,3 +340,5 @@ def test_what_clients_may_speak_stands_on_the_bind_line() -> None:
         " alpn http/1.1 ssl-min-ver TLSv1.2 ssl-max-ver TLSv1.3 ciphers 'ECDHE+AESGCM' ciphersuites 'TLS_AES_128_GCM_SHA256'"
         " prefer-client-ciphers"
     )
+    none = msgspec.structs.replace(service, tls=Tls(suites="::"))  # HAProxy takes no list without a suite
+    assert not any("ciphersuites" in line for line in lines(none))

@@ -109,6 +109,7 @@ async def test_a_profiles_header_name_is_checked(world: World) -> None:
         ("sslprofile", {"accepted_versions": [{"type": "SSL_VERSION_SSLV3"}]}, "accepted_versions"),
         ("sslprofile", {**TLS, "accepted_ciphers": "nonsense"}, "accepted_ciphers"),
         ("sslprofile", {**TLS, "ciphersuites": "TLS_X"}, "ciphersuites"),
+        ("sslprofile", {**TLS, "ciphersuites": "::"}, "ciphersuites"),
         (
             "applicationpersistenceprofile",
             {

@@ -112,6 +112,7 @@ def check_ssl(change: Change, around: Around) -> None:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(ciphers)
         except ssl.SSLError:
             change.wrong("accepted_ciphers", "OpenSSL knows none of these ciphers", ciphers)
-    unknown = [name for name in profile.get("ciphersuites", "").split(":") if name and name not in SUITES]
-    if unknown:
-        change.wrong("ciphersuites", f"no TLS 1.3 cipher suite: {', '.join(unknown)[:60]}")
+    suites = profile.get("ciphersuites", "")
+    unknown = [name for name in suites.split(":") if name and name not in SUITES]
+    if unknown or (suites and not suites.strip(":")):
+        change.wrong("ciphersuites", f"no TLS 1.3 cipher suite: {', '.join(unknown)[:60] or suites[:60]}")

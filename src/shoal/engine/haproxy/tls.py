@@ -50,11 +50,11 @@ def _accepted(tls: Tls) -> str:
         if not _known(tls.ciphers):
             raise Unrenderable(f"OpenSSL knows none of the ciphers {tls.ciphers[:40]!r}.")
         found += f" ciphers {quoted(tls.ciphers)}"
-    if tls.suites:
-        unknown = next((suite for suite in tls.suites.split(":") if suite not in SUITES), "")
-        if unknown:
-            raise Unrenderable(f"{unknown[:40]!r} is no TLS 1.3 cipher suite.")
-        found += f" ciphersuites {quoted(tls.suites)}"
+    suites = [suite for suite in tls.suites.split(":") if suite]
+    if unknown := [suite for suite in suites if suite not in SUITES]:
+        raise Unrenderable(f"{unknown[0][:40]!r} is no TLS 1.3 cipher suite.")
+    if suites:
+        found += f" ciphersuites {quoted(':'.join(suites))}"
     return found
 
 
