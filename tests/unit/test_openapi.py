@@ -75,6 +75,15 @@ async def test_what_is_below_objects_is_described_as_it_is(world: ControlledWorl
     assert "get" in found["/api/pool/{uuid}/runtime"] and "post" in found["/api/virtualservice/{uuid}/scaleout"]
 
 
+async def test_an_object_has_its_identity_and_the_same_message_inside_another_has_none(world: ControlledWorld) -> None:
+    found = (await world.client.get("/api/openapi.json")).json()
+    answer = found["paths"]["/api/controllerproperties"]["get"]["responses"]["200"]["content"]["application/json"]
+    part = {"$ref": "#/components/schemas/ControllerProperties"}
+    assert answer["schema"] == {"allOf": [part, {"required": ["uuid", "url"]}]}
+    held = found["components"]["schemas"]["CloudInfo"]["properties"]["controller_props"]
+    assert held == part and "required" not in found["components"]["schemas"]["ControllerProperties"]
+
+
 def test_what_is_sent_is_strict_and_what_is_answered_is_not() -> None:
     async def nobody(*steps: object) -> Any: ...
 

@@ -40,13 +40,12 @@ class Schemas:
         return _reference(name)
 
     def document(self, kind: ObjectType) -> Schema:
-        """An object as it is answered."""
+        """An object as it is answered: with its identity, which the same message has not where it lies in another object."""
         self.answered(kind.message)
         own = self.components[kind.name]
         for name in IDENTIFIED:
             own["properties"].setdefault(name, {"type": "string"})
-        own["required"] = list(IDENTIFIED)
-        return _reference(kind.name)
+        return {"allOf": [_reference(kind.name), {"required": list(IDENTIFIED)}]}
 
     def body(self, kind: ObjectType) -> Schema:
         """An object as it is sent with POST."""
