@@ -32,6 +32,8 @@ from shoal.clouds.fabric import Fabric, alive
 from shoal.clouds.namespaces import NamespacesCloud, engines_in
 from shoal.controller import bootstrap, pki
 from shoal.controller.accounts import Accounts, check_first
+from shoal.controller.acme.profile import account_key
+from shoal.controller.acme.renewals import Renewals
 from shoal.controller.alerts.watch import Alerts
 from shoal.controller.backup.contents import Contents
 from shoal.controller.backup.kept import Backups
@@ -163,6 +165,8 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             identity=authority.issue_engine,
             unseal=secrets.unseal,
             heartbeat_key=lambda group: secrets.derived(f"heartbeat/{group}"),
+            account=lambda profile: account_key(secrets.derived, profile).thumbprint(),
+            derive=secrets.derived,
             gateway=names.gateway,
             metric_file=MetricFile(options.data_dir / "metrics.bin"),
             decision_log=DecisionLog(options.data_dir / "decisions.log"),
@@ -187,6 +191,13 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         alerting = asyncio.create_task(alerts.run(), name="alerts")
         alerting.add_done_callback(_ended)
         stack.push_async_callback(_cancelled, alerting)
+        renewals = Renewals(
+            view, intent, controller.events_log, SystemClock(), derive=secrets.derived, serves=controller.proves
+        )
+        controller.on_renew(renewals.ask)
+        renewing = asyncio.create_task(renewals.run(), name="renewals")
+        renewing.add_done_callback(_ended)
+        stack.push_async_callback(_cancelled, renewing)
         progress("API")
         certificate, key = authority.api_server_files(
             options.data_dir / "api", ["localhost", "shoal"], ["127.0.0.1", names.gateway, *_listed(options.host)]

@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import re
 import ssl
+import time
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.x509 import ocsp
 
 from shoal.engine.agent import APPLY_INTERVAL_S
 from shoal.wire import messages
-from shoal.wire.desired import Certificate, ClientCertificates, Listener, Monitor, Part, Trust
+from shoal.wire.desired import Certificate, ClientCertificates, Listener, Monitor, Part, Stapled, Trust
 from tests.issuer import Issued, Issuer
 
 from .engine_lab import ENGINE, VIP, Lab, engine, pool, servers, service, settings, vip
@@ -253,6 +256,38 @@ async def test_a_certificate_in_use_is_replaced_in_haproxys_store(lab: Lab) -> N
     await third.get()
     for connection in (first, second, third):
         connection.writer.close()
+
+
+async def test_an_ocsp_answer_goes_with_its_certificate(lab: Lab, tmp_path: Path) -> None:
+    issuer = Issuer("One")
+    own = issuer.issue("one.test")
+    secure = service(listeners=(Listener(port=443, port_end=443, tls=True),), certificates=("c",), pool=POOL)
+    answers = [await issuer.answer(tmp_path, own)]
+    await asyncio.sleep(1.1)  # the next one says another second
+    answers.append(await issuer.answer(tmp_path, own))
+
+    def parts(answer: bytes | None) -> tuple[Part, ...]:
+        stapled = Stapled(response=answer, issuer=issuer.pem, until=time.time() + 3600) if answer else None
+        return settings(), vip(), secure, Certificate(id="c", name="c", pem=own.pem, stapled=stapled)
+
+    async def told() -> bytes:
+        """The OCSP response that OpenSSL's client gets."""
+        command = ("openssl", "s_client", "-connect", f"{VIP}:443", "-servername", "one.test", "-status")
+        child = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL)
+        return (await child.communicate())[0]
+
+    def date(answer: bytes) -> bytes:
+        at = ocsp.load_der_ocsp_response(answer).produced_at_utc
+        return f"Produced At: {at:%b} {at.day:2} {at:%H:%M:%S %Y} GMT".encode()
+
+    ways = []
+    for answer in (None, answers[0], answers[1], None):
+        ways.append((await lab.controller.push(*parts(answer))).how)
+        said = await told()
+        assert (date(answer) in said and b"Cert Status: good" in said) if answer else b"no response sent" in said
+    assert ways == ["reload", "certificate", "certificate", "reload"]
+    applied = await lab.controller.push(*parts(answers[1]), service("more", port=8001, pool=POOL))
+    assert (applied.how, applied.problems) == ("reload", ()) and date(answers[1]) in await told()
 
 
 async def test_who_may_issue_client_certificates_is_replaced_in_haproxys_store(lab: Lab, tmp_path: Path) -> None:

@@ -7,17 +7,19 @@ import contextlib
 import ssl
 import subprocess
 import urllib.parse
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography import x509
 
 from shoal.controller import desired, policies
 from shoal.engine.haproxy import certificates, render
 from shoal.objects import views
-from shoal.wire.desired import Certificate, Credential, Listener, Pool, Server, Service
+from shoal.wire.desired import Certificate, Credential, Listener, Monitor, Pool, Server, Service, Tickets, Tls
 from tests.issuer import Issued, Issuer
 
 from .private_host import private_host
@@ -58,10 +60,11 @@ class Lab:
     def __init__(self, folder: Path) -> None:
         self.documents = Documents()
         self.services: dict[str, Service] = {}
-        self._folder = folder
+        self.folder = folder
+        self.tickets: tuple[bytes, bytes, bytes] = (b"1" * 32, b"2" * 32, b"3" * 32)
 
-    def serve(self, port: int, pool: Pool, profile: Document | None = None, *, plain: bool = True) -> None:
-        """``profile``: an ``http_profile``; its port has TLS unless ``plain``."""
+    def serve(self, port: int, pool: Pool, profile: Document | None = None, *, plain: bool = True, **more: Any) -> None:
+        """``profile``: an ``http_profile``; its port has TLS unless ``plain``. ``more`` is for `Service`."""
         http = {"http_profile": profile or {}}
         kept = views.view({"uuid": "a", "name": "a", "type": "x", **http}, views.ApplicationProfile)
         self.services[f"s{port}"] = Service(
@@ -77,6 +80,7 @@ class Lab:
             http=policies.http_of(self.documents, profile or {}),
             client_certificates=desired._client_certificates(self.documents, kept, http=True),
         )
+        self.services[f"s{port}"] = msgspec.structs.replace(self.services[f"s{port}"], **more)
 
     def pool(self, **fields: Any) -> Pool:
         """To the TLS server, with a profile unless another is given."""
@@ -86,6 +90,7 @@ class Lab:
 
     def _credentials(self) -> Iterator[Credential]:
         yield Certificate(id="front", name="front", pem=FRONT.pem)
+        yield Tickets(id="group", secrets=self.tickets)
         for service in self.services.values():
             for kind, uuid in desired.credentials_of(service):
                 if kind == "trust":
@@ -97,19 +102,22 @@ class Lab:
                     assert certificate is not None
                     yield certificate
 
+    def write(self, facts: render.Facts) -> certificates.Written:
+        return certificates.write(facts, certificates.files(self._credentials(), self.services.values()))
+
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        folder = str(self._folder)
+    async def running(self) -> AsyncIterator[render.Facts]:
+        folder = str(self.folder)
         facts = render.Facts(directory=folder, sockets=folder, descriptors_max=4000)
         Path(render.draining_file(facts)).touch()
         Path(render.chroot_folder(facts)).mkdir()
         Path(render.state_file(facts)).write_text("1\n")
-        certificates.write(facts, certificates.files(self._credentials()))
-        file = self._folder / "haproxy.cfg"
+        self.write(facts)
+        file = self.folder / "haproxy.cfg"
         fragments = {id: render.service_fragment(service, facts) for id, service in self.services.items()}
         file.write_text(render.config(facts, fragments))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(APP.write(self._folder / "app.pem"))
+        context.load_cert_chain(APP.write(self.folder / "app.pem"))
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.load_verify_locations(cadata=GOOD.pem)
         context.verify_mode = ssl.CERT_OPTIONAL
@@ -136,7 +144,7 @@ class Lab:
                 while child.returncode is None and not Path(render.alive_socket(facts)).exists():
                     await asyncio.sleep(0.01)
             assert child.returncode is None, (await child.stderr.read()).decode() if child.stderr else ""
-            yield
+            yield facts
         finally:
             if child.returncode is None:
                 child.kill()
@@ -273,3 +281,115 @@ async def test_clients_show_certificates_and_servers_are_told(lab: Lab, tmp_path
             assert ("x-pem" in found) == (refused is not None), "the server may judge for itself"
         with pytest.raises((OSError, ssl.SSLError)):
             await ask(8302, context=client(tmp_path, carol))
+
+
+async def s_client(port: int, folder: Path, *arguments: str, name: str = "www.example.com") -> str:
+    """What OpenSSL's client says of a handshake and one request."""
+    (folder / "good.pem").write_text(GOOD.pem)
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", name, "-CAfile", "good.pem"]
+    child = await asyncio.create_subprocess_exec(
+        *command, "-ign_eof", *arguments, cwd=folder, stdin=PIPE, stdout=PIPE, stderr=subprocess.STDOUT
+    )
+    said, _ = await child.communicate(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+    return said.decode(errors="replace")
+
+
+async def test_sessions_are_resumed_at_every_engine_and_at_no_other_service(lab: Lab, tmp_path: Path) -> None:
+    plain = Pool(id="p", name="p", servers=(Server(name="s", address="127.0.0.1", port=PLAIN_PORT),))
+    for port in (8400, 8401):
+        lab.serve(port, plain, plain=False, tls=Tls(tickets=True, session_s=3600))
+    other = Lab(tmp_path / "other")
+    other.folder.mkdir()
+    other.services = {"s8400": msgspec.structs.replace(lab.services["s8400"], addresses=("127.0.0.2",))}
+
+    async def resumed(port: int, version: str) -> bool:
+        said = await s_client(port, tmp_path, f"-tls1_{version}", "-sess_in", f"session{version}")
+        assert "HTTP/1.1 200" in said and ("Reused, TLS" in said or "New, TLS" in said), said
+        return "Reused, TLS" in said
+
+    versions = ("2", "3")
+    async with lab.running() as facts:
+        for version in versions:
+            await s_client(8400, tmp_path, f"-tls1_{version}", "-sess_out", f"session{version}")
+        assert [await resumed(8400, version) for version in versions] == [True, True]
+        assert [await resumed(8401, version) for version in versions] == [False, False]
+        lab.tickets = (*lab.tickets[1:], b"4" * 32)  # the next day
+        written = lab.write(facts)
+        assert len(written.replaced) == 2 and not written.odd
+        files = certificates.files(lab._credentials(), lab.services.values())
+        assert await certificates.replace(facts, {name: files[name] for name in written.replaced})
+        assert [await resumed(8400, version) for version in versions] == [True, True]
+        for version in versions:
+            await s_client(8400, tmp_path, f"-tls1_{version}", "-sess_out", f"session{version}")
+    lab.tickets = (b"5" * 32, *lab.tickets[1:])
+    assert len(lab.write(facts).odd) == 2, "what does not follow upon the keys before takes a reload"
+    other.tickets = (b"2" * 32, b"3" * 32, b"4" * 32)
+    other.services = {"s8400": msgspec.structs.replace(other.services["s8400"], addresses=("127.0.0.1",))}
+    async with other.running():
+        assert [await resumed(8400, version) for version in versions] == [True, True], "another engine"
+    assert "tune.ssl.lifetime 3600" in (tmp_path / "haproxy.cfg").read_text()
+
+
+async def test_early_data_is_taken_for_what_is_safe_to_repeat(lab: Lab, tmp_path: Path) -> None:
+    plain = Pool(id="p", name="p", servers=(Server(name="s", address="127.0.0.1", port=PLAIN_PORT),))
+    lab.serve(8500, plain, plain=False, tls=Tls(early_data=True, tickets=True, curves="P-384"))
+    async with lab.running():
+        new, ours = ("-tls1_3", "-sess_out", "session"), ("-groups", "P-384")
+        assert "Server Temp Key" not in await s_client(8500, tmp_path, *new, "-groups", "X25519")
+        said = await s_client(8500, tmp_path, *new, *ours)
+        assert "Server Temp Key: ECDH, secp384r1" in said or "Server Temp Key: ECDH, P-384" in said
+        (tmp_path / "request").write_text("GET /early HTTP/1.1\r\nHost: a\r\n\r\n")
+        said = await s_client(8500, tmp_path, "-tls1_3", "-sess_in", "session", "-early_data", "request", *ours)
+        assert "Early data was accepted" in said and "GET /early" in said
+
+
+async def test_tcp_servers_are_told_of_the_client(lab: Lab) -> None:
+    profile = views.ApplicationProfile
+    told: list[bytes] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told.append(await reader.read(200))
+        writer.write(b"x")
+        writer.close()
+
+    check = Monitor(name="m", kind="TCP", interval_s=1)
+    for port, version in ((8600, 1), (8601, 2)):
+        wanted = {"proxy_protocol_enabled": True, "proxy_protocol_version": f"PROXY_PROTOCOL_VERSION_{version}"}
+        document = {"uuid": "a", "name": "a", "type": "APPLICATION_PROFILE_TYPE_L4", "tcp_app_profile": wanted}
+        number = desired._proxy_protocol(views.view(document, profile))
+        servers = (Server(name="s", address="127.0.0.1", port=9700),)
+        lab.serve(port, Pool(id="p", name="p", servers=servers, monitors=(check,), proxy_protocol=number), mode="tcp")
+    server = await asyncio.start_server(take, "127.0.0.1", 9700)
+    async with lab.running():
+        async with asyncio.timeout(10):
+            while len(told) < 2:  # health checks say who they are, too
+                await asyncio.sleep(0.05)
+        assert {one[:5] for one in told} <= {b"PROXY", b"\r\n\r\n\x00"} and len(told) >= 2
+        for port, begin in ((8600, b"PROXY TCP4 127.0.0.1 127.0.0.1 "), (8601, b"\r\n\r\n\0\r\nQUIT\n\x21\x11")):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            mine = writer.get_extra_info("sockname")[1]
+            writer.write(b"hello")
+            assert await reader.read() == b"x"
+            writer.close()
+            sent = next(one for one in reversed(told) if one.endswith(b"hello"))
+            assert sent.startswith(begin)
+            assert str(mine).encode() in sent if port == 8600 else mine.to_bytes(2) in sent
+            told.clear()
+    server.close()
+
+
+async def test_clients_get_a_certificate_that_they_can_take_for_the_name_they_ask_for(lab: Lab, tmp_path: Path) -> None:
+    plain = Pool(id="p", name="p", servers=(Server(name="s", address="127.0.0.1", port=PLAIN_PORT),))
+    lab.documents.certificate("rsa", GOOD.issue("www.example.com", kind="rsa"))
+    lab.documents.certificate("shop", GOOD.issue("shop.example"))
+    lab.serve(8700, plain, plain=False, certificates=("rsa", "front", "shop"))
+    kinds = {"ECDSA": "ECDSA+SHA256", "RSA-PSS": "RSA-PSS+SHA256:RSA+SHA256"}
+    async with lab.running():
+        for version in ("2", "3"):
+            for kind, takes in kinds.items():
+                said = await s_client(8700, tmp_path, f"-tls1_{version}", "-sigalgs", takes)
+                assert f"Peer signature type: {kind}" in said and "subject=CN = www.example.com" in said
+            said = await s_client(8700, tmp_path, f"-tls1_{version}", name="shop.example")
+            assert "subject=CN = shop.example" in said
+            said = await s_client(8700, tmp_path, f"-tls1_{version}", name="nobody.example")
+            assert "subject=CN = www.example.com" in said and "Peer signature type: RSA" in said, "the first one"

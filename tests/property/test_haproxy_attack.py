@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import datetime
 import random
 import re
@@ -39,6 +40,7 @@ USUAL: dict[str, Any] = {
     "version_min": ("", "TLSv1.2"),
     "version_max": ("", "TLSv1.3"),
     "ciphers": ("", "ECDHE+AESGCM"),
+    "curves": ("", "X25519:P-256"),
     "suites": ("", "TLS_AES_128_GCM_SHA256"),
     "trust": ("", "one"),
     "certificate": ("", "one"),
@@ -116,6 +118,7 @@ GLOBAL_WORDS = frozenset(
         "stats",
         "timeout",
         "tune.ssl.default-dh-param",
+        "tune.ssl.lifetime",
         "user",
     ]
 )
@@ -132,7 +135,8 @@ def give(facts: Facts, service: Service, pem: bytes, key: bytes) -> None:
     """The files that a service names."""
     revoked = empty_list(pem, key)
     texts = {"pem": pem + key, "ca": pem, "crl": revoked}
-    kinds = {"pem": "cert", "ca": "ca-file", "crl": "crl-file"}
+    texts["tickets"] = b"\n".join(base64.b64encode(bytes(80)) for _ in range(3))
+    kinds = {"pem": "cert", "ca": "ca-file", "crl": "crl-file", "tickets": "tls-key"}
     names = {name: name.rpartition(".")[2] for name in tls.uses(service)}
     files = {name: certificates.File(kinds[end], texts[end].decode()) for name, end in names.items()}
     certificates.write(facts, files)

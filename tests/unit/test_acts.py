@@ -51,6 +51,7 @@ READ_ELSEWHERE = {
         or (path.startswith("http_profile.") and path.count("_profile") < 3 and path not in IN_VIEW)
     },
 }
+READ_ELSEWHERE["SSLKeyAndCertificate"] = set(acts.load().types["SSLKeyAndCertificate"].acts) - {"key"}  # rules, issuing
 READ_WITHOUT_EFFECT = {
     "HealthMonitor": {  # for the type beside it, which speaks TLS
         f"{kind}_monitor.ssl_attributes.{field}"

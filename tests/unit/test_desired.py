@@ -76,3 +76,27 @@ def test_idle_time_comes_from_the_profiles(type: str, transport: dict[str, Any],
     vip = VipIntent(id="v", name="v", addresses=("10.0.0.1",), services=(service,), created=0.0)
     profiles = Profiles(f"APPLICATION_PROFILE_TYPE_{type}", transport)
     assert service_part(profiles, service, vip).client_idle_s == idle_s
+
+
+def test_all_http_services_of_a_vip_prove_that_its_names_are_ours() -> None:
+    documents: dict[str, dict[str, Any]] = {
+        "c": {"uuid": "c", "certificate_management_profile_ref": "/api/certificatemanagementprofile/m"},
+        "m": {"uuid": "m", "name": "m", "run_script_ref": "/api/alertscriptconfig/s", "script_params": []},
+        "s": {"uuid": "s", "name": "System-ACME"},
+    }
+
+    class Documents:
+        def get(self, type: str, uuid: str) -> dict[str, Any] | None:
+            return documents.get(uuid)
+
+    has = {"uuid": "tls", "name": "tls", "ssl_key_and_certificate_refs": ["/api/sslkeyandcertificate/c"]}
+    services = tuple(views.view(one, views.VirtualService) for one in (has, {"uuid": "web", "name": "web"}))
+    vip = VipIntent(id="v", name="v", addresses=("10.0.0.1",), services=services, created=0.0)
+    alone = VipIntent(id="v", name="v", addresses=("10.0.0.1",), services=services[1:], created=0.0)
+
+    def account(profile: str) -> str:
+        return f"thumbprint of {profile}"
+
+    told = [service_part(Documents(), one, vip, account=account).http.acme for one in services]
+    assert told == ["thumbprint of m", "thumbprint of m"]
+    assert service_part(Documents(), services[1], alone, account=account).http.acme == ""

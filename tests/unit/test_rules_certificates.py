@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
 from shoal.controller import certificates
 from shoal.controller.intent import SYSTEM
@@ -48,13 +51,111 @@ async def test_what_can_not_be_read_or_does_not_match_is_refused(world: Controll
         (body(key, "PEM"), "certificate.certificate", "is no certificate in PEM"),
         (body("nonsense", certificate), "key", "is no private key in PEM"),
         (body(other, certificate), "key", "is not the key of this certificate"),
-        ({"name": "c", "key": key, "certificate": {}}, "certificate.certificate", "required"),
-        (body(key, certificate, format="SSL_PKCS12"), "format", "not taken yet"),
-        (body(key, certificate, key_base64=True), "key_base64", "can't be true yet"),
+        ({"name": "c", "certificate": {}}, "certificate.certificate", "required"),
+        ({"name": "c", "key": key, "certificate": {}}, "certificate.subject.common_name", "required"),
+        (body("###", certificate, key_base64=True), "key", "is no base64"),
+        (body(key, "####", certificate_base64=True), "certificate.certificate", "is no base64"),
+        (body(key, "AAAA", certificate_base64=True), "certificate.certificate", "neither in PEM nor in DER"),
+        (body("AAAA", "", format="SSL_PKCS12"), "key", "is no PKCS #12 file"),
     ):
         problem = (await world.post(PATH, given, 400))["problems"][0]
         assert problem["path"] == path and words in problem["why"]
         assert "PRIVATE" not in problem["value"] + problem["why"]
+
+
+async def test_a_request_is_made_here_and_its_certificate_imported(world: ControlledWorld) -> None:
+    wanted = {
+        "subject": {"common_name": "www.example.com", "organization": "Us"},
+        "subject_alt_names": ["10.0.0.1", "b.c"],
+    }
+    curve = {"algorithm": "SSL_KEY_ALGORITHM_EC", "ec_params": {"curve": "SSL_KEY_EC_CURVE_SECP384R1"}}
+    made = await world.post(PATH, {"name": "c", "certificate": wanted, "key_params": curve})
+    assert made["status"] == "SSL_CERTIFICATE_PENDING" and "PRIVATE" not in str(made)
+    text = made["certificate"]["certificate_signing_request"]
+    asked = x509.load_pem_x509_csr(text.encode())
+    assert asked.subject.rfc4514_string() == "O=Us,CN=www.example.com"
+    names = asked.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(name.value) for name in names] == ["www.example.com", "10.0.0.1", "b.c"]
+    key = asked.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp384r1"
+    path = f"{PATH}/{made['uuid']}"
+    again = await world.call("PUT", path, 200, json=await world.get(path))
+    assert again["certificate"]["certificate_signing_request"] == text, "who signs has it already"
+
+    service = await world.service()
+    refs = {"replace": {"ssl_key_and_certificate_refs": [made["url"]]}}
+    reply = await world.call("PATCH", f"/api/virtualservice/{service['uuid']}", 400, json=refs)
+    assert "has no certificate yet" in reply["error"]
+    stranger = {"replace": {"certificate": {"certificate": key_pair()[1]}}}
+    assert "is not the key" in (await world.call("PATCH", path, 400, json=stranger))["error"]
+    signed = {"certificate": {"certificate": Issuer("Root").sign(text)}}
+    done = await world.call("PATCH", path, 200, json={"add": signed})
+    assert done["status"] == "SSL_CERTIFICATE_FINISHED" and done["certificate"]["issuer"]["common_name"] == "Root"
+    await world.call("PATCH", f"/api/virtualservice/{service['uuid']}", 200, json=refs)
+
+    country = {"subject": {"common_name": "a", "country": "Narnia"}}
+    problem = (await world.post(PATH, {"name": "d", "certificate": country}, 400))["problems"][0]
+    assert problem["path"] == "certificate.subject.country"
+
+
+async def test_a_request_that_is_none_is_not_kept(world: ControlledWorld) -> None:
+    key, certificate = key_pair("www.example.org")
+    given = {"certificate": certificate, "certificate_signing_request": "x"}
+    made = await world.post(PATH, {"name": "c", "key": key, "certificate": given})
+    assert "certificate_signing_request" not in made["certificate"]
+    params = [{"name": "directory_url", "value": "https://acme.example/dir"}]
+    managing = {"name": "m", "run_script_ref": "/api/alertscriptconfig?name=System-ACME", "script_params": params}
+    managed = await world.post("/api/certificatemanagementprofile", managing)
+    body = {"name": "d", "key": key, "certificate": given, "certificate_management_profile_ref": managed["url"]}
+    made = await world.post(PATH, body)
+    asked = x509.load_pem_x509_csr(made["certificate"]["certificate_signing_request"].encode())
+    assert asked.subject.rfc4514_string() == "CN=www.example.org", "for its renewal"
+    huge = {"algorithm": "SSL_KEY_ALGORITHM_RSA", "rsa_params": {"key_size": "SSL_KEY_999999_BITS"}}
+    asking = {"name": "e", "certificate": {"subject": {"common_name": "a.b"}}, "key_params": huge}
+    await world.post(PATH, asking, 400)
+    for wrong, words in (
+        ([], "https URL of an ACME directory"),
+        ([{"name": "directory_url", "value": "http://plain.example/"}], "https URL of an ACME directory"),
+        ([*params, {"name": "ca_certs", "value": "PEM"}], "is no certificate in PEM"),
+    ):
+        refused = await world.post("/api/certificatemanagementprofile", {**managing, "script_params": wrong}, 400)
+        assert words in refused["error"]
+
+
+async def test_a_self_signed_certificate_is_made(world: ControlledWorld) -> None:
+    wanted = {"subject": {"common_name": "www.example.com"}, "self_signed": True, "days_until_expire": 90}
+    made = await world.post(PATH, {"name": "c", "certificate": wanted})
+    shown = made["certificate"]
+    assert (
+        made["status"] == "SSL_CERTIFICATE_FINISHED" and shown["self_signed"] and 88 <= shown["days_until_expire"] <= 90
+    )
+    assert shown["subject_alt_names"] == ["www.example.com"]
+    assert made["key_params"]["rsa_params"]["key_size"] == "SSL_KEY_2048_BITS"
+
+
+async def test_other_forms_become_pem(world: ControlledWorld) -> None:
+    key, certificate = key_pair("www.example.org")
+    loaded, parsed = serialization.load_pem_private_key(key.encode(), None), Issuer("Root").parsed
+    der = base64.b64encode(
+        x509.load_pem_x509_certificate(certificate.encode()).public_bytes(serialization.Encoding.DER)
+    )
+    both = {"certificate_base64": True, "key_base64": True}
+    encoded = body(base64.b64encode(key.encode()).decode(), der.decode(), **both)
+    own = x509.load_pem_x509_certificate(certificate.encode())
+    pkcs = pkcs12.serialize_key_and_certificates(b"x", loaded, own, [parsed], BestAvailableEncryption(b"open"))  # type: ignore[arg-type]
+    packed = {**body(base64.b64encode(pkcs).decode(), ""), "format": "SSL_PKCS12", "key_passphrase": "open"}
+    for number, given in enumerate((encoded, packed)):
+        made = await world.post(PATH, {**given, "name": f"c{number}"})
+        assert made["certificate"]["subject"]["common_name"] == "www.example.org"
+        assert made["certificate"]["certificate"].count("BEGIN CERTIFICATE") == 1 + number, "the chain comes along"
+        stored = world.view.get("sslkeyandcertificate", made["uuid"]) or {}
+        opened = world.intent._secrets.unseal(stored["key"], f"sslkeyandcertificate/{made['uuid']}/key")
+        assert opened.startswith("-----BEGIN PRIVATE KEY-----")
+        path = f"{PATH}/{made['uuid']}"
+        await world.call("PUT", path, 200, json=await world.get(path))
+    assert (
+        "needs key_passphrase" in (await world.post(PATH, {**packed, "name": "d", "key_passphrase": ""}, 400))["error"]
+    )
 
 
 async def test_a_new_certificate_must_fit_the_key_that_is_kept(world: ControlledWorld) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from .acme.profile import SCRIPT
 from .intent import SYSTEM, Intent
 from .permissions import made_roles, privileges
 from .view import View
@@ -18,6 +19,7 @@ ADMIN_PROFILE = "No-Lockout-User-Account-Profile"
 USER_PROFILE = "Default-User-Account-Profile"
 PROPERTIES = "controllerproperties-default"
 """The uuid of the one ControllerProperties."""
+ACTION_SCRIPT = "# Not run: it stands for the ACME client in the controller (docs/operations.md)."
 NAMESPACE = uuids.UUID("5b0a6d2e-5e0c-4f6e-9d55-0c3c2f6a3a11")
 
 
@@ -66,6 +68,7 @@ def system_objects(options: Options) -> Iterable[tuple[str, Document]]:
     yield "sslprofile", {"name": "System-Standard", "accepted_versions": versions}
     for name, (key, certificate) in options.certificates.items():
         yield "sslkeyandcertificate", {"name": name, "key": key, "certificate": {"certificate": certificate}}
+    yield "alertscriptconfig", {"name": SCRIPT, "action_script": ACTION_SCRIPT}
     subnets = [{"prefix": _prefix(ipaddress.ip_network(network))} for network in options.vip_networks]
     yield "network", {"name": "vip-network", "configured_subnets": subnets}
     node = {"name": options.node_name, "ip": {"addr": options.node_address, "type": "V4"}}

@@ -145,9 +145,8 @@ def key_params(found: x509.Certificate) -> Document:
 
 def remaining(not_after: str, now: float) -> Document:
     """``days_until_expire`` and ``expiry_status`` at this moment, for a ``not_after`` as `described` writes it."""
-    try:
-        end = datetime.datetime.strptime(not_after, TIME).replace(tzinfo=datetime.UTC).timestamp()
-    except ValueError:
+    end = time_of(not_after)
+    if end is None:
         return {}
     days = int((end - now) // 86_400)
     state = "EXPIRED" if end <= now else "EXPIRY_WARNING" if days < WARN_DAYS else "GOOD"
@@ -155,10 +154,12 @@ def remaining(not_after: str, now: float) -> Document:
     return {"days_until_expire": max(low, min(high, days)), "expiry_status": f"SSL_CERTIFICATE_{state}"}
 
 
-def is_past(time: str) -> bool:
-    """Of a time as `described` writes it."""
-    now = datetime.datetime.now(datetime.UTC)
-    return datetime.datetime.strptime(time, TIME).replace(tzinfo=datetime.UTC) <= now
+def time_of(text: str) -> float | None:
+    """Seconds since the epoch of a time as `described` writes it; None for anything else."""
+    try:
+        return datetime.datetime.strptime(text, TIME).replace(tzinfo=datetime.UTC).timestamp()
+    except ValueError:
+        return None
 
 
 def _name(name: x509.Name) -> Document:

@@ -26,8 +26,10 @@ from .desired import (
 )
 from .fleet import Fleet
 from .ledger import Ledger
+from .ocsp import Answer
 from .protocols import Documents
 from .records import EngineRecord, VipRecord
+from .tickets import Secrets
 
 TUNNEL_ALWAYS = 1
 """``se_tunnel_mode``: 0 and 2 are direct."""
@@ -53,11 +55,12 @@ class CompiledVip(msgspec.Struct, frozen=True):
 
 
 class CompiledService(msgspec.Struct, frozen=True):
-    """A service's part, and all that it was made of beside the documents it refers to. ``needs``: kind and uuid of the
-    credentials that it serves with."""
+    """A service's part, and all that it was made of beside the documents it refers to. ``shared``: the certificates of all
+    services of its VIP; ``needs``: kind and uuid of the credentials that it serves with."""
 
     service: views.VirtualService
     addresses: tuple[str, ...]
+    shared: tuple[str, ...]
     part: Encoded
     needs: tuple[tuple[str, str], ...]
 
@@ -76,7 +79,9 @@ class Used:
 
 class Compiler:
     """``unseal(text, context)`` opens private keys; ``heartbeat_key(group)`` is what a group's engines know one
-    another by; ``gateway`` is the data network's, a witness for engines."""
+    another by; ``account(management profile)`` the thumbprint of an ACME account,
+    ``answer(certificate)`` what OCSP says of one, ``tickets(group)`` what its
+    keys of session tickets are made from; ``gateway`` is the data network's, a witness for engines."""
 
     def __init__(
         self,
@@ -86,6 +91,9 @@ class Compiler:
         *,
         unseal: Callable[[str, str], str],
         heartbeat_key: Callable[[str], bytes],
+        account: Callable[[str], str] = lambda profile: "",
+        answer: Callable[[str], Answer | None] = lambda certificate: None,
+        tickets: Callable[[str], Secrets | None] = lambda group: None,
         gateway: str = "",
     ) -> None:
         self._documents = documents
@@ -93,6 +101,9 @@ class Compiler:
         self._fleet = fleet
         self._unseal = unseal
         self._heartbeat_key = heartbeat_key
+        self._account = account
+        self._answer = answer
+        self._tickets = tickets
         self._gateway = gateway
         self._groups: dict[str, GroupState] = {}
         self._vips: dict[str, dict[str, CompiledVip]] = {}
@@ -111,9 +122,6 @@ class Compiler:
         if type == "virtualservice":
             self._services.pop(uuid, None)
             return (uuid,)
-        if type == "sslkeyandcertificate":
-            self._credentials.clear()  # it may stand in others' chains
-            return None
         if type == "vrfcontext":
             self._credentials.pop(("bgp", uuid), None)
             return None
@@ -122,6 +130,9 @@ class Compiler:
         services = self._users.pop((type, uuid), {})
         for service in services:
             self._services.pop(service, None)
+        if type == "sslkeyandcertificate":
+            self._credentials.clear()  # it may stand in others' chains
+            return None
         return services.keys()
 
     def update(
@@ -166,6 +177,9 @@ class Compiler:
             intent = state.intents.get(vip.id)
             if intent is not None:
                 self._add_vip(parts, intent, vip)
+        secrets = self._tickets(record.group)
+        if secrets is not None and any(id.startswith("certificate/") for id in parts):
+            parts[f"tickets/{record.group}"] = encoded(wire.Tickets(id=record.group, secrets=secrets))
         parts["settings"] = encoded(self._settings(record, state.group, mine))
         return parts
 
@@ -205,11 +219,12 @@ class Compiler:
     def _service(self, service: views.VirtualService, intent: VipIntent) -> CompiledService:
         compiled = self._services.setdefault(service.uuid, {})
         known = compiled.get(intent.id)
-        if known is None or known.service is not service or known.addresses != intent.addresses:
+        shared = tuple(reference for one in intent.services for reference in one.ssl_key_and_certificate_refs)
+        made_of = (service, intent.addresses, shared)
+        if known is None or known.service is not service or (known.addresses, known.shared) != made_of[1:]:
             used = Used(self._documents)
-            part = service_part(used, service, intent, self._unseal)
-            needs = tuple(credentials_of(part))
-            known = compiled[intent.id] = CompiledService(service, intent.addresses, encoded(part), needs)
+            part = service_part(used, service, intent, self._unseal, self._account)
+            known = compiled[intent.id] = CompiledService(*made_of, encoded(part), tuple(credentials_of(part)))
             for key in (*used.keys, ("vsvip", views.uuid_of(service.vsvip_ref))):
                 self._users.setdefault(key, {})[service.uuid] = None
         return known
@@ -218,7 +233,7 @@ class Compiler:
         if (kind, uuid) not in self._credentials:
             part: wire.Credential | wire.Bgp | None
             if kind == "certificate":
-                part = certificate_part(self._documents, uuid, self._unseal)
+                part = certificate_part(self._documents, uuid, self._unseal, self._answer)
             elif kind == "bgp":
                 part = bgp_part(self._documents, uuid, self._unseal)
             else:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shoal.clouds.protocol import Cloud, Identity
-from shoal.objects.views import ServiceEngineGroup, Views
+from shoal.objects.views import ServiceEngineGroup, Views, uuid_of
 from shoal.placement.model import Plan, Snapshot
 from shoal.placement.presets import SHARED
 from shoal.store.protocol import Store
@@ -26,7 +26,9 @@ from .client_logs import ClientLogStore
 from .clock import Clock, FreshId, SystemClock, fresh_uuid
 from .compiler import Compiler
 from .decision_log import DecisionLog
+from .desired import engines_of
 from .events import EventLog
+from .expiry import Expiry
 from .fine_history import FineHistory
 from .fleet import Fleet, Link, unplanned
 from .freed import Freed
@@ -47,14 +49,27 @@ from .plans import Aside, Plans
 from .reconciler import Reconciler
 from .runtime import Runtime
 from .shares import LOAD_AWARE, Shares
+from .stapling import Stapling
 from .storm import Settings as StormSettings
 from .storm import Storms
 from .targets import targets
+from .tickets import Tickets
 from .transfer.importing import Importing
 from .upgrade import Upgrades
 from .view import View
 from .whatif.answer import WhatIfs
 from .whatif.margins import Margins
+
+ACME_PORT = 80
+"""Where an authority looks for its proof (RFC 8555, 8.3)."""
+
+
+def _plain(service: Mapping[str, Any]) -> bool:
+    ports = service.get("services", ())
+    return any(
+        one["port"] <= ACME_PORT <= (one.get("port_range_end") or one["port"]) and not one["enable_ssl"]
+        for one in ports
+    )
 
 
 class Controller:
@@ -62,6 +77,8 @@ class Controller:
 
     ``identity(engine id, name)`` issues an engine's certificate; ``unseal(text, context)`` opens private keys;
     ``heartbeat_key(group)`` is the secret its engines' heartbeats are signed with;
+    ``account(management profile)`` is the thumbprint of an ACME account;
+    ``derive(purpose)`` makes the secrets of TLS session tickets (None = HAProxy makes its own);
     ``gateway`` is the data network's; ``metric_file`` is where measured history is kept over a restart;
     ``decision_log`` is where plans are written down with what they were made from;
     ``history_folder`` is where a day of its finest step is (None = it is not kept);
@@ -81,6 +98,8 @@ class Controller:
         identity: Callable[[str, str], Identity],
         unseal: Callable[[str, str], str],
         heartbeat_key: Callable[[str], bytes],
+        account: Callable[[str], str] = lambda profile: "",
+        derive: Callable[[str], bytes] | None = None,
         gateway: str = "",
         metric_file: MetricFile | None = None,
         decision_log: DecisionLog | None = None,
@@ -131,8 +150,17 @@ class Controller:
             storms=storms,
         )
         self.names = Names(view, store, self.events_log, clock, lambda pool: self._servers_changed(pool))
+        self._tickets = Tickets(derive, clock) if derive is not None else None
         self.compiler = Compiler(
-            self.names, self.ledger, self.fleet, unseal=unseal, heartbeat_key=heartbeat_key, gateway=gateway
+            self.names,
+            self.ledger,
+            self.fleet,
+            unseal=unseal,
+            heartbeat_key=heartbeat_key,
+            account=account,
+            answer=lambda certificate: self.stapling.answer(certificate),
+            tickets=self._tickets.secrets if self._tickets is not None else lambda group: None,
+            gateway=gateway,
         )
         self._captures = Captures(view, self.ledger, self.fleet, self.compiler, clock)
         self.reconciler = Reconciler(view, self.ledger, self.fleet, self.compiler, self.events_log, clock)
@@ -199,6 +227,8 @@ class Controller:
             self.loads,
         )
         self._whatifs = WhatIfs(self._runtime.sources, self.metrics)
+        self.expiry = Expiry(view, self.events_log, clock)
+        self.stapling = Stapling(view, store, self.events_log, clock, self._stapled)
         self._operations = Operations(
             view,
             self.ledger,
@@ -219,6 +249,7 @@ class Controller:
         await self._freed.load(self._store)
         await self.events_log.load()
         await self.names.load()
+        await self.stapling.load()
         if self._journal is not None:
             self.events_log.on_added = self._journal.event
         await self.lifecycle.adopt()
@@ -248,6 +279,10 @@ class Controller:
                 if self._observer is not None:
                     tasks.create_task(self._observer.run(), name="observer")
                 tasks.create_task(self.shares.run(), name="shares")
+                tasks.create_task(self.expiry.run(), name="expiry")
+                tasks.create_task(self.stapling.run(), name="stapling")
+                if self._tickets is not None:
+                    tasks.create_task(self._tickets.run(self.fleet.push_all), name="tickets")
         finally:
             for leave in unsubscribe:
                 leave()
@@ -308,14 +343,45 @@ class Controller:
         await self._operations.remove_idle(uuid, guard)
 
     def beside(self, type: str, uuid: str) -> dict[str, Any]:
-        return self._runtime.beside(type, uuid)
+        return self.stapling.shown(uuid) if type == "sslkeyandcertificate" else self._runtime.beside(type, uuid)
 
     async def incident(self, seconds: float, service: str = "") -> dict[str, Any]:
         """What happened in the last ``seconds``, in order; ``service``: to this virtual service (a uuid) only."""
         document = self.view.get("virtualservice", service) if service else None
         return await self.incidents.report(seconds, vsvip_of(document) if document else "")
 
+    def on_renew(self, renew: Callable[[str], dict[str, Any]]) -> None:
+        """Who is asked for a certificate anew."""
+        self._operations.renew = renew
+
+    def proves(self, certificate: str) -> str:
+        """Why an ACME authority would not find its proof at the address of a certificate's virtual services; "" if it would."""
+        users = [uuid for type, uuid, _ in self.view.referrers(certificate) if type == "virtualservice"]
+        if not users:
+            return "No virtual service has the certificate."
+        vips = {vsvip_of(found) for uuid in users if (found := self.view.get("virtualservice", uuid)) is not None}
+        for document in self.view.all("virtualservice"):
+            if vsvip_of(document) in vips and document["enabled"] and _plain(document) and self._in_line(document):
+                return ""
+        return "No virtual service of that VIP serves HTTP on port 80, or its engines do not run it yet."
+
+    def _in_line(self, service: Mapping[str, Any]) -> bool:
+        """Whether all engines of a virtual service run it as it is to be."""
+        part = f"service/{service['uuid']}"
+        records = self.ledger.vips.get(uuid_of(service["se_group_ref"]), {}).values()
+        engines = {id for vip in records if vip.id.startswith(f"{vsvip_of(service)}/") for id in engines_of(vip)}
+        for engine in sorted(engines):
+            wanted = self.compiler.parts(engine).get(part)
+            if wanted is None or self.fleet.live(engine).runs.hashes.get(part) != wanted.hash:
+                return False
+        return bool(engines)
+
     # --- the engines' side ---
+
+    def _stapled(self, certificate: str) -> None:
+        self.reconciler.on_document(
+            "sslkeyandcertificate", certificate, self.view.get("sslkeyandcertificate", certificate)
+        )
 
     def _decided(self, snapshot: Snapshot, plan: Plan, now: float) -> None:
         if self._decision_log is not None:

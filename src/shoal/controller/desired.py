@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
+from cryptography.hazmat.primitives import serialization
 
 from shoal.objects import views
 from shoal.objects.views import uuid_of, view
@@ -14,7 +15,8 @@ from shoal.placement.pair import SIDES
 from shoal.wire import desired as wire
 from shoal.wire.policy import Http
 
-from . import pools, protocols
+from . import ocsp, pools, protocols
+from .acme.profile import read as read_acme
 from .idle import client_idle_s
 from .limits import limits_of
 from .log_policy import log_policy
@@ -90,10 +92,15 @@ class VipIntent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def service_part(
-    documents: Documents, service: views.VirtualService, vip: VipIntent, unseal: Unseal = withheld
+    documents: Documents,
+    service: views.VirtualService,
+    vip: VipIntent,
+    unseal: Unseal = withheld,
+    account: Callable[[str], str] = lambda profile: "",
 ) -> wire.Service:
     """How an engine serves a virtual service. References were checked at write time; one that is gone meanwhile
-    (its deletion is on the way) is passed over. ``unseal`` opens the secrets of monitors."""
+    (its deletion is on the way) is passed over. ``unseal`` opens the secrets of monitors; ``account`` is the thumbprint of the ACME
+    account of a management profile."""
     document = documents.get("applicationprofile", uuid_of(service.application_profile_ref or ""))
     profile = view(document, views.ApplicationProfile) if document is not None else None
     http = profile is None or profile.type == "APPLICATION_PROFILE_TYPE_HTTP"
@@ -109,11 +116,11 @@ def service_part(
         enabled=service.enabled,
         mode="http" if http else "tcp",
         listeners=tuple(_listener(documents, service, port) for port in service.services),
-        pool=pool_part(documents, pool, unseal) if pool else None,
+        pool=pool_part(documents, pool, unseal, 0 if http else _proxy_protocol(profile)) if pool else None,
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
-        tls=tls_of(_fetch(documents, "sslprofile", service.ssl_profile_ref, views.SslProfile)),
+        tls=tls_of(_fetch(documents, "sslprofile", service.ssl_profile_ref, views.SslProfile), tickets=True),
         client_certificates=_client_certificates(documents, profile, http=http),
-        http=http_of(documents, (document or {}).get("http_profile") or {}) if http else Http(),
+        http=_http(documents, document or {}, vip, account) if http else Http(),
         rules=(
             *connection_rules_of(documents, service.network_security_policy_ref),
             *limits_of(documents, service.uuid, profile.uuid if profile else "", http=http),
@@ -125,6 +132,16 @@ def service_part(
         flow_dist=service.flow_dist,
         log=log_policy(documents, service),
     )
+
+
+def _http(documents: Documents, profile: Document, vip: VipIntent, account: Callable[[str], str]) -> Http:
+    """An ACME authority asks at port 80 of the address, whichever of its services has the certificate."""
+    found = http_of(documents, profile.get("http_profile") or {})
+    references = (reference for one in vip.services for reference in one.ssl_key_and_certificate_refs)
+    certificates = (documents.get("sslkeyandcertificate", uuid_of(reference)) or {} for reference in references)
+    managed = (read_acme(documents, one.get("certificate_management_profile_ref", "")) for one in certificates)
+    first = next((profile for profile in managed if profile is not None), None)
+    return msgspec.structs.replace(found, acme=account(first.uuid)) if first is not None else found
 
 
 def _client_certificates(
@@ -152,7 +169,15 @@ def _listener(documents: Documents, service: views.VirtualService, port: views.P
     )
 
 
-def pool_part(documents: Documents, pool: views.Pool, unseal: Unseal = withheld) -> wire.Pool:
+def _proxy_protocol(profile: views.ApplicationProfile | None) -> int:
+    """Version that the servers of a TCP service are told of the client with; 0 = they are not."""
+    wanted = profile.tcp_app_profile if profile else None
+    if wanted is None or not wanted.proxy_protocol_enabled:
+        return 0
+    return 2 if wanted.proxy_protocol_version == "PROXY_PROTOCOL_VERSION_2" else 1
+
+
+def pool_part(documents: Documents, pool: views.Pool, unseal: Unseal = withheld, proxy_protocol: int = 0) -> wire.Pool:
     monitors = _monitors(documents, pool.health_monitor_refs)
     graceful = pool.graceful_disable_timeout
     kept = pool.application_persistence_profile_ref
@@ -171,6 +196,7 @@ def pool_part(documents: Documents, pool: views.Pool, unseal: Unseal = withheld)
             _fetch(documents, "sslprofile", pool.ssl_profile_ref, views.SslProfile),
             _fetch(documents, "pkiprofile", pool.pki_profile_ref, views.PkiProfile),
         ),
+        proxy_protocol=proxy_protocol,
         host=pool.server_name if pool.rewrite_host_header_to_sni and pool.sni_enabled else "",
         graceful_disable_s=graceful if graceful < 0 else graceful * SECONDS_PER_MINUTE,
         persistence=pools.persistence(profile) if profile else None,
@@ -207,8 +233,14 @@ def _monitors(documents: Documents, references: Iterable[str]) -> Iterator[Docum
     return (monitor for monitor in found if monitor is not None)
 
 
-def certificate_part(documents: Documents, uuid: str, unseal: Callable[[str, str], str]) -> wire.Certificate | None:
-    """Certificate, chain and private key in one PEM. ``unseal`` opens what is encrypted at rest."""
+def certificate_part(
+    documents: Documents,
+    uuid: str,
+    unseal: Callable[[str, str], str],
+    answer: Callable[[str], ocsp.Answer | None] = lambda uuid: None,
+) -> wire.Certificate | None:
+    """Certificate, chain and private key in one PEM. ``unseal`` opens what is encrypted at rest; ``answer`` is what OCSP says
+    of it."""
     found = _fetch(documents, "sslkeyandcertificate", f"/api/sslkeyandcertificate/{uuid}", views.SslKeyAndCertificate)
     if found is None or found.certificate is None:
         return None
@@ -221,7 +253,21 @@ def certificate_part(documents: Documents, uuid: str, unseal: Callable[[str, str
     ]
     key = unseal(found.key, f"sslkeyandcertificate/{uuid}/key") if found.key else ""
     pem = "\n".join(text.strip() for text in [*chain, key] if text.strip())
-    return wire.Certificate(id=uuid, name=found.name, pem=pem + "\n")
+    return wire.Certificate(id=uuid, name=found.name, pem=pem + "\n", stapled=_stapled("\n".join(chain), answer(uuid)))
+
+
+def _stapled(chain: str, answer: ocsp.Answer | None) -> wire.Stapled | None:
+    if answer is None:
+        return None
+    try:
+        _, issuer = ocsp.pair(chain)
+    except ocsp.Disbelieved:
+        return None
+    return wire.Stapled(
+        response=answer.der,
+        issuer=issuer.public_bytes(serialization.Encoding.PEM).decode(),
+        until=answer.until,
+    )
 
 
 def trust_part(documents: Documents, uuid: str) -> wire.Trust | None:

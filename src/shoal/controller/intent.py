@@ -370,6 +370,7 @@ class Intent:
         return document
 
     async def _write(self, kind: ObjectType, change: Change, caller: Caller, guard: Guard) -> Written:
+        await self.rules.prepare(change)
         for _ in range(ATTEMPTS_MAX):
             try:
                 return await self._try_write(kind, change, caller, guard)

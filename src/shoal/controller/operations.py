@@ -53,7 +53,7 @@ MEMBERS = {
 AUTOSCALE = "of a pool is for servers that a cloud makes, and no cloud here does."
 NOT_YET = {
     ("virtualservice", "rotatekeys"): (
-        "HAProxy makes the keys of TLS session tickets by itself, and anew at each reload: there are none to rotate.",
+        "The keys of TLS session tickets are other ones each day by themselves.",
         "",
     ),
     ("pool", "scaleout"): (f"Scale-out {AUTOSCALE}", "PATCH the pool with add servers."),
@@ -74,9 +74,14 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("serviceenginegroup", "endstorm"),
     ("serviceenginegroup", "upgrade"),
     ("serviceenginegroup", "preflight"),
+    ("sslkeyandcertificate", "renew"),
     *NOT_YET,
 )
 """Every (object type, operation)."""
+
+
+def _no_renewals(uuid: str) -> dict[str, Any]:
+    raise Refused("Certificates are not renewed by this controller.")
 
 
 class CallerLike(Protocol):
@@ -111,6 +116,8 @@ class Operations:
         self._events = events
         self._clock = clock
         self._fresh_id = fresh_id
+        self.renew: Callable[[str], dict[str, Any]] = _no_renewals
+        """Asks for a certificate anew, by its uuid."""
 
     async def operate(
         self, type: str, uuid: str, operation: str, body: Body, caller: CallerLike, guard: Guard = lambda: None
@@ -136,6 +143,8 @@ class Operations:
             return self._end_storm(uuid, caller)
         if (type, operation) == ("serviceenginegroup", "preflight"):
             return await self._preflights.run(uuid, body)
+        if (type, operation) == ("sslkeyandcertificate", "renew"):
+            return self.renew(uuid)
         if (type, operation) in NOT_YET:
             why, hint = NOT_YET[type, operation]
             raise Refused(why, hint=hint)

@@ -13,9 +13,10 @@ CIPHERS_DEFAULT = "AES:3DES:RC4"
 """The schema's: what it says is not what its owner means, so OpenSSL's own list is taken."""
 
 
-def tls_of(profile: views.SslProfile | None) -> Tls:
+def tls_of(profile: views.SslProfile | None, *, tickets: bool = False) -> Tls:
+    """``tickets``: of a side that gives them."""
     if profile is None:
-        return Tls()
+        return Tls(tickets=tickets)
     accepted = [VERSIONS[one.type] for one in profile.accepted_versions if one.type in VERSIONS]
     return Tls(
         version_min=min(accepted, default=""),
@@ -23,6 +24,10 @@ def tls_of(profile: views.SslProfile | None) -> Tls:
         ciphers="" if profile.accepted_ciphers == CIPHERS_DEFAULT else profile.accepted_ciphers,
         suites="" if profile.ciphersuites == SUITES_DEFAULT else profile.ciphersuites,
         client_order=profile.prefer_client_cipher_ordering,
+        curves="" if profile.ec_named_curve == "auto" else profile.ec_named_curve,
+        early_data=profile.enable_early_data,
+        session_s=profile.ssl_session_timeout,
+        tickets=tickets,
     )
 
 

@@ -333,6 +333,9 @@ class SslProfile(msgspec.Struct, frozen=True, kw_only=True):
     accepted_ciphers: str = ""
     ciphersuites: str = ""
     prefer_client_cipher_ordering: bool = False
+    ec_named_curve: str = "auto"
+    enable_early_data: bool = False
+    ssl_session_timeout: int = 86_400
 
 
 class HttpProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -342,6 +345,8 @@ class HttpProfile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TcpApplicationProfile(msgspec.Struct, frozen=True, kw_only=True):
+    proxy_protocol_enabled: bool = False
+    proxy_protocol_version: str = "PROXY_PROTOCOL_VERSION_1"
     ssl_client_certificate_mode: str = "SSL_CLIENT_CERTIFICATE_NONE"
     pki_profile_ref: str = ""
 

@@ -4,7 +4,7 @@ It is cut into **parts**, each with an id and a content hash; the sorted (id, ha
 the **root**. An engine fetches only the parts it lacks and acknowledges the root it runs.
 
 Part ids: ``settings``, ``vip/<vip id>``, ``service/<virtual service uuid>``, ``certificate/<uuid>``,
-``trust/<PKI profile uuid>``, ``bgp/<vrf uuid>``.
+``trust/<PKI profile uuid>``, ``bgp/<vrf uuid>``, ``tickets/<group uuid>``.
 Values are plain and complete: an engine needs nothing else to serve, nor to fail over, with the controller gone.
 """
 
@@ -30,6 +30,8 @@ TLS_VERSIONS = ("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 SUITES_DEFAULT = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
 SUITES = (*SUITES_DEFAULT.split(":"), "TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_8_SHA256")
 """Of TLS 1.3 (RFC 8446, appendix B.4)."""
+CURVES = ("X25519", "X448", "P-256", "P-384", "P-521", "prime256v1", "secp256r1", "secp384r1", "secp521r1")
+"""Of key exchange, as OpenSSL names them."""
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +157,14 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     suites: str = ""
     """Of TLS 1.3."""
     client_order: bool = False
+    curves: str = ""
+    """Of key exchange, OpenSSL's names between colons."""
+    early_data: bool = False
+    """Requests that are safe to repeat may come with the handshake (RFC 8470)."""
+    session_s: int = 0
+    """How long a session may be resumed; 0 = HAProxy's own."""
+    tickets: bool = False
+    """Sessions are resumed by tickets that all engines of the group can read (`Tickets`)."""
 
 
 class ServerTls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -217,6 +227,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that may wait for a server at its limit."""
     timeout_ms: int = 0
     """A server's silence that ends a request; 0 = as for clients."""
+    proxy_protocol: int = 0
+    """Version of the PROXY protocol that tells TCP servers of the client; 0 = none."""
     host: str = ""
     """The Host header that servers get; "" = the client's."""
     without_servers: Redirect | Respond | Close | None = None
@@ -251,11 +263,21 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     """Which requests are logged; None = none, and no percentiles."""
 
 
+class Stapled(msgspec.Struct, frozen=True, kw_only=True):
+    """An OCSP response (DER) that clients get with a certificate, and who issued the certificate (PEM). ``until`` in seconds
+    since the epoch; 0 = its end is not known."""
+
+    response: bytes
+    issuer: str
+    until: float = 0.0
+
+
 class Certificate(msgspec.Struct, frozen=True, kw_only=True, tag="certificate"):
     id: str
     name: str
     pem: str
     """Certificate, chain and private key, in that order."""
+    stapled: Stapled | None = None
 
 
 class BgpPeer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -302,7 +324,15 @@ class Bgp(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="bg
     bfd_misses: int = 3
 
 
-Credential = Certificate | Trust
+class Tickets(msgspec.Struct, frozen=True, kw_only=True, tag="tickets"):
+    """What the keys of TLS session tickets are made from, of a group (``id``): the last day's, this one's (which new tickets
+    are made with) and the next one's."""
+
+    id: str
+    secrets: tuple[bytes, bytes, bytes]
+
+
+Credential = Certificate | Trust | Tickets
 Part = Settings | Vip | Service | Credential | Bgp
 
 

@@ -159,6 +159,8 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reuse: bool = True
     """Whether clients' requests share connections to servers."""
     websockets: bool = True
+    acme: str = ""
+    """Thumbprint (RFC 7638) of the account that proves by HTTP-01 (RFC 8555, 8.3) that the service's names are its own."""
     client_headers: tuple[Header, ...] = ()
     """What servers are told of the client's certificate and connection; replaces what the client says in these headers."""
     compress: tuple[str, ...] = ()

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -62,6 +63,7 @@ CHECK: dict[str, Rule] = {
     "cluster": clusters.check,
     "sslkeyandcertificate": certificates.check,
     "pkiprofile": certificates.check_authorities,
+    "certificatemanagementprofile": certificates.check_management,
     "serviceengine": engines.check,
     "vsvip": vips.check,
     "vrfcontext": vrfs.check,
@@ -78,6 +80,10 @@ CHECK: dict[str, Rule] = {
 }
 
 
+PREPARE: dict[str, Callable[[Change], None]] = {"sslkeyandcertificate": certificates.make_key}
+"""What takes long, and is done in a thread before the write is looked at."""
+
+
 class Rules:
     """``reserved`` are the networks that VIPs may not come from (the engines' own addresses), ``freed`` addresses that
     may still be answered for."""
@@ -91,6 +97,12 @@ class Rules:
     def on(self, view: View, freed: Freed | None = None) -> Rules:
         """The same rules for other documents, and a copy of what was freed."""
         return Rules(view, self._around.reserved, (freed if freed is not None else self.freed).copy())
+
+    async def prepare(self, change: Change) -> None:
+        """Once for each write, before all else."""
+        work = PREPARE.get(change.type)
+        if work is not None:
+            await asyncio.to_thread(work, change)
 
     def fill(self, change: Change) -> None:
         """Before validation: what the controller fills in when the client leaves it out."""

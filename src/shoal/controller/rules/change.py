@@ -37,6 +37,8 @@ class Change(msgspec.Struct, kw_only=True):
     """What the writer sees: nothing else is named to him."""
     rights: Rights = WHOLE
     """What the writer may: nobody gives away more than that."""
+    made_key: str = ""
+    """A private key in PEM that was made for this write."""
     hashes: frozenset[str] = frozenset()
     """Of the passwords that this write sets."""
     unseal: Callable[[str, str], str] = lambda field, value: value

@@ -63,8 +63,8 @@ def _tls(change: Change, around: Around) -> None:
         change.warnings.append("rewrite_host_header_to_sni has no effect without sni_enabled and server_name.")
     own = pool.ssl_key_and_certificate_ref
     found = around.view.get("sslkeyandcertificate", uuid_of(own)) if own else None
-    if found is not None and not found.get("key"):
-        why = f"{found['name']} has no private key"
+    if found is not None and not (found.get("key") and found["certificate"].get("certificate")):
+        why = f"{found['name']} has no {'certificate yet' if found.get('key') else 'private key'}"
         change.wrong("ssl_key_and_certificate_ref", why, hint="Give one with certificate and key.")
     for field in ("pki_profile_ref", "ssl_key_and_certificate_ref"):
         if change.document.get(field) and not pool.ssl_profile_ref:

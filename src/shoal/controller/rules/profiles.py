@@ -9,7 +9,7 @@ from typing import Any
 from shoal.controller import limits, log_streams, policies, protocols, tls
 from shoal.errors import Invalid
 from shoal.objects.views import uuid_of
-from shoal.wire.desired import SUITES
+from shoal.wire.desired import CURVES, SUITES
 from shoal.wire.policy import NAME, TOKEN
 
 from .change import Around, Change
@@ -112,6 +112,10 @@ def check_ssl(change: Change, around: Around) -> None:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(ciphers)
         except ssl.SSLError:
             change.wrong("accepted_ciphers", "OpenSSL knows none of these ciphers", ciphers)
+    curves = profile.get("ec_named_curve", "auto")
+    if curves != "auto" and (unknown := [name for name in curves.split(":") if name not in CURVES]):
+        why = f"no curve: {', '.join(unknown)[:60]}"
+        change.wrong("ec_named_curve", why, hint=f"auto, or of these, with colons between: {', '.join(CURVES)}.")
     suites = profile.get("ciphersuites", "")
     unknown = [name for name in suites.split(":") if name and name not in SUITES]
     if unknown or (suites and not suites.strip(":")):

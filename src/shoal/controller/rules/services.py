@@ -142,6 +142,10 @@ def _certificates(change: Change, around: Around) -> None:
         if not found.get("key"):
             why = f"{found.get('name')} has no private key"
             change.wrong(f"ssl_key_and_certificate_refs[{index}]", why, hint="Give one with certificate and key.")
+        elif not found["certificate"].get("certificate"):
+            why = f"{found.get('name')} is a signing request that has no certificate yet"
+            hint = "Have its certificate_signing_request signed, and set certificate.certificate."
+            change.wrong(f"ssl_key_and_certificate_refs[{index}]", why, hint=hint)
     if _wants_tls(change.document.get("services")) and not refs:
         hint = "Give the reference of a certificate, or set enable_ssl to false."
         change.wrong("ssl_key_and_certificate_refs", "required by enable_ssl, and missing", hint=hint)

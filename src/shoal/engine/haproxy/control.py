@@ -78,7 +78,7 @@ class Control:
         Raises Broken when HAProxy can't be brought to serve at all, Crowded when a reload has to wait.
         """
         async with self._turn:
-            return await self._apply(services, certificates.files(credentials), draining)
+            return await self._apply(services, certificates.files(credentials, services.values()), draining)
 
     async def heed(self, verdicts: Mapping[tuple[str, str], str]) -> bool:
         """What the agent's own monitors say: (service, server) -> "" or what is wrong. False = HAProxy was not reached."""
@@ -192,7 +192,7 @@ class Control:
             if written.replaced and not self._services:
                 self._config = ""
             return False
-        if await certificates.replace(self.facts, {name: wanted[name] for name in in_use}):
+        if not in_use & written.odd and await certificates.replace(self.facts, {name: wanted[name] for name in in_use}):
             return True
         self._config = ""
         return False

@@ -53,7 +53,7 @@ def check(pool: Pool, *, proxied: bool = True) -> Check:
     if not monitors:
         return Check(server=told.strip(), notes=notes)
     web = [m for m in monitors if m.kind != "TCP"]
-    rules = list(_http_rules(pool, web, monitors[len(web) :]) if web else _tcp_rules(monitors))
+    rules = list(_http_rules(pool, web, monitors[len(web) :]) if web else _tcp_rules(pool, monitors))
     rules.append(f"timeout check {within(max(m.timeout_s for m in monitors), 1, SECONDS_MAX)}s")
     pace = f"check inter {within(min(m.interval_s for m in monitors), 1, SECONDS_MAX)}s"
     pace += f" rise {within(max(m.rise for m in monitors), 1, COUNT_MAX)}"
@@ -80,22 +80,24 @@ def _over_tls(pool: Pool) -> str:
     return f" ssl sni {name}" if name else " ssl"
 
 
-def _connect(monitor: Monitor) -> str:
+def _connect(pool: Pool, monitor: Monitor) -> str:
     if not 0 <= monitor.port <= PORT_MAX:
         raise Unrenderable(f"The health monitor {monitor.name[:60]!r} has the port {monitor.port}.")
-    return f"connect port {int(monitor.port)}" if monitor.port else "connect"
+    if monitor.port:
+        return f"connect port {int(monitor.port)}"
+    return "connect send-proxy" if pool.proxy_protocol else "connect"
 
 
 def _http_rules(pool: Pool, web: Sequence[Monitor], connects: Sequence[Monitor]) -> Iterator[str]:
     yield "option httpchk"
     for monitor in web:
-        yield f"http-check {_connect(monitor)}{_over_tls(pool) if _tls(pool, monitor) else ''}"
+        yield f"http-check {_connect(pool, monitor)}{_over_tls(pool) if _tls(pool, monitor) else ''}"
         yield _http_send(pool, monitor)
         yield f"http-check expect status {_codes(monitor)}"
         if monitor.response:
             yield f"http-check expect string {quoted(monitor.response)}"
     for monitor in connects:
-        yield f"http-check {_connect(monitor)}"
+        yield f"http-check {_connect(pool, monitor)}"
 
 
 def _http_send(pool: Pool, monitor: Monitor) -> str:
@@ -126,10 +128,10 @@ def _codes(monitor: Monitor) -> str:
     return ",".join(CODES[code] for code in CODES if code in monitor.codes) or CODES["HTTP_2XX"]
 
 
-def _tcp_rules(monitors: Sequence[Monitor]) -> Iterator[str]:
+def _tcp_rules(pool: Pool, monitors: Sequence[Monitor]) -> Iterator[str]:
     yield "option tcp-check"
     for monitor in monitors:
-        yield f"tcp-check {_connect(monitor)}"
+        yield f"tcp-check {_connect(pool, monitor)}"
         if monitor.request:
             yield f"tcp-check send-binary {octets(monitor.request)}"
         if monitor.response:

@@ -22,6 +22,9 @@ from .escape import Unrenderable, address, argument, format_quoted, quoted, with
 CONNECT_TIMEOUT_S = 5
 REQUEST_TIMEOUT_S = 10
 """For a whole request head: slow senders hold no connection."""
+SESSION_S, SESSION_S_MAX = 300, 86_400
+"""Of TLS, that may be resumed: HAProxy has one time for all services, so it is the shortest that any of them wants. Tickets are
+not read for longer than a day after their key has gone."""
 DESCRIPTORS_RESERVED = 300
 CONNECTIONS_MIN = 100
 CONNECTIONS_PER_MB = 15
@@ -68,11 +71,12 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 class Fragment(msgspec.Struct, frozen=True):
     """A virtual service's part of the file. ``descriptors`` it needs before any client comes; ``notes`` say what is
-    served otherwise than asked for."""
+    served otherwise than asked for; ``session_s`` how long its TLS sessions may be resumed, 0 = as long as others'."""
 
     text: str
     descriptors: int = 0
     notes: tuple[str, ...] = ()
+    session_s: int = 0
 
 
 def admin_socket(facts: Facts) -> str:
@@ -122,7 +126,7 @@ def connections_max(facts: Facts, descriptors: int = 0) -> int:
     return max(CONNECTIONS_MIN, min(by_descriptors, facts.memory_mb * CONNECTIONS_PER_MB))
 
 
-def head(facts: Facts, descriptors: int = 0) -> str:
+def head(facts: Facts, descriptors: int = 0, session_s: int = 0) -> str:
     """What every engine has, and the socket where the guard asks whether HAProxy works."""
     return f"""global
     stats socket {quoted(admin_socket(facts))} mode 600 level admin expose-fd listeners
@@ -138,6 +142,7 @@ def head(facts: Facts, descriptors: int = 0) -> str:
     hard-stop-after {max(1, int(facts.hard_stop_after_s))}s
     ssl-default-bind-options ssl-min-ver TLSv1.2
     tune.ssl.default-dh-param 2048
+    tune.ssl.lifetime {within(session_s or SESSION_S, 1, SESSION_S_MAX)}
 
 defaults
     timeout connect {CONNECT_TIMEOUT_S}s
@@ -160,7 +165,8 @@ frontend shoal_alive
 def config(facts: Facts, fragments: Mapping[str, Fragment]) -> str:
     """The whole file, the fragments in order of their ids."""
     descriptors = sum(fragment.descriptors for fragment in fragments.values())
-    return "\n".join([head(facts, descriptors), *(fragments[id].text for id in sorted(fragments))])
+    session_s = min((fragment.session_s for fragment in fragments.values() if fragment.session_s), default=0)
+    return "\n".join([head(facts, descriptors, session_s), *(fragments[id].text for id in sorted(fragments))])
 
 
 def service_fragment(service: Service, facts: Facts) -> Fragment:
@@ -170,7 +176,7 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
     listeners = [listener for listener in service.listeners if not listener.carried]
     if service.listeners and not listeners:
         return _checks_only(service)
-    binds = [bind for listener in listeners for bind in _binds(service, listener)]
+    binds = [bind for listener in listeners for bind in _binds(service, listener, facts)]
     ports = sum(listener.port_end - listener.port + 1 for listener in listeners)
     if not binds or not 0 < ports <= PORTS_MAX:
         raise Unrenderable(f"The virtual service has {len(binds)} listeners on {ports} ports; 1 to {PORTS_MAX} can be.")
@@ -184,7 +190,8 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
     if http:
         tls_port = next((listener.port for listener in listeners if listener.tls), 0)
         made = rules.rules(service.id, service.http, service.rules, tls_port=tls_port)
-        front += [f"timeout http-keep-alive {idle_s}s", *_head_timeout(service.http), *made.lines]
+        front += [f"timeout http-keep-alive {idle_s}s", *_head_timeout(service.http)]
+        front += [*tls.early(service.tls), *rules.proof(service.http), *made.lines]
         asked = service.client_certificates
         front += rules.client_certificate(service.http, required=asked is not None and asked.required)
         front += rules.profile_responses(service.http)
@@ -205,7 +212,7 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
     sections = [_section(f"frontend {frontend_name(service.id)}", front)]
     sections += [_section(f"backend {backend_name(service.id)}", back), *made.tables]
     servers = len(service.pool.servers) if service.pool else 0
-    return Fragment("\n".join(sections), ports * len(service.addresses) + servers, notes)
+    return Fragment("\n".join(sections), ports * len(service.addresses) + servers, notes, tls.session_s(service))
 
 
 def _head_timeout(http: Http) -> list[str]:
@@ -226,11 +233,11 @@ def _section(title: str, lines: Iterable[str]) -> str:
     return "\n    ".join([title, *lines]) + "\n"
 
 
-def _binds(service: Service, listener: Listener) -> Iterator[str]:
+def _binds(service: Service, listener: Listener, facts: Facts) -> Iterator[str]:
     first, last = int(listener.port), int(listener.port_end)
     if not 0 < first <= last <= 65535:
         raise Unrenderable(f"The ports {first} to {last} are no range.")
-    arguments = tls.bind(service, first, http2=listener.http2) if listener.tls else ""
+    arguments = tls.bind(service, first, str(certificates_folder(facts)), http2=listener.http2) if listener.tls else ""
     for vip in service.addresses:
         yield f"bind {address(vip)}:{first}{f'-{last}' if last > first else ''}{arguments}"
 
@@ -353,6 +360,8 @@ def server_arguments(pool: Pool, server: Server, check: monitors.Check) -> str:
         raise Unrenderable(f"The server {server.name[:60]!r} has the port {server.port}.")
     text = f"{address(server.address)}:{int(server.port)} weight {weight(server)}"
     text += tls.server(pool)
+    if pool.proxy_protocol:
+        text += f" send-proxy{'-v2' if pool.proxy_protocol > 1 else ''}"
     if pool.connections_max > 0:
         text += f" maxconn {int(pool.connections_max)}"
     elif pool.algorithm == "LB_ALGORITHM_FEWEST_SERVERS":

@@ -59,6 +59,8 @@ PEM_VARIABLES = {
     "ssl_client_escaped": "-----BEGIN%%20CERTIFICATE-----%%0A%[ssl_c_der,base64,url_enc]%%0A-----END%%20CERTIFICATE-----%%0A",
 }
 """On one line: a header has no other."""
+THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
+"""Of SHA-256, in base64url."""
 ONE, TWO = r"\1", r"\2"
 
 
@@ -141,6 +143,17 @@ def _first(http: Http, wanted: Sequence[Rule], tls_port: int) -> list[str]:
         if rule.phase == policy.RESPONSE and tests:
             lines.append(f"http-request set-var(txn.rule{number}) bool(true){_if(tests)}")
     return lines
+
+
+def proof(http: Http) -> Iterator[str]:
+    """Lines of the frontend, before all others, that answer an ACME authority. The proof says no more than whose account may
+    have certificates for the name, so it is given for any token, by every engine alike, and no token has to get here first."""
+    if thumbprint := http.acme:
+        if not THUMBPRINT.fullmatch(thumbprint):
+            raise Unrenderable(f"{thumbprint[:40]!r} is no thumbprint of a key.")
+        asked = "{ path -m reg ^/\\.well-known/acme-challenge/[A-Za-z0-9_-]+$ }"
+        text = quoted(f"%[path,field(4,/)].{thumbprint}")
+        yield f"http-request return status 200 content-type application/octet-stream lf-string {text} if {asked}"
 
 
 def client_certificate(http: Http, *, required: bool) -> Iterator[str]:

@@ -6,11 +6,22 @@ import functools
 import ssl
 from collections.abc import Iterator
 
-from shoal.wire.desired import SERVER_NAME, SUITES, TLS_VERSIONS, ClientCertificates, Pool, ServerTls, Service, Tls
+from shoal.wire.desired import (
+    CURVES,
+    SERVER_NAME,
+    SUITES,
+    TLS_VERSIONS,
+    ClientCertificates,
+    Pool,
+    ServerTls,
+    Service,
+    Tls,
+)
 
 from .escape import Unrenderable, quoted, word
 
 HOST = "req.hdr(host),host_only"
+VERIFIED_S_MAX = 300
 LEAF_ONLY = "3,11,12,23"
 """Errors above the leaf that are passed over: no list of the issuer's issuer, it is not valid yet or any more, it names the
 issuer (``X509_V_ERR_*``: UNABLE_TO_GET_CRL, CRL_NOT_YET_VALID, CRL_HAS_EXPIRED, CERT_REVOKED)."""
@@ -25,18 +36,27 @@ def authorities_file(id: str) -> str:
     return f"{word(id)}.ca"
 
 
+def tickets_file(service: str) -> str:
+    return f"{word(service)}.tickets"
+
+
 def revoked_file(id: str) -> str:
     return f"{word(id)}.crl"
 
 
-def bind(service: Service, port: int, *, http2: bool) -> str:
-    """What follows the address of a TLS port. Raises Unrenderable."""
+def bind(service: Service, port: int, folder: str, *, http2: bool) -> str:
+    """What follows the address of a TLS port. ``folder``: of the files, for the one that HAProxy looks for nowhere else. Raises
+    Unrenderable."""
     if not service.certificates:
         raise Unrenderable(f"Port {port} has TLS and the virtual service no certificate.")
     text = " ssl" + "".join(f" crt {quoted(certificate_file(id))}" for id in service.certificates)
     if service.mode == "http":
         text += f" alpn {'h2,http/1.1' if http2 else 'http/1.1'}"
     text += _accepted(service.tls) + (" prefer-client-ciphers" if service.tls.client_order else "")
+    if service.tls.curves:
+        text += f" curves {_curves(service.tls.curves)}"
+    text += " allow-0rtt" if service.tls.early_data and service.mode == "http" else ""
+    text += f" tls-ticket-keys {quoted(f'{folder}/{tickets_file(service.id)}')}" if service.tls.tickets else ""
     return text + (_clients(service.client_certificates) if service.client_certificates else "")
 
 
@@ -65,6 +85,29 @@ def _known(ciphers: str) -> bool:
     except (ssl.SSLError, ValueError):
         return False
     return True
+
+
+def _curves(text: str) -> str:
+    unknown = next((name for name in text.split(":") if name not in CURVES), None)
+    if unknown is not None:
+        raise Unrenderable(f"OpenSSL knows no curve {unknown[:40]!r}.")
+    return text
+
+
+def early(tls: Tls) -> Iterator[str]:
+    """Lines of an HTTP frontend: whoever recorded early data could send it again, so only what is safe to repeat is taken
+    before the handshake is done."""
+    if tls.early_data:
+        yield "http-request wait-for-handshake unless METH_GET"
+
+
+def session_s(service: Service) -> int:
+    """How long sessions of a virtual service may be resumed; 0 = it has none, or does not say. Who shows a certificate is
+    looked at anew before long: a resumed session is not."""
+    if not any(listener.tls for listener in service.listeners):
+        return 0
+    wanted = max(0, service.tls.session_s)
+    return min(wanted or VERIFIED_S_MAX, VERIFIED_S_MAX) if service.client_certificates is not None else wanted
 
 
 def _trust(id: str, revoked: bool) -> str:
@@ -130,6 +173,8 @@ def uses(service: Service) -> Iterator[str]:
         yield certificate_file(wanted.certificate)
     if any(listener.tls for listener in service.listeners):
         yield from (certificate_file(id) for id in service.certificates)
+        if service.tls.tickets:
+            yield tickets_file(service.id)
         if service.client_certificates is not None:
             yield from _trust_files(service.client_certificates.trust)
 
