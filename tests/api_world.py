@@ -55,6 +55,7 @@ class Issuer:
 
     def __init__(self) -> None:
         self.issue: Callable[[str, str], Identity] = lambda id, name: NO_IDENTITY
+        self.sign: Callable[[bytes, str, str], bytes] = lambda request, id, name: b""
 
 
 ISSUER = Issuer()
@@ -331,6 +332,7 @@ async def _controller(store: MemoryStore, view: View, intent: Intent, cloud: Noo
         cloud,
         EngineDocuments(intent, view),
         identity=lambda id, name: ISSUER.issue(id, name),
+        sign=lambda request, id, name: ISSUER.sign(request, id, name),
         unseal=lambda text, context: text,
         heartbeat_key=lambda group: b"",
         clock=StillClock(),

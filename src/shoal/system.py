@@ -163,6 +163,8 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             cloud,
             EngineDocuments(intent, view),
             identity=authority.issue_engine,
+            token=authority.issue_join,
+            sign=authority.sign_engine,
             unseal=secrets.unseal,
             heartbeat_key=lambda group: secrets.derived(f"heartbeat/{group}"),
             account=lambda profile: account_key(secrets.derived, profile).thumbprint(),

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "placement": {"placement"},
     "ownership": {"ownership", "wire"},
     "observe": {"observe", "wire"},
-    "engine": {"engine", "observe", "ownership", "wire", "errors"},
+    "engine": {"engine", "observe", "ownership", "wire", "errors", "whole_file"},
     "shell": {"shell", "objects", "errors", "whole_file"},
 }
 IMPURE = {

@@ -39,8 +39,8 @@ class Place:
         """What the controller says first to who shows this identity and says to be this engine."""
         folder = self.folder / fingerprint_of_pem(identity.certificate_pem)[:8]
         folder.mkdir(exist_ok=True)
-        for name, content in msgspec.structs.asdict(identity).items():
-            (folder / name.replace("_pem", ".pem")).write_bytes(content)
+        for name in ("key", "certificate", "ca"):
+            (folder / f"{name}.pem").write_bytes(getattr(identity, f"{name}_pem"))
         channel = await connect("127.0.0.1", self.listener.port, engine_context(folder))
         try:
             hello: dict[str, Any] = {
@@ -61,6 +61,7 @@ class Place:
 async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
     authority = Authority.open(tmp_path / "pki")
     monkeypatch.setattr(ISSUER, "issue", authority.issue_engine)
+    monkeypatch.setattr(ISSUER, "sign", authority.sign_engine)
     async with controlled_world(tmp_path) as world:
         place = Place(world, authority, tmp_path)
         await place.listen()

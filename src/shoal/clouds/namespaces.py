@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from shoal.observe import ring
-from shoal.wire.engine_config import EngineConfig
+from shoal.wire.engine_config import JOIN_KEY, JOIN_TOKEN, EngineConfig
 from shoal.wire.recorded import Recording
 
 from . import memory
@@ -200,8 +200,8 @@ class NamespacesCloud:
         )
         files = {
             "engine.json": msgspec.json.encode(config),
-            "key.pem": spec.identity.key_pem,
-            "certificate.pem": spec.identity.certificate_pem,
+            JOIN_KEY if spec.identity.joins else "key.pem": spec.identity.key_pem,
+            JOIN_TOKEN if spec.identity.joins else "certificate.pem": spec.identity.certificate_pem,
             "ca.pem": spec.identity.ca_pem,
             RECORD: msgspec.json.encode(record),  # last: without it the folder counts as half made
         }

@@ -28,11 +28,13 @@ def quietest(hosts: Iterable[str], taken: Iterable[str]) -> str:
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine proves itself with: PEM of its key, its certificate (URI-SAN ``shoal://engine/<id>``) and the CA."""
+    """What an engine proves itself with: PEM of its key, its certificate (URI-SAN ``shoal://engine/<id>``) and the CA.
+    ``joins``: it is a join token (``shoal://join/<id>``), with which the engine gets a certificate for a key of its own."""
 
     key_pem: bytes
     certificate_pem: bytes
     ca_pem: bytes
+    joins: bool = False
 
 
 class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ from .fleet import Fleet, Link, unplanned
 from .freed import Freed
 from .incident import Incidents, vsvip_of
 from .intent import Caller, Guard, Intent
+from .joining import Joining, Sign
 from .journal import Journal
 from .ledger import Ledger
 from .lifecycle import Lifecycle
@@ -75,7 +76,8 @@ def _plain(service: Mapping[str, Any]) -> bool:
 class Controller:
     """Owns no socket: the API calls `read`, `operate` and `events`; the wire server calls `attend` for each engine.
 
-    ``identity(engine id, name)`` issues an engine's certificate; ``unseal(text, context)`` opens private keys;
+    ``identity(engine id, name)`` issues an engine's certificate, ``token`` what a new one joins with (None = a
+    certificate at once), ``sign`` certifies the key it has made; ``unseal(text, context)`` opens private keys;
     ``heartbeat_key(group)`` is the secret its engines' heartbeats are signed with;
     ``account(management profile)`` is the thumbprint of an ACME account;
     ``derive(purpose)`` makes the secrets of TLS session tickets (None = HAProxy makes its own);
@@ -96,6 +98,8 @@ class Controller:
         documents: Documents,
         *,
         identity: Callable[[str, str], Identity],
+        token: Callable[[str, str], Identity] | None = None,
+        sign: Sign | None = None,
         unseal: Callable[[str, str], str],
         heartbeat_key: Callable[[str], bytes],
         account: Callable[[str], str] = lambda profile: "",
@@ -144,6 +148,7 @@ class Controller:
             on_vips=lambda vips: self.reconciler.on_vips(vips),
             on_counters=self._counters,
             on_client_logs=client_logs.take if client_logs is not None else None,
+            on_join=Joining(self.ledger, sign, self.events_log).certificate if sign is not None else None,
             on_captured=lambda engine, message: self._captures.take(engine, message),
             on_router=self._on_router,
             shares=self.shares,
@@ -172,7 +177,7 @@ class Controller:
             self.events_log,
             clock,
             documents,
-            identity=identity,
+            identity=token or identity,
             group=self._group,
             timers=lambda: engine_timers.in_force(self.view.get("controllerproperties", PROPERTIES)),
             mark=self.reconciler.mark,

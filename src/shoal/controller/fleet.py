@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -333,6 +333,7 @@ class Fleet:
         on_vips: Callable[[Iterable[str]], None] = lambda vips: None,
         on_counters: Callable[[str, Counters], None] = lambda engine, message: None,
         on_client_logs: Callable[[str, ClientLogs], None] | None = None,
+        on_join: Callable[[messages.Join, str, str], Awaitable[bytes]] | None = None,
         on_captured: Callable[[str, Captured], None] = lambda engine, message: None,
         on_router: Callable[[str, messages.BgpPeerState], None] = lambda engine, peer: None,
         shares: SharesLike | None = None,
@@ -345,6 +346,7 @@ class Fleet:
         self.desired = desired
         self.changed = on_change
         self.counted = on_counters
+        self._on_join = on_join
         self.logged = on_client_logs or (lambda engine, message: None)
         self._takes_logs = on_client_logs is not None
         self.captured = on_captured
@@ -510,6 +512,9 @@ class Fleet:
         """Serve one connection until it ends. ``identity`` is the peer certificate's URI (``shoal://engine/<id>``),
         ``certificate`` its fingerprint ("" = there was no TLS)."""
         hello = await link.receive()
+        if isinstance(hello, messages.Join):
+            await link.send(await self._joined(hello, identity, certificate))
+            return
         refusal = self._refusal(hello, identity, certificate)
         if refusal or not isinstance(hello, messages.Hello):
             await link.send(messages.Rejected(refusal))
@@ -530,6 +535,16 @@ class Fleet:
             if live.session is session:
                 live.session = None
                 self.changed(live.id)
+
+    async def _joined(
+        self, asked: messages.Join, identity: str, certificate: str
+    ) -> messages.Joined | messages.Rejected:
+        if asked.wire_version != messages.WIRE_VERSION or self._on_join is None:
+            return messages.Rejected("nobody joins here by what this engine speaks")
+        try:
+            return messages.Joined(await self._on_join(asked, identity, certificate))
+        except ShoalError as error:
+            return messages.Rejected(str(error))
 
     async def disconnect(self, engine: str) -> None:
         """It will connect again, if it may."""

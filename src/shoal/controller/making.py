@@ -71,8 +71,6 @@ class Making:
         """By group; monotonic, so that a wall clock that is set back stops nothing."""
         self._bad_hosts: dict[str, float] = {}
         """Host -> until when (monotonic) another one is better."""
-        self._shown: dict[str, str] = {}
-        """Engine -> fingerprint of its certificate, until it is written down."""
         self._underway: dict[str, str] = {}
         """Engine -> the host it is being made on."""
 
@@ -158,8 +156,8 @@ class Making:
             self._underway.pop(engine.id, None)
             self._abandon(engine)
             return
-        fields: dict[str, Any] = {"certificate": self._shown.pop(engine.id, "")}
-        fields |= {"created": True, "host": handle.host, "address": handle.address, "mac": handle.mac}
+        fields: dict[str, Any] = {"created": True, "host": handle.host, "address": handle.address}
+        fields["mac"] = handle.mac
         now = self._clock.now()
         fields |= {"created_at": now, "made_in_s": max(0.0, now - engine.created_at)}
         await self._ledger.insist(Changes(engine_fields={engine.id: fields}))
@@ -174,7 +172,8 @@ class Making:
             "CREATING_SE", f"{engine.name}: {engine.why}", serviceengine=engine.id, serviceenginegroup=engine.group
         )
         identity = self._identity(engine.id, engine.name)
-        self._shown[engine.id] = fingerprint_of_pem(identity.certificate_pem)
+        if shown := fingerprint_of_pem(identity.certificate_pem):  # written down before anybody can show it
+            await self._ledger.insist(Changes(engine_fields={engine.id: {"certificate": shown}}))
         spec = EngineSpec(
             id=engine.id,
             name=engine.name,

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -21,11 +22,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from shoal import whole_file
 from shoal.clouds.protocol import Identity
 from shoal.errors import Invalid, NotReady
-from shoal.wire.tls import CONTROLLER_URI, ENGINE_URI
+from shoal.wire.tls import CONTROLLER_URI, ENGINE_URI, JOIN_URI
 
 CA_DAYS = 3650
 LEAF_DAYS = 365
 """One year for now: leaves are not renewed while they run; an engine gets a new one when it is made anew."""
+CA_LIFETIME, LEAF_LIFETIME = datetime.timedelta(days=CA_DAYS), datetime.timedelta(days=LEAF_DAYS)
+JOIN_LIFETIME = datetime.timedelta(minutes=30)
+"""Longer than making an engine and its first contact may take by the vendor's timers (900 and 480 s)."""
 RENEW_DAYS = 30
 """A file certificate with less life than this left is made anew at the next start."""
 BACKDATE = datetime.timedelta(minutes=5)
@@ -90,6 +94,28 @@ class Authority:
         key, certificate = self._issue(name or engine_id, sans, [_CLIENT, _SERVER])
         return Identity(key_pem=key, certificate_pem=certificate, ca_pem=self.ca_pem)
 
+    def issue_join(self, engine_id: str, name: str) -> Identity:
+        """A join token: a key and certificate (URI SAN ``shoal://join/<id>``) that open nothing but `sign_engine`'s door,
+        and live `JOIN_LIFETIME`. That each is used once, `shoal.controller.joining` sees to."""
+        key, certificate = self._issue(name or engine_id, [_uri(f"{JOIN_URI}{engine_id}")], [_CLIENT], JOIN_LIFETIME)
+        return Identity(key_pem=key, certificate_pem=certificate, ca_pem=self.ca_pem, joins=True)
+
+    def sign_engine(self, request: bytes, engine_id: str, name: str) -> bytes:
+        """PEM of a certificate of this engine for the key of a certificate request (PEM), whose names don't count.
+
+        Raises `Invalid` for what is none, or is of another kind of key than P-256.
+        """
+        try:
+            asked = x509.load_pem_x509_csr(request)
+            key = asked.public_key()
+            signed = asked.is_signature_valid
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise Invalid("it is no certificate request") from None
+        if not signed or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise Invalid("the certificate request must be for a P-256 key, and signed by it")
+        sans: list[x509.GeneralName] = [_uri(f"{ENGINE_URI}{engine_id}")]
+        return _pem(self._certified(key, name or engine_id, sans, [_CLIENT, _SERVER], LEAF_LIFETIME))
+
     def issue_server(self, names: Sequence[str], addresses: Sequence[str]) -> tuple[bytes, bytes]:
         """(key PEM, certificate PEM) of this controller (URI SAN ``shoal://controller``), valid `LEAF_DAYS`.
 
@@ -145,18 +171,32 @@ class Authority:
         )
 
     def _issue(
-        self, name: str, sans: list[x509.GeneralName], usages: list[x509.ObjectIdentifier]
+        self,
+        name: str,
+        sans: list[x509.GeneralName],
+        usages: list[x509.ObjectIdentifier],
+        lifetime: datetime.timedelta = LEAF_LIFETIME,
     ) -> tuple[bytes, bytes]:
         key = ec.generate_private_key(ec.SECP256R1())
+        return _key_pem(key), _pem(self._certified(key.public_key(), name, sans, usages, lifetime))
+
+    def _certified(
+        self,
+        key: ec.EllipticCurvePublicKey,
+        name: str,
+        sans: list[x509.GeneralName],
+        usages: list[x509.ObjectIdentifier],
+        lifetime: datetime.timedelta,
+    ) -> x509.Certificate:
         builder = (
-            _builder(name, self._certificate.subject, key, LEAF_DAYS)
+            _builder(name, self._certificate.subject, key, lifetime)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(leaf=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.SubjectAlternativeName(sans), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
-        return _key_pem(key), _pem(builder.sign(self._key, hashes.SHA256()))
+        return builder.sign(self._key, hashes.SHA256())
 
 
 def self_signed_default(name: str) -> tuple[bytes, bytes]:
@@ -164,7 +204,7 @@ def self_signed_default(name: str) -> tuple[bytes, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _subject(name)
     builder = (
-        _builder(name, subject, key, CA_DAYS)
+        _builder(name, subject, key.public_key(), CA_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(leaf=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([_SERVER]), critical=False)
@@ -177,24 +217,26 @@ def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     # for the same key must.
     name = f"Shoal internal CA {x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest.hex()[:8]}"
     builder = (
-        _builder(name, _subject(name), key, CA_DAYS)
+        _builder(name, _subject(name), key.public_key(), CA_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(leaf=False), critical=True)
     )
     return builder.sign(key, hashes.SHA256())
 
 
-def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
+def _builder(
+    name: str, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: datetime.timedelta
+) -> x509.CertificateBuilder:
     now = _now()
     return (
         x509.CertificateBuilder()
         .subject_name(_subject(name))
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .not_valid_after(now + lifetime)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 

@@ -24,6 +24,7 @@ from shoal.wire.tls import engine_context
 
 from . import preflight
 from .capture.captures import Captures
+from .joining import join
 from .parts import Parts
 
 log = logging.getLogger("shoal.session")
@@ -90,7 +91,8 @@ class Session:
                 log.info("no goodbye: %s", error or "time-out")
 
     async def run(self) -> None:
-        """Until cancelled: connect to one controller after another, with a growing, jittered pause between rounds."""
+        """Until cancelled: join where that has not been done, connect to one controller after another, with a growing, jittered pause between rounds."""
+        await join(self._config)
         delay = RECONNECT_FIRST_S
         while True:
             for controller in self._config.controllers:

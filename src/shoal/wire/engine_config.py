@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
+JOIN_KEY, JOIN_TOKEN = "join-key.pem", "join.pem"
+
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the agent (``python -m shoal.engine engine.json``) needs to find its controller.
 
-    ``directory`` is the engine's own; beside this file stand ``key.pem``, ``certificate.pem`` and ``ca.pem``; the
+    ``directory`` is the engine's own; beside this file stand ``ca.pem`` and `JOIN_KEY` and `JOIN_TOKEN`, which are used
+    once to get ``certificate.pem`` for a ``key.pem`` that the engine makes; the
     agent keeps there its haproxy.cfg, sockets, pid files, logs and the last desired state.
     """
 

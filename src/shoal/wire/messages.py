@@ -60,6 +60,15 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     """The last `Shares` it was told: a controller that has just started goes on from there."""
 
 
+class Join(msgspec.Struct, frozen=True, kw_only=True, tag="join"):
+    """First and only message of an engine that has a join token and no certificate yet. ``request``: PEM of a certificate
+    request (PKCS #10) for a key that nobody else has."""
+
+    wire_version: int
+    engine: str
+    request: bytes
+
+
 class Fetch(msgspec.Struct, frozen=True, tag="fetch"):
     """Send me these parts."""
 
@@ -179,6 +188,12 @@ class Leaving(msgspec.Struct, frozen=True, tag="leaving"):
 # --- controller to engine ---
 
 
+class Joined(msgspec.Struct, frozen=True, tag="joined"):
+    """The answer to `Join`: PEM of the engine's certificate."""
+
+    certificate: bytes
+
+
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
     wire_version: int
     controller: str
@@ -219,6 +234,8 @@ class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
 
 
 FromEngine = (
-    Hello | Fetch | Applied | Ownership | Status | Counters | ClientLogs | Recorded | Captured | Probed | Leaving
+    Hello | Join | Fetch | Applied | Ownership | Status | Counters | ClientLogs | Recorded | Captured | Probed | Leaving
 )
-FromController = Welcome | State | Parts | Shares | Recall | Probe | Rejected | CaptureStart | CaptureMore | CaptureStop
+FromController = (
+    Welcome | Joined | State | Parts | Shares | Recall | Probe | Rejected | CaptureStart | CaptureMore | CaptureStop
+)

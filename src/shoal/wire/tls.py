@@ -14,11 +14,13 @@ from shoal.errors import Forbidden, NotReady
 
 CONTROLLER_URI = "shoal://controller"
 ENGINE_URI = "shoal://engine/"
+JOIN_URI = "shoal://join/"
+"""Of a certificate that is good for one thing: to have an engine's own key certified, once."""
 _SCHEME = "shoal://"
 
 
-def engine_context(directory: Path | str) -> ssl.SSLContext:
-    """The engine's side, from ``key.pem``, ``certificate.pem`` and ``ca.pem`` in its directory.
+def engine_context(directory: Path | str, key: str = "key.pem", certificate: str = "certificate.pem") -> ssl.SSLContext:
+    """The engine's side, from its key, its certificate and ``ca.pem`` in its directory.
 
     It verifies that the controller's certificate is of that CA; that it is a controller's is checked by
     `shoal.wire.channel.connect` with `peer_identity`. Raises `NotReady`, naming the directory.
@@ -30,10 +32,10 @@ def engine_context(directory: Path | str) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED
     try:
         context.load_verify_locations(where / "ca.pem")
-        context.load_cert_chain(where / "certificate.pem", where / "key.pem")
+        context.load_cert_chain(where / certificate, where / key)
     except OSError as error:  # ssl.SSLError is one
         raise NotReady(
-            f"The engine's identity in {where} can't be used: key.pem, certificate.pem and ca.pem must be there "
+            f"The engine's identity in {where} can't be used: {key}, {certificate} and ca.pem must be there "
             f"and belong together ({error}).",
             hint="Make the engine anew.",
         ) from error
