@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import os
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,15 @@ async def test_what_asks_for_no_proper_key_gets_no_certificate(place: Place) -> 
     for request in (b"", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n", b"\xff"):
         with pytest.raises(Invalid, match="certificate request"):
             place.authority.sign_engine(request, "se-1", "one")
+
+
+async def test_a_machine_without_openssl_tries_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = await joiner(place)
+    folder = engine.folder("engine")
+    path = os.environ["PATH"]
+    monkeypatch.setenv("PATH", str(folder))
+    joins = asyncio.create_task(engine.joins(folder))
+    await asyncio.sleep(0.2)
+    assert not joins.done()
+    monkeypatch.setenv("PATH", path)
+    assert await place.greeted(await joins, engine.id) == "Welcome"

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from shoal import whole_file
-from shoal.errors import ShoalError
+from shoal.errors import NotReady, ShoalError
 from shoal.wire import messages
 from shoal.wire.channel import Channel, ChannelClosed, connect
 from shoal.wire.engine_config import JOIN_KEY, JOIN_TOKEN, EngineConfig
@@ -27,8 +27,7 @@ async def join(config: EngineConfig) -> None:
     """Returns when the engine has a certificate, which it may have had before."""
     folder = Path(config.directory)
     if not (folder / CERTIFICATE).exists() and (folder / JOIN_TOKEN).exists():
-        request = await asyncio.to_thread(_request, folder)
-        certificate = await _certified(config, folder, request)
+        certificate = await _certified(config, folder)
         whole_file.write(folder / CERTIFICATE, certificate)
         whole_file.flush(folder)
     for name in (JOIN_KEY, JOIN_TOKEN):
@@ -40,17 +39,22 @@ def _request(folder: Path) -> bytes:
     (folder / KEY).touch(mode=0o600)
     command = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-subj", "/CN=engine", "-keyout", str(folder / KEY)]
-    return subprocess.run(command, capture_output=True, check=True, timeout=KEY_WITHIN_S).stdout
+    try:
+        return subprocess.run(command, capture_output=True, check=True, timeout=KEY_WITHIN_S).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or b""
+        raise NotReady(f"openssl makes no key: {error} {said.decode(errors='replace')[-200:]}") from None
 
 
-async def _certified(config: EngineConfig, folder: Path, request: bytes) -> bytes:
-    delay = RETRY_FIRST_S
+async def _certified(config: EngineConfig, folder: Path) -> bytes:
+    delay, request = RETRY_FIRST_S, b""
     while True:
         for controller in config.controllers:
             try:
+                request = request or await asyncio.to_thread(_request, folder)
                 return await _asked(controller, config.id, folder, request)
             except (OSError, ValueError, ShoalError) as error:
-                log.info("controller %s: %s", controller, error)
+                log.info("joining by controller %s: %s", controller, error)
         await asyncio.sleep(delay * (0.5 + random.random()))
         delay = min(2 * delay, RETRY_MAX_S)
 
