@@ -50,16 +50,20 @@ async def test_both_engines_announce_and_both_get_connections(made: World, api: 
 
 
 async def test_connections_survive_a_member_that_comes_and_one_that_drains(made: World, api: Api) -> None:
-    """The resilient group keeps them when one comes; of one that drains, the others hand on what the router now sends
-    to them."""
+    """The resilient group keeps them when one comes; those of one that drains the others hand back to it."""
     uuid = made.service["uuid"]
     async with made.served():
+        primary = await made.primary(api)
+        placed = (await api.placement(uuid))["placements"]
+        secondary = next(p["se_ref"] for p in placed if engine_name(p["se_ref"]) != primary)
         await api.post(f"virtualservice/{uuid}/scaleout", {"vip_id": "0"})
         await made.router.until(made.vip, 3)
         await asyncio.sleep(0.5)
-        await api.post(f"virtualservice/{uuid}/scalein", {"vip_id": "0"})
-        await made.router.until(made.vip, 2)
+        await api.post(f"virtualservice/{uuid}/scalein", {"vip_id": "0", "from_se_ref": secondary.partition("#")[0]})
+        hops = await made.router.until(made.vip, 2)
+        assert await made.address_of(engine_name(secondary)) not in hops
         await asyncio.sleep(2.0)
+    await api.placed(uuid, 2)
 
 
 async def test_a_cut_link_is_noticed_by_bfd(made: World, api: Api) -> None:
