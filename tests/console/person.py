@@ -69,7 +69,7 @@ class Person:
         self.page.get_by_label("User name").fill(name)
         self.page.get_by_label("Password").fill(password)
         self.page.get_by_role("button", name="Sign in").click()
-        expect(self.page.get_by_role("navigation", name="Sections")).to_be_attached()
+        expect(self.page.locator("nav[aria-label=Sections]")).to_be_attached()  # out of sight on a phone
 
     def state(self) -> StorageState:
         """Cookies and choices, for another browser."""

@@ -50,6 +50,9 @@ class Operation:
         )
 
     def run(self, session: Session, words: list[str]) -> Said:
+        if not words:
+            hint = f"Use {' or '.join(self.command.usage)}."
+            raise Invalid([Problem(path=self.name, why="the type and the name are required", hint=hint)])
         kind, name = session.two(words, self.name)
         if kind.endpoint not in self._types:
             why = f"is for {' or '.join(self._types)}"
