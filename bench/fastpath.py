@@ -1,6 +1,7 @@
 """TCP fast path beside TCP proxy and the direct server: rate and machine CPU, paired; UDP through pool changes (as root).
 
-Load is wrk's, 16 connections. The kernel's work is nobody's process, so the machine's whole CPU is taken, client and
+``forwarding`` is a machine that only forwards, without a rule: what any engine on this network costs at least.
+``keep_alive`` and ``close`` are small answers (a connection for all, and one each), ``bulk`` ones of 128 KiB. Load is wrk's, 16 connections. The kernel's work is nobody's process, so the machine's whole CPU is taken, client and
 server included: ``added`` is what is left of it beside the direct server, of the same round.
 """
 
@@ -17,8 +18,11 @@ import msgspec
 from bench.rig import contestants, figures, load
 from bench.rig.stage import Stage, play
 
-DIRECT, FAST, PROXY = "direct", "fast_path", "proxy"
-CASES = ("keep_alive", "close")
+DIRECT, FORWARDING, FAST, PROXY = "direct", "forwarding", "fast_path", "proxy"
+ALIAS = 1999
+"""Number of the node whose address the server has, too."""
+CASES = ("keep_alive", "close", "bulk")
+BULK_BYTES = 128 * 1024
 RATE_LIMIT, CPU_LIMIT = 0.85, 0.5
 DATAGRAMS = 10_000
 CHANGE_EVERY_S = 0.3
@@ -27,6 +31,20 @@ TICKS_PER_S = 100
 """Of /proc/stat (USER_HZ)."""
 WAITING = (3, 4, 7)
 """Columns of /proc/stat that are no work: idle, iowait, steal."""
+SERVER = """global
+    maxconn 4000
+    nbthread 1
+    tune.bufsize 262144
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend web
+    bind :80
+    http-request return status 200 content-type application/octet-stream file {bulk} if {{ path /bulk }}
+    http-request return status 200 content-type text/plain string "hello from the bench"
+"""
 L4 = "/api/applicationprofile?name=System-L4-Application"
 
 
@@ -45,7 +63,7 @@ def machine_s() -> float:
 
 def run(stage: Stage, case: str, at: tuple[str, int], seconds: float) -> Run:
     before = machine_s()
-    loaded = load.wrk(stage.lab, *at, seconds, close=case == "close")
+    loaded = load.wrk(stage.lab, *at, seconds, close=case == "close", path="/bulk" if case == "bulk" else "/")
     return Run(loaded.rps, loaded.p99_ms, (machine_s() - before) / loaded.requests * 1e6)
 
 
@@ -54,12 +72,13 @@ def compared(
 ) -> dict[str, object]:
     runs: dict[str, list[Run]] = {name: [] for name in field}
     for number in range(-1, pairs):
-        names = list(field)[number % 3 :] + list(field)[: number % 3]
+        turn = number % len(field)
+        names = list(field)[turn:] + list(field)[:turn]
         for name in names:
             found = run(stage, case, field[name], seconds if number >= 0 else 1)
             if number >= 0:  # the first round warms up
                 runs[name].append(found)
-    direct, fast, proxy = (runs[name] for name in (DIRECT, FAST, PROXY))
+    direct, forwarding, fast, proxy = (runs[name] for name in (DIRECT, FORWARDING, FAST, PROXY))
     added = [(f.cpu_us - d.cpu_us, p.cpu_us - d.cpu_us) for d, f, p in zip(direct, fast, proxy, strict=True)]
     return {
         **{
@@ -71,6 +90,7 @@ def compared(
             for name, taken in runs.items()
         },
         "rate_to_direct": figures.paired_ratio([(f.rps, d.rps) for f, d in zip(fast, direct, strict=True)]),
+        "rate_to_forwarding": figures.paired_ratio([(f.rps, d.rps) for f, d in zip(fast, forwarding, strict=True)]),
         "rate_of_proxy_to_direct": figures.paired_ratio([(p.rps, d.rps) for p, d in zip(proxy, direct, strict=True)]),
         "machine_to_proxy": figures.paired_ratio([(f.cpu_us, p.cpu_us) for f, p in zip(fast, proxy, strict=True)]),
         "added_us": {
@@ -79,6 +99,26 @@ def compared(
         },
         "added_to_proxy": figures.paired_ratio([(max(a, 0.01), max(b, 0.01)) for a, b in added]),
     }
+
+
+async def forwarded(stage: Stage, server: str) -> str:
+    """Another address of the server, which clients reach through a node that forwards, and whose answers go there, too."""
+    router = await stage.lab.node("router")
+    alias = stage.lab.fabric.addressing.node_address(ALIAS)
+    for node, words in (
+        (
+            "router",
+            "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0",
+        ),
+        ("server", f"ip addr add {alias}/32 dev lo"),
+        ("server", f"ip route add default via {router} table 100"),
+        ("server", f"ip rule add from {alias} lookup 100"),
+        ("router", f"ip route add {alias}/32 via {server}"),
+        ("client", f"ip route add {alias}/32 via {router}"),
+    ):
+        command = stage.lab.fabric.enter(f"lab-{node}", *words.split())
+        await asyncio.to_thread(subprocess.run, command, check=True)
+    return alias
 
 
 async def through_changes(stage: Stage) -> dict[str, object]:
@@ -95,12 +135,11 @@ async def through_changes(stage: Stage) -> dict[str, object]:
     child = stage.lab.start("client", *words, output=subprocess.PIPE)
     asked = asyncio.create_task(asyncio.to_thread(child.communicate))
     changes = 0
-    whole = await stage.api.get(path)
+    all_ = (await stage.api.get(path))["servers"]
+    fewer = [all_[0], {**all_[1], "enabled": False}]
     while not asked.done():
-        pool = json.loads(json.dumps(whole))
-        if changes % 2 == 0:
-            pool["servers"][1]["enabled"] = False
-            del pool["servers"][2]
+        pool = await stage.api.get(path)
+        pool["servers"] = all_ if changes % 2 else fewer
         await stage.api.call("PUT", path, pool)
         changes += 1
         await asyncio.sleep(CHANGE_EVERY_S)
@@ -116,9 +155,13 @@ async def through_changes(stage: Stage) -> dict[str, object]:
 
 
 async def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object]:
-    server, _ = await stage.server()
+    server = await stage.lab.node("server")
+    await stage.lab.node("client")
+    bulk = stage.folder / "bulk"
+    bulk.write_bytes(bytes(BULK_BYTES))
+    stage.haproxy("server", SERVER.format(bulk=bulk))
     tcp = {"services": [{"port": contestants.TCP_PORT}], "application_profile_ref": L4}
-    field = {DIRECT: (server, 80)}
+    field = {DIRECT: (server, 80), FORWARDING: (await forwarded(stage, server), 80)}
     for name, profile in ((FAST, "System-TCP-Fast-Path"), (PROXY, "System-TCP-Proxy")):
         profile = f"/api/networkprofile?name={profile}"
         made = await stage.api.service(name.replace("_", "-"), [(server, 80)], network_profile_ref=profile, **tcp)
@@ -135,7 +178,7 @@ async def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=2)
     options = parser.parse_args()
     play(lambda stage: measure(stage, options))

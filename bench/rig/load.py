@@ -44,11 +44,18 @@ def client_cpu_s() -> float:
 
 
 def wrk(
-    lab: Lab, address: str, port: int, seconds: float, *, close: bool = False, connections: int = CONNECTIONS
+    lab: Lab,
+    address: str,
+    port: int,
+    seconds: float,
+    *,
+    close: bool = False,
+    connections: int = CONNECTIONS,
+    path: str = "/",
 ) -> Loaded:
     """Raises RuntimeError when anything but 200 came back."""
     header = ["-H", "Connection: close"] if close else []
-    url = f"http://{address}:{port}/"
+    url = f"http://{address}:{port}{path}"
     whole = max(1, round(seconds))
     out = _run(lab, "wrk", "-t1", f"-c{connections}", f"-d{whole}s", "--latency", *header, url)
     found = re.search(r"(\d+) requests in", out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import os
 import signal
@@ -185,6 +186,7 @@ def test_a_udp_service_from_its_first_datagram_to_the_death_of_its_owner(bench: 
                 await a_disabled_server_keeps_its_flows_and_gets_no_new_ones(world)
                 await the_owner_dies(world)
                 await flows_stay_while_engines_come_and_go(world)
+                await servers_see_an_address_that_fails_over_with_the_vip(world)
         finally:
             await lab.close()
 
@@ -278,11 +280,10 @@ async def the_owner_dies(world: World) -> None:
 
 async def flows_stay_while_engines_come_and_go(world: World) -> None:
     await world.api.placed(world.made["uuid"], 1)
-    kept = [Kept(world, address) for address in world.addresses]
     connections = [Kept(world, address, "connections", TCP_PORT) for address in world.addresses]
     for one in connections:
         assert one.first == {"dns1": FLOWS // 4, "dns2": FLOWS * 3 // 4}
-    kept += connections
+    kept = [*(Kept(world, address) for address in world.addresses), *connections]  # datagrams' flows are soon forgotten
     await world.api.post(f"virtualservice/{world.made['uuid']}/scaleout", {"vip_id": "0"})
     placed = await world.api.placed(world.made["uuid"], 2)
     engines = [engine_name(placement["se_ref"]) for placement in placed["placements"]]
@@ -310,3 +311,32 @@ async def flows_stay_while_engines_come_and_go(world: World) -> None:
 async def all_stay(kept: list[Kept]) -> None:
     for flows in kept:
         assert await asyncio.to_thread(flows.ask) in ({"same": FLOWS, "moved": 0, "lost": 0}, flows.first)
+
+
+async def servers_see_an_address_that_fails_over_with_the_vip(world: World) -> None:
+    api = world.api
+    await api.post("serviceenginegroup", {"name": "one", "max_se": 2, "max_scaleout_per_vs": 1, "buffer_se": 1})
+    source = str(ipaddress.ip_address(world.address) + 40)
+    made = await api.service(
+        "snat",
+        [(address, int(port)) for address, _, port in (one.rpartition(":") for one in world.servers)],
+        se_group_ref="/api/serviceenginegroup?name=one",
+        network_profile_ref=TCP_FAST_PATH,
+        snat_ip=[{"addr": source, "type": "V4"}],
+    )
+
+    async def seen() -> dict[str, int]:
+        child = world.lab.start("client", "shoal.lab.connections", made["address"], "80", "20", "clients", output=-1)
+        out, _ = await asyncio.to_thread(child.communicate)
+        world.lab._children.remove(child)
+        found: dict[str, int] = json.loads(out)
+        return found
+
+    async def served() -> bool:
+        return await seen() == {source: 20}
+
+    owner = (await api.placed(made["uuid"], 1))["answers"]
+    await api.until("servers see the pool's address", served, 5.0)
+    world.lab.kill(owner)
+    await asyncio.sleep(0.5)
+    assert await seen() == {source: 20}

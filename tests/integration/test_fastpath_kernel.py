@@ -124,8 +124,8 @@ class World:
         found: dict[str, int] = json.loads((await asyncio.to_thread(child.communicate))[0])
         return found
 
-    async def connect(self, address: str = VIP, count: int = FLOWS, port: int = TCP_PORT) -> dict[str, int]:
-        child = self.start("client", "shoal.lab.connections", address, str(port), str(count))
+    async def connect(self, address: str = VIP, count: int = FLOWS, port: int = TCP_PORT, *how: str) -> dict[str, int]:
+        child = self.start("client", "shoal.lab.connections", address, str(port), str(count), *how)
         found: dict[str, int] = json.loads((await asyncio.to_thread(child.communicate))[0])
         return found
 
@@ -327,3 +327,30 @@ async def test_flows_at_a_time_and_throughput_are_bounded(world: World) -> None:
         kept = Kept(world, "connections", TCP_PORT)
         assert await kept.told() == {"b1": 7, "b2": 7, "refused": FLOWS - 14}
         kept.close()
+
+
+async def test_servers_see_the_engine_a_pool_of_addresses_or_the_client(world: World) -> None:
+    pool = tuple(f"10.66.0.{number}" for number in (201, 202))
+    for address in pool:
+        ip(f"addr add {address}/32 dev eth0")  # as the guard of the VIP's owner does
+    for name in ("b1", "b2"):
+        ip(f"-n {world.prefix}{name} route add 10.66.0.{NODES['client']}/32 via {VIP}")
+    made = service(monitors=())["one"]
+    assert made.pool is not None
+    async with agent() as carrier:
+        for changes, seen in (
+            ({}, {ENGINE: FLOWS}),
+            ({"sources": pool}, dict.fromkeys(pool, FLOWS // 2)),
+            ({"sources": (VIP, VIP6)}, {VIP: FLOWS}),
+            ({"sources": (VIP6,)}, {ENGINE: FLOWS}),
+            ({"sources": pool, "keeps_client": True}, {f"10.66.0.{NODES['client']}": FLOWS}),
+            ({"pool": msgspec.structs.replace(made.pool, service_port=True)}, {"refused": FLOWS}),
+        ):
+            assert (await carrier.apply({"one": msgspec.structs.replace(made, **changes)})).problems == {}
+            assert await world.connect(VIP, FLOWS, TCP_PORT, "clients") == seen
+        at_80 = Listener(port=80, port_end=81, fast=True, idle_s=300)
+        own = msgspec.structs.replace(
+            made, listeners=(at_80,), pool=msgspec.structs.replace(made.pool, service_port=True)
+        )
+        await carrier.apply({"one": own})
+        assert await world.connect(VIP, FLOWS, 80, "clients") == {ENGINE: FLOWS}

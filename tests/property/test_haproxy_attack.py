@@ -93,6 +93,7 @@ FIRST_WORDS = frozenset(
     [
         *("acl", "balance", "bind", "capture", "compression", "default_backend", "hash-type", "http-after-response"),
         *("http-check", "http-reuse", "stick-table"),
+        *(f"{side}tcpka-{what}" for side in ("cli", "srv") for what in ("idle", "intvl", "cnt")),
         *("http-request", "http-response", "log", "log-format", "maxconn", "mode", "option", "server", "tcp-check"),
         *("tcp-request", "tcp-response", "timeout"),
     ]

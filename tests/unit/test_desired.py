@@ -8,6 +8,7 @@ import pytest
 
 from shoal.controller.desired import VipIntent, certificate_part, service_part
 from shoal.objects import views
+from shoal.wire.desired import Service
 
 
 def test_a_chain_is_served_behind_its_certificate() -> None:
@@ -100,3 +101,20 @@ def test_all_http_services_of_a_vip_prove_that_its_names_are_ours() -> None:
     told = [service_part(Documents(), one, vip, account=account).http.acme for one in services]
     assert told == ["thumbprint of m", "thumbprint of m"]
     assert service_part(Documents(), services[1], alone, account=account).http.acme == ""
+
+
+def test_what_a_tcp_proxy_profile_asks_for() -> None:
+    document = {"uuid": "s", "name": "s", "application_profile_ref": "a", "network_profile_ref": "n"}
+    service = views.view({**document, "services": [{"port": 80}]}, views.VirtualService)
+    vip = VipIntent(id="v", name="v", addresses=("10.0.0.1",), services=(service,), created=0.0)
+
+    def part(**profile: Any) -> Service:
+        body = {"type": "PROTOCOL_TYPE_TCP_PROXY", "tcp_proxy_profile": profile}
+        return service_part(Profiles("APPLICATION_PROFILE_TYPE_L4", body), service, vip)
+
+    usual = part()
+    assert (usual.keepalive, usual.dscp, usual.listeners[0].mss) == (True, 0, 0)
+    assert not part(idle_connection_type="CLOSE_IDLE").keepalive and not part(idle_connection_timeout=0).keepalive
+    assert part(max_segment_size=1200).listeners[0].mss == 0, "the interface's MTU says"
+    asked = part(max_segment_size=1200, use_interface_mtu=False, ip_dscp=46)
+    assert (asked.listeners[0].mss, asked.dscp) == (1200, 46)

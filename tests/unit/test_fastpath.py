@@ -14,10 +14,12 @@ import pytest
 from shoal.engine.fastpath import buckets
 from shoal.engine.fastpath.family import IPV4, IPV6, Family
 from shoal.engine.fastpath.gate import gate
-from shoal.engine.fastpath.plan import OURS, Plan, Unservable, plan, versions
+from shoal.engine.fastpath.plan import OURS, TCP, Plan, Unservable, plan, versions
 from shoal.engine.fastpath.rules import counter, ruleset
 from shoal.engine.fastpath.table import NOTHING, _step
 from shoal.engine.fastpath.tally import Tally
+from shoal.engine.guard.netlink import attribute
+from shoal.engine.guard.sockets import Carried
 from shoal.engine.monitors import dns
 from shoal.engine.monitors.checks import Health
 from shoal.engine.monitors.probe import Ill, probe, text_octets
@@ -345,3 +347,43 @@ def test_what_is_no_network_never_becomes_a_rule(values: tuple[str, ...]) -> Non
     for port in ("80; drop", "70000", "9:1", ""):
         with pytest.raises(Unservable):
             plan(service(rules=(rule(tests=(policy.Test(of="port", values=(port,)),)),)), 4, (), ())
+
+
+def test_servers_may_be_asked_at_the_port_the_client_came_to() -> None:
+    pool = Pool(id="p", name="p", algorithm="LB_ALGORITHM_ROUND_ROBIN", servers=servers(1, 1), service_port=True)
+    two = service(pool, id="two", listeners=(Listener(port=60, port_end=70, fast=True),))
+    both = service(pool, listeners=BOTH)
+    rules = ruleset([plan(one, 4, (), (), protocol="tcp") for one in (both, two)], "10.0.0.9")
+    assert "tcp sport { 10.0.0.1 . 53-70, 10.0.0.2 . 53-70 }" in rules.chains["raw_in"][1], "overlapping ranges are one"
+    assert " : 10.0.0.1," in rules.chains["give_tcp"][1] and "10.0.0.1 . " not in rules.chains["give_tcp"][1]
+
+
+# --- the kernel's words ---
+
+
+def packed(kind: int, *parts: bytes) -> bytes:
+    return attribute(kind, b"".join(parts))
+
+
+def ends(kind: int, source: str, sport: int, target: str, dport: int) -> bytes:
+    ip = packed(1, packed(1, socket.inet_aton(source)), packed(2, socket.inet_aton(target)))
+    ports = packed(2, packed(1, b"\x06"), packed(2, struct.pack("!H", sport)), packed(3, struct.pack("!H", dport)))
+    return packed(kind, ip, ports)
+
+
+def told(state: int, snat: str, mark: int = OURS | TCP) -> bytes:
+    """A flow of a dump: 10.9.0.1:5000 -> 10.1.0.1:53 by 10.0.0.1:53."""
+    body = bytes(4) + ends(1, "10.9.0.1", 5000, "10.1.0.1", 53) + ends(2, "10.0.0.1", 53, snat, 5001)
+    body += packed(8, struct.pack("!I", mark)) + packed(4, packed(1, packed(1, bytes([state]))))
+    return struct.pack("=IHHII", 16 + len(body), 0x100, 2, 1, 0) + body
+
+
+def test_a_guard_finds_carried_connections_by_either_end() -> None:
+    carried, client, server = object.__new__(Carried), (b"\x0a\x09\0\1", 5000, 53), (b"\x0a\0\0\1", 53, 5001)
+    assert carried.parsed(told(3, "10.0.0.9"), "10.1.0.1") == ([client], False)
+    assert carried.parsed(told(3, "10.0.0.9"), "10.1.0.2") == ([], False)
+    assert carried.parsed(told(7, "10.0.0.9"), "10.1.0.1") == ([], False), "in TIME_WAIT nobody misses it"
+    assert carried.parsed(told(3, "10.1.0.9"), "10.1.0.9") == ([server], False), "a source of the VIP's"
+    assert carried.parsed(told(3, "10.1.0.1"), "10.1.0.1") == ([client, server], False)
+    done = struct.pack("=IHHII", 16, 3, 2, 1, 0)
+    assert carried.parsed(told(3, "10.0.0.9") + done, "10.1.0.1") == ([client], True)

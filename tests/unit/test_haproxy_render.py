@@ -342,3 +342,33 @@ def test_what_clients_may_speak_stands_on_the_bind_line() -> None:
     )
     none = msgspec.structs.replace(service, tls=Tls(suites="::"))  # HAProxy takes no list without a suite
     assert not any("ciphersuites" in line for line in lines(none))
+
+
+def test_idle_tcp_is_probed_or_closed() -> None:
+    tcp = msgspec.structs.replace(SERVICE, mode="tcp", client_idle_s=600)
+    closed = render.service_fragment(tcp, FACTS).text
+    assert "timeout client 600s" in closed and "timeout server 600s" in closed and "tcpka" not in closed
+    probed = render.service_fragment(msgspec.structs.replace(tcp, keepalive=True), FACTS).text
+    for line in ("timeout client 86400s", "clitcpka-idle 600s", "timeout server 86400s", "srvtcpka-idle 600s"):
+        assert line in probed
+    assert "tcpka" not in render.service_fragment(msgspec.structs.replace(tcp, mode="http", keepalive=True), FACTS).text
+
+
+def test_segments_and_dscp_are_the_profiles() -> None:
+    small = msgspec.structs.replace(SERVICE.listeners[0], mss=100)
+    text = render.service_fragment(msgspec.structs.replace(SERVICE, listeners=(small,), dscp=46), FACTS).text
+    assert " mss 512" in text and "tcp-request connection set-tos 184" in text
+
+
+def test_servers_are_asked_at_the_clients_port_and_checked_at_their_own() -> None:
+    assert SERVICE.pool is not None
+    one = msgspec.structs.replace(SERVICE.pool.servers[0], address="2001:db8::1")
+    pool = msgspec.structs.replace(
+        SERVICE.pool, service_port=True, servers=(one,), monitors=(Monitor(name="m", kind="TCP"),)
+    )
+    (line,) = [
+        line
+        for line in render.service_fragment(msgspec.structs.replace(SERVICE, pool=pool), FACTS).text.splitlines()
+        if line.strip().startswith("server ")
+    ]
+    assert "[2001:db8::1] weight" in line and f" port {one.port}" in line

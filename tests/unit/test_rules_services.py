@@ -102,6 +102,11 @@ async def test_tcp_fast_path_is_for_what_needs_no_proxy(world: World) -> None:
     body = {"name": "mine", "profile": {"type": "PROTOCOL_TYPE_TCP_FAST_PATH"}}
     reply = await world.call("PUT", f"/api/networkprofile/{mine['uuid']}", 400, json=body)
     assert "virtual service web needs a proxy for HTTP or TLS" in reply["error"]
+    wide: dict[str, Any] = {"replace": {"services": [{"port": 1000, "port_range_end": 3000}]}}
+    reply = await world.call("PATCH", path, 400, json=wide)
+    assert "2001 ports are proxied; 1024 can be" in reply["error"]
+    wide["replace"]["services"][0]["override_network_profile_ref"] = fast
+    await world.call("PATCH", path, 200, json=wide)
     added = {"add": {"services": [{"port": 81, "override_network_profile_ref": fast}]}}
     await world.call("PATCH", path, 200, json=added)
 
@@ -118,3 +123,51 @@ async def test_a_profile_that_asks_for_each_packet_apart_is_warned_of(world: Wor
     body = {"type": "PROTOCOL_TYPE_UDP_FAST_PATH", "udp_fast_path_profile": {"per_pkt_loadbalance": True}}
     made = await world.client.post("/api/networkprofile", json={"name": "mine", "profile": body})
     assert "no effect yet: profile.udp_fast_path_profile.per_pkt_loadbalance" in made.headers["x-shoal-warning"]
+
+
+SNAT = [{"addr": "10.66.0.9", "type": "V4"}]
+
+
+async def fast(world: World, group: str, status: int = 201, **more: object) -> dict[str, Any]:
+    """Its own VIP, in a group of its own."""
+    vsvip = await world.post("/api/vsvip", {"name": f"{group}-vip", "vip": [{"auto_allocate_ip": True}]})
+    body = {"name": group, "vsvip_ref": vsvip["url"], "services": [{"port": 80}], "se_group_ref": f"?name={group}"}
+    body |= {"network_profile_ref": "/api/networkprofile?name=System-TCP-Fast-Path", **more}
+    body["se_group_ref"] = f"/api/serviceenginegroup?name={group}"
+    made: dict[str, Any] = await world.post("/api/virtualservice", body, status)
+    return made
+
+
+async def test_other_sources_than_the_engine_need_one_engine(world: World) -> None:
+    await world.post("/api/serviceenginegroup", {"name": "many"})
+    one = await world.post("/api/serviceenginegroup", {"name": "one", "max_scaleout_per_vs": 1})
+    reply = await fast(world, "many", 400, snat_ip=SNAT)
+    assert "snat_ip: servers answer to the engine that owns the VIP" in reply["error"]
+    made = await fast(world, "one", snat_ip=SNAT)
+    reply = await world.call("PATCH", one["url"], 400, json={"replace": {"max_scaleout_per_vs": 2}})
+    assert "virtual service one needs one engine" in reply["error"]
+    await world.call("PATCH", f"/api/virtualservice/{made['uuid']}", 200, json={"replace": {"snat_ip": []}})
+    await world.call("PATCH", one["url"], 200, json={"replace": {"max_scaleout_per_vs": 2}})
+    profile = await world.post("/api/applicationprofile", {"name": "keeps", "type": "APPLICATION_PROFILE_TYPE_L4"})
+    path = f"/api/virtualservice/{made['uuid']}"
+    await world.call("PATCH", path, 200, json={"replace": {"application_profile_ref": profile["url"]}})
+    reply = await world.call("PATCH", profile["url"], 400, json={"replace": {"preserve_client_ip": True}})
+    assert "preserve_client_ip of keeps" in reply["error"] and "(virtual service one)" in reply["error"]
+
+
+async def test_an_address_that_servers_see_is_nobody_elses(world: World) -> None:
+    await world.post("/api/serviceenginegroup", {"name": "one", "max_scaleout_per_vs": 1})
+    await world.post("/api/serviceenginegroup", {"name": "two", "max_scaleout_per_vs": 1})
+    await fast(world, "one", snat_ip=SNAT)
+    reply = await fast(world, "two", 400, snat_ip=SNAT)
+    assert "is in use by another virtual service" in reply["error"]
+    reply = await world.post("/api/vsvip", {"name": "v", "vip": [{"ip_address": SNAT[0]}]}, 409)
+    assert "in use already, as a virtual service's snat_ip" in reply["error"]
+    web = await world.service()
+    address = (await world.get("/api/vsvip"))["results"][-1]["vip"][0]["ip_address"]
+    change = {"replace": {"snat_ip": [address]}}
+    reply = await world.call("PATCH", f"/api/virtualservice/{web['uuid']}", 400, json=change)
+    assert "is the address of a VIP" in reply["error"]
+    change = {"replace": {"snat_ip": [{"addr": "10.66.0.10", "type": "V4"}]}}
+    answer = await world.client.patch(f"/api/virtualservice/{web['uuid']}", json=change)
+    assert "snat_ip holds for fast paths only" in answer.headers["x-shoal-warning"]

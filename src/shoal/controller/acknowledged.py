@@ -84,7 +84,7 @@ def _greeted(hello: messages.Hello, known: EngineParts) -> Sent:
         if id.startswith(VIP_PART):
             part = known.get(id)
             vip = part.vip if part is not None and part.hash == hash else None
-            addresses[id.removeprefix(VIP_PART)] = frozenset(vip.addresses) if vip is not None else None
+            addresses[id.removeprefix(VIP_PART)] = frozenset(vip.owned) if vip is not None else None
     return Sent(hello.root, addresses)
 
 
@@ -117,7 +117,7 @@ class Acknowledged(msgspec.Struct):
     def sent(self, root: str, parts: EngineParts) -> None:
         """The engine is about to be sent this state."""
         vips = [part.vip for part in parts.values() if part.vip is not None]
-        self.states.append(Sent(root, {vip.id: frozenset(vip.addresses) for vip in vips}))
+        self.states.append(Sent(root, {vip.id: frozenset(vip.owned) for vip in vips}))
         if len(self.states) > STATES_KEPT_MAX:
             first, second = self.states[:2]
             self.states[:2] = [first.joined(second)]

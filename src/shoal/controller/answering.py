@@ -32,7 +32,7 @@ class Engines:
         for group, vips in self._ledger.vips.items():
             if vip in vips and group != besides:
                 intent = self._compiler.intent(group, vip)
-                if intent is None or address in intent.addresses:
+                if intent is None or address in intent.owned:
                     return True
         return False
 

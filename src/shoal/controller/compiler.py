@@ -209,7 +209,7 @@ class Compiler:
         compiled = self._vips.setdefault(record.group, {})
         known = compiled.get(record.id)
         same = known is not None and known.record is record and known.armed == armed
-        facts = (intent.addresses, slots, intent.route, intent.ecmp)
+        facts = (intent.owned, slots, intent.route, intent.ecmp)
         if known is None or not same or (known.addresses, known.slots, known.route, known.ecmp) != facts:
             part = vip_part(intent, record, armed=armed)
             known = CompiledVip(record, *facts, armed, encoded(part) if part is not None else None)

@@ -24,10 +24,12 @@ from .monitors import Unseal, monitor_part, why_not_run, withheld
 from .policies import connection_rules_of, http_of, rules_of
 from .protocols import Documents
 from .records import VipRecord
+from .sources import wire_sources
 from .tls import NO_CLIENT_CERTIFICATE, client_certificates, server_tls, tls_of, trust_of
 
 Document = Mapping[str, Any]
 SECONDS_PER_MINUTE = 60
+DSCP_MAX = 63
 
 
 class Encoded(msgspec.Struct, frozen=True):
@@ -69,6 +71,15 @@ class VipIntent(msgspec.Struct, frozen=True, kw_only=True):
         return self.services[0].active_standby_se_tag if self.services else SIDES[0]
 
     @property
+    def owned(self) -> tuple[str, ...]:
+        return (*self.addresses, *self.sources)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Addresses that its owner has beside its own."""
+        return tuple(source for service in self.enabled if not service.use_vip_as_snat for source in service.sources)
+
+    @property
     def enabled(self) -> tuple[views.VirtualService, ...]:
         return tuple(service for service in self.services if service.enabled)
 
@@ -107,6 +118,7 @@ def service_part(
     http_profile = profile.http_profile if profile and profile.http_profile else views.HttpProfile()
     pool = _fetch(documents, "pool", service.pool_ref, views.Pool)
     network = _fetch(documents, "networkprofile", service.network_profile_ref, views.NetworkProfile)
+    proxy = (network.profile.tcp_proxy_profile if network else None) or views.TcpProxyProfile()
     most = service.performance_limits or views.PerformanceLimits()
     return wire.Service(
         id=service.uuid,
@@ -129,6 +141,10 @@ def service_part(
         connections_max=most.max_concurrent_connections,
         mbit_max=most.max_throughput,
         client_idle_s=client_idle_s(http_profile if http else None, network.profile if network else None),
+        keepalive=proxy.idle_connection_type == "KEEP_ALIVE" and proxy.idle_connection_timeout > 0 and not http,
+        dscp=proxy.ip_dscp if proxy.ip_dscp <= DSCP_MAX else 0,
+        keeps_client=profile.preserve_client_ip if profile else False,
+        sources=wire_sources(service, vip.addresses),
         flow_dist=service.flow_dist,
         log=log_policy(documents, service),
     )
@@ -166,6 +182,7 @@ def _listener(documents: Documents, service: views.VirtualService, port: views.P
         protocol="udp" if kind == "udp" else "tcp",
         fast=fast and kind == "tcp",
         idle_s=protocols.idle_s(profile) if fast else protocols.UDP_IDLE_S,
+        mss=protocols.segment(profile),
     )
 
 
@@ -200,6 +217,7 @@ def pool_part(documents: Documents, pool: views.Pool, unseal: Unseal = withheld,
         host=pool.server_name if pool.rewrite_host_header_to_sni and pool.sni_enabled else "",
         graceful_disable_s=graceful if graceful < 0 else graceful * SECONDS_PER_MINUTE,
         persistence=pools.persistence(profile) if profile else None,
+        service_port=pool.use_service_port,
         connections_max=pool.max_concurrent_connections_per_server,
         queue_max=pool.request_queue_depth if pool.request_queue_enabled else 0,
         timeout_ms=pool.server_timeout,
@@ -325,6 +343,7 @@ def vip_part(intent: VipIntent, record: VipRecord, *, armed: bool) -> wire.Vip |
         slots=max(1, len(intent.enabled)),
         route=intent.route,
         ecmp=intent.ecmp,
+        sources=intent.sources,
     )
 
 

@@ -83,6 +83,15 @@ def idle_s(profile: Document | None) -> int:
     return found.session_idle_timeout if found else UDP_IDLE_S
 
 
+def segment(profile: Document | None) -> int:
+    """The largest TCP segment that a proxy takes from clients, in bytes; 0 = as the MTU says."""
+    body = view(profile, views.NetworkProfile).profile if profile is not None else views.Transport()
+    found = body.tcp_proxy_profile
+    if body.type != "PROTOCOL_TYPE_TCP_PROXY" or found is None or found.use_interface_mtu:
+        return 0
+    return found.max_segment_size
+
+
 def overlap(ranges: list[Range]) -> str:
     """The first port that two ranges of one protocol share, as `named`; "" if none."""
     last: dict[str, int] = {}

@@ -8,6 +8,7 @@ takes long.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
@@ -393,21 +394,23 @@ class Reconciler:
         return snapshots.vips_by_group(services, vsvips, lambda service: view.order("virtualservice", service))
 
     def _blocked(self, intent: VipIntent, record: VipRecord) -> str:
-        why = self.freed.obstacle(intent.addresses, intent.id)
-        return why or (
-            self.freed.obstacle_to_move(intent.addresses, intent.id, record.group) if record.elsewhere else ""
-        )
+        why = self.freed.obstacle(intent.owned, intent.id)
+        return why or (self.freed.obstacle_to_move(intent.owned, intent.id, record.group) if record.elsewhere else "")
 
     def waits_for(self, engine: str) -> bool:
         """Whether a VIP can't be placed before the engine has confirmed that it no longer has its address."""
         return bool(self._barred) and engine in self.freed.waited_for(
-            (group, vip.id, vip.addresses) for group in self._barred for vip in self._intents.of(group).values()
+            (group, vip.id, vip.owned) for group in self._barred for vip in self._intents.of(group).values()
         )
 
     def _in_use(self, vip: str, address: str) -> bool:
         """Whether the VIP has the address by the documents."""
         vsvip = self._view.get("vsvip", vip.partition("/")[0])
-        return vsvip is not None and (vip, address) in vip_addresses(vsvip)
+        sources = self._view.users(ipaddress.ip_address(address))
+        return vsvip is not None and (
+            (vip, address) in vip_addresses(vsvip)
+            or any(views.uuid_of(one["vsvip_ref"]) == vsvip["uuid"] for one in sources)
+        )
 
     # --- from a plan to records ---
 

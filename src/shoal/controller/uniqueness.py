@@ -16,7 +16,7 @@ from shoal.objects import ObjectType
 from shoal.objects.views import uuid_of
 from shoal.store.protocol import Condition, Records
 
-from . import audit, protocols
+from . import audit, protocols, sources
 from .freed import Freed, Given
 from .ipam import addresses_of
 from .snapshot import vip_id
@@ -51,15 +51,26 @@ class Uniqueness:
                 keys.conditions.append(Condition(key, 0))
                 keys.puts.append((key, (after or {})["uuid"].encode()))
             keys.deletes += sorted(old - new)
-            self._note_freed(keys, before, after)
+            self._note_freed(keys, vip_addresses(before), vip_addresses(after))
         elif kind.endpoint == "virtualservice":
             vsvips = {uuid_of(d["vsvip_ref"]) for d in (before, after) if d is not None}
             for vsvip in sorted(vsvips):
                 await self._port_key(keys, vsvip, before, after)
+            old, new = ({source_key(d, a) for a in sources.addresses_of(d)} for d in (before, after))
+            for key in sorted(new - old):
+                keys.conditions.append(Condition(key, 0))
+                keys.puts.append((key, (after or {})["uuid"].encode()))
+            keys.deletes += sorted(old - new)
+            self._note_freed(keys, self._sources(before), self._sources(after))
 
-    def _note_freed(self, keys: Keys, before: Document | None, after: Document | None) -> None:
+    def _sources(self, service: Document | None) -> set[tuple[str, str]]:
+        """(VIP id, address) of what its servers see, owned with its VIP."""
+        vsvip = self._view.get("vsvip", uuid_of((service or {}).get("vsvip_ref", ""))) or {}
+        ids = [vip_id(vsvip["uuid"], vip["vip_id"]) for vip in vsvip.get("vip", ())]
+        return {(id, address) for id in ids for address in sources.addresses_of(service)}
+
+    def _note_freed(self, keys: Keys, old: set[tuple[str, str]], new: set[tuple[str, str]]) -> None:
         """What a VIP gives up, and what it takes again."""
-        old, new = vip_addresses(before), vip_addresses(after)
         for vip, address in sorted(old - new):
             keys.puts.append(self._freed.given_up(Given(vip, address)))
         for vip, address in sorted(new):
@@ -124,6 +135,10 @@ def vip_addresses(vsvip: Document | None) -> set[tuple[str, str]]:
 
 def vip_key(vsvip: Document | None, address: str) -> str:
     return f"/vipuse/{uuid_of((vsvip or {}).get('vrf_context_ref', ''))}/{address}"
+
+
+def source_key(service: Document | None, address: str) -> str:
+    return f"/vipuse/{uuid_of((service or {}).get('vrf_context_ref', ''))}/{address}"
 
 
 def system_key(type: str, uuid: str) -> str:

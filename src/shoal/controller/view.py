@@ -12,6 +12,7 @@ from shoal.objects import Registry
 from shoal.objects.views import uuid_of
 from shoal.store.protocol import Batch, Compacted, Store
 
+from . import sources
 from .ipam import Address, addresses_of
 from .layers import Layer, Layers
 
@@ -52,7 +53,8 @@ class View:
         self._targets: MutableMapping[tuple[str, str], frozenset[str]] = {}
         self._referrers: MutableMapping[str, MutableMapping[tuple[str, str], None]] = {}
         self._at: MutableMapping[tuple[int, int], MutableMapping[str, None]] = {}
-        """(version of IP, address as a number) -> uuids of the VsVips that have it."""
+        """(version of IP, address as a number) -> uuids of the VsVips that have it, and of virtual services that have their
+        servers see it."""
         self._taken: dict[tuple[int, int], int] = {}
         """(version of IP, number) -> a number up to which, from the first, VsVips have every address."""
         self._over: View | None = None
@@ -155,7 +157,7 @@ class View:
         return [document for document in found if document is not None]
 
     def free(self, version: int, first: int, last: int) -> Iterator[int]:
-        """The addresses from ``first`` to ``last``, as numbers, that no VsVip has, lowest first."""
+        """The addresses from ``first`` to ``last``, as numbers, that no VsVip has and no servers see, lowest first."""
         for number in range(self._up_to(version, first, last), last + 1):
             if (version, number) not in self._at:
                 yield number
@@ -172,6 +174,11 @@ class View:
             self._taken.clear()
         self._taken[version, first] = number
         return number
+
+    def users(self, address: Address) -> list[Document]:
+        """The virtual services whose servers see this address."""
+        found = [self.get("virtualservice", uuid) for uuid in self._at.get((address.version, int(address)), ())]
+        return [document for document in found if document is not None]
 
     def all(self, type: str, tenant: str | None = None) -> list[Document]:
         """In order of creation."""
@@ -307,9 +314,8 @@ class View:
 
 
 def _addresses(type: str, document: Document) -> list[tuple[int, int]]:
-    if type != "vsvip":
-        return []
-    found = (ipaddress.ip_address(address) for address in addresses_of(document))
+    given = {"vsvip": addresses_of, "virtualservice": sources.addresses_of}.get(type)
+    found = (ipaddress.ip_address(address) for address in (given(document) if given else ()))
     return [(address.version, int(address)) for address in found]
 
 

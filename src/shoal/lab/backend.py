@@ -1,4 +1,4 @@
-"""A small real HTTP server: ``python -m shoal.lab.backend ADDRESS[,ADDRESS] PORT NAME``. Answers its name; ``/health`` is 200.
+"""A small real HTTP server: ``python -m shoal.lab.backend ADDRESS[,ADDRESS] PORT NAME``. Answers its name, and who asked; ``/health`` is 200.
 
 ``GET /stream?SECONDS`` is a chunked download that takes so long; a body that is sent is read to its end before the
 answer; ``Upgrade: websocket`` is answered 101, then all that comes is sent back. A TCP echo service answers on PORT + 1,
@@ -28,8 +28,9 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 async def _http(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     body = name.encode() + b"\n"
-    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Server: %b\r\nContent-Length: %d\r\n\r\n" % (
+    answer = b"HTTP/1.1 200 OK\r\nX-Server: %b\r\nX-Client: %b\r\nContent-Length: %d\r\n\r\n" % (
         name.encode(),
+        (writer.get_extra_info("peername") or ("gone",))[0].encode(),
         len(body),
     )
     try:

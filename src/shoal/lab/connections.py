@@ -1,8 +1,8 @@
-"""A client of TCP services: ``python -m shoal.lab.connections ADDRESS PORT COUNT [keep]``; the backend answers its name.
+"""A client of TCP services: ``python -m shoal.lab.connections ADDRESS PORT COUNT [keep|clients]``; the backend answers its name.
 
 Opens COUNT connections, asks on each, and prints, as JSON, how many each server answered (``refused``: a reset instead of
 a connection; ``reset``: on an open one; ``""``: nobody within `ANSWER_S`). With ``keep`` they stay: each line of input asks
-on all of them again and prints the same.
+on all of them again and prints the same. With ``clients`` it is not servers that are counted, but the addresses they see.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def open_(address: str, port: int, count: int) -> list[socket.socket | str]:
     return found
 
 
-def ask(connections: list[socket.socket | str]) -> Counter[str]:
+def ask(connections: list[socket.socket | str], header: bytes = b"X-Server: ") -> Counter[str]:
     """Who answers."""
     for one in connections:
         if isinstance(one, socket.socket):
@@ -38,15 +38,15 @@ def ask(connections: list[socket.socket | str]) -> Counter[str]:
                 one.sendall(ASK)
             except OSError:
                 continue
-    return Counter(_answer(one) if isinstance(one, socket.socket) else one for one in connections)
+    return Counter(_answer(one, header) if isinstance(one, socket.socket) else one for one in connections)
 
 
-def _answer(connection: socket.socket) -> str:
+def _answer(connection: socket.socket, header: bytes) -> str:
     try:
         data = connection.recv(4096)
-        if b"X-Server: " not in data:
+        if header not in data:
             return RESET if data == b"" else NOBODY
-        return data.split(b"X-Server: ", 1)[1].split(b"\r\n", 1)[0].decode()
+        return data.split(header, 1)[1].split(b"\r\n", 1)[0].decode()
     except TimeoutError:
         return NOBODY
     except OSError:
@@ -55,7 +55,8 @@ def _answer(connection: socket.socket) -> str:
 
 def main() -> None:
     connections = open_(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
-    print(json.dumps(ask(connections)), flush=True)
+    seen = b"X-Client: " if sys.argv[4:] == ["clients"] else b"X-Server: "
+    print(json.dumps(ask(connections, seen)), flush=True)
     if sys.argv[4:] == ["keep"]:
         for _ in sys.stdin:
             print(json.dumps(ask(connections)), flush=True)

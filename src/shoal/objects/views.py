@@ -235,6 +235,14 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     active_standby_se_tag: str = "ACTIVE_STANDBY_SE_1"
     analytics_profile_ref: str = ""
     analytics_policy: AnalyticsPolicy | None = None
+    snat_ip: tuple[IpAddr, ...] = ()
+    snat_ip6_addresses: tuple[IpAddr, ...] = ()
+    use_vip_as_snat: bool = False
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Addresses that its servers see instead of the engine's."""
+        return tuple(one.addr for one in (*self.snat_ip, *self.snat_ip6_addresses))
 
 
 class PoolServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -289,6 +297,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     request_queue_enabled: bool = False
     request_queue_depth: int = 128
     server_timeout: int = 0
+    use_service_port: bool = False
     fail_action: FailAction | None = None
     inline_health_monitor: bool = True
     pki_profile_ref: str = ""
@@ -355,6 +364,7 @@ class ApplicationProfile(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
     type: str
+    preserve_client_ip: bool = False
     http_profile: HttpProfile | None = None
     tcp_app_profile: TcpApplicationProfile | None = None
 
@@ -369,9 +379,13 @@ class UdpProxy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TcpProxyProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """``idle_connection_timeout``: seconds; 0 = infinite."""
+    """``idle_connection_timeout``: seconds; 0 = infinite. ``max_segment_size``: bytes; 0 = as the MTU says."""
 
     idle_connection_timeout: int = 600
+    idle_connection_type: str = "KEEP_ALIVE"
+    max_segment_size: int = 0
+    use_interface_mtu: bool = True
+    ip_dscp: int = 0
 
 
 class TcpFastPathProfile(msgspec.Struct, frozen=True, kw_only=True):

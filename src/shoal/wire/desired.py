@@ -21,6 +21,8 @@ from shoal.wire.client_logs import LogPolicy
 from .monitors import Monitor as Monitor
 from .policy import Close, Http, Redirect, Respond, Rule
 
+PROXIED_PORTS_MAX = 1_024
+"""Of one virtual service: each is a socket per address. Fast paths have as many as they like."""
 SERVER_NAME = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*"
 )
@@ -105,6 +107,12 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True, tag="vip"):
     """Announced by its owner, and by every member where ``ecmp`` is set; None: not announced."""
     ecmp: bool = False
     """The network spreads flows over the members: no member passes new ones on to another."""
+    sources: tuple[str, ...] = ()
+    """Addresses that are owned with the VIP's own: connections to servers come from them."""
+
+    @property
+    def owned(self) -> tuple[str, ...]:
+        return (*self.addresses, *self.sources)
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +127,8 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """TCP without a proxy."""
     idle_s: int = 10
     """On a fast path: how long a flow keeps its server without a packet either way."""
+    mss: int = 0
+    """Of a proxied client's connection, in bytes; 0 = what the network's MTU gives."""
 
     @property
     def carried(self) -> bool:
@@ -221,6 +231,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     graceful_disable_s: int = 60
     """How long a disabled server keeps its connections; -1 = until they end by themselves."""
     persistence: Persistence | None = None
+    service_port: bool = False
+    """Connections go to a server's port of the number that the client came to; ``port`` is only checked."""
     connections_max: int = 0
     """Of each server at a time; 0 = no limit."""
     queue_max: int = 0
@@ -252,10 +264,18 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     http: Http = Http()
     rules: tuple[Rule, ...] = ()
     client_idle_s: int = 60
+    keepalive: bool = False
+    """Proxied TCP is probed when it has been idle for so long, and closed only if nobody answers."""
+    dscp: int = 0
+    """Of packets to proxied clients."""
     connections_max: int = 0
     """0 = no limit but the engine's. Of fast paths: of each protocol."""
     mbit_max: int = 0
     """Of its fast paths, each protocol's, both ways together, in Mbit/s; 0 = no limit."""
+    keeps_client: bool = False
+    """Servers see the client's address on fast paths: they route to clients through the VIP."""
+    sources: tuple[str, ...] = ()
+    """What servers see instead of the engine's own address on fast paths; needs one engine at a time, as does the above."""
     flow_dist: str = "LOAD_AWARE"
     """How the VIP's primary shares new flows to its ports over the engines: ``LOAD_AWARE``,
     ``CONSISTENT_HASH_SOURCE_IP_ADDRESS`` or ``CONSISTENT_HASH_SOURCE_IP_ADDRESS_AND_PORT``."""

@@ -79,7 +79,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
         return cls(
             timing=settings.timing,
             peers=settings.peers,
-            vips=vips,
+            vips=tuple(_with_sources(vip) for vip in vips),
             slots_max=settings.slots_max,
             gateway=settings.gateway,
             heartbeat_key=settings.heartbeat_key,
@@ -99,6 +99,11 @@ class Unready(msgspec.Struct, frozen=True, tag="unready"):
     """Agent to guard: VIPs that nothing behind is up of. Their routes are withdrawn; all else stays as it is."""
 
     vips: tuple[str, ...]
+
+
+def _with_sources(vip: Vip) -> Vip:
+    """To own one is to own the other."""
+    return msgspec.structs.replace(vip, addresses=vip.owned) if vip.sources else vip
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag="report"):

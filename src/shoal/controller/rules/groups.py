@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shoal.controller import balance, timing
+from shoal.controller import balance, sources, timing
 from shoal.errors import Refused
 from shoal.objects import views
 from shoal.objects.views import uuid_of
@@ -39,6 +39,11 @@ def check(change: Change, around: Around) -> None:
     low, high = group["min_scaleout_per_vs"], group["max_scaleout_per_vs"]
     if low > high:
         change.wrong("min_scaleout_per_vs", f"must not be above max_scaleout_per_vs {high}", low)
+    after = sources.Changed(around.view, change.type, change.uuid, group)
+    for service, why in sources.obstacles(after, around.services_of(change)) if high > 1 else ():
+        named = change.named([service])
+        change.wrong("max_scaleout_per_vs", f"virtual service {named} needs one engine: {why}", high)
+        break
     if group["min_cpu_usage"] > group["max_cpu_usage"]:
         change.wrong("min_cpu_usage", f"must not be above max_cpu_usage {group['max_cpu_usage']}")
     if "disk_per_se" in change.raw and change.before is None:

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
-from shoal.controller import limits, log_streams, policies, protocols, tls
+from shoal.controller import limits, log_streams, policies, protocols, sources, tls
 from shoal.errors import Invalid
 from shoal.objects.views import uuid_of
 from shoal.wire.desired import CURVES, SUITES
@@ -36,6 +36,7 @@ def check(change: Change, around: Around) -> None:
         if proxied:
             why = f"can't become a fast path: virtual service {change.named(proxied)} needs a proxy for HTTP or TLS"
             change.wrong("profile.type", why, hint="Make another profile.")
+        _one_engine(change, around, "profile.type")
 
 
 def _needs_proxy(service: Mapping[str, Any], profile: str, around: Around) -> bool:
@@ -60,7 +61,17 @@ def check_analytics(change: Change, around: Around) -> None:
             change.wrong(f"{log_streams.CONFIG}.{problem.path}", problem.why, problem.value, problem.hint)
 
 
+def _one_engine(change: Change, around: Around, path: str) -> None:
+    """What services that use it ask for may need another group than theirs."""
+    after = sources.Changed(around.view, change.type, change.uuid, change.document)
+    for service, why in sources.obstacles(after, around.services_of(change)):
+        change.wrong(path, f"{why} (virtual service {change.named([service])})", hint=sources.HINT)
+        break
+
+
 def check_application(change: Change, around: Around) -> None:
+    if change.document.get("preserve_client_ip"):
+        _one_engine(change, around, "preserve_client_ip")
     name = (change.document.get("http_profile") or {}).get("xff_alternate_name", "")
     if name and not TOKEN.fullmatch(name):
         change.wrong("http_profile.xff_alternate_name", "must be a header name (RFC 9110, 5.6.2)", name)

@@ -6,12 +6,14 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from shoal.controller import limits, protocols
+from shoal.controller import limits, protocols, sources
+from shoal.errors import Refused
 from shoal.objects.views import uuid_of
 from shoal.placement import presets
+from shoal.wire.desired import PROXIED_PORTS_MAX
 
-from . import profiles
-from .change import Around, Change
+from . import profiles, vips
+from .change import Address, Around, Change
 
 DEFAULT_CERTIFICATE = "System-Default-Cert"
 L4_APPLICATION = "System-L4-Application"
@@ -67,12 +69,18 @@ def check(change: Change, around: Around) -> None:
     if not service.get("vsvip_ref"):
         change.wrong("vsvip_ref", "required, and missing", hint="Create a VsVip first.")
         return
+    proxied = [port for port in service.get("services", ()) if not _on_fast_path(around, service, port)]
+    count = sum(port["port_range_end"] - port["port"] + 1 for port in proxied)
+    if count > PROXIED_PORTS_MAX:
+        hint = "Give the range a TCP fast path profile (override_network_profile_ref)."
+        change.wrong("services", f"{count} ports are proxied; {PROXIED_PORTS_MAX} can be", hint=hint)
     overlap = protocols.overlap(protocols.ports_of(around.view, service))
     if overlap:
         change.wrong("services", f"{overlap} is given twice")
     _announcement(change, around)
     _transport(change, around)
     _limits(change, around)
+    _sources(change, around)
     _certificates(change, around)
     _same_group(change, around)
     _same_side(change, around)
@@ -128,6 +136,50 @@ def _limits(change: Change, around: Around) -> None:
     if most and proxied:
         ports = ", ".join(map(str, proxied))
         change.warnings.append(f"performance_limits.max_throughput holds for fast paths only, not for ports {ports}.")
+
+
+def _sources(change: Change, around: Around) -> None:
+    """What servers are to see as their client."""
+    service, view = change.document, around.view
+    asked = sources.given(view, service)
+    if not asked:
+        return
+    if proxied := sources.ports(view, service, fast=False):
+        named = ", ".join(map(str, proxied))
+        change.warnings.append(
+            f"{asked[0]} holds for fast paths only: on ports {named} servers see the engine's address."
+        )
+    if why := sources.obstacle(view, service):
+        change.wrong("se_group_ref", why, hint=sources.HINT)
+    if len(asked) > 1:
+        change.warnings.append(f"{asked[0]} makes {' and '.join(asked[1:])} have no effect.")
+    given = [(field, number, one) for field in sources.FIELDS for number, one in enumerate(service.get(field) or ())]
+    if given and len(_vips_of(service, around)) > 1:
+        change.wrong(given[0][0], "has no place where the VsVip has several VIPs", hint="Give each a VsVip of its own.")
+    for field, number, one in given:
+        address = change.address(f"{field}[{number}]", one, *((6,) if field.endswith("6_addresses") else ()))
+        if address is not None:
+            vips.fit(change, around, f"{field}[{number}].addr", address)
+            _free(change, around, f"{field}[{number}].addr", address)
+    texts = sources.addresses_of(service)
+    if len(set(texts)) < len(texts):
+        change.wrong(given[0][0], "an address is given twice")
+    if not change.problems:
+        fresh = sorted(set(texts) - set(sources.addresses_of(change.before)))
+        vip = next((f"{uuid_of(service['vsvip_ref'])}/{one['vip_id']}" for one in _vips_of(service, around)), "")
+        if why := around.freed.obstacle(fresh, vip):
+            raise Refused(f"{why}.", hint="Try again when they have.")
+
+
+def _vips_of(service: Mapping[str, Any], around: Around) -> list[dict[str, Any]]:
+    return (around.view.get("vsvip", uuid_of(service["vsvip_ref"])) or {}).get("vip") or []
+
+
+def _free(change: Change, around: Around, path: str, address: Address) -> None:
+    if around.view.holders(address):
+        change.wrong(path, "is the address of a VIP", address, "For the service's own VIP set use_vip_as_snat.")
+    elif any(other["uuid"] != change.uuid for other in around.view.users(address)):
+        change.wrong(path, "is in use by another virtual service", address)
 
 
 def _on_fast_path(around: Around, service: Mapping[str, Any], port: Mapping[str, Any]) -> bool:

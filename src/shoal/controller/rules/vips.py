@@ -44,7 +44,7 @@ def check(change: Change, around: Around) -> None:
             if field in vip:
                 address = change.address(f"{where}.{field}", vip[field], version)
                 if address is not None:
-                    _fit(change, around, f"{where}.{field}.addr", address)
+                    fit(change, around, f"{where}.{field}.addr", address)
     if not change.problems:
         _unused(change, around, vips)
         for vip in vips:
@@ -76,7 +76,7 @@ def _safe(change: Change, around: Around, vip: Document, before: Mapping[str, An
         change.warnings.append(f"{why}. The virtual service is placed when that is over.")
 
 
-def _fit(change: Change, around: Around, path: str, address: Address) -> None:
+def fit(change: Change, around: Around, path: str, address: Address) -> None:
     """A VIP is the address of one machine, that others can reach."""
     subnets = [s for document in around.view.all("network") for s in ipam.subnets(document, address.version)]
     why = _no_host(address, subnets)
@@ -158,3 +158,5 @@ def _unused(change: Change, around: Around, vips: list[Document]) -> None:
                     raise Duplicate(f"{address} is in use already.", hint="Take another one, or auto_allocate_ip.")
                 why = f"{address} is the address of VsVip {other['name']} already."
                 raise Duplicate(why, hint="Refer to that one.")
+        if around.view.users(ipaddress.ip_address(address)):
+            raise Duplicate(f"{address} is in use already, as a virtual service's snat_ip.", hint="Take another one.")

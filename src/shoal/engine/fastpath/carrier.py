@@ -188,7 +188,7 @@ class Carrier:
         servers = {server.name: server for server in pool.servers} if pool else {}
         down = {name for name in servers if (service.id, name) in self._down or (service.id, name) in self._ill}
         cut = down if protocol == "udp" else frozenset[str]()
-        takers = [target(service.id, one, protocol) for one in servers.values() if one.enabled and one.ratio]
+        takers = [target(service, one, protocol) for one in servers.values() if one.enabled and one.ratio]
         taking = {one.mark for one in takers}
         for one in self._served_before(service, protocol):
             stays = one.name not in cut
@@ -214,7 +214,7 @@ class Carrier:
         if known:
             return [one for planned in known for one in planned.taking]
         if self._fresh and service.pool is not None:
-            return [target(service.id, server, protocol) for server in service.pool.servers]
+            return [target(service, server, protocol) for server in service.pool.servers]
         return ()
 
     def _forward(self, family: Family, on: bool) -> None:

@@ -16,7 +16,7 @@ from .plan import KIND, OURS, TCP
 
 NLA_F_NESTED = 0x8000
 GET, DELETE = 1 << 8 | 1, 1 << 8 | 2
-CTA_TUPLE_ORIG, CTA_PROTOINFO, CTA_MARK, CTA_MARK_MASK = 1, 4, 8, 21
+CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_PROTOINFO, CTA_MARK, CTA_MARK_MASK = 1, 2, 4, 8, 21
 TCP_STATE_AT = 12
 """Of the state (CTA_PROTOINFO_TCP_STATE), from the begin of CTA_PROTOINFO."""
 TCP_TIME_WAIT = 7
@@ -73,9 +73,22 @@ def flows(sample: int | None = SAMPLE_MAX) -> Counter[int]:
     return found
 
 
-def client_of(data: bytes) -> tuple[bytes, int, bytes, int] | None:
-    """Of a flow of a dump (its attributes): client's address and port, VIP and port, as its datagrams bear them."""
-    parts = nested(nested(data).get(CTA_TUPLE_ORIG, b""))
+Ends = tuple[bytes, int, bytes, int]
+"""Address and port a packet comes from, and those it goes to."""
+
+
+def client_of(data: bytes) -> Ends | None:
+    """Of a flow of a dump (its attributes): as what its client sends."""
+    return _ends(nested(data).get(CTA_TUPLE_ORIG, b""))
+
+
+def server_of(data: bytes) -> Ends | None:
+    """As what its server sends."""
+    return _ends(nested(data).get(CTA_TUPLE_REPLY, b""))
+
+
+def _ends(tuple_: bytes) -> Ends | None:
+    parts = nested(tuple_)
     addresses, ports = nested(parts.get(CTA_TUPLE_IP, b"")), nested(parts.get(CTA_TUPLE_PROTO, b""))
     for source, target in FAMILIES:
         if source in addresses and target in addresses and CTA_PROTO_SRC_PORT in ports and CTA_PROTO_DST_PORT in ports:

@@ -109,14 +109,19 @@ def _networks(values: Sequence[str], family: Family) -> list[str]:
 
 
 def _ports(values: Sequence[str]) -> list[str]:
-    """``80`` and ``8000:8010``, joined where they touch: a kernel set takes no overlapping ranges."""
-    joined: list[tuple[int, int]] = []
-    for first, last in sorted(_range(value) for value in values):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = joined[-1][0], max(last, joined[-1][1])
+    """``80`` and ``8000:8010``."""
+    return joined(_range(value) for value in values)
+
+
+def joined(ranges: Iterable[tuple[int, int]]) -> list[str]:
+    """Where they touch: a kernel set takes no overlapping ranges."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = found[-1][0], max(last, found[-1][1])
         else:
-            joined.append((first, last))
-    return [f"{first}-{last}" if last > first else str(first) for first, last in joined]
+            found.append((first, last))
+    return [f"{first}-{last}" if last > first else str(first) for first, last in found]
 
 
 def _range(value: str) -> tuple[int, int]:

@@ -25,6 +25,8 @@ OURS = 1 << 31
 TCP = 1 << 30
 """Set in the marks of TCP's flows."""
 KIND = OURS | TCP
+KEEPS_CLIENT = 1 << 29
+"""Set in the marks of flows whose servers see the client's own address."""
 FLOWS_MAX = 2**31
 
 
@@ -36,6 +38,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     address: str
     port: int
+    """0 = that the client came to."""
     mark: int
     flows_max: int = 0
     """At a time; 0 = any number."""
@@ -75,6 +78,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     flows_max: int = 0
     """At a time; 0 = any number."""
     mbit_max: int = 0
+    sources: tuple[str, ...] = ()
+    """What servers see; () is the engine's own address, or the client's where the marks say so."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -122,9 +127,11 @@ def plan(
             raise Unservable(f"The {named} ports {one.first} to {one.last} are no range.")
     pool = service.pool or Pool(id="", name="")
     choice, notes = _choice(pool, named)
+    if pool.persistence is not None and pool.persistence.kind != "client":
+        notes += (f"{named} has no cookies and no headers: the pool's persistence has no effect on it.",)
     if pool.tls is not None:
         notes += (f"{named} goes to the servers as it comes: ssl_profile_ref of the pool has no effect on it.",)
-    same = [(server, target(service.id, server, protocol, max(0, pool.connections_max))) for server in pool.servers]
+    same = [(server, target(service, server, protocol)) for server in pool.servers]
     same = [(server, one) for server, one in same if one.version == version]
     if pool.servers and not same:
         notes += (f"No server has an IPv{version} address: {named} to {', '.join(vips)} is refused.",)
@@ -145,6 +152,9 @@ def plan(
         rules=rules,
         flows_max=max(0, service.connections_max),
         mbit_max=max(0, service.mbit_max),
+        sources=()
+        if service.keeps_client
+        else tuple(str(s) for s in map(_parsed, service.sources) if s.version == version),
         notes=notes,
     )
 
@@ -168,21 +178,22 @@ def _rules(service: Service, protocol: str, version: int) -> tuple[policy.Rule, 
     return rules
 
 
-def target(service: str, server: Server, protocol: str = "udp", flows_max: int = 0) -> Target:
+def target(service: Service, server: Server, protocol: str = "udp") -> Target:
     """Raises Unservable."""
     parsed = _parsed(server.address)
     if not 0 < server.port <= 65535:
         raise Unservable(f"The server {server.name[:60]!r} has the port {server.port}.")
-    text = f"{service}\0{server.name}\0{parsed}\0{server.port}\0{protocol}".encode(errors="surrogatepass")
-    kind = OURS | (TCP if protocol == "tcp" else 0)
-    mark = kind | int.from_bytes(hashlib.blake2b(text, digest_size=4).digest()) & ~KIND
+    text = f"{service.id}\0{server.name}\0{parsed}\0{server.port}\0{protocol}".encode(errors="surrogatepass")
+    kind = OURS | (TCP if protocol == "tcp" else 0) | (KEEPS_CLIENT if service.keeps_client else 0)
+    most = service.pool.connections_max if service.pool else 0
+    mark = kind | int.from_bytes(hashlib.blake2b(text, digest_size=4).digest()) & ~(KIND | KEEPS_CLIENT)
     return Target(
-        service=service,
+        service=service.id,
         name=server.name,
         address=str(parsed),
-        port=server.port,
+        port=0 if service.pool and service.pool.service_port else server.port,
         mark=mark,
-        flows_max=min(flows_max, FLOWS_MAX),
+        flows_max=min(max(0, most), FLOWS_MAX),
     )
 
 

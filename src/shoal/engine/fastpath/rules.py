@@ -15,14 +15,16 @@ import msgspec
 from shoal.wire.policy import Rule
 
 from .family import IPV4, Family
-from .gate import gate, refusal
-from .plan import FLOWS_MAX, OURS, Gated, Plan, Target
+from .gate import gate, joined, refusal
+from .plan import FLOWS_MAX, KEEPS_CLIENT, OURS, Gated, Plan, Target
 
 SEED = 0x5EED
 """Not that of the spreading over engines: an engine's share of one hash would be a part of the servers by the other."""
 BEFORE = 10
 """What is in front of HAProxy comes before it is decided what is tracked."""
-MBIT_MAX = 400_000
+MBIT_MAX = 100_000
+"""More than a network gives, and about what the kernel can count in."""
+BURST_BYTES_MAX = 10**9
 BURST_SHARE = 10
 """Of a second's octets; at least what the kernel hands on as one packet, several times."""
 BURST_BYTES_MIN = 262_144
@@ -95,7 +97,7 @@ def ruleset(plans: Iterable[Plan], address: str, family: Family = IPV4, gated: I
     )
     chains["leaving"] = (
         "type nat hook postrouting priority srcnat",
-        f"ct mark & {OURS:#x} == {OURS:#x} snat to {address}",
+        _lines([*_sources(plans), f"ct mark & {OURS | KEEPS_CLIENT:#x} == {OURS:#x} snat to {address}"]),
     )
     chains["passing"] = (
         "type filter hook forward priority filter; policy drop",
@@ -173,7 +175,7 @@ def _rate(plan: Plan) -> str:
 
 def _mbit(most: int) -> str:
     octets = min(most, MBIT_MAX) * 125_000
-    return f"rate over {octets} bytes/second burst {max(octets // BURST_SHARE, BURST_BYTES_MIN)} bytes;"
+    return f"rate over {octets} bytes/second burst {min(max(octets // BURST_SHARE, BURST_BYTES_MIN), BURST_BYTES_MAX)} bytes;"
 
 
 def _throughput(plans: Iterable[Plan]) -> Iterable[str]:
@@ -210,7 +212,21 @@ def _sockets(plans: Iterable[Plan]) -> str:
 
 
 def _servers(plans: Iterable[Plan]) -> str:
-    return ", ".join(dict.fromkeys(f"{t.address} . {t.port}" for plan in plans for t in plan.targets))
+    """Ranges of several services may overlap, and a kernel set takes none that do."""
+    ports: dict[str, set[tuple[int, int]]] = {}
+    for plan in plans:
+        ranges = {(one.first, one.last) for one in plan.ports}
+        for one in plan.targets:
+            ports.setdefault(one.address, set()).update({(one.port, one.port)} if one.port else ranges)
+    return ", ".join(f"{address} . {text}" for address, found in ports.items() for text in joined(found))
+
+
+def _sources(plans: Iterable[Plan]) -> Iterable[str]:
+    for plan in plans:
+        if plan.sources:
+            marks = ", ".join(f"{target.mark:#x}" for target in plan.targets)
+            pool = ", ".join(f"{number} : {source}" for number, source in enumerate(plan.sources))
+            yield f"ct mark {{ {marks} }} snat to numgen inc mod {len(plan.sources)} map {{ {pool} }}"
 
 
 def _dispatch(plans: Iterable[Plan]) -> str:
@@ -253,11 +269,16 @@ def _runs(shares: Sequence[int]) -> str:
 
 def _give(targets: Sequence[Target], ip: str) -> str:
     new = ", ".join(f'{t.mark:#x} : "{counter("new", t.mark)}"' for t in targets)
-    to = ", ".join(f"{t.mark:#x} : {t.address} . {t.port}" for t in targets)
     caps = ", ".join(f"{t.mark:#x} : jump {_cap(t)}" for t in targets if t.flows_max)
     lines = [f"ct mark vmap {{ {caps} }}"] if caps else []
     protocol = targets[0].protocol
-    lines += [f"counter name ct mark map {{ {new} }}", f"meta l4proto {protocol} dnat {ip} to ct mark map {{ {to} }}"]
+    lines.append(f"counter name ct mark map {{ {new} }}")
+    for to in (
+        ", ".join(f"{t.mark:#x} : {t.address} . {t.port}" for t in targets if t.port),
+        ", ".join(f"{t.mark:#x} : {t.address}" for t in targets if not t.port),
+    ):
+        if to:
+            lines.append(f"meta l4proto {protocol} dnat {ip} to ct mark map {{ {to} }}")
     return _lines(lines)
 
 

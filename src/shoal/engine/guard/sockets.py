@@ -121,9 +121,11 @@ class Carried(Listing):
             if kind in (NLMSG_DONE, NLMSG_ERROR):
                 return flows, True
             found = body[netfilter.HEAD_BYTES :]
-            client = conntrack.client_of(found)
-            if client is not None and client[2] == vip and not conntrack.seen_of(found)[1]:
-                flows.append((client[0], client[1], client[3]))
+            if conntrack.seen_of(found)[1]:
+                continue
+            for ends in (conntrack.client_of(found), conntrack.server_of(found)):  # the address may be a source, too
+                if ends is not None and ends[2] == vip:
+                    flows.append((ends[0], ends[1], ends[3]))
         return flows, False
 
 

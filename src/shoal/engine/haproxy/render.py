@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from shoal.wire.desired import Listener, Pool, Server, Service
+from shoal.wire.desired import PROXIED_PORTS_MAX, Listener, Pool, Server, Service
 from shoal.wire.policy import Http
 
-from . import client_log, monitors, rules, tls
+from . import client_log, monitors, rules, tls, transport
 from .escape import Unrenderable, address, argument, format_quoted, quoted, within, word
 
 CONNECT_TIMEOUT_S = 5
@@ -29,13 +29,9 @@ DESCRIPTORS_RESERVED = 300
 CONNECTIONS_MIN = 100
 CONNECTIONS_PER_MB = 15
 """A proxied connection holds two buffers of 16 KiB; so half of the engine's memory is for them."""
-PORTS_MAX = 1_024
-"""Of one virtual service: each is a socket per address."""
 FIRST_SERVER_CONNECTIONS = 1_000
 """LB_ALGORITHM_FEWEST_SERVERS fills a server up to this before it takes the next."""
 WEIGHT_MAX = 256
-IDLE_S_MAX = 2_000_000
-"""HAProxy counts milliseconds in 31 bits."""
 CONNECTIONS_MAX = 2**30
 BALANCE = {
     "LB_ALGORITHM_ROUND_ROBIN": "roundrobin",
@@ -178,10 +174,12 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
         return _checks_only(service)
     binds = [bind for listener in listeners for bind in _binds(service, listener, facts)]
     ports = sum(listener.port_end - listener.port + 1 for listener in listeners)
-    if not binds or not 0 < ports <= PORTS_MAX:
-        raise Unrenderable(f"The virtual service has {len(binds)} listeners on {ports} ports; 1 to {PORTS_MAX} can be.")
-    mode, idle_s = f"mode {'http' if http else 'tcp'}", within(service.client_idle_s, 1, IDLE_S_MAX)
-    front, back = [mode, *binds, f"timeout client {idle_s}s"], [mode, f"timeout server {idle_s}s"]
+    if not binds or not 0 < ports <= PROXIED_PORTS_MAX:
+        raise Unrenderable(
+            f"The virtual service has {len(binds)} listeners on {ports} ports; 1 to {PROXIED_PORTS_MAX} can be."
+        )
+    mode = f"mode {'http' if http else 'tcp'}"
+    front, back = [mode, *binds, *transport.front(service)], [mode, *transport.back(service)]
     if service.log is not None:  # first: it takes the time when a request has come
         told_front, told_back = client_log.rules(service.log, log_socket(facts), http=http)
         front, back = front + told_front, back + told_back
@@ -190,6 +188,7 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
     if http:
         tls_port = next((listener.port for listener in listeners if listener.tls), 0)
         made = rules.rules(service.id, service.http, service.rules, tls_port=tls_port)
+        idle_s = within(service.client_idle_s, 1, transport.IDLE_S_MAX)
         front += [f"timeout http-keep-alive {idle_s}s", *_head_timeout(service.http)]
         front += [*tls.early(service.tls), *rules.proof(service.http), *made.lines]
         asked = service.client_certificates
@@ -239,7 +238,7 @@ def _binds(service: Service, listener: Listener, facts: Facts) -> Iterator[str]:
         raise Unrenderable(f"The ports {first} to {last} are no range.")
     arguments = tls.bind(service, first, str(certificates_folder(facts)), http2=listener.http2) if listener.tls else ""
     for vip in service.addresses:
-        yield f"bind {address(vip)}:{first}{f'-{last}' if last > first else ''}{arguments}"
+        yield f"bind {address(vip)}:{first}{f'-{last}' if last > first else ''}{arguments}{transport.bind(listener)}"
 
 
 def overlaps(services: Iterable[Service]) -> dict[str, str]:
@@ -263,7 +262,7 @@ def overlaps(services: Iterable[Service]) -> dict[str, str]:
 def _ports(listener: Listener) -> Sequence[int]:
     """A range that is too long for a proxy is refused anyway."""
     ports = range(listener.port, listener.port_end + 1)
-    return ports if listener.carried else ports[:PORTS_MAX]
+    return ports if listener.carried else ports[:PROXIED_PORTS_MAX]
 
 
 def _hashes_port(pool: Pool) -> bool:
@@ -358,7 +357,8 @@ def server_arguments(pool: Pool, server: Server, check: monitors.Check) -> str:
     """What follows a server's name, in the file and in ``add server``."""
     if not 0 < server.port <= 65535:
         raise Unrenderable(f"The server {server.name[:60]!r} has the port {server.port}.")
-    text = f"{address(server.address)}:{int(server.port)} weight {weight(server)}"
+    place = address(server.address) if pool.service_port else f"{address(server.address)}:{int(server.port)}"
+    text = f"{place} weight {weight(server)}"
     text += tls.server(pool)
     if pool.proxy_protocol:
         text += f" send-proxy{'-v2' if pool.proxy_protocol > 1 else ''}"
@@ -366,4 +366,6 @@ def server_arguments(pool: Pool, server: Server, check: monitors.Check) -> str:
         text += f" maxconn {int(pool.connections_max)}"
     elif pool.algorithm == "LB_ALGORITHM_FEWEST_SERVERS":
         text += f" maxconn {FIRST_SERVER_CONNECTIONS}"
+    if check.server and pool.service_port:
+        text += f" port {int(server.port)}"
     return f"{text} {check.server}" if check.server else text
