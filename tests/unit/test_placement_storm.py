@@ -8,7 +8,18 @@ import pytest
 from shoal.placement import plan
 from shoal.placement.carry import applied
 from shoal.placement.invariants import violations
-from shoal.placement.model import EngineState, Pace, PlacementState, Plan, Snapshot
+from shoal.placement.model import (
+    Engine,
+    EngineState,
+    Group,
+    Pace,
+    Placement,
+    PlacementState,
+    Plan,
+    Role,
+    Snapshot,
+    Vip,
+)
 from tests.scenarios.world import World
 
 SUSPECT = EngineState.SUSPECT
@@ -53,6 +64,33 @@ def test_a_suspect_engine_keeps_what_it_holds_and_gets_nothing_new() -> None:
     here.add("new")
     assert {vip: here.on(vip) for vip in before} == before
     assert not set(here.on("new")) & set(suspects)
+
+
+@pytest.mark.parametrize("enable_state", ["SE_STATE_DISABLED", "SE_STATE_DISABLED_FORCE"])
+def test_the_host_of_a_disabled_engine_out_of_sight_is_as_good_as_another(enable_state: str) -> None:
+    """b is to be left and can't be yet; its host has room, and the VIP's other host is no better for it."""
+    hosts = {"a": "one", "b": "two", "c": "one", "d": "two"}
+    engines = tuple(
+        Engine(id=id, name=id, rank=rank, host=host, state=SUSPECT if id == "b" else EngineState.UP,
+               enable_state=enable_state if id == "b" else "SE_STATE_ENABLED")
+        for rank, (id, host) in enumerate(hosts.items())
+    )  # fmt: skip
+    held = tuple(
+        Placement(engine=id, role=role, state=PlacementState.READY, since=0.0)
+        for id, role in (("a", Role.PRIMARY), ("b", Role.SECONDARY))
+    )
+    vip = Vip(id="v", name="v", slots=1, created=0.0, placements=held, generation=1, requested=2, user_factor=1,
+              succession=("a", "b"), list_version=1, armed=True)  # fmt: skip
+    busy = Placement(engine="d", role=Role.PRIMARY, state=PlacementState.READY, since=0.0)
+    other = Vip(id="o", name="o", slots=1, created=0.0, placements=(busy,), generation=1, requested=1,
+                succession=("d",), list_version=1, armed=True)  # fmt: skip
+    group = Group(id="g", name="g", ha_mode="HA_MODE_SHARED_PAIR", algo="PLACEMENT_ALGO_DISTRIBUTED", buffer_se=0,
+                  max_se=4, max_vs_per_se=4, vs_host_redundancy=True)  # fmt: skip
+    result = planned(Snapshot(revision=1, group=group, engines=engines, vips=(vip, other)))
+    placed = {p.engine for v in result.vips if v.id == "v" for p in v.placements} - {"a", "b"}
+    assert placed <= {"d"}
+    if enable_state == "SE_STATE_DISABLED_FORCE":
+        assert placed == {"d"}
 
 
 def test_a_suspect_engine_counts_for_the_buffer_and_against_max_se() -> None:

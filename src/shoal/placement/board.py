@@ -400,8 +400,10 @@ class Board:
         return bool(host) and self.group.vs_host_redundancy and host in self.hosts_of(work, besides=(engine,))
 
     def hosts_of(self, work: Work, besides: Iterable[str] = ()) -> set[str]:
-        skip = set(besides)
-        return {host for p in work.active if p.engine not in skip and (host := self.host(p.engine))}
+        """Where the VIP is to stay: the host of an engine that is to be left does not count, also while it can't be."""
+        skip, engines = set(besides), self.engines
+        stays = (engine for p in work.active if p.engine not in skip and (engine := engines.get(p.engine)) is not None)
+        return {engine.host for engine in stays if engine.host and engine.enable_state not in LEAVING_STATES}
 
 
 def _work(vip: Vip) -> Work:
