@@ -354,6 +354,19 @@ def test_switchover_where_the_active_dies_meanwhile_ends_on_the_standby() -> Non
     assert not world.requests
 
 
+def test_switchover_waits_while_the_active_is_out_of_sight() -> None:
+    """It may still be active: what it has is not taken from it on a guess."""
+    world = pair("A")
+    world.requests["q"] = request(world, "A")
+    world.step()
+    world.alter("SE1", state=EngineState.SUSPECT)
+    world.settle()
+    assert (world.primary("A"), list(world.requests)) == ("SE1", ["q"])
+    world.alter("SE1", state=EngineState.UP)
+    world.settle()
+    assert (world.primary("A"), world.results[0].ok) == ("SE2", True)
+
+
 def test_switchover_is_for_legacy_groups() -> None:
     world = World()
     world.add("A")

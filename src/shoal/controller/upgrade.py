@@ -79,12 +79,18 @@ class Upgrades:
         self._asked: dict[tuple[str, str, str], None] = {}
         """The same, where this controller has done what the step asks for."""
         self._wanted = asyncio.Event()
+        self._changing = asyncio.Lock()
+        """Held while a record is read, acted upon and written: what an operator says comes before or after a step."""
 
     # --- asked for ---
 
     async def begin(self, group: str, body: Any, user: str) -> dict[str, Any]:
         """Begin, or go on with what was suspended; ``all``: with engines that run this software already, too;
         ``stop``: no further engine. Raises NotFound, Invalid, Refused."""
+        async with self._changing:
+            return await self._begin(group, body, user)
+
+    async def _begin(self, group: str, body: Any, user: str) -> dict[str, Any]:
         document = self._view.get("serviceenginegroup", group)
         if document is None:
             raise NotFound(f"There is no service engine group {group}.")
@@ -149,23 +155,30 @@ class Upgrades:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            active = [record for record in self._ledger.upgrades.values() if not record.suspended]
-            for record in active:
-                try:
-                    await self._advance(record)
-                except Conflict as conflict:
-                    log.warning("%s; looked at again", conflict)
-                    await self._ledger.load()
-                except NotReady as error:
-                    log.warning("the upgrade waits: %s", error)
-                except ShoalError as error:
-                    await self._suspend(record, str(error).rstrip("."))
+            active = [record.group for record in self._ledger.upgrades.values() if not record.suspended]
+            for group in active:
+                async with self._changing:
+                    await self._look(group)
             try:
                 async with asyncio.timeout(LOOK_S if active else None):
                     await self._wanted.wait()
             except TimeoutError:
                 pass
             self._wanted.clear()
+
+    async def _look(self, group: str) -> None:
+        record = self._ledger.upgrades.get(group)
+        if record is None or record.suspended:
+            return
+        try:
+            await self._advance(record)
+        except Conflict as conflict:
+            log.warning("%s; looked at again", conflict)
+            await self._ledger.load()
+        except NotReady as error:
+            log.warning("the upgrade waits: %s", error)
+        except ShoalError as error:
+            await self._suspend(record, str(error).rstrip("."))
 
     async def _advance(self, record: UpgradeRecord) -> None:
         if self._view.get("serviceenginegroup", record.group) is None:

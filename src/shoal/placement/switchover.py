@@ -25,8 +25,9 @@ def carry_out(board: Board, pair: Pair) -> None:
         work = board.works.get(request.vip)
         if work is None or not work.vip.enabled:
             requests.refuse(board, request, "the VIP is gone or its virtual service is disabled")
-        elif board.out_of_sight(work) and not requests.began(work, request) and request.kind is RequestKind.SWITCHOVER:
-            requests.refuse(board, request, f"the controller has lost sight of engines of {work.vip.name}")
+        elif request.kind is RequestKind.SWITCHOVER and board.out_of_sight(work):
+            if not requests.began(work, request):  # one that has begun waits: who is out of sight may be active
+                requests.refuse(board, request, f"the controller has lost sight of engines of {work.vip.name}")
         elif request.kind in INSTEAD:
             requests.refuse(board, request, *INSTEAD[request.kind])
         elif request.kind is RequestKind.SWITCHOVER and not work.takeover:
