@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from shoal.controller import answers as engine_answers
 from shoal.controller import policies, pools
 from shoal.engine.haproxy import render
 from shoal.objects.views import FailAction, HttpPolicies
@@ -110,7 +111,9 @@ async def serving(
     Path(render.chroot_folder(facts)).mkdir()
     Path(render.state_file(facts)).write_text("1\n")
     file = folder / "haproxy.cfg"
-    file.write_text(render.config(facts, {"one": render.service_fragment(service, facts)}))
+    fragments = {"one": render.service_fragment(service, facts)}
+    file.write_text(render.config(facts, fragments))
+    render.write_pages(facts, fragments.values())
     servers = [await asyncio.start_server(partial(_echo, server.name), "127.0.0.1", server.port) for server in SERVERS]
     child = await asyncio.create_subprocess_exec("haproxy", "-db", "-f", str(file), stderr=subprocess.PIPE)
     try:
@@ -426,3 +429,93 @@ async def test_connections_are_denied_by_client_and_port(tmp_path: Path) -> None
         (tmp_path / name).mkdir()
         async with serving(tmp_path / name, rules=rules):
             assert (await ask("/") is not None) is answers
+
+
+# --- what engines answer by themselves ---
+
+
+def kept(**config: Any) -> Http:
+    """A profile with a cache."""
+    return Http(
+        cache=engine_answers.cache_of(
+            Stored(EMPTY), {"cache_config": {"enabled": True, "min_object_size": 1, **config}}
+        )
+    )
+
+
+async def hit(path: str, **headers: str) -> bool:
+    """Whether the second answer to a request comes out of the cache."""
+    first = await answered(path, **headers)
+    second = await answered(path, **headers)
+    assert first.status == second.status == 200
+    assert first.headers.get("x-cache") is None
+    return second.headers.get("x-cache") == "HIT"
+
+
+async def test_answers_are_kept_as_they_allow(tmp_path: Path) -> None:
+    lasting, allowed = {"Give_Cache_Control": "max-age=60"}, {"Give_Cache_Control": "public"}
+    never = {"match_criteria": "BEGINS_WITH", "match_str": ["/cart"]}
+    async with serving(tmp_path, http=kept(uri_non_cacheable=never, mime_types_block_lists=["image/*"])):
+        assert await hit("/a", **lasting) and await hit("/b", **allowed)
+        assert not await hit("/c"), "nothing is said of being kept"
+        assert not await hit("/d", Give_Cache_Control="no-store")
+        assert not await hit("/e?x=1", **lasting)
+        assert not await hit("/Cart/1", **lasting)
+        assert not await hit("/f", Give_Content_Type="image/png", **lasting)
+        assert not await hit("/g", Cache_Control="no-cache", **lasting)
+        found = await answered("/b")
+        assert {"age", "date"} <= found.headers.keys()
+        assert found.headers["cache-control"] == "public, max-age=600"
+        posted = await answered("/a", method="POST")
+        assert posted.headers.get("x-cache") is None
+
+
+async def test_a_cache_may_take_more_and_tell_less(tmp_path: Path) -> None:
+    config = {"aggressive": True, "query_cacheable": True, "ignore_request_cache_control": True, "age_header": False}
+    async with serving(
+        tmp_path,
+        http=kept(**config, default_expire=7, min_object_size=120, mime_types_list=["text/"], xcache_header=False),
+    ):
+        text = {"Give_Content_Type": "text/html"}
+        first = await answered("/a?b=1", Cache_Control="no-cache", **text)
+        again = await answered("/a?b=1", Cache_Control="no-cache", **text)
+        assert first.body == again.body
+        assert again.headers["cache-control"] == "max-age=7" and not {"age", "x-cache"} & again.headers.keys()
+        assert first.sent("Cache-Control") == "", "servers don't hear of it"
+        small = [await answered("/s", **text), await answered("/s", **text)]
+        assert len(small[0].body) < 120 and "age" not in small[1].headers and "x-cache" not in small[1].headers
+        other = [await answered("/b", Give_Content_Type="image/png", X_Number=str(n)) for n in range(2)]
+        assert other[0].body != other[1].body
+
+
+PAGES = {
+    "error_pages": [
+        {
+            "index": 2,
+            "match": {"match_criteria": "IS_IN", "ranges": [{"begin": 400, "end": 599}]},
+            "error_page_body_ref": "/api/errorpagebody/errorpagebody-1",
+        },
+        {
+            "index": 1,
+            "match": {"match_criteria": "IS_IN", "status_codes": [403]},
+            "error_redirect": "https://sorry.example/50%25",
+        },
+    ]
+}
+BODY = "<p>%[src] it's $HOME \\\n" + "long " * 900
+
+
+async def test_errors_of_the_engine_have_pages_and_those_of_servers_stay(tmp_path: Path) -> None:
+    stored = Stored(EMPTY)
+    stored.add("errorpageprofile", "errorpageprofile-1", PAGES)
+    stored.add("errorpagebody", "errorpagebody-1", {"error_page_body": BODY})
+    errors = engine_answers.error_pages(stored, "/api/errorpageprofile/errorpageprofile-1")
+    async with serving(tmp_path, http=Http(errors=errors, websockets=False, body_kb_max=1)):
+        refused = await answered(Upgrade="websocket")
+        assert refused.status == 302
+        assert refused.headers["location"] == "https://sorry.example/50%25" and "x-shoal-error" not in refused.headers
+        large = await answered(method="POST", Content_Length="9999999")
+        assert (large.status, large.headers["content-type"]) == (413, "text/html")
+        assert large.body == BODY
+        theirs = await answered("/status/404")
+        assert theirs.status == 404 and theirs.head

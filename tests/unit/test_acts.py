@@ -42,7 +42,15 @@ READ_ELSEWHERE = {
     "AnalyticsProfile": {  # controller.log_streams
         path for path in acts.load().types["AnalyticsProfile"].acts if path.startswith("client_log_streaming_config.")
     },
-    "VsVip": {"vip.auto_allocate_ip", "vip.auto_allocate_ip_type", "vip.ipam_network_subnet"},  # rules, ipam
+    "VsVip": {
+        "vip.auto_allocate_ip",
+        "vip.auto_allocate_ip_type",
+        "vip.ipam_network_subnet",
+        "dns_info.fqdn",
+        "dns_info.type",
+        "dns_info.ttl",
+        "dns_info.cname",
+    },  # rules, ipam, zones
     "Pool": {"servers.resolve_server_by_dns", "delete_server_on_dns_refresh"},  # controller.names
     "ApplicationProfile": {  # controller.policies
         path

@@ -106,7 +106,7 @@ def test_servers_disabled_encrypted_and_bounded() -> None:
 
 def test_a_pool_less_service_answers_503_and_a_limit_is_kept() -> None:
     found = lines(msgspec.structs.replace(SERVICE, pool=None, connections_max=7, http=Http(forwarded_for="")))
-    assert "http-request return status 503" in found
+    assert "http-request deny deny_status 503" in found
     assert "maxconn 7" in found
     assert "option forwardfor" not in found
 

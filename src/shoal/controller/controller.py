@@ -60,6 +60,7 @@ from .upgrade import Upgrades
 from .view import View
 from .whatif.answer import WhatIfs
 from .whatif.margins import Margins
+from .zones.publisher import Publisher
 
 ACME_PORT = 80
 """Where an authority looks for its proof (RFC 8555, 8.3)."""
@@ -156,6 +157,7 @@ class Controller:
         )
         self.names = Names(view, store, self.events_log, clock, lambda pool: self._servers_changed(pool))
         self._tickets = Tickets(derive, clock) if derive is not None else None
+        self.zones = Publisher(view, store, self.events_log, clock, unseal)
         self.compiler = Compiler(
             self.names,
             self.ledger,
@@ -222,6 +224,7 @@ class Controller:
         self._runtime = Runtime(
             view,
             self.names,
+            self.zones,
             self.ledger,
             self.fleet,
             self.compiler,
@@ -255,6 +258,7 @@ class Controller:
         await self.events_log.load()
         await self.names.load()
         await self.stapling.load()
+        await self.zones.load()
         if self._journal is not None:
             self.events_log.on_added = self._journal.event
         await self.lifecycle.adopt()
@@ -263,10 +267,11 @@ class Controller:
 
     async def run(self) -> None:
         """Plan, carry out, watch: until cancelled."""
-        unsubscribe = [self.view.subscribe(one.on_document) for one in (self.reconciler, self.names)]
+        unsubscribe = [self.view.subscribe(one.on_document) for one in (self.reconciler, self.names, self.zones)]
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.names.run(), name="names")
+                tasks.create_task(self.zones.run(), name="zones")
                 tasks.create_task(self.reconciler.run(), name="reconciler")
                 tasks.create_task(self.lifecycle.run(), name="lifecycle")
                 tasks.create_task(self._upgrades.run(), name="upgrades")

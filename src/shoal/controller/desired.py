@@ -15,8 +15,9 @@ from shoal.placement.pair import SIDES
 from shoal.wire import desired as wire
 from shoal.wire.policy import Http
 
-from . import ocsp, pools, protocols
+from . import datascripts, ocsp, pools, protocols
 from .acme.profile import read as read_acme
+from .answers import cache_of, error_pages
 from .idle import client_idle_s
 from .limits import limits_of
 from .log_policy import log_policy
@@ -132,11 +133,12 @@ def service_part(
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
         tls=tls_of(_fetch(documents, "sslprofile", service.ssl_profile_ref, views.SslProfile), tickets=True),
         client_certificates=_client_certificates(documents, profile, http=http),
-        http=_http(documents, document or {}, vip, account) if http else Http(),
+        http=_http(documents, service, document or {}, vip, account) if http else Http(),
         rules=(
             *connection_rules_of(documents, service.network_security_policy_ref),
             *limits_of(documents, service.uuid, profile.uuid if profile else "", http=http),
             *(rules_of(documents, service.http_policies) if http else ()),
+            *(datascripts.rules_of(documents, service.vs_datascripts) if http else ()),
         ),
         connections_max=most.max_concurrent_connections,
         mbit_max=most.max_throughput,
@@ -150,9 +152,20 @@ def service_part(
     )
 
 
-def _http(documents: Documents, profile: Document, vip: VipIntent, account: Callable[[str], str]) -> Http:
+def _http(
+    documents: Documents,
+    service: views.VirtualService,
+    profile: Document,
+    vip: VipIntent,
+    account: Callable[[str], str],
+) -> Http:
     """An ACME authority asks at port 80 of the address, whichever of its services has the certificate."""
-    found = http_of(documents, profile.get("http_profile") or {})
+    own = profile.get("http_profile") or {}
+    found = msgspec.structs.replace(
+        http_of(documents, own),
+        cache=cache_of(documents, own),
+        errors=error_pages(documents, service.error_page_profile_ref),
+    )
     references = (reference for one in vip.services for reference in one.ssl_key_and_certificate_refs)
     certificates = (documents.get("sslkeyandcertificate", uuid_of(reference)) or {} for reference in references)
     managed = (read_acme(documents, one.get("certificate_management_profile_ref", "")) for one in certificates)

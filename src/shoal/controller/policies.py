@@ -205,16 +205,16 @@ def _tests(documents: Documents, match: Document) -> Iterator[policy.Test]:
         yield policy.Test(of="version", values=tuple(version["versions"]), negated=_not_in(version))
     for of, name in (("path", "path"), ("query", "query")):
         if text := match.get(of):
-            yield _text(documents, text, name)
+            yield text_test(documents, text, name)
     if host := match.get("host_hdr"):
-        yield _text(documents, host, "host")
+        yield text_test(documents, host, "host")
     if cookie := match.get("cookie"):
-        yield _text(documents, cookie, "cookie", cookie["name"])
+        yield text_test(documents, cookie, "cookie", cookie["name"])
     for of, name in (("hdrs", "header"), ("rsp_hdrs", "response_header")):
         for header in match.get(of) or ():
-            yield _text(documents, header, name, header["hdr"])
+            yield text_test(documents, header, name, header["hdr"])
     if location := match.get("loc_hdr"):
-        yield _text(documents, location, "location")
+        yield text_test(documents, location, "location")
     if status := match.get("status"):
         ranges = (f"{one['begin']}:{one['end']}" for one in status.get("ranges") or ())
         values = (*map(str, status.get("status_codes") or ()), *ranges)
@@ -225,7 +225,8 @@ def _not_in(match: Document) -> bool:
     return bool(match["match_criteria"] == "IS_NOT_IN")
 
 
-def _text(documents: Documents, match: Document, of: str, name: str = "") -> policy.Test:
+def text_test(documents: Documents, match: Document, of: str, name: str = "") -> policy.Test:
+    """A match on a text: of a path, a header..."""
     criteria: str = match["match_criteria"]
     how = next(ours for theirs, ours in COMPARISONS.items() if theirs in criteria)
     return policy.Test(

@@ -205,6 +205,13 @@ class HttpPolicies(msgspec.Struct, frozen=True, kw_only=True):
     http_policy_set_ref: str
 
 
+class DataScripts(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of ``VirtualService.vs_datascripts``."""
+
+    index: int
+    vs_datascript_set_ref: str
+
+
 class PerformanceLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent_connections: int = 0
     max_throughput: int = 0
@@ -235,6 +242,8 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     active_standby_se_tag: str = "ACTIVE_STANDBY_SE_1"
     analytics_profile_ref: str = ""
     analytics_policy: AnalyticsPolicy | None = None
+    error_page_profile_ref: str = ""
+    vs_datascripts: tuple[DataScripts, ...] = ()
     snat_ip: tuple[IpAddr, ...] = ()
     snat_ip6_addresses: tuple[IpAddr, ...] = ()
     use_vip_as_snat: bool = False

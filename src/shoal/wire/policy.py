@@ -135,6 +135,47 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     actions: tuple[Action, ...] = ()
 
 
+class Cache(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an engine keeps of servers' answers, for itself. Answers that say they must not be kept are not."""
+
+    megabytes: int
+    object_bytes_max: int
+    object_bytes_min: int = 0
+    default_s: int = 600
+    """For answers that may be kept and do not say how long."""
+    unsaid: bool = False
+    """Also answers that say nothing of being kept."""
+    queries: bool = False
+    """Also requests with a query."""
+    never: tuple[Test, ...] = ()
+    """Not for requests of which one of these holds."""
+    types: tuple[str, ...] = ()
+    """Content types that are kept, ``text/html`` or ``image/*``; () = all."""
+    other_types: tuple[str, ...] = ()
+    """Content types that are not."""
+    ignores_clients: bool = False
+    """What clients' requests say of caching counts for nothing; servers don't hear of it either."""
+    age: bool = True
+    date: bool = True
+    tells: bool = True
+    """``X-Cache: HIT``."""
+
+
+class ErrorPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What clients get in place of an error that the engine answers with: a body, or a redirect."""
+
+    statuses: tuple[int, ...]
+    content_type: str = "text/html"
+    body: str = ""
+    redirect: str = ""
+
+
+ERRORS = (400, 401, 403, 404, 405, 407, 408, 410, 413, 421, 422, 425, 429, 500, 501, 502, 503, 504)
+"""That engines answer with, and can have pages for."""
+PAGE_OCTETS_MAX = 12_000
+"""With its header a page must fit HAProxy's buffer."""
+
+
 class Http(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an HTTP application profile asks for, beside rules."""
 
@@ -165,3 +206,6 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What servers are told of the client's certificate and connection; replaces what the client says in these headers."""
     compress: tuple[str, ...] = ()
     """Content types that are compressed when the client takes it; () = none."""
+    cache: Cache | None = None
+    errors: tuple[ErrorPage, ...] = ()
+    """The first that has a status is its page."""

@@ -50,7 +50,7 @@ async def look_up(name: str, servers: tuple[str, ...], search: str = "", port: i
         raise Unresolved(f"no DNS server answers within {ANSWER_WITHIN_S:.0f} s") from None
     except dns.resolver.NoNameservers as error:
         raise Unresolved(_refusals(error)) from None
-    except (dns.exception.DNSException, OSError, ValueError) as error:
+    except Exception as error:  # what a DNS server answers must not end the controller
         raise Unresolved(f"it can't be looked up: {error}"[:200]) from None
     raise Unresolved("it has no address")
 

@@ -6,8 +6,8 @@
     services virtual services            pools     pools                     vips      VsVips
     monitors health monitors             profiles  network profiles          networks  networks
     clusters the controller's nodes      certificates  keys and certificates   policies  HTTP and network policies
-    users    users and roles             alerts     alerts
-    vrfs     VRFs and their routers
+    users    users and roles             alerts     alerts                    vrfs      VRFs and their routers
+    providers  DNS servers
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from . import (
     policies,
     pools,
     profiles,
+    providers,
     services,
     users,
     vips,
@@ -59,6 +60,9 @@ CHECK: dict[str, Rule] = {
     "applicationprofile": profiles.check_application,
     "applicationpersistenceprofile": profiles.check_persistence,
     "sslprofile": profiles.check_ssl,
+    "ipamdnsproviderprofile": providers.check,
+    "errorpageprofile": profiles.check_error_pages,
+    "errorpagebody": profiles.check_error_page,
     "network": networks.check,
     "cluster": clusters.check,
     "sslkeyandcertificate": certificates.check,
@@ -76,6 +80,7 @@ CHECK: dict[str, Rule] = {
     "authprofile": users.check_authentication,
     "systemconfiguration": users.check_authentication,
     "httppolicyset": policies.check,
+    "vsdatascriptset": policies.check_scripts,
     "networksecuritypolicy": policies.check_network,
 }
 

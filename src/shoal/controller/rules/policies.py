@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from shoal.controller import policies
+from shoal.controller import datascripts, policies
 from shoal.wire.policy import LIMITS_MAX, NAME, TEXT_CHARACTERS_MAX, TOKEN
 
 from .change import Around, Change
@@ -155,3 +155,15 @@ def _header(change: Change, path: str, header: Document) -> None:
     for part, text in (("hdr.value.val", value.get("val", "")), ("cookie.value", cookie.get("value", ""))):
         plain(change, f"{path}.{part}", text)
     plain(change, f"{path}.cookie.name", cookie.get("name", ""))
+
+
+def check_scripts(change: Change, around: Around) -> None:
+    """A script of which a line can't be done is refused: half of it must not run."""
+    for number, one in enumerate(change.document.get("datascript") or ()):
+        try:
+            datascripts.rules(change.document["name"], one["evt"], one["script"])
+        except datascripts.Untaken as untaken:
+            lines = one["script"].splitlines()
+            value = lines[untaken.line - 1].strip() if untaken.line <= len(lines) else ""
+            hint = "What is taken of DataScripts is in docs/compatibility.md."
+            change.wrong(f"datascript[{number}].script", str(untaken), value, hint)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from typing import Any
 
 from shoal.controller import limits, log_streams, policies, protocols, sources, tls
+from shoal.controller.answers import statuses_of
 from shoal.errors import Invalid
 from shoal.objects.views import uuid_of
 from shoal.wire.desired import CURVES, SUITES
-from shoal.wire.policy import NAME, TOKEN
+from shoal.wire.policy import ERRORS, NAME, PAGE_OCTETS_MAX, TOKEN
 
 from .change import Around, Change
 
@@ -94,6 +96,31 @@ def check_application(change: Change, around: Around) -> None:
     change.warnings += limits.untaken(change.document, limits.OF_PROFILE)
 
 
+def check_error_page(change: Change, around: Around) -> None:
+    octets = len(change.document.get("error_page_body", "").encode(errors="replace"))
+    if octets > PAGE_OCTETS_MAX:
+        change.wrong("error_page_body", f"has {octets} octets; {PAGE_OCTETS_MAX} can be")
+
+
+def check_error_pages(change: Change, around: Around) -> None:
+    for number, page in enumerate(change.document.get("error_pages") or ()):
+        path, target = f"error_pages[{number}]", page.get("error_redirect", "")
+        if not page.get("error_page_body_ref") and not target:
+            change.wrong(path, "has neither error_page_body_ref nor error_redirect")
+        if target and not _TARGET.fullmatch(target):
+            change.wrong(f"{path}.error_redirect", "must be a URL", target, "Give https://sorry.example/, for example.")
+        if not page.get("match"):
+            change.wrong(
+                f"{path}.match",
+                "required, and missing",
+                hint='Give {"match_criteria": "IS_IN", "status_codes": [503]}.',
+            )
+        elif not any(statuses_of(page["match"])):
+            named = ", ".join(map(str, ERRORS))
+            change.wrong(f"{path}.match", "names no error that engines answer with", hint=f"Those are {named}.")
+
+
+_TARGET = re.compile(r"https?://[!-~]{1,1000}|/[!-~]{0,1000}")
 NAMED = {
     "PERSISTENCE_TYPE_HTTP_COOKIE": ("http_cookie_persistence_profile", "cookie_name"),
     "PERSISTENCE_TYPE_APP_COOKIE": ("app_cookie_persistence_profile", "prst_hdr_name"),

@@ -8,6 +8,8 @@ from typing import Any
 
 from shoal.controller import ipam
 from shoal.controller.ipam import FIELDS, addresses_of
+from shoal.controller.names.members import is_name
+from shoal.controller.zones import wanted as zones
 from shoal.errors import Duplicate, Refused
 from shoal.objects.views import uuid_of
 
@@ -33,6 +35,7 @@ def check(change: Change, around: Around) -> None:
     vips = change.document.get("vip", [])
     if not vips:
         change.wrong("vip", "required, and missing", hint='Give one, such as [{"auto_allocate_ip": true}].')
+    _published(change, around)
     before = {v.get("vip_id"): v for v in (change.before or {}).get("vip", ())}
     for index, vip in enumerate(vips):
         where = f"vip[{index}]"
@@ -49,6 +52,20 @@ def check(change: Change, around: Around) -> None:
         _unused(change, around, vips)
         for vip in vips:
             _safe(change, around, vip, before.get(vip["vip_id"], {}))
+
+
+def _published(change: Change, around: Around) -> None:
+    for number, info in enumerate(change.document.get("dns_info") or ()):
+        path, name = f"dns_info[{number}]", str(info.get("fqdn", "")).rstrip(".").lower()
+        if not is_name(name):
+            change.wrong(f"{path}.fqdn", "must be a name of DNS", info.get("fqdn", ""))
+        if info.get("type") == "DNS_RECORD_CNAME" and not is_name((info.get("cname") or {}).get("cname", "")):
+            change.wrong(f"{path}.cname.cname", "must be a name of DNS")
+        provider = zones.provider_for(around.view, change.document)
+        if provider is None:
+            change.warnings.append(f"{name} is not published: the cloud has no dns_provider_ref to a DNS server.")
+        elif not zones.zone_of(provider, name):
+            change.warnings.append(f"{name} is not published: it is in none of the provider's usable_domains.")
 
 
 def _fill_addresses(around: Around, vip: Document, before: Mapping[str, Any], siblings: list[Document]) -> None:

@@ -20,6 +20,7 @@ from shoal.controller.reconciler import Reconciler
 from shoal.controller.upgrade import Upgrades
 from shoal.controller.view import View
 from shoal.controller.whatif.margins import Margins
+from shoal.controller.zones.publisher import Publisher
 from shoal.errors import NotFound
 
 from .forecast import Forecasts
@@ -38,6 +39,7 @@ class Runtime:
         self,
         view: View,
         names: Names,
+        zones: Publisher,
         ledger: Ledger,
         fleet: Fleet,
         compiler: Compiler,
@@ -52,6 +54,7 @@ class Runtime:
         sources = Sources(
             view=view,
             pool_names=names,
+            zones=zones,
             ledger=ledger,
             fleet=fleet,
             compiler=compiler,

@@ -17,6 +17,7 @@ from shoal.controller.reconciler import Reconciler
 from shoal.controller.records import EngineRecord, VipRecord
 from shoal.controller.snapshot import vip_id
 from shoal.controller.view import View
+from shoal.controller.zones.publisher import Publisher
 from shoal.errors import NotFound
 from shoal.objects import views
 from shoal.objects.views import uuid_of, view
@@ -52,6 +53,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
 
     view: View
     pool_names: Names
+    zones: Publisher
     ledger: Ledger
     fleet: Fleet
     compiler: Compiler

@@ -51,7 +51,21 @@ class VirtualServices:
             "ports": self._ports(uuid),
             "last_change": self._last_changes(service),
             "notes": self.notes(service),
+            "dns_records": self._records(service),
         }
+
+    def _records(self, service: views.VirtualService) -> list[Document]:
+        """What is published of its VIP, or not, and why."""
+        return [
+            {
+                "fqdn": one.record.name,
+                "type": one.record.type,
+                "values": list(one.record.values),
+                "state": one.state,
+                **({"reason": one.why} if one.why else {}),
+            }
+            for one in self._of.zones.states(uuid_of(service.vsvip_ref))
+        ]
 
     def _ports(self, uuid: str) -> list[str]:
         """``80/tcp``, ``5000-5100/udp``."""

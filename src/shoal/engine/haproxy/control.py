@@ -115,6 +115,7 @@ class Control:
             self._refused.clear()
         fragments, problems = self._fragments(services)
         config = render.config(self.facts, fragments)
+        render.write_pages(self.facts, fragments.values())
         alive = self.process.running() or await self._adopt(config)
         replaced = await self._replace(written, wanted) if alive and self._config else False
         if alive and config == self._config:

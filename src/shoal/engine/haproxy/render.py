@@ -16,7 +16,7 @@ import msgspec
 from shoal.wire.desired import PROXIED_PORTS_MAX, Listener, Pool, Server, Service
 from shoal.wire.policy import Http
 
-from . import client_log, monitors, rules, tls, transport
+from . import answers, client_log, monitors, rules, tls, transport
 from .escape import Unrenderable, address, argument, format_quoted, quoted, within, word
 
 CONNECT_TIMEOUT_S = 5
@@ -73,6 +73,8 @@ class Fragment(msgspec.Struct, frozen=True):
     descriptors: int = 0
     notes: tuple[str, ...] = ()
     session_s: int = 0
+    pages: Mapping[str, str] = {}
+    """Files of error pages, by name: they must be in `pages_folder` when the file is loaded."""
 
 
 def admin_socket(facts: Facts) -> str:
@@ -101,6 +103,10 @@ def log_socket(facts: Facts) -> str:
 def draining_file(facts: Facts) -> str:
     """VIPs that are being drained, one a line (see `marks`)."""
     return f"{facts.directory}/draining.lst"
+
+
+def pages_folder(facts: Facts) -> Path:
+    return Path(facts.directory) / "pages"
 
 
 def certificates_folder(facts: Facts) -> Path:
@@ -184,7 +190,7 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
         told_front, told_back = client_log.rules(service.log, log_socket(facts), http=http)
         front, back = front + told_front, back + told_back
     front += rules.connections(service.rules)
-    made = rules.Rules()
+    made, sections = rules.Rules(), list[str]()
     if http:
         tls_port = next((listener.port for listener in listeners if listener.tls), 0)
         made = rules.rules(service.id, service.http, service.rules, tls_port=tls_port)
@@ -194,6 +200,10 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
         asked = service.client_certificates
         front += rules.client_certificate(service.http, required=asked is not None and asked.required)
         front += rules.profile_responses(service.http)
+        if service.http.cache is not None:
+            front += answers.cache_lines(service.id, service.http.cache)
+            sections.append(answers.cache_section(service.id, service.http.cache))
+        front += answers.error_lines(service.http.errors, str(pages_folder(facts)))
         drains = f"{{ str({word(service.vip)}) -m str -f {quoted(draining_file(facts))} }}"
         front.append(f"http-after-response set-header Connection close if {drains}")
         back += [*rules.forwarded(service.http), *([] if service.http.reuse else ["http-reuse never"])]
@@ -207,11 +217,28 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
         directives, others = _pool(service.pool, http)
         back, notes = back + directives, notes + others
     elif http:
-        back.append("http-request return status 503")
-    sections = [_section(f"frontend {frontend_name(service.id)}", front)]
+        back.append("http-request deny deny_status 503")
+    sections += [_section(f"frontend {frontend_name(service.id)}", front)]
     sections += [_section(f"backend {backend_name(service.id)}", back), *made.tables]
     servers = len(service.pool.servers) if service.pool else 0
-    return Fragment("\n".join(sections), ports * len(service.addresses) + servers, notes, tls.session_s(service))
+    pages = answers.pages(service.http.errors) if http else {}
+    descriptors = ports * len(service.addresses) + servers
+    return Fragment("\n".join(sections), descriptors, notes, tls.session_s(service), pages)
+
+
+def write_pages(facts: Facts, fragments: Iterable[Fragment]) -> None:
+    """The error pages of these; others are removed. Names tell what is in a file, so none is ever changed."""
+    folder = pages_folder(facts)
+    wanted = {name: text for fragment in fragments for name, text in fragment.pages.items()}
+    present = {file.name for file in folder.glob("*")}
+    if wanted and not folder.exists():
+        folder.mkdir(mode=0o700)
+    for name in wanted.keys() - present:
+        fresh = folder / f"{name}.new"
+        fresh.write_text(wanted[name], errors="replace")
+        fresh.replace(folder / name)
+    for name in present - wanted.keys():
+        (folder / name).unlink(missing_ok=True)
 
 
 def _head_timeout(http: Http) -> list[str]:

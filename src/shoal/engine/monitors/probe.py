@@ -53,8 +53,9 @@ async def probe(monitor: Monitor, address: str, port: int, host: str = "", tls: 
         raise Ill(f"TLS fails: {error.reason or error}"[:200]) from None
     except OSError as error:
         raise Ill(os.strerror(error.errno) if error.errno else str(error)) from None
-    except (ValueError, KeyError, OverflowError) as error:
-        raise Ill(f"can't be run: {error}") from None
+    except Exception as error:  # what a server says must not end the agent
+        log.exception("%s:%d by %s", address, port, monitor.kind)
+        raise Ill(f"can't be run: {error}"[:200]) from None
 
 
 async def _look(monitor: Monitor, address: str, port: int, host: str, tls: MonitorTls | None) -> None:
