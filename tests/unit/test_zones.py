@@ -193,12 +193,13 @@ async def test_what_others_have_published_is_left_alone(world: ControlledWorld, 
 async def test_a_dns_server_that_is_away_is_tried_again(world: ControlledWorld, knot: Knot) -> None:
     await provided(world, profile(knot.port))
     knot.stop()
-    vsvip = await served(world, "one", {"fqdn": "www.example.org"})
+    vsvip = await served(world, "one", {"fqdn": "www.example.org"}, {"fqdn": "two.example.org"})
     zones = publisher(world)
     assert not await zones.reconcile() and not await zones.reconcile()
-    assert [one.state for one in zones.states(vsvip["uuid"])] == ["failing"]
+    assert len((await world.store.list("/dns/")).records) == 1, "the second was not tried"
+    assert [one.state for one in zones.states(vsvip["uuid"])] == ["failing", "failing"]
     failed = [event for event in world.controller.events_log.read({}) if event.name == "DNS_RECORD_FAILED"]
-    assert len(failed) == 1 and "can't be asked" in failed[0].detail
+    assert len(failed) == 2 and "can't be asked" in failed[0].detail
     knot.start()
     assert await zones.reconcile() and knot.has("www", "A") == {"10.9.0.5"}
 

@@ -16,7 +16,7 @@ from shoal.errors import ShoalError
 from shoal.store.protocol import Records, Transaction
 
 from . import update, wanted
-from .update import NotUpdated, Taken
+from .update import Away, NotUpdated, Taken
 from .wanted import Provider, RecordSet
 
 log = logging.getLogger("shoal.zones")
@@ -57,6 +57,8 @@ class Publisher:
         self._unseal = unseal
         self._published: dict[str, Published] = {}
         self._states: dict[str, State] = {}
+        self._away: dict[str, str] = {}
+        """DNS servers that have not answered in this round, and what is said of it: nothing more is asked of them in it."""
         self._changed = asyncio.Event()
 
     async def load(self) -> None:
@@ -92,6 +94,7 @@ class Publisher:
         """Once. False when something is left to do."""
         want = wanted.wanted(self._view, self._is_served)
         self._states = {key: one for key, one in self._states.items() if key in want}
+        self._away = {}
         well = True
         for key in [key for key in self._published if key not in want]:
             well = await self._withdraw(key) and well
@@ -121,10 +124,12 @@ class Publisher:
             return True
         self._states.setdefault(key, State(record=record, state="pending", since=self._clock.now()))
         try:
+            self._still_there(provider)
             await self._keep(key, Published(provider=provider, done=before, tried=record))
             await update.publish(provider, self._secret(provider), record, before)
             await self._keep(key, Published(provider=provider, done=record))
         except (NotUpdated, ShoalError) as error:
+            self._note_away(provider, error)
             if isinstance(error, Taken):
                 await self._forget(key)  # nothing of it is ours
             return self._failed(key, record, str(error))
@@ -136,14 +141,24 @@ class Publisher:
         known = self._published[key]
         record, provider = known.done or known.tried, self._as_now(known.provider)
         try:
+            self._still_there(provider)
             for one in filter(None, (known.done, known.tried)):
                 await update.withdraw(provider, self._secret(provider), one)
             await self._forget(key)
         except (NotUpdated, ShoalError) as error:
+            self._note_away(provider, error)
             return self._failed(key, record, str(error)) if record is not None else True
         if known.done is not None:
             self._note("DNS_RECORD_WITHDRAWN", known.done, f"{_told(known.done)} is withdrawn.")
         return True
+
+    def _still_there(self, provider: Provider) -> None:
+        if provider.server in self._away:
+            raise NotUpdated(self._away[provider.server])
+
+    def _note_away(self, provider: Provider, error: Exception) -> None:
+        if isinstance(error, Away):
+            self._away[provider.server] = str(error)
 
     def _as_now(self, provider: Provider) -> Provider:
         """With the key that it has now, if it is there still."""

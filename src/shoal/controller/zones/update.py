@@ -20,6 +20,10 @@ class NotUpdated(Exception):
     """Says why, in words without a full stop."""
 
 
+class Away(NotUpdated):
+    """The DNS server does not answer."""
+
+
 class Taken(NotUpdated):
     """The name has records that are not ours."""
 
@@ -79,9 +83,11 @@ async def _send(provider: Provider, change: dns.update.UpdateMessage) -> dns.rco
     try:
         answer = await dns.asyncquery.tcp(change, provider.server, timeout=WITHIN_S, port=provider.port)
     except dns.exception.Timeout:
-        raise NotUpdated(f"{provider.server} does not answer within {WITHIN_S:.0f} s") from None
+        raise Away(f"{provider.server} does not answer within {WITHIN_S:.0f} s") from None
     except dns.tsig.PeerError as error:
         raise NotUpdated(f"{provider.server} refuses the key {provider.key_name}: {type(error).__name__}") from None
+    except OSError as error:
+        raise Away(f"{provider.server} can't be asked: {error}"[:200]) from None
     except Exception as error:  # what a DNS server answers must not end the controller
         raise NotUpdated(f"{provider.server} can't be asked: {error or type(error).__name__}"[:200]) from None
     return answer.rcode()
