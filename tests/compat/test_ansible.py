@@ -83,7 +83,10 @@ CASES: dict[str, tuple[Document, Document]] = {
         },
     ),
     "networksecuritypolicy": ({}, DESCRIBED),
-    "pkiprofile": ({"crl_check": False}, {"crl_check": True}),
+    "pkiprofile": (
+        {"crl_check": False, "ca_certs": [{"certificate": key_pair("ca.example.org")[1]}]},
+        {"crl_check": True},
+    ),
     "pool": (
         {
             "cloud_ref": CLOUD,
