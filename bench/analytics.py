@@ -34,7 +34,7 @@ from shoal.controller.metrics import Metrics
 from shoal.engine.haproxy import runtime
 from shoal.wire import messages
 from shoal.wire.client_logs import LogPolicy
-from shoal.wire.counters import Counters, Counts, EngineCounts, ServiceCounts
+from shoal.wire.counters import Counters, Counts, EngineCounts, PoolCounts, ServiceCounts
 from shoal.wire.desired import Service, Vip
 from shoal.wire.latency import Buckets
 
@@ -145,10 +145,8 @@ def history(services: int) -> dict[str, object]:
             ServiceCounts(
                 f"virtualservice-{n:036d}",
                 counts,
-                f"pool-{n:036d}",
-                (("a", counts), ("b", counts)),
+                (PoolCounts(f"pool-{n:036d}", (("a", counts), ("b", counts)), (("a", times), ("b", times))),),
                 times,
-                (("a", times), ("b", times)),
             )
             for n in range(services)
         )

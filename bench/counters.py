@@ -29,7 +29,7 @@ from shoal.controller.clock import SystemClock
 from shoal.controller.metrics import Metrics
 from shoal.engine.haproxy import runtime
 from shoal.wire import messages
-from shoal.wire.counters import Counters, Counts, EngineCounts, ServiceCounts
+from shoal.wire.counters import Counters, Counts, EngineCounts, PoolCounts, ServiceCounts
 from shoal.wire.desired import Part, Server, Service
 
 COST_LIMIT = 1.02
@@ -152,7 +152,9 @@ def history(services: int) -> dict[str, object]:
         counts = Counts(5, *(1 + n + 100 * tick for n in range(len(Counts.__struct_fields__) - 1)))
         counts = msgspec.structs.replace(counts, responses_1xx=0, responses_3xx=0, errors=0, retries=0)
         every = tuple(
-            ServiceCounts(f"virtualservice-{n:036d}", counts, f"pool-{n:036d}", (("a", counts), ("b", counts)))
+            ServiceCounts(
+                f"virtualservice-{n:036d}", counts, (PoolCounts(f"pool-{n:036d}", (("a", counts), ("b", counts))),)
+            )
             for n in range(services)
         )
         at = 1_000 * tick

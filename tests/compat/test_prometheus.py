@@ -9,7 +9,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from shoal.controller.intent import SYSTEM
-from shoal.wire.counters import Counters, Counts, EngineCounts, ServiceCounts
+from shoal.wire.counters import Counters, Counts, EngineCounts, PoolCounts, ServiceCounts
 from tests.api_world import PASSWORD
 
 from .calls import seen
@@ -60,7 +60,7 @@ def _measured(controller: SdkController, service: str, pool: str) -> None:
         await world.app._intent.create("serviceengine", body, SYSTEM, slug=ENGINE)
         for number, total in enumerate((0, 600)):
             counts = Counts(requests=total, responses_2xx=total, connections=total)
-            of_service = ServiceCounts(service, counts, pool, (("10.0.0.1:80", counts),))
+            of_service = ServiceCounts(service, counts, (PoolCounts(pool, (("10.0.0.1:80", counts),)),))
             at_ms = 5_000 * number
             message = Counters(epoch="e", number=number + 1, at_ms=at_ms, engine=EngineCounts(), services=(of_service,))
             world.metrics.take(ENGINE, message)

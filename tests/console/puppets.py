@@ -16,7 +16,7 @@ from shoal.wire import desired as wire
 from shoal.wire import messages
 from shoal.wire.channel import ChannelClosed
 from shoal.wire.client_logs import FAILED, SAMPLED, SLOW, ClientLogs, Logged
-from shoal.wire.counters import Counters, Counts, EngineCounts, ServiceCounts
+from shoal.wire.counters import Counters, Counts, EngineCounts, PoolCounts, ServiceCounts
 from shoal.wire.messages import Claim, Owned, Ownership, ServerState
 
 BOOT_S = 0.3
@@ -129,14 +129,13 @@ class Puppet:
                     servers=tuple(
                         ServerState(
                             service=service.id,
-                            pool=service.pool.id,
+                            pool=id.pool,
                             server=f"{server.address}:{server.port}",
                             state="down" if server.address in down else "up",
                             check="L4CON Connection refused" if server.address in down else "",
                         )
                         for service in self.services.values()
-                        if service.pool
-                        for server in service.pool.servers
+                        for id, _, server in service.servers
                     ),
                     peers=tuple(
                         messages.PeerState(
@@ -219,13 +218,13 @@ class Puppet:
                 ServiceCounts(
                     id=id,
                     counts=self._totals[id],
-                    pool=service.pool.id if service.pool else "",
-                    servers=tuple(
-                        (f"{server.address}:{server.port}", _share(self._totals[id], len(service.pool.servers)))
-                        for server in service.pool.servers
-                    )
-                    if service.pool
-                    else (),
+                    pools=tuple(
+                        PoolCounts(
+                            pool.id,
+                            tuple((one.name, _share(self._totals[id], len(pool.servers))) for one in pool.servers),
+                        )
+                        for pool in service.pools
+                    ),
                 )
                 for id, service in self.services.items()
                 if id in self._totals

@@ -91,7 +91,7 @@ async def test_every_request_counts_for_the_percentiles_of_full_logs_across_a_re
     await requests()
     found = await lab.controller.hear(Counters, whole)
     (one,) = [one for one in found.services if one.id == "one"]
-    assert sum(count for _, buckets in one.responses for _, count in buckets) == 2 * MANY
+    assert sum(count for pool in one.pools for _, buckets in pool.responses for _, count in buckets) == 2 * MANY
     assert one.counts.requests == 2 * MANY
     sent = [line for m in lab.controller.heard if isinstance(m, ClientLogs) for line in m.logged]
     assert 1 <= len(sent) <= 10  # one a second

@@ -52,8 +52,10 @@ async def test_requests_are_counted_by_service_server_and_engine(lab: Lab) -> No
     message, one = await counted(lab, lambda s: s.counts.requests >= FEW)
     assert (one.counts.connections, one.counts.requests, one.counts.responses_2xx) == (FEW, FEW, FEW)
     assert (one.counts.timed, one.counts.open, one.counts.responses_5xx) == (FEW, 0, 0)
-    assert one.pool == "p" and sum(counts.responses_2xx for _, counts in one.servers) == FEW
-    assert one.counts.bytes_out == sum(counts.bytes_out for _, counts in one.servers) > 0
+    assert [pool.id for pool in one.pools] == ["p"]
+    servers = one.pools[0].servers
+    assert sum(counts.responses_2xx for _, counts in servers) == FEW
+    assert one.counts.bytes_out == sum(counts.bytes_out for _, counts in servers) > 0
     engine = message.engine
     assert engine.cpu_ms >= engine.haproxy_cpu_ms >= 0
     assert engine.memory > 10_000_000 and engine.machine_memory >= engine.machine_memory_free > 0

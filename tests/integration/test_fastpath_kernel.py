@@ -22,7 +22,7 @@ from shoal.engine.monitors.checks import Checks
 from shoal.lab import backend
 from shoal.wire import policy
 from shoal.wire.counters import Counts, ServiceCounts
-from shoal.wire.desired import Listener, Monitor, Pool, Server, Service
+from shoal.wire.desired import Listener, Monitor, Pool, Server, ServerId, Service
 from shoal.wire.monitors import DnsQuestion
 from shoal.wire.policy import Action, Allow, Close, Limit, Rule
 
@@ -180,7 +180,7 @@ class Checked(Carrier):
         return await super().apply(services)
 
     @property
-    def ill(self) -> dict[tuple[str, str], str]:
+    def ill(self) -> dict[ServerId, str]:
         return self.checks.ill(self._services.values())
 
 
@@ -199,7 +199,7 @@ async def agent() -> AsyncIterator[Checked]:
 
 async def until_ill(carrier: Checked, ill: set[str]) -> None:
     async with asyncio.timeout(5):
-        while {server for _, server in carrier.ill} != ill:
+        while {id.server for id in carrier.ill} != ill:
             await asyncio.sleep(0.01)
 
 
@@ -216,7 +216,7 @@ async def test_both_families_are_served_by_ratio_counted_and_checked(world: Worl
         assert await carrier.busy() == {VIP, VIP6}
         (counted,) = await carrier.counted((ServiceCounts("one", Counts()),))
         assert counted.counts.packets_in == counted.counts.packets_out == 2 * FLOWS + FEW
-        assert dict(counted.servers)["b2"].bytes_in == (FLOWS + FEW) * 3 // 4 * (28 + len("who?"))
+        assert dict(counted.pools[0].servers)["b2"].bytes_in == (FLOWS + FEW) * 3 // 4 * (28 + len("who?"))
         assert counted.counts.connections == counted.counts.open + FEW
         assert 0.9 * 2 * FLOWS < counted.counts.open <= 2 * FLOWS, "some of the client's ports may come twice"
 
@@ -263,7 +263,7 @@ async def test_tcp_without_a_proxy(world: World) -> None:
 
         await carrier.apply(service(monitors=(), servers=without("b1", enabled=False)))
         assert await kept.ask() == quarter and (await world.connect()).keys() == {"b2"}
-        carrier.heed({("one", "b2")})
+        carrier.heed({ServerId("one", POOL.id, "b2")})
         await asyncio.sleep(0.2)
         assert await kept.ask() == quarter, "a connection to a server that is down is its ends' own matter"
         assert await world.connect(count=3) == {"refused": 3}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ import pytest
 
 from shoal.controller import answers as engine_answers
 from shoal.controller import policies, pools
-from shoal.engine.haproxy import render
+from shoal.controller.desired import VipIntent, service_part
+from shoal.engine.haproxy import render, runtime
+from shoal.objects import views
 from shoal.objects.views import FailAction, HttpPolicies
 from shoal.wire.desired import Listener, Persistence, Pool, Server, Service
 from shoal.wire.policy import Http, Rule
@@ -28,9 +30,12 @@ PORT, BACKEND = 8080, 9000
 STARTED_WITHIN_S = 5.0
 SLOW_S = 0.3
 Document = Mapping[str, Any]
+Documents = dict[tuple[str, str], dict[str, Any]]
+Answers = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 PLAIN = Http()
 EMPTY: Document = {}
 SERVERS = tuple(Server(name=f"s{n}", address="127.0.0.1", port=BACKEND + n) for n in (0, 1))
+MANY = 300
 GROUPS: dict[tuple[str, str], dict[str, Any]] = {
     ("stringgroup", "stringgroup-1"): {"kv": [{"key": "/admin"}, {"key": "/root"}]},
     ("ipaddrgroup", "ipaddrgroup-1"): {"ranges": [{"begin": {"addr": "127.0.0.1"}, "end": {"addr": "127.0.0.9"}}]},
@@ -82,6 +87,29 @@ async def _echo(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamW
     writer.close()
 
 
+async def _greet(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A TCP server that says who it is."""
+    writer.write(name.encode())
+    writer.close()
+
+
+def pool_of(*servers: int, **fields: Any) -> dict[str, Any]:
+    """A pool document of servers sN."""
+    named = [{"ip": {"addr": "127.0.0.1", "type": "V4"}, "port": BACKEND + number} for number in servers]
+    return {"name": "p", "lb_algorithm": "LB_ALGORITHM_ROUND_ROBIN", "servers": named, **fields}
+
+
+def of_documents(documents: Documents, ports: tuple[int, ...] = (PORT,), **fields: Any) -> Service:
+    """The virtual service of these fields, as an engine gets it."""
+    stored = Stored({})
+    for (type, uuid), document in documents.items():
+        stored.add(type, uuid, {"uuid": uuid, "name": uuid, **document})
+    document = {"uuid": "one", "name": "one", "services": [{"port": port} for port in ports], **fields}
+    typed = views.view(document, views.VirtualService)
+    intent = VipIntent(id="v", name="one", addresses=("127.0.0.1",), services=(typed,), created=0.0)
+    return msgspec.structs.replace(service_part(stored, typed, intent), log=None)
+
+
 @contextlib.asynccontextmanager
 async def serving(
     folder: Path,
@@ -106,15 +134,28 @@ async def serving(
         http=http,
         rules=rules,
     )
+    async with running(folder, service):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def running(
+    folder: Path, service: Service, answers: Answers = _echo, children: tuple[Service, ...] = ()
+) -> AsyncIterator[None]:
+    """HAProxy with this service and its virtual hosts, and servers s0 to s3."""
+    folder.mkdir(exist_ok=True)
     facts = render.Facts(directory=str(folder), sockets=str(folder), descriptors_max=4000)
     Path(render.draining_file(facts)).touch()
     Path(render.chroot_folder(facts)).mkdir()
     Path(render.state_file(facts)).write_text("1\n")
     file = folder / "haproxy.cfg"
-    fragments = {"one": render.service_fragment(service, facts)}
+    fragments = {child.id: render.service_fragment(child, facts) for child in children}
+    fragments["one"] = render.service_fragment(service, facts, children)
     file.write_text(render.config(facts, fragments))
     render.write_pages(facts, fragments.values())
-    servers = [await asyncio.start_server(partial(_echo, server.name), "127.0.0.1", server.port) for server in SERVERS]
+    servers = [
+        await asyncio.start_server(partial(answers, f"s{number}"), "127.0.0.1", BACKEND + number) for number in range(4)
+    ]
     child = await asyncio.create_subprocess_exec("haproxy", "-db", "-f", str(file), stderr=subprocess.PIPE)
     try:
         async with asyncio.timeout(STARTED_WITHIN_S):
@@ -519,3 +560,219 @@ async def test_errors_of_the_engine_have_pages_and_those_of_servers_stay(tmp_pat
         assert large.body == BODY
         theirs = await answered("/status/404")
         assert theirs.status == 404 and theirs.head
+
+
+# --- pools, and groups of them ---
+
+
+def ref(type: str, uuid: str) -> str:
+    return f"/api/{type}/{uuid}"
+
+
+def group_of(*members: tuple[str, int, str], **fields: Any) -> dict[str, Any]:
+    """(pool, ratio, priority) each."""
+    listed = [
+        {"pool_ref": ref("pool", pool), "ratio": ratio, "priority_label": label} for pool, ratio, label in members
+    ]
+    return {"members": listed, **fields}
+
+
+def switch(index: int, path: str, **action: Any) -> dict[str, Any]:
+    kind = "POOLGROUP" if "pool_group_ref" in action else "POOL"
+    return rule(
+        index,
+        match={"path": text("BEGINS_WITH", path)},
+        switching_action={"action": f"HTTP_SWITCHING_SELECT_{kind}", **action},
+    )
+
+
+async def drawn(count: int, path: str = "/", **headers: str) -> list[str]:
+    return [(await answered(path, **headers)).headers["x-server"] for _ in range(count)]
+
+
+async def test_requests_are_switched_to_pools_groups_and_servers(tmp_path: Path) -> None:
+    again = {"ip": {"addr": "127.0.0.1", "type": "V4"}, "port": BACKEND + 1}
+    rules = [
+        switch(1, "/blue", pool_ref=ref("pool", "b")),
+        switch(2, "/bl", pool_ref=ref("pool", "c")),
+        switch(3, "/group", pool_group_ref=ref("poolgroup", "g")),
+        switch(4, "/one", pool_ref=ref("pool", "a"), server=again),
+        switch(5, "/gone", pool_ref=ref("pool", "no")),
+    ]
+    documents = {
+        ("pool", "a"): pool_of(0, 1),
+        ("pool", "b"): pool_of(2),
+        ("pool", "c"): pool_of(3),
+        ("poolgroup", "g"): group_of(("b", 0, ""), ("c", 1, "")),
+        ("httppolicyset", "set"): {"http_request_policy": {"rules": rules}},
+    }
+    service = of_documents(
+        documents, pool_ref=ref("pool", "a"), http_policies=[{"index": 1, "http_policy_set_ref": ref("x", "set")}]
+    )
+    async with running(tmp_path, service):
+        assert await drawn(4) == ["s0", "s1"] * 2 and await drawn(2, "/gone") == ["s0", "s1"]
+        assert await drawn(2, "/blue") == ["s2"] * 2, "the first rule that switches counts"
+        assert await drawn(2, "/black") == ["s3"] * 2
+        assert await drawn(4, "/group") == ["s3"] * 4, "a ratio of 0 gets nothing"
+        assert await drawn(4, "/one") == ["s1"] * 4
+
+
+async def test_a_group_shares_by_ratio_and_falls_back_by_priority(tmp_path: Path) -> None:
+    page = {"type": "FAIL_ACTION_HTTP_LOCAL_RSP", "local_rsp": {"status_code": "FAIL_HTTP_STATUS_CODE_503"}}
+    documents = {
+        ("pool", "a"): pool_of(0),
+        ("pool", "b"): pool_of(1),
+        ("pool", "c"): pool_of(2, 3),
+        ("poolgroup", "g"): group_of(("a", 30, "10"), ("b", 10, "10"), ("c", 1, "2"), fail_action=page),
+    }
+    service = of_documents(documents, pool_group_ref=ref("poolgroup", "g"))
+    admin = f"{tmp_path}/admin.sock"
+
+    async def set_state(pool: str, number: int, state: str) -> None:
+        said = await runtime.command(admin, f"set server be_one:{pool}/127.0.0.1:{BACKEND + number} state {state}")
+        assert not said.strip()
+
+    async with running(tmp_path, service):
+        found = await drawn(MANY)
+        assert set(found) == {"s0", "s1"} and 0.6 < found.count("s0") / MANY < 0.9
+        await set_state("a", 0, "maint")
+        assert set(await drawn(9)) == {"s1"}, "the share of a pool that is down goes to its equals"
+        await set_state("b", 1, "maint")
+        assert set(await drawn(9)) == {"s2", "s3"}
+        for number in (2, 3):
+            await set_state("c", number, "maint")
+        assert (await answered("/")).status == 503 and (await answered("/")).headers.get("x-server") is None
+        await set_state("a", 0, "ready")
+        assert set(await drawn(9)) == {"s0"}
+
+
+async def test_lower_priorities_help_until_there_are_servers_enough(tmp_path: Path) -> None:
+    labels: dict[str, Any] = {"equivalent_labels": [{"labels": ["gold", "best"]}, {"labels": ["silver"]}]}
+    documents: Documents = {
+        ("prioritylabels", "l"): labels,
+        ("pool", "a"): pool_of(0),
+        ("pool", "b"): pool_of(1),
+        ("pool", "c"): pool_of(2),
+        ("poolgroup", "g"): group_of(
+            ("c", 1, "lead"), ("b", 1, "silver"), ("a", 1, "gold"), min_servers=2, priority_labels_ref=ref("x", "l")
+        ),
+    }
+    async with running(tmp_path, of_documents(documents, pool_group_ref=ref("poolgroup", "g"))):
+        assert set(await drawn(40)) == {"s0", "s1"}
+
+
+async def test_clients_come_back_to_their_pool_of_a_group(tmp_path: Path) -> None:
+    profiles: dict[str, dict[str, Any]] = {
+        "cookie": {"persistence_type": "PERSISTENCE_TYPE_HTTP_COOKIE", "http_cookie_persistence_profile": {}},
+        "client": {"persistence_type": "PERSISTENCE_TYPE_CLIENT_IP_ADDRESS"},
+        "header": {
+            "persistence_type": "PERSISTENCE_TYPE_CUSTOM_HTTP_HEADER",
+            "hdr_persistence_profile": {"prst_hdr_name": "X-Key"},
+        },
+    }
+
+    def service(kind: str) -> Service:
+        kept = {"application_persistence_profile_ref": ref("x", kind)}
+        documents: Documents = {
+            ("applicationpersistenceprofile", kind): profiles[kind],
+            ("pool", "a"): pool_of(0, 1, **kept),
+            ("pool", "b"): pool_of(2, 3, **kept),
+            ("poolgroup", "g"): group_of(("a", 1, ""), ("b", 1, "")),
+        }
+        return of_documents(documents, pool_group_ref=ref("poolgroup", "g"))
+
+    async with running(tmp_path / "cookie", service("cookie")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        head = (await reader.read()).decode().partition("\r\n\r\n")[0]
+        writer.close()
+        given = [line.partition(": ")[2] for line in head.split("\r\n") if line.lower().startswith("set-cookie")]
+        assert len(given) == 2, "one for the pool, one for the server"
+        server = next(line[10:] for line in head.split("\r\n") if line.startswith("x-server"))
+        cookies = "; ".join(one.partition(";")[0] for one in given)
+        assert set(await drawn(20, Cookie=cookies)) == {server}
+        assert "set-cookie" not in (await answered("/", Cookie=cookies)).headers
+        both = (f"be_one:{'a' if server in ('s0', 's1') else 'b'}/127.0.0.1:{BACKEND + n}" for n in range(4))
+        for path in both:
+            await runtime.command(f"{tmp_path}/cookie/admin.sock", f"set server {path} state maint")
+        moved = await answered("/", Cookie=cookies)
+        assert moved.headers["x-server"] not in ("s0", "s1") or server in ("s2", "s3")
+        assert "set-cookie" in moved.headers, "its pool is down: it belongs to another one from now on"
+    async with running(tmp_path / "client", service("client")):
+        assert len(set(await drawn(20))) == 1
+    async with running(tmp_path / "header", service("header")):
+        by_key = [set(await drawn(4, X_Key=str(key))) for key in range(16)]
+        assert {len(servers) for servers in by_key} == {1} and len(set.union(*by_key)) > 2
+
+
+async def said(port: int) -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        return (await reader.read()).decode()
+    finally:
+        writer.close()
+
+
+async def test_connections_go_to_pools_by_port_and_client(tmp_path: Path) -> None:
+    def chosen(index: int, match: Document, kind: str, target: str) -> dict[str, Any]:
+        field = "pool_ref" if kind == "POOL" else "pool_group_ref"
+        action = {"action_type": f"L4_RULE_ACTION_SELECT_{kind}", field: target}
+        return {"name": str(index), "index": index, "match": match, "action": {"select_pool": action}}
+
+    elsewhere = {"client_ip": {"match_criteria": "IS_NOT_IN", "addrs": [{"addr": "127.0.0.1"}]}}
+    at = {"match_criteria": "IS_IN", "port_ranges": [{"start": PORT + 1, "end": PORT + 1}]}
+    udp = {"protocol": {"match_criteria": "IS_IN", "protocol": "PROTOCOL_UDP"}}
+    l4 = {
+        "rules": [
+            chosen(3, {"port": at}, "POOL", ref("pool", "b")),
+            chosen(1, elsewhere, "POOL", ref("pool", "d")),
+            chosen(2, udp, "POOL", ref("pool", "d")),
+            chosen(4, {"port": {"match_criteria": "IS_IN", "ports": [PORT + 2]}}, "POOLGROUP", ref("poolgroup", "g")),
+        ]
+    }
+    documents: Documents = {
+        ("applicationprofile", "l4"): {"type": "APPLICATION_PROFILE_TYPE_L4"},
+        ("l4policyset", "l4"): {"l4_connection_policy": l4},
+        **{("pool", name): pool_of(number) for number, name in enumerate("abcd")},
+        ("poolgroup", "g"): group_of(("c", 1, "")),
+    }
+    service = of_documents(
+        documents,
+        (PORT, PORT + 1, PORT + 2, PORT + 3),
+        application_profile_ref=ref("x", "l4"),
+        pool_ref=ref("pool", "a"),
+        l4_policies=[{"index": 1, "l4_policy_set_ref": ref("x", "l4")}],
+        service_pool_select=[{"service_port": PORT + 3, "service_pool_ref": ref("pool", "d")}],
+    )
+    async with running(tmp_path, service, _greet):
+        assert [await said(PORT + offset) for offset in range(4)] == ["s0", "s1", "s2", "s3"]
+
+
+async def test_a_request_that_a_server_did_not_answer_goes_to_another(tmp_path: Path) -> None:
+    async def failing(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if name == "s0":
+            status = b"HTTP/1.1 503 No\r\nX-Server: s0\r\nContent-Length: 0\r\n\r\n" if b"/busy" in head else b""
+            writer.write(status)
+            writer.close()
+        else:
+            await _echo(name, _again(head), writer)
+
+    reselect = {"enabled": True, "num_retries": 2, "svr_resp_code": {"resp_code_block": ["HTTP_RSP_5XX"]}}
+    found = {}
+    for every in (False, True):
+        again = {**reselect, "retry_nonidempotent": every}
+        documents = {("pool", "a"): pool_of(0, 1, server_reselect=again)}
+        async with running(tmp_path / str(every), of_documents(documents, pool_ref=ref("pool", "a")), failing):
+            assert {(await answered(path)).headers["x-server"] for path in ("/busy", "/", "/busy", "/")} == {"s1"}
+            posted = [(await answered("/busy", method="POST")).status for _ in range(4)]
+            found[every] = set(posted)
+    assert found == {False: {200, 503}, True: {200}}, "a POST is not repeated unless that is asked for"
+
+
+def _again(data: bytes) -> asyncio.StreamReader:
+    """A reader of what was read already."""
+    reader = asyncio.StreamReader()
+    reader.feed_data(data)
+    reader.feed_eof()
+    return reader

@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from shoal.controller.desired import service_part
 from shoal.controller.pki import self_signed_default
 from shoal.engine.haproxy import certificates, render, rules, tls
-from shoal.engine.haproxy.escape import Unrenderable, word
+from shoal.engine.haproxy.escape import Unrenderable, backend_name, word
 from shoal.engine.haproxy.render import Facts, Fragment
 from shoal.objects import load, views
-from shoal.wire.desired import Listener, Service
+from shoal.wire.desired import Group, Listener, Member, Pool, Server, Service
+from shoal.wire.policy import SELECTION, Rule, Switch
 from tests.api_world import ControlledWorld, controlled_world
 
 from .hostile import SEED, STRINGS, Maker, text
@@ -65,7 +66,7 @@ USUAL: dict[str, Any] = {
     ),
     "how": ("equals", "begins", "ends", "contains", "regex", "exists"),
     "values": ("10.0.0.0/8", "fd00::1", "80", "GET", "1.1", "a", "/x.*", "404", "500:599"),
-    "phase": ("security", "request", "response"),
+    "phase": ("security", "request", "response", "selection"),
     "action": ("add", "replace", "remove"),
     "variable": ("", *rules.VARIABLES, *rules.PEM_VARIABLES),
     "status": (200, 301, 302, 403, 404, 503),
@@ -95,7 +96,7 @@ FIRST_WORDS = frozenset(
         *("http-check", "http-reuse", "stick-table"),
         *(f"{side}tcpka-{what}" for side in ("cli", "srv") for what in ("idle", "intvl", "cnt")),
         *("http-request", "http-response", "log", "log-format", "maxconn", "mode", "option", "server", "tcp-check"),
-        *("tcp-request", "tcp-response", "timeout"),
+        *("tcp-request", "tcp-response", "timeout", "use-server", "use_backend"),
     ]
 )
 """All that a service's sections begin lines with."""
@@ -153,13 +154,13 @@ def empty_list(pem: bytes, key: bytes) -> bytes:
     return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def judged(folder: Path, facts: Facts, fragments: dict[str, Fragment], seed: object) -> None:
+def judged(folder: Path, facts: Facts, fragments: dict[str, Fragment], services: list[Service], seed: object) -> None:
     """The file has the sections and kinds of lines meant and no others, and HAProxy takes it."""
     whole = render.config(facts, fragments)
     lines = [line for line in whole.split("\n") if line]
     counters = re.compile(f"backend limit_({'|'.join(re.escape(word(id)) for id in fragments)})_[0-9]+")
     sections = [line for line in lines if not line.startswith(" ") and not counters.fullmatch(line)]
-    backends = {f"backend {render.backend_name(id)}" for id in fragments}
+    backends = {f"backend {backend_name(s.id, p.id)}" for s in services if s.id in fragments for p in s.pools}
     frontends = {f"frontend {render.frontend_name(id)}" for id in fragments}
     assert {"global", "defaults", "frontend shoal_alive"} | backends <= set(sections), seed
     assert set(sections) <= {"global", "defaults", "frontend shoal_alive"} | backends | frontends, seed
@@ -172,29 +173,81 @@ def judged(folder: Path, facts: Facts, fragments: dict[str, Fragment], seed: obj
     assert checked.returncode == 0, f"{seed}: {checked.stderr[:3000]}"
 
 
+def connected(service: Service, maker: Maker, rng: random.Random) -> Service:
+    """Its groups and rules name pools that are there, whatever those are called."""
+    if service.pool is None:
+        return msgspec.structs.replace(service, groups=(), rules=())
+    more = (*(msgspec.structs.replace(service.pool, id=text(rng)) for _ in range(2)), maker.make(Pool))
+    service = msgspec.structs.replace(service, others=more[: rng.choice((0, 1, 2, 2, 3))])
+    pools = [pool.id for pool in service.pools]
+    groups = tuple(maker.make(Group, members=members(maker, rng, pools)) for _ in range(rng.choice((0, 0, 1, 2))))
+    ids = [group.id for group in groups]
+
+    def leads(rule: Rule) -> Rule:
+        actions = tuple(
+            msgspec.structs.replace(
+                one, **({"group": rng.choice(ids), "pool": ""} if ids else {"pool": rng.choice(pools)})
+            )
+            if isinstance(one, Switch)
+            else one
+            for one in rule.actions
+        )
+        return msgspec.structs.replace(rule, actions=actions)
+
+    chosen = Rule(name="", phase=SELECTION, actions=(Switch(pool=rng.choice(pools), server=text(rng)),))
+    given = service.rules if rng.random() < 0.5 else ()
+    rules = (*map(leads, given), *([chosen] if rng.random() < 0.3 else []))
+    default = {"pool": None, "others": service.pools, "group": ids[0]} if ids and rng.random() < 0.5 else {}
+    return msgspec.structs.replace(service, groups=groups, rules=rules, **default)
+
+
+def plain(id: str, listeners: tuple[Listener, ...], rng: random.Random) -> Service:
+    """Hostile names only."""
+    ports = tuple(Listener(port=one.port, port_end=one.port_end) for one in listeners)
+    servers = tuple(Server(name=text(rng), address=f"10.0.0.{n}", port=80) for n in (1, 2))
+    pool = Pool(id=text(rng), name=text(rng), servers=servers)
+    mode = rng.choice(("http", "tcp"))
+    return Service(
+        id=id, name="", vip="v", addresses=("127.0.0.1",), enabled=True, mode=mode, listeners=ports, pool=pool
+    )
+
+
+def members(maker: Maker, rng: random.Random, pools: list[str]) -> tuple[Member, ...]:
+    return tuple(maker.make(Member, pool=pool) for pool in rng.sample(pools, rng.randint(1, len(pools))))
+
+
 def test_no_text_of_the_desired_state_gets_out_of_its_place(tmp_path: Path) -> None:
     facts = facts_of(tmp_path)
     key, pem = self_signed_default("x")
     rng = random.Random(SEED)
     maker = Maker(rng, USUAL, HOSTILE_SHARE)
-    served = files = 0
+    served = files = chosen = 0
     while maker.count < STRINGS:
         files += 1
         fragments: dict[str, Fragment] = {}
+        services: list[Service] = []
         for number in range(SERVICES_OF_A_FILE):
             port = 1000 + number
             listeners = tuple(
                 msgspec.structs.replace(maker.make(Listener), port=port + n * 1000, port_end=port + n * 1000)
                 for n in range(rng.choice((1, 1, 2)))
             )
-            service = maker.make(Service, listeners=listeners, id=f"{number} {text(rng)}", enabled=True)
+            service = maker.make(
+                Service, listeners=listeners, id=f"{number} {text(rng)}", enabled=True, others=(), group=""
+            )
+            if number % 4 == 0:  # all else is as it should be
+                service = plain(service.id, listeners, rng)
+            service = connected(service, maker, rng)
+            services.append(service)
             try:
                 fragments[service.id] = render.service_fragment(service, facts)
             except Unrenderable:
                 continue
             give(facts, service, pem, key)
         served += len(fragments)
-        judged(tmp_path, facts, fragments, f"seed {SEED}, file {files}")
+        judged(tmp_path, facts, fragments, services, f"seed {SEED}, file {files}")
+        chosen += sum("use_backend" in fragment.text for fragment in fragments.values())
+    assert chosen > files
     assert served > files * SERVICES_OF_A_FILE / 20, "too few get as far as the file: the attack tells nothing"
 
 
@@ -304,6 +357,7 @@ async def accepted(folder: Path, seed: int) -> None:
         configurer = Configurer(world, random.Random(seed))
         await configurer.configure()
         fragments: dict[str, Fragment] = {}
+        services: list[Service] = []
         intents = world.controller.reconciler.vips(world.view)
         vips = {
             service.uuid: intent
@@ -314,7 +368,8 @@ async def accepted(folder: Path, seed: int) -> None:
         for document in world.view.all("virtualservice"):
             typed = views.view(document, views.VirtualService)
             service = service_part(world.view, typed, vips[typed.uuid])
+            services.append(service)
             fragments[service.id] = render.service_fragment(service, facts)  # raises: accepted, and not renderable
             give(facts, service, pem, key)
         assert len(fragments) > TRIES / 10 and configurer.taken > TRIES
-        judged(folder, facts, fragments, f"seed {seed}")
+        judged(folder, facts, fragments, services, f"seed {seed}")

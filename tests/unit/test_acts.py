@@ -25,6 +25,7 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
     "VsVip": views.VsVip,
     "VrfContext": views.VrfContext,
     "Pool": views.Pool,
+    "PoolGroup": views.PoolGroup,
     "HealthMonitor": monitor_views.HealthMonitor,
     "ServiceEngineGroup": views.ServiceEngineGroup,
     "ServiceEngine": views.ServiceEngine,

@@ -29,7 +29,7 @@ from shoal.controller.clock import SystemClock
 from shoal.controller.events import Event
 from shoal.controller.metrics import Metrics
 from shoal.controller.pki import Authority
-from shoal.wire.counters import Counters, Counts, EngineCounts, ServiceCounts
+from shoal.wire.counters import Counters, Counts, EngineCounts, PoolCounts, ServiceCounts
 from tests.api_world import ControlledWorld, controlled_world
 
 DONE_WITHIN_S = 20.0
@@ -362,7 +362,7 @@ async def test_figures_set_off_an_alert_when_they_stay_beyond_for_the_duration(w
             number += 1
             total[0] += 5 * per_s
             counts = Counts(requests=total[0], responses_2xx=total[0])
-            served = ServiceCounts(made["uuid"], counts, pool, ())
+            served = ServiceCounts(made["uuid"], counts, (PoolCounts(pool),))
             message = Counters(
                 epoch="e", number=number, at_ms=5_000 * number, engine=EngineCounts(), services=(served,)
             )

@@ -10,7 +10,7 @@ import pytest
 
 from shoal.api import prometheus
 from shoal.api.metrics import POINTS_MAX
-from shoal.wire.counters import Counters, Counts, EngineCounts, ServiceCounts
+from shoal.wire.counters import Counters, Counts, EngineCounts, PoolCounts, ServiceCounts
 from tests.api_world import HOST, World, api_world
 
 PATH = "/api/analytics/metrics"
@@ -39,7 +39,7 @@ async def measured(world: World) -> tuple[str, str]:
             response_ms=500 * number,
             timed=100 * number,
         )
-        service = ServiceCounts(made["uuid"], counts, pool, (("10.0.0.1:80", counts),))
+        service = ServiceCounts(made["uuid"], counts, (PoolCounts(pool, (("10.0.0.1:80", counts),)),))
         message = Counters(
             epoch="e", number=number + 1, at_ms=5_000 * number, engine=EngineCounts(), services=(service,)
         )

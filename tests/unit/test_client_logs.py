@@ -15,7 +15,7 @@ from shoal.engine.client_logs import SENT_PER_S_MAX, ClientLogs
 from shoal.errors import Invalid, NotReady
 from shoal.wire import client_logs as wire
 from shoal.wire.client_logs import LogPolicy
-from shoal.wire.counters import Counts, ServiceCounts
+from shoal.wire.counters import Counts, PoolCounts, ServiceCounts
 from shoal.wire.desired import Listener, Service
 from shoal.wire.latency import bucket_of
 
@@ -49,7 +49,7 @@ def line(
 ) -> bytes:
     rest = rest or "GET /shop?q=1 HTTP/1.1"
     return (
-        f"h vs_{of} 10.1.1.1:80 10.9.9.9 41366 10.0.0.1 80 {at:.3f} {status} {end} 0 0 0 {took_ms} {took_ms + 1} 41 107 0 {us} "
+        f"h vs_{of} be_{of}:p/10.1.1.1:80 10.9.9.9 41366 10.0.0.1 80 {at:.3f} {status} {end} 0 0 0 {took_ms} {took_ms + 1} 41 107 0 {us} "
         f"{rest}\n"
     ).encode()
 
@@ -88,15 +88,18 @@ def test_rates_bound_what_is_sent_and_the_rest_is_counted() -> None:
 
 def test_a_sampled_request_stands_for_many_and_a_failed_one_for_itself() -> None:
     logs = collected(*[line(us=461)] * 3, line(503, us=900_000))
-    counts = (ServiceCounts("one", Counts(), "p", (("10.1.1.1:80", Counts()),)), ServiceCounts("two", Counts()))
+    pools = (PoolCounts("p", (("10.1.1.1:80", Counts()),)), PoolCounts("q", (("10.1.1.1:80", Counts()),)))
+    counts = (ServiceCounts("one", Counts(), pools), ServiceCounts("two", Counts()))
     one, two = logs.counted(counts)
     assert one.latency == ((bucket_of(461), 384), (bucket_of(900_000), 1)) and two.latency == ()
-    assert one.responses == (("10.1.1.1:80", ((bucket_of(500), 385),)),)
+    assert one.pools[0].responses == (("10.1.1.1:80", ((bucket_of(500), 385),)),) and one.pools[1].responses == ()
     slow = line(us=-1, took_ms=600).replace(b" -1 GET", b" - GET")
     for every, count in ((False, 128), (True, 1)):
         (timed, _) = collected(slow, services=(service(every_slow=every),)).counted(counts)
         assert timed.latency == ((bucket_of(601_500), count),)
-    redirect = line(302, end="LR", us=-1).replace(b" 10.1.1.1:80 ", b" <NOSRV> ").replace(b" -1 GET", b" - GET")
+    redirect = (
+        line(302, end="LR", us=-1).replace(b"be_one:p/10.1.1.1:80 ", b"vs_one/<NOSRV> ").replace(b" -1 GET", b" - GET")
+    )
     (timed, _) = collected(redirect).counted(counts)
     assert timed.latency == ((bucket_of(1_500), 1),) and sent(collected(redirect)) == [""]
     full = service(full=True, full_until=int(NOW) + 60)

@@ -46,7 +46,7 @@ def front(total: int, current: int = 0) -> Row:
 
 def server(total: int, name: str = "a", response_ms: int = 0) -> Row:
     return Row(
-        "be_s", name, "UP", "", total=total, requests=total, responses=(0, total, 0, 0, 0), response_ms=response_ms
+        "be_s:p", name, "UP", "", total=total, requests=total, responses=(0, total, 0, 0, 0), response_ms=response_ms
     )
 
 
@@ -80,7 +80,7 @@ def test_a_row_that_falls_has_begun_anew() -> None:
     tally.take("1", [server(9)])
     tally.take("1", [server(2)])  # deleted and added again by the runtime API
     (found,) = tally.report({"s": SERVICE})
-    assert dict(found.servers)["a"].connections == 11
+    assert dict(found.pools[0].servers)["a"].connections == 11
 
 
 def test_totals_never_fall_whatever_workers_do() -> None:
@@ -125,7 +125,7 @@ def test_a_message_names_a_bounded_number_of_servers() -> None:
     many = tuple(Server(name=f"n{n}", address="10.0.0.2", port=80) for n in range(SERVERS_MAX - 1))
     big = msgspec.structs.replace(SERVICE, id="big", pool=msgspec.structs.replace(SERVICE.pool, servers=many))
     found = Tally().report({"big": big, "s": SERVICE})
-    assert [len(service.servers) for service in found] == [SERVERS_MAX - 1, 1]
+    assert [len(pool.servers) for service in found for pool in service.pools] == [SERVERS_MAX - 1, 1]
 
 
 def test_an_unchanged_line_is_the_row_it_was() -> None:

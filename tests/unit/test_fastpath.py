@@ -264,7 +264,7 @@ def test_totals_go_on_when_a_server_leaves_and_comes_back() -> None:
     tally.take(reading(7, 2), made.taking)
     counted = tally.added(none, service(), {"s1": 3})
     assert (counted.counts.connections, counted.counts.bytes_in, counted.counts.open) == (14, 70, 3)
-    assert dict(counted.servers)["s2"].connections == 7
+    assert dict(counted.pools[0].servers)["s2"].connections == 7
 
 
 # --- TCP ---

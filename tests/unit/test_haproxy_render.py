@@ -8,7 +8,7 @@ import pytest
 from shoal.engine.haproxy import carry, monitors, render, runtime, steer
 from shoal.engine.haproxy.escape import Unrenderable
 from shoal.engine.monitors import runners
-from shoal.wire.desired import Listener, Monitor, Pool, Server, ServerTls, Service, Tls
+from shoal.wire.desired import Listener, Monitor, Pool, Server, ServerId, ServerTls, Service, Tls
 from shoal.wire.policy import Http
 
 FACTS = render.Facts(directory="/d", sockets="/d", descriptors_max=20_000)
@@ -49,9 +49,9 @@ frontend vs_virtualservice-1
     timeout client 60s
     timeout http-keep-alive 60s
     http-after-response set-header Connection close if { str(v) -m str -f '/d/draining.lst' }
-    default_backend be_virtualservice-1
+    default_backend be_virtualservice-1:p
 
-backend be_virtualservice-1
+backend be_virtualservice-1:p
     mode http
     timeout server 60s
     http-request del-header 'X-Forwarded-For'
@@ -217,7 +217,7 @@ def commands(before: Service, after: Service) -> list[str] | None:
 
 
 def test_ratio_and_state_are_commands() -> None:
-    path = "be_virtualservice-1/10.0.0.1:80"
+    path = "be_virtualservice-1:p/10.0.0.1:80"
     off = msgspec.structs.replace(A, enabled=False)
     assert commands(SERVICE, SERVICE) == []
     assert commands(SERVICE, change(servers=(msgspec.structs.replace(A, ratio=5), B))) == [
@@ -233,7 +233,7 @@ def test_ratio_and_state_are_commands() -> None:
 
 
 def test_servers_come_and_go_by_commands() -> None:
-    path = "be_virtualservice-1/10.0.0.2:80"
+    path = "be_virtualservice-1:p/10.0.0.2:80"
     alone = change(servers=(A,))
     assert commands(alone, SERVICE) == [
         f"add server {path} 10.0.0.2:80 weight 3 check inter 10s rise 2 fall 2",
@@ -242,17 +242,30 @@ def test_servers_come_and_go_by_commands() -> None:
     ]
     assert commands(SERVICE, alone) == [f"set server {path} state maint"]
     leaving = steer.steer({"s": SERVICE}, {"s": alone})
-    assert leaving is not None and leaving.remove == (("s", B),)
-    assert steer.delete("virtualservice-1", B.name).text == f"del server {path}"
+    assert leaving is not None and leaving.remove == ((ServerId(SERVICE.id, "p", B.name), B),)
+    assert steer.delete(ServerId("virtualservice-1", "p", B.name)).text == f"del server {path}"
+
+
+def test_servers_of_every_pool_come_and_go_by_commands() -> None:
+    canary = msgspec.structs.replace(POOL, id="q", servers=(A,))
+    before = msgspec.structs.replace(SERVICE, others=(canary,))
+    after = msgspec.structs.replace(SERVICE, others=(msgspec.structs.replace(canary, servers=(B,)),))
+    assert commands(before, after) == [
+        "set server be_virtualservice-1:q/10.0.0.1:80 state maint",
+        "add server be_virtualservice-1:q/10.0.0.2:80 10.0.0.2:80 weight 3 check inter 10s rise 2 fall 2",
+        "enable health be_virtualservice-1:q/10.0.0.2:80",
+        "enable server be_virtualservice-1:q/10.0.0.2:80",
+    ]
+    assert commands(SERVICE, before) is None
 
 
 def test_a_removed_server_that_is_still_there_returns() -> None:
-    path = "be_virtualservice-1/10.0.0.2:80"
+    path = "be_virtualservice-1:p/10.0.0.2:80"
     alone, place = change(servers=(A,)), (B.address, B.port)
-    back = steer.steer({"s": alone}, {"s": SERVICE}, {(SERVICE.id, B.name): place})
+    back = steer.steer({"s": alone}, {"s": SERVICE}, {ServerId(SERVICE.id, "p", B.name): place})
     assert back is not None
     assert [c.text for c in back.commands] == [f"set server {path} weight 3", f"set server {path} state ready"]
-    assert steer.steer({"s": alone}, {"s": SERVICE}, {(SERVICE.id, B.name): ("10.0.0.9", 80)}) is None
+    assert steer.steer({"s": alone}, {"s": SERVICE}, {ServerId(SERVICE.id, "p", B.name): ("10.0.0.9", 80)}) is None
 
 
 def test_names_are_in_no_file() -> None:
@@ -275,18 +288,19 @@ def test_all_else_is_a_reload(after: Service) -> None:
 
 def test_a_new_service_is_a_reload_and_keeps_the_drains_of_the_others() -> None:
     off = change(servers=(msgspec.structs.replace(A, enabled=False), B))
-    assert steer.steer({"s": SERVICE}, {"s": SERVICE, "t": SERVICE}) is None
-    begin, end = steer.drains({"s": SERVICE}, {"s": off, "t": SERVICE})
-    assert begin == (steer.Drain("s", A.name, 60),)
-    assert ("s", A.name) not in end
+    other = msgspec.structs.replace(SERVICE, id="t")
+    assert steer.steer({"s": SERVICE}, {"s": SERVICE, "t": other}) is None
+    begin, end = steer.drains({"s": SERVICE}, {"s": off, "t": other})
+    assert begin == (steer.Drain(ServerId(SERVICE.id, "p", A.name), 60),)
+    assert ServerId(SERVICE.id, "p", A.name) not in end
 
 
 # --- states across a reload ---
 
 STATE = """1
 # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight
-3 be_virtualservice-1 1 10.0.0.1:80 10.0.0.1 0 0 1
-3 be_virtualservice-1 2 10.0.0.2:80 10.0.0.2 2 8 3
+3 be_virtualservice-1:p 1 10.0.0.1:80 10.0.0.1 0 0 1
+3 be_virtualservice-1:p 2 10.0.0.2:80 10.0.0.2 2 8 3
 4 be_gone 1 x 10.0.0.9 0 0 1
 """
 
@@ -298,7 +312,7 @@ def test_states_are_carried_over_as_far_as_they_are_still_true() -> None:
     text = STATE.replace("be_virtualservice-1", "be_s")
 
     def rows(after: Service, *draining: str) -> list[str]:
-        out = carry.carried(text, carry.kept(before, {"s": after}, {("s", name) for name in draining}))
+        out = carry.carried(text, carry.kept(before, {"s": after}, {ServerId("s", "p", name) for name in draining}))
         return [" ".join(line.split()[3:7]) for line in out.splitlines()[2:]]
 
     assert rows(same) == ["10.0.0.1:80 10.0.0.1 0 0", "10.0.0.2:80 10.0.0.2 2 0"]

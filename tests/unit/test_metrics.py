@@ -14,7 +14,7 @@ from shoal.controller.metric_file import MetricFile
 from shoal.controller.metric_ids import METRICS, Metric
 from shoal.controller.metrics import GAP_MAX_S, Metrics
 from shoal.controller.rings import FULL, Rings, Window, pieces
-from shoal.wire.counters import Counters, Counts, EngineCounts, ServiceCounts
+from shoal.wire.counters import Counters, Counts, EngineCounts, PoolCounts, ServiceCounts
 from shoal.wire.latency import Buckets, bucket_of
 
 
@@ -44,7 +44,7 @@ class Engine:
 
     def message(self) -> Counters:
         self.number += 1
-        service = ServiceCounts("vs", self.counts, "pool", (("a", self.counts), ("b", Counts())))
+        service = ServiceCounts("vs", self.counts, (PoolCounts("pool", (("a", self.counts), ("b", Counts()))),))
         at = round((self.world.clock.s - self.born) * 1000)
         busy = 500 * self.number
         engine = EngineCounts(
@@ -341,7 +341,9 @@ async def test_percentiles_add_up_over_engines_and_survive_a_restart(world: Worl
 
     def said(engine: Engine, times: Buckets) -> None:
         message = engine.message()
-        timed = msgspec.structs.replace(message.services[0], latency=times, responses=(("a", times),))
+        (pool,) = message.services[0].pools
+        pool = msgspec.structs.replace(pool, responses=(("a", times),))
+        timed = msgspec.structs.replace(message.services[0], latency=times, pools=(pool,))
         world.metrics.take(engine.name, msgspec.structs.replace(message, services=(timed,)))
 
     for engine in (fast, slow):
@@ -376,7 +378,9 @@ def test_a_busy_service_costs_no_more_than_the_docs_say(world: World) -> None:
     for number in range(2):
         more = tuple((bucket, number + 1) for bucket, _ in times)
         grown = Counts(*(number * 100 + value for value in msgspec.structs.astuple(counts)))
-        service = ServiceCounts("vs", grown, "pool", (("a", grown), ("b", grown)), more, (("a", more), ("b", more)))
+        service = ServiceCounts(
+            "vs", grown, (PoolCounts("pool", (("a", grown), ("b", grown)), (("a", more), ("b", more))),), more
+        )
         message = Counters(
             epoch="e", number=number + 1, at_ms=5_000 * number, engine=EngineCounts(), services=(service,)
         )

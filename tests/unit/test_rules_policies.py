@@ -74,8 +74,7 @@ async def test_two_rules_of_one_index_and_too_many_limits_are_refused(world: Wor
 
 
 async def test_a_rule_that_does_not_act_is_told_of(world: World) -> None:
-    switch = {"action": "HTTP_SWITCHING_SELECT_POOL", "pool_ref": "/api/pool?name=other"}
-    await world.post("/api/pool", {"name": "other"})
+    cookie = {"action": "HTTP_REMOVE_HDR", "cookie": {"name": "c"}}
     rules = [
         {
             **request_rule(
@@ -87,14 +86,14 @@ async def test_a_rule_that_does_not_act_is_told_of(world: World) -> None:
                 **REDIRECT,
             )
         },
-        {**request_rule(switching_action=switch), "name": "blue", "index": 2},
+        {**request_rule(hdr_action=[cookie]), "name": "blue", "index": 2},
     ]
     body = {"name": "set", "http_request_policy": {"rules": rules}}
     reply = await world.client.post("/api/httppolicyset", json=body)
     assert reply.status_code == 201, reply.text
     warned = reply.headers["x-shoal-warning"]
     assert "The rule rule does not act: there is no matching of geo_matches." in warned
-    assert "In the rule blue this does not act: switching_action to a pool." in warned
+    assert "In the rule blue this does not act: hdr_action on a cookie other than to add it." in warned
 
 
 async def test_a_profiles_header_name_is_checked(world: World) -> None:

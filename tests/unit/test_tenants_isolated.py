@@ -24,7 +24,7 @@ from shoal.controller.metric_ids import ENTITY_TYPES, METRICS
 from shoal.controller.plans import Plans
 from shoal.controller.sight import Sight
 from shoal.objects import Field, ObjectType, load
-from shoal.wire.counters import Counters, Counts, EngineCounts, ServiceCounts
+from shoal.wire.counters import Counters, Counts, EngineCounts, PoolCounts, ServiceCounts
 from tests.api_world import ControlledWorld, controlled_world
 
 Document = dict[str, Any]
@@ -111,7 +111,7 @@ def traffic(world: ControlledWorld, service: str, pool: str) -> None:
     engine = world.view.all("serviceengine")[0]["uuid"]
     for number in range(4):
         counts = Counts(connections=50 * number, requests=100 * number, bytes_in=1_000 * number)
-        served = ServiceCounts(service, counts, pool, (("10.0.0.1:80", counts),))
+        served = ServiceCounts(service, counts, (PoolCounts(pool, (("10.0.0.1:80", counts),)),))
         busy = EngineCounts(rx_bytes=1_000 * number, cpu_ms=10 * number)
         message = Counters(epoch="e", number=number + 1, at_ms=5_000 * number, engine=busy, services=(served,))
         world.controller.metrics.take(engine, message)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from typing import Any
 
 from shoal.controller.health import Score
 from shoal.controller.health_scores import KINDS, HealthScores
+from shoal.controller.pool_groups import users_of
 from shoal.controller.view import View
 from shoal.errors import Invalid, Problem
 from shoal.objects import ObjectType, Registry
@@ -30,7 +32,6 @@ CONFIGS = {
 """Type -> the message whose fields an entry's ``config`` has."""
 IDENTITY = frozenset(["uuid", "url", "name", "tenant_ref", "cloud_ref"])
 LINKS = {
-    "pool": {"virtualservices": "virtualservice"},
     "serviceenginegroup": {"serviceengins": "serviceengine", "virtualservices": "virtualservice"},
 }
 """Type -> member (spelled as clients expect) -> type of the objects that refer to it."""
@@ -63,11 +64,17 @@ class Inventory:
         }
         if kind.endpoint == "virtualservice":
             self._service(entry, stored, whole, look)
+        if kind.endpoint in ("pool", "poolgroup"):
+            entry["virtualservices"] = self._refs("virtualservice", users_of(self._view, stored["uuid"]), look)
         for member, type in LINKS.get(kind.endpoint, {}).items():
             found = (uuid for t, uuid, _ in self._view.referrers(stored["uuid"]) if t == type)
-            referrers = (uuid for uuid in found if look.sight.sees(type, self._view.get(type, uuid) or {}))
-            entry[member] = [{"ref": self._present.url(type, uuid, look.plain())} for uuid in referrers]
+            entry[member] = self._refs(type, found, look)
         return entry
+
+    def _refs(self, type: str, uuids: Iterable[str], look: Look) -> list[Document]:
+        """Of those that he sees."""
+        seen = (uuid for uuid in uuids if look.sight.sees(type, self._view.get(type, uuid) or {}))
+        return [{"ref": self._present.url(type, uuid, look.plain())} for uuid in seen]
 
     def _health(self, kind: ObjectType, uuid: str, runtime: Document) -> Document:
         """Of types that have no score of their own: whether it is up."""

@@ -71,9 +71,10 @@ def _families(counted: Mapping[str, Counters], names: Names) -> Iterator[Metric]
         for service in message.services:
             if service.id in names.services:
                 services.append(([names.services[service.id], service.id, names.engines[engine]], service.counts))
-            for name, counts in service.servers if service.pool in names.pools else ():
-                values, before = msgspec.structs.astuple(counts), sums.get((service.pool, name))
-                sums[service.pool, name] = [a + b for a, b in zip(before or [0] * len(values), values, strict=True)]
+            used = ((pool.id, *one) for pool in service.pools if pool.id in names.pools for one in pool.servers)
+            for pool, name, counts in used:
+                values, before = msgspec.structs.astuple(counts), sums.get((pool, name))
+                sums[pool, name] = [a + b for a, b in zip(before or [0] * len(values), values, strict=True)]
         for (pool, name), figures in sums.items():
             servers.append(([names.pools[pool], pool, name, names.engines[engine]], Counts(*figures)))
     yield from _counts("shoal_virtualservice", ["virtualservice", "uuid", "serviceengine"], services)

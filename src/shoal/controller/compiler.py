@@ -119,9 +119,11 @@ class Compiler:
 
     def changed(self, type: str, uuid: str) -> Collection[str] | None:
         """A document changed: forget what was compiled from it. The services that were; None = any may have been."""
-        if type == "virtualservice":
-            self._services.pop(uuid, None)
-            return (uuid,)
+        if type == "virtualservice":  # its virtual hosts have its ports
+            services = {uuid: None, **self._users.pop((type, uuid), {})}
+            for service in services:
+                self._services.pop(service, None)
+            return services.keys()
         if type == "vrfcontext":
             self._credentials.pop(("bgp", uuid), None)
             return None

@@ -13,7 +13,7 @@ from shoal.objects.views import uuid_of, view
 from shoal.placement.model import PlacementState
 from shoal.placement.pair import SIDES
 from shoal.wire import desired as wire
-from shoal.wire.policy import Http
+from shoal.wire.policy import Http, Rule, Switch
 
 from . import datascripts, ocsp, pools, protocols
 from .acme.profile import read as read_acme
@@ -23,14 +23,17 @@ from .limits import limits_of
 from .log_policy import log_policy
 from .monitors import Unseal, monitor_part, why_not_run, withheld
 from .policies import connection_rules_of, http_of, rules_of
+from .pool_groups import group_part
 from .protocols import Documents
 from .records import VipRecord
+from .selection import selection_rules_of
 from .sources import wire_sources
 from .tls import NO_CLIENT_CERTIFICATE, client_certificates, server_tls, tls_of, trust_of
 
 Document = Mapping[str, Any]
 SECONDS_PER_MINUTE = 60
 DSCP_MAX = 63
+VIRTUAL_HOST = "VS_TYPE_VH_CHILD"
 
 
 class Encoded(msgspec.Struct, frozen=True):
@@ -117,7 +120,13 @@ def service_part(
     profile = view(document, views.ApplicationProfile) if document is not None else None
     http = profile is None or profile.type == "APPLICATION_PROFILE_TYPE_HTTP"
     http_profile = profile.http_profile if profile and profile.http_profile else views.HttpProfile()
-    pool = _fetch(documents, "pool", service.pool_ref, views.Pool)
+    rules = (
+        *connection_rules_of(documents, service.network_security_policy_ref),
+        *limits_of(documents, service.uuid, profile.uuid if profile else "", http=http),
+        *(rules_of(documents, service.http_policies) if http else ()),
+        *(datascripts.rules_of(documents, service.vs_datascripts) if http else ()),
+        *selection_rules_of(documents, service),
+    )
     network = _fetch(documents, "networkprofile", service.network_profile_ref, views.NetworkProfile)
     proxy = (network.profile.tcp_proxy_profile if network else None) or views.TcpProxyProfile()
     most = service.performance_limits or views.PerformanceLimits()
@@ -128,18 +137,13 @@ def service_part(
         addresses=vip.addresses,
         enabled=service.enabled,
         mode="http" if http else "tcp",
-        listeners=tuple(_listener(documents, service, port) for port in service.services),
-        pool=pool_part(documents, pool, unseal, 0 if http else _proxy_protocol(profile)) if pool else None,
+        **_reached(documents, service),
+        **_pools(documents, service, rules, unseal, proxied=0 if http else _proxy_protocol(profile), http=http),
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
         tls=tls_of(_fetch(documents, "sslprofile", service.ssl_profile_ref, views.SslProfile), tickets=True),
         client_certificates=_client_certificates(documents, profile, http=http),
         http=_http(documents, service, document or {}, vip, account) if http else Http(),
-        rules=(
-            *connection_rules_of(documents, service.network_security_policy_ref),
-            *limits_of(documents, service.uuid, profile.uuid if profile else "", http=http),
-            *(rules_of(documents, service.http_policies) if http else ()),
-            *(datascripts.rules_of(documents, service.vs_datascripts) if http else ()),
-        ),
+        rules=rules,
         connections_max=most.max_concurrent_connections,
         mbit_max=most.max_throughput,
         client_idle_s=client_idle_s(http_profile if http else None, network.profile if network else None),
@@ -181,6 +185,47 @@ def _client_certificates(
         return None
     authorities = _fetch(documents, "pkiprofile", asked.pki_profile_ref, views.PkiProfile)
     return client_certificates(asked.ssl_client_certificate_mode, authorities)
+
+
+def _reached(documents: Documents, service: views.VirtualService) -> dict[str, Any]:
+    """The members of `wire.Service` that say where clients reach it."""
+    if service.type != VIRTUAL_HOST:
+        return {"listeners": tuple(_listener(documents, service, port) for port in service.services)}
+    parent = _fetch(documents, "virtualservice", service.vh_parent_vs_ref, views.VirtualService)
+    ports = [port for port in parent.services if port.enable_ssl] if parent is not None else []
+    return {
+        "listeners": tuple(_listener(documents, parent, port) for port in ports) if parent is not None else (),
+        "parent": uuid_of(service.vh_parent_vs_ref),
+        "hosts": tuple(host.lower() for host in service.vh_domain_name),
+    }
+
+
+def _pools(
+    documents: Documents,
+    service: views.VirtualService,
+    rules: Iterable[Rule],
+    unseal: Unseal,
+    *,
+    proxied: int,
+    http: bool,
+) -> dict[str, Any]:
+    """The members of `wire.Service` that say where its requests may go. ``proxied``: the version of the PROXY protocol
+    that servers are told of clients by."""
+    default, group = uuid_of(service.pool_ref), uuid_of(service.pool_group_ref)
+    switches = [action for rule in rules for action in rule.actions if isinstance(action, Switch)]
+    ids = dict.fromkeys(id for id in (group, *(one.group for one in switches)) if id)
+    groups = [found for id in ids if (found := group_part(documents, id)) is not None]
+    named = [default, *(one.pool for found in groups for one in found.members), *(one.pool for one in switches)]
+    there = (_fetch(documents, "pool", id, views.Pool) for id in dict.fromkeys(named) if id)
+    parts = {pool.uuid: pool_part(documents, pool, unseal, proxied) for pool in there if pool is not None}
+    if not http:
+        parts = {id: msgspec.structs.replace(part, http2=False) for id, part in parts.items()}
+    return {
+        "pool": parts.pop(default, None),
+        "others": tuple(parts.values()),
+        "groups": tuple(groups),
+        "group": group if not default and any(one.id == group for one in groups) else "",
+    }
 
 
 def _listener(documents: Documents, service: views.VirtualService, port: views.Port) -> wire.Listener:
@@ -234,6 +279,8 @@ def pool_part(documents: Documents, pool: views.Pool, unseal: Unseal = withheld,
         connections_max=pool.max_concurrent_connections_per_server,
         queue_max=pool.request_queue_depth if pool.request_queue_enabled else 0,
         timeout_ms=pool.server_timeout,
+        http2=pool.enable_http2,
+        retry=pools.retry(pool.server_reselect),
         without_servers=pools.without_servers(pool.fail_action),
     )
 
@@ -312,11 +359,11 @@ def credentials_of(service: wire.Service) -> Iterator[tuple[str, str]]:
         yield "certificate", uuid
     if service.client_certificates is not None:
         yield "trust", service.client_certificates.trust
-    servers = service.pool.tls if service.pool is not None else None
-    if servers is not None and servers.certificate:
-        yield "certificate", servers.certificate
-    if servers is not None and servers.trust:
-        yield "trust", servers.trust
+    for servers in (pool.tls for pool in service.pools if pool.tls is not None):
+        if servers.certificate:
+            yield "certificate", servers.certificate
+        if servers.trust:
+            yield "trust", servers.trust
 
 
 _T = TypeVar("_T", bound=msgspec.Struct)

@@ -713,5 +713,5 @@ def _weight(status: messages.Status) -> tuple[object, ...]:
     return status.haproxy, status.link, status.owned, status.drained
 
 
-def _states(status: messages.Status) -> list[tuple[str, str, str]]:
-    return [(s.service, s.server, s.state) for s in status.servers]
+def _states(status: messages.Status) -> list[tuple[str, str, str, str]]:
+    return [(s.service, s.pool, s.server, s.state) for s in status.servers]

@@ -16,6 +16,7 @@ from .health import Loss, Score, Traffic, Usual
 from .log_policy import BLOCKS, analytics_profile
 from .metric_ids import ENGINE, POOL, RESPONSES, SERVICE, times
 from .metrics import Metrics
+from .pool_groups import default_pools
 from .rings import Window
 from .view import View
 
@@ -117,12 +118,10 @@ class HealthScores:
 
     def _resources(self, document: Document, runtime: Document, window: Window | None) -> Iterable[Loss]:
         """Of a virtual service: its pool's servers, its engines."""
-        pool = uuid_of(str(document.get("pool_ref", "")))
-        if pool and runtime:
-            servers = self._runtime.summary(POOL, pool)
-            yield health.missing(
-                int(servers.get("num_servers_up", 0)), int(servers.get("num_servers_enabled", 0)), "servers are down"
-            )
+        if runtime:
+            pools = [self._runtime.summary(POOL, pool) for pool in default_pools(self._documents, document)]
+            up, enabled = (sum(int(one.get(f"num_servers_{what}", 0)) for one in pools) for what in ("up", "enabled"))
+            yield health.missing(up, enabled, "servers are down")
         for vip in runtime.get("vip_summary", ()):
             there, wanted = int(vip.get("num_se_assigned", 0)), int(vip.get("num_se_requested", 0))
             yield health.missing(there, wanted, "engines are missing")

@@ -356,18 +356,20 @@ def _entries(message: Counters) -> Iterator[tuple[tuple[str, str, str], Counts]]
     """((kind, id, by which virtual service), counts): a pool that several services use has servers in each of them."""
     for service in message.services:
         yield ("virtualservice", service.id, ""), service.counts
-        for name, counts in service.servers:
-            yield ("pool", service.pool, f"{service.id}/{name}"), counts
-            yield ("server", f"{service.pool}/{name}", service.id), counts
+        for pool in service.pools:
+            for name, counts in pool.servers:
+                yield ("pool", pool.id, f"{service.id}/{name}"), counts
+                yield ("server", f"{pool.id}/{name}", service.id), counts
 
 
 def _times(message: Counters) -> Iterator[tuple[tuple[str, str, str], Buckets]]:
     for service in message.services:
         if service.latency:
             yield ("virtualservice", service.id, ""), service.latency
-        for name, buckets in service.responses:
-            yield ("pool", service.pool, f"{service.id}/{name}"), buckets
-            yield ("server", f"{service.pool}/{name}", service.id), buckets
+        for pool in service.pools:
+            for name, buckets in pool.responses:
+                yield ("pool", pool.id, f"{service.id}/{name}"), buckets
+                yield ("server", f"{pool.id}/{name}", service.id), buckets
 
 
 def _grown(was: Counts, now: Counts) -> list[float]:

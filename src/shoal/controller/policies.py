@@ -127,7 +127,7 @@ def untaken_connection_match(rule: Document) -> Iterator[str]:
 
 def _connection_tests(documents: Documents, match: Document) -> Iterator[policy.Test]:
     if clients := match.get("client_ip"):
-        yield policy.Test(of="client", values=tuple(_networks(documents, clients)), negated=_not_in(clients))
+        yield policy.Test(of="client", values=tuple(networks_of(documents, clients)), negated=_not_in(clients))
     if ports := match.get("client_port"):
         ranges = (f"{one['start']}:{one['end']}" for one in ports.get("ranges") or ())
         values = (*map(str, ports.get("ports") or ()), *ranges)
@@ -140,7 +140,7 @@ def _rules(documents: Documents, kind: str, policy_set: Document) -> Iterator[po
     for rule in sorted((policy_set.get(kind) or {}).get("rules") or (), key=lambda rule: rule["index"]):
         if rule.get("enable", True) and not any(untaken_match(rule)):
             tests = tuple(_tests(documents, rule.get("match") or {}))
-            actions = tuple(_actions(kind, rule))
+            actions = tuple(_actions(documents, kind, rule))
             if actions:
                 yield policy.Rule(name=rule["name"], phase=PHASES[kind], tests=tests, actions=actions)
 
@@ -168,9 +168,6 @@ def untaken_match(rule: Document) -> Iterator[str]:
 
 
 def _untaken_actions(rule: Document) -> Iterator[str]:
-    switching = rule.get("switching_action") or {}
-    if switching.get("action", "HTTP_SWITCHING_SELECT_LOCAL") != "HTTP_SWITCHING_SELECT_LOCAL":
-        yield "switching_action to a pool"
     for part in ("redirect_action", "rewrite_url_action", "loc_hdr_action"):
         for of in ("host", "host_hdr", "path"):
             tokens = ((rule.get(part) or {}).get(of) or {}).get("tokens") or ()
@@ -193,7 +190,7 @@ def _untaken_actions(rule: Document) -> Iterator[str]:
 def _tests(documents: Documents, match: Document) -> Iterator[policy.Test]:
     for of in ("client_ip", "source_ip"):
         if clients := match.get(of):
-            yield policy.Test(of="client", values=tuple(_networks(documents, clients)), negated=_not_in(clients))
+            yield policy.Test(of="client", values=tuple(networks_of(documents, clients)), negated=_not_in(clients))
     if ports := match.get("vs_port"):
         yield policy.Test(of="port", values=tuple(map(str, ports["ports"])), negated=_not_in(ports))
     if protocol := match.get("protocol"):
@@ -250,7 +247,7 @@ def texts_of(documents: Documents, match: Document) -> Iterator[str]:
         yield from (pair["key"] for pair in group.get("kv") or ())
 
 
-def _networks(documents: Documents, clients: Document) -> Iterator[str]:
+def networks_of(documents: Documents, clients: Document) -> Iterator[str]:
     groups = (documents.get("ipaddrgroup", uuid_of(ref)) or {} for ref in clients.get("group_refs") or ())
     for one in (clients, *groups):
         yield from (address["addr"] for address in one.get("addrs") or ())
@@ -271,7 +268,7 @@ def _between(first: Any, last: Any) -> Iterable[Any]:
 # --- actions ---
 
 
-def _actions(kind: str, rule: Document) -> Iterator[policy.Action]:
+def _actions(documents: Documents, kind: str, rule: Document) -> Iterator[policy.Action]:
     if action := rule.get("action"):
         yield from _security(action)
     side = "Set-Cookie" if PHASES[kind] == policy.RESPONSE else "Cookie"
@@ -295,9 +292,30 @@ def _actions(kind: str, rule: Document) -> Iterator[policy.Action]:
         )
     if redirect := rule.get("redirect_action"):
         yield _redirect(redirect)
-    switching = rule.get("switching_action")
-    if switching and switching["action"] == "HTTP_SWITCHING_SELECT_LOCAL":
+    if switching := rule.get("switching_action"):
+        yield from _switching(documents, switching)
+
+
+def _switching(documents: Documents, switching: Document) -> Iterator[policy.Action]:
+    """A pool or group that is gone (its deletion is on the way) is passed over."""
+    if switching["action"] == "HTTP_SWITCHING_SELECT_LOCAL":
         yield _respond(switching)
+    elif switching["action"] == "HTTP_SWITCHING_SELECT_POOL":
+        pool = uuid_of(switching.get("pool_ref") or "")
+        document = documents.get("pool", pool)
+        if document is not None:
+            yield policy.Switch(pool=pool, server=server_name(document, switching.get("server")))
+    elif switching["action"] == "HTTP_SWITCHING_SELECT_POOLGROUP":
+        group = uuid_of(switching.get("pool_group_ref") or "")
+        if documents.get("poolgroup", group) is not None:
+            yield policy.Switch(group=group)
+
+
+def server_name(pool: Document, server: Document | None) -> str:
+    """An engine's name of the server; "" of none."""
+    if not server:
+        return ""
+    return f"{server['ip']['addr']}:{server.get('port') or pool.get('default_server_port', 80)}"
 
 
 def _security(action: Document) -> Iterator[policy.Action]:

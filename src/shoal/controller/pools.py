@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shoal.objects import views
 from shoal.wire import policy
-from shoal.wire.desired import Persistence
+from shoal.wire.desired import RETRIED_STATUSES, Persistence, Retry
 
 SECONDS_PER_MINUTE = 60
 
@@ -25,6 +25,18 @@ def persistence(profile: views.ApplicationPersistenceProfile) -> Persistence | N
             header = profile.hdr_persistence_profile
             return Persistence(kind="header", name=header.prst_hdr_name) if header and header.prst_hdr_name else None
     return None
+
+
+def retry(wanted: views.ServerReselect | None) -> Retry | None:
+    """Of the statuses asked for, those that engines can take for no answer."""
+    if wanted is None or not wanted.enabled:
+        return None
+    codes = wanted.svr_resp_code or views.ReselectCodes()
+    blocks = [int(block[-3]) for block in codes.resp_code_block]
+    asked = {*codes.codes, *(code for one in codes.ranges for code in range(one.begin, one.end + 1))}
+    asked |= {code for code in RETRIED_STATUSES if code // 100 in blocks}
+    statuses = tuple(code for code in RETRIED_STATUSES if code in asked)
+    return Retry(times=wanted.num_retries, statuses=statuses, every_method=wanted.retry_nonidempotent)
 
 
 def without_servers(action: views.FailAction | None) -> policy.Redirect | policy.Respond | policy.Close | None:

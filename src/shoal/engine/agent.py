@@ -22,7 +22,7 @@ import msgspec
 from shoal import __version__
 from shoal.observe import ring
 from shoal.wire import messages
-from shoal.wire.desired import Vip
+from shoal.wire.desired import ServerId, Vip
 from shoal.wire.engine_config import EngineConfig
 from shoal.wire.guard import NOTHING, Changed, Desired, GuardStart, Report
 
@@ -135,7 +135,7 @@ class Agent:
         self._seen: tuple[messages.ServerState, ...] = ()
         """The servers as HAProxy sees them; `_servers` as they are, by the agent's own monitors too."""
         self._servers: tuple[messages.ServerState, ...] = ()
-        self._states: tuple[tuple[str, str, str], ...] = ()
+        self._states: tuple[tuple[str, str, str, str], ...] = ()
         self._untold = False
         """Servers and services were read and the controller has not heard of it."""
         self._cost = measure.Cost()
@@ -330,13 +330,14 @@ class Agent:
             if fresh:
                 self._seen = measure.server_states(self._control.services, self._meter.rows)
                 if self._meter.rows:
-                    self._carrier.heed({(s.service, s.server) for s in self._seen if s.state == "down"})
+                    down = {ServerId(s.service, s.pool, s.server) for s in self._seen if s.state == "down"}
+                    self._carrier.heed(down)
             servers = measure.with_monitors(self._seen, self._checks.ill(self._control.services.values()))
             self._untold = self._untold or fresh
             if servers is not self._servers:
                 self._untold = self._untold or servers != self._servers
                 self._servers = servers
-                self._states = tuple((s.service, s.server, s.state) for s in servers)
+                self._states = tuple((s.service, s.pool, s.server, s.state) for s in servers)
             self._guard.unready(unready(self._parts.vips(), self._control.services, servers))
             self._status = self._measured(await self._busy())
             health, now = (*_health(self._status), self._states), time.monotonic()

@@ -22,6 +22,7 @@ from shoal.wire.latency import Buckets, bucket_of
 
 from .haproxy import render
 from .haproxy.client_log import socket_address
+from .haproxy.escape import backend_name, word
 
 log = logging.getLogger("shoal.client_logs")
 
@@ -39,7 +40,8 @@ class Measured(msgspec.Struct):
     """Of one service: what was counted since the agent began, and what was sent in this second."""
 
     latency: Histogram = {}
-    responses: dict[str, Histogram] = {}
+    responses: dict[tuple[str, str], Histogram] = {}
+    """By (backend, server), in HAProxy's names."""
     significant: int = 0
     others: int = 0
 
@@ -149,7 +151,7 @@ def _count(measured: Measured, line: Line, weight: int) -> None:
         measured.latency[bucket] = measured.latency.get(bucket, 0) + weight
     if line.response_ms >= 0 and line.server:
         bucket = bucket_of(whole(line.response_ms))
-        histogram = measured.responses.setdefault(line.server, {})
+        histogram = measured.responses.setdefault((line.backend, line.server), {})
         histogram[bucket] = histogram.get(bucket, 0) + weight
 
 
@@ -159,10 +161,16 @@ def whole(ms: int) -> float:
 
 
 def _timed(one: ServiceCounts, measured: Measured) -> ServiceCounts:
-    present = {name for name, _ in one.servers}
-    measured.responses = {name: found for name, found in measured.responses.items() if name in present}
-    responses = tuple((name, _buckets(found)) for name, found in measured.responses.items())
-    return msgspec.structs.replace(one, latency=_buckets(measured.latency), responses=responses)
+    known: dict[tuple[str, str], Histogram] = {}
+    pools = []
+    for pool in one.pools:
+        back = backend_name(one.id, pool.id)
+        mine = {name: found for name, _ in pool.servers if (found := measured.responses.get((back, word(name))))}
+        known |= {(back, word(name)): found for name, found in mine.items()}
+        responses = tuple((name, _buckets(found)) for name, found in mine.items())
+        pools.append(msgspec.structs.replace(pool, responses=responses))
+    measured.responses = known
+    return msgspec.structs.replace(one, latency=_buckets(measured.latency), pools=tuple(pools))
 
 
 def _buckets(histogram: Histogram) -> Buckets:

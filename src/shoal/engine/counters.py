@@ -14,11 +14,13 @@ from shoal.wire import counters as wire
 from shoal.wire.desired import Service
 
 from .haproxy import render
-from .haproxy.escape import word
+from .haproxy.escape import backend_name, word
 from .haproxy.stats import FRONTEND, Row
 
 Key = tuple[str, str]
 """(proxy, name)"""
+KeysOfPools = tuple[tuple[str, tuple[tuple[str, Key], ...]], ...]
+"""(pool, (server, its key))"""
 Totals = list[int]
 NONE = wire.Counts()
 """Of what nobody has used yet: most servers of an engine with many services."""
@@ -32,7 +34,7 @@ class Tally:
         self._totals: dict[Key, Totals] = {}
         self._workers: dict[str, dict[Key, Row]] = {}
         self._built: dict[Key, wire.Counts] = {}
-        self._keys: dict[str, tuple[Service, tuple[Key, tuple[tuple[str, Key], ...]]]] = {}
+        self._keys: dict[str, tuple[Service, Key, KeysOfPools]] = {}
 
     @property
     def fresh(self) -> bool:
@@ -68,24 +70,28 @@ class Tally:
         """The totals of these, and of at most `wire.SERVERS_MAX` servers. Those of others are forgotten."""
         found, left = [], wire.SERVERS_MAX
         self._keys = {id: self._keys_of(service) for id, service in services.items()}
-        for id, service in services.items():
-            front, named = self._keys[id][1]
-            servers = tuple((name, self._counts(key)) for name, key in named)
-            counts = _with_times(self._counts(front), [c for _, c in servers])
-            pool = service.pool.id if service.pool else ""
-            found.append(wire.ServiceCounts(id, counts, pool, servers[:left]))
-            left -= min(left, len(servers))
+        for id in services:
+            _, front, keys = self._keys[id]
+            pools = []
+            every: list[wire.Counts] = []
+            for pool, named in keys:
+                servers = tuple((name, self._counts(key)) for name, key in named)
+                every += (counts for _, counts in servers)
+                pools.append(wire.PoolCounts(pool, servers[:left]))
+                left -= min(left, len(servers))
+            found.append(wire.ServiceCounts(id, _with_times(self._counts(front), every), tuple(pools)))
         self._forget()
         return tuple(found)
 
-    def _keys_of(self, service: Service) -> tuple[Service, tuple[Key, tuple[tuple[str, Key], ...]]]:
+    def _keys_of(self, service: Service) -> tuple[Service, Key, KeysOfPools]:
         known = self._keys.get(service.id)
         if known is not None and known[0] is service:
             return known
-        back = render.backend_name(service.id)
-        servers = service.pool.servers if service.pool else ()
-        named = tuple((server.name, (back, word(server.name))) for server in servers)
-        return service, ((render.frontend_name(service.id), FRONTEND), named)
+        pools = []
+        for pool in service.pools:
+            back = backend_name(service.id, pool.id)
+            pools.append((pool.id, tuple((server.name, (back, word(server.name))) for server in pool.servers)))
+        return service, (render.frontend_name(service.id), FRONTEND), tuple(pools)
 
     def _counts(self, key: Key) -> wire.Counts:
         built = self._built.get(key)
@@ -97,7 +103,8 @@ class Tally:
         return built
 
     def _forget(self) -> None:
-        wanted = {key for _, (front, named) in self._keys.values() for key in (front, *(k for _, k in named))}
+        wanted = {front for _, front, _ in self._keys.values()}
+        wanted |= {key for _, _, pools in self._keys.values() for _, named in pools for _, key in named}
         seen = wanted.union(*self._workers.values())
         for key in self._totals.keys() - seen:
             del self._totals[key]

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from shoal.wire.desired import Service
+from shoal.wire.desired import ServerId, Service
 from shoal.wire.messages import ServerState, ServiceStats
 
 from .haproxy import render
-from .haproxy.escape import word
+from .haproxy.escape import backend_name, word
 from .haproxy.stats import FRONTEND, Row
 
 STATES = {"UP": "up", "DOWN": "down", "DRAIN": "drain", "MAINT": "maint", "NOLB": "drain", "no": "up"}
@@ -29,13 +29,13 @@ def server_states(services: Mapping[str, Service], rows: Iterable[Row]) -> tuple
     by_name = {(row.proxy, row.name): row for row in rows}
     found = []
     for service in services.values():
-        for server in service.pool.servers if service.pool else ():
-            row = by_name.get((render.backend_name(service.id), word(server.name)))
-            if row is not None and service.pool is not None:
+        for id, _, server in service.servers:
+            row = by_name.get((backend_name(service.id, id.pool), word(server.name)))
+            if row is not None:
                 found.append(
                     ServerState(
                         service=service.id,
-                        pool=service.pool.id,
+                        pool=id.pool,
                         server=server.name,
                         state=STATES.get(row.status.split(" ", 1)[0], "unknown"),
                         check=row.check,
@@ -47,13 +47,13 @@ def server_states(services: Mapping[str, Service], rows: Iterable[Row]) -> tuple
     return tuple(found)
 
 
-def with_monitors(states: tuple[ServerState, ...], ill: Mapping[tuple[str, str], str]) -> tuple[ServerState, ...]:
-    """The same, where servers that the agent's own monitors find ``ill`` are down: (service, server) -> why."""
+def with_monitors(states: tuple[ServerState, ...], ill: Mapping[ServerId, str]) -> tuple[ServerState, ...]:
+    """The same, where servers that the agent's own monitors find ``ill`` are down, by what they say is wrong."""
     if not ill:
         return states
     return tuple(
-        msgspec.structs.replace(one, state="down", check=ill[one.service, one.server])
-        if one.state in ("up", "down") and (one.service, one.server) in ill
+        msgspec.structs.replace(one, state="down", check=ill[mine])
+        if one.state in ("up", "down") and (mine := ServerId(one.service, one.pool, one.server)) in ill
         else one
         for one in states
     )

@@ -212,6 +212,23 @@ class DataScripts(msgspec.Struct, frozen=True, kw_only=True):
     vs_datascript_set_ref: str
 
 
+class L4Policies(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of ``VirtualService.l4_policies``."""
+
+    index: int
+    l4_policy_set_ref: str
+
+
+class ServicePool(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of ``VirtualService.service_pool_select``."""
+
+    service_port: int
+    service_port_range_end: int = 0
+    service_protocol: str = ""
+    service_pool_ref: str = ""
+    service_pool_group_ref: str = ""
+
+
 class PerformanceLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent_connections: int = 0
     max_throughput: int = 0
@@ -223,7 +240,13 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     enabled: bool = True
     services: tuple[Port, ...] = ()
+    type: str = "VS_TYPE_NORMAL"
+    vh_parent_vs_ref: str = ""
+    vh_domain_name: tuple[str, ...] = ()
     pool_ref: str = ""
+    pool_group_ref: str = ""
+    service_pool_select: tuple[ServicePool, ...] = ()
+    l4_policies: tuple[L4Policies, ...] = ()
     vsvip_ref: str = ""
     se_group_ref: str = ""
     tenant_ref: str = ""
@@ -288,6 +311,19 @@ class FailAction(msgspec.Struct, frozen=True, kw_only=True):
     local_rsp: FailResponse | None = None
 
 
+class ReselectCodes(msgspec.Struct, frozen=True, kw_only=True):
+    codes: tuple[int, ...] = ()
+    ranges: tuple[StatusRange, ...] = ()
+    resp_code_block: tuple[str, ...] = ()
+
+
+class ServerReselect(msgspec.Struct, frozen=True, kw_only=True):
+    enabled: bool = False
+    num_retries: int = 4
+    retry_nonidempotent: bool = False
+    svr_resp_code: ReselectCodes | None = None
+
+
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
@@ -307,6 +343,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     request_queue_depth: int = 128
     server_timeout: int = 0
     use_service_port: bool = False
+    enable_http2: bool = False
+    server_reselect: ServerReselect | None = None
     fail_action: FailAction | None = None
     inline_health_monitor: bool = True
     pki_profile_ref: str = ""
@@ -316,6 +354,22 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     host_check_enabled: bool = False
     domain_name: tuple[str, ...] = ()
     rewrite_host_header_to_sni: bool = False
+
+
+class PoolGroupMember(msgspec.Struct, frozen=True, kw_only=True):
+    pool_ref: str
+    ratio: int = 1
+    priority_label: str = ""
+    deployment_state: str = ""
+
+
+class PoolGroup(msgspec.Struct, frozen=True, kw_only=True):
+    uuid: str
+    name: str
+    members: tuple[PoolGroupMember, ...] = ()
+    min_servers: int = 0
+    priority_labels_ref: str = ""
+    fail_action: FailAction | None = None
 
 
 class CookiePersistence(msgspec.Struct, frozen=True, kw_only=True):

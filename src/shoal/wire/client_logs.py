@@ -7,7 +7,7 @@ import msgspec
 LINE_BYTES_MAX = 2048
 LINES_MAX = 500
 """Of one message."""
-COMMON = "%f %s %ci %cp %fi %fp %Ts.%ms"
+COMMON = "%f %b/%s %ci %cp %fi %fp %Ts.%ms"
 HTTP_FORMAT = f"h {COMMON} %ST %ts %TR %Tw %Tc %Tr %Ta %U %B %rc %[date(0,us),sub(txn.began)] %r"
 TCP_FORMAT = f"t {COMMON} 0 %ts -1 %Tw %Tc -1 %Tt %U %B %rc -1 -"
 
@@ -62,6 +62,8 @@ class Line(msgspec.Struct, frozen=True):
 
     http: bool
     frontend: str
+    backend: str
+    """As HAProxy calls it."""
     server: str
     """"" when none was chosen."""
     client: str
@@ -103,16 +105,18 @@ def parse(line: bytes) -> Line | None:
     cells = line.decode("utf-8", "replace").rstrip("\n").split(" ", 19)
     if len(cells) != 20 or cells[0] not in ("h", "t"):
         return None
-    kind, front, server, client, cport, vip, vport, at, status, end, *figures, rest = cells
+    kind, front, place, client, cport, vip, vport, at, status, end, *figures, rest = cells
     try:
         numbers = [int(figure) if figure != "-" else -1 for figure in (cport, vport, status, *figures)]
         moment = float(at)
     except ValueError:
         return None
+    backend, _, server = place.rpartition("/")
     client_port, vip_port, code, request, queue, connect, response, total, received, sent, retries, us = numbers
     return Line(
         http=kind == "h",
         frontend=front.rstrip("~"),
+        backend=backend,
         server="" if server.startswith("<") else server,
         client=client,
         client_port=client_port,

@@ -43,20 +43,26 @@ class Counts(msgspec.Struct, frozen=True, array_like=True):
     packets_out: int = 0
 
 
-class ServiceCounts(msgspec.Struct, frozen=True, array_like=True):
-    """One virtual service on this engine; ``servers``: (name, counts) of its pool's.
+class PoolCounts(msgspec.Struct, frozen=True, array_like=True):
+    """One pool as a virtual service uses it; ``servers``: (name, counts). ``responses``: (server, requests by how long
+    the server took to begin its response, to the millisecond), an estimate as `ServiceCounts.latency` is."""
 
-    ``latency``: requests by how long they took, seen by the client, from the request's head to the response's end;
-    ``responses``: (server, requests by how long the server took to begin its response, to the millisecond). Estimates:
-    failed and slow requests all, the others by a sample, times what one of it stands for (`LogPolicy`). Totals.
+    id: str
+    servers: tuple[tuple[str, Counts], ...] = ()
+    responses: tuple[tuple[str, Buckets], ...] = ()
+
+
+class ServiceCounts(msgspec.Struct, frozen=True, array_like=True):
+    """One virtual service on this engine.
+
+    ``latency``: requests by how long they took, seen by the client, from the request's head to the response's end. An
+    estimate: failed and slow requests all, the others by a sample, times what one of it stands for (`LogPolicy`). Totals.
     """
 
     id: str
     counts: Counts
-    pool: str = ""
-    servers: tuple[tuple[str, Counts], ...] = ()
+    pools: tuple[PoolCounts, ...] = ()
     latency: Buckets = ()
-    responses: tuple[tuple[str, Buckets], ...] = ()
 
 
 class EngineCounts(msgspec.Struct, frozen=True, array_like=True):

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -34,6 +35,8 @@ SUITES = (*SUITES_DEFAULT.split(":"), "TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM
 """Of TLS 1.3 (RFC 8446, appendix B.4)."""
 CURVES = ("X25519", "X448", "P-256", "P-384", "P-521", "prime256v1", "secp256r1", "secp384r1", "secp521r1")
 """Of key exchange, as OpenSSL names them."""
+RETRIED_STATUSES = (401, 403, 404, 408, 425, 500, 501, 502, 503, 504)
+"""Answers that an engine can take for none: HAProxy 2.6 knows no others."""
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,6 +219,15 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, tag="trust"):
     """"" = nobody looks."""
 
 
+class Retry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A request that a server did not answer, or with one of ``statuses``, goes to another one, ``times`` at most. Only
+    those that may be repeated (RFC 9110, 9.2.2), or with ``every_method`` all."""
+
+    times: int
+    statuses: tuple[int, ...] = ()
+    every_method: bool = False
+
+
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
@@ -243,12 +255,54 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """Version of the PROXY protocol that tells TCP servers of the client; 0 = none."""
     host: str = ""
     """The Host header that servers get; "" = the client's."""
+    retry: Retry | None = None
+    http2: bool = False
+    """Servers are spoken to by HTTP/2 (by TLS: where they agree); of HTTP services only."""
     without_servers: Redirect | Respond | Close | None = None
     """What clients get while no server is up; None = HAProxy's own 503."""
 
 
+class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A pool's part in a group. ``ratio``: its share among the members of the same ``priority``; the highest goes first."""
+
+    pool: str
+    ratio: int = 1
+    priority: int = 0
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Pools that new requests are shared among. A pool without a server that is up gets none; lower priorities get some
+    while the higher ones have fewer than ``servers_min`` servers up.
+
+    ``persistence`` keeps clients at their pool, as that pool keeps them at their server.
+    """
+
+    id: str
+    name: str
+    members: tuple[Member, ...] = ()
+    servers_min: int = 1
+    persistence: Persistence | None = None
+    without_servers: Redirect | Respond | Close | None = None
+    """What clients get while no pool has a server up; None = what the first pool does."""
+
+
+class ServerId(NamedTuple):
+    """One server as one virtual service uses it."""
+
+    service: str
+    pool: str
+    server: str
+
+
 class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
-    """One virtual service as an engine serves it. ``mode``, of its TCP ports: ``http`` or ``tcp``."""
+    """One virtual service as an engine serves it. ``mode``, of its TCP ports: ``http`` or ``tcp``.
+
+    What no rule sends elsewhere goes to ``pool``, or to the group of id ``group``. ``others`` are the further pools that
+    groups and rules name; no pool is there twice.
+
+    With ``parent`` it is a virtual host: it gets what clients ask for at the TLS ports of that virtual service, by one of
+    ``hosts`` (``www.example.org``, ``*.example.org``) as the name they tell (RFC 6066); ``listeners`` are those ports.
+    """
 
     id: str
     name: str
@@ -257,7 +311,12 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     enabled: bool
     mode: str
     listeners: tuple[Listener, ...]
+    parent: str = ""
+    hosts: tuple[str, ...] = ()
     pool: Pool | None = None
+    others: tuple[Pool, ...] = ()
+    groups: tuple[Group, ...] = ()
+    group: str = ""
     certificates: tuple[str, ...] = ()
     tls: Tls = Tls()
     client_certificates: ClientCertificates | None = None
@@ -281,6 +340,16 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     ``CONSISTENT_HASH_SOURCE_IP_ADDRESS`` or ``CONSISTENT_HASH_SOURCE_IP_ADDRESS_AND_PORT``."""
     log: LogPolicy | None = None
     """Which requests are logged; None = none, and no percentiles."""
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """All it may use."""
+        return (self.pool, *self.others) if self.pool is not None else self.others
+
+    @property
+    def servers(self) -> Iterator[tuple[ServerId, Pool, Server]]:
+        """Of all its pools."""
+        return ((ServerId(self.id, pool.id, one.name), pool, one) for pool in self.pools for one in pool.servers)
 
 
 class Stapled(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from shoal.wire.desired import Manifest
 from shoal.wire.preflight import Probe, Probed
 from shoal.wire.recorded import Recall, Recorded
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 
 

@@ -120,14 +120,25 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     then: Redirect | Respond | Close | Drop | None = None
 
 
-Action = Redirect | Rewrite | Location | Header | Respond | Close | Drop | Allow | Limit
+class Switch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="switch"):
+    """The request goes to this pool, or group of pools, unless a rule before has chosen. ``server``: the one of the pool, by
+    name, as long as it is up."""
+
+    pool: str = ""
+    group: str = ""
+    server: str = ""
+
+
+Action = Redirect | Rewrite | Location | Header | Respond | Close | Drop | Allow | Limit | Switch
 CONNECTION, ADMISSION, SECURITY, REQUEST, RESPONSE = "connection", "admission", "security", "request", "response"
+SELECTION = "selection"
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``actions`` if all ``tests`` hold. ``phase``: connection (of clients and ports only, to allow, close, drop or limit), admission (limits on the connections that these let
-    through), security, request
-    or response. The rules of a phase go in their order; a redirect, an answer or a closed connection ends it."""
+    """``actions`` if all ``tests`` hold. ``phase``: connection (of clients and ports only, to allow, close, drop or limit),
+    admission (limits on the connections that these let through), security, request, selection (of clients and ports only,
+    to switch; of TCP, too) or response. The rules of a phase go in their order; a redirect, an answer or a closed
+    connection ends it."""
 
     name: str
     phase: str

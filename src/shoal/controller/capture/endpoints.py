@@ -20,9 +20,10 @@ def client_side(services: Iterable[Service]) -> tuple[Endpoint, ...]:
 
 
 def server_side(services: Iterable[Service]) -> tuple[Endpoint, ...]:
-    """Its pool's servers (health checks go there, too)."""
-    pools = (service.pool for service in services if service.pool is not None)
-    return _each_once(Endpoint(server.address, server.port, server.port) for pool in pools for server in pool.servers)
+    """The servers of its pools (health checks go there, too)."""
+    return _each_once(
+        Endpoint(one.address, one.port, one.port) for service in services for _, _, one in service.servers
+    )
 
 
 def _each_once(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:

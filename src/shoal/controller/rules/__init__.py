@@ -54,6 +54,7 @@ CHECK: dict[str, Rule] = {
     "serviceenginegroup": groups.check,
     "virtualservice": services.check,
     "pool": pools.check,
+    "poolgroup": pools.check_group,
     "healthmonitor": monitors.check,
     "networkprofile": profiles.check,
     "analyticsprofile": profiles.check_analytics,
@@ -81,6 +82,7 @@ CHECK: dict[str, Rule] = {
     "systemconfiguration": users.check_authentication,
     "httppolicyset": policies.check,
     "vsdatascriptset": policies.check_scripts,
+    "l4policyset": policies.check_l4,
     "networksecuritypolicy": policies.check_network,
 }
 

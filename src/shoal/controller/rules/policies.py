@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from shoal.controller import datascripts, policies
+from shoal.controller import datascripts, policies, selection
+from shoal.objects.views import uuid_of
 from shoal.wire.policy import LIMITS_MAX, NAME, TEXT_CHARACTERS_MAX, TOKEN
 
 from .change import Around, Change
@@ -24,6 +25,7 @@ def check(change: Change, around: Around) -> None:
             path = f"{kind}.rules[{number}]"
             _match(change, around, f"{path}.match", rule.get("match") or {})
             _actions(change, path, rule)
+            _switching(change, around, f"{path}.switching_action", rule.get("switching_action") or {})
             if profile := (rule.get("action") or {}).get("rate_profile"):
                 limits += 1
                 if profile["rate_limiter"]["period"] > PERIOD_S_MAX:
@@ -34,6 +36,44 @@ def check(change: Change, around: Around) -> None:
             "http_security_policy.rules", f"{limits} rate limits; a virtual service can have {LIMITS_MAX}", limits
         )
     change.warnings += policies.untaken(change.document)
+
+
+def _switching(change: Change, around: Around, path: str, action: Document) -> None:
+    """It says where to, and a server is one of the pool's."""
+    needed = {"HTTP_SWITCHING_SELECT_POOL": "pool_ref", "HTTP_SWITCHING_SELECT_POOLGROUP": "pool_group_ref"}
+    field = needed.get(action.get("action", ""), "")
+    if field and not action.get(field):
+        change.wrong(f"{path}.{field}", f"must be given with {action['action']}")
+    if (server := action.get("server")) and field == "pool_ref":
+        change.address(f"{path}.server.ip", server["ip"])
+        pool = around.view.get("pool", uuid_of(action.get("pool_ref") or "")) or {}
+        name = policies.server_name(pool, server)
+        if name not in (policies.server_name(pool, one) for one in pool.get("servers") or ()):
+            change.warnings.append(
+                f"{path}.server: {pool.get('name')} has no server {name}; its pool balances instead."
+            )
+    elif server:
+        change.warnings.append(
+            f"{path}.server has no effect: it is looked for in the pool of HTTP_SWITCHING_SELECT_POOL."
+        )
+
+
+def check_l4(change: Change, around: Around) -> None:
+    rules = (change.document.get("l4_connection_policy") or {}).get("rules") or ()
+    for number, rule in enumerate(rules):
+        path, match = f"l4_connection_policy.rules[{number}]", rule.get("match") or {}
+        if clients := match.get("client_ip"):
+            _clients(change, f"{path}.match.client_ip", clients)
+        if (port := match.get("port")) and not (port.get("ports") or port.get("port_ranges")):
+            change.wrong(f"{path}.match.port", "names no port", hint="Give ports or port_ranges.")
+        chosen = (rule.get("action") or {}).get("select_pool") or {}
+        needed = {"L4_RULE_ACTION_SELECT_POOL": "pool_ref", "L4_RULE_ACTION_SELECT_POOLGROUP": "pool_group_ref"}
+        field = needed.get(chosen.get("action_type", ""), "")
+        if field and not chosen.get(field):
+            change.wrong(f"{path}.action.select_pool.{field}", f"must be given with {chosen['action_type']}")
+        if not selection.of_tcp(match.get("protocol")):
+            change.warnings.append(f"The rule {rule['name']} does not act: it is of no TCP connection.")
+    _indices(change, "l4_connection_policy.rules", rules)
 
 
 def check_network(change: Change, around: Around) -> None:

@@ -1,4 +1,4 @@
-"""Pools: each server once, and which health monitors are run."""
+"""Pools: each server once, and which health monitors are run. Pool groups: each pool once, and in which order."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check(change: Change, around: Around) -> None:
         if key in seen:
             change.wrong(where, f"is servers[{seen[key]}] again ({key[0]}:{key[1]})")
         seen[key] = index
-    _fail_action(change, pool.get("fail_action") or {})
+    fail_action(change, pool.get("fail_action") or {})
     _tls(change, around)
     change.warnings += passed_over(around.view, pool)
 
@@ -84,7 +84,30 @@ def _address(change: Change, where: str, server: dict[str, Any]) -> None:
         change.wrong(f"{where}.ip.addr", "is a link-local address: engines don't know on which link", address)
 
 
-def _fail_action(change: Change, action: Document) -> None:
+def check_group(change: Change, around: Around) -> None:
+    """Labels say which members go first: numbers, or those of a PriorityLabels object."""
+    group = change.document
+    labels = around.view.get("prioritylabels", uuid_of(group.get("priority_labels_ref") or "")) or {}
+    known = {label for one in labels.get("equivalent_labels") or () for label in one.get("labels") or ()}
+    seen: dict[str, int] = {}
+    for index, member in enumerate(group.get("members") or ()):
+        label = member.get("priority_label", "")
+        if (
+            label
+            and not group.get("priority_labels_ref")
+            and not (label.isascii() and label.isdigit() and len(label) < 10)
+        ):
+            why = "must be a number where no priority_labels_ref is given: the highest goes first"
+            change.wrong(f"members[{index}].priority_label", why, shown(label))
+        elif label and known and label not in known:
+            change.warnings.append(f"members[{index}] goes last: {labels.get('name')} has no label {shown(label)}.")
+        if member["pool_ref"] in seen:
+            change.wrong(f"members[{index}].pool_ref", f"is that of members[{seen[member['pool_ref']]}] again")
+        seen[member["pool_ref"]] = index
+    fail_action(change, group.get("fail_action") or {})
+
+
+def fail_action(change: Change, action: Document) -> None:
     kind = action.get("type")
     for of, part in (("FAIL_ACTION_HTTP_REDIRECT", "redirect"), ("FAIL_ACTION_HTTP_LOCAL_RSP", "local_rsp")):
         if kind == of and not action.get(part):
@@ -95,4 +118,5 @@ def _fail_action(change: Change, action: Document) -> None:
         plain(change, "fail_action.local_rsp.file.file_content", file["file_content"], lines=True)
         plain(change, "fail_action.local_rsp.file.content_type", file["content_type"])
     if kind == "FAIL_ACTION_BACKUP_POOL":
-        change.warnings.append("FAIL_ACTION_BACKUP_POOL has no effect: clients get 503 while no server is up.")
+        what = "give a pool group, and the pool that stands in a lower priority_label"
+        change.warnings.append(f"FAIL_ACTION_BACKUP_POOL has no effect, for it names no pool: {what}.")

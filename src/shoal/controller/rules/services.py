@@ -12,7 +12,7 @@ from shoal.objects.views import uuid_of
 from shoal.placement import presets
 from shoal.wire.desired import PROXIED_PORTS_MAX
 
-from . import profiles, vips
+from . import profiles, vips, virtual_hosts
 from .change import Address, Around, Change
 
 DEFAULT_CERTIFICATE = "System-Default-Cert"
@@ -23,6 +23,7 @@ ACT_AS = {
 
 
 def fill(change: Change, around: Around) -> None:
+    virtual_hosts.fill(change, around)
     change.default(around.view, "se_group_ref", "serviceenginegroup", "Default-Group")
     change.default(around.view, "vrf_context_ref", "vrfcontext", "global")
     change.default(around.view, "analytics_profile_ref", "analyticsprofile", "System-Analytics-Profile")
@@ -62,7 +63,7 @@ def check(change: Change, around: Around) -> None:
         port["port_range_end"] = port.get("port_range_end") or port["port"]
         if port["port_range_end"] < port["port"]:
             change.wrong(f"services[{index}].port_range_end", f"must not be below port {port['port']}")
-    if not service.get("services"):
+    if not service.get("services") and service.get("type") != virtual_hosts.CHILD:
         change.wrong("services", "required, and missing", hint='Give at least one, such as [{"port": 80}].')
     if service.get("vip"):
         change.wrong("vip", "is not taken on a virtual service", hint="Create a VsVip and give vsvip_ref.")
@@ -78,9 +79,11 @@ def check(change: Change, around: Around) -> None:
     if overlap:
         change.wrong("services", f"{overlap} is given twice")
     _announcement(change, around)
+    virtual_hosts.check(change, around)
     _transport(change, around)
     _limits(change, around)
     _sources(change, around)
+    _pools(change, around)
     _certificates(change, around)
     _same_group(change, around)
     _same_side(change, around)
@@ -184,6 +187,22 @@ def _free(change: Change, around: Around, path: str, address: Address) -> None:
 
 def _on_fast_path(around: Around, service: Mapping[str, Any], port: Mapping[str, Any]) -> bool:
     return protocols.fast(protocols.profile_of(around.view, service, port))
+
+
+def _pools(change: Change, around: Around) -> None:
+    """One default; and what fast paths, which the kernel serves, don't have."""
+    service = change.document
+    if service.get("pool_ref") and service.get("pool_group_ref"):
+        change.wrong("pool_group_ref", "can't be given beside pool_ref", hint="Give the one that is the default.")
+    if any(_on_fast_path(around, service, port) for port in service.get("services", ())):
+        for field in ("pool_group_ref", "l4_policies", "service_pool_select"):
+            if service.get(field):
+                change.warnings.append(
+                    f"{field} has no effect on fast paths and UDP: they are served by pool_ref alone."
+                )
+    for index, one in enumerate(service.get("service_pool_select") or ()):
+        if not (one.get("service_pool_ref") or one.get("service_pool_group_ref")):
+            change.wrong(f"service_pool_select[{index}].service_pool_ref", "required, and missing")
 
 
 def _certificates(change: Change, around: Around) -> None:

@@ -88,6 +88,8 @@ class Runtime:
             ("pool", "runtime"): pools.runtime,
             ("pool", "runtime/detail"): pools.runtime,
             ("pool", "runtime/server"): pools.servers,
+            ("poolgroup", "runtime"): pools.group,
+            ("poolgroup", "runtime/detail"): pools.group,
             ("pool", "runtime/server/detail"): pools.servers,
         }
         self._thinkers: dict[tuple[str, str], Callable[[str], Awaitable[Any]]] = {

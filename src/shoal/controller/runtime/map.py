@@ -99,7 +99,8 @@ class Maps:
         document = self._of.found("virtualservice", uuid)
         vips = self._of.vips(self._of.service(uuid))
         addresses = (self._of.view.get("vsvip", uuid_of(document.get("vsvip_ref", ""))) or {}).get("vip", ())
-        pool = uuid_of(document.get("pool_ref", ""))
+        kind = "pool" if document.get("pool_ref") else "poolgroup"
+        pool = uuid_of(document.get(f"{'pool' if kind == 'pool' else 'pool_group'}_ref") or "")
         group = uuid_of(document.get("se_group_ref", ""))
         engines = list(dict.fromkeys(p.engine for vip in vips for p in vip.placements))
         return {
@@ -110,8 +111,8 @@ class Maps:
             "reason": reason,
             "address": ", ".join(vip["ip_address"]["addr"] for vip in addresses if vip.get("ip_address")),
             "ports": [port["port"] for port in document.get("services", ())],
-            "pool": self._of.view.name_of("pool", pool) if pool else "",
-            "pool_uuid": pool,
+            "pool": self._of.view.name_of(kind, pool) if pool else "",
+            "pool_uuid": pool if kind == "pool" else "",
             "group": self._of.view.name_of("serviceenginegroup", group),
             "group_uuid": group,
             "engines": [self._of.engine_name(engine) for engine in engines],

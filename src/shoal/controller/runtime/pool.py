@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from shoal.controller.desired import passed_over
+from shoal.controller.pool_groups import group_part
+from shoal.errors import NotFound
 from shoal.objects import views
 from shoal.placement.model import EngineState
 from shoal.wire.messages import ServerState
@@ -35,6 +37,33 @@ class Pools:
             "num_servers_up": up,
             "percent_servers_up_enabled": 100 * up // enabled if enabled else 0,
             "percent_servers_up_total": 100 * up // len(servers) if servers else 0,
+        }
+
+    def group(self, uuid: str) -> Document:
+        """A pool group: its pools, in the order in which they are taken."""
+        group = group_part(self._of.view, uuid)
+        if group is None:
+            raise NotFound(f"There is no poolgroup {uuid}.")
+        found = [(one, self.runtime(one.pool)) for one in sorted(group.members, key=lambda one: -one.priority)]
+        states = [pool["oper_status"]["state"] for one, pool in found if one.ratio > 0]
+        at = max((pool["oper_status"]["last_changed_time"]["secs"] for _, pool in found), default=0)
+        worst = "OPER_DOWN" if any(state != "OPER_UNUSED" for state in states) or not states else "OPER_UNUSED"
+        state = "OPER_UP" if "OPER_UP" in states else worst
+        reason = "" if state == "OPER_UP" else f"none of its {len(states)} pools is up" if states else "it has no pools"
+        counts = ("num_servers", "num_servers_enabled", "num_servers_up")
+        return {
+            "oper_status": oper_status(state, at, reason),
+            **{name: sum(pool[name] for _, pool in found) for name in counts},
+            "members": [
+                {
+                    "pool_ref": f"/api/pool/{one.pool}#{self._of.view.name_of('pool', one.pool)}",
+                    "ratio": one.ratio,
+                    "priority": one.priority,
+                    "oper_status": pool["oper_status"],
+                    "num_servers_up": pool["num_servers_up"],
+                }
+                for one, pool in found
+            ],
         }
 
     def servers(self, uuid: str) -> list[Document]:

@@ -8,6 +8,7 @@ import msgspec
 
 from shoal.controller import protocols
 from shoal.controller.desired import engines_of
+from shoal.controller.pool_groups import default_pools
 from shoal.controller.records import Scaling, VipRecord
 from shoal.objects import views
 from shoal.objects.views import uuid_of
@@ -90,7 +91,7 @@ class VirtualServices:
         return [
             {
                 "uuid": uuid,
-                "type": "VS_TYPE_NORMAL",
+                "type": service.type,
                 "num_additional_se": max([0, *(record.user_factor for record in self._of.vips(service))]),
                 "vip_runtime": [self._with_traffic(service, record) for record in self._of.vips(service)],
             }
@@ -295,6 +296,9 @@ class VirtualServices:
     def _vip_state(self, service: views.VirtualService, record: VipRecord) -> tuple[str, str]:
         if not service.enabled:
             return "OPER_DISABLED", "the virtual service is disabled"
+        parent = self._of.view.get("virtualservice", uuid_of(service.vh_parent_vs_ref)) or {}
+        if service.vh_parent_vs_ref and not parent.get("enabled", True):
+            return "OPER_DOWN", f"its parent {parent.get('name')} is disabled"
         if not any(p.state is PlacementState.READY for p in record.placements):
             if record.scale_state.endswith("RESOURCES"):
                 return "OPER_RESOURCES", self._present.reason(record)
@@ -304,11 +308,19 @@ class VirtualServices:
         quarantined = self._quarantine(service.uuid, record)
         if quarantined:
             return "OPER_DOWN", quarantined
-        if service.pool_ref:
-            pool = self._pools.state(uuid_of(service.pool_ref))
-            if pool[0] != "OPER_UP":
-                return "OPER_DOWN", f"pool: {pool[1]}"
-        return "OPER_UP", ""
+        return self._pools_state(self._of.found("virtualservice", service.uuid))
+
+    def _pools_state(self, service: Document) -> tuple[str, str]:
+        """Of what no rule sends elsewhere: one pool that is up is enough."""
+        states = [self._pools.state(pool) for pool in default_pools(self._of.view, service)]
+        if any(state == "OPER_UP" for state, _ in states) or not (states or service.get("pool_group_ref")):
+            return "OPER_UP", ""
+        if service.get("pool_ref"):
+            return "OPER_DOWN", f"pool: {states[0][1]}"
+        return (
+            "OPER_DOWN",
+            f"pool group: none of its {len(states)} pools is up" if states else "pool group: it has no pools",
+        )
 
     def _quarantine(self, service: str, record: VipRecord) -> str:
         for placement in record.placements:

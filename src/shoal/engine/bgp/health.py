@@ -21,9 +21,9 @@ def unready(vips: Iterable[Vip], services: Mapping[str, Service], servers: Itera
 
 def _is_up(service: Service, seen: Mapping[str, list[str]]) -> bool:
     """One without a pool answers by itself; of servers that nobody has looked at yet the best is assumed."""
-    if service.pool is None:
+    if not service.pools:
         return True
-    if not service.pool.servers:
+    if not any(service.servers):
         return False
     states = seen.get(service.id)
     return states is None or any(state in SERVES for state in states)

@@ -18,7 +18,7 @@ import msgspec
 from shoal.engine.guard.nft import NftError
 from shoal.engine.monitors.checks import Checks
 from shoal.wire.counters import ServiceCounts
-from shoal.wire.desired import Service
+from shoal.wire.desired import ServerId, Service
 
 from . import conntrack
 from .family import FAMILIES, IPV4, Family, own_address6
@@ -64,10 +64,10 @@ class Carrier:
         self._services: dict[str, Service] = {}
         self._plans: dict[Key, Plan] = {}
         self._drains: dict[int, Drain] = {}
-        self._down: frozenset[tuple[str, str]] = frozenset()
+        self._down: frozenset[ServerId] = frozenset()
         self._fresh = True
         """Nothing was applied yet: what an earlier agent left is not known."""
-        self._ill: dict[tuple[str, str], str] = {}
+        self._ill: dict[ServerId, str] = {}
         self._changed = asyncio.Event()
         self._checks = checks
         self._turn = asyncio.Lock()
@@ -79,9 +79,9 @@ class Carrier:
         self._services = {id: service for id, service in services.items() if _mine(service)}
         return await self._update()
 
-    def heed(self, down: Collection[tuple[str, str]]) -> None:
-        """(service, server) that HAProxy's checks find down."""
-        mine = frozenset(key for key in down if key[0] in self._services)
+    def heed(self, down: Collection[ServerId]) -> None:
+        """What HAProxy's checks find down."""
+        mine = frozenset(id for id in down if id.service in self._services)
         if mine != self._down:
             self._down = mine
             self._changed.set()
@@ -186,7 +186,8 @@ class Carrier:
     def _plan(self, service: Service, protocol: str, now: float) -> dict[Key, Plan]:
         pool = service.pool
         servers = {server.name: server for server in pool.servers} if pool else {}
-        down = {name for name in servers if (service.id, name) in self._down or (service.id, name) in self._ill}
+        ids = {name: ServerId(service.id, pool.id, name) for name in servers} if pool else {}
+        down = {name for name, id in ids.items() if id in self._down or id in self._ill}
         cut = down if protocol == "udp" else frozenset[str]()
         takers = [target(service, one, protocol) for one in servers.values() if one.enabled and one.ratio]
         taking = {one.mark for one in takers}

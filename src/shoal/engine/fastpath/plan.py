@@ -163,7 +163,7 @@ def gated(service: Service, version: int) -> Gated | None:
     """Its proxied TCP ports, if any connection to them is counted. Raises Unservable."""
     listeners = [one for one in service.listeners if not one.carried]
     vips = [str(vip) for vip in map(_parsed, service.addresses) if vip.version == version]
-    if not listeners or not vips or not limits(service.rules):
+    if service.parent or not listeners or not vips or not limits(service.rules):
         return None
     ports = tuple((vip, one.port, one.port_end) for vip in vips for one in listeners)
     return Gated(service=service.id, version=version, ports=ports, rules=_rules(service, "tcp", version))

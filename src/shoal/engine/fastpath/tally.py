@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from shoal.wire.counters import Counts, ServiceCounts
+from shoal.wire.counters import Counts, PoolCounts, ServiceCounts
 from shoal.wire.desired import Service
 
 from .plan import Target
@@ -60,14 +60,19 @@ class Tally:
 
     def added(self, one: ServiceCounts, service: Service, open_: Mapping[str, int]) -> ServiceCounts:
         """``one`` and what was counted of its fast paths. ``open_``: server -> its flows at the moment."""
-        names = [server.name for server in service.pool.servers] if service.pool else []
-        known = dict(one.servers)
+        counts = _plus(one.counts, self._services.get(one.id, Sums()), sum(open_.values()))
+        pool = service.pool
+        if pool is None:
+            return msgspec.structs.replace(one, counts=counts)
+        whole = next((found for found in one.pools if found.id == pool.id), PoolCounts(pool.id))
+        known = dict(whole.servers)
         servers = tuple(
             (name, _plus(known.get(name, Counts()), self._servers.get((one.id, name), Sums()), open_.get(name, 0)))
-            for name in names
+            for name in (server.name for server in pool.servers)
         )
-        counts = _plus(one.counts, self._services.get(one.id, Sums()), sum(open_.values()))
-        return msgspec.structs.replace(one, counts=counts, servers=servers)
+        others = tuple(found for found in one.pools if found.id != pool.id)
+        pools = (msgspec.structs.replace(whole, servers=servers), *others)
+        return msgspec.structs.replace(one, counts=counts, pools=pools)
 
 
 def _plus(counts: Counts, sums: Sums, open_: int) -> Counts:

@@ -10,10 +10,9 @@ from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 
-from shoal.wire.desired import Monitor, Pool, Server, Service
+from shoal.wire.desired import Monitor, Pool, Server, ServerId, Service
 
-from . import render
-from .escape import word
+from .escape import backend_name, word
 
 EMPTY = "1\n"
 VERSION_LINES = 2
@@ -44,27 +43,25 @@ def carried(state: str, kept: Kept) -> str:
     return "\n".join(out) + "\n"
 
 
-def kept(before: Mapping[str, Service], after: Mapping[str, Service], draining: Collection[tuple[str, str]]) -> Kept:
-    """``draining`` holds (service, server). Empty when nothing that HAProxy has found out needs to be carried over."""
+def kept(before: Mapping[str, Service], after: Mapping[str, Service], draining: Collection[ServerId]) -> Kept:
+    """Empty when nothing that HAProxy has found out needs to be carried over."""
     return dict(_kept(before, after, draining))
 
 
 def _kept(
-    before: Mapping[str, Service], after: Mapping[str, Service], draining: Collection[tuple[str, str]]
+    before: Mapping[str, Service], after: Mapping[str, Service], draining: Collection[ServerId]
 ) -> Iterator[tuple[tuple[str, str], int]]:
-    for id, service in after.items():
-        old = before.get(id)
-        if service.pool is None or old is None or old.pool is None:
-            continue
-        was = {server.name: server for server in old.pool.servers}
-        for server in service.pool.servers:
-            drains = (id, server.name) in draining and not server.enabled
-            former = was.get(server.name)
-            if former is not None and (drains or _same(old.pool, former, service.pool, server)):
+    for service in after.values():
+        old = before.get(service.id)
+        was = {id: (pool, server) for id, pool, server in old.servers} if old is not None else {}
+        for id, pool, server in service.servers:
+            drains = id in draining and not server.enabled
+            former = was.get(id)
+            if former is not None and (drains or _same(*former, pool, server)):
                 admin = READY
                 if not server.enabled:
                     admin = CONFIGURED_MAINTENANCE | (FORCED_DRAIN if drains else FORCED_MAINTENANCE)
-                yield (render.backend_name(id), word(server.name)), admin
+                yield (backend_name(id.service, id.pool), word(server.name)), admin
 
 
 def _same(old_pool: Pool, old: Server, pool: Pool, server: Server) -> bool:
@@ -86,13 +83,13 @@ def _asked(pool: Pool) -> list[Monitor]:
     ]
 
 
-def present(state: str, service: str) -> Iterator[tuple[str, tuple[str, int]]]:
-    """(name in HAProxy, (address, port)) of the servers that HAProxy has for a service."""
+def present(state: str, backend: str) -> Iterator[tuple[str, tuple[str, int]]]:
+    """(name in HAProxy, (address, port)) of the servers that HAProxy has in a backend."""
     lines = state.splitlines()
     at = {name: index for index, name in enumerate(lines[1].lstrip("# ").split())} if len(lines) > 1 else {}
     for line in lines[VERSION_LINES:]:
         cells = line.split(" ")
-        if len(cells) >= len(at) and cells[at["be_name"]] == render.backend_name(service):
+        if len(cells) >= len(at) and cells[at["be_name"]] == backend:
             yield cells[at["srv_name"]], (cells[at["srv_addr"]], int(cells[at["srv_port"]]))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import operator
 import re
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from pathlib import Path
@@ -12,10 +13,10 @@ from pathlib import Path
 import msgspec
 
 from shoal.engine.monitors.runners import by_haproxy
-from shoal.wire.desired import Credential, Pool, Service
+from shoal.wire.desired import Credential, Pool, ServerId, Service
 
 from . import carry, certificates, monitors, render, runtime, steer, tls
-from .escape import Unrenderable, word
+from .escape import Unrenderable, backend_name, word
 from .marks import Marks
 from .process import Broken, Process
 from .render import Facts, Fragment
@@ -27,7 +28,9 @@ DELETE_AGAIN_AFTER_S = 1.0
 FAILED_LOADS_MAX = 9
 """In a row, each without the services that the one before failed for; then the agent gives up for a moment."""
 Reloading = Callable[[], contextlib.AbstractAsyncContextManager[None]]
-_FRONTEND = re.compile(r"\bvs_(?P<service>[A-Za-z0-9_.:-]+)")
+Drawn = tuple[Service, ...]
+"""A virtual service, and its virtual hosts."""
+_FRONTEND = re.compile(r"\b(vs|sni)_(?P<service>[A-Za-z0-9_.:-]+)")
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -49,14 +52,14 @@ class Control:
         self._marks = Marks(facts)
         self._services: dict[str, Service] = {}
         self._config = ""
-        self._drawn: dict[str, tuple[Service, Fragment]] = {}
+        self._drawn: dict[str, tuple[Drawn, Fragment]] = {}
         self._refused: dict[str, str] = {}
-        self._drains: dict[tuple[str, str], asyncio.TimerHandle | None] = {}
-        self._lingering: dict[tuple[str, str], tuple[str, int]] = {}
+        self._drains: dict[ServerId, asyncio.TimerHandle | None] = {}
+        self._lingering: dict[ServerId, tuple[str, int]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._sweeping: asyncio.TimerHandle | None = None
-        self._told: dict[tuple[str, str], bool] | None = {}
-        """(service, server) -> whether the worker was told that it is ill. A fresh worker takes all for well; None = what
+        self._told: dict[ServerId, bool] | None = {}
+        """Whether the worker was told that a server is ill. A fresh worker takes all for well; None = what
         an earlier agent has told it is not known."""
         self._turn = asyncio.Lock()
         """Between the apply task and the timers that end drains and delete removed servers."""
@@ -80,30 +83,31 @@ class Control:
         async with self._turn:
             return await self._apply(services, certificates.files(credentials, services.values()), draining)
 
-    async def heed(self, verdicts: Mapping[tuple[str, str], str]) -> bool:
-        """What the agent's own monitors say: (service, server) -> "" or what is wrong. False = HAProxy was not reached."""
+    async def heed(self, verdicts: Mapping[ServerId, str]) -> bool:
+        """What the agent's own monitors say: "" or what is wrong. False = HAProxy was not reached."""
         async with self._turn:
             if self._told is None:
-                self._told = {key: not why for key, why in verdicts.items()}
+                self._told = {id: not why for id, why in verdicts.items()}
             mine = self._proxied_pools()
             told = self._told
-            news = {k: why for k, why in verdicts.items() if k[0] in mine and told.get(k, False) != bool(why)}
+            news = {i: why for i, why in verdicts.items() if i[:2] in mine and told.get(i, False) != bool(why)}
             failing = carry.failing(await self._state()) if news else frozenset[tuple[str, str]]()
-            for (id, server), why in news.items():
-                checked = bool(by_haproxy(mine[id])) and (render.backend_name(id), word(server)) in failing
-                if not await self._run(steer.told(id, server, why, failing=checked)):
+            for id, why in news.items():
+                place = backend_name(id.service, id.pool), word(id.server)
+                checked = bool(by_haproxy(mine[id[:2]])) and place in failing
+                if not await self._run(steer.told(id, why, failing=checked)):
                     return False
-                told[id, server] = bool(why)
+                told[id] = bool(why)
             return True
 
-    def _proxied_pools(self) -> dict[str, Pool]:
-        """By service: those that the worker has verdicts of the agent on."""
+    def _proxied_pools(self) -> dict[tuple[str, str], Pool]:
+        """By service and pool: those that the worker has verdicts of the agent on."""
         return {
-            id: service.pool
-            for id, service in self._services.items()
-            if service.pool is not None
-            and monitors.is_told(service.pool)
-            and not all(p.carried for p in service.listeners)
+            (service.id, pool.id): pool
+            for service in self._services.values()
+            if not all(port.carried for port in service.listeners)
+            for pool in service.pools
+            if monitors.is_told(pool)
         }
 
     async def _apply(
@@ -133,31 +137,37 @@ class Control:
             how = "map"
         self._config = config
         self._services = _without(services, problems)
-        self._account((), [key for key in self._drains if key[0] not in self._services])
+        self._account((), [id for id in self._drains if id.service not in self._services])
         if self._told:
-            known = {(id, s.name) for id, one in self._services.items() for s in (one.pool.servers if one.pool else ())}
-            self._told = {key: ill for key, ill in self._told.items() if key in known or key in self._lingering}
+            known = {id for one in self._services.values() for id, _, _ in one.servers}
+            self._told = {id: ill for id, ill in self._told.items() if id in known or id in self._lingering}
         certificates.forget_others(self.facts, wanted)
         notes = {id: " ".join(fragments[id].notes) for id in self._services if fragments[id].notes}
-        return Result(how, problems, notes)
+        return Result(how, {**_orphans(self._services), **problems}, notes)
 
     def _fragments(self, services: Mapping[str, Service]) -> tuple[dict[str, Fragment], dict[str, str]]:
-        drawn: dict[str, tuple[Service, Fragment]] = {}
+        drawn: dict[str, tuple[Drawn, Fragment]] = {}
+        children: dict[str, list[Service]] = {}
+        for _, service in sorted(services.items()):
+            if service.parent:
+                children.setdefault(service.parent, []).append(service)
         serving_first = sorted(services.values(), key=lambda s: (s.id not in self._services, s.id))
         problems = render.overlaps(serving_first)
         for id, service in services.items():
             if id in problems:
                 continue
+            whole = (service, *children.get(id, ()))
             known = self._drawn.get(id)
             try:
-                fragment = known[1] if known and known[0] is service else render.service_fragment(service, self.facts)
+                same = known is not None and len(known[0]) == len(whole) and all(map(operator.is_, known[0], whole))
+                fragment = known[1] if known and same else render.service_fragment(service, self.facts, whole[1:])
             except Unrenderable as error:
                 problems[id] = str(error)
                 continue
             if fragment.text in self._refused:
                 problems[id] = self._refused[fragment.text]
             else:
-                drawn[id] = service, fragment
+                drawn[id] = whole, fragment
         self._drawn = drawn
         return {id: fragment for id, (_, fragment) in drawn.items()}, problems
 
@@ -175,12 +185,14 @@ class Control:
         """What was under way when the earlier agent ended: drains begin anew, with their whole time; servers that were
         removed and still had connections are deleted once they have none."""
         state = await self._state()
-        for id, service in _without(services, problems).items():
-            known = {word(server.name) for server in service.pool.servers} if service.pool else set()
-            self._lingering |= {(id, name): at for name, at in carry.present(state, id) if name not in known}
-            for server in service.pool.servers if service.pool else ():
-                if not server.enabled and service.pool and service.pool.graceful_disable_s > 0:
-                    self._begin(steer.Drain(id, server.name, service.pool.graceful_disable_s))
+        for service in _without(services, problems).values():
+            for pool in service.pools:
+                known = {word(server.name) for server in pool.servers}
+                found = carry.present(state, backend_name(service.id, pool.id))
+                self._lingering |= {ServerId(service.id, pool.id, name): at for name, at in found if name not in known}
+            for id, pool, server in service.servers:
+                if not server.enabled and pool.graceful_disable_s > 0:
+                    self._begin(steer.Drain(id, pool.graceful_disable_s))
         self._delete_later()
 
     # --- the runtime way ---
@@ -205,23 +217,23 @@ class Control:
             return False
         self.process.write(config)
         self._account(steering.begin, steering.end)
-        for id, service in wanted.items():
-            for server in service.pool.servers if service.pool else ():
-                self._lingering.pop((id, server.name), None)
-        self._lingering |= {(id, server.name): (server.address, server.port) for id, server in steering.remove}
+        for service in wanted.values():
+            for id, _, _ in service.servers:
+                self._lingering.pop(id, None)
+        self._lingering |= {id: (server.address, server.port) for id, server in steering.remove}
         await self._delete_lingering()
         self._delete_later()
         return True
 
     async def _delete_lingering(self) -> None:
         """Those that have no connection any more."""
-        for id, name in list(self._lingering):
+        for id in list(self._lingering):
             try:
-                answer = await runtime.command(render.admin_socket(self.facts), steer.delete(id, name).text)
+                answer = await runtime.command(render.admin_socket(self.facts), steer.delete(id).text)
             except runtime.RuntimeFailure:
                 return
             if answer.startswith(("Server deleted", "No such")):
-                del self._lingering[id, name]
+                del self._lingering[id]
 
     def _delete_later(self) -> None:
         if self._lingering and self._sweeping is None:
@@ -252,9 +264,9 @@ class Control:
                 return False
         return True
 
-    def _account(self, begin: Iterable[steer.Drain], end: Iterable[tuple[str, str]]) -> None:
-        for key in end:
-            handle = self._drains.pop(key, None)
+    def _account(self, begin: Iterable[steer.Drain], end: Iterable[ServerId]) -> None:
+        for id in end:
+            handle = self._drains.pop(id, None)
             if handle is not None:
                 handle.cancel()
         for drain in begin:
@@ -265,17 +277,16 @@ class Control:
 
         async def cut() -> None:
             async with self._turn:
-                await self._run(steer.cut(drain.service, drain.server))
+                await self._run(steer.cut(drain.server))
 
         def end() -> None:
-            self._drains.pop((drain.service, drain.server), None)
+            self._drains.pop(drain.server, None)
             self._soon(cut)
 
-        key = drain.service, drain.server
-        before = self._drains.pop(key, None)
+        before = self._drains.pop(drain.server, None)
         if before is not None:
             before.cancel()
-        self._drains[key] = loop.call_later(drain.seconds, end) if drain.seconds > 0 else None
+        self._drains[drain.server] = loop.call_later(drain.seconds, end) if drain.seconds > 0 else None
 
     # --- the way of a reload ---
 
@@ -359,6 +370,12 @@ class Control:
             except Broken as error:
                 refused.update(await self._bisect(half, fragments, str(error)))
         return refused
+
+
+def _orphans(services: Mapping[str, Service]) -> dict[str, str]:
+    """Virtual hosts that no client can reach, and why."""
+    why = "Its parent virtual service is not served here."
+    return {id: why for id, service in services.items() if service.parent and service.parent not in services}
 
 
 def _without(services: Mapping[str, Service], problems: Mapping[str, str]) -> dict[str, Service]:

@@ -35,6 +35,13 @@ def word(text: str) -> str:
     return f"x{_UNSAFE.sub('_', text)[:READABLE_CHARACTERS_MAX]}{_MADE}{digest}"
 
 
+def backend_name(service: str, pool: str) -> str:
+    """Of a pool as a virtual service uses it. Different pairs never get the same one."""
+    if ":" in service + pool:
+        return f"be_{word(f'{len(service)}/{service}/{pool}')}"
+    return f"be_{word(service)}:{word(pool)}"
+
+
 def quoted(text: str) -> str:
     """One argument, taken literally: single quotes, in which HAProxy interprets nothing (configuration manual 2.2).
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from shoal.wire.desired import PROXIED_PORTS_MAX, Listener, Pool, Server, Service
+from shoal.wire.desired import PROXIED_PORTS_MAX, RETRIED_STATUSES, Listener, Pool, Server, Service
 from shoal.wire.policy import Http
 
-from . import answers, client_log, monitors, rules, tls, transport
+from . import answers, choice, client_log, monitors, rules, tls, transport, virtual_hosts
 from .escape import Unrenderable, address, argument, format_quoted, quoted, within, word
 
 CONNECT_TIMEOUT_S = 5
@@ -41,6 +41,7 @@ BALANCE = {
 }
 NEAREST = "leastconn"
 """For the algorithms HAProxy has no counterpart of: fastest response, least load, fewest tasks."""
+RETRIES_MAX = 20
 UNQUEUED_MS = 1
 """HAProxy makes what exceeds a server's limit wait; where no queue is wanted, no longer than this."""
 CONSISTENT_HASH = "LB_ALGORITHM_CONSISTENT_HASH"
@@ -114,10 +115,6 @@ def certificates_folder(facts: Facts) -> Path:
     return Path(facts.secrets or facts.directory) / "certificates"
 
 
-def backend_name(service: str) -> str:
-    return f"be_{word(service)}"
-
-
 def frontend_name(service: str) -> str:
     return f"{FRONTEND_PREFIX}{word(service)}"
 
@@ -171,35 +168,48 @@ def config(facts: Facts, fragments: Mapping[str, Fragment]) -> str:
     return "\n".join([head(facts, descriptors, session_s), *(fragments[id].text for id in sorted(fragments))])
 
 
-def service_fragment(service: Service, facts: Facts) -> Fragment:
-    """A virtual service's frontend and backend; with fast paths only the backend alone, whose servers it checks. Raises
-    Unrenderable, naming what can't be."""
+def service_fragment(service: Service, facts: Facts, children: Sequence[Service] = ()) -> Fragment:
+    """A virtual service's frontend and a backend for each pool; with fast paths only the backends alone, whose servers are
+    checked. ``children`` are its virtual hosts. Raises Unrenderable, naming what can't be."""
     http = service.mode == "http"
     listeners = [listener for listener in service.listeners if not listener.carried]
     if service.listeners and not listeners:
         return _checks_only(service)
-    binds = [bind for listener in listeners for bind in _binds(service, listener, facts)]
+    if service.parent:
+        virtual_hosts.checked(service)
+    shared = [one for one in listeners if one.tls] if children or service.parent else []
+    direct = [] if service.parent else [one for one in listeners if one not in shared]
+    binds = [bind for listener in direct for bind in _binds(service, listener, facts)]
+    if shared:
+        arguments = tls.bind(
+            service, shared[0].port, str(certificates_folder(facts)), http2=any(one.http2 for one in shared)
+        )
+        binds.append(virtual_hosts.bind(facts.directory, service.id, arguments))
     ports = sum(listener.port_end - listener.port + 1 for listener in listeners)
     if not binds or not 0 < ports <= PROXIED_PORTS_MAX:
         raise Unrenderable(
             f"The virtual service has {len(binds)} listeners on {ports} ports; 1 to {PROXIED_PORTS_MAX} can be."
         )
     mode = f"mode {'http' if http else 'tcp'}"
+    if not http and any(pool.http2 for pool in service.pools):
+        raise Unrenderable("HTTP/2 to servers is for HTTP services.")
+    chosen = choice.choice(service, http=http)
     front, back = [mode, *binds, *transport.front(service)], [mode, *transport.back(service)]
     if service.log is not None:  # first: it takes the time when a request has come
         told_front, told_back = client_log.rules(service.log, log_socket(facts), http=http)
         front, back = front + told_front, back + told_back
-    front += rules.connections(service.rules)
+    stage = "session" if shared else "connection"
+    front += rules.connections(service.rules, stage)
     made, sections = rules.Rules(), list[str]()
     if http:
         tls_port = next((listener.port for listener in listeners if listener.tls), 0)
-        made = rules.rules(service.id, service.http, service.rules, tls_port=tls_port)
+        made = rules.rules(service.id, service.http, service.rules, chosen.targets, tls_port=tls_port)
         idle_s = within(service.client_idle_s, 1, transport.IDLE_S_MAX)
         front += [f"timeout http-keep-alive {idle_s}s", *_head_timeout(service.http)]
         front += [*tls.early(service.tls), *rules.proof(service.http), *made.lines]
         asked = service.client_certificates
         front += rules.client_certificate(service.http, required=asked is not None and asked.required)
-        front += rules.profile_responses(service.http)
+        front += [*chosen.responses, *rules.profile_responses(service.http)]
         if service.http.cache is not None:
             front += answers.cache_lines(service.id, service.http.cache)
             sections.append(answers.cache_section(service.id, service.http.cache))
@@ -209,21 +219,30 @@ def service_fragment(service: Service, facts: Facts) -> Fragment:
         back += [*rules.forwarded(service.http), *([] if service.http.reuse else ["http-reuse never"])]
     if service.connections_max > 0:
         front.append(f"maxconn {within(service.connections_max, 1, CONNECTIONS_MAX)}")
-    if service.pool is not None and _hashes_port(service.pool):
-        front.append(f"{'http-request' if http else 'tcp-request connection'} set-var(txn.port) src_port")
-    front.append(f"default_backend {backend_name(service.id)}")
-    notes = made.notes
+    if any(map(_hashes_port, service.pools)):
+        front.append(f"{'http-request' if http else f'tcp-request {stage}'} set-var(txn.port) src_port")
+    front += chosen.lines
     if service.pool is not None:
-        directives, others = _pool(service.pool, http)
-        back, notes = back + directives, notes + others
-    elif http:
-        back.append("http-request deny deny_status 503")
+        front.append(f"default_backend {chosen.targets[service.pool.id]}")
+    elif not chosen.lines and http:
+        front.append("http-request deny deny_status 503")
+    notes = made.notes
     sections += [_section(f"frontend {frontend_name(service.id)}", front)]
-    sections += [_section(f"backend {backend_name(service.id)}", back), *made.tables]
-    servers = len(service.pool.servers) if service.pool else 0
-    pages = answers.pages(service.http.errors) if http else {}
+    if shared and not service.parent:
+        plain = [bind for one in shared for bind in _binds(service, msgspec.structs.replace(one, tls=False), facts)]
+        sections += (_section(*one) for one in virtual_hosts.outer(facts.directory, service, children, plain))
+    steered = {action.pool for action in choice.switches(service.rules) if action.server}
+    for pool in service.pools:
+        directives, others = _pool(pool, http)
+        named = (
+            [f"use-server %[var({rules.SERVER})] if {{ var({rules.SERVER}) -m found }}"] if pool.id in steered else []
+        )
+        sections.append(_section(f"backend {chosen.targets[pool.id]}", [*back, *directives, *named]))
+        notes += others
+    servers = sum(len(pool.servers) for pool in service.pools)
     descriptors = ports * len(service.addresses) + servers
-    return Fragment("\n".join(sections), descriptors, notes, tls.session_s(service), pages)
+    pages = answers.pages(service.http.errors) if http else {}
+    return Fragment("\n".join([*sections, *made.tables]), descriptors, notes, tls.session_s(service), pages)
 
 
 def write_pages(facts: Facts, fragments: Iterable[Fragment]) -> None:
@@ -247,12 +266,17 @@ def _head_timeout(http: Http) -> list[str]:
 
 
 def _checks_only(service: Service) -> Fragment:
-    lines = ["mode tcp"]
+    sections: list[str] = []
     notes: tuple[str, ...] = ()
-    if service.pool is not None:
-        check = monitors.check(service.pool, proxied=False)
-        lines, notes = [*lines, *check.rules, *_servers(service.pool, check)], check.notes
-    return Fragment(_section(f"backend {backend_name(service.id)}", lines), len(lines), notes)
+    names = choice.backends(service)
+    if any(pool.http2 for pool in service.pools):
+        raise Unrenderable("HTTP/2 to servers is for proxied ports.")
+    for pool in service.pools:
+        check = monitors.check(pool, proxied=False)
+        sections.append(_section(f"backend {names[pool.id]}", ["mode tcp", *check.rules, *_servers(pool, check)]))
+        notes += check.notes
+    servers = sum(len(pool.servers) for pool in service.pools)
+    return Fragment("\n".join(sections), servers + len(service.pools), notes)
 
 
 def _section(title: str, lines: Iterable[str]) -> str:
@@ -274,6 +298,8 @@ def overlaps(services: Iterable[Service]) -> dict[str, str]:
     taken: dict[tuple[str, int, str], str] = {}
     found: dict[str, str] = {}
     for service in services:
+        if service.parent:
+            continue
         ports = [(port, one.protocol) for one in service.listeners for port in _ports(one)]
         sockets = [(vip, port, protocol) for vip in service.addresses for port, protocol in ports]
         clash = next((s for s in sockets if s in taken), None)
@@ -299,7 +325,14 @@ def _hashes_port(pool: Pool) -> bool:
 def _pool(pool: Pool, http: bool) -> tuple[list[str], tuple[str, ...]]:
     balance, note = _balance(pool, http)
     check = monitors.check(pool)
-    lines = [*balance, *_persistence(pool, http), *_limits(pool, http), *check.rules, *tls.requests(pool, http=http)]
+    lines = [
+        *balance,
+        *_persistence(pool, http),
+        *_limits(pool, http),
+        *(_retry(pool) if http else ()),
+        *check.rules,
+        *tls.requests(pool, http=http),
+    ]
     if pool.host and http:
         lines.append(f"http-request set-header Host {format_quoted(pool.host)}")
     if pool.without_servers is not None:
@@ -315,6 +348,18 @@ def _limits(pool: Pool, http: bool) -> Iterator[str]:
     elif pool.connections_max > 0:
         refuse = "http-request deny deny_status 503" if http else "tcp-request content reject"
         yield f"{refuse} if {{ queue ge {int(pool.queue_max)} }}"
+
+
+def _retry(pool: Pool) -> Iterator[str]:
+    """Each time at another server: `head` has ``option redispatch 1``."""
+    wanted = pool.retry
+    if wanted is None:
+        return
+    statuses = "".join(f" {int(code)}" for code in wanted.statuses if code in RETRIED_STATUSES)
+    yield f"retries {within(wanted.times, 0, RETRIES_MAX)}"
+    yield f"retry-on conn-failure empty-response{statuses}"
+    if not wanted.every_method:
+        yield "http-request disable-l7-retry if !{ method GET HEAD PUT DELETE OPTIONS TRACE }"
 
 
 def _persistence(pool: Pool, http: bool) -> Iterator[str]:
@@ -389,6 +434,8 @@ def server_arguments(pool: Pool, server: Server, check: monitors.Check) -> str:
     text += tls.server(pool)
     if pool.proxy_protocol:
         text += f" send-proxy{'-v2' if pool.proxy_protocol > 1 else ''}"
+    if pool.http2:
+        text += " alpn h2,http/1.1" if pool.tls is not None else " proto h2"
     if pool.connections_max > 0:
         text += f" maxconn {int(pool.connections_max)}"
     elif pool.algorithm == "LB_ALGORITHM_FEWEST_SERVERS":

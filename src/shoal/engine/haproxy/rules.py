@@ -7,12 +7,12 @@ told in a note.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from shoal.wire import policy
-from shoal.wire.policy import Header, Http, Limit, Location, Piece, Redirect, Respond, Rewrite, Rule, Test
+from shoal.wire.policy import Header, Http, Limit, Location, Piece, Redirect, Respond, Rewrite, Rule, Switch, Test
 
 from .escape import Unrenderable, address, argument, body, format_text, quoted, token, word
 
@@ -20,6 +20,10 @@ HOST = "req.hdr(host),host_only"
 QUERY, MORE = "txn.query", "txn.more"
 """The request's query, behind "?" and behind "&"; not there when it has none."""
 ALLOWED = "txn.allowed"
+TO, SERVER = "txn.to", "txn.server"
+"""Where the request goes, and to which server there: see `choice`."""
+CHOSEN = f"{{ var({TO}) -m found }}"
+FREE = f"!{CHOSEN}"
 TABLE_ENTRIES_MAX = 100_000
 """Of one rate limit: some 10 MB when all are there."""
 MATCHES = {"equals": "str", "begins": "beg", "ends": "end", "contains": "sub", "regex": "reg"}
@@ -72,8 +76,11 @@ class Rules(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-def rules(service: str, http: Http, wanted: Sequence[Rule], *, tls_port: int = 0) -> Rules:
-    """The rules of one virtual service. ``tls_port``: where it has TLS, 0 for nowhere. Raises Unrenderable."""
+def rules(
+    service: str, http: Http, wanted: Sequence[Rule], targets: Mapping[str, str] | None = None, *, tls_port: int = 0
+) -> Rules:
+    """The rules of one virtual service. ``targets``: where a `Switch` leads, by id; ``tls_port``: where it has TLS, 0 for
+    nowhere. Raises Unrenderable."""
     lines, tables, notes = _first(http, wanted, tls_port), list[str](), list[str]()
     allowed = False
     for number, rule in enumerate(wanted):
@@ -94,17 +101,21 @@ def rules(service: str, http: Http, wanted: Sequence[Rule], *, tls_port: int = 0
                 counter, table = f"sc{len(tables)}", f"limit_{word(service)}_{len(tables)}"
                 tables.append(_table(table, action))
                 lines += _limit(action, counter, table, conditions)
+            elif isinstance(action, Switch):
+                free = _if([*conditions, FREE])
+                lines += (f"http-request {text}{free}" for text in switch(action, targets or {}))
             else:
                 allowed = allowed or isinstance(action, policy.Allow)
-                lines += (f"http-request {text}{_if(conditions)}" for text in _request(action))
+                lines += (f"http-request {text}{_if(conditions)}" for text in answer(action))
     if http.to_https and tls_port:  # a policy is more specific
         lines.append(f"http-request {_redirect(Redirect(tls=True, port=tls_port))} if !{{ ssl_fc }}")
     lines += _responses(wanted)
     return Rules(tuple(lines), tuple(tables), tuple(notes))
 
 
-def connections(wanted: Sequence[Rule]) -> Iterator[str]:
-    """Lines of the frontend that look at a connection before anything is read from it."""
+def connections(wanted: Sequence[Rule], stage: str = "connection") -> Iterator[str]:
+    """Lines of the frontend that look at a connection before anything is read from it. ``stage``: ``session`` where the
+    PROXY protocol tells who the client is."""
     for rule in wanted:
         if rule.phase != policy.CONNECTION:
             continue
@@ -118,7 +129,7 @@ def connections(wanted: Sequence[Rule]) -> Iterator[str]:
             if not isinstance(action, policy.Allow | policy.Close):
                 raise Unrenderable(f"{type(action).__name__} is no action on a connection.")
             verb = "accept" if isinstance(action, policy.Allow) else "reject"
-            yield f"tcp-request connection {verb}{_if([condition(test) for test in rule.tests])}"
+            yield f"tcp-request {stage} {verb}{_if([condition(test) for test in rule.tests])}"
 
 
 def _first(http: Http, wanted: Sequence[Rule], tls_port: int) -> list[str]:
@@ -209,7 +220,7 @@ def without_servers(action: Redirect | Respond | policy.Close, *, http: bool) ->
     """Lines of a backend: what becomes of clients while none of its servers is up."""
     nobody = "{ nbsrv lt 1 }"
     if http:
-        yield from (f"http-request {text} if {nobody}" for text in _request(action))
+        yield from (f"http-request {text} if {nobody}" for text in answer(action))
     elif isinstance(action, policy.Close):
         yield f"tcp-request content reject if {nobody}"
 
@@ -301,7 +312,18 @@ def _if(conditions: Sequence[str]) -> str:
 # --- actions ---
 
 
-def _request(action: policy.Action) -> Iterator[str]:
+def switch(action: Switch, targets: Mapping[str, str]) -> Iterator[str]:
+    """What follows the verb, each where nothing was chosen yet; the last one is the choice itself."""
+    to = targets.get(action.pool or action.group)
+    if to is None:
+        raise Unrenderable(f"There is no pool or group {(action.pool or action.group)[:60]!r} to switch to.")
+    if action.server and action.pool:
+        yield f"set-var({SERVER}) str({word(action.server)})"
+    yield f"set-var({TO}) str({to})"
+
+
+def answer(action: policy.Action) -> Iterator[str]:
+    """What follows ``http-request``."""
     match action:
         case Redirect():
             yield _redirect(action)
@@ -453,4 +475,4 @@ def _limit(limit: Limit, counter: str, table: str, conditions: Sequence[str]) ->
     yield f"http-request track-{counter} {key[limit.by_client, limit.by_path]} table {table}{_if(conditions)}"
     if limit.then is not None:
         over = f"{{ {counter}_http_req_rate({table}) gt {int(limit.count) + max(0, int(limit.burst))} }}"
-        yield from (f"http-request {text} if {' '.join([*conditions, over])}" for text in _request(limit.then))
+        yield from (f"http-request {text} if {' '.join([*conditions, over])}" for text in answer(limit.then))

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from shoal.wire.desired import Pool, Server, Service
+from shoal.wire.desired import Pool, Server, ServerId, Service
 
 from . import monitors, render
-from .escape import word
+from .escape import backend_name, word
 
 COMMANDS_MAX = 500
 """Beyond it one reload is cheaper."""
@@ -25,13 +25,12 @@ class Command(msgspec.Struct, frozen=True):
 class Drain(msgspec.Struct, frozen=True):
     """A server that gets no new connections. ``seconds`` until the rest is cut; -1 = never."""
 
-    service: str
-    server: str
+    server: ServerId
     seconds: int
 
 
-Lingering = Mapping[tuple[str, str], tuple[str, int]]
-"""(service, server) -> (address, port) of servers that are removed but still in HAProxy, for connections they have."""
+Lingering = Mapping[ServerId, tuple[str, int]]
+"""(address, port) of servers that are removed but still in HAProxy, for connections they have."""
 
 
 class Steering(msgspec.Struct, frozen=True):
@@ -39,24 +38,24 @@ class Steering(msgspec.Struct, frozen=True):
     that begin and those that end."""
 
     commands: tuple[Command, ...]
-    remove: tuple[tuple[str, Server], ...] = ()
+    remove: tuple[tuple[ServerId, Server], ...] = ()
     begin: tuple[Drain, ...] = ()
-    end: tuple[tuple[str, str], ...] = ()
+    end: tuple[ServerId, ...] = ()
 
 
-def server_path(service: str, server: str) -> str:
-    return f"{render.backend_name(service)}/{word(server)}"
+def server_path(id: ServerId) -> str:
+    return f"{backend_name(id.service, id.pool)}/{word(id.server)}"
 
 
-def cut(service: str, server: str) -> tuple[Command, ...]:
+def cut(id: ServerId) -> tuple[Command, ...]:
     """End a drain: the server's connections are closed."""
-    path = server_path(service, server)
+    path = server_path(id)
     return Command(f"set server {path} state maint"), Command(f"shutdown sessions server {path}")
 
 
-def delete(service: str, server: str) -> Command:
+def delete(id: ServerId) -> Command:
     """Of a removed server; refused while it has connections."""
-    return Command(f"del server {server_path(service, server)}", "Server deleted")
+    return Command(f"del server {server_path(id)}", "Server deleted")
 
 
 def steer(
@@ -66,16 +65,19 @@ def steer(
     if before.keys() != after.keys():
         return None
     commands: list[Command] = []
-    remove: list[tuple[str, Server]] = []
+    remove: list[tuple[ServerId, Server]] = []
     for id, service in after.items():
         if service is before[id] or service == before[id]:
             continue
-        steps = _service(before[id], service, lingering or {})
-        if steps is None:
+        if _bare(before[id]) != _bare(service):
             return None
-        commands += steps
-        kept = _servers(service)
-        remove += [(id, server) for name, server in _servers(before[id]).items() if name not in kept]
+        for was, pool in zip(before[id].pools, service.pools, strict=True):
+            steps = _pool(service.id, was, pool, lingering or {})
+            if steps is None:
+                return None
+            commands += steps
+        kept = {one for one, _, _ in service.servers}
+        remove += ((one, server) for one, _, server in before[id].servers if one not in kept)
     if len(commands) > COMMANDS_MAX:
         return None
     return Steering(tuple(commands), tuple(remove), *drains(before, after))
@@ -83,73 +85,71 @@ def steer(
 
 def drains(
     before: Mapping[str, Service], after: Mapping[str, Service]
-) -> tuple[tuple[Drain, ...], tuple[tuple[str, str], ...]]:
+) -> tuple[tuple[Drain, ...], tuple[ServerId, ...]]:
     """(those that begin, those that end), whichever way the change takes."""
     begin, end = [], []
-    for id, service in after.items():
-        old = _servers(before.get(id))
-        for name, server in _servers(service).items():
-            was = old.get(name)
+    for key, service in after.items():
+        known = before.get(key)
+        old = {id: server for id, _, server in known.servers} if known is not None else {}
+        for id, pool, server in service.servers:
+            was = old.get(id)
             if server.enabled:
-                end.append((id, name))
-            elif was is not None and was.enabled and service.pool is not None and service.pool.graceful_disable_s:
-                begin.append(Drain(id, name, service.pool.graceful_disable_s))
+                end.append(id)
+            elif was is not None and was.enabled and pool.graceful_disable_s:
+                begin.append(Drain(id, pool.graceful_disable_s))
     return tuple(begin), tuple(end)
-
-
-def _servers(service: Service | None) -> dict[str, Server]:
-    return {server.name: server for server in service.pool.servers} if service and service.pool else {}
-
-
-def _service(before: Service, after: Service, lingering: Lingering) -> list[Command] | None:
-    if before.pool is None or after.pool is None or _bare(before) != _bare(after):
-        return None
-    old, new = _servers(before), _servers(after)
-    if len(new) != len(after.pool.servers):
-        return None
-    moved = [name for name in new if name in old and _place(old[name]) != _place(new[name])]
-    if moved or (old.keys() != new.keys() and after.pool.algorithm == "LB_ALGORITHM_FEWEST_SERVERS"):
-        return None  # there the order of the servers counts
-    commands = [_leave(after.id, name) for name in old if name not in new]
-    for name, server in new.items():
-        if name in old:
-            commands += _change(after, old[name], server)
-        elif (after.id, name) not in lingering:
-            commands += _add(after.id, after.pool, server)
-        elif lingering[after.id, name] == _place(server):
-            commands += _return(after.id, server)
-        else:
-            return None
-    return commands
 
 
 def _bare(service: Service) -> Service:
     """What HAProxy's file says but for the servers: names and the patience with disabled servers are not in it."""
-    assert service.pool is not None
-    pool = msgspec.structs.replace(service.pool, name="", servers=(), graceful_disable_s=0)
-    return msgspec.structs.replace(service, name="", pool=pool)
+    pool = _bare_pool(service.pool) if service.pool is not None else None
+    return msgspec.structs.replace(service, name="", pool=pool, others=tuple(map(_bare_pool, service.others)))
+
+
+def _bare_pool(pool: Pool) -> Pool:
+    return msgspec.structs.replace(pool, name="", servers=(), graceful_disable_s=0)
+
+
+def _pool(service: str, before: Pool, after: Pool, lingering: Lingering) -> list[Command] | None:
+    old, new = ({server.name: server for server in pool.servers} for pool in (before, after))
+    if len(new) != len(after.servers):
+        return None
+    moved = [name for name in new if name in old and _place(old[name]) != _place(new[name])]
+    if moved or (old.keys() != new.keys() and after.algorithm == "LB_ALGORITHM_FEWEST_SERVERS"):
+        return None  # there the order of the servers counts
+    commands = [_leave(ServerId(service, after.id, name)) for name in old if name not in new]
+    for name, server in new.items():
+        id = ServerId(service, after.id, name)
+        if name in old:
+            commands += _change(id, after, old[name], server)
+        elif id not in lingering:
+            commands += _add(id, after, server)
+        elif lingering[id] == _place(server):
+            commands += _return(id, server)
+        else:
+            return None
+    return commands
 
 
 def _place(server: Server) -> tuple[str, int]:
     return server.address, server.port
 
 
-def _change(service: Service, old: Server, new: Server) -> Iterator[Command]:
-    path = server_path(service.id, new.name)
+def _change(id: ServerId, pool: Pool, old: Server, new: Server) -> Iterator[Command]:
+    path = server_path(id)
     if new.ratio != old.ratio:
         yield _weight(path, new)
     if new.enabled and not old.enabled:
         yield Command(f"set server {path} state ready")
     if old.enabled and not new.enabled:
-        assert service.pool is not None
-        if service.pool.graceful_disable_s == 0:
-            yield from cut(service.id, new.name)
+        if pool.graceful_disable_s == 0:
+            yield from cut(id)
         else:
             yield Command(f"set server {path} state drain")
 
 
-def _add(service: str, pool: Pool, server: Server) -> Iterator[Command]:
-    path, check = server_path(service, server.name), monitors.check(pool)
+def _add(id: ServerId, pool: Pool, server: Server) -> Iterator[Command]:
+    path, check = server_path(id), monitors.check(pool)
     yield Command(f"add server {path} {render.server_arguments(pool, server, check)}", "New server registered")
     if check.server:
         yield from _enabled(path, check)
@@ -164,23 +164,23 @@ def _enabled(path: str, check: monitors.Check) -> Iterator[Command]:
         yield Command(f"enable agent {path}")
 
 
-def told(service: str, server: str, why: str, *, failing: bool = False) -> Iterator[Command]:
+def told(id: ServerId, why: str, *, failing: bool = False) -> Iterator[Command]:
     """The verdict of the agent's own monitors, "" = well. ``failing``: HAProxy's check fails, and would be overruled for a
     moment."""
-    path = server_path(service, server)
+    path = server_path(id)
     yield Command(f"set server {path} agent {'down' if why else 'up'}")
     if not why and failing:
         yield Command(f"set server {path} health down")
 
 
-def _leave(service: str, server: str) -> Command:
+def _leave(id: ServerId) -> Command:
     """It gets nothing new; what it has goes on."""
-    return Command(f"set server {server_path(service, server)} state maint")
+    return Command(f"set server {server_path(id)} state maint")
 
 
-def _return(service: str, server: Server) -> Iterator[Command]:
+def _return(id: ServerId, server: Server) -> Iterator[Command]:
     """A server that was removed and is still there."""
-    path = server_path(service, server.name)
+    path = server_path(id)
     yield _weight(path, server)
     if server.enabled:
         yield Command(f"set server {path} state ready")

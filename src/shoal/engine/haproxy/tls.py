@@ -13,7 +13,6 @@ from shoal.wire.desired import (
     TLS_VERSIONS,
     ClientCertificates,
     Pool,
-    ServerTls,
     Service,
     Tls,
 )
@@ -167,8 +166,7 @@ def _name(text: str) -> str:
 
 def uses(service: Service) -> Iterator[str]:
     """Names of the files that the worker has loaded for a virtual service."""
-    wanted: ServerTls | None = service.pool.tls if service.pool is not None else None
-    if wanted is not None:
+    for wanted in (pool.tls for pool in service.pools if pool.tls is not None):
         yield from _trust_files(wanted.trust)
         yield certificate_file(wanted.certificate)
     if any(listener.tls for listener in service.listeners):

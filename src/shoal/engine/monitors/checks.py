@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
-from shoal.wire.desired import Pool, Server, Service
+from shoal.wire.desired import Pool, Server, ServerId, Service
 from shoal.wire.monitors import TLS_KINDS, Monitor, MonitorTls
 
 from .probe import Ill, probe
@@ -73,25 +73,25 @@ class Checks:
         self._wanted = frozenset(
             check
             for service in services
-            for server in (service.pool.servers if service.pool else ())
+            for _, pool, server in service.servers
             if server.enabled
-            for check in of_server(service, server)
+            for check in of_server(pool, server)
         )
         self._changed.set()
 
-    def verdicts(self, services: Iterable[Service]) -> dict[tuple[str, str], str]:
-        """(service, server) -> what is wrong with it, "" if nothing is; without those that are not looked at, or were not
+    def verdicts(self, services: Iterable[Service]) -> dict[ServerId, str]:
+        """What is wrong with each server, "" if nothing is; without those that are not looked at, or were not
         yet by each of their monitors and by none found ill."""
         found = {}
         for service in services:
-            for server in service.pool.servers if service.pool else ():
-                health = [one for check in of_server(service, server) if (one := self._health.get(check)) is not None]
+            for id, pool, server in service.servers:
+                health = [one for check in of_server(pool, server) if (one := self._health.get(check)) is not None]
                 why = next((one.why for one in health if one.why), "")
                 if why or (health and all(one.judged for one in health)):
-                    found[service.id, server.name] = why
+                    found[id] = why
         return found
 
-    def ill(self, services: Iterable[Service]) -> dict[tuple[str, str], str]:
+    def ill(self, services: Iterable[Service]) -> dict[ServerId, str]:
         """The same of those that are not well."""
         return {key: why for key, why in self.verdicts(services).items() if why}
 
@@ -129,11 +129,8 @@ class Checks:
             due = began + max(1, check.monitor.interval_s)
 
 
-def of_server(service: Service, server: Server) -> list[Check]:
+def of_server(pool: Pool, server: Server) -> list[Check]:
     """What the agent looks at; HAProxy's checks are beside these."""
-    pool = service.pool
-    if pool is None:
-        return []
     host = "" if server.hostname == server.address else server.hostname
     return [
         Check(

@@ -1,0 +1,97 @@
+"""Virtual hosting: parents with TLS ports, and children that get what clients ask for by name there."""
+
+from __future__ import annotations
+
+import urllib.parse
+from typing import Any
+
+from shoal.objects.check import shown
+from shoal.objects.views import uuid_of
+from shoal.wire.desired import SERVER_NAME
+
+from .change import Around, Change, Document
+
+PARENT, CHILD = "VS_TYPE_VH_PARENT", "VS_TYPE_VH_CHILD"
+INHERITED = ("vsvip_ref", "se_group_ref")
+
+
+def fill(change: Change, around: Around) -> None:
+    """A child is where its parent is."""
+    parent = _named(change, around)
+    if change.raw.get("type") == CHILD and parent is not None:
+        change.raw |= {field: parent[field] for field in INHERITED if not change.raw.get(field)}
+
+
+def _named(change: Change, around: Around) -> dict[str, Any] | None:
+    """The virtual service that a client names as parent, by reference or by name."""
+    reference = str(change.raw.get("vh_parent_vs_ref") or "")
+    name = str(change.raw.get("vh_parent_vs_name") or urllib.parse.unquote(reference.partition("name=")[2]))
+    found = around.view.get("virtualservice", uuid_of(reference))
+    return found or next((d for d in around.view.all("virtualservice") if name and d["name"] == name), None)
+
+
+def children_of(around: Around, uuid: str) -> list[Document]:
+    found = (around.view.get(type, one) for type, one, _ in around.view.referrers(uuid) if type == "virtualservice")
+    return [one for one in found if one is not None and uuid_of(one.get("vh_parent_vs_ref") or "") == uuid]
+
+
+def check(change: Change, around: Around) -> None:
+    if change.document.get("type") == CHILD:
+        _child(change, around)
+    else:
+        _parent(change, around)
+
+
+def _parent(change: Change, around: Around) -> None:
+    service = change.document
+    children = children_of(around, change.uuid) if change.before is not None else []
+    tls = any(port.get("enable_ssl") for port in service.get("services", ()))
+    if service.get("type") == PARENT and not tls:
+        hint = "Set enable_ssl on a port: children are told apart by the name that clients tell by TLS."
+        change.wrong("services", "a parent of virtual hosts has none with TLS", hint=hint)
+    if service.get("vh_type", "VS_TYPE_VH_SNI") != "VS_TYPE_VH_SNI" and service.get("type") == PARENT:
+        change.warnings.append(
+            "vh_type has no effect: children are told apart by vh_domain_name, as with VS_TYPE_VH_SNI."
+        )
+    if not children or change.before is None:
+        return
+    names = change.named(children)
+    if service.get("type") != PARENT:
+        change.wrong("type", f"can't change while it is the parent of {names}")
+    for field in INHERITED:
+        if service.get(field) != change.before.get(field):
+            change.wrong(field, f"can't change while it is the parent of {names}", hint="Delete the children first.")
+
+
+def _child(change: Change, around: Around) -> None:
+    service = change.document
+    parent = around.view.get("virtualservice", uuid_of(service.get("vh_parent_vs_ref") or ""))
+    if parent is None or parent.get("type") != PARENT:
+        why = "required, and missing" if parent is None else f"{parent['name']} is no VS_TYPE_VH_PARENT"
+        change.wrong("vh_parent_vs_ref", why)
+        return
+    for field in INHERITED:
+        if service.get(field) and service[field] != parent[field]:
+            change.wrong(field, f"is not that of its parent {parent['name']}", hint="Leave it out.")
+    if service.get("services"):
+        change.wrong("services", "can't be given: a child is reached at the TLS ports of its parent")
+    if not service.get("ssl_key_and_certificate_refs"):
+        change.wrong("ssl_key_and_certificate_refs", "required, and missing", hint="A child has its own certificate.")
+    _names(change, around, parent)
+
+
+def _names(change: Change, around: Around, parent: Document) -> None:
+    names = change.document.get("vh_domain_name") or ()
+    if not names:
+        change.wrong("vh_domain_name", "required, and missing", hint="Give the names clients ask for.")
+    taken = {
+        host.lower(): one["name"]
+        for one in children_of(around, parent["uuid"])
+        if one["uuid"] != change.uuid
+        for host in one.get("vh_domain_name") or ()
+    }
+    for index, name in enumerate(names):
+        if not SERVER_NAME.fullmatch(name.removeprefix("*.")):
+            change.wrong(f"vh_domain_name[{index}]", "must be a host name, or *. and a domain", shown(name))
+        elif name.lower() in taken:
+            change.wrong(f"vh_domain_name[{index}]", f"is that of {taken[name.lower()]} already", name)
