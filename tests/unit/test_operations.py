@@ -102,7 +102,7 @@ async def test_what_cannot_be_done_is_refused_with_what_to_do_instead(world: Con
     engine = holder(world)
     group, pool = service["se_group_ref"], service["pool_ref"]
     for reference, operation, words in (
-        (service["url"], "rotatekeys", "HAProxy makes the keys"),
+        (service["url"], "rotatekeys", "other ones each day"),
         (service["url"], "switchover", "Use migrate."),
         (f"/api/serviceengine/{engine['uuid']}", "switchover", "Disable the service engine"),
         (group, "redistribute", "migrate"),
