@@ -96,7 +96,7 @@ FIRST_WORDS = frozenset(
         *("http-check", "http-reuse", "stick-table"),
         *(f"{side}tcpka-{what}" for side in ("cli", "srv") for what in ("idle", "intvl", "cnt")),
         *("http-request", "http-response", "log", "log-format", "maxconn", "mode", "option", "server", "tcp-check"),
-        *("tcp-request", "tcp-response", "timeout", "use-server", "use_backend"),
+        *("tcp-request", "tcp-response", "timeout", "use-server", "use_backend", "retry-on"),
     ]
 )
 """All that a service's sections begin lines with."""
@@ -233,7 +233,7 @@ def test_no_text_of_the_desired_state_gets_out_of_its_place(tmp_path: Path) -> N
                 for n in range(rng.choice((1, 1, 2)))
             )
             service = maker.make(
-                Service, listeners=listeners, id=f"{number} {text(rng)}", enabled=True, others=(), group=""
+                Service, listeners=listeners, id=f"{number} {text(rng)}", enabled=True, others=(), group="", parent=""
             )
             if number % 4 == 0:  # all else is as it should be
                 service = plain(service.id, listeners, rng)
