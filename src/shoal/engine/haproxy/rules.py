@@ -364,7 +364,7 @@ def _respond(action: Respond) -> str:
     if not 200 <= action.status <= 599:
         raise Unrenderable(f"The status {action.status} can't be answered.")
     text = f"return status {int(action.status)}"
-    if action.content_type:
+    if action.content_type and action.body:  # HAProxy takes no empty one
         text += f" content-type {quoted(action.content_type)} string {body(action.body)}"
     return text
 
