@@ -22,7 +22,7 @@ from shoal.wire.channel import Channel, ChannelClosed, ProtocolError
 from shoal.wire.messages import FRAME_BYTES_MAX, Fetch, FromController, FromEngine, Leaving, Rejected, Welcome
 from shoal.wire.tls import engine_context
 
-WELCOME = Welcome(wire_version=1, controller="c1")
+WELCOME = Welcome(wire_version=2, controller="c1")
 
 
 @pytest.fixture(scope="module")

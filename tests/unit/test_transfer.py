@@ -71,7 +71,7 @@ def avi_export() -> Document:
         ],
         "WafPolicy": [{"name": "strict", "uuid": "wafpolicy-1"}],
         "ServiceEngine": [{"name": "10.1.1.9", "uuid": "se-1"}],
-        "VSDataScriptSet": [{"name": "script", "uuid": "script-1"}],
+        "MicroServiceGroup": [{"name": "parts", "uuid": "parts-1"}],
     }
 
 
@@ -118,7 +118,7 @@ async def test_each_object_is_told_about_and_nothing_is_written(world: Controlle
     ):
         assert of(report, name)["result"] == "not supported"
         assert why in of(report, name)["why"]
-    assert of(report, "script")["differences"] == [{"field": "", "why": "kept, and without any effect yet"}]
+    assert of(report, "parts")["differences"] == [{"field": "", "why": "kept, and without any effect yet"}]
     assert report["counts"]["not_supported"] == 4
 
 

@@ -106,3 +106,23 @@ def test_a_child_without_a_name_is_set_aside_alone() -> None:
     text = render.service_fragment(parent, FACTS, [good, bad]).text
     assert "use_backend to_g if { req.ssl_sni -m str -i -- 'g.test' }" in text and "to_b" not in text
     assert "bind 192.0.2.1:443\n" in text
+
+
+async def test_a_parent_of_another_tenant_is_like_none_at_all(world: ControlledWorld) -> None:
+    await world.post("/api/tenant", {"name": "blue"})
+
+    async def asked(name: str) -> str:
+        body = {"name": "child", **CHILD, "vh_parent_vs_ref": f"/api/virtualservice?name={name}"}
+        headers = {"X-Avi-Tenant": "blue"}
+        reply = await world.client.post("/api/virtualservice", json=body, headers=headers)
+        assert reply.status_code == 400
+        return reply.text.replace(name, "NAME")
+
+    assert await asked("web") == await asked("there-is-none")
+
+
+async def test_a_limit_on_connections_of_a_child_is_said_to_have_no_effect(world: ControlledWorld) -> None:
+    made = await child(world)
+    limit = {"add": {"performance_limits": {"max_concurrent_connections": 100}}}
+    reply = await world.client.patch(f"/api/virtualservice/{made['uuid']}", json=limit)
+    assert "performance_limits has no effect on a child" in reply.headers["x-shoal-warning"]

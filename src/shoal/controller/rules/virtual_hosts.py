@@ -13,6 +13,8 @@ from .change import Around, Change, Document
 
 PARENT, CHILD = "VS_TYPE_VH_PARENT", "VS_TYPE_VH_CHILD"
 INHERITED = ("vsvip_ref", "se_group_ref")
+OF_CONNECTIONS = ("performance_limits", "connections_rate_limit")
+"""What is decided before a client has told which name it wants."""
 
 
 def fill(change: Change, around: Around) -> None:
@@ -23,11 +25,12 @@ def fill(change: Change, around: Around) -> None:
 
 
 def _named(change: Change, around: Around) -> dict[str, Any] | None:
-    """The virtual service that a client names as parent, by reference or by name."""
+    """The virtual service that a client names as parent, by reference or by name. None of another tenant."""
     reference = str(change.raw.get("vh_parent_vs_ref") or "")
     name = str(change.raw.get("vh_parent_vs_name") or urllib.parse.unquote(reference.partition("name=")[2]))
-    found = around.view.get("virtualservice", uuid_of(reference))
-    return found or next((d for d in around.view.all("virtualservice") if name and d["name"] == name), None)
+    tenant = uuid_of(str(change.raw.get("tenant_ref") or ""))
+    found = around.view.get("virtualservice", uuid_of(reference)) or around.view.named("virtualservice", name, tenant)
+    return found if found is not None and change.sight.reaches("virtualservice", found) else None
 
 
 def children_of(around: Around, uuid: str) -> list[Document]:
@@ -77,6 +80,11 @@ def _child(change: Change, around: Around) -> None:
         change.wrong("services", "can't be given: a child is reached at the TLS ports of its parent")
     if not service.get("ssl_key_and_certificate_refs"):
         change.wrong("ssl_key_and_certificate_refs", "required, and missing", hint="A child has its own certificate.")
+    change.warnings += [
+        f"{field} has no effect on a child: its parent {parent['name']} takes the connections."
+        for field in OF_CONNECTIONS
+        if service.get(field)
+    ]
     _names(change, around, parent)
 
 
