@@ -105,10 +105,12 @@ def check_error_page(change: Change, around: Around) -> None:
 def check_error_pages(change: Change, around: Around) -> None:
     for number, page in enumerate(change.document.get("error_pages") or ()):
         path, target = f"error_pages[{number}]", page.get("error_redirect", "")
-        if not page.get("error_page_body_ref") and not target:
-            change.wrong(path, "has neither error_page_body_ref nor error_redirect")
         if target and not _TARGET.fullmatch(target):
             change.wrong(f"{path}.error_redirect", "must be a URL", target, "Give https://sorry.example/, for example.")
+        if not page.get("enable", True):
+            continue
+        if not page.get("error_page_body_ref") and not target:
+            change.wrong(path, "has neither error_page_body_ref nor error_redirect")
         if not page.get("match"):
             change.wrong(
                 f"{path}.match",
