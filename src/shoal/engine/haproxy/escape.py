@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
 import re
@@ -16,6 +17,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")
 _MADE = "._."
 """Stands in every identifier that is not the text itself, and in no other: so the two kinds never meet."""
 READABLE_CHARACTERS_MAX = 40
+NAMES_KEPT = 8192
+"""Each reading of HAProxy's figures asks for the names of all backends and servers again."""
 
 
 class Unrenderable(ShoalError):
@@ -24,6 +27,7 @@ class Unrenderable(ShoalError):
     status = 400
 
 
+@functools.lru_cache(NAMES_KEPT)
 def word(text: str) -> str:
     """An identifier (proxy, server, file). Different texts never get the same one, whatever they hold.
 
@@ -35,6 +39,7 @@ def word(text: str) -> str:
     return f"x{_UNSAFE.sub('_', text)[:READABLE_CHARACTERS_MAX]}{_MADE}{digest}"
 
 
+@functools.lru_cache(NAMES_KEPT)
 def backend_name(service: str, pool: str) -> str:
     """Of a pool as a virtual service uses it. Different pairs never get the same one."""
     if ":" in service + pool:
