@@ -43,10 +43,15 @@ async def test_both_engines_announce_and_both_get_connections(made: World, api: 
     async with made.served():
         await asyncio.sleep(0.5)
     found = (await api.get("serviceengine"))["results"]
-    for engine in (e for e in found if e["name"] in engines):
-        runtime = await api.get(f"serviceengine/{engine['uuid']}/runtime")
-        (peer,) = runtime["bgp_peers"]
-        assert runtime["bgp_peers_up"] and (peer["state"], peer["bfd"], peer["routes"]) == ("Established", "Up", 1)
+    for uuid in [engine["uuid"] for engine in found if engine["name"] in engines]:
+
+        async def told(uuid: str = uuid) -> bool:
+            runtime = await api.get(f"serviceengine/{uuid}/runtime")
+            (peer,) = runtime["bgp_peers"]
+            up = (peer["state"], peer["bfd"], peer["routes"]) == ("Established", "Up", 1)
+            return bool(runtime["bgp_peers_up"] and up)
+
+        await api.until("the engine says that its session and BFD are up", told, 15.0)
 
 
 async def test_connections_survive_a_member_that_comes_and_one_that_drains(made: World, api: Api) -> None:
