@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Callable
@@ -14,6 +15,20 @@ FreshId = Callable[[], str]
 
 def fresh_uuid() -> str:
     return str(uuid.uuid4())
+
+
+async def woken(event: asyncio.Event, within_s: float | None, settle_s: float = 0.0) -> bool:
+    """Whether the event came within the time (None: however long it takes), and ``settle_s`` have passed since, in which
+    more of the same could come. It is cleared either way."""
+    came = False
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await event.wait()
+            if settle_s:
+                await asyncio.sleep(settle_s)
+            came = True
+    event.clear()
+    return came
 
 
 class Clock(Protocol):

@@ -13,7 +13,7 @@ from shoal.clouds.protocol import Cloud, Identity
 from shoal.objects.views import ServiceEngineGroup
 from shoal.placement.model import EngineState
 
-from .clock import Clock
+from .clock import Clock, woken
 from .engine_timers import Timers
 from .events import EventLog
 from .fleet import Fleet
@@ -106,12 +106,8 @@ class Lifecycle:
                     self._start_due(tasks)
                     await self._follow(tasks)
                     self._look_at = self._clock.monotonic() + WATCH_INTERVAL_S
-                try:
-                    async with asyncio.timeout(max(0.0, self._look_at - self._clock.monotonic())):
-                        await self._kicked.wait()
-                except TimeoutError:
+                if not await woken(self._kicked, max(0.0, self._look_at - self._clock.monotonic())):
                     self._due = True
-                self._kicked.clear()
 
     def _is_due(self) -> bool:
         """Is a look to be taken, which goes over all engines? Not for the word of one that is as well as it was."""

@@ -32,7 +32,7 @@ from shoal.store.protocol import Conflict
 from . import scaling
 from . import snapshot as snapshots
 from .balance import Balance
-from .clock import Clock
+from .clock import Clock, woken
 from .compiler import Compiler
 from .desired import VipIntent, engines_of
 from .events import EventLog
@@ -219,13 +219,10 @@ class Reconciler:
         review_s = self._review_at - self._clock.monotonic()
         wake_s = min([review_s, *(at - now for at in self._wake.values())])
         review = review_s <= 0.0
-        if not self._dirty and not self._stale:
-            try:
-                async with asyncio.timeout(max(0.0, wake_s)):
-                    await self._wanted.wait()
-            except TimeoutError:
-                review = wake_s == review_s
-        self._wanted.clear()
+        if self._dirty or self._stale:
+            self._wanted.clear()
+        elif not await woken(self._wanted, max(0.0, wake_s)):
+            review = wake_s == review_s
         now = self._clock.now()
         for group in [group for group, at in self._wake.items() if at <= now]:
             del self._wake[group]

@@ -19,7 +19,7 @@ from shoal.objects.views import uuid_of
 from shoal.store.protocol import Store, Transaction
 
 from . import ocsp
-from .clock import Clock
+from .clock import Clock, woken
 from .events import EventLog
 from .ocsp import Answer, Disbelieved
 from .view import View
@@ -113,11 +113,7 @@ class Stapling:
         try:
             while True:
                 await self.look()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_INTERVAL_S):
-                        await self._wanted.wait()
-                        await asyncio.sleep(SETTLE_S)
-                self._wanted.clear()
+                await woken(self._wanted, LOOK_INTERVAL_S, SETTLE_S)
         finally:
             unsubscribe()
 

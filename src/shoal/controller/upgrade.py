@@ -22,7 +22,7 @@ from shoal.placement.model import EngineState, PlacementState, Request
 from shoal.placement.presets import LEGACY
 from shoal.store.protocol import Conflict
 
-from .clock import Clock
+from .clock import Clock, woken
 from .events import EventLog
 from .fleet import Fleet
 from .ledger import Changes, Ledger
@@ -159,12 +159,7 @@ class Upgrades:
             for group in active:
                 async with self._changing:
                     await self._look(group)
-            try:
-                async with asyncio.timeout(LOOK_S if active else None):
-                    await self._wanted.wait()
-            except TimeoutError:
-                pass
-            self._wanted.clear()
+            await woken(self._wanted, LOOK_S if active else None)
 
     async def _look(self, group: str) -> None:
         record = self._ledger.upgrades.get(group)

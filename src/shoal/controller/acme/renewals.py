@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from shoal.controller.certificates import time_of
-from shoal.controller.clock import Clock
+from shoal.controller.clock import Clock, woken
 from shoal.controller.events import EventLog
 from shoal.controller.intent import SYSTEM, Intent
 from shoal.controller.view import View
@@ -76,11 +75,7 @@ class Renewals:
         try:
             while True:
                 await self.look()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_INTERVAL_S):
-                        await self._wanted.wait()
-                        await asyncio.sleep(SETTLE_S)
-                self._wanted.clear()
+                await woken(self._wanted, LOOK_INTERVAL_S, SETTLE_S)
         finally:
             unsubscribe()
 

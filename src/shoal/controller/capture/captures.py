@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from shoal.controller.clock import Clock
+from shoal.controller.clock import Clock, woken
 from shoal.controller.compiler import Compiler
 from shoal.controller.desired import engines_of, service_part
 from shoal.controller.fleet import Fleet
@@ -206,12 +206,7 @@ class Capture:
         yield self._follow(head=True)
         statistics_due = repeated_due = 0.0
         while not self._over():
-            try:
-                async with asyncio.timeout(LOOK_INTERVAL_S):
-                    await self._news.wait()
-            except TimeoutError:
-                pass
-            self._news.clear()
+            await woken(self._news, LOOK_INTERVAL_S)
             now = self._of.clock.monotonic()
             data = self._follow() + self._packets_ready(now)
             if now >= statistics_due:

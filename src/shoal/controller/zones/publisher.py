@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from shoal.controller.clock import Clock
+from shoal.controller.clock import Clock, woken
 from shoal.controller.events import EventLog
 from shoal.controller.view import View
 from shoal.errors import ShoalError
@@ -82,12 +82,7 @@ class Publisher:
         failures = 0
         while True:
             wait = min(RETRY_S_MIN * float(2 ** (failures - 1)), RETRY_S_MAX) if failures else None
-            try:
-                async with asyncio.timeout(wait):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
-            self._changed.clear()
+            await woken(self._changed, wait)
             failures = min(failures + 1, 16) if not await self.reconcile() else 0
 
     async def reconcile(self) -> bool:
