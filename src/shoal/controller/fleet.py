@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -52,6 +52,7 @@ DRAIN_SEEN_AFTER_S = 1.0
 """A status that comes so long after an acknowledgement was measured after it."""
 ROOTS_KEPT_MAX = 16
 RECALL_WITHIN_S = 1.5
+_Answer = TypeVar("_Answer", Recorded, Probed)
 
 
 class Link(Protocol):
@@ -173,10 +174,9 @@ class Session:
         self._sent_root = ""
         self._sent_shares = messages.Shares(live.hello.shares if live.hello is not None else {})
         self._cache: dict[str, bytes] = {}
-        self._recalls: dict[int, asyncio.Future[Recorded]] = {}
-        self._recalled = 0
-        self._probes: dict[int, asyncio.Future[Probed]] = {}
-        self._probed = 0
+        self._answers: dict[tuple[type, int], asyncio.Future[Any]] = {}
+        """By the answer's type and the question's id."""
+        self._asked = 0
 
     def push(self) -> None:
         """The desired state may have changed."""
@@ -198,35 +198,29 @@ class Session:
     async def recall(self, seconds: float) -> Recalled | None:
         """None if the engine does not answer in time."""
         clock = self._fleet.clock
-        self._recalled += 1
-        id, asked_at = self._recalled, clock.monotonic()
-        answer = self._recalls[id] = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(RECALL_WITHIN_S):
-                await self._link.send(Recall(id, seconds))
-                recorded = await answer
-        except (TimeoutError, OSError, ShoalError) as error:
-            log.info("engine %s does not send its records: %s", self._live.id, error or "no answer in time")
-            return None
-        finally:
-            del self._recalls[id]
-        return Recalled(recorded, asked_at, clock.monotonic())
+        asked_at = clock.monotonic()
+        recorded = await self._ask(Recall(0, seconds), Recorded, RECALL_WITHIN_S, "send its records")
+        return Recalled(recorded, asked_at, clock.monotonic()) if recorded is not None else None
 
     async def probe(self, probe: Probe) -> Probed | None:
         """None if the engine does not answer in time."""
-        self._probed += 1
-        id = self._probed
-        answer = self._probes[id] = asyncio.get_running_loop().create_future()
+        return await self._ask(probe, Probed, probe.listen_ms / 1000 + RECALL_WITHIN_S, "answer a probe")
+
+    async def _ask(self, question: Recall | Probe, answer: type[_Answer], within_s: float, deed: str) -> _Answer | None:
+        """``question`` gets an id of its own. None, and a line in the log, if no ``answer`` to it comes in time."""
+        self._asked += 1
+        key = answer, self._asked
+        coming = self._answers[key] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(probe.listen_ms / 1000 + RECALL_WITHIN_S):
-                await self._link.send(msgspec.structs.replace(probe, id=id))
-                heard: Probed = await answer
-                return heard
+            async with asyncio.timeout(within_s):
+                await self._link.send(msgspec.structs.replace(question, id=self._asked))
+                found: _Answer = await coming
+                return found
         except (TimeoutError, OSError, ShoalError) as error:
-            log.info("engine %s does not answer a probe: %s", self._live.id, error or "no answer in time")
+            log.info("engine %s does not %s: %s", self._live.id, deed, error or "no answer in time")
             return None
         finally:
-            del self._probes[id]
+            del self._answers[key]
 
     async def run(self) -> None:
         """Until the link ends."""
@@ -298,14 +292,10 @@ class Session:
             case messages.Fetch():
                 parts = tuple((id, self._cache[id]) for id in message.ids if id in self._cache)
                 asyncio.get_running_loop().create_task(self._answer(messages.Parts(parts)))
-            case Recorded():
-                answer = self._recalls.get(message.id)
-                if answer is not None and not answer.done():
-                    answer.set_result(message)
-            case Probed():
-                heard = self._probes.get(message.id)
-                if heard is not None and not heard.done():
-                    heard.set_result(message)
+            case Recorded() | Probed():
+                coming = self._answers.get((type(message), message.id))
+                if coming is not None and not coming.done():
+                    coming.set_result(message)
             case messages.Leaving():
                 live.gone = True
                 self._fleet.changed(live.id)
