@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 AS = 65000
 ENGINES_AS = 65001
-CLIENTS_NETWORK = "198.51.100.0/24"
 ROUTER_SIDE, CLIENT_SIDE = "198.51.100.1", "198.51.100.2"
 LEARNED_TABLE = 100
 """Where BIRD puts the routes that resilient groups are made from."""

@@ -5,6 +5,7 @@ Fields not named here are kept and echoed by the API, and have no effect; ``acts
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -536,6 +537,15 @@ class Views(Generic[_View]):
         if known is None or known[0] is not document:
             known = self._known[document["uuid"]] = (document, view(document, self._kind))
         return known[1]
+
+
+def is_address(text: str) -> bool:
+    """Of IPv4 or IPv6, in any of their spellings."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def uuid_of(reference: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 
+from shoal.objects.views import is_address
 from shoal.wire.capture import Endpoint
 from shoal.wire.desired import Service
 
@@ -27,12 +27,4 @@ def server_side(services: Iterable[Service]) -> tuple[Endpoint, ...]:
 
 
 def _each_once(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
-    return tuple(dict.fromkeys(endpoint for endpoint in endpoints if _is_address(endpoint.address)))
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return tuple(dict.fromkeys(endpoint for endpoint in endpoints if is_address(endpoint.address)))

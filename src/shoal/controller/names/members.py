@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
+
+from shoal.objects.views import is_address
 
 Document = Mapping[str, Any]
 NAME_CHARACTERS_MAX = 253
@@ -32,7 +33,7 @@ AnswerOf = Callable[[str], Answer | None]
 
 def is_name(text: str) -> bool:
     """Whether it can be looked up: a name of DNS, and no address."""
-    return len(text) <= NAME_CHARACTERS_MAX and _NAME.fullmatch(text) is not None and not _is_address(text)
+    return len(text) <= NAME_CHARACTERS_MAX and _NAME.fullmatch(text) is not None and not is_address(text)
 
 
 def name_of(server: Document) -> str:
@@ -66,7 +67,7 @@ def _servers(pool: Document, server: Document, answer_of: AnswerOf) -> Iterator[
     answer = answer_of(name_of(server))
     if answer is None or not answer.addresses:
         address = str((server.get("ip") or {}).get("addr", ""))
-        if _is_address(address):
+        if is_address(address):
             yield {**server, "ip": _ip(address)}
         return
     for address in answer.addresses:
@@ -82,11 +83,3 @@ def _place(pool: Document, server: Document) -> tuple[str, int]:
 
 def _ip(address: str) -> dict[str, str]:
     return {"addr": address, "type": "V6" if ":" in address else "V4"}
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -85,13 +86,11 @@ def _where(trial: Trial, number: int) -> str:
 
 
 def _address(trial: Trial) -> Check:
-    what = "an engine may speak from an address that is not its own"
+    check = functools.partial(Check, id="address", what="an engine may speak from an address that is not its own")
     if _where(trial, FIRST) == "a":
         found = f"{trial.neighbour} answers {trial.a.name} at {trial.address}"
-        return Check(id="address", what=what, ok=YES, found=found)
-    return Check(
-        id="address",
-        what=what,
+        return check(ok=YES, found=found)
+    return check(
         ok=NO,
         found=f"{trial.neighbour} does not answer {trial.a.name} at {trial.address}, though it answers its own address",
         means="The network ties addresses to ports (IP source guard, allowed address pairs), or the neighbour does not "
@@ -109,23 +108,20 @@ def _moved_back(trial: Trial) -> Check:
 
 
 def _move(trial: Trial, id: str, what: str, number: int, to: str, name: str, former: str) -> Check:
+    check = functools.partial(Check, id=id, what=what)
     where = _where(trial, number)
     if where == to:
-        return Check(id=id, what=what, ok=YES, found=f"{trial.neighbour} answers {name} once it has announced itself")
+        return check(ok=YES, found=f"{trial.neighbour} answers {name} once it has announced itself")
     if _where(trial, FIRST) != "a":
-        return Check(id=id, what=what, ok=UNKNOWN, found="the address could not be used at all")
+        return check(ok=UNKNOWN, found="the address could not be used at all")
     if where:
-        return Check(
-            id=id,
-            what=what,
+        return check(
             ok=NO,
             found=f"{trial.neighbour} still answers {former}",
             means="It ignores gratuitous ARP, or the network drops it: after a failover clients wait until its ARP table "
             "forgets. Allow it (no ARP inspection or static entries for VIPs), or announce VIPs by BGP.",
         )
-    return Check(
-        id=id,
-        what=what,
+    return check(
         ok=NO,
         found=f"nobody is answered at {trial.address} once {name} has announced itself",
         means=f"The network drops what {name} sends from an address that was elsewhere before (port security, ARP "
@@ -134,12 +130,10 @@ def _move(trial: Trial, id: str, what: str, number: int, to: str, name: str, for
 
 
 def _handed_on(trial: Trial) -> Check:
-    what = "a primary may hand a client's packet on to a secondary"
+    check = functools.partial(Check, id="handing_on", what="a primary may hand a client's packet on to a secondary")
     if _replies(trial.heard_b, HANDED_ON, "echo"):
-        return Check(id="handing_on", what=what, ok=YES, found=f"{trial.b.name} gets what {trial.a.name} hands on")
-    return Check(
-        id="handing_on",
-        what=what,
+        return check(ok=YES, found=f"{trial.b.name} gets what {trial.a.name} hands on")
+    return check(
         ok=NO,
         found=f"{trial.b.name} does not get what {trial.a.name} sends it from a client's address",
         means="The network checks where packets come from (IP source guard, anti-spoofing): scale-out at layer 2 is not "
@@ -148,22 +142,20 @@ def _handed_on(trial: Trial) -> Check:
 
 
 def _direct_return(trial: Trial) -> Check:
-    what = "direct return: a secondary may answer clients itself"
+    check = functools.partial(Check, id="direct_return", what="direct return: a secondary may answer clients itself")
     where = _where(trial, RETURNED)
     if _where(trial, FIRST) != "a":
-        return Check(id="direct_return", what=what, ok=UNKNOWN, found="the address could not be used at all")
+        return check(ok=UNKNOWN, found="the address could not be used at all")
     if where == "a":
         found = f"{trial.b.name}'s packets from {trial.address} arrive, and it stays {trial.a.name}'s"
-        return Check(id="direct_return", what=what, ok=YES, found=found)
+        return check(ok=YES, found=found)
     if where == "b":
         found = f"{trial.neighbour} takes {trial.address} to be {trial.b.name}'s as soon as it sends from it"
         means = "It learns addresses from packets: the VIP would follow whoever answered last."
     else:
         found = f"{trial.b.name}'s packets from {trial.address} do not arrive while it is {trial.a.name}'s"
         means = "The network lets one MAC at a time use an address."
-    return Check(
-        id="direct_return",
-        what=what,
+    return check(
         ok=NO,
         found=found,
         means=f"{means} Lead replies through the primary: se_tunnel_mode 1.",
@@ -175,12 +167,10 @@ def _asked_by_further(heard: Iterable[Heard], trial: Trial) -> bool:
 
 
 def _further_mac(trial: Trial) -> Check:
-    what = "an engine may send from a MAC that is not its interface's"
+    check = functools.partial(Check, id="further_mac", what="an engine may send from a MAC that is not its interface's")
     if _asked_by_further(trial.heard_a, trial):
-        return Check(id="further_mac", what=what, ok=YES, found=f"{trial.neighbour} answers {trial.further_mac}")
-    return Check(
-        id="further_mac",
-        what=what,
+        return check(ok=YES, found=f"{trial.neighbour} answers {trial.further_mac}")
+    return check(
         ok=NO,
         found=f"{trial.neighbour} does not answer {trial.further_mac}, from {trial.a.name}'s port",
         means="One MAC a port (port security; on vSphere: forged transmits). When the primary of a scaled-out VIP dies, the next "
@@ -189,15 +179,13 @@ def _further_mac(trial: Trial) -> Check:
 
 
 def _mac_moves(trial: Trial) -> Check:
-    what = "a MAC may move to another engine's port"
+    check = functools.partial(Check, id="mac_moves", what="a MAC may move to another engine's port")
     if _asked_by_further(trial.heard_b, trial):
         found = f"{trial.neighbour} answers {trial.further_mac} at {trial.b.name}, too"
-        return Check(id="mac_moves", what=what, ok=YES, found=found)
+        return check(ok=YES, found=found)
     if not _asked_by_further(trial.heard_a, trial):
-        return Check(id="mac_moves", what=what, ok=UNKNOWN, found="no further MAC could be used")
-    return Check(
-        id="mac_moves",
-        what=what,
+        return check(ok=UNKNOWN, found="no further MAC could be used")
+    return check(
         ok=NO,
         found=f"{trial.further_mac} is answered at {trial.a.name} only",
         means="Sticky MACs: VIPs move all the same, as each engine has a MAC of its own. An engine that is itself moved to "
@@ -212,14 +200,12 @@ def _largest(trial: Trial, first: int) -> int:
 
 def _mtu(trial: Trial) -> Check:
     between, outward = _largest(trial, BETWEEN), _largest(trial, OUTWARD)
-    what = "packets of full size pass, between engines and to the neighbour"
+    check = functools.partial(Check, id="mtu", what="packets of full size pass, between engines and to the neighbour")
     found = f"{between} bytes between engines, {outward} to {trial.neighbour}; interfaces have {trial.mtu}"
     if min(between, outward) >= trial.mtu:
-        return Check(id="mtu", what=what, ok=YES, found=found)
+        return check(ok=YES, found=found)
     limit = min(between or outward, outward or between)
-    return Check(
-        id="mtu",
-        what=what,
+    return check(
         ok=NO,
         found=found,
         means=f"Larger packets vanish: connections open and then hang. Give the engines' interfaces an MTU of {limit}, or the "
@@ -229,13 +215,15 @@ def _mtu(trial: Trial) -> Check:
 
 def _tunnel(trial: Trial) -> Check:
     between = _largest(trial, BETWEEN)
-    what = f"room for tunnels between engines ({VXLAN_BYTES} bytes for VXLAN) around packets of {ETHERNET_MTU}"
+    check = functools.partial(
+        Check,
+        id="tunnel_mtu",
+        what=f"room for tunnels between engines ({VXLAN_BYTES} bytes for VXLAN) around packets of {ETHERNET_MTU}",
+    )
     found = f"{between} bytes pass: {max(0, between - VXLAN_BYTES)} are left in a tunnel"
     if between >= ETHERNET_MTU + VXLAN_BYTES:
-        return Check(id="tunnel_mtu", what=what, ok=YES, found=found)
-    return Check(
-        id="tunnel_mtu",
-        what=what,
+        return check(ok=YES, found=found)
+    return check(
         ok=NO,
         found=found,
         means="Shoal's own ways need none (replies through the primary add no byte). An overlay under the engines needs "
@@ -244,21 +232,17 @@ def _tunnel(trial: Trial) -> Check:
 
 
 def _bgp(peers: Sequence[BgpPeerState]) -> Check:
-    what = "routers are reached by BGP"
+    check = functools.partial(Check, id="bgp", what="routers are reached by BGP")
     if not peers:
-        return Check(
-            id="bgp",
-            what=what,
+        return check(
             ok=UNKNOWN,
             found="no VIP of these engines is announced",
             means="To try: give the VRF a bgp_profile with peers, and a virtual service enable_rhi.",
         )
     lost = [peer for peer in peers if peer.state != ESTABLISHED]
     if not lost:
-        return Check(id="bgp", what=what, ok=YES, found=f"{len(peers)} sessions are established")
-    return Check(
-        id="bgp",
-        what=what,
+        return check(ok=YES, found=f"{len(peers)} sessions are established")
+    return check(
         ok=NO,
         found=", ".join(f"{peer.address} is {peer.state}{f' ({peer.why})' if peer.why else ''}" for peer in lost),
         means="See the routers' neighbour, AS, password and TCP port 179.",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from shoal.controller.names.members import is_name
 from shoal.controller.zones.wanted import ALGORITHMS, CUSTOM_DNS, PARAMETERS, is_secret
+from shoal.objects.views import is_address
 
 from .change import Around, Change
 
@@ -20,7 +19,7 @@ def check(change: Change, around: Around) -> None:
     given = {one["name"]: one.get("value", "") for one in params}
     if unknown := [name for name in given if name not in PARAMETERS]:
         change.wrong(path, "is not known", unknown[0], f"There are: {', '.join(PARAMETERS)}.")
-    if not _is_address(given.get("server", "")):
+    if not is_address(given.get("server", "")):
         hint = 'Give {"name": "server", "value": "192.0.2.53"}.'
         change.wrong(path, "server must be the address of a DNS server", given.get("server", ""), hint)
     for name, most in (("port", PORT_MAX), ("ttl", TTL_S_MAX)):
@@ -40,11 +39,3 @@ def check(change: Change, around: Around) -> None:
         change.wrong("custom_profile.tsig_secret", "must be base64 of 16 octets at least, as tsig-keygen prints it")
     elif not secret:
         change.warnings.append("Updates are not signed: give key_name and tsig_secret.")
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -8,7 +8,6 @@ PROXY protocol who the client is. So each is configured, counted and set aside f
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 
 from shoal.wire.desired import SERVER_NAME, Service
@@ -20,7 +19,6 @@ MARGIN_S = 10
 """The inner frontend is to end what is idle, not the way to it."""
 IDLE_S_MAX = 2_000_000
 ANY = "*."
-OUTER = re.compile(r"\bsni_(?P<service>[A-Za-z0-9_.:-]+)")
 
 
 def bind(folder: str, service: str, arguments: str) -> str:
