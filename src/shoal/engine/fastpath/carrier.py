@@ -253,15 +253,15 @@ class Carrier:
             targets = _targets(self._plans)
             self._tally.take(await self._read(), targets.values())
             flows = await self._flows()
-            found = []
-            for one in services:
-                service = self._services.get(one.id)
-                mine = [target for target in targets.values() if target.service == one.id] if service else []
-                open_ = Counter[str]()
-                for target in mine:
-                    open_[target.name] += flows[target.mark]
-                found.append(self._tally.added(one, service, open_) if service else one)
-            return tuple(found)
+            open_: dict[str, Counter[str]] = {}
+            for target in targets.values():
+                open_.setdefault(target.service, Counter())[target.name] += flows[target.mark]
+            return tuple(
+                self._tally.added(one, service, open_.get(one.id, Counter()))
+                if (service := self._services.get(one.id)) is not None
+                else one
+                for one in services
+            )
 
     async def busy(self) -> frozenset[str]:
         """The VIPs' addresses that have flows here."""

@@ -67,7 +67,7 @@ class Checks:
         self._tasks: dict[Check, asyncio.Task[None]] = {}
         self._wanted: Collection[Check] = ()
         self._changed = asyncio.Event()
-        self._looked_at: dict[str, tuple[Service, list[tuple[ServerId, list[Check]]]]] = {}
+        self._looked_at: dict[str, tuple[Service, list[tuple[ServerId, bool, list[Check]]]]] = {}
         """By service: what `_of` found. It is asked for twice a second, of a thousand services."""
 
     def want(self, services: Collection[Service]) -> None:
@@ -75,31 +75,30 @@ class Checks:
         kept = {service.id for service in services}
         self._looked_at = {id: found for id, found in self._looked_at.items() if id in kept}
         self._wanted = frozenset(
-            check
-            for service in services
-            for _, pool, server in service.servers
-            if server.enabled
-            for check in of_server(pool, server)
+            check for service in services for _, enabled, checks in self._of(service) if enabled for check in checks
         )
         self._changed.set()
 
     def verdicts(self, services: Iterable[Service]) -> dict[ServerId, str]:
         """What is wrong with each server, "" if nothing is; without those that are not looked at, or were not
         yet by each of their monitors and by none found ill."""
+        if not self._health:
+            return {}
         found = {}
         for service in services:
-            for id, checks in self._of(service):
+            for id, _, checks in self._of(service):
                 health = [one for check in checks if (one := self._health.get(check)) is not None]
                 why = next((one.why for one in health if one.why), "")
                 if why or (health and all(one.judged for one in health)):
                     found[id] = why
         return found
 
-    def _of(self, service: Service) -> list[tuple[ServerId, list[Check]]]:
-        """The servers that the agent looks at."""
+    def _of(self, service: Service) -> list[tuple[ServerId, bool, list[Check]]]:
+        """The servers that the agent has monitors for, and whether they are enabled."""
         known = self._looked_at.get(service.id)
         if known is None or known[0] is not service:
-            found = [(id, checks) for id, pool, server in service.servers if (checks := of_server(pool, server))]
+            servers = ((id, server.enabled, of_server(pool, server)) for id, pool, server in service.servers)
+            found = [one for one in servers if one[2]]
             known = self._looked_at[service.id] = service, found
         return known[1]
 
