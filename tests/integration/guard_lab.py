@@ -208,8 +208,10 @@ class LabEngine:
             message = msgspec.json.decode(line, type=FromGuard)
             if isinstance(message, Changed):
                 self.changes.append((time.monotonic(), message))
-            else:
+            elif isinstance(message, Report):
                 self.report = message
+            elif self.report is not None:
+                self.report = msgspec.structs.replace(self.report, peers=message.peers)
 
     @property
     def owns(self) -> bool:

@@ -32,7 +32,8 @@ pytestmark = pytest.mark.root
 
 NODES = {"client": 10, "b1": 101, "b2": 102}
 ENGINE, VIP, VIP6 = "10.66.0.2", "10.66.0.100", "fd66::100"
-FLOWS, FEW = 60, 4
+FLOWS, FEW = 48, 4
+"""No more than a client opens at once: of sockets closed before, the kernel may take a port, and with it a flow, again."""
 SHORT_PORT = 5020
 """Its flows may be idle for a second."""
 TCP_PORT, TCP_SHORT_PORT, GATED_PORT = 8000, 8020, 8030
@@ -218,7 +219,7 @@ async def test_both_families_are_served_by_ratio_counted_and_checked(world: Worl
         assert counted.counts.packets_in == counted.counts.packets_out == 2 * FLOWS + FEW
         assert dict(counted.pools[0].servers)["b2"].bytes_in == (FLOWS + FEW) * 3 // 4 * (28 + len("who?"))
         assert counted.counts.connections == counted.counts.open + FEW
-        assert 0.9 * 2 * FLOWS < counted.counts.open <= 2 * FLOWS, "some of the client's ports may come twice"
+        assert counted.counts.open == 2 * FLOWS
 
         ip("-n", f"{world.prefix}b1", "link set eth0 down")
         await until_ill(carrier, {"b1", "b1-six"})

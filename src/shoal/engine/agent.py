@@ -24,7 +24,7 @@ from shoal.observe import ring
 from shoal.wire import messages
 from shoal.wire.desired import ServerId, Vip
 from shoal.wire.engine_config import EngineConfig
-from shoal.wire.guard import NOTHING, Changed, Desired, GuardStart, Report
+from shoal.wire.guard import NOTHING, Changed, Desired, GuardStart, Heard, Report
 
 from . import measure
 from .bgp.config import Place
@@ -111,6 +111,7 @@ class Agent:
             ),
             self._on_changed,
             self._on_report,
+            self._on_heard,
         )
         self._session = Session(
             config,
@@ -131,6 +132,7 @@ class Agent:
         """Of the state that was applied last."""
         self._owned: dict[str, messages.Owned] = {}
         self._report: Report | None = None
+        self._peers: tuple[messages.PeerState, ...] = ()
         self._status = messages.Status(root="", haproxy=False, link=True, partial=True)
         self._seen: tuple[messages.ServerState, ...] = ()
         """The servers as HAProxy sees them; `_servers` as they are, by the agent's own monitors too."""
@@ -292,7 +294,11 @@ class Agent:
 
     def _on_report(self, report: Report) -> None:
         self._report = report
+        self._peers = report.peers
         self._owned = {owned.vip: owned for owned in report.owned}
+
+    def _on_heard(self, heard: Heard) -> None:
+        self._peers = heard.peers
 
     # --- the controller ---
 
@@ -372,7 +378,7 @@ class Agent:
             haproxy=bool(self._meter.rows),
             link=report.link if report else True,
             owned=tuple(self._owned.values()),
-            peers=report.peers if report else (),
+            peers=self._peers,
             cpu_percent=round(cpu, 1),
             memory_mb=round(memory, 1),
             bgp=self._speaker.peers,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from shoal.wire.guard import Changed, Desired, FromGuard, GuardStart, Report, Stop, ToGuard, Unready
+from shoal.wire.guard import Changed, Desired, FromGuard, GuardStart, Heard, Report, Stop, ToGuard, Unready
 from shoal.wire.messages import Shares
 
 log = logging.getLogger("shoal.guard_link")
@@ -27,15 +27,20 @@ DONE_WITHIN_S = 3.0
 
 
 class GuardLink:
-    """``on_changed`` and ``on_report`` are called on the loop."""
+    """The functions are called on the loop."""
 
     def __init__(
-        self, start: GuardStart, on_changed: Callable[[Changed], None], on_report: Callable[[Report], None]
+        self,
+        start: GuardStart,
+        on_changed: Callable[[Changed], None],
+        on_report: Callable[[Report], None],
+        on_heard: Callable[[Heard], None],
     ) -> None:
         self._start = start
         self._directory = Path(start.directory)
         self._on_changed = on_changed
         self._on_report = on_report
+        self._on_heard = on_heard
         self._desired: Desired | None = None
         self._done = asyncio.Event()
         self.shares = Shares({})
@@ -107,12 +112,15 @@ class GuardLink:
                 self._tell(self.shares)
             while line := await reader.readline():
                 message = self._decoder.decode(line)
-                if isinstance(message, Changed):
-                    self._on_changed(message)
-                else:
-                    self._on_report(message)
-                    if self._desired is not None and message.told == self._desired.turn:
-                        self._done.set()
+                match message:
+                    case Changed():
+                        self._on_changed(message)
+                    case Heard():
+                        self._on_heard(message)
+                    case Report():
+                        self._on_report(message)
+                        if self._desired is not None and message.told == self._desired.turn:
+                            self._done.set()
         finally:
             self._writer = None
             writer.close()

@@ -107,7 +107,7 @@ def _with_sources(vip: Vip) -> Vip:
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
-    """Guard to agent: after each `Desired`, on each change and once a second."""
+    """Guard to agent: when it connects, after each `Desired` and on each change."""
 
     owned: tuple[Owned, ...]
     peers: tuple[PeerState, ...]
@@ -120,6 +120,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, tag="report"):
     """``turn`` of the last `Desired` that was done."""
 
 
+class Heard(msgspec.Struct, frozen=True, tag="heard"):
+    """Guard to agent, once a second while all else is as in its last `Report`."""
+
+    peers: tuple[PeerState, ...]
+
+
 class Changed(msgspec.Struct, frozen=True, kw_only=True, tag="changed"):
     """Guard to agent, at once: a VIP was taken or given up."""
 
@@ -130,5 +136,5 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Agent to guard: resign every VIP (peers take over without waiting), then end."""
 
 
-FromGuard = Report | Changed
+FromGuard = Report | Heard | Changed
 ToGuard = Desired | Shares | Unready | Stop

@@ -32,7 +32,7 @@ from shoal.engine.guard.spread import Spreader
 from shoal.observe.ring import GUARD_FILE, GUARD_SLOTS, Recorder
 from shoal.ownership import events as on
 from shoal.ownership import initial, report, step, wake_at
-from shoal.wire.guard import Changed, Desired, GuardStart, Stop, ToGuard, Unready
+from shoal.wire.guard import Changed, Desired, GuardStart, Heard, Report, Stop, ToGuard, Unready
 from shoal.wire.messages import Shares
 
 log = logging.getLogger("shoal.guard")
@@ -65,6 +65,7 @@ class Guard:
         self._releases = 0
         self._stopping = False
         self._notes = Notes(Recorder.open(Path(start.recorder or start.directory) / GUARD_FILE, GUARD_SLOTS))
+        self._reported: Report | None = None
         self._news = False
         """What the agent has to hear of came up in this step: once for all of its VIPs."""
         self._claims = ClaimFile(directory / "claims.json")
@@ -374,8 +375,17 @@ class Guard:
 
     def _report(self) -> None:
         self._news = False
-        self._agent.send(replace(report(self._state, self.loop.now()), told=self._told))
+        self._reported = self._now()
+        self._agent.send(self._reported)
+
+    def _now(self) -> Report:
+        return replace(report(self._state, self.loop.now()), told=self._told)
 
     def _report_on(self) -> None:
-        self._report()
+        """A thousand VIPs are not told anew each second to an agent that knows them."""
+        now = self._now()
+        if self._reported is not None and now == replace(self._reported, peers=now.peers):
+            self._agent.send(Heard(now.peers))
+        else:
+            self._report()
         self.loop.at(self.loop.now() + REPORT_S, self._report_on)
