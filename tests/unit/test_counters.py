@@ -83,6 +83,21 @@ def test_a_row_that_falls_has_begun_anew() -> None:
     assert dict(found.pools[0].servers)["a"].connections == 11
 
 
+def test_a_report_is_the_one_before_until_something_comes() -> None:
+    tally, rows = Tally(), (front(5), server(5))
+    tally.take("1", rows)
+    first = tally.report({"s": SERVICE})
+    tally.take("1", rows)
+    assert tally.report({"s": SERVICE}) is first
+    tally.take("1", (front(5), server(6)))
+    assert dict(tally.report({"s": SERVICE})[0].pools[0].servers)["a"].connections == 6
+    assert tally.report({"t": msgspec.structs.replace(SERVICE, id="t")})[0].counts == Counts()
+    tally.take("2", (front(2, current=1),))
+    assert counts(tally).open == 1
+    tally.only(["1"])
+    assert counts(tally).open == 0
+
+
 def test_totals_never_fall_whatever_workers_do() -> None:
     chance, tally, before, sent = random.Random(7), Tally(), 0, 0
     workers = {"w0": 0}
@@ -132,7 +147,9 @@ def test_an_unchanged_line_is_the_row_it_was() -> None:
     table = Table()
     first = table.read(HEADER + "vs_s,FRONTEND,1,2,3,4,,OPEN,,,,,,2,2,\nbe_s,a,0,2,3,4,0,UP,0,5,L4OK,,7,2,2,\n")
     again = table.read(HEADER + "vs_s,FRONTEND,1,2,3,4,,OPEN,,,,,,2,2,\nbe_s,a,0,2,3,4,0,UP,0,6,L4OK,,7,2,2,\n")
-    assert [a is b for a, b in zip(first, again, strict=True)] == [True, True]
+    assert again is first
+    busy = table.read(HEADER + "vs_s,FRONTEND,1,2,3,4,,OPEN,,,,,,2,2,\nbe_s,a,1,3,3,4,0,UP,0,6,L4OK,,7,2,2,\n")
+    assert [a is b for a, b in zip(first, busy, strict=True)] == [True, False]
     down = table.read(HEADER + "be_s,a,0,2,3,4,0,DOWN,1,0,L4CON,,7,2,2,\n")
     assert [(row.status, row.check) for row in down] == [("DOWN", "L4CON")]
     assert [row.proxy for row in table.read(HEADER)] == []

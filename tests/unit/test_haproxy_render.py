@@ -336,7 +336,7 @@ def test_rows_of_show_stat_survive_commas_in_what_servers_said() -> None:
     one, front = runtime.parse_rows(text)
     assert (one.name, one.status, one.check, one.errors) == ("one", "DOWN", 'L7RSP a, "b"', 11)
     assert (front.proxy, front.current, front.total, front.requests) == ("vs_s", 7, 8, 11)
-    assert runtime.parse_rows("") == []
+    assert runtime.parse_rows("") == ()
 
 
 def test_what_clients_may_speak_stands_on_the_bind_line() -> None:

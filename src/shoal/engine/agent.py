@@ -15,6 +15,7 @@ import shutil
 import sys
 import time
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,7 @@ import msgspec
 from shoal import __version__
 from shoal.observe import ring
 from shoal.wire import messages
-from shoal.wire.desired import ServerId, Vip
+from shoal.wire.desired import ServerId, Service, Vip
 from shoal.wire.engine_config import EngineConfig
 from shoal.wire.guard import NOTHING, Changed, Desired, GuardStart, Heard, Report
 
@@ -40,6 +41,7 @@ from .guard_link import GuardLink
 from .haproxy import render
 from .haproxy.control import Control
 from .haproxy.process import Broken, Crowded
+from .haproxy.stats import Row
 from .meter import Meter
 from .monitors.checks import Checks
 from .parts import Parts
@@ -135,6 +137,7 @@ class Agent:
         self._peers: tuple[messages.PeerState, ...] = ()
         self._status = messages.Status(root="", haproxy=False, link=True, partial=True)
         self._seen: tuple[messages.ServerState, ...] = ()
+        self._seen_of: tuple[Mapping[str, Service], Sequence[Row]] = {}, ()
         """The servers as HAProxy sees them; `_servers` as they are, by the agent's own monitors too."""
         self._servers: tuple[messages.ServerState, ...] = ()
         self._states: tuple[tuple[str, str, str, str], ...] = ()
@@ -306,7 +309,7 @@ class Agent:
         self._recorder.record("controller", text=f"{'reached' if up else 'lost'} {controller}")
 
     def _hello(self) -> messages.Hello:
-        self._meter.wake()  # the controller may know nothing of the servers
+        self._untold = True  # the controller may know nothing of the servers
         return messages.Hello(
             wire_version=messages.WIRE_VERSION,
             engine=self.config.id,
@@ -332,14 +335,15 @@ class Agent:
             await asyncio.sleep(MEASURE_INTERVAL_S)
             self._recorder.alive(time.monotonic_ns())
             self._client_logs.read(self._control.services)
-            fresh = await self._meter.look()
-            if fresh:
-                self._seen = measure.server_states(self._control.services, self._meter.rows)
+            await self._meter.look()
+            if not (self._control.services is self._seen_of[0] and self._meter.rows is self._seen_of[1]):
+                self._seen_of = self._control.services, self._meter.rows
+                self._seen = measure.server_states(*self._seen_of)
+                self._untold = True
                 if self._meter.rows:
                     down = {ServerId(s.service, s.pool, s.server) for s in self._seen if s.state == "down"}
                     self._carrier.heed(down)
             servers = measure.with_monitors(self._seen, self._checks.ill(self._control.services.values()))
-            self._untold = self._untold or fresh
             if servers is not self._servers:
                 self._untold = self._untold or servers != self._servers
                 self._servers = servers

@@ -6,7 +6,7 @@ HAProxy did while no agent ran.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -33,16 +33,22 @@ class Tally:
     def __init__(self) -> None:
         self._totals: dict[Key, Totals] = {}
         self._workers: dict[str, dict[Key, Row]] = {}
+        self._read: dict[str, Sequence[Row]] = {}
         self._built: dict[Key, wire.Counts] = {}
         self._keys: dict[str, tuple[Service, Key, KeysOfPools]] = {}
+        self._reported: tuple[wire.ServiceCounts, ...] | None = None
+        """None when something has come since."""
 
     @property
     def fresh(self) -> bool:
         """Whether no worker has been read yet."""
         return not self._workers
 
-    def take(self, worker: str, rows: Iterable[Row], *, as_begin: bool = False) -> None:
+    def take(self, worker: str, rows: Sequence[Row], *, as_begin: bool = False) -> None:
         """A reading of one worker. ``as_begin``: it ran before anyone counted, so what it says counts from here on."""
+        if rows is self._read.get(worker):
+            return
+        self._read[worker], self._reported = rows, None
         before = self._workers.get(worker, {})
         now = {(row.proxy, row.name): row for row in rows}
         self._workers[worker] = now
@@ -58,6 +64,8 @@ class Tally:
 
     def ended(self, worker: str) -> None:
         """Nothing more will come of this worker."""
+        self._read.pop(worker, None)
+        self._reported = None
         for key in self._workers.pop(worker, {}):
             self._built.pop(key, None)
 
@@ -68,8 +76,11 @@ class Tally:
 
     def report(self, services: Mapping[str, Service]) -> tuple[wire.ServiceCounts, ...]:
         """The totals of these, and of at most `wire.SERVERS_MAX` servers. Those of others are forgotten."""
+        keys_now = {id: self._keys_of(service) for id, service in services.items()}
+        if self._reported is not None and keys_now == self._keys:
+            return self._reported
         found, left = [], wire.SERVERS_MAX
-        self._keys = {id: self._keys_of(service) for id, service in services.items()}
+        self._keys = keys_now
         for id in services:
             _, front, keys = self._keys[id]
             pools = []
@@ -81,7 +92,8 @@ class Tally:
                 left -= min(left, len(servers))
             found.append(wire.ServiceCounts(id, _with_times(self._counts(front), every), tuple(pools)))
         self._forget()
-        return tuple(found)
+        self._reported = tuple(found)
+        return self._reported
 
     def _keys_of(self, service: Service) -> tuple[Service, Key, KeysOfPools]:
         known = self._keys.get(service.id)

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -65,28 +65,27 @@ class Meter:
         self._due = 0.0
         self._logged: tuple[int, int] = (0, 0)
         self._counters_due = self._began
-        self.rows: list[Row] = []
-        """Of the last reading; empty when HAProxy did not answer."""
+        self.rows: Sequence[Row] = ()
+        """Of the last reading, the very object of the one before if nothing has changed; empty when HAProxy did not answer."""
 
     def wake(self) -> None:
         """Something was changed: read at the next occasion."""
         self._due = 0.0
 
-    async def look(self) -> bool:
-        """Whether HAProxy was read (or did not answer) just now."""
+    async def look(self) -> None:
+        """Read HAProxy if it is time."""
         logged = self._log_state()
         now = time.monotonic()
         if now < min(self._due, self._counters_due) and logged == self._logged:
-            return False
+            return
         if self._reading_alone.locked():  # a reload is under way
-            return False
+            return
         self._logged = logged
         async with self._reading_alone:
             await self._read()
             await self._read_old()
         took = time.monotonic() - now
         self._due = now + min(max(took / READING_SHARE_MAX, READING_INTERVAL_MIN_S), READING_INTERVAL_MAX_S)
-        return True
 
     def counters(self, services: Mapping[str, Service], pids: Collection[int]) -> wire.Counters | None:
         """The counters when they are due, by the last `look`. ``pids``: agent and guard."""
@@ -135,12 +134,12 @@ class Meter:
         try:
             reading = await runtime.reading(self._socket)
         except runtime.RuntimeFailure:
-            self.rows, self._reading = [], None
+            self.rows, self._reading = (), None
             return
         self.rows = self._take(reading, self._table)
         self._reading, self._worker = msgspec.structs.replace(reading, table=""), reading.worker
 
-    def _take(self, reading: runtime.Reading, table: Table) -> list[Row]:
+    def _take(self, reading: runtime.Reading, table: Table) -> Sequence[Row]:
         rows = table.read(reading.table)
         age = time.monotonic() - self._began
         found = self._tally.fresh and reading.number("Uptime_sec") > age + STARTED_BEFORE_S

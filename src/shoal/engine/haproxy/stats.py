@@ -60,14 +60,16 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Table:
-    """Reads one worker's ``show stat`` again and again. An unchanged row is the very object it was before."""
+    """Reads one worker's ``show stat`` again and again. What is unchanged is the very object it was before: a row, and
+    all of them."""
 
     def __init__(self) -> None:
         self._header = ""
         self._beginnings: list[str] = []
         self._rows: list[Row | None] = []
+        self._read: Sequence[Row] = ()
 
-    def read(self, text: str) -> list[Row]:
+    def read(self, text: str) -> Sequence[Row]:
         """The CSV of ``show stat``; rows that are cut short are left out."""
         header, *lines = text.lstrip("# ").splitlines() or [""]
         if header != self._header:
@@ -79,6 +81,8 @@ class Table:
             if number >= known or not line.startswith(self._beginnings[number])
         ]
         more = len(lines) - known
+        if not changed and not more and known:
+            return self._read
         if more > 0:
             self._beginnings += [""] * more
             self._rows += [None] * more
@@ -88,10 +92,11 @@ class Table:
         quiet = names.index(LAST_QUIET_COLUMN) + 1 if LAST_QUIET_COLUMN in names else 0
         for number, row in zip(changed, _parsed(names, [lines[n] for n in changed]), strict=True):
             self._beginnings[number], self._rows[number] = _beginning(lines[number], row, quiet), row
-        return [row for row in self._rows if row is not None]
+        self._read = tuple(row for row in self._rows if row is not None)
+        return self._read
 
 
-def parse_rows(text: str) -> list[Row]:
+def parse_rows(text: str) -> Sequence[Row]:
     """All rows of one ``show stat``."""
     return Table().read(text)
 
