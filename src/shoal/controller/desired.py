@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -52,7 +53,7 @@ def encoded(part: wire.Part) -> Encoded:
     return Encoded(wire.digest(data), data, part if isinstance(part, wire.Vip) else None)
 
 
-class VipIntent(msgspec.Struct, frozen=True, kw_only=True):
+class VipIntent(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One VIP of one group: its addresses (IPv4, IPv6 or both) and the virtual services that share it."""
 
     id: str
@@ -74,20 +75,20 @@ class VipIntent(msgspec.Struct, frozen=True, kw_only=True):
         """Which engine of a legacy pair it is to be active on: the oldest of its virtual services decides."""
         return self.services[0].active_standby_se_tag if self.services else SIDES[0]
 
-    @property
+    @functools.cached_property
     def owned(self) -> tuple[str, ...]:
         return (*self.addresses, *self.sources)
 
-    @property
+    @functools.cached_property
     def sources(self) -> tuple[str, ...]:
         """Addresses that its owner has beside its own."""
         return tuple(source for service in self.enabled if not service.use_vip_as_snat for source in service.sources)
 
-    @property
+    @functools.cached_property
     def enabled(self) -> tuple[views.VirtualService, ...]:
         return tuple(service for service in self.services if service.enabled)
 
-    @property
+    @functools.cached_property
     def route(self) -> wire.Route | None:
         """How it is announced: where one of its virtual services wants that."""
         announced = [service for service in self.enabled if service.enable_rhi]
@@ -97,7 +98,7 @@ class VipIntent(msgspec.Struct, frozen=True, kw_only=True):
         though_down = any(service.advertise_down_vs for service in announced)
         return wire.Route(vrf=self.vrf, labels=tuple(sorted(labels)), though_down=though_down)
 
-    @property
+    @functools.cached_property
     def ecmp(self) -> bool:
         """The network spreads its flows: all of its virtual services say so."""
         return bool(self.enabled) and all(service.scaleout_ecmp for service in self.enabled)

@@ -347,6 +347,11 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
         return (self.pool, *self.others) if self.pool is not None else self.others
 
     @property
+    def terminates_tls(self) -> bool:
+        """On one port at least."""
+        return any(listener.tls for listener in self.listeners)
+
+    @property
     def servers(self) -> Iterator[tuple[ServerId, Pool, Server]]:
         """Of all its pools."""
         return ((ServerId(self.id, pool.id, one.name), pool, one) for pool in self.pools for one in pool.servers)

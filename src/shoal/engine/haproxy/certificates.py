@@ -73,7 +73,7 @@ def files(credentials: Iterable[Credential], services: Iterable[Service] = ()) -
         else:
             found[tls.certificate_file(one.id)] = File("cert", one.pem, _beside(one))
     for service in services:
-        if service.tls.tickets:
+        if service.tls.tickets and service.terminates_tls:
             keys = (_ticket_key(secret, service.id) for secret in days)
             found[tls.tickets_file(service.id)] = File("tls-key", "".join(f"{key}\n" for key in keys))
     return found

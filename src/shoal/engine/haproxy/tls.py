@@ -103,7 +103,7 @@ def early(tls: Tls) -> Iterator[str]:
 def session_s(service: Service) -> int:
     """How long sessions of a virtual service may be resumed; 0 = it has none, or does not say. Who shows a certificate is
     looked at anew before long: a resumed session is not."""
-    if not any(listener.tls for listener in service.listeners):
+    if not service.terminates_tls:
         return 0
     wanted = max(0, service.tls.session_s)
     return min(wanted or VERIFIED_S_MAX, VERIFIED_S_MAX) if service.client_certificates is not None else wanted
@@ -169,7 +169,7 @@ def uses(service: Service) -> Iterator[str]:
     for wanted in (pool.tls for pool in service.pools if pool.tls is not None):
         yield from _trust_files(wanted.trust)
         yield certificate_file(wanted.certificate)
-    if any(listener.tls for listener in service.listeners):
+    if service.terminates_tls:
         yield from (certificate_file(id) for id in service.certificates)
         if service.tls.tickets:
             yield tickets_file(service.id)
