@@ -90,10 +90,13 @@ class Play:
                 await self.stage.fill(range(self.filled, services - 1), self.servers, self.group)
                 self.filled = max(self.filled, services - 1)
                 await asyncio.sleep(SETTLE_S)
+                owner = await self.engine_figures(self.engine, services)
+                armed = await self.engine_figures(self.other, services)
+                owner |= await self.together(self.engine, services)  # last: both engines are at work for a while then
                 found[f"services_{services}"] = {
                     "fill_s": round(self.stage.fill_s, 1),
-                    "owner": await self.engine_figures(self.engine, services),
-                    "armed": await self.engine_figures(self.other, services),
+                    "owner": owner,
+                    "armed": armed,
                 }
             except (TimeoutError, ShoalError) as error:
                 found[f"services_{services}"] = {"failed": f"{type(error).__name__}: {error}"[:200]}
@@ -107,12 +110,7 @@ class Play:
             "worker_mb": round(processes.pss_mb(worker), 1),
             "worker_kb_per_service": round(processes.pss_mb(worker) / services * 1000, 1),
         }
-        found |= await self.idle(engine)
-        if engine == self.engine:
-            found["together_mb"] = round(await self.together(engine), 1)
-            if services == AT:
-                found["together_mb_limit"] = TOGETHER_MB_LIMIT
-        return found
+        return found | await self.idle(engine)
 
     async def idle(self, engine: str) -> dict[str, object]:
         of = kinds(self.stage, engine)
@@ -129,7 +127,7 @@ class Play:
                 found[f"{kind}_mb_limit"] = PROCESS_MB_LIMIT
         return found
 
-    async def together(self, engine: str) -> float:
+    async def together(self, engine: str, services: int) -> dict[str, object]:
         """Right after a reload: master, old and new worker."""
         stage = self.stage
         _, before = await stage.haproxy_of(engine)
@@ -149,7 +147,8 @@ class Play:
                 await asyncio.sleep(0.05)
             if before not in stage.pids(engine):
                 raise NotReady("The old worker was gone before it could be measured.")
-        return most
+        found: dict[str, object] = {"together_mb": round(most, 1)}
+        return found | ({"together_mb_limit": TOGETHER_MB_LIMIT} if services == AT else {})
 
 
 def main() -> None:
