@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from shoal.controller import answers as engine_answers
-from shoal.controller import policies, pools
+from shoal.controller import http_profile, policies, pools
 from shoal.controller.desired import VipIntent, service_part
 from shoal.engine.haproxy import render, runtime
 from shoal.objects import views
@@ -354,7 +354,7 @@ async def test_the_client_is_told_as_the_profile_says(tmp_path: Path) -> None:
     for number, (update, expected) in enumerate(cases):
         folder = tmp_path / str(number)
         folder.mkdir()
-        http = policies.http_of(Stored({}), {**profile, "xff_update": update, "httponly_enabled": number == 1})
+        http = http_profile.http_of(Stored({}), {**profile, "xff_update": update, "httponly_enabled": number == 1})
         async with serving(folder, {}, http):
             found = await answered("/", X_Forwarded_For="6.6.6.6", Give_Set_Cookie="a=b; path=/")
             assert found.sent("x-forwarded-for") == expected
@@ -362,7 +362,9 @@ async def test_the_client_is_told_as_the_profile_says(tmp_path: Path) -> None:
             only = "; HttpOnly" if number == 1 else ""
             assert found.headers["set-cookie"] == f"a=b; path=/; Secure{only}"
             assert (await answered("/", Give_Set_Cookie="a=b; secure")).headers["set-cookie"] == f"a=b; secure{only}"
-    http = policies.http_of(Stored({}), {"xff_enabled": False, "client_max_body_size": 1, "websockets_enabled": False})
+    http = http_profile.http_of(
+        Stored({}), {"xff_enabled": False, "client_max_body_size": 1, "websockets_enabled": False}
+    )
     folder = tmp_path / "last"
     folder.mkdir()
     async with serving(folder, {}, http):

@@ -170,7 +170,7 @@ async def test_virtual_hosts_are_told_apart_by_the_name_clients_tell(tmp_path: P
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         reader, writer = await asyncio.open_connection("127.0.0.1", SECURE, ssl=context, server_hostname=name or "")
         shown = x509.load_der_x509_certificate(writer.get_extra_info("ssl_object").getpeercert(True))
-        writer.write(b"GET / HTTP/1.1\r\nHost: other.test\r\nConnection: close\r\n\r\n")
+        writer.write(f"GET / HTTP/1.1\r\nHost: {name or 'other.test'}\r\nConnection: close\r\n\r\n".encode())
         answer = (await reader.read()).decode()
         writer.close()
         told = dict(line.partition(": ")[::2] for line in answer.split("\r\n") if ": " in line)

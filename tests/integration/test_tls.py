@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import ssl
 import subprocess
+import time
 import urllib.parse
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import msgspec
 import pytest
 from cryptography import x509
 
-from shoal.controller import desired, policies
+from shoal.controller import desired, http_profile, policies
+from shoal.controller.tls import tls_of
 from shoal.engine.haproxy import certificates, render
 from shoal.objects import views
 from shoal.wire.desired import Certificate, Credential, Listener, Monitor, Pool, Server, Service, Tickets, Tls
@@ -32,6 +35,7 @@ Document = dict[str, Any]
 GOOD, OTHER = Issuer("Good"), Issuer("Other")
 APP = GOOD.issue("app.internal", "app2.internal")
 FRONT = GOOD.issue("www.example.com")
+PLAIN = Pool(id="p", name="p", servers=(Server(name="s", address="127.0.0.1", port=PLAIN_PORT),))
 BEGINNINGS = (b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n")
 """Of versions 1 and 2 of the PROXY protocol."""
 
@@ -79,10 +83,16 @@ class Lab:
             listeners=(Listener(port=port, port_end=port, tls=not plain),),
             pool=pool,
             certificates=() if plain else ("front",),
-            http=policies.http_of(self.documents, profile or {}),
+            http=http_profile.http_of(self.documents, profile or {}),
             client_certificates=desired._client_certificates(self.documents, kept, http=True),
         )
         self.services[f"s{port}"] = msgspec.structs.replace(self.services[f"s{port}"], **more)
+
+    def tls(self, **fields: Any) -> Tls:
+        """Of clients, with an SSL profile of these fields."""
+        versions = [{"type": "SSL_VERSION_TLS1_2"}, {"type": "SSL_VERSION_TLS1_3"}]
+        document = {"uuid": "t", "name": "t", "accepted_versions": versions, **fields}
+        return tls_of(views.view(document, views.SslProfile), tickets=True)
 
     def pool(self, **fields: Any) -> Pool:
         """To the TLS server, with a profile unless another is given."""
@@ -166,6 +176,12 @@ async def ask(
 ) -> Answer:
     """Raises ConnectionError or ssl.SSLError when the client is refused."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=context and host)
+    return await _exchange(reader, writer, host, headers)
+
+
+async def _exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, headers: Mapping[str, str]
+) -> Answer:
     lines = ["GET / HTTP/1.1", f"Host: {host}", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     try:
@@ -180,6 +196,12 @@ async def ask(
     answer = Answer({name.lower(): value for name, _, value in pairs})
     answer.status = int(head.split()[1])
     return answer
+
+
+async def asked(port: int, context: ssl.SSLContext, host: str = "www.example.com") -> Answer:
+    """Asks for ``host`` over a connection to www.example.com."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="www.example.com")
+    return await _exchange(reader, writer, host, {})
 
 
 def client(folder: Path, issued: Issued | None = None) -> ssl.SSLContext:
@@ -253,14 +275,13 @@ async def test_clients_show_certificates_and_servers_are_told(lab: Lab, tmp_path
     headers = [
         {"request_header": n, "request_header_value": f"HTTP_POLICY_VAR_SSL_CLIENT_{v}"} for n, v in told.items()
     ]
-    plain = Pool(id="p", name="p", servers=(Server(name="s", address="127.0.0.1", port=PLAIN_PORT),))
     for port, mode, authorities in ((8300, "REQUIRE", trust), (8301, "REQUEST", trust), (8302, "REQUIRE", whole)):
         profile = {
             "ssl_client_certificate_mode": f"SSL_CLIENT_CERTIFICATE_{mode}",
             "pki_profile_ref": authorities,
             "ssl_client_certificate_action": {"headers": headers},
         }
-        lab.serve(port, plain, profile, plain=False)
+        lab.serve(port, PLAIN, profile, plain=False)
     stranger = OTHER.issue("alice")
     async with lab.running():
         for port in (8300, 8301):
@@ -297,9 +318,8 @@ async def s_client(port: int, folder: Path, *arguments: str, name: str = "www.ex
 
 
 async def test_sessions_are_resumed_at_every_engine_and_at_no_other_service(lab: Lab, tmp_path: Path) -> None:
-    plain = Pool(id="p", name="p", servers=(Server(name="s", address="127.0.0.1", port=PLAIN_PORT),))
     for port in (8400, 8401):
-        lab.serve(port, plain, plain=False, tls=Tls(tickets=True, session_s=3600))
+        lab.serve(port, PLAIN, plain=False, tls=Tls(tickets=True, session_s=3600))
     other = Lab(tmp_path / "other")
     other.folder.mkdir()
     other.services = {"s8400": msgspec.structs.replace(lab.services["s8400"], addresses=("127.0.0.2",))}
@@ -332,15 +352,127 @@ async def test_sessions_are_resumed_at_every_engine_and_at_no_other_service(lab:
     assert "tune.ssl.lifetime 3600" in (tmp_path / "haproxy.cfg").read_text()
 
 
+async def test_sessions_of_a_profile_without_reuse_begin_anew_and_those_of_others_go_on(
+    lab: Lab, tmp_path: Path
+) -> None:
+    for port, reuse in ((8410, False), (8411, True)):
+        lab.serve(port, PLAIN, plain=False, tls=lab.tls(enable_ssl_session_reuse=reuse))
+    async with lab.running():
+        for version in ("2", "3"):
+            for port, reuse in ((8410, False), (8411, True)):
+                await s_client(port, tmp_path, f"-tls1_{version}", "-sess_out", f"session{version}")
+                again = ("-sess_in", f"session{version}") if (tmp_path / f"session{version}").exists() else ()
+                said = await s_client(port, tmp_path, f"-tls1_{version}", *again)
+                assert "HTTP/1.1 200" in said and ("Reused, TLS" in said) is reuse, (version, port)
+                (tmp_path / f"session{version}").unlink(missing_ok=True)
+
+
+async def test_ciphers_may_be_listed_by_their_names(lab: Lab, tmp_path: Path) -> None:
+    lists = {
+        8420: ["TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"],
+        8421: ["TLS_CHACHA20_POLY1305_SHA256"],
+        8422: ["TLS_CHACHA20_POLY1305_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"],
+    }
+    for port, names in lists.items():
+        lab.serve(port, PLAIN, plain=False, tls=lab.tls(cipher_enums=names))
+
+    async def taken(port: int, *asked: str) -> bool:
+        return "HTTP/1.1 200" in await s_client(port, tmp_path, *asked)
+
+    def old(cipher: str) -> tuple[str, str, str]:
+        return "-tls1_2", "-cipher", cipher
+
+    new = ("-tls1_3", "-ciphersuites")
+    async with lab.running():
+        assert await taken(8420, *old("ECDHE-ECDSA-AES128-SHA256"))
+        assert not await taken(8420, *old("ECDHE-ECDSA-AES256-GCM-SHA384"))
+        assert not await taken(8420, "-tls1_3"), "none of its suites is listed"
+        assert await taken(8421, *new, "TLS_CHACHA20_POLY1305_SHA256")
+        assert not await taken(8421, *new, "TLS_AES_128_GCM_SHA256") and not await taken(8421, "-tls1_2")
+        assert await taken(8422, *new, "TLS_CHACHA20_POLY1305_SHA256")
+        assert await taken(8422, *old("ECDHE-ECDSA-AES256-GCM-SHA384"))
+
+
+def ja3(context: ssl.SSLContext, name: str) -> str:
+    """Of what a client of this context begins with."""
+    out = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), out, server_hostname=name).do_handshake()
+    hello = out.read()[9:]  # behind the heads of record and handshake
+    version, at = int.from_bytes(hello[:2]), 34
+    at += 1 + hello[at]
+    size = int.from_bytes(hello[at : at + 2])
+    ciphers = hello[at + 2 : at + 2 + size]
+    at += 2 + size
+    at += 1 + hello[at] + 2
+    kinds: list[int] = []
+    said: dict[int, bytes] = {}
+    while at < len(hello):
+        kind, size = int.from_bytes(hello[at : at + 2]), int.from_bytes(hello[at + 2 : at + 4])
+        kinds.append(kind)
+        said[kind] = hello[at + 4 : at + 4 + size]
+        at += 4 + size
+
+    def pairs(data: bytes) -> str:
+        return "-".join(str(int.from_bytes(data[n : n + 2])) for n in range(0, len(data), 2))
+
+    extensions = "-".join(map(str, kinds))
+    text = f"{version},{pairs(ciphers)},{extensions},{pairs(said[10][2:])},{'-'.join(map(str, said[11][1:]))}"
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+async def test_clients_are_told_by_how_they_begin_and_ask_for_the_host_they_named(lab: Lab, tmp_path: Path) -> None:
+    known, other = client(tmp_path), client(tmp_path)
+    other.set_ciphers("ECDHE+AESGCM")
+    refuse = {"action": "HTTP_SECURITY_ACTION_SEND_RESPONSE", "status_code": "HTTP_LOCAL_RESPONSE_STATUS_CODE_403"}
+    group = lab.documents.add("stringgroup", "bad", kv=[{"key": ja3(known, "www.example.com").upper()}])
+    match = {"tls_fingerprint_match": {"match_operation": "IS_IN", "string_group_refs": [group], "fingerprints": []}}
+    rule = {"name": "r", "index": 1, "enable": True, "match": match, "action": refuse}
+    lab.documents.add("httppolicyset", "set", http_security_policy={"rules": [rule]})
+    link = views.HttpPolicies(index=1, http_policy_set_ref="/api/httppolicyset/set")
+    rules = policies.rules_of(lab.documents, [link])
+    lab.serve(8430, PLAIN, {"collect_client_tls_fingerprint": True}, plain=False, rules=rules)
+    lab.serve(8431, PLAIN, {"disable_sni_hostname_check": True}, plain=False, rules=rules)
+    async with lab.running():
+        assert (await asked(8430, known)).status == 403 and (await asked(8430, other)).status == 200
+        assert (await asked(8431, known)).status == 200, "nothing is collected"
+        assert (await asked(8430, other, "WWW.Example.Com:8430")).status == 200
+        assert (await asked(8430, other, "db.example.com")).status == 421
+        assert (await asked(8431, other, "db.example.com")).status == 200
+
+
+async def test_tls_of_a_tcp_service_ends_when_it_is_idle(lab: Lab, tmp_path: Path) -> None:
+    lab.documents.certificate("front", FRONT)
+    lab.documents.add("pool", "p", servers=[{"ip": {"addr": "127.0.0.1"}, "port": PLAIN_PORT}])
+    profile = {"uuid": "ssl", "name": "ssl", "type": "APPLICATION_PROFILE_TYPE_SSL"}
+    lab.documents.found["applicationprofile", "ssl"] = {**profile, "l4_ssl_profile": {"ssl_stream_idle_timeout": 1}}
+    fields = {
+        "application_profile_ref": "/api/applicationprofile/ssl",
+        "services": [{"port": 8440, "enable_ssl": True}],
+        "ssl_key_and_certificate_refs": ["/api/sslkeyandcertificate/front"],
+        "pool_ref": "/api/pool/p",
+    }
+    typed = views.view({"uuid": "s8440", "name": "s", **fields}, views.VirtualService)
+    vip = desired.VipIntent(id="v", name="v", addresses=("127.0.0.1",), services=(typed,), created=0.0)
+    lab.services["s8440"] = msgspec.structs.replace(desired.service_part(lab.documents, typed, vip), log=None)
+    async with lab.running():
+        assert (await asked(8440, client(tmp_path), "elsewhere.example")).status == 200, "it is no HTTP service"
+        begun = time.monotonic()
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", 8440, ssl=client(tmp_path), server_hostname="www.example.com"
+        )
+        assert await reader.read() == b"" and 0.8 < time.monotonic() - begun < 2.5
+        writer.close()
+
+
 async def test_early_data_is_taken_for_what_is_safe_to_repeat(lab: Lab, tmp_path: Path) -> None:
-    plain = Pool(id="p", name="p", servers=(Server(name="s", address="127.0.0.1", port=PLAIN_PORT),))
-    lab.serve(8500, plain, plain=False, tls=Tls(early_data=True, tickets=True, curves="P-384"))
+    lab.serve(8500, PLAIN, plain=False, tls=Tls(early_data=True, tickets=True, curves="P-384"))
     async with lab.running():
         new, ours = ("-tls1_3", "-sess_out", "session"), ("-groups", "P-384")
         assert "Server Temp Key" not in await s_client(8500, tmp_path, *new, "-groups", "X25519")
         said = await s_client(8500, tmp_path, *new, *ours)
         assert "Server Temp Key: ECDH, secp384r1" in said or "Server Temp Key: ECDH, P-384" in said
-        (tmp_path / "request").write_text("GET /early HTTP/1.1\r\nHost: a\r\n\r\n")
+        (tmp_path / "request").write_text("GET /early HTTP/1.1\r\nHost: www.example.com\r\n\r\n")
         said = await s_client(8500, tmp_path, "-tls1_3", "-sess_in", "session", "-early_data", "request", *ours)
         assert "Early data was accepted" in said and "GET /early" in said
 
@@ -382,10 +514,9 @@ async def test_tcp_servers_are_told_of_the_client(lab: Lab) -> None:
 
 
 async def test_clients_get_a_certificate_that_they_can_take_for_the_name_they_ask_for(lab: Lab, tmp_path: Path) -> None:
-    plain = Pool(id="p", name="p", servers=(Server(name="s", address="127.0.0.1", port=PLAIN_PORT),))
     lab.documents.certificate("rsa", GOOD.issue("www.example.com", kind="rsa"))
     lab.documents.certificate("shop", GOOD.issue("shop.example"))
-    lab.serve(8700, plain, plain=False, certificates=("rsa", "front", "shop"))
+    lab.serve(8700, PLAIN, plain=False, certificates=("rsa", "front", "shop"))
     kinds = {"ECDSA": "ECDSA+SHA256", "RSA-PSS": "RSA-PSS+SHA256:RSA+SHA256"}
     async with lab.running():
         for version in ("2", "3"):

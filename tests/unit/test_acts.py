@@ -168,9 +168,9 @@ async def test_fields_of_a_service_without_effect_are_named(intent: Intent) -> N
             {
                 "name": "a",
                 "type": "APPLICATION_PROFILE_TYPE_HTTP",
-                "http_profile": {"keepalive_header": True, "xff_enabled": False},
+                "http_profile": {"enable_chunk_merge": False, "xff_enabled": False},
             },
-            "Stored, with no effect yet: http_profile.keepalive_header.",
+            "Stored, with no effect yet: http_profile.enable_chunk_merge.",
         ),
         (
             "sslprofile",
@@ -180,7 +180,7 @@ async def test_fields_of_a_service_without_effect_are_named(intent: Intent) -> N
                 "dhparam": "x",
                 "accepted_ciphers": "AES",
             },
-            "Stored, with no effect yet: dhparam.",
+            "Stored, with no effect yet: dhparam. Engines have parameters of their own, of 2,048 bits.",
         ),
         (
             "serviceenginegroup",

@@ -11,6 +11,7 @@ import pytest
 from tests.api_world import World, api_world
 
 TLS = {"accepted_versions": [{"type": "SSL_VERSION_TLS1_2"}]}
+LIMIT = {"rate_limiter": {"count": 5, "period": 1}, "action": {"type": "RL_ACTION_CLOSE_CONN"}}
 REDIRECT = {"redirect_action": {"protocol": "HTTPS"}}
 
 
@@ -50,6 +51,11 @@ def header(name: str, value: str = "v") -> dict[str, Any]:
             ".match.client_ip.addrs[0].addr",
             "must be an IPv4 or IPv6 address",
         ),
+        (
+            {"match": {"tls_fingerprint_match": {"match_operation": "IS_IN", "fingerprints": ["0 }"]}}},
+            ".match.tls_fingerprint_match",
+            "must be JA3 fingerprints",
+        ),
         ({"hdr_action": [header("X:Y")]}, ".hdr_action[0].hdr.name", "must be a header name"),
         ({"hdr_action": [header("X", "a\rb")]}, ".hdr_action[0].hdr.value.val", "control character"),
     ],
@@ -63,8 +69,7 @@ async def test_what_cannot_be_carried_out_is_refused(world: World, rule: dict[st
 
 
 async def test_two_rules_of_one_index_and_too_many_limits_are_refused(world: World) -> None:
-    profile = {"rate_limiter": {"count": 5, "period": 1}, "action": {"type": "RL_ACTION_CLOSE_CONN"}}
-    action = {"action": "HTTP_SECURITY_ACTION_RATE_LIMIT", "rate_profile": profile}
+    action = {"action": "HTTP_SECURITY_ACTION_RATE_LIMIT", "rate_profile": LIMIT}
     rules = [request_rule(action=action) for _ in range(4)]
     reply = await world.post("/api/httppolicyset", {"name": "set", "http_security_policy": {"rules": rules}}, 400)
     assert {p["why"] for p in reply["problems"]} == {
@@ -96,10 +101,28 @@ async def test_a_rule_that_does_not_act_is_told_of(world: World) -> None:
     assert "In the rule blue this does not act: hdr_action on a cookie other than to add it." in warned
 
 
-async def test_a_profiles_header_name_is_checked(world: World) -> None:
-    body = {"name": "p", "type": "APPLICATION_PROFILE_TYPE_HTTP", "http_profile": {"xff_alternate_name": "X Y"}}
+def compression(*filters: dict[str, Any]) -> dict[str, Any]:
+    named = [{"name": "f", "level": "NORMAL_COMPRESSION", **one} for one in filters]
+    return {"compression_profile": {"compression": True, "filter": named}}
+
+
+@pytest.mark.parametrize(
+    ("profile", "path"),
+    [
+        ({"xff_alternate_name": "X Y"}, "xff_alternate_name"),
+        ({"true_client_ip": {"headers": ["X Y"]}}, "true_client_ip.headers[0]"),
+        (compression({"index": 1}, {"index": 1}), "compression_profile.filter"),
+        (
+            compression({"index": 1, "ip_addrs": [{"addr": "10.0.0", "type": "V4"}]}),
+            "compression_profile.filter[0].ip_addrs[0].addr",
+        ),
+        (compression({"index": 1, "user_agent": ["a\nb"]}), "compression_profile.filter[0].user_agent[0]"),
+    ],
+)
+async def test_http_profiles_are_checked(world: World, profile: dict[str, Any], path: str) -> None:
+    body = {"name": "p", "type": "APPLICATION_PROFILE_TYPE_HTTP", "http_profile": profile}
     reply = await world.post("/api/applicationprofile", body, 400)
-    assert reply["problems"][0]["path"] == "http_profile.xff_alternate_name"
+    assert [problem["path"] for problem in reply["problems"]] == [f"http_profile.{path}"]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +132,15 @@ async def test_a_profiles_header_name_is_checked(world: World) -> None:
         ("sslprofile", {**TLS, "accepted_ciphers": "nonsense"}, "accepted_ciphers"),
         ("sslprofile", {**TLS, "ciphersuites": "TLS_X"}, "ciphersuites"),
         ("sslprofile", {**TLS, "ciphersuites": "::"}, "ciphersuites"),
+        ("sslprofile", {**TLS, "cipher_enums": ["TLS_AES_128_GCM_SHA256"]}, "cipher_enums"),
+        (
+            "applicationprofile",
+            {
+                "type": "APPLICATION_PROFILE_TYPE_HTTP",
+                "dos_rl_profile": {"rl_profile": {"http_header_rate_limits": [LIMIT]}},
+            },
+            "dos_rl_profile.rl_profile.http_header_rate_limits",
+        ),
         (
             "applicationpersistenceprofile",
             {

@@ -19,11 +19,12 @@ from shoal.wire.policy import Http, Rule, Switch
 from . import datascripts, ocsp, pools, protocols
 from .acme.profile import read as read_acme
 from .answers import cache_of, error_pages
+from .http_profile import http_of
 from .idle import client_idle_s
 from .limits import limits_of
 from .log_policy import log_policy
 from .monitors import Unseal, monitor_part, why_not_run, withheld
-from .policies import connection_rules_of, http_of, rules_of
+from .policies import connection_rules_of, rules_of
 from .pool_groups import group_part
 from .protocols import Documents
 from .records import VipRecord
@@ -34,6 +35,7 @@ from .tls import NO_CLIENT_CERTIFICATE, client_certificates, server_tls, tls_of,
 Document = Mapping[str, Any]
 SECONDS_PER_MINUTE = 60
 DSCP_MAX = 63
+L4_SSL = "APPLICATION_PROFILE_TYPE_SSL"
 VIRTUAL_HOST = "VS_TYPE_VH_CHILD"
 
 
@@ -131,6 +133,8 @@ def service_part(
     network = _fetch(documents, "networkprofile", service.network_profile_ref, views.NetworkProfile)
     proxy = (network.profile.tcp_proxy_profile if network else None) or views.TcpProxyProfile()
     most = service.performance_limits or views.PerformanceLimits()
+    idle_s = client_idle_s(http_profile if http else None, network.profile if network else None)
+    stream = profile.l4_ssl_profile if profile is not None and profile.type == L4_SSL else None
     return wire.Service(
         id=service.uuid,
         name=service.name,
@@ -147,8 +151,11 @@ def service_part(
         rules=rules,
         connections_max=most.max_concurrent_connections,
         mbit_max=most.max_throughput,
-        client_idle_s=client_idle_s(http_profile if http else None, network.profile if network else None),
-        keepalive=proxy.idle_connection_type == "KEEP_ALIVE" and proxy.idle_connection_timeout > 0 and not http,
+        client_idle_s=stream.ssl_stream_idle_timeout if stream else idle_s,
+        keepalive=proxy.idle_connection_type == "KEEP_ALIVE"
+        and proxy.idle_connection_timeout > 0
+        and not http
+        and not stream,
         dscp=proxy.ip_dscp if proxy.ip_dscp <= DSCP_MAX else 0,
         keeps_client=profile.preserve_client_ip if profile else False,
         sources=wire_sources(service, vip.addresses),
@@ -242,6 +249,7 @@ def _listener(documents: Documents, service: views.VirtualService, port: views.P
         fast=fast and kind == "tcp",
         idle_s=protocols.idle_s(profile) if fast else protocols.UDP_IDLE_S,
         mss=protocols.segment(profile),
+        unheard_ms=protocols.unheard_ms(profile),
     )
 
 

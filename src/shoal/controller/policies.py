@@ -1,4 +1,4 @@
-"""From HTTPPolicySet documents and HTTP profiles to the rules an engine carries out (`shoal.wire.policy`). Pure.
+"""From HTTPPolicySet documents to the rules an engine carries out (`shoal.wire.policy`). Pure.
 
 What has no counterpart there is told by `untaken`; a rule with such a condition does not act at all: a condition that
 is left out would make it act on more.
@@ -35,6 +35,7 @@ TAKEN = {
     "status",
     "rsp_hdrs",
     "loc_hdr",
+    "tls_fingerprint_match",
 }
 """Members of MatchTarget and ResponseMatchTarget."""
 COMPARISONS = {
@@ -47,6 +48,7 @@ COMPARISONS = {
 }
 VARIABLES = {
     "HTTP_POLICY_VAR_CLIENT_IP": "client_ip",
+    "HTTP_POLICY_VAR_SOURCE_IP": "source_ip",
     "HTTP_POLICY_VAR_VS_PORT": "vs_port",
     "HTTP_POLICY_VAR_VS_IP": "vs_ip",
     "HTTP_POLICY_VAR_HTTP_HDR": "header",
@@ -68,11 +70,6 @@ HEADER_ACTIONS = {"HTTP_ADD_HDR": "add", "HTTP_REPLACE_HDR": "replace", "HTTP_RE
 PIECES = {"URI_TOKEN_TYPE_HOST": "host", "URI_TOKEN_TYPE_PATH": "path", "URI_TOKEN_TYPE_STRING": "text"}
 LAST_TOKEN = 65534
 """``end_index`` from here on: to the end."""
-XFF = {"REPLACE_XFF_HEADERS": "replace", "APPEND_TO_THE_XFF_HEADER": "append", "ADD_NEW_XFF_HEADER": "add"}
-COMPRESSED = ("text/html", "text/plain", "text/css", "text/xml", "application/javascript", "application/json")
-"""What AUTO_COMPRESSION compresses where no string group says otherwise."""
-SECONDS_PER_DAY = 86_400
-NO_CLIENT_CERTIFICATE = "SSL_CLIENT_CERTIFICATE_NONE"
 
 
 def rules_of(documents: Documents, links: Iterable[views.HttpPolicies]) -> tuple[policy.Rule, ...]:
@@ -141,8 +138,10 @@ def _rules(documents: Documents, kind: str, policy_set: Document) -> Iterator[po
         if rule.get("enable", True) and not any(untaken_match(rule)):
             tests = tuple(_tests(documents, rule.get("match") or {}))
             actions = tuple(_actions(documents, kind, rule))
-            if actions:
-                yield policy.Rule(name=rule["name"], phase=PHASES[kind], tests=tests, actions=actions)
+            if actions or rule.get("log"):
+                yield policy.Rule(
+                    name=rule["name"], phase=PHASES[kind], tests=tests, actions=actions, log=rule.get("log", False)
+                )
 
 
 # --- what is not taken ---
@@ -188,13 +187,16 @@ def _untaken_actions(rule: Document) -> Iterator[str]:
 
 
 def _tests(documents: Documents, match: Document) -> Iterator[policy.Test]:
-    for of in ("client_ip", "source_ip"):
-        if clients := match.get(of):
-            yield policy.Test(of="client", values=tuple(networks_of(documents, clients)), negated=_not_in(clients))
+    for field, of in (("client_ip", "client"), ("source_ip", "source")):
+        if clients := match.get(field):
+            yield policy.Test(of=of, values=tuple(networks_of(documents, clients)), negated=_not_in(clients))
     if ports := match.get("vs_port"):
         yield policy.Test(of="port", values=tuple(map(str, ports["ports"])), negated=_not_in(ports))
     if protocol := match.get("protocol"):
         yield policy.Test(of="tls", negated=(protocol["protocols"] == "HTTP") != _not_in(protocol))
+    if hello := match.get("tls_fingerprint_match"):
+        values = tuple(fingerprints_of(documents, hello))
+        yield policy.Test(of="hello", values=values, negated=hello["match_operation"] == "IS_NOT_IN")
     if method := match.get("method"):
         names = tuple(name.removeprefix("HTTP_METHOD_") for name in method["methods"])
         yield policy.Test(of="method", values=names, sensitive=True, negated=_not_in(method))
@@ -242,6 +244,13 @@ def texts_of(documents: Documents, match: Document) -> Iterator[str]:
     value = match.get("value")
     yield from [value] if isinstance(value, str) else (value or ())
     yield from match.get("match_str") or ()
+    for reference in match.get("string_group_refs") or ():
+        group = documents.get("stringgroup", uuid_of(reference)) or {}
+        yield from (pair["key"] for pair in group.get("kv") or ())
+
+
+def fingerprints_of(documents: Documents, match: Document) -> Iterator[str]:
+    yield from match.get("fingerprints") or ()
     for reference in match.get("string_group_refs") or ():
         group = documents.get("stringgroup", uuid_of(reference)) or {}
         yield from (pair["key"] for pair in group.get("kv") or ())
@@ -401,42 +410,3 @@ def _header(header: Document, cookies: str) -> Iterator[policy.Header]:
         if not variable or variable in VARIABLES:
             text, known = value.get("val", ""), VARIABLES.get(variable, "")
             yield policy.Header(action=action, name=wanted["name"], value=text, variable=known)
-
-
-# --- profiles ---
-
-
-def http_of(documents: Documents, profile: Document) -> policy.Http:
-    """``profile``: the ``http_profile`` of an application profile."""
-    compression = profile.get("compression_profile") or {}
-    types: tuple[str, ...] = ()
-    if compression.get("compression"):
-        group = documents.get("stringgroup", uuid_of(compression.get("compressible_content_ref", ""))) or {}
-        types = tuple(pair["key"] for pair in group.get("kv") or ()) or COMPRESSED
-    return policy.Http(
-        forwarded_for=profile.get("xff_alternate_name", "X-Forwarded-For") if profile.get("xff_enabled", True) else "",
-        forwarded_for_update=XFF[profile.get("xff_update", "REPLACE_XFF_HEADERS")],
-        forwarded_proto=profile.get("x_forwarded_proto_enabled", False),
-        to_https=profile.get("http_to_https", False),
-        hsts_s=profile.get("hsts_max_age", 365) * SECONDS_PER_DAY if profile.get("hsts_enabled") else 0,
-        hsts_subdomains=profile.get("hsts_subdomains_enabled", True),
-        secure_cookies=profile.get("secure_cookie_enabled", False),
-        http_only_cookies=profile.get("httponly_enabled", False),
-        https_redirects=profile.get("server_side_redirect_to_https", False),
-        body_kb_max=profile.get("client_max_body_size", 0),
-        head_timeout_ms=profile.get("client_header_timeout", 10_000),
-        reuse=profile.get("connection_multiplexing_enabled", True),
-        websockets=profile.get("websockets_enabled", True),
-        client_headers=tuple(_client_headers(profile)),
-        compress=types,
-    )
-
-
-def _client_headers(profile: Document) -> Iterator[policy.Header]:
-    """Of an ``http_profile`` that asks for client certificates."""
-    if profile.get("ssl_client_certificate_mode", NO_CLIENT_CERTIFICATE) == NO_CLIENT_CERTIFICATE:
-        return
-    for one in (profile.get("ssl_client_certificate_action") or {}).get("headers") or ():
-        name, variable = one.get("request_header", ""), VARIABLES.get(one.get("request_header_value", ""), "")
-        if name and variable and variable != "header":
-            yield policy.Header(action="replace", name=name, variable=variable)

@@ -15,6 +15,8 @@ Range = tuple[int, int, str]
 """First port, last port, ``tcp`` or ``udp``."""
 SERVED = frozenset(f"PROTOCOL_TYPE_{kind}" for kind in ("TCP_PROXY", "TCP_FAST_PATH", "UDP_FAST_PATH", "UDP_PROXY"))
 UDP_IDLE_S = 10
+RETRANSMISSIONS, RETRANSMITTED_MS = 8, 200
+"""The schema's default; after how long the kernel sends the first again at the earliest."""
 FAST = frozenset(f"PROTOCOL_TYPE_{kind}" for kind in ("TCP_FAST_PATH", "UDP_FAST_PATH", "UDP_PROXY"))
 """What the engines' kernel carries, without a proxy."""
 
@@ -90,6 +92,16 @@ def segment(profile: Document | None) -> int:
     if body.type != "PROTOCOL_TYPE_TCP_PROXY" or found is None or found.use_interface_mtu:
         return 0
     return found.max_segment_size
+
+
+def unheard_ms(profile: Document | None) -> int:
+    """How long a proxied client may leave data unacknowledged: the time that so many retransmissions take, each after twice as
+    long as the one before. 0 = as the kernel has it: nobody asked for anything else."""
+    body = view(profile, views.NetworkProfile).profile if profile is not None else views.Transport()
+    found = body.tcp_proxy_profile or views.TcpProxyProfile()
+    if body.type != "PROTOCOL_TYPE_TCP_PROXY" or found.max_retransmissions == RETRANSMISSIONS:
+        return 0
+    return RETRANSMITTED_MS * ((2 << found.max_retransmissions) - 1)
 
 
 def overlap(ranges: list[Range]) -> str:

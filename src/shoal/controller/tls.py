@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shoal.objects import views
 from shoal.objects.views import uuid_of
-from shoal.wire.desired import SUITES_DEFAULT, TLS_VERSIONS, ClientCertificates, ServerTls, Tls, Trust
+from shoal.wire.desired import SUITES, SUITES_DEFAULT, TLS_VERSIONS, ClientCertificates, ServerTls, Tls, Trust
 
 NO_CLIENT_CERTIFICATE = "SSL_CLIENT_CERTIFICATE_NONE"
 
@@ -17,18 +17,59 @@ def tls_of(profile: views.SslProfile | None, *, tickets: bool = False) -> Tls:
     """``tickets``: of a side that gives them."""
     if profile is None:
         return Tls(tickets=tickets)
-    accepted = [VERSIONS[one.type] for one in profile.accepted_versions if one.type in VERSIONS]
+    accepted = versions(profile)
     return Tls(
         version_min=min(accepted, default=""),
         version_max=max(accepted, default=""),
-        ciphers="" if profile.accepted_ciphers == CIPHERS_DEFAULT else profile.accepted_ciphers,
-        suites="" if profile.ciphersuites == SUITES_DEFAULT else profile.ciphersuites,
+        ciphers=":".join(named_ciphers(profile)) or _unless(profile.accepted_ciphers, CIPHERS_DEFAULT),
+        suites=":".join(named_suites(profile)) or _unless(profile.ciphersuites, SUITES_DEFAULT),
         client_order=profile.prefer_client_cipher_ordering,
         curves="" if profile.ec_named_curve == "auto" else profile.ec_named_curve,
         early_data=profile.enable_early_data,
         session_s=profile.ssl_session_timeout,
-        tickets=tickets,
+        resumes=profile.enable_ssl_session_reuse,
+        tickets=tickets and profile.enable_ssl_session_reuse,
     )
+
+
+def _unless(text: str, default: str) -> str:
+    return "" if text == default else text
+
+
+def versions(profile: views.SslProfile) -> list[str]:
+    """Those accepted. Whose ciphers are listed by name has only versions that one of them is for."""
+    accepted = [VERSIONS[one.type] for one in profile.accepted_versions if one.type in VERSIONS]
+    listed = named_ciphers(profile), named_suites(profile)
+    if not any(listed) or not accepted:
+        return accepted
+    newest = TLS_VERSIONS[-1]
+    return [one for one in accepted if listed[1 if one == newest else 0] or _says_itself(profile, one == newest)]
+
+
+def _says_itself(profile: views.SslProfile, newest: bool) -> bool:
+    """Whether the text beside the list says which ciphers there are for TLS 1.3, or for the versions before."""
+    text = (
+        _unless(profile.ciphersuites, SUITES_DEFAULT) if newest else _unless(profile.accepted_ciphers, CIPHERS_DEFAULT)
+    )
+    return bool(text)
+
+
+def named_ciphers(profile: views.SslProfile) -> list[str]:
+    """Of ``cipher_enums``, as OpenSSL calls them, up to TLS 1.2; they count where no text says otherwise."""
+    if _says_itself(profile, newest=False):
+        return []
+    return [_openssl(name) for name in profile.cipher_enums if name not in SUITES]
+
+
+def named_suites(profile: views.SslProfile) -> list[str]:
+    return [] if _says_itself(profile, newest=True) else [name for name in profile.cipher_enums if name in SUITES]
+
+
+def _openssl(name: str) -> str:
+    """``TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA`` is ``ECDHE-RSA-AES128-SHA``."""
+    exchange, _, rest = name.removeprefix("TLS_").partition("_WITH_")
+    rest = rest.replace("3DES_EDE_CBC", "DES-CBC3").replace("AES_", "AES").replace("_CBC", "")
+    return f"{'' if exchange == 'RSA' else f'{exchange}-'}{rest}".replace("_", "-")
 
 
 def trust_of(profile: views.PkiProfile) -> Trust:

@@ -94,16 +94,17 @@ class ClientLogs:
         why = FAILED if line.failed(service.log) else SLOW if line.slow(service.log) else SAMPLED
         if line.http:
             # What HAProxy answers itself does not come by the rule that draws: each has its line.
-            alone = why == FAILED or (why == SLOW and service.log.every_slow) or not line.server
+            alone = why == FAILED or (why == SLOW and service.log.every_slow) or line.told or not line.server
             _count(measured, line, 1 if alone else _weight(service.log, now))
-        self._keep(measured, service.log, Logged(service.id, why, data), now)
+        self._keep(measured, service.log, Logged(service.id, why, data), now, full=line.told)
 
-    def _keep(self, measured: Measured, policy: LogPolicy, logged: Logged, now: float) -> None:
+    def _keep(self, measured: Measured, policy: LogPolicy, logged: Logged, now: float, *, full: bool) -> None:
+        """``full``: it is to be kept as where every request is."""
         significant = bool(logged.why)
         if significant:
             wanted = policy.significant and _below(measured.significant, policy.significant_per_s)
         else:
-            rate = policy.full_per_s if _full(policy, now) else SAMPLED_PER_S
+            rate = policy.full_per_s if full or _full(policy, now) else SAMPLED_PER_S
             wanted = _below(measured.others, rate)
         if not wanted or self._sent >= SENT_PER_S_MAX or len(self._pending) >= PENDING_MAX:
             self._left_out += 1

@@ -409,6 +409,8 @@ class SslProfile(msgspec.Struct, frozen=True, kw_only=True):
     ec_named_curve: str = "auto"
     enable_early_data: bool = False
     ssl_session_timeout: int = 86_400
+    cipher_enums: tuple[str, ...] = ()
+    enable_ssl_session_reuse: bool = True
 
 
 class HttpProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -424,6 +426,12 @@ class TcpApplicationProfile(msgspec.Struct, frozen=True, kw_only=True):
     pki_profile_ref: str = ""
 
 
+class L4SslProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """``ssl_stream_idle_timeout`` in seconds."""
+
+    ssl_stream_idle_timeout: int = 3600
+
+
 class ApplicationProfile(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
@@ -431,6 +439,7 @@ class ApplicationProfile(msgspec.Struct, frozen=True, kw_only=True):
     preserve_client_ip: bool = False
     http_profile: HttpProfile | None = None
     tcp_app_profile: TcpApplicationProfile | None = None
+    l4_ssl_profile: L4SslProfile | None = None
 
 
 class UdpFastPath(msgspec.Struct, frozen=True, kw_only=True):
@@ -450,6 +459,7 @@ class TcpProxyProfile(msgspec.Struct, frozen=True, kw_only=True):
     max_segment_size: int = 0
     use_interface_mtu: bool = True
     ip_dscp: int = 0
+    max_retransmissions: int = 8
 
 
 class TcpFastPathProfile(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,10 +8,9 @@ LINE_BYTES_MAX = 2048
 LINES_MAX = 500
 """Of one message."""
 COMMON = "%f %b/%s %ci %cp %fi %fp %Ts.%ms"
-HTTP_FORMAT = f"h {COMMON} %ST %ts %TR %Tw %Tc %Tr %Ta %U %B %rc %[date(0,us),sub(txn.began)] %r"
+HTTP_FORMAT = f"h%[var(txn.log)] {COMMON} %ST %ts %TR %Tw %Tc %Tr %Ta %U %B %rc %[date(0,us),sub(txn.began)] %r"
 TCP_FORMAT = f"t {COMMON} 0 %ts -1 %Tw %Tc -1 %Tt %U %B %rc -1 -"
-
-
+"""The first word says of a request, by a 1 behind it, that a rule wants it logged."""
 LOCAL = "L"
 """HAProxy's word for a response of its own, such as a redirect."""
 FAILED, SLOW, SAMPLED = "failed", "slow", ""
@@ -85,6 +84,8 @@ class Line(msgspec.Struct, frozen=True):
     retries: int
     us: int
     rest: str
+    told: bool = False
+    """A rule wants it logged."""
 
     def begun_ms(self) -> int:
         """Until the response began."""
@@ -103,7 +104,7 @@ class Line(msgspec.Struct, frozen=True):
 def parse(line: bytes) -> Line | None:
     """None for what is no line of ours (HAProxy also tells here that a frontend has stopped)."""
     cells = line.decode("utf-8", "replace").rstrip("\n").split(" ", 19)
-    if len(cells) != 20 or cells[0] not in ("h", "t"):
+    if len(cells) != 20 or cells[0][:1] not in ("h", "t"):
         return None
     kind, front, place, client, cport, vip, vport, at, status, end, *figures, rest = cells
     try:
@@ -114,7 +115,7 @@ def parse(line: bytes) -> Line | None:
     backend, _, server = place.rpartition("/")
     client_port, vip_port, code, request, queue, connect, response, total, received, sent, retries, us = numbers
     return Line(
-        http=kind == "h",
+        http=kind.startswith("h"),
         frontend=front.rstrip("~"),
         backend=backend,
         server="" if server.startswith("<") else server,
@@ -135,4 +136,5 @@ def parse(line: bytes) -> Line | None:
         retries=retries,
         us=us,
         rest=rest,
+        told=kind.endswith("1"),
     )

@@ -132,6 +132,8 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """On a fast path: how long a flow keeps its server without a packet either way."""
     mss: int = 0
     """Of a proxied client's connection, in bytes; 0 = what the network's MTU gives."""
+    unheard_ms: int = 0
+    """A proxied client that does not acknowledge for so long is gone; 0 = as the kernel has it."""
 
     @property
     def carried(self) -> bool:
@@ -176,6 +178,8 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Requests that are safe to repeat may come with the handshake (RFC 8470)."""
     session_s: int = 0
     """How long a session may be resumed; 0 = HAProxy's own."""
+    resumes: bool = True
+    """Sessions may be resumed at all."""
     tickets: bool = False
     """Sessions are resumed by tickets that all engines of the group can read (`Tickets`)."""
 

@@ -11,16 +11,17 @@ NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 """A header or cookie that is looked up."""
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,120}")
 """A header that is written, or an HTTP method (RFC 9110, 5.6.2)."""
+FINGERPRINT = r"[0-9A-Fa-f]{32}"
 TEXT_CHARACTERS_MAX = 2_000
 """Of one text in an engine's configuration."""
 LIMITS_MAX = 3
-"""Rate limits of a virtual service: HAProxy 2.6 counts requests by so many keys at most."""
+"""What a virtual service's rate limits count by: HAProxy 2.6 counts a request for so many keys at most."""
 
 
 class Test(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One condition on a request or its response: that any of ``values`` fits, or with ``negated`` none does.
 
-    ``of``: client (addresses and prefixes), client_port, port (of the virtual service; ``80``, ``8000:8010``), tls, method, version, path, query, host, header,
+    ``of``: hello (fingerprints of what a TLS client begins with: JA3, in hexadecimal), client (addresses and prefixes), source (of its connection, where a header says who the client is), client_port, port (of the virtual service; ``80``, ``8000:8010``), tls, method, version, path, query, host, header,
     cookie; of responses status (``404``, ``500:599``), response_header, location. ``how``: equals, begins, ends,
     contains, regex, exists (any value).
     """
@@ -110,13 +111,17 @@ class Allow(msgspec.Struct, frozen=True, tag="allow"):
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="limit"):
     """``then`` for what exceeds ``count`` + ``burst`` requests in ``period_s`` seconds, counted by each engine for itself:
-    of each client, of each path, of both, or of all together. None: only counted."""
+    of each client, of each path, of both, of each value of a ``header`` or ``cookie`` (whoever sends none is not counted), or of
+    all together. With ``failed`` those are counted that were answered with an error. None: only counted."""
 
     count: int
     period_s: int = 1
     burst: int = 0
     by_client: bool = False
     by_path: bool = False
+    header: str = ""
+    cookie: str = ""
+    failed: bool = False
     then: Redirect | Respond | Close | Drop | None = None
 
 
@@ -144,6 +149,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     phase: str
     tests: tuple[Test, ...] = ()
     actions: tuple[Action, ...] = ()
+    log: bool = False
+    """Requests that fit are logged. Not of connections and selections."""
 
 
 class Cache(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -172,6 +179,21 @@ class Cache(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``X-Cache: HIT``."""
 
 
+class TrueClient(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A client's address is what ``header`` says at ``position``, from 1, negative from its end; where it says nothing, the
+    connection's."""
+
+    header: str = "X-Forwarded-For"
+    position: int = 1
+
+
+class Compressing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether clients get compressed answers for whom all ``tests`` hold."""
+
+    tests: tuple[Test, ...] = ()
+    compresses: bool = True
+
+
 class ErrorPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What clients get in place of an error that the engine answers with: a body, or a redirect."""
 
@@ -196,6 +218,11 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What becomes of such headers of the client: ``replace``, ``append`` (one header, the client's address at its end) or
     ``add`` (another header behind them)."""
     forwarded_proto: bool = False
+    true_client: TrueClient | None = None
+    fingerprints: bool = False
+    """What TLS clients begin with is known to conditions (``hello``)."""
+    checks_name: bool = False
+    """A request is for the host that its TLS client named (RFC 6066), if it named one."""
     to_https: bool = False
     """Requests without TLS are redirected to the TLS port."""
     hsts_s: int = 0
@@ -208,6 +235,33 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     body_kb_max: int = 0
     """Of what a request says it has; 0 = no limit."""
     head_timeout_ms: int = 10_000
+    body_timeout_ms: int = 30_000
+    """For a body that is waited for."""
+    waits_for_body: bool = False
+    """Servers get a POST when its body is there, as far as a buffer holds it."""
+    continues: bool = False
+    """The engine answers ``Expect: 100-continue`` (RFC 9110, 10.1.1)."""
+    dots_in_names: bool = True
+    """Whether headers with a dot in their name count."""
+    accel_headers: bool = True
+    """Whether clients get headers ``X-Accel-...`` of servers."""
+    keepalive_header: bool = False
+    """Clients are told how long connections may be idle."""
+    keepalive_of_server: bool = False
+    """By what the server says of it, where it does."""
+    requests_max: int = 0
+    """On one HTTP/1 connection; 0 = no limit."""
+    streams_max: int = 0
+    """At a time on one HTTP/2 connection; 0 = HAProxy's own."""
+    window_kb: int = 0
+    """Of a body that HTTP/2 clients may send unasked; 0 = HAProxy's own."""
+    header_kb_max: int = 0
+    """Of one header of a request; 0 = as the head."""
+    head_kb_max: int = 0
+    """Of a request's head; 0 = what HAProxy's buffer holds."""
+    response_head_kb_max: int = 0
+    headers_max: int = 0
+    """In a head; 0 = HAProxy's own limit."""
     reuse: bool = True
     """Whether clients' requests share connections to servers."""
     websockets: bool = True
@@ -217,6 +271,10 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What servers are told of the client's certificate and connection; replaces what the client says in these headers."""
     compress: tuple[str, ...] = ()
     """Content types that are compressed when the client takes it; () = none."""
+    compress_alone: bool = True
+    """Servers are not to."""
+    compress_for: tuple[Compressing, ...] | None = None
+    """The first that fits a client decides, and none is no; None = for all clients."""
     cache: Cache | None = None
     errors: tuple[ErrorPage, ...] = ()
     """The first that has a status is its page."""

@@ -9,12 +9,13 @@ from typing import Any
 
 from shoal.controller import datascripts, policies, selection
 from shoal.objects.views import uuid_of
-from shoal.wire.policy import LIMITS_MAX, NAME, TEXT_CHARACTERS_MAX, TOKEN
+from shoal.wire.policy import FINGERPRINT, LIMITS_MAX, NAME, TEXT_CHARACTERS_MAX, TOKEN
 
 from .change import Around, Change
 
 Document = Mapping[str, Any]
 PERIOD_S_MAX = 86_400
+AS_IN_A_MATCH = {field: field for field in ("addrs", "prefixes", "ranges", "group_refs")}
 
 
 def check(change: Change, around: Around) -> None:
@@ -30,7 +31,7 @@ def check(change: Change, around: Around) -> None:
                 limits += 1
                 if profile["rate_limiter"]["period"] > PERIOD_S_MAX:
                     change.wrong(f"{path}.action.rate_profile.rate_limiter.period", f"must be 1..{PERIOD_S_MAX}")
-        _indices(change, f"{kind}.rules", rules)
+        check_indices(change, f"{kind}.rules", rules)
     if limits > LIMITS_MAX:
         change.wrong(
             "http_security_policy.rules", f"{limits} rate limits; a virtual service can have {LIMITS_MAX}", limits
@@ -63,7 +64,7 @@ def check_l4(change: Change, around: Around) -> None:
     for number, rule in enumerate(rules):
         path, match = f"l4_connection_policy.rules[{number}]", rule.get("match") or {}
         if clients := match.get("client_ip"):
-            _clients(change, f"{path}.match.client_ip", clients)
+            check_clients(change, f"{path}.match.client_ip", clients)
         if (port := match.get("port")) and not (port.get("ports") or port.get("port_ranges")):
             change.wrong(f"{path}.match.port", "names no port", hint="Give ports or port_ranges.")
         chosen = (rule.get("action") or {}).get("select_pool") or {}
@@ -73,7 +74,7 @@ def check_l4(change: Change, around: Around) -> None:
             change.wrong(f"{path}.action.select_pool.{field}", f"must be given with {chosen['action_type']}")
         if not selection.of_tcp(match.get("protocol")):
             change.warnings.append(f"The rule {rule['name']} does not act: it is of no TCP connection.")
-    _indices(change, "l4_connection_policy.rules", rules)
+    check_indices(change, "l4_connection_policy.rules", rules)
 
 
 def check_network(change: Change, around: Around) -> None:
@@ -81,15 +82,16 @@ def check_network(change: Change, around: Around) -> None:
     for number, rule in enumerate(rules):
         path, match = f"rules[{number}].match", rule["match"]
         if clients := match.get("client_ip"):
-            _clients(change, f"{path}.client_ip", clients)
+            check_clients(change, f"{path}.client_ip", clients)
         ports = match.get("client_port") or {}
         if ports and not (ports.get("ports") or ports.get("ranges")):
             change.wrong(f"{path}.client_port", "names no port", hint="Give ports or ranges.")
-    _indices(change, "rules", rules)
+    check_indices(change, "rules", rules)
     change.warnings += policies.untaken_connections(change.document)
 
 
-def _indices(change: Change, path: str, rules: Sequence[Document]) -> None:
+def check_indices(change: Change, path: str, rules: Sequence[Document]) -> None:
+    """Each has its own."""
     indices = [rule["index"] for rule in rules]
     if len(set(indices)) < len(indices):
         change.wrong(path, "two rules have the same index", hint="Give each its own; they go in that order.")
@@ -98,15 +100,25 @@ def _indices(change: Change, path: str, rules: Sequence[Document]) -> None:
 def _match(change: Change, around: Around, path: str, match: Document) -> None:
     for of in ("client_ip", "source_ip"):
         if clients := match.get(of):
-            _clients(change, f"{path}.{of}", clients)
+            check_clients(change, f"{path}.{of}", clients)
     texts = [(of, match[of]) for of in ("path", "query", "host_hdr", "cookie", "loc_hdr") if match.get(of)]
     for of in ("hdrs", "rsp_hdrs"):
         texts += [(f"{of}[{number}]", header) for number, header in enumerate(match.get(of) or ())]
     for of, text in texts:
         _text(change, around, f"{path}.{of}", text)
+    if hello := match.get("tls_fingerprint_match"):
+        _fingerprints(change, around, f"{path}.tls_fingerprint_match", hello)
     for number, status in enumerate(_statuses(match.get("status") or {})):
         if not 100 <= status[0] <= status[1] <= 999:
             change.wrong(f"{path}.status[{number}]", "must be a status, or a range of them, in 100..999", status)
+
+
+def _fingerprints(change: Change, around: Around, path: str, match: Document) -> None:
+    found = list(policies.fingerprints_of(around.view, match))
+    if wrong := next((one for one in found if not re.fullmatch(FINGERPRINT, one)), None):
+        change.wrong(path, "must be JA3 fingerprints: 32 hexadecimal digits", wrong)
+    if not found:
+        change.wrong(path, "names no fingerprint", hint="Give fingerprints or string_group_refs.")
 
 
 def _statuses(match: Document) -> Iterator[tuple[int, int]]:
@@ -114,19 +126,24 @@ def _statuses(match: Document) -> Iterator[tuple[int, int]]:
     yield from ((one["begin"], one["end"]) for one in match.get("ranges") or ())
 
 
-def _clients(change: Change, path: str, clients: Document) -> None:
+def check_clients(change: Change, path: str, clients: Document, named: Mapping[str, str] = AS_IN_A_MATCH) -> None:
+    """A match on addresses names some, and they are what they say. ``named``: how the object calls its fields."""
     for number, address in enumerate(clients.get("addrs") or ()):
-        change.address(f"{path}.addrs[{number}]", address)
+        change.address(f"{path}.{named['addrs']}[{number}]", address)
     for number, prefix in enumerate(clients.get("prefixes") or ()):
-        found = change.address(f"{path}.prefixes[{number}].ip_addr", prefix["ip_addr"])
+        where = f"{path}.{named['prefixes']}[{number}]"
+        found = change.address(f"{where}.ip_addr", prefix["ip_addr"])
         if found is not None and prefix["mask"] > found.max_prefixlen:
-            change.wrong(f"{path}.prefixes[{number}].mask", f"must be 0..{found.max_prefixlen}", prefix["mask"])
+            change.wrong(f"{where}.mask", f"must be 0..{found.max_prefixlen}", prefix["mask"])
     for number, bounds in enumerate(clients.get("ranges") or ()):
-        ends = [change.address(f"{path}.ranges[{number}].{end}", bounds[end]) for end in ("begin", "end")]
+        where = f"{path}.{named['ranges']}[{number}]"
+        ends = [change.address(f"{where}.{end}", bounds[end]) for end in ("begin", "end")]
         if None not in ends and not _ordered(*ends):
-            change.wrong(f"{path}.ranges[{number}]", "must go from a lower to a higher address of the same IP version")
-    if not any(clients.get(field) for field in ("addrs", "prefixes", "ranges", "group_refs")):
-        change.wrong(path, "names no address", hint="Give addrs, prefixes, ranges or group_refs.")
+            change.wrong(where, "must go from a lower to a higher address of the same IP version")
+    if not any(clients.get(field) for field in named):
+        change.wrong(
+            path, "names no address", hint=f"Give {', '.join(list(named.values())[:-1])} or {named['group_refs']}."
+        )
 
 
 def _ordered(first: Any, last: Any) -> bool:

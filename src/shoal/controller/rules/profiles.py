@@ -7,14 +7,15 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
-from shoal.controller import limits, log_streams, policies, protocols, sources, tls
+from shoal.controller import http_profile, limits, log_streams, policies, protocols, sources, tls
 from shoal.controller.answers import statuses_of
 from shoal.errors import Invalid
-from shoal.objects.views import uuid_of
+from shoal.objects.views import SslProfile, uuid_of, view
 from shoal.wire.desired import CURVES, SUITES
 from shoal.wire.policy import ERRORS, NAME, PAGE_OCTETS_MAX, TOKEN
 
 from .change import Around, Change
+from .policies import check_clients, check_indices, plain
 
 OTHER = "Use System-TCP-Proxy, System-UDP-Fast-Path, or another TCP or UDP profile."
 
@@ -83,6 +84,7 @@ def check_application(change: Change, around: Around) -> None:
         if mode != tls.NO_CLIENT_CERTIFICATE and not profile.get("pki_profile_ref"):
             hint = "Give the PKI profile with the authorities that may issue them."
             change.wrong(f"{part}.pki_profile_ref", f"required by {mode}, and missing", hint=hint)
+    _http(change, change.document.get("http_profile") or {})
     action = (change.document.get("http_profile") or {}).get("ssl_client_certificate_action") or {}
     for index, header in enumerate(action.get("headers") or ()):
         name, value = header.get("request_header", ""), header.get("request_header_value", "")
@@ -94,6 +96,26 @@ def check_application(change: Change, around: Around) -> None:
     for problem in limits.problems(change.document, limits.OF_PROFILE):
         change.wrong(*problem)
     change.warnings += limits.untaken(change.document, limits.OF_PROFILE)
+
+
+def _http(change: Change, profile: Mapping[str, Any]) -> None:
+    for number, name in enumerate((profile.get("true_client_ip") or {}).get("headers") or ()):
+        if not NAME.fullmatch(name):
+            where = f"http_profile.true_client_ip.headers[{number}]"
+            change.wrong(where, "must be letters, digits, '_', '.' and '-'", name)
+    timeout = profile.get("client_body_timeout", http_profile.BODY_TIMEOUT_MS)
+    if timeout != http_profile.BODY_TIMEOUT_MS and not profile.get("enable_request_body_buffering"):
+        why = "client_body_timeout counts with enable_request_body_buffering only: other bodies go to servers as they come."
+        change.warnings.append(why)
+    filters = (profile.get("compression_profile") or {}).get("filter") or ()
+    for number, one in enumerate(filters):
+        path = f"http_profile.compression_profile.filter[{number}]"
+        addresses = http_profile.addresses_of(one)
+        if any(addresses.values()):
+            check_clients(change, path, addresses, {ours: theirs for theirs, ours in http_profile.ADDRESSES.items()})
+        for index, text in enumerate(one.get("user_agent") or ()):
+            plain(change, f"{path}.user_agent[{index}]", text)
+    check_indices(change, "http_profile.compression_profile.filter", filters)
 
 
 def check_error_page(change: Change, around: Around) -> None:
@@ -146,12 +168,15 @@ def check_ssl(change: Change, around: Around) -> None:
     accepted = [one["type"] for one in profile.get("accepted_versions") or ()]
     if accepted and not tls.VERSIONS.keys() & set(accepted):
         change.wrong("accepted_versions", "no version is left that can be served", accepted, "Give SSL_VERSION_TLS1_2.")
+    typed = view({**profile, "uuid": change.uuid}, SslProfile)
+    if tls.VERSIONS.keys() & set(accepted) and not tls.versions(typed):
+        why = "has no cipher for any of the accepted_versions"
+        change.wrong("cipher_enums", why, hint="Name ciphers of TLS 1.3 and of the versions before, as are accepted.")
+    elif (names := tls.named_ciphers(typed)) and not _known(":".join(names)):
+        change.wrong("cipher_enums", "OpenSSL knows none of these ciphers", profile["cipher_enums"])
     ciphers = profile.get("accepted_ciphers", "")
-    if ciphers and ciphers != tls.CIPHERS_DEFAULT:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(ciphers)
-        except ssl.SSLError:
-            change.wrong("accepted_ciphers", "OpenSSL knows none of these ciphers", ciphers)
+    if ciphers and ciphers != tls.CIPHERS_DEFAULT and not _known(ciphers):
+        change.wrong("accepted_ciphers", "OpenSSL knows none of these ciphers", ciphers)
     curves = profile.get("ec_named_curve", "auto")
     if curves != "auto" and (unknown := [name for name in curves.split(":") if name not in CURVES]):
         why = f"no curve: {', '.join(unknown)[:60]}"
@@ -160,3 +185,11 @@ def check_ssl(change: Change, around: Around) -> None:
     unknown = [name for name in suites.split(":") if name and name not in SUITES]
     if unknown or (suites and not suites.strip(":")):
         change.wrong("ciphersuites", f"no TLS 1.3 cipher suite: {', '.join(unknown)[:60] or suites[:60]}")
+
+
+def _known(ciphers: str) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(ciphers)
+    except ssl.SSLError:
+        return False
+    return True

@@ -13,6 +13,8 @@ from .escape import within, word
 
 SOCKET_NAME_BYTES = 108
 """HAProxy pads abstract names with zeros to the whole of ``sun_path``."""
+TOLD = "txn.log"
+"""A rule wants the request logged."""
 HOST_BYTES_MAX = 100
 AGENT_BYTES_MAX = 200
 STATUSES = range(100, 600)
@@ -47,6 +49,11 @@ def rules(policy: LogPolicy, socket: str, *, http: bool) -> tuple[list[str], lis
         if quiet is not None:
             front.append(f"http-response set-log-level silent{quiet}")
     return front, []
+
+
+def told() -> str:
+    """The last line of the frontend's on responses, where rules may want a line that nobody else does."""
+    return f"http-response set-log-level info if {{ var({TOLD}) -m found }}"
 
 
 _HEADERS = (("Host", HOST_BYTES_MAX), ("User-Agent", AGENT_BYTES_MAX))

@@ -16,19 +16,16 @@ import msgspec
 from shoal.wire.desired import PROXIED_PORTS_MAX, RETRIED_STATUSES, Listener, Pool, Server, Service
 from shoal.wire.policy import Http
 
-from . import answers, choice, client_log, monitors, rules, tls, transport, virtual_hosts
+from . import answers, choice, client_log, engine_wide, http_profile, monitors, rules, tls, transport, virtual_hosts
 from .escape import Unrenderable, address, argument, format_quoted, quoted, within, word
 
 CONNECT_TIMEOUT_S = 5
 REQUEST_TIMEOUT_S = 10
 """For a whole request head: slow senders hold no connection."""
-SESSION_S, SESSION_S_MAX = 300, 86_400
-"""Of TLS, that may be resumed: HAProxy has one time for all services, so it is the shortest that any of them wants. Tickets are
-not read for longer than a day after their key has gone."""
 DESCRIPTORS_RESERVED = 300
 CONNECTIONS_MIN = 100
-CONNECTIONS_PER_MB = 15
-"""A proxied connection holds two buffers of 16 KiB; so half of the engine's memory is for them."""
+CONNECTIONS_PER_MB, BUFFER_KB = 15, 16
+"""A proxied connection holds two buffers, usually of this size; so half of the engine's memory is for them."""
 FIRST_SERVER_CONNECTIONS = 1_000
 """LB_ALGORITHM_FEWEST_SERVERS fills a server up to this before it takes the next."""
 WEIGHT_MAX = 256
@@ -68,12 +65,12 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 class Fragment(msgspec.Struct, frozen=True):
     """A virtual service's part of the file. ``descriptors`` it needs before any client comes; ``notes`` say what is
-    served otherwise than asked for; ``session_s`` how long its TLS sessions may be resumed, 0 = as long as others'."""
+    served otherwise than asked for; ``wants`` is of what all services share."""
 
     text: str
     descriptors: int = 0
     notes: tuple[str, ...] = ()
-    session_s: int = 0
+    wants: engine_wide.Wants = engine_wide.Wants()
     pages: Mapping[str, str] = {}
     """Files of error pages, by name: they must be in `pages_folder` when the file is loaded."""
 
@@ -119,19 +116,21 @@ def frontend_name(service: str) -> str:
     return f"{FRONTEND_PREFIX}{word(service)}"
 
 
-def connections_max(facts: Facts, descriptors: int = 0) -> int:
+def connections_max(facts: Facts, descriptors: int = 0, buffer_kb: int = BUFFER_KB) -> int:
     """Two descriptors a proxied connection, beside those in constant use; and no more than memory carries."""
     by_descriptors = (facts.descriptors_max - DESCRIPTORS_RESERVED - descriptors) // 2
-    return max(CONNECTIONS_MIN, min(by_descriptors, facts.memory_mb * CONNECTIONS_PER_MB))
+    return max(CONNECTIONS_MIN, min(by_descriptors, facts.memory_mb * CONNECTIONS_PER_MB * BUFFER_KB // buffer_kb))
 
 
-def head(facts: Facts, descriptors: int = 0, session_s: int = 0) -> str:
+def head(facts: Facts, descriptors: int = 0, wanted: Iterable[engine_wide.Wants] = ()) -> str:
     """What every engine has, and the socket where the guard asks whether HAProxy works."""
+    done = engine_wide.together(wanted)
+    tuned = "\n    ".join(engine_wide.lines(done))
     return f"""global
     stats socket {quoted(admin_socket(facts))} mode 600 level admin expose-fd listeners
     stats timeout 1h
     server-state-file {quoted(state_file(facts))}
-    maxconn {connections_max(facts, descriptors)}
+    maxconn {connections_max(facts, descriptors, engine_wide.buffer_kb(done))}
     nbthread {int(facts.threads)}
     user {word(facts.user)}
     group {word(facts.user)}
@@ -141,7 +140,7 @@ def head(facts: Facts, descriptors: int = 0, session_s: int = 0) -> str:
     hard-stop-after {max(1, int(facts.hard_stop_after_s))}s
     ssl-default-bind-options ssl-min-ver TLSv1.2
     tune.ssl.default-dh-param 2048
-    tune.ssl.lifetime {within(session_s or SESSION_S, 1, SESSION_S_MAX)}
+    {tuned}
 
 defaults
     timeout connect {CONNECT_TIMEOUT_S}s
@@ -164,8 +163,8 @@ frontend shoal_alive
 def config(facts: Facts, fragments: Mapping[str, Fragment]) -> str:
     """The whole file, the fragments in order of their ids."""
     descriptors = sum(fragment.descriptors for fragment in fragments.values())
-    session_s = min((fragment.session_s for fragment in fragments.values() if fragment.session_s), default=0)
-    return "\n".join([head(facts, descriptors, session_s), *(fragments[id].text for id in sorted(fragments))])
+    wanted = (fragment.wants for fragment in fragments.values())
+    return "\n".join([head(facts, descriptors, wanted), *(fragments[id].text for id in sorted(fragments))])
 
 
 def service_fragment(service: Service, facts: Facts, children: Sequence[Service] = ()) -> Fragment:
@@ -206,17 +205,21 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
         made = rules.rules(service.id, service.http, service.rules, chosen.targets, tls_port=tls_port)
         idle_s = within(service.client_idle_s, 1, transport.IDLE_S_MAX)
         front += [f"timeout http-keep-alive {idle_s}s", *_head_timeout(service.http)]
-        front += [*tls.early(service.tls), *rules.proof(service.http), *made.lines]
+        front += [*tls.early(service.tls), *rules.proof(service.http)]
+        front += [*http_profile.first(service.http, encrypted=tls_port > 0), *made.lines]
         asked = service.client_certificates
         front += rules.client_certificate(service.http, required=asked is not None and asked.required)
-        front += [*chosen.responses, *rules.profile_responses(service.http)]
+        front += http_profile.last(service.http)
+        front += [*chosen.responses, *http_profile.responses(service.http, idle_s)]
+        if service.log is not None and any(rule.log for rule in service.rules):
+            front.append(client_log.told())
         if service.http.cache is not None:
             front += answers.cache_lines(service.id, service.http.cache)
             sections.append(answers.cache_section(service.id, service.http.cache))
         front += answers.error_lines(service.http.errors, str(pages_folder(facts)))
         drains = f"{{ str({word(service.vip)}) -m str -f {quoted(draining_file(facts))} }}"
         front.append(f"http-after-response set-header Connection close if {drains}")
-        back += [*rules.forwarded(service.http), *([] if service.http.reuse else ["http-reuse never"])]
+        back += [*http_profile.forwarded(service.http), *([] if service.http.reuse else ["http-reuse never"])]
     if service.connections_max > 0:
         front.append(f"maxconn {within(service.connections_max, 1, CONNECTIONS_MAX)}")
     if any(map(_hashes_port, service.pools)):
@@ -242,7 +245,7 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
     servers = sum(len(pool.servers) for pool in service.pools)
     descriptors = ports * len(service.addresses) + servers
     pages = answers.pages(service.http.errors) if http else {}
-    return Fragment("\n".join([*sections, *made.tables]), descriptors, notes, tls.session_s(service), pages)
+    return Fragment("\n".join([*sections, *made.tables]), descriptors, notes, engine_wide.of(service), pages)
 
 
 def write_pages(facts: Facts, fragments: Iterable[Fragment]) -> None:

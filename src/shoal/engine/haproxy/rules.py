@@ -14,7 +14,9 @@ import msgspec
 from shoal.wire import policy
 from shoal.wire.policy import Header, Http, Limit, Location, Piece, Redirect, Respond, Rewrite, Rule, Switch, Test
 
+from . import client_log
 from .escape import Unrenderable, address, argument, body, format_text, quoted, token, word
+from .limits import Counters
 
 HOST = "req.hdr(host),host_only"
 QUERY, MORE = "txn.query", "txn.more"
@@ -22,10 +24,10 @@ QUERY, MORE = "txn.query", "txn.more"
 ALLOWED = "txn.allowed"
 TO, SERVER = "txn.to", "txn.server"
 """Where the request goes, and to which server there: see `choice`."""
+HELLO = "txn.hello"
+"""What a TLS client began with, as JA3 puts it; not there unless the profile asks for it."""
 CHOSEN = f"{{ var({TO}) -m found }}"
 FREE = f"!{CHOSEN}"
-TABLE_ENTRIES_MAX = 100_000
-"""Of one rate limit: some 10 MB when all are there."""
 MATCHES = {"equals": "str", "begins": "beg", "ends": "end", "contains": "sub", "regex": "reg"}
 VERSIONS = {"ONE_ZERO": "1.0", "ONE_ONE": "1.1", "TWO_ZERO": "2.0"}
 TEXTS = {
@@ -44,6 +46,7 @@ COUNTED = {
 }
 VARIABLES = {
     "client_ip": "src",
+    "source_ip": "fc_src",
     "vs_ip": "dst",
     "vs_port": "dst_port",
     "ssl_protocol": "ssl_fc_protocol",
@@ -81,7 +84,7 @@ def rules(
 ) -> Rules:
     """The rules of one virtual service. ``targets``: where a `Switch` leads, by id; ``tls_port``: where it has TLS, 0 for
     nowhere. Raises Unrenderable."""
-    lines, tables, notes = _first(http, wanted, tls_port), list[str](), list[str]()
+    lines, counters, notes = _first(http, wanted, tls_port), Counters(service), list[str]()
     allowed = False
     for number, rule in enumerate(wanted):
         if rule.phase not in (policy.SECURITY, policy.REQUEST):
@@ -90,17 +93,14 @@ def rules(
         if allowed and rule.phase == policy.SECURITY:
             conditions.append(f"!{{ var({ALLOWED}) -m bool }}")
         decided, conditions = _decided("http-request", number, rule, conditions)
-        lines += decided
+        lines += [*decided, *_logged("http-request", rule, conditions)]
         for action in rule.actions:
             if isinstance(action, Limit):
-                if len(tables) == policy.LIMITS_MAX:
-                    notes.append(
-                        f"The rate limit of rule {rule.name[:60]!r} does not act: {policy.LIMITS_MAX} others do."
-                    )
-                    continue
-                counter, table = f"sc{len(tables)}", f"limit_{word(service)}_{len(tables)}"
-                tables.append(_table(table, action))
-                lines += _limit(action, counter, table, conditions)
+                refused = answer(action.then) if action.then is not None else ()
+                limited = counters.lines(action, conditions, refused)
+                if limited is None:
+                    notes.append(f"The rate limit of {rule.name[:60]!r} does not act: {policy.LIMITS_MAX} others do.")
+                lines += limited or ()
             elif isinstance(action, Switch):
                 free = _if([*conditions, FREE])
                 lines += (f"http-request {text}{free}" for text in switch(action, targets or {}))
@@ -110,7 +110,7 @@ def rules(
     if http.to_https and tls_port:  # a policy is more specific
         lines.append(f"http-request {_redirect(Redirect(tls=True, port=tls_port))} if !{{ ssl_fc }}")
     lines += _responses(wanted)
-    return Rules(tuple(lines), tuple(tables), tuple(notes))
+    return Rules(tuple(lines), tuple(counters.tables()), tuple(notes))
 
 
 def connections(wanted: Sequence[Rule], stage: str = "connection") -> Iterator[str]:
@@ -181,41 +181,6 @@ def client_certificate(http: Http, *, required: bool) -> Iterator[str]:
         yield f"http-request {_header(header, 'req')}{_if([told] if told else [])}"
 
 
-def profile_responses(http: Http) -> Iterator[str]:
-    """Lines of the frontend that change what clients get."""
-    if http.hsts_s > 0:
-        value = f"max-age={int(http.hsts_s)}" + ("; includeSubDomains" if http.hsts_subdomains else "")
-        yield f"http-after-response set-header Strict-Transport-Security {quoted(value)} if {{ ssl_fc }}"
-    for wanted, attribute in ((http.secure_cookies, "Secure"), (http.http_only_cookies, "HttpOnly")):
-        if wanted:
-            lacking, given = quoted(f"^((?i)(?!.*;\\s*{attribute}\\s*(;|$)).*)$"), quoted(f"\\1; {attribute}")
-            yield f"http-response replace-header Set-Cookie {lacking} {given}"
-    if http.https_redirects:
-        yield r"http-response replace-header Location '^(?i)http://(.*)$' 'https://\1' if { ssl_fc }"
-    if http.compress:
-        types = " ".join(quoted(one) for one in http.compress)
-        yield from ("compression algo gzip", f"compression type {types}", "compression offload")
-
-
-def forwarded(http: Http) -> Iterator[str]:
-    """Lines of the backend that tell servers of the client."""
-    if http.forwarded_proto:
-        yield "http-request set-header X-Forwarded-Proto https if { ssl_fc }"
-        yield "http-request set-header X-Forwarded-Proto http if !{ ssl_fc }"
-    name = http.forwarded_for
-    if not name:
-        return
-    if http.forwarded_for_update == "append":
-        value = quoted(f"%[req.fhdr({argument(name)})], %[src]")
-        present = f"{{ req.hdr_cnt({argument(name)}) gt 0 }}"
-        yield f"http-request set-header {token(name)} {value} if {present}"
-        yield f"http-request set-header {token(name)} %[src] if !{present}"
-        return
-    if http.forwarded_for_update == "replace":
-        yield f"http-request del-header {token(name)}"
-    yield "option forwardfor" if name == "X-Forwarded-For" else f"option forwardfor header {token(name)}"
-
-
 def without_servers(action: Redirect | Respond | policy.Close, *, http: bool) -> Iterator[str]:
     """Lines of a backend: what becomes of clients while none of its servers is up."""
     nobody = "{ nbsrv lt 1 }"
@@ -236,8 +201,11 @@ def condition(test: Test) -> str:
 
 def _condition(test: Test) -> str:
     match test.of:
-        case "client":
-            return f"{{ src {_all(_network(value) for value in test.values)} }}"
+        case "client" | "source":
+            fetch = "src" if test.of == "client" else "fc_src"
+            return f"{{ {fetch} {_all(_network(value) for value in test.values)} }}"
+        case "hello":
+            return f"{{ var({HELLO}),digest(md5),hex -m str -i -- {_all(map(_fingerprint, test.values))} }}"
         case "port" | "client_port":
             fetch = "dst_port" if test.of == "port" else "src_port"
             return f"{{ {fetch} {_all(map(_ports, test.values))} }}"
@@ -286,6 +254,12 @@ def _network(text: str) -> str:
     return address(host).strip("[]") + (f"/{int(length)}" if slash else "")
 
 
+def _fingerprint(text: str) -> str:
+    if not re.fullmatch(policy.FINGERPRINT, text):
+        raise Unrenderable(f"{text[:40]!r} is no fingerprint.")
+    return text
+
+
 def _ports(text: str) -> str:
     if not re.fullmatch(r"[0-9]{1,5}(:[0-9]{1,5})?", text):
         raise Unrenderable(f"{text[:40]!r} is no port and no range of them.")
@@ -303,6 +277,10 @@ def _decided(verb: str, number: int, rule: Rule, conditions: list[str]) -> tuple
     if not conditions or len(rule.actions) < 2:
         return [], conditions
     return [f"{verb} set-var(txn.does{number}) bool(true){_if(conditions)}"], [f"{{ var(txn.does{number}) -m bool }}"]
+
+
+def _logged(verb: str, rule: Rule, conditions: list[str]) -> list[str]:
+    return [f"{verb} set-var({client_log.TOLD}) int(1){_if(conditions)}"] if rule.log else []
 
 
 def _if(conditions: Sequence[str]) -> str:
@@ -431,7 +409,7 @@ def _responses(wanted: Sequence[Rule]) -> Iterator[str]:
         if len(conditions) < len(rule.tests):
             conditions.insert(0, f"{{ var(txn.rule{number}) -m bool }}")
         decided, conditions = _decided("http-response", number, rule, conditions)
-        yield from decided
+        yield from (*decided, *_logged("http-response", rule, conditions))
         for action in rule.actions:
             yield f"http-response {_response(action)}{_if(conditions)}"
 
@@ -447,32 +425,3 @@ def _response(action: policy.Action) -> str:
         return f"replace-header Location {quoted(pattern)} {quoted(_origin(action, ONE) + TWO)}"
     target = _origin(action, _host(action.host, "var(txn.host)")) + _path(action.path, "var(txn.path)")
     return f"set-header Location {quoted(target + _query(action.keep_query, ''))}"
-
-
-# --- rate limits ---
-
-
-def _table(name: str, limit: Limit) -> str:
-    kind = {
-        (True, False): "ipv6",
-        (False, True): "string len 128",
-        (True, True): "binary len 20",
-        (False, False): "integer",
-    }[limit.by_client, limit.by_path]
-    period = _period(limit)
-    return (
-        f"backend {name}\n    stick-table type {kind} size {TABLE_ENTRIES_MAX}"
-        f" expire {2 * period}s store http_req_rate({period}s)\n"
-    )
-
-
-def _period(limit: Limit) -> int:
-    return max(1, int(limit.period_s))
-
-
-def _limit(limit: Limit, counter: str, table: str, conditions: Sequence[str]) -> Iterator[str]:
-    key = {(True, False): "src", (False, True): "path", (True, True): "base32+src", (False, False): "int(1)"}
-    yield f"http-request track-{counter} {key[limit.by_client, limit.by_path]} table {table}{_if(conditions)}"
-    if limit.then is not None:
-        over = f"{{ {counter}_http_req_rate({table}) gt {int(limit.count) + max(0, int(limit.burst))} }}"
-        yield from (f"http-request {text} if {' '.join([*conditions, over])}" for text in answer(limit.then))

@@ -55,6 +55,7 @@ def bind(service: Service, port: int, folder: str, *, http2: bool) -> str:
     if service.tls.curves:
         text += f" curves {_curves(service.tls.curves)}"
     text += " allow-0rtt" if service.tls.early_data and service.mode == "http" else ""
+    text += "" if service.tls.resumes else " no-tls-tickets"
     text += f" tls-ticket-keys {quoted(f'{folder}/{tickets_file(service.id)}')}" if service.tls.tickets else ""
     return text + (_clients(service.client_certificates) if service.client_certificates else "")
 
@@ -103,7 +104,7 @@ def early(tls: Tls) -> Iterator[str]:
 def session_s(service: Service) -> int:
     """How long sessions of a virtual service may be resumed; 0 = it has none, or does not say. Who shows a certificate is
     looked at anew before long: a resumed session is not."""
-    if not service.terminates_tls:
+    if not service.terminates_tls or not service.tls.resumes:
         return 0
     wanted = max(0, service.tls.session_s)
     return min(wanted or VERIFIED_S_MAX, VERIFIED_S_MAX) if service.client_certificates is not None else wanted

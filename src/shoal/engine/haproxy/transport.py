@@ -41,7 +41,8 @@ def back(service: Service) -> Iterator[str]:
 
 def bind(listener: Listener) -> str:
     """Arguments of a bind line."""
-    return f" mss {within(listener.mss, SEGMENT_MIN, SEGMENT_MAX)}" if listener.mss > 0 else ""
+    text = f" mss {within(listener.mss, SEGMENT_MIN, SEGMENT_MAX)}" if listener.mss > 0 else ""
+    return text + (f" tcp-ut {within(listener.unheard_ms, 1, IDLE_S_MAX * 1000)}ms" if listener.unheard_ms > 0 else "")
 
 
 def _probes(option: str, idle_s: int) -> Iterator[str]:
