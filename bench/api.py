@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import json
 import resource
 import ssl
@@ -37,6 +36,7 @@ from shoal.controller.secrets import Secrets
 from shoal.controller.view import View
 from shoal.objects import load
 from shoal.store.sqlite import SqliteStore
+from shoal.system import settle_collector
 
 Document = dict[str, Any]
 PASSWORD = "bench-only password"
@@ -77,8 +77,7 @@ async def served(directory: Path, *, controlled: bool) -> None:
     certificate, key = (Path(file) for file in files)
     http = await serve(App(deps), listen("127.0.0.1", 0), certificate, key)
     tasks = [asyncio.create_task(controller.run())] if controlled else []
-    gc.collect()
-    gc.freeze()  # as `shoal.system.running` does
+    settle_collector()
     print(http.port, flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until the bench ends
     for task in tasks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -29,6 +30,7 @@ from shoal.controller.intent import Caller, Guard, Intent
 from shoal.controller.journal import Journal
 from shoal.controller.ledger import Changes
 from shoal.controller.metrics import Metrics
+from shoal.controller.outward import Outward
 from shoal.controller.pki import self_signed_default
 from shoal.controller.plans import Planned, Plans
 from shoal.controller.records import VipRecord
@@ -47,6 +49,8 @@ PASSWORD = "a shoal of fish"
 EPOCH = 1_700_000_000.0 - 1_000.0
 HOST = "ctl.example:9443"
 RUN_S_MAX = 10.0
+HERE = Outward([ipaddress.ip_network("127.0.0.0/8")])
+"""Servers of tests are on this machine."""
 NO_IDENTITY = Identity(key_pem=b"", certificate_pem=b"", ca_pem=b"")
 
 

@@ -125,7 +125,15 @@ def cli() -> None:
 @click.option(
     "--probe/--no-probe", default=True, show_default=True, help="Ask every VIP all the time, as a client would."
 )
-def up(data_dir: Path, listen: str, vip_networks: tuple[str, ...], detach: bool, probe: bool) -> None:
+@click.option(
+    "--may-ask",
+    metavar="CIDR",
+    multiple=True,
+    help="Let webhooks, syslog, ACME and OCSP go there though it is this machine itself, or link-local.",
+)
+def up(
+    data_dir: Path, listen: str, vip_networks: tuple[str, ...], detach: bool, probe: bool, may_ask: tuple[str, ...]
+) -> None:
     """Run the controller and its engines on this machine (as root).
 
     SHOAL_ADMIN_PASSWORD sets the first admin password; without it one is made and printed once.
@@ -134,7 +142,7 @@ def up(data_dir: Path, listen: str, vip_networks: tuple[str, ...], detach: bool,
 
     _needs_root("up")
     password = os.environ.get("SHOAL_ADMIN_PASSWORD")
-    options = Options.parse(data_dir, listen, vip_networks, password, probe=probe)
+    options = Options.parse(data_dir, listen, vip_networks, password, probe=probe, may_ask=may_ask)
     console = Console(stderr=True, highlight=False)
     if detach:
         launch(options, console)

@@ -21,7 +21,7 @@ from shoal.controller.desired import certificate_part, service_part
 from shoal.controller.events import EventLog
 from shoal.controller.secrets import Secrets
 from shoal.engine.haproxy import certificates, render
-from tests.api_world import Clock, ControlledWorld, controlled_world, warnings_of
+from tests.api_world import HERE, Clock, ControlledWorld, controlled_world, warnings_of
 from tests.issuer import Issued, Issuer
 
 from .private_host import private_host
@@ -145,7 +145,13 @@ async def test_a_certificate_is_got_renewed_and_its_failure_told(tmp_path: Path)
         engine, events, clock = Engine(world, folder, secrets), EventLog(world.store, world.clock), Patient()
         mark = {"reached": ""}
         acme = Renewals(
-            world.view, world.intent, events, clock, derive=secrets.derived, serves=lambda uuid: mark["reached"]
+            world.view,
+            world.intent,
+            events,
+            clock,
+            derive=secrets.derived,
+            serves=lambda uuid: mark["reached"],
+            outward=HERE,
         )
         given = {"directory_url": DIRECTORY, "contact": "ops@shop.test", "ca_certs": own.pem}
         params = [{"name": name, "value": value} for name, value in given.items()]

@@ -30,7 +30,7 @@ from shoal.controller.events import Event
 from shoal.controller.metrics import Metrics
 from shoal.controller.pki import Authority
 from shoal.wire.counters import Counters, Counts, EngineCounts, PoolCounts, ServiceCounts
-from tests.api_world import ControlledWorld, controlled_world
+from tests.api_world import HERE, ControlledWorld, controlled_world
 
 DONE_WITHIN_S = 20.0
 Document = dict[str, Any]
@@ -55,7 +55,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(watch, "TRIES", (0.0, 0.05))
     async with controlled_world(tmp_path) as world:
         controller = world.controller
-        alerts = Alerts(world.view, world.intent, controller.events_log, controller.metrics, SystemClock())
+        alerts = Alerts(world.view, world.intent, controller.events_log, controller.metrics, SystemClock(), HERE)
         alerts.listen()
         world.alerts = alerts  # type: ignore[attr-defined]
         task = asyncio.create_task(alerts.run())
@@ -232,7 +232,7 @@ async def test_syslog_over_tls_verifies_by_the_authorities_named(tmp_path: Path)
         server = {"syslog_server": "127.0.0.1", "syslog_server_port": listener.getsockname()[1], "tls_enable": True}
         server |= {"udp": False, "format": "SYSLOG_JSON"}
         hearing = asyncio.create_task(asyncio.to_thread(told, listener, context))
-        await asyncio.to_thread(senders.send_syslog, ALERT, server, "here", [authority.ca_pem.decode()])
+        await asyncio.to_thread(senders.send_syslog, ALERT, server, "here", [authority.ca_pem.decode()], HERE)
         length, _, line = (await hearing).partition(b" ")
         assert int(length) == len(line)
         assert json.loads(line.split(b" - ", 2)[2])["event_id"] == "SE_DOWN"
@@ -244,7 +244,7 @@ async def test_syslog_over_tls_verifies_by_the_authorities_named(tmp_path: Path)
 
         hearing2 = asyncio.create_task(asyncio.to_thread(refused))
         with pytest.raises(senders.NotSent, match="CERTIFICATE_VERIFY_FAILED"):
-            await asyncio.to_thread(senders.send_syslog, ALERT, server, "here", [other])
+            await asyncio.to_thread(senders.send_syslog, ALERT, server, "here", [other], HERE)
         await hearing2
 
 

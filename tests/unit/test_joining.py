@@ -91,6 +91,20 @@ async def test_of_two_that_join_at_once_by_one_token_one_does(place: Place) -> N
     assert [event.objects["serviceengine"] for event in refused] == [engine.id]  # told once
 
 
+async def test_a_thief_who_comes_first_is_told_of_and_ends_with_the_engine(place: Place) -> None:
+    engine = await joiner(place)
+    controller = place.world.controller
+    stolen = await engine.joins(engine.folder("thief"))
+    assert await place.greeted(stolen, engine.id) == "Welcome", "until somebody acts"
+    assert "was used already" in await engine.asks(engine.folder("engine"))
+    (told,) = [event for event in controller.events_log.read({}) if event.name == "SE_JOIN_REFUSED"]
+    assert told.level == "error" and engine.name in told.detail and "forcedelete" in told.detail
+    await place.world.post(f"/api/serviceengine/{engine.id}/forcedelete", {}, status=200)
+    await place.world.run(lambda: engine.id not in controller.ledger.engines)
+    assert "not known here" in await place.greeted(stolen, engine.id)
+    assert "known here" in await engine.asks(engine.folder("again"))
+
+
 async def test_a_token_opens_nothing_else(place: Place) -> None:
     engine = await joiner(place)
     assert "not that of engine" in await place.greeted(engine.token, engine.id)

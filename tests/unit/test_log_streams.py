@@ -16,7 +16,7 @@ from shoal.controller.log_streams import CONFIG, NOT_SENT, LogStreams, Target, l
 from shoal.errors import Invalid
 from shoal.wire import client_logs as wire
 
-from ..api_world import StillClock, World, api_world
+from ..api_world import HERE, StillClock, World, api_world
 
 Document = dict[str, Any]
 AT = 1_795_683_931.0
@@ -29,7 +29,9 @@ class Streaming:
         self.world = world
         self.store = ClientLogStore(None, StillClock())
         self.told: list[tuple[str, str]] = []
-        self.streams = LogStreams(world.view, lambda name, text, **more: self.told.append((name, text)), lambda: 0.0)
+        self.streams = LogStreams(
+            world.view, lambda name, text, **more: self.told.append((name, text)), lambda: 0.0, HERE
+        )
         self.store.on_written = self.streams.take
         self.uuid = ""
 

@@ -15,7 +15,7 @@ from shoal.controller.desired import certificate_part
 from shoal.controller.events import EventLog
 from shoal.controller.ocsp import Disbelieved
 from shoal.controller.stapling import Stapling
-from tests.api_world import EPOCH, Clock, World, api_world
+from tests.api_world import EPOCH, HERE, Clock, World, api_world
 from tests.issuer import Issued, Issuer
 
 PATH = "/api/sslkeyandcertificate"
@@ -48,7 +48,7 @@ async def test_answers_are_fetched_kept_and_renewed(tmp_path: Path) -> None:
         uuid, clock, changed = made["uuid"], Clock(), list[str]()
         clock.s = now().timestamp() - EPOCH
         events = EventLog(world.store, clock)
-        stapling = Stapling(world.view, world.store, events, clock, changed.append)
+        stapling = Stapling(world.view, world.store, events, clock, changed.append, HERE)
         await stapling.look()  # nobody is there
         assert stapling.answer(uuid) is None and not changed
         assert stapling.shown(uuid) == {"ocsp_error_status": "OCSP_ERR_CERTSTATUS_HTTP_SEND"}
@@ -61,7 +61,7 @@ async def test_answers_are_fetched_kept_and_renewed(tmp_path: Path) -> None:
         assert shown["ocsp_response_info"]["cert_status"] == "OCSP_CERTSTATUS_GOOD"
         part = certificate_part(world.view, uuid, lambda text, context: text, stapling.answer)
         assert part is not None and part.stapled is not None and part.stapled.issuer == ROOT.pem
-        again = Stapling(world.view, world.store, events, clock, changed.append)
+        again = Stapling(world.view, world.store, events, clock, changed.append, HERE)
         await again.load()
         assert again.answer(uuid) == stapling.answer(uuid), "another controller has it, whatever the responder does"
 
@@ -87,7 +87,7 @@ async def test_responders_are_asked_in_the_order_that_is_configured(tmp_path: Pa
         made = await stored(world, issued, ocsp_config={"responder_url_lists": [url]})
         clock = Clock()
         clock.s = now().timestamp() - EPOCH
-        stapling = Stapling(world.view, world.store, EventLog(world.store, clock), clock, lambda uuid: None)
+        stapling = Stapling(world.view, world.store, EventLog(world.store, clock), clock, lambda uuid: None, HERE)
         async with ROOT.responder(tmp_path, port, issued):
             await stapling.look()
         assert stapling.shown(made["uuid"])["ocsp_response_info"]["ocsp_resp_from_responder_url"] == url

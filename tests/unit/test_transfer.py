@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from shoal.errors import NotReady
 from shoal.store.protocol import Transaction
@@ -240,6 +241,48 @@ async def test_an_export_without_secrets_has_none_and_with_a_passphrase_it_carri
         stored = other.view.get("sslkeyandcertificate", "cert-1")
         kind = other.intent.registry.type("sslkeyandcertificate")
         assert stored is not None and other.intent.opened(kind, stored)["key"] == KEY
+
+
+async def test_secrets_that_only_the_other_controller_opens_are_told_of_object_by_object(
+    world: ControlledWorld,
+) -> None:
+    file = avi_export()
+    (certificate,) = file["SSLKeyAndCertificate"]
+    certificate["key"] = "gAAAAABl0sealedByAnotherController=="
+    locked = serialization.load_pem_private_key(KEY.encode(), None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"words of its owner"),
+    )
+    file["SSLKeyAndCertificate"] += [
+        {"name": "locked", "key": locked.decode(), "certificate": {"certificate": CERTIFICATE}},
+        {
+            "name": "opens",
+            "key": locked.decode(),
+            "key_passphrase": "words of its owner",
+            "certificate": {"certificate": CERTIFICATE},
+        },
+    ]
+    monitor = {"type": "HEALTH_MONITOR_HTTP", "authentication": {"username": "probe", "password": "c2VhbGVk"}}
+    file["HealthMonitor"] = [{"name": "asks", **monitor}, {"name": "plain", "type": "HEALTH_MONITOR_TCP"}]
+    file["User"] = [{"name": "pat", "username": "pat", "password": "pbkdf2_sha256$36000$salt$hash"}]
+    report = await taken(world, file, apply=True)
+    assert of(report, "shop-cert")["secrets"] == of(report, "locked")["secrets"] == ["key"]
+    assert "only the controller it comes from" in str(of(report, "shop-cert")["differences"])
+    assert of(report, "opens")["secrets"] == of(report, "plain")["secrets"] == []
+    assert set(of(report, "asks")["secrets"]) == {"authentication.password", "authentication.username"}
+    assert "sealed: then give it anew" in str(of(report, "asks")["differences"])
+    assert "give a password anew" in str(of(report, "pat"))
+    assert report["secrets_to_give"] == 4 and "4 objects need a secret given anew" in report["sentence"]
+    stored = world.view.named("sslkeyandcertificate", "shop-cert")
+    assert stored is not None and not stored.get("key"), "nothing that is no key is kept as one"
+    assert of(report, "shop")["result"] == "not supported" and "shop-cert" in of(report, "shop")["why"]
+    own = await world.get("/api/configuration/export")
+    async with world.stranger() as client:
+        refused = await client.post("/login", data={"username": "pat", "password": "pbkdf2_sha256$36000$salt$hash"})
+        assert refused.status_code == 401, "a hash must never be a password"
+    again = await taken(world, own)
+    assert of(again, "opens")["secrets"] == [], "what is here already stays"
 
 
 NO_EXPORTS: list[tuple[Document, str]] = [

@@ -46,6 +46,7 @@ from .metrics import CONTROLLER, Metrics
 from .names.names import Names
 from .observer import Observer, Place
 from .operations import KINDS, CallerLike, Operations
+from .outward import Outward
 from .plans import Aside, Plans
 from .reconciler import Reconciler
 from .runtime import Runtime
@@ -88,7 +89,7 @@ class Controller:
     ``journal`` is where events and decisions are kept for good;
     ``client_logs`` is where the requests engines tell of are kept (None = they are not asked for);
     ``probe_from`` is where the VIPs are probed from (None = they are not); ``freed`` are the addresses that whoever
-    writes VsVips has seen given up.
+    writes VsVips has seen given up; ``outward`` says where users may have something sent or asked.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Controller:
         journal: Journal | None = None,
         probe_from: Place | None = None,
         freed: Freed | None = None,
+        outward: Outward | None = None,
         clock: Clock | None = None,
         fresh_id: FreshId = fresh_uuid,
     ) -> None:
@@ -127,7 +129,8 @@ class Controller:
         self.loads = Loads(clock)
         self._groups, self._storm_views = Views(ServiceEngineGroup), Views(StormSettings)
         self.events_log = EventLog(store, clock)
-        self._log_streams = LogStreams(view, self.events_log.add, clock.monotonic)
+        outward = outward or Outward()
+        self._log_streams = LogStreams(view, self.events_log.add, clock.monotonic, outward)
         if client_logs is not None:
             client_logs.on_written = self._log_streams.take
         self._journal = journal
@@ -236,7 +239,7 @@ class Controller:
         )
         self._whatifs = WhatIfs(self._runtime.sources, self.metrics)
         self.expiry = Expiry(view, self.events_log, clock)
-        self.stapling = Stapling(view, store, self.events_log, clock, self._stapled)
+        self.stapling = Stapling(view, store, self.events_log, clock, self._stapled, outward)
         self._operations = Operations(
             view,
             self.ledger,

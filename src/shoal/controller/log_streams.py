@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
-import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +19,7 @@ import msgspec
 from shoal.errors import Invalid, Problem
 from shoal.objects.views import uuid_of
 
+from .outward import Outward
 from .view import View
 
 log = logging.getLogger("shoal.log_streams")
@@ -95,10 +95,11 @@ def line(entry: Document, config: Mapping[str, Any]) -> bytes:
 class LogStreams:
     """`take` never waits; `run` sends. ``note(event, sentence)`` tells of a server that does not take them."""
 
-    def __init__(self, view: View, note: Callable[..., object], now: Callable[[], float]) -> None:
+    def __init__(self, view: View, note: Callable[..., object], now: Callable[[], float], outward: Outward) -> None:
         self._view = view
         self._note = note
         self._now = now
+        self._outward = outward
         self._waiting: dict[Target, deque[bytes]] = {}
         self._sending: set[Target] = set()
         self._missed: dict[Target, int] = {}
@@ -148,7 +149,7 @@ class LogStreams:
         try:
             while lines := self._waiting.pop(target, None):
                 try:
-                    await loop.run_in_executor(_threads, send, target, lines)
+                    await loop.run_in_executor(_threads, send, target, lines, self._outward)
                 except (OSError, ValueError) as error:
                     self._failed(target, len(lines), error)
         finally:
@@ -188,15 +189,14 @@ class LogStreams:
         return not most or count <= most
 
 
-def send(target: Target, lines: Iterable[bytes]) -> None:
+def send(target: Target, lines: Iterable[bytes], outward: Outward) -> None:
     """All of them, blocking for some seconds at most. Raises OSError."""
     if target.way == UDP:
-        family, kind, protocol, _, address = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind, protocol) as datagrams:
+        with outward.datagrams(target.host, target.port) as datagrams:
             for text in lines:
-                datagrams.sendto(text[:DATAGRAM_BYTES_MAX], address)
+                datagrams.send(text[:DATAGRAM_BYTES_MAX])
         return
-    with socket.create_connection((target.host, target.port), timeout=WITHIN_S) as plain:
+    with outward.connected(target.host, target.port, WITHIN_S) as plain:
         if target.way != TLS:
             plain.sendall(b"".join(text + b"\n" for text in lines))  # RFC 6587, 3.4.2
             return

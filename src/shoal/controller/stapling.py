@@ -22,6 +22,7 @@ from . import ocsp
 from .clock import Clock, woken
 from .events import EventLog
 from .ocsp import Answer, Disbelieved
+from .outward import Outward
 from .view import View
 
 log = logging.getLogger("shoal.stapling")
@@ -61,13 +62,20 @@ class Stapling:
     """``changed(uuid)`` is called when engines are to hand out something else with a certificate."""
 
     def __init__(
-        self, view: View, store: Store, events: EventLog, clock: Clock, changed: Callable[[str], None]
+        self,
+        view: View,
+        store: Store,
+        events: EventLog,
+        clock: Clock,
+        changed: Callable[[str], None],
+        outward: Outward,
     ) -> None:
         self._view = view
         self._store = store
         self._events = events
         self._clock = clock
         self._changed_answer = changed
+        self._outward = outward
         self._records: dict[str, Record] = {}
         self._troubles: dict[str, Trouble] = {}
         self._wanted = asyncio.Event()
@@ -176,8 +184,9 @@ class Stapling:
         question = ocsp.request(own, issuer)
         for url in urls:
             try:
-                async with httpx.AsyncClient(timeout=timeout_s or ANSWER_WITHIN_S) as http:
-                    reply = await http.post(url, content=question, headers=HEADERS)
+                async with self._outward.asking() as http:
+                    within_s = timeout_s or ANSWER_WITHIN_S
+                    reply = await http.post(url, content=question, headers=HEADERS, timeout=within_s)
                 if reply.status_code != httpx.codes.OK or len(reply.content) > ANSWER_BYTES_MAX:
                     why = f"{url} answers {reply.status_code} with {len(reply.content)} octets"
                     raise Disbelieved("HTTP_RESP", why)

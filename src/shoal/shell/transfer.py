@@ -78,6 +78,8 @@ def told(answer: Document, *, everything: bool = False) -> str:
         if len(listed) < len(rows):
             table += f"\n{len(rows) - len(listed)} more are not shown (--all)."
         blocks.append(table)
+    if secrets := [one for one in answer["objects"] if one["secrets"]]:
+        blocks.append("\n".join(["Secrets to give anew:", *(f"  {line}" for line in _secrets(secrets))]))
     traffic = [answer["placement"]["sentence"]]
     for group in answer["placement"]["groups"]:
         traffic += [
@@ -93,6 +95,13 @@ def told(answer: Document, *, everything: bool = False) -> str:
     blocks += ["\n".join(survives)] if survives else []
     blocks.append(answer["sentence"])
     return "\n\n".join(blocks)
+
+
+def _secrets(objects: list[Document]) -> Iterable[str]:
+    """What to do about each, all of them: nothing else says it."""
+    for one in objects:
+        said = [difference for difference in one["differences"] if difference["field"] in one["secrets"]]
+        yield f"{one['type']} {one['name']}: " + ("; ".join(_differences(said)) or ", ".join(one["secrets"]))
 
 
 def _row(one: Document) -> tuple[str, ...]:

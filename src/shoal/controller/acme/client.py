@@ -15,10 +15,9 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
+from shoal.controller.outward import Outward
 from shoal.errors import ShoalError
 
-ANSWER_WITHIN_S = 20.0
-ANSWER_BYTES_MAX = 1_000_000
 VALID_WITHIN_S = 120.0
 """From a proof being offered to the authority's word, and again from there to the certificate."""
 POLL_S = (0.5, 5.0)
@@ -39,12 +38,19 @@ class Client:
     """An account at one authority."""
 
     def __init__(
-        self, directory: str, key: ECKey, contact: Sequence[str], context: ssl.SSLContext, sleep: Sleep = asyncio.sleep
+        self,
+        directory: str,
+        key: ECKey,
+        contact: Sequence[str],
+        context: ssl.SSLContext,
+        outward: Outward,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._directory_url = directory
         self._key = key
         self._contact = contact
         self._context = context
+        self._outward = outward
         self._sleep = sleep
         self._directory: Document = {}
         self._nonce = ""
@@ -53,7 +59,7 @@ class Client:
     async def certificate(self, names: Iterable[str], request: bytes) -> str:
         """The certificate and its chain, in PEM, for a signing request (DER) of these names. Raises AcmeFailure."""
         try:
-            async with httpx.AsyncClient(verify=self._context, timeout=ANSWER_WITHIN_S, follow_redirects=False) as http:
+            async with self._outward.asking(self._context) as http:
                 return await self._certificate(http, names, request)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise AcmeFailure(f"{self._directory_url} is not reached: {error or type(error).__name__}") from error
@@ -138,8 +144,6 @@ def _why(found: Document) -> str:
 
 
 def _json(reply: httpx.Response) -> Document:
-    if len(reply.content) > ANSWER_BYTES_MAX:
-        raise AcmeFailure(f"{reply.url} answers {len(reply.content)} octets.")
     found = json.loads(reply.content)
     if not isinstance(found, dict):
         raise AcmeFailure(f"{reply.url} answers what is no ACME.")

@@ -16,6 +16,7 @@ from shoal.controller.certificates import time_of
 from shoal.controller.clock import Clock, woken
 from shoal.controller.events import EventLog
 from shoal.controller.intent import SYSTEM, Intent
+from shoal.controller.outward import Outward
 from shoal.controller.view import View
 from shoal.errors import NotFound, Refused, ShoalError
 
@@ -57,6 +58,7 @@ class Renewals:
         *,
         derive: profile.Derive,
         serves: Callable[[str], str],
+        outward: Outward,
     ) -> None:
         self._view = view
         self._intent = intent
@@ -64,6 +66,7 @@ class Renewals:
         self._clock = clock
         self._derive = derive
         self._serves = serves
+        self._outward = outward
         self._waiting: dict[str, Waiting] = {}
         self._asked: dict[str, None] = {}
         self._wanted = asyncio.Event()
@@ -145,7 +148,8 @@ class Renewals:
         request = document["certificate"]["certificate_signing_request"]
         asked = x509.load_pem_x509_csr(request.encode())
         key = profile.account_key(self._derive, managed.uuid)
-        client = Client(managed.directory, key, managed.contact, profile.context(managed), self._clock.sleep)
+        trust = profile.context(managed)
+        client = Client(managed.directory, key, managed.contact, trust, self._outward, self._clock.sleep)
         pem = await client.certificate(names_of(asked), asked.public_bytes(serialization.Encoding.DER))
         fresh = self._view.get(CERTIFICATE, document["uuid"])
         if fresh is None or fresh["certificate"].get("certificate_signing_request") != request:

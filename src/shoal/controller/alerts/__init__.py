@@ -5,5 +5,6 @@
     rules     does an AlertConfig's rule hold for this event, or for these figures
     watch     the alerts that are raised: thresholds, throttling, to whom
     messages  one alert in the words of a mail, a syslog line, a webhook's body
-    senders   mail, syslog and webhooks, out of the controller
+    senders   mail, syslog, webhooks and traps, out of the controller
+    traps     one alert as an SNMP trap
 """

@@ -35,7 +35,7 @@ def mail(alert: Alert, sender: str, to: list[str], copies: list[str]) -> EmailMe
     message["From"], message["To"] = sender, ", ".join(to)
     if copies:
         message["Cc"] = ", ".join(copies)
-    message["Subject"] = _line(f"[{_word(alert)}] {alert.name}: {alert.summary or alert.detail}")[:200]
+    message["Subject"] = line_of(f"[{_word(alert)}] {alert.name}: {alert.summary or alert.detail}")[:200]
     message["Date"] = format_datetime(_moment(alert))
     message["Message-ID"] = make_msgid(domain="shoal.invalid")
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answers, please
@@ -53,7 +53,7 @@ def mail(alert: Alert, sender: str, to: list[str], copies: list[str]) -> EmailMe
 
 def syslog(alert: Alert, format: str, host: str) -> bytes:
     priority = f"<{8 * FACILITY + SEVERITY.get(alert.level, 5)}>"
-    text = _line(f"{alert.name}: {alert.detail}")[:TEXT_CHARACTERS_MAX]
+    text = line_of(f"{alert.name}: {alert.detail}")[:TEXT_CHARACTERS_MAX]
     moment = _moment(alert)
     stamp = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if format == "SYSLOG_LEGACY":  # RFC 3164
@@ -81,7 +81,7 @@ def _word(alert: Alert) -> str:
     return alert.level.removeprefix("ALERT_")
 
 
-def _line(text: str) -> str:
+def line_of(text: str) -> str:
     """Nothing that would begin another line or message."""
     return "".join(c if c.isprintable() else " " for c in text)
 
@@ -91,4 +91,4 @@ def _word_of(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return _line(text).replace("\\", "\\\\").replace('"', '\\"').replace("]", "\\]")
+    return line_of(text).replace("\\", "\\\\").replace('"', '\\"').replace("]", "\\]")

@@ -1,4 +1,4 @@
-"""Out of the controller: mail, syslog, webhooks. Each blocks for some seconds at most, in a thread of its own."""
+"""Out of the controller: mail, syslog, webhooks, traps. Each blocks for some seconds at most, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import hmac
 import smtplib
-import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +13,9 @@ from typing import Any
 import httpx
 import msgspec
 
+from shoal.controller.outward import NotAsked, Outward
+
+from . import traps
 from .messages import Alert, document, mail, syslog
 
 WITHIN_S = 10.0
@@ -52,31 +54,43 @@ def send_mail(alert: Alert, to: Settings, server: Settings) -> None:
         raise NotSent(f"mail server {host}: {type(error).__name__}: {error}") from None
 
 
-def send_syslog(alert: Alert, server: Settings, sender: str, authorities: Sequence[str]) -> None:
-    """``server``: AlertSyslogServer; ``authorities``: PEM of the CAs of its certificate. Raises NotSent."""
+def send_syslog(alert: Alert, server: Settings, sender: str, authorities: Sequence[str], outward: Outward) -> None:
+    """``server``: AlertSyslogServer; ``authorities``: PEM of the CAs that its certificate must come from, and
+    ``strict_cert_verify`` that it must be this server's own, too (of the machine's CAs without any). Raises NotSent."""
     host, port = server["syslog_server"], int(server.get("syslog_server_port", 514))
     line = syslog(alert, server.get("format", "SYSLOG_LEGACY"), sender)
     try:
         if server.get("tls_enable"):
             context = ssl.create_default_context(cadata="\n".join(authorities) or None)
-            if not (server.get("strict_cert_verify") or authorities):
-                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            with _connected(host, port) as plain, context.wrap_socket(plain, server_hostname=host) as connection:
+            if not server.get("strict_cert_verify"):
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_REQUIRED if authorities else ssl.CERT_NONE
+            with (
+                outward.connected(host, port, WITHIN_S) as plain,
+                context.wrap_socket(plain, server_hostname=host) as connection,
+            ):
                 connection.sendall(f"{len(line)} ".encode() + line)  # RFC 5425, 4.3
                 with contextlib.suppress(OSError):
                     connection.unwrap()
         elif server.get("udp", True):
-            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-            with socket.socket(family, kind, protocol) as datagrams:
-                datagrams.sendto(line[:DATAGRAM_BYTES_MAX], address)
+            with outward.datagrams(host, port) as datagrams:
+                datagrams.send(line[:DATAGRAM_BYTES_MAX])
         else:
-            with _connected(host, port) as connection:
+            with outward.connected(host, port, WITHIN_S) as connection:
                 connection.sendall(line + b"\n")  # RFC 6587, 3.4.2
     except (OSError, ValueError) as error:
         raise NotSent(f"syslog server {host}:{port}: {type(error).__name__}: {error}") from None
 
 
-def send_webhook(alert: Alert, url: str, secret: str) -> None:
+def send_trap(alert: Alert, server: Settings, system: Settings, cluster: str, outward: Outward) -> None:
+    """``server``: SnmpTrapServer, secrets opened; ``system`` and ``cluster`` as of `traps.engine_id`. Raises NotSent."""
+    try:
+        traps.send(alert, server, traps.engine_id(system, cluster), outward)
+    except Exception as error:  # whatever the library makes of what was configured
+        raise NotSent(f"trap receiver {server['ip_addr']['addr']}: {error or type(error).__name__}") from None
+
+
+def send_webhook(alert: Alert, url: str, secret: str, outward: Outward) -> None:
     """POST the alert as JSON, signed (``X-Shoal-Signature: sha256=...`` over the body) where there is a secret. Raises
     NotSent."""
     body = msgspec.json.encode(document(alert))
@@ -84,13 +98,10 @@ def send_webhook(alert: Alert, url: str, secret: str) -> None:
     if secret:
         headers["X-Shoal-Signature"] = f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
     try:
-        with httpx.Client(timeout=WITHIN_S, follow_redirects=False, trust_env=False) as http:
-            answer = http.post(url, content=body, headers=headers)
+        with outward.telling(WITHIN_S) as http, http.stream("POST", url, content=body, headers=headers) as answer:
+            status = answer.status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise NotSent(f"webhook: {type(error).__name__}") from None
-    if answer.status_code >= 300:
-        raise NotSent(f"webhook answers {answer.status_code}")
-
-
-def _connected(host: str, port: int) -> socket.socket:
-    return socket.create_connection((host, port), timeout=WITHIN_S)
+        why = str(error) if isinstance(error.__cause__, NotAsked) else type(error).__name__
+        raise NotSent(f"webhook: {why}") from None
+    if status >= 300:
+        raise NotSent(f"webhook answers {status}")

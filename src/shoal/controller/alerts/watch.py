@@ -15,6 +15,7 @@ from shoal.controller.events import Event, EventLog
 from shoal.controller.intent import Intent
 from shoal.controller.metric_ids import CONTROLLER, METRICS, Metric
 from shoal.controller.metrics import Metrics
+from shoal.controller.outward import Outward
 from shoal.controller.sight import ADMIN, Sight
 from shoal.controller.view import View
 from shoal.objects.views import uuid_of
@@ -45,12 +46,15 @@ Send = Callable[[], None]
 class Alerts:
     """`event` never waits; `run` sends, and looks at figures."""
 
-    def __init__(self, view: View, intent: Intent, events: EventLog, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, view: View, intent: Intent, events: EventLog, metrics: Metrics, clock: Clock, outward: Outward
+    ) -> None:
         self._view = view
         self._intent = intent
         self._events = events
         self._metrics = metrics
         self._clock = clock
+        self._outward = outward
         self._waiting: deque[tuple[Alert, str]] = deque()
         self._some = asyncio.Event()
         self._last: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -229,8 +233,7 @@ class Alerts:
         opened = self._intent.opened
         registry = self._intent.registry
         if to := self._view.get("alertemailconfig", uuid_of(group.get("email_config_ref", ""))):
-            system: Document = next(iter(self._view.all("systemconfiguration")), {})
-            server = opened(registry.type("systemconfiguration"), system).get("email_configuration") or {}
+            server = opened(registry.type("systemconfiguration"), self._system()).get("email_configuration") or {}
             yield "The mail", lambda: senders.send_mail(alert, to, server)
         if group.get("syslog_config_ref"):
             syslog = self._view.get("alertsyslogconfig", uuid_of(group["syslog_config_ref"])) or {}
@@ -240,16 +243,29 @@ class Alerts:
                 authorities = [ca["certificate"] for ca in profile.get("ca_certs") or () if ca.get("certificate")]
 
                 def send(server: Document = server, authorities: list[str] = authorities) -> None:
-                    senders.send_syslog(alert, server, sender, authorities)
+                    senders.send_syslog(alert, server, sender, authorities, self._outward)
 
                 yield "The syslog message", send
+        if traps_to := self._view.get("snmptrapprofile", uuid_of(group.get("snmp_trap_profile_ref", ""))):
+            system, cluster = self._system(), str(self._cluster().get("uuid", ""))
+            for server in opened(registry.type("snmptrapprofile"), traps_to).get("trap_servers") or ():
+
+                def trap(server: Document = server) -> None:
+                    senders.send_trap(alert, server, system, cluster, self._outward)
+
+                yield "The trap", trap
         if group.get("webhook_url"):
             secret = opened(registry.type(GROUP), group).get("webhook_secret", "")
-            yield "The webhook", lambda: senders.send_webhook(alert, group["webhook_url"], secret)
+            yield "The webhook", lambda: senders.send_webhook(alert, group["webhook_url"], secret, self._outward)
+
+    def _system(self) -> Document:
+        return next(iter(self._view.all("systemconfiguration")), {})
+
+    def _cluster(self) -> Document:
+        return next(iter(self._view.all("cluster")), {})
 
     def _node(self) -> str:
-        cluster: Document = next(iter(self._view.all("cluster")), {})
-        nodes = cluster.get("nodes") or [{"name": "shoal"}]
+        nodes = self._cluster().get("nodes") or [{"name": "shoal"}]
         return str(nodes[0]["name"])
 
 

@@ -75,6 +75,7 @@ CHECK: dict[str, Rule] = {
     "alertconfig": alerts.check,
     "alertemailconfig": alerts.check_mail,
     "actiongroupconfig": alerts.check_actions,
+    "snmptrapprofile": alerts.check_traps,
     "user": users.check,
     "role": users.check_role,
     "authmappingprofile": users.check_mapping,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from shoal.controller.alerts import rules, senders
+from shoal.controller.alerts import rules, senders, traps
 from shoal.controller.metric_ids import METRICS
 from shoal.objects.check import meant
 
 from .change import Around, Change
 
 MAILS_MAX = 50
+PASSPHRASE_CHARACTERS_MIN = 8
+"""RFC 3414, 11.2."""
 
 
 def check(change: Change, around: Around) -> None:
@@ -59,3 +61,29 @@ def check_actions(change: Change, around: Around) -> None:
         change.wrong(
             "webhook_url", "is called from the controller's own network", hint="That takes access to all tenants."
         )
+
+
+def check_traps(change: Change, around: Around) -> None:
+    """Receivers of version 3 must know the engine's id, so it is told."""
+    third = False
+    given = change.raw.get("trap_servers") or ()
+    for number, server in enumerate(change.document.get("trap_servers") or ()):
+        if server.get("version", "SNMP_VER2") == "SNMP_VER2":
+            continue
+        third, where = True, f"trap_servers[{number}].user"
+        if not (server.get("user") or {}).get("username"):
+            change.wrong(f"{where}.username", "required for SNMP_VER3, and missing")
+        raw = given[number].get("user") if number < len(given) and isinstance(given[number], dict) else None
+        for field in ("auth_passphrase", "priv_passphrase"):
+            value = raw.get(field) if isinstance(raw, dict) else None
+            if isinstance(value, str) and value and len(value) < PASSPHRASE_CHARACTERS_MIN:
+                change.wrong(f"{where}.{field}", f"must have {PASSPHRASE_CHARACTERS_MIN} characters or more")
+    if third:
+        system = next(iter(around.view.all("systemconfiguration")), {})
+        cluster = next(iter(around.view.all("cluster")), {})
+        try:
+            engine = traps.engine_id(system, cluster.get("uuid", "")).hex()
+        except ValueError as error:
+            change.warnings.append(f"snmp_v3_config.engine_id of the system configuration {error}: no trap is sent.")
+        else:
+            change.warnings.append(f"Traps of version 3 are by engine 0x{engine}: their receivers must know it.")

@@ -13,7 +13,7 @@ from shoal.objects import ObjectType
 from shoal.objects.types import SENSITIVE_MASK
 from shoal.objects.views import uuid_of
 
-from . import LEFT_OUT, META
+from . import LEFT_OUT, META, PRODUCT
 from .sealing import Sealing, context
 
 Document = dict[str, Any]
@@ -23,7 +23,7 @@ OWN = ("_last_modified", "url")
 def exported(intent: Intent, view: View, sealing: Sealing | None = None) -> Document:
     """References by name, secrets sealed, or masked without ``sealing``."""
     meta: Document = {
-        "version": {"Version": API_VERSION, "Product": "controller", "ProductName": "Shoal", "Tag": __version__},
+        "version": {"Version": API_VERSION, "Product": "controller", "ProductName": PRODUCT, "Tag": __version__},
         "exported_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     if sealing is not None:

@@ -48,7 +48,8 @@ class Importing:
             file = await asyncio.to_thread(File, configuration, self._intent.registry)
             draft = self._intent.draft()
             proposal = Proposal(self._intent, self._view, self._reconciler, draft)
-            judged = await self._judged(file, Judge(proposal, draft, caller, sealing, disabled=disabled))
+            judge = Judge(proposal, draft, caller, sealing, foreign=file.foreign, disabled=disabled)
+            judged = await self._judged(file, judge)
             now = self._clock.now()
             if proposal.stale:
                 continue
@@ -89,14 +90,20 @@ def report(judged: list[Judged], placement: Document, survives: list[Document], 
     counts = {"taken_over": results[TAKEN], "different": results[DIFFERENT], "not_supported": results[REFUSED]}
     return {
         "applied": applied,
-        "sentence": _sentence(counts, actions, applied=applied),
+        "sentence": _sentence(counts, actions, applied=applied) + _secrets_to_give(judged),
         "counts": counts,
         "created": actions[CREATE],
         "replaced": actions[REPLACE],
+        "secrets_to_give": sum(bool(one.secrets) for one in judged),
         "objects": [msgspec.to_builtins(one) for one in judged],
         "placement": placement,
         "survives": survives,
     }
+
+
+def _secrets_to_give(judged: list[Judged]) -> str:
+    count = sum(bool(one.secrets) for one in judged)
+    return f" {count} {'object needs' if count == 1 else 'objects need'} a secret given anew." if count else ""
 
 
 def _sentence(counts: Mapping[str, int], actions: Mapping[str, int], *, applied: bool) -> str:

@@ -13,11 +13,11 @@ from shoal.controller.proposal import Proposal
 from shoal.controller.sight import EVERYTHING
 from shoal.errors import Invalid, Problem, ShoalError
 from shoal.objects import ObjectType, acts
-from shoal.objects.types import SENSITIVE_MASK
 
 from . import LEFT_OUT
+from .given import Given
 from .reading import ADMIN, Item
-from .sealing import Sealing, context
+from .sealing import Sealing
 
 Document = dict[str, Any]
 ROUNDS_MAX = 12
@@ -49,6 +49,8 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     action: str = NONE
     uuid: str = ""
     differences: tuple[Difference, ...] = ()
+    secrets: tuple[str, ...] = ()
+    """Fields whose secret is to be given anew, or to be looked at: the differences say why."""
     why: str = ""
 
 
@@ -60,8 +62,16 @@ class Judge:
     """Writes objects into ``proposal``, which is made in ``draft``, in an order in which references resolve."""
 
     def __init__(
-        self, proposal: Proposal, draft: Draft, caller: Caller, sealing: Sealing | None, *, disabled: bool = False
+        self,
+        proposal: Proposal,
+        draft: Draft,
+        caller: Caller,
+        sealing: Sealing | None,
+        *,
+        foreign: bool = False,
+        disabled: bool = False,
     ) -> None:
+        self._foreign = foreign
         self._disabled = disabled
         self._proposal = proposal
         self._draft = draft
@@ -76,7 +86,14 @@ class Judge:
             written, action = await self._take(item, found)
         except NotTaken as reason:
             item.refused = str(reason)
-            return Judged(type=item.type, name=item.name, tenant=item.tenant, result=REFUSED, why=item.refused)
+            return Judged(
+                type=item.type,
+                name=item.name,
+                tenant=item.tenant,
+                result=REFUSED,
+                why=item.refused,
+                secrets=item.secrets,
+            )
         assert item.kind is not None
         item.here = written.doc["uuid"]
         self._tell(item.kind, item.raw, written.doc, found)
@@ -89,6 +106,7 @@ class Judge:
             result=DIFFERENT if differences else TAKEN,
             action=action,
             differences=differences,
+            secrets=item.secrets,
         )
 
     async def close_circle(self, item: Item, judged: Judged) -> Judged:
@@ -164,20 +182,11 @@ class Judge:
     def _opened(self, item: Item, kind: ObjectType, before: Document | None, found: dict[str, str]) -> Document:
         """With its secrets in plain text, as far as the file has them; one that is here already stays."""
         here: dict[str, set[str]] = {} if before is None else self._clear(kind, before)
-
-        def secret(path: str, value: str) -> str:
-            if value and self._sealing is not None:
-                opened = self._sealing.open(value, context(kind.endpoint, str(item.raw.get("uuid")), path))
-                value = value if opened is None else opened
-            if value == SENSITIVE_MASK or value.startswith("enc:v1:"):
-                if not any(here.get(path, ())):
-                    found[path] = "a secret, and not in the file"
-                    return ""
-                return SENSITIVE_MASK
-            return SENSITIVE_MASK if value and here.get(path) == {value} else value
-
-        opened = kind.map_sensitive(item.raw, secret)
-        return {name: value for name, value in opened.items() if not (name in found and value == "")}
+        given = Given(kind, self._sealing, here, foreign=self._foreign)
+        opened = given.opened(item.raw)
+        item.secrets = tuple(given.anew)
+        found |= given.anew
+        return opened
 
     def _clear(self, kind: ObjectType, document: Document) -> dict[str, set[str]]:
         """The secrets of a stored object, by their place."""

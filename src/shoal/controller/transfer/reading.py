@@ -12,7 +12,7 @@ from shoal.errors import Invalid, NotFound, Problem
 from shoal.objects import ObjectType, Registry
 from shoal.objects.check import kind_of, shown
 
-from . import META
+from . import META, PRODUCT
 
 Document = dict[str, Any]
 OBJECTS_MAX = 50_000
@@ -36,6 +36,8 @@ class Item(msgspec.Struct, kw_only=True, eq=False):
     """The object's uuid in this system, once it is taken over."""
     refused: str = ""
     """Why it is not."""
+    secrets: tuple[str, ...] = ()
+    """Fields whose secret the file does not have in a form that is of use here."""
 
     @property
     def called(self) -> str:
@@ -67,7 +69,8 @@ class File:
     """Raises Invalid for what is no export."""
 
     def __init__(self, document: Mapping[str, Any], registry: Registry) -> None:
-        self.meta = document.get(META) if isinstance(document.get(META), dict) else {}
+        meta = document.get(META)
+        self.meta: Document = meta if isinstance(meta, dict) else {}
         self._registry = registry
         self.items = list(self._read(document))
         if not self.items:
@@ -88,6 +91,12 @@ class File:
                     for reference in item.kind.references(item.raw)
                     if (target := self._meant(item, reference.type_name.lower(), reference.value)) is not None
                 }
+
+    @property
+    def foreign(self) -> bool:
+        """Whether another product's controller says it has written the file."""
+        version = self.meta.get("version")
+        return isinstance(version, dict) and version.get("ProductName") != PRODUCT
 
     def _read(self, document: Mapping[str, Any]) -> Iterator[Item]:
         count = 0
