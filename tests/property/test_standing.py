@@ -13,9 +13,11 @@ import msgspec
 from hypothesis import given, settings
 
 from shoal.placement import Planner, plan
-from shoal.placement.model import EngineState, Pace, PlacementState, Vip
+from shoal.placement.model import EngineState, Need, Pace, PlacementState, Vip
 from tests.property.test_placement import History, seeds
 from tests.scenarios.world import World
+
+VLANS = ("10.1.0.0/24", "10.2.0.0/24")
 
 
 class Fleet(History):
@@ -43,7 +45,7 @@ class Fleet(History):
         return [
             self.add, self.remove, self.fail, self.fail_host, self.recover, self.disable, self.edit_some, self.request,
             self.request, self.stop, self.wait, self.claim, self.disarm, self.resize, self.move, self.slow, self.report,
-            self.lose_sight, self.see_again, self.keep_pace,
+            self.lose_sight, self.see_again, self.keep_pace, self.plug, self.readdress,
         ]  # fmt: skip
 
     def run(self) -> World:
@@ -128,6 +130,23 @@ class Fleet(History):
     def keep_pace(self) -> None:
         moves = self.random.choice([None, 0, 2])
         self.world.pace = None if moves is None else Pace(moves=moves, next_at=self.world.now + 5.0)
+
+    def plug(self) -> None:
+        """An engine is put into VLANs, or taken out of them."""
+        engine = self.engine()
+        if engine:
+            vlans = self.random.choice([(), VLANS[:1], VLANS[1:], VLANS])
+            self.world.alter(engine, home="10.0.0.0/24", vlans=vlans)
+
+    def readdress(self) -> None:
+        """A VIP, or its servers, are in a VLAN."""
+        vip = self.vip()
+        if vip:
+            addresses = self.random.choice([(), ("10.1.0.5",), ("10.2.0.5",), ("10.0.0.5",)])
+            needs = self.random.choice(
+                [(), (), (Need("dmz", ("10.1.0.0/25", "10.9.0.0/24")),), (Need("own", ("10.0.0.0/25",)),)]
+            )
+            self.world.vips[vip] = msgspec.structs.replace(self.world.vips[vip], addresses=addresses, needs=needs)
 
     def move(self) -> None:
         """An engine turns up on another host."""

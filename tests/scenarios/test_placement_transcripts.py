@@ -4,7 +4,8 @@ A file is a list of paragraphs: a command, `----`, the whole output. Commands:
 
     group FIELD=VALUE ...                 start a group (modes and algorithms without their prefix)
     engine NAME [HOST]                    an engine that is up; `hosts A B ...` where new ones come up, in turn
-    add NAMES [slots=N]                   virtual services, one after another; VS1..VS4 counts
+    add NAMES [slots=N] [at=ADDRESS] [in=NAME:NETWORK]   virtual services, one after another; VS1..VS4 counts
+    vlans ENGINE NETWORKS                 the networks that the engine is in by VLANs
     remove | stop | start NAMES           delete, disable, enable virtual services
     fail | crash | recover ENGINES        down with its successors taking over; without any doing so; up again, empty
     claim VIP ENGINE                      the engine reports that it owns the VIP
@@ -30,7 +31,7 @@ import msgspec
 import pytest
 
 from shoal.placement.explain import records, sentences
-from shoal.placement.model import EngineState, PlacementState, Plan, Record, Request, RequestKind, Role, Snapshot
+from shoal.placement.model import EngineState, Need, PlacementState, Plan, Record, Request, RequestKind, Role, Snapshot
 from shoal.placement.remedy import remedies, sentence
 from shoal.placement.whatif import fail
 from tests.scenarios.world import World
@@ -104,8 +105,14 @@ class Transcript:
             case "engine":
                 world.engine(words[0], *words[1:])
             case "add":
-                slots = next((int(w[6:]) for w in words if w.startswith("slots=")), 1)
-                world.add(*spread([w for w in words if "=" not in w]), slots=slots)
+                options = dict(word.split("=") for word in words if "=" in word)
+                name, _, network = options.get("in", "").partition(":")
+                more: dict[str, object] = {"addresses": (options["at"],)} if "at" in options else {}
+                more |= {"needs": (Need(name, (network,)),)} if name else {}
+                world.add(*spread([w for w in words if "=" not in w]), slots=int(options.get("slots", 1)), **more)
+            case "vlans":
+                world.alter(words[0], home="10.0.0.0/24", vlans=tuple(words[1:]))
+                world.settle()
             case "remove":
                 for name in spread(words):
                     world.remove(name)

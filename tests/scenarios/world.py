@@ -54,10 +54,11 @@ class World:
 
     # --- what happens ---
 
-    def add(self, *names: str, slots: int = 1) -> None:
-        """Virtual services, one after another, each settled before the next."""
+    def add(self, *names: str, slots: int = 1, **fields: object) -> None:
+        """Virtual services, one after another, each settled before the next. ``fields``: more of the VIP."""
         for name in names:
             self.put(name, slots)
+            self.vips[name] = msgspec.structs.replace(self.vips[name], **fields)
             self.settle()
 
     def put(self, name: str, slots: int = 1, tag: str = "ACTIVE_STANDBY_SE_1") -> None:

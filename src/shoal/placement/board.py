@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import msgspec
 
+from . import reach
 from .model import (
     Candidate,
     Decision,
@@ -224,6 +225,30 @@ class Board:
     def host(self, engine: str) -> str:
         found = self.engines.get(engine)
         return found.host if found else ""
+
+    def lacks(self, work: Work, engine: str) -> str:
+        """The name of a network that the VIP needs and the engine is not in; "" if it is in all. One that is still to be
+        made will be in the engines' own network."""
+        wanted = self.standing.needs(work.vip)
+        if not wanted:
+            return ""
+        found = self.engines.get(engine)
+        networks = (
+            found.networks if found is not None and found.home else (*self._homes(), *(found.vlans if found else ()))
+        )
+        return reach.lacking(wanted, networks)
+
+    def _homes(self) -> tuple[str, ...]:
+        return next(((engine.home,) for engine in self.engines.values() if engine.home), ())
+
+    def networks(self, work: Work) -> str:
+        """The networks that the VIP needs, in words."""
+        return " and ".join(need.name for need in self.standing.needs(work.vip))
+
+    def made_lacks(self, work: Work) -> str:
+        """Why one that is made could not serve the VIP; "" if it could."""
+        name = self.lacks(work, "")
+        return f"one that is made has no interface in {name}" if name else ""
 
     def leaving(self, engine: str) -> bool:
         """The administrator wants everything off it; in grace only while all engines are in sight."""

@@ -54,7 +54,8 @@ def keep_successors(board: Board) -> None:
         return
     if board.suspects:
         return  # lists that name them stand as they are
-    first = next((w.vip for w in succession.without_any(board) if w.vip.slots <= group.max_vs_per_se), None)
+    bare = (work for work in succession.without_any(board) if not board.made_lacks(work))
+    first = next((work.vip for work in bare if work.vip.slots <= group.max_vs_per_se), None)
     if first is not None:
         board.create(f"no engine has the {first.slots} slots to take {first.name} over")
 

@@ -31,7 +31,7 @@ def survey(board: Board, work: Work, besides: Iterable[str] = ()) -> Field:
     for engine in standing.roomy.upward():
         if board.load[engine] > most or len(first) == 2:
             break
-        if engine in held:
+        if engine in held or board.lacks(work, engine):
             continue
         if board.host(engine) not in hosts:
             first.append(engine)
@@ -53,14 +53,22 @@ def _excluded(board: Board, work: Work, held: set[str], hosts: set[str]) -> dict
     """How many engines each rule excludes: counted, not visited one by one."""
     standing, most = board.standing, board.group.max_vs_per_se - work.vip.slots
     up = [engine for engine in held if board.is_up(engine)]
+    lacking = (
+        {e for e in standing.roomy.order if e not in held and board.lacks(work, e)}
+        if standing.needs(work.vip)
+        else set()
+    )
     excluded = {state.value: count for state, count in standing.states.items() if state is not EngineState.UP}
     excluded["holds_vip"] = len(up)
     excluded["disabled"] = standing.disabled - sum(engine not in standing.roomy for engine in up)
+    excluded["network"] = len(lacking)
     excluded["no_room"] = standing.roomy.above(most) - sum(
-        engine in standing.roomy and board.load[engine] > most for engine in up
+        engine in standing.roomy and board.load[engine] > most for engine in (*up, *lacking)
     )
     excluded[HOST_IN_USE] = sum(
-        board.load[engine] <= most and engine not in held for host in hosts for engine in standing.on_host.get(host, ())
+        board.load[engine] <= most and engine not in held and engine not in lacking
+        for host in hosts
+        for engine in standing.on_host.get(host, ())
     )
     return excluded
 
@@ -72,7 +80,7 @@ def waiting_room(board: Board, work: Work) -> str:
     for engine in board.standing.arriving.upward():
         if board.free(engine) < work.vip.slots:
             break
-        if work.on(engine) is not None:
+        if work.on(engine) is not None or board.lacks(work, engine):
             continue
         if board.host(engine) not in hosts:
             return engine
@@ -94,7 +102,7 @@ def choose(board: Board, work: Work, field: Field, *, urgent: bool = False) -> C
     packed = board.group.algo == PACKED
     if least is not None and (packed or urgent):
         return least
-    refusal = board.create_refusal()
+    refusal = board.create_refusal() or board.made_lacks(work)
     wait = waiting_room(board, work)
     if wait and (packed or work.lost):
         return Choice(wait, f"{board.name(wait)} is being made and has room")
@@ -112,7 +120,9 @@ def choose(board: Board, work: Work, field: Field, *, urgent: bool = False) -> C
             f"{board.name(shared.engine)} shares a host with another engine of it, but no other can take it ({refusal})"
         )
         return Choice(shared.engine, why)
-    return Choice("", f"no engine has room and none can be made: {refusal}")
+    networks = board.networks(work)
+    which = f"no engine in {networks} has" if networks else "no engine has"
+    return Choice("", f"{which} room and none can be made: {refusal}")
 
 
 def _least(board: Board, candidate: Candidate) -> str:

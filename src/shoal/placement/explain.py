@@ -31,6 +31,7 @@ RULES = {
     "creating": "still being created",
     "holds_vip": "on it already",
     "disabled": "disabled",
+    "network": "without an interface in a network it needs",
     "no_room": "no room",
     "host_in_use": "host already in use",
     "would_be_over": "too much load",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from . import reach
 from .carry import applied
 from .model import Engine, EngineState, Placement, PlacementState, Plan, Role, Snapshot, Vip
 from .presets import LEGACY, SHARED
@@ -113,9 +114,17 @@ def _placed_well(after: Snapshot, was: Vip, vip: Vip, engines: dict[str, Engine]
             continue
         if engine.state in (EngineState.DOWN, EngineState.SUSPECT) or engine.enable_state != ENABLED:
             yield f"{vip.name} was placed on {engine.id}, which is {engine.state.value}, {engine.enable_state}"
+        if engine.state is EngineState.UP and (lacks := _lacks(after, vip, engine)):
+            yield f"{vip.name} was placed on {engine.id}, which has no interface in {lacks}"
         spread = after.group.vs_host_redundancy and after.group.ha_mode != LEGACY  # there it is active on one
         if spread and not placement.request and engine.state is EngineState.UP:
             yield from _host(after, vip, placement, engines)
+
+
+def _lacks(snapshot: Snapshot, vip: Vip, engine: Engine) -> str:
+    vlans = {vlan for one in snapshot.engines for vlan in one.vlans}
+    home = engine.home or next((one.home for one in snapshot.engines if one.home), "")
+    return reach.lacking(reach.needs(vip, vlans), [network for network in (home, *engine.vlans) if network])
 
 
 def _host(after: Snapshot, vip: Vip, placement: Placement, engines: dict[str, Engine]) -> Iterator[str]:
@@ -133,6 +142,7 @@ def _host(after: Snapshot, vip: Vip, placement: Placement, engines: dict[str, En
         if engine.id in held:
             continue
         good = engine.state is EngineState.UP and engine.enable_state == ENABLED and engine.host not in taken
+        good = good and not _lacks(after, vip, engine)
         if good and load[engine.id] + vip.slots <= after.group.max_vs_per_se and engine.host:
             yield f"{vip.name} was placed twice on host {own}, {engine.id} on {engine.host} has room"
 

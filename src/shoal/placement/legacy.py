@@ -92,13 +92,15 @@ def _place(board: Board, pair: Pair) -> None:
             pair.count(work, waiting.engine, -1)
             board.drop(work, waiting)
         wanted = pair.place_for(work)
-        with_room = (e for e in (wanted, pair.other(wanted)) if work.on(e) or board.free(e) >= work.vip.slots)
-        target = next(with_room, "")
+        reaching = [e for e in (wanted, pair.other(wanted)) if work.on(e) or not board.lacks(work, e)]
+        target = next((e for e in reaching if work.on(e) or board.free(e) >= work.vip.slots), "")
         short = choosing.too_big(board, work)
         if not short and pair.used + work.vip.slots > most:
             short = f"each engine of a pair must be able to carry all: {pair.used} of max_vs_per_se {most} slots used"
         elif not short and not wanted:
             short = f"the pair has no engine and none can be made: {board.create_refusal()}"
+        elif not short and not any(reaching):
+            short = f"no engine of the pair has an interface in {board.networks(work)}"
         elif not short and not target:
             short = "what drains from the pair has not left it yet"
         elif not short and target in board.suspects:
@@ -195,6 +197,7 @@ def _arm(board: Board, pair: Pair) -> None:
             continue
         active = [p.engine for p in work.active]
         able = [e for e in room if e != owner and (e in active or room[e] >= work.vip.slots)]
+        able = [e for e in able if e in active or not board.lacks(work, e)]
         heir = next((e for e in work.vip.succession[1:] if e in able), able[0] if able else "")
         if heir and heir not in active:
             room[heir] -= work.vip.slots

@@ -47,7 +47,7 @@ class Even:
     """The loads, as they would be."""
 
     def __init__(self, board: Board, items: list[Item]) -> None:
-        self._host = board.host
+        self._host, self._lacks = board.host, board.lacks
         self._apart = board.group.vs_host_redundancy
         self._load = {engine: board.load[engine] for engine in board.standing.roomy.order}
         self._rank = {engine: rank for engine, (_, rank) in board.standing.roomy.order.items()}
@@ -130,6 +130,8 @@ class Even:
 
     def _allowed(self, item: Item, engine: str) -> bool:
         vip = item.work.vip.id
+        if self._lacks(item.work, engine):
+            return False
         return engine not in self.held[vip] and not (self._apart and self._host(engine) in self._hosts[vip])
 
     def _take(self, item: Item) -> None:

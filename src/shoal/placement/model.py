@@ -78,6 +78,14 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     down_since: float | None = None
     migrate_state: str = ""
     """Of disabling: STARTED, FINISHED, FINISHED_WITH_FAILURE."""
+    home: str = ""
+    """The engines' own network, as ``10.0.0.0/20``; "" = not known."""
+    vlans: tuple[str, ...] = ()
+    """Other networks that it is in, each by a VLAN."""
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        return (self.home, *self.vlans) if self.home else self.vlans
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +100,13 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """The operator's request that brought it (or, when DRAINING, that sends it away), if any."""
     drained: bool = False
     """For DRAINING: the engine says no connection is left."""
+
+
+class Need(msgspec.Struct, frozen=True):
+    """A network that an engine must be in to serve a VIP: one of its ``subnets`` is enough."""
+
+    name: str
+    subnets: tuple[str, ...]
 
 
 class Vip(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +136,9 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True):
     VIP. It keeps the placements it has."""
     tag: str = "ACTIVE_STANDBY_SE_1"
     """Legacy groups that distribute their load: which engine of the pair it is to be active on."""
+    addresses: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
+    """Networks that it, or its servers, are to be reached by (``placement_networks``); see `reach.needs`."""
 
 
 class RequestKind(StrEnum):

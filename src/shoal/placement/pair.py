@@ -80,6 +80,8 @@ class Pair:
         board, name = self.board, self.board.name(target)
         if not self.up(target):
             return f"{name} is {'not of the pair' if board.is_up(target) else _state(board.engines.get(target))}"
+        if work.on(target) is None and (lacks := board.lacks(work, target)):
+            return f"{name} has no interface in {lacks}"
         if work.on(target) is None and board.free(target) < work.vip.slots:
             return f"{name} has no room ({board.load[target]} of {board.group.max_vs_per_se} slots used)"
         return ""

@@ -158,7 +158,7 @@ def _target(board: Board, work: Work, request: Request, leaving: str = "") -> tu
             return choosing.Choice("", f"{engine.name}: {no.detail}"), field
         return choosing.Choice(engine.id, f"{engine.name} was asked for"), field
     if request.to_new:
-        refusal = board.create_refusal() or choosing.too_big(board, work)
+        refusal = board.create_refusal() or choosing.too_big(board, work) or board.made_lacks(work)
         if refusal:
             return choosing.Choice("", f"no engine can be made: {refusal}"), field
         why = f"{WORDS[request.kind]} of {work.vip.name} to a new engine"
@@ -183,7 +183,7 @@ def _bring(board: Board, work: Work, request: Request, leaving: str = "") -> str
 
 def _nowhere(board: Board, work: Work, request: Request) -> bool:
     """Whether there is no engine for one placement more."""
-    impossible = bool(board.create_refusal() or choosing.too_big(board, work))
+    impossible = bool(board.create_refusal() or choosing.too_big(board, work) or board.made_lacks(work))
     if request.to_engine or request.to_new:
         engine = board.engines.get(request.to_engine)
         return impossible if not request.to_engine else engine is None or bool(rules.excluding(board, work, engine))
@@ -196,6 +196,8 @@ def _would_help(board: Board, work: Work, request: Request) -> str:
     group, slots = board.group, work.vip.slots
     if request.to_engine:
         return ""
+    if lacks := board.made_lacks(work):
+        return f"Give an engine an interface in {lacks.rpartition(' in ')[2]} (vlan_interfaces)."
     fits = slots <= group.max_vs_per_se
     full = board.count >= group.max_se
     late = board.now < group.create_retry_at and not board.retrying

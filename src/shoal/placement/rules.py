@@ -20,6 +20,8 @@ def excluding(board: Board, work: Work, engine: Engine) -> str:
         return "holds_vip"
     if engine.enable_state != ENABLED:
         return "disabled"
+    if board.lacks(work, engine.id):
+        return "network"
     if board.load[engine.id] + work.vip.slots > board.group.max_vs_per_se:
         return "no_room"
     return ""
@@ -45,6 +47,8 @@ def _detail(board: Board, work: Work, engine: Engine, rule: str) -> str:
             return f"it holds this VIP already ({held.state.value if held else 'gone'})"
         case "disabled":
             return f"enable_state is {engine.enable_state}"
+        case "network":
+            return f"it has no interface in {board.lacks(work, engine.id)}"
         case "no_room":
             used, most = board.load[engine.id], board.group.max_vs_per_se
             return f"{used} of max_vs_per_se {most} slots used, {work.vip.slots} needed"

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from .model import Engine, EngineState, Group, Placement, PlacementState, Request, Role, Snapshot, Vip
+from . import reach
+from .model import Engine, EngineState, Group, Need, Placement, PlacementState, Request, Role, Snapshot, Vip
 from .ranking import Ranking, Times
 
 ACTIVE = (PlacementState.WAITING, PlacementState.ASSIGNED, PlacementState.READY)
@@ -50,6 +51,8 @@ class Standing:
         """How many engines are in each state."""
         self.suspects: dict[str, None] = {}
         """Engines that are out of sight."""
+        self.vlans: dict[str, int] = {}
+        """Networks that engines are in by a VLAN -> how many are."""
         self.disabled = 0
         """How many are up and may not get placements."""
         self.roomy = Ranking()
@@ -151,6 +154,8 @@ class Standing:
             return
         if was is not None:
             self._forget_engine(was)
+        for vlan in engine.vlans:
+            self.vlans[vlan] = self.vlans.get(vlan, 0) + 1
         last = next(reversed(self.engines.values()), None)
         self.engines[engine.id] = engine
         moved = was.rank != engine.rank if was is not None else last is not None and last.rank > engine.rank
@@ -174,6 +179,13 @@ class Standing:
             self.leaving[engine.id] = None
         if was is None or _role(was) != _role(engine):
             self._engine_changed(engine.id)
+        if engine.vlans != (was.vlans if was is not None else ()):
+            self._vlans_changed()
+
+    def _vlans_changed(self) -> None:
+        """Any VIP may need other engines to take it over."""
+        for owner in self.owned:
+            self.deals.ask(owner)
 
     def drop_engine(self, engine: str) -> None:
         was = self.engines.pop(engine, None)
@@ -183,6 +195,8 @@ class Standing:
         if not self.load[engine] and not self.held.get(engine):
             del self.load[engine]
         self._engine_changed(engine)
+        if was.vlans:
+            self._vlans_changed()
 
     def put_vip(self, vip: Vip) -> None:
         """A new VIP, or one that is no longer as it was."""
@@ -244,6 +258,10 @@ class Standing:
 
     def _forget_engine(self, was: Engine) -> None:
         self.states[was.state] -= 1
+        for vlan in was.vlans:
+            self.vlans[vlan] -= 1
+            if not self.vlans[vlan]:
+                del self.vlans[vlan]
         self.roomy.drop(was.id)
         self.arriving.drop(was.id)
         self.heirs.drop(was.id)
@@ -312,6 +330,10 @@ class Standing:
             self.heirs.drop(engine)
 
     # --- reading ---
+
+    def needs(self, vip: Vip) -> tuple[Need, ...]:
+        """Networks that an engine must be in to serve the VIP."""
+        return reach.needs(vip, self.vlans)
 
     def free(self, engine: str) -> int:
         return self.group.max_vs_per_se - self.load.get(engine, 0)
@@ -444,9 +466,9 @@ def _draining(placement: Placement) -> bool:
     return placement.state is PlacementState.DRAINING
 
 
-def _role(engine: Engine) -> tuple[EngineState, str, str, int]:
+def _role(engine: Engine) -> tuple[EngineState, str, str, int, tuple[str, ...]]:
     """What plans for VIPs depend on."""
-    return engine.state, engine.enable_state, engine.host, engine.rank
+    return engine.state, engine.enable_state, engine.host, engine.rank, engine.networks
 
 
 def _for_vips(group: Group) -> Group:

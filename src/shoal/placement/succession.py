@@ -195,7 +195,13 @@ def _able(board: Board, owner: str, works: list[Work], skip: Collection[str]) ->
         hosts = board.hosts_of(work, besides=[owner]) if board.group.vs_host_redundancy else set()
         return lambda engine, slots: alone(engine, slots) and engine not in held and board.host(engine) not in hosts
 
-    return [(work, alone if len(work.placements) == 1 else shared(work)) for work in works]
+    def reaching(work: Work, able: Able) -> Able:
+        """Only those in the networks that it needs, where it needs any."""
+        if not board.standing.needs(work.vip):
+            return able
+        return lambda engine, slots: able(engine, slots) and not board.lacks(work, engine)
+
+    return [(work, reaching(work, alone if len(work.placements) == 1 else shared(work))) for work in works]
 
 
 def _heirs(board: Board, owner: str, hand: Hand) -> tuple[dict[str, str], bool]:

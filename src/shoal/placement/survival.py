@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence, Set
 
 import msgspec
 
+from . import reach
 from .board import ENABLED, LEAVING_STATES, SERVING
 from .choose import PACKED
 from .model import EngineState, PlacementState, Role, Snapshot, Vip
@@ -78,6 +79,8 @@ class Survival:
         leaving = {e.id for e in up if e.enable_state in LEAVING_STATES}
         making = any(e.state not in (EngineState.UP, EngineState.DOWN) for e in snapshot.engines)
         self.exact = group.ha_mode in (SHARED, SHARED_PAIR) and not snapshot.requests and not making
+        vlans = {vlan for engine in snapshot.engines for vlan in engine.vlans}
+        self.exact &= not any(reach.needs(vip, vlans) for vip in vips)  # engines are not alike then
         for order, vip in enumerate(vips):
             for placement in vip.placements:
                 if placement.engine in number:
