@@ -263,6 +263,11 @@ class StillClock(SystemClock):
         return 1_000.0
 
 
+def own(number: int) -> dict[str, str]:
+    """The address and MAC of a staged engine."""
+    return {"address": f"10.200.0.{number + 1}", "mac": f"02:00:00:00:00:{number + 1:02x}"}
+
+
 class ControlledWorld(World):
     """The REST face on the real controller, over a cloud whose engines never speak. It plans when told to `run`."""
 
@@ -289,14 +294,14 @@ class ControlledWorld(World):
         ledger, uuid = self.controller.ledger, document["uuid"]
         typed = view(document, ServiceEngineGroup)
         made = [ledger.new_engine(uuid, "Avi", 0.0, host=HOSTS[n % len(HOSTS)], why="staged") for n in range(engines)]
-        made = [msgspec.structs.replace(engine, created=True, seen=True) for engine in made]
+        made = [msgspec.structs.replace(engine, created=True, seen=True, **own(n)) for n, engine in enumerate(made)]
         await ledger.write(Changes(engines={engine.id: engine for engine in made}))
         for engine in made:
             spec = EngineSpec(
                 id=engine.id, name=engine.name, rank=engine.rank, group=uuid, host=engine.host, identity=NO_IDENTITY
             )
             await self.cloud.create(spec)
-            await EngineDocuments(self.intent, self.view).put(engine, typed)
+            await EngineDocuments(self.intent, self.view).put(engine, typed, 24)
         now = SystemClock().now()
         present = self.controller.reconciler.present(uuid)
         assert present is not None

@@ -18,8 +18,8 @@ import msgspec
 from shoal.controller.pki import Authority
 from shoal.wire import messages
 from shoal.wire.channel import Channel, Listener, serve
-from shoal.wire.desired import Listener as Port
 from shoal.wire.desired import (
+    Interfaces,
     Manifest,
     Monitor,
     Part,
@@ -34,6 +34,7 @@ from shoal.wire.desired import (
     encode_part,
     manifest,
 )
+from shoal.wire.desired import Listener as Port
 from shoal.wire.engine_config import EngineConfig
 from shoal.wire.recorded import Recall, Recorded
 
@@ -173,7 +174,8 @@ class ScriptedController:
 
 
 def part_id(part: Part) -> str:
-    return "settings" if isinstance(part, Settings) else f"{type(part).__name__.lower()}/{part.id}"
+    name = type(part).__name__.lower()
+    return name if isinstance(part, Settings | Interfaces) else f"{name}/{part.id}"
 
 
 class Lab:

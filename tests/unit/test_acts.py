@@ -47,12 +47,19 @@ READ_ELSEWHERE = {
         "vip.auto_allocate_ip",
         "vip.auto_allocate_ip_type",
         "vip.ipam_network_subnet",
+        "vip.placement_networks",
         "dns_info.fqdn",
         "dns_info.type",
         "dns_info.ttl",
         "dns_info.cname",
     },  # rules, ipam, zones
-    "Pool": {"servers.resolve_server_by_dns", "delete_server_on_dns_refresh"},  # controller.names
+    "Pool": {
+        "servers.resolve_server_by_dns",
+        "delete_server_on_dns_refresh",
+        "placement_networks",
+        "vrf_ref",
+    },  # names, needs, routes
+    "ServiceEngine": {"data_vnics.vlan_interfaces.vrf_ref"},  # rules, compiler
     "ApplicationProfile": {  # controller.policies
         path
         for path in acts.load().types["ApplicationProfile"].acts
@@ -60,6 +67,7 @@ READ_ELSEWHERE = {
         or (path.startswith("http_profile.") and path.count("_profile") < 3 and path not in IN_VIEW)
     },
 }
+READ_ELSEWHERE["VirtualService"].add("vrf_context_ref")  # rules
 READ_ELSEWHERE["SSLKeyAndCertificate"] = set(acts.load().types["SSLKeyAndCertificate"].acts) - {"key"}  # rules, issuing
 READ_WITHOUT_EFFECT = {
     "HealthMonitor": {  # for the type beside it, which speaks TLS

@@ -133,7 +133,10 @@ class Life:
 
     # --- the ServiceEngine objects ---
 
-    async def put(self, engine: EngineRecord, group: ServiceEngineGroup | None) -> None: ...
+    async def put(self, engine: EngineRecord, group: ServiceEngineGroup | None, prefix_length: int) -> None: ...
+
+    def vlans(self, engine: str) -> tuple[int, ...]:
+        return ()
 
     async def enable_state(self, engine: str, state: str) -> None: ...
 

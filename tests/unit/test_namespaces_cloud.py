@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from shoal.clouds.addressing import Addressing
@@ -23,7 +24,7 @@ class Paper(Fabric):
     async def add(self, node: str, address: str) -> str:
         return self.addressing.mac(address)
 
-    async def remove(self, node: str) -> None:
+    async def remove(self, node: str, vlans: Sequence[int] = ()) -> None:
         await self.gone.wait()
 
     def namespaces(self) -> list[str]:

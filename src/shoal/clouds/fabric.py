@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import ipaddress
+import json
 import logging
 import os
 import signal
@@ -99,6 +100,11 @@ async def end_all(namespace: str) -> None:
 def port_of(node: str) -> str:
     """The bridge-side interface of a node."""
     return "v" + hashlib.blake2b(node.encode(), digest_size=5).hexdigest()
+
+
+def vlan_port_of(node: str, vlan: int) -> str:
+    """The same in a VLAN."""
+    return port_of(f"{node}.{vlan}")
 
 
 class _Kept(msgspec.Struct):
@@ -249,7 +255,31 @@ class Fabric:
                 raise
         return mac
 
-    async def remove(self, node: str) -> None:
+    async def plug(self, node: str, address: str, vlan: int) -> None:
+        """Put the node into a VLAN: a bridge of its own here, so that the kernel need not know tags. It gets an interface
+        ``eth0.<vlan>`` with the MAC of ``eth0`` (``address`` is the node's there), as a VLAN of ``eth0`` has."""
+        names, bridge, name = self.addressing, f"vlan{vlan}", f"eth0.{vlan}"
+        namespace, port, mac = names.namespace(node), vlan_port_of(node, vlan), names.mac(address)
+        async with self._adding:
+            links = await ip("-n", names.fabric, "-o", "link", "show")
+            lines = [f"link delete {port}"] if f" {port}@" in links else []
+            if f" {bridge}:" not in links:
+                lines += [f"link add {bridge} type bridge forward_delay 0", f"link set {bridge} up"]
+            lines += [
+                f"link add {port} type veth peer name {name} address {mac} netns {namespace}",
+                f"link set {port} alias {node}",
+                f"link set {port} master {bridge}",
+                f"link set {port} up",
+            ]
+            await ip("-n", names.fabric, batch=lines)
+        await ip("-n", namespace, batch=[*(_link_local(mac, name) if self.ipv6 else ()), f"link set {name} up"])
+
+    async def unplug(self, node: str, vlan: int) -> None:
+        """Take the node out of a VLAN. No error if it is not there."""
+        with contextlib.suppress(CloudError):
+            await ip("-n", self.addressing.fabric, "link", "delete", vlan_port_of(node, vlan))
+
+    async def remove(self, node: str, vlans: Sequence[int] = ()) -> None:
         """End everything in the node and remove it. No error if it is gone."""
         namespace = self.addressing.namespace(node)
         if not (NETNS / namespace).exists():
@@ -257,14 +287,22 @@ class Fabric:
         await end_all(namespace)
         with contextlib.suppress(CloudError):  # its interface has gone by itself
             await ip("-n", self.addressing.fabric, "link", "delete", port_of(node))
+        for vlan in vlans:
+            await self.unplug(node, vlan)
         await ip("netns", "delete", namespace)  # the kernel takes its time to take it apart
 
     async def cut(self, node: str) -> None:
-        """Take the node's link away (carrier is lost)."""
-        await ip("-n", self.addressing.fabric, "link", "set", port_of(node), "down")
+        """Take the node's link away, with the VLANs on it (carrier is lost)."""
+        await self._switch(node, "down")
 
     async def heal(self, node: str) -> None:
-        await ip("-n", self.addressing.fabric, "link", "set", port_of(node), "up")
+        await self._switch(node, "up")
+
+    async def _switch(self, node: str, way: str) -> None:
+        fabric = self.addressing.fabric
+        links = json.loads(await ip("-n", fabric, "-j", "link", "show"))
+        ports = [port_of(node), *(link["ifname"] for link in links if link.get("ifalias") == node)]
+        await ip("-n", fabric, batch=[f"link set {port} {way}" for port in ports])
 
     def enter(self, node: str, *command: str) -> list[str]:
         """The command line that runs ``command`` inside a node."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from shoal import whole_file
 from shoal.observe import ring
 from shoal.wire.engine_config import JOIN_KEY, JOIN_TOKEN, EngineConfig
 from shoal.wire.recorded import Recording
@@ -39,6 +40,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     address: str
     mac: str
+    vlans: tuple[int, ...] = ()
 
 
 def engines_in(data_dir: Path, fabric: Fabric) -> list[str]:
@@ -127,12 +129,26 @@ class NamespacesCloud:
         except OSError as error:
             raise CloudError(f"The identity of {folder.name} can't be written: {error}") from error
 
+    async def plug(self, engine_id: str, vlans: Sequence[int]) -> None:
+        record = self._found(engine_id)
+        wanted = tuple(sorted(vlans))
+        for vlan in wanted:
+            if vlan not in record.vlans:
+                await self._fabric.plug(record.name, record.address, vlan)
+        self._records[engine_id] = msgspec.structs.replace(record, vlans=wanted)
+        try:
+            whole_file.write(self._folder / record.name / RECORD, msgspec.json.encode(self._records[engine_id]))
+        except OSError as error:
+            raise CloudError(f"The record of {record.name} can't be written: {error}") from error
+        for vlan in set(record.vlans) - set(wanted):
+            await self._fabric.unplug(record.name, vlan)
+
     async def delete(self, engine_id: str) -> None:
         record = self._records.pop(engine_id, None)
         if record is None:
             return
         self._reserved.add(record.index)  # as long as it answers there, also if this fails
-        await self._fabric.remove(record.name)
+        await self._fabric.remove(record.name, record.vlans)
         self._reserved.discard(record.index)
         shutil.rmtree(self._folder / record.name, ignore_errors=True)
         memory.remove(self._fabric.addressing.namespace(record.name))
@@ -213,6 +229,8 @@ class NamespacesCloud:
     async def _revive(self, record: Record) -> None:
         if not (NETNS / self._fabric.addressing.namespace(record.name)).exists():
             await self._fabric.add(record.name, record.address)
+            for vlan in record.vlans:
+                await self._fabric.plug(record.name, record.address, vlan)
         self._launch(record)
 
     def _launch(self, record: Record) -> None:
@@ -246,4 +264,5 @@ class NamespacesCloud:
             prefix_length=self._fabric.addressing.network.prefixlen,
             mac=record.mac,
             running=self._running(record),
+            vlans=record.vlans,
         )

@@ -58,6 +58,11 @@ class NoopCloud:
             raise CloudError(f"The cloud has no engine {engine_id}.")
         self.renewed[engine_id] = identity
 
+    async def plug(self, engine_id: str, vlans: Sequence[int]) -> None:
+        if engine_id not in self._engines:
+            raise CloudError(f"The cloud has no engine {engine_id}.")
+        self._engines[engine_id] = replace(self._engines[engine_id], vlans=tuple(sorted(vlans)))
+
     async def delete(self, engine_id: str) -> None:
         self._engines.pop(engine_id, None)
 
@@ -74,6 +79,9 @@ class NoopCloud:
 
     async def destroy(self) -> None:
         self._engines.clear()
+
+    def handle(self, engine_id: str) -> EngineHandle:
+        return self._engines[engine_id]
 
     def mark(self, engine_id: str, *, running: bool) -> None:
         """What a look at the engine's processes would show."""

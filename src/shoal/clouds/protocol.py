@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -60,6 +60,8 @@ class EngineHandle(msgspec.Struct, frozen=True, kw_only=True):
     prefix_length: int
     mac: str
     running: bool
+    vlans: tuple[int, ...] = ()
+    """What it was given by `Cloud.plug`."""
 
 
 class CloudError(ShoalError):
@@ -82,6 +84,11 @@ class Cloud(Protocol):
 
     async def renew(self, engine_id: str, identity: Identity) -> None:
         """Give an engine another identity, to be shown when it connects next. Nothing else of it changes."""
+        ...
+
+    async def plug(self, engine_id: str, vlans: Sequence[int]) -> None:
+        """Have the engine be in exactly these VLANs, beside its own network: by an interface each, of the name ``eth0.100``,
+        with the MAC of the first and no address. To repeat it does no harm."""
         ...
 
     async def delete(self, engine_id: str) -> None:

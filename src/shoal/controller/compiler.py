@@ -25,10 +25,12 @@ from .desired import (
     vip_part,
 )
 from .fleet import Fleet
+from .interfaces import interfaces_part, vlans
 from .ledger import Ledger
 from .ocsp import Answer
 from .protocols import Documents
 from .records import EngineRecord, VipRecord
+from .routes import routes_part
 from .tickets import Secrets
 
 TUNNEL_ALWAYS = 1
@@ -56,7 +58,7 @@ class CompiledVip(msgspec.Struct, frozen=True):
 
 class CompiledService(msgspec.Struct, frozen=True):
     """A service's part, and all that it was made of beside the documents it refers to. ``shared``: the certificates of all
-    services of its VIP; ``needs``: kind and uuid of the credentials that it serves with."""
+    services of its VIP; ``needs``: kind and uuid of the credentials and routes that it serves with."""
 
     service: views.VirtualService
     addresses: tuple[str, ...]
@@ -125,7 +127,8 @@ class Compiler:
                 self._services.pop(service, None)
             return services.keys()
         if type == "vrfcontext":
-            self._credentials.pop(("bgp", uuid), None)
+            for kind in ("bgp", "routes"):
+                self._credentials.pop((kind, uuid), None)
             return None
         if type == "pkiprofile":
             self._credentials.pop(("trust", uuid), None)
@@ -182,6 +185,10 @@ class Compiler:
         secrets = self._tickets(record.group)
         if secrets is not None and any(id.startswith("certificate/") for id in parts):
             parts[f"tickets/{record.group}"] = encoded(wire.Tickets(id=record.group, secrets=secrets))
+        document = self._documents.get("serviceengine", engine)
+        if (interfaces := interfaces_part(document)) is not None and document is not None:
+            parts["interfaces"] = encoded(interfaces)
+            self._add_routes(parts, (views.uuid_of(vlan.get("vrf_ref") or "") for vlan in vlans(document)))
         parts["settings"] = encoded(self._settings(record, state.group, mine))
         return parts
 
@@ -206,6 +213,12 @@ class Compiler:
                 if credential is not None:
                     parts[f"{kind}/{uuid}"] = credential
 
+    def _add_routes(self, parts: EngineParts, vrfs: Iterable[str]) -> None:
+        for vrf in vrfs:
+            routes = self._credential("routes", vrf)
+            if routes is not None:
+                parts[f"routes/{vrf}"] = routes
+
     def _vip(self, intent: VipIntent, record: VipRecord) -> Encoded | None:
         armed, slots = self.armed(record), len(intent.enabled)
         compiled = self._vips.setdefault(record.group, {})
@@ -226,18 +239,23 @@ class Compiler:
         if known is None or known.service is not service or (known.addresses, known.shared) != made_of[1:]:
             used = Used(self._documents)
             part = service_part(used, service, intent, self._unseal, self._account)
-            known = compiled[intent.id] = CompiledService(*made_of, encoded(part), tuple(credentials_of(part)))
+            pool = used.get("pool", views.uuid_of(service.pool_ref)) or {}
+            routed = dict.fromkeys((intent.vrf, views.uuid_of(pool.get("vrf_ref", ""))))
+            needs = (*credentials_of(part), *(("routes", vrf) for vrf in routed if vrf))
+            known = compiled[intent.id] = CompiledService(*made_of, encoded(part), needs)
             for key in (*used.keys, ("vsvip", views.uuid_of(service.vsvip_ref))):
                 self._users.setdefault(key, {})[service.uuid] = None
         return known
 
     def _credential(self, kind: str, uuid: str) -> Encoded | None:
         if (kind, uuid) not in self._credentials:
-            part: wire.Credential | wire.Bgp | None
+            part: wire.Credential | wire.Bgp | wire.Routes | None
             if kind == "certificate":
                 part = certificate_part(self._documents, uuid, self._unseal, self._answer)
             elif kind == "bgp":
                 part = bgp_part(self._documents, uuid, self._unseal)
+            elif kind == "routes":
+                part = routes_part(self._documents, uuid)
             else:
                 part = trust_part(self._documents, uuid)
             self._credentials[kind, uuid] = encoded(part) if part else None

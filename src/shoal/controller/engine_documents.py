@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from shoal.errors import Invalid, NotFound
 from shoal.objects.views import ServiceEngineGroup
 
+from . import interfaces
 from .intent import SYSTEM, Intent
 from .records import EngineRecord
 from .view import View
 
 log = logging.getLogger("shoal.engine_documents")
+
+DATA_INTERFACE = "eth0"
 
 
 class EngineDocuments:
@@ -21,7 +25,7 @@ class EngineDocuments:
         self._intent = intent
         self._view = view
 
-    async def put(self, engine: EngineRecord, group: ServiceEngineGroup | None) -> None:
+    async def put(self, engine: EngineRecord, group: ServiceEngineGroup | None, prefix_length: int) -> None:
         if group is None or self._view.get("serviceengine", engine.id) is not None:
             return
         body = {
@@ -29,11 +33,17 @@ class EngineDocuments:
             "se_group_ref": f"/api/serviceenginegroup/{group.uuid}",
             "cloud_ref": group.cloud_ref,
             "controller_created": True,
+            "data_vnics": [_vnic(engine, prefix_length)] if engine.mac and engine.address else [],
         }
         try:
             await self._intent.create("serviceengine", body, SYSTEM, slug=engine.id)
         except Invalid as error:  # the group was deleted meanwhile; so will be the engine
             log.info("%s: %s", engine.name, error)
+
+    def vlans(self, engine: str) -> tuple[int, ...]:
+        """Those that an engine is to be in, in order."""
+        document = self._view.get("serviceengine", engine)
+        return tuple(sorted(vlan["vlan_id"] for vlan in interfaces.vlans(document))) if document is not None else ()
 
     async def enable_state(self, engine: str, state: str) -> None:
         """Raises what a write raises; an engine without an object is left as it is."""
@@ -46,3 +56,15 @@ class EngineDocuments:
             await self._intent.delete("serviceengine", engine, SYSTEM)
         except NotFound:
             log.debug("%s had no object", engine)
+
+
+def _vnic(engine: EngineRecord, prefix_length: int) -> dict[str, Any]:
+    """The interface that every engine has: in the engines' own network."""
+    address = {"ip_addr": {"addr": engine.address, "type": "V4"}, "mask": prefix_length}
+    return {
+        "if_name": DATA_INTERFACE,
+        "linux_name": DATA_INTERFACE,
+        "mac_address": engine.mac,
+        "connected": True,
+        "vnic_networks": [{"ip": address, "mode": "STATIC"}],
+    }

@@ -19,6 +19,8 @@ TYPES: dict[int, type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address]] = {
 Document = Mapping[str, Any]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+SUBNETS = {4: "subnet", 6: "subnet6"}
+"""Where a reference to a network names one of its subnets."""
 FIELDS = {4: "ip_address", 6: "ip6_address"}
 """Of a VIP: where its address of each version of IP is."""
 

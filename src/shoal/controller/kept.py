@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from shoal.objects import views
-from shoal.placement.model import Engine, EngineState, Pace, Placement, PlacementState, Snapshot, Vip
+from shoal.placement.model import Engine, EngineState, Need, Pace, Placement, PlacementState, Snapshot, Vip
 
 from .desired import VipIntent
 from .fleet import Fleet
@@ -57,7 +57,8 @@ class _Seen(msgspec.Struct, frozen=True):
 
 
 class SnapshotKeeper:
-    """Of one group. ``document(engine id)`` is the stored one; ``blocked``: why a VIP must not be placed yet, "" if it may."""
+    """Of one group. ``document(engine id)`` is the stored one; ``blocked``: why a VIP must not be placed yet, "" if it may;
+    ``needs``: which networks it wants its engines in."""
 
     def __init__(
         self,
@@ -66,12 +67,14 @@ class SnapshotKeeper:
         fleet: Fleet,
         document: Callable[[str], Mapping[str, Any] | None],
         blocked: Callable[[VipIntent, VipRecord], str],
+        needs: Callable[[VipIntent], tuple[Need, ...]] = lambda intent: (),
     ) -> None:
         self._group = group
         self._ledger = ledger
         self._fleet = fleet
         self._document = document
         self._blocked = blocked
+        self._needs = needs
         self._engines: dict[str, _Seen] = {}
         self._vips: dict[str, Vip] = {}
         self._unsteady: dict[str, None] = {}
@@ -187,7 +190,7 @@ class SnapshotKeeper:
                 fresh.vips[id] = None
             return
         stored = record or self._ledger.fresh_vip(self._group, id)
-        value = vip_value(intent, stored, states, self._fleet, now, self._blocked)
+        value = vip_value(intent, stored, states, self._fleet, now, self._blocked, self._needs)
         if record is not None and value.placements != record.placements:
             self.advanced[id] = None
         if value.blocked:

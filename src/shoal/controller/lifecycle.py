@@ -20,6 +20,7 @@ from .fleet import Fleet
 from .ledger import Ledger
 from .making import Documents, Making
 from .mending import Mending
+from .plugging import Plugging
 from .records import EngineRecord
 from .watching import Watching
 
@@ -76,6 +77,7 @@ class Lifecycle:
             contacted=self._making.succeeded,
             starting=self._mending.starting,
         )
+        self._plugging = Plugging(cloud, events, clock, documents.vlans)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._removals: dict[str, EngineRecord] = {}
         self._kicked = asyncio.Event()
@@ -134,7 +136,9 @@ class Lifecycle:
         """Bring records and cloud together: engines that are no more (`shoal down` removed them) are forgotten, what
         they held is placed anew; engines without a record are removed; those that don't run are started, by `run`. Call
         before it."""
-        present = {handle.id: handle.running for handle in await self._cloud.engines()}
+        handles = await self._cloud.engines()
+        self._plugging.adopt(handles)
+        present = {handle.id: handle.running for handle in handles}
         for engine in list(self._ledger.engines.values()):
             if engine.created and engine.id not in present:
                 await self._ledger.forget_engine(engine.id)
@@ -156,6 +160,8 @@ class Lifecycle:
         for engine in list(self._ledger.engines.values()):
             if not engine.created:
                 self._once(tasks, engine.id, partial(self._making.create, engine))
+            elif self._plugging.due(engine):
+                self._once(tasks, engine.id, partial(self._plugging.plug, engine))
         for engine in list(self._removals.values()):
             self._once(tasks, engine.id, partial(self._remove, engine))
         for id in list(self._mending.starting):
@@ -181,6 +187,7 @@ class Lifecycle:
             self._fleet.forget_engine(engine.id)
             self._watching.forget(engine.id)
             self._mending.forget(engine.id)
+            self._plugging.forget(engine.id)
             self._mark(engine.group)  # what it held may be given away now
 
     async def _follow(self, tasks: asyncio.TaskGroup) -> None:

@@ -26,7 +26,13 @@ REMOVAL_RETRY_S = 5.0
 class Documents(Protocol):
     """The ServiceEngine objects that stand for engines in the API."""
 
-    async def put(self, engine: EngineRecord, group: ServiceEngineGroup | None) -> None: ...
+    async def put(self, engine: EngineRecord, group: ServiceEngineGroup | None, prefix_length: int) -> None:
+        """``prefix_length``: of its address."""
+        ...
+
+    def vlans(self, engine: str) -> tuple[int, ...]:
+        """Those that an engine is to be in, in order."""
+        ...
 
     async def enable_state(self, engine: str, state: str) -> None: ...
 
@@ -163,7 +169,7 @@ class Making:
         await self._ledger.insist(Changes(engine_fields={engine.id: fields}))
         self._underway.pop(engine.id, None)
         if engine.id in self._ledger.engines:
-            await self._documents.put(self._ledger.engines[engine.id], group)
+            await self._documents.put(self._ledger.engines[engine.id], group, handle.prefix_length)
         self._mark(engine.group)
 
     async def _made(self, engine: EngineRecord, group: ServiceEngineGroup) -> EngineHandle:

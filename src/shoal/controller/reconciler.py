@@ -44,6 +44,7 @@ from .kept import Fresh, SnapshotKeeper
 from .ledger import Changes, Ledger
 from .lifecycle import Lifecycle
 from .margin import Change, Margins
+from .needs import Needs
 from .planning import Planning
 from .records import DECISIONS_MAX, EngineRecord, Noted, RequestRecord, VipRecord
 from .shortfalls import Shortfalls, shortfalls
@@ -117,6 +118,7 @@ class Reconciler:
         self._stale: dict[str, None] = {}
         """Virtual services whose engines may have to run something else, while the plan stands."""
         self._intents = Intents(view)
+        self._needs = Needs(view)
         self._kept: dict[str, SnapshotKeeper] = {}
         self._groups = views.Views(views.ServiceEngineGroup)
         self._services = views.Views(views.VirtualService)
@@ -148,6 +150,9 @@ class Reconciler:
             for group, vips in self._intents.changed(type, uuid).items():
                 self._touch(vips)
                 self.mark(group)
+        if self._needs.concerns(type, uuid, document):
+            self._touch(vip for vips in self._ledger.vips.values() for vip in vips)
+            self.mark_all()
         if type not in USED_BY_THEMSELVES and not self._view.referrers(uuid):
             if type == "vsvip" and document is None:
                 self._touch(vip for vip in self._ledger.floors if vip.partition("/")[0] == uuid)
@@ -156,6 +161,9 @@ class Reconciler:
             self.mark(uuid)
         elif type == "serviceengine":
             self.on_engine(uuid)
+            self._fleet.push(uuid)  # it may have other interfaces
+            if self.lifecycle is not None:
+                self.lifecycle.kick()
         elif services is None:
             self._fleet.push_all()
         elif services and type not in VIP_TYPES:
@@ -311,6 +319,7 @@ class Reconciler:
                 self._fleet,
                 lambda engine: self._view.get("serviceengine", engine),
                 self._blocked,
+                self._needs.of,
             )
         snapshot, fresh, missed = kept.make(
             self._view.revision,
@@ -383,6 +392,7 @@ class Reconciler:
             self._retry_at(group),
             lambda: self._fleet.storms.pace(group, self._clock.monotonic(), now),
             self._blocked,
+            Needs(view).of,
         )
 
     def vips(self, view: View) -> dict[str, dict[str, VipIntent]]:

@@ -13,6 +13,7 @@ from shoal.placement.model import (
     Engine,
     EngineState,
     Group,
+    Need,
     Pace,
     Placement,
     PlacementState,
@@ -22,6 +23,7 @@ from shoal.placement.model import (
 )
 from shoal.placement.standing import ENABLED
 
+from . import interfaces
 from .desired import VipIntent
 from .fleet import Fleet
 from .ledger import Ledger
@@ -106,9 +108,11 @@ def build(
     retry_at: float = 0.0,
     pace: Callable[[], Pace | None] = lambda: None,
     blocked: Callable[[VipIntent, VipRecord], str] = lambda intent, record: "",
+    needs: Callable[[VipIntent], tuple[Need, ...]] = lambda intent: (),
 ) -> Snapshot:
     """The snapshot of one group. ``document(engine id)`` is the stored one. ``pace`` is asked after all engines have
-    been looked at; ``blocked`` says of a VIP that is nowhere why it must not be placed yet."""
+    been looked at; ``blocked`` says of a VIP that is nowhere why it must not be placed yet,
+    ``needs`` which networks it wants its engines in."""
     engines = ledger.engines_of(group.uuid)
     states = fleet.look(ledger.engines)
     known = ledger.vips.get(group.uuid, {})
@@ -120,7 +124,7 @@ def build(
             for engine in engines
         ),
         vips=tuple(
-            vip_value(intent, record, states, fleet, now, blocked)
+            vip_value(intent, record, states, fleet, now, blocked, needs)
             for intent in intents
             for record in (known.get(intent.id) or ledger.fresh_vip(group.uuid, intent.id),)
         ),
@@ -148,6 +152,8 @@ def engine_value(
         idle_since=record.idle_since,
         down_since=down_since,
         migrate_state=record.migrate_state,
+        home=interfaces.home(document) if document is not None else "",
+        vlans=tuple(sorted(map(str, interfaces.networks(document)))) if document is not None else (),
     )
 
 
@@ -158,6 +164,7 @@ def vip_value(
     fleet: Fleet,
     now: float,
     blocked: Callable[[VipIntent, VipRecord], str],
+    needs: Callable[[VipIntent], tuple[Need, ...]],
 ) -> Vip:
     enabled = intent.enabled
     return Vip(
@@ -177,6 +184,8 @@ def vip_value(
         tag=intent.tag,
         blocked="" if record.placements else blocked(intent, record),
         armed=all(fleet.acknowledged(e, record.id) >= record.list_version for e in record.succession),
+        addresses=intent.addresses,
+        needs=needs(intent),
     )
 
 

@@ -42,11 +42,13 @@ from .haproxy import render
 from .haproxy.control import Control
 from .haproxy.process import Broken, Crowded
 from .haproxy.stats import Row
+from .interfaces import Interfaces, segments
 from .meter import Meter
 from .monitors.checks import Checks
 from .parts import Parts
 from .session import Session
 from .sharing import carried, flow_idle_s, sharing
+from .static_routes import StaticRoutes
 from .vip_packets import PacketCounters
 
 log = logging.getLogger("shoal.agent")
@@ -96,6 +98,8 @@ class Agent:
         self._judged = asyncio.Event()
         self._carrier = Carrier(config.address, config.interface, self._checks)
         self._packets = PacketCounters()
+        self._interfaces = Interfaces()
+        self._static_routes = StaticRoutes()
         self._speaker = Speaker(secrets, Path(self._facts.sockets), Path(config.directory))
         self._draining_since: dict[str, float] = {}
         """Of announced VIPs that are drained here."""
@@ -208,6 +212,9 @@ class Agent:
         root, began = self._parts.root, time.monotonic()
         unreadable, vips, settings = self._parts.problems, self._parts.vips(), self._parts.settings()
         services = self._parts.services()
+        interfaces = self._parts.interfaces()
+        missing = await self._interfaces.bring(interfaces)
+        unrouted = self._static_routes.apply(self._parts.routes())  # servers may be behind them
         draining = [vip.id for vip in vips if self.config.id in vip.draining]
         result = await self._control.apply(services, self._parts.credentials(), draining)
         if result.how == "reload":
@@ -217,7 +224,8 @@ class Agent:
         self._checks.want(self._control.services.values())
         self._judged.set()
         outcome = await self._carrier.apply(self._control.services)
-        place = Place(self.config.address, self.config.prefix_length, own_address6(self.config.interface))
+        beside = [address for one in interfaces for address in one.addresses]
+        place = Place(self.config.address, self.config.prefix_length, own_address6(self.config.interface), beside)
         unspoken = await self._speaker.apply(self._parts.bgp(), vips, place)
         if settings is not None:  # only now: what the guard claims must be served
             desired = Desired.of(
@@ -227,6 +235,7 @@ class Agent:
                 idle_s=flow_idle_s(services.values()),
                 datagrams_idle_s=self._carrier.idle_s,
                 carried=carried(services.values()),
+                segments=segments(interfaces),
             )
             await self._guard.want(desired)
         elif root and not unreadable:  # what is acknowledged is in force: the controller gives its addresses to others
@@ -238,7 +247,17 @@ class Agent:
         self._meter.wake()
         took_ms = (time.monotonic() - began) * 1000
         refused = {**result.problems, **outcome.problems}
-        problems = {**unreadable, **unspoken, **{f"service/{id}": why for id, why in refused.items()}}
+        unplugged: dict[str, str] = {}
+        if missing:
+            unplugged["interfaces"] = "; ".join(f"{name}: {why}" for name, why in missing.items()) + "."
+            asyncio.get_running_loop().call_later(FAILURE_RETRY_S, self._wanted.set)
+        problems = {
+            **unreadable,
+            **unspoken,
+            **unplugged,
+            **unrouted,
+            **{f"service/{id}": why for id, why in refused.items()},
+        }
         notes = dict(result.notes)
         for id, note in outcome.notes.items():
             notes[id] = f"{notes[id]} {note}" if id in notes else note

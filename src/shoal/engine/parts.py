@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from shoal.wire import desired as wire
-from shoal.wire.desired import Bgp, Credential, Manifest, Part, Service, Settings, Vip
+from shoal.wire.desired import Bgp, Credential, Interface, Interfaces, Manifest, Part, Routes, Service, Settings, Vip
 
 
 class Kept(msgspec.Struct):
@@ -97,6 +97,13 @@ class Parts:
 
     def bgp(self) -> tuple[Bgp, ...]:
         return tuple(p for _, p in sorted(self._decoded.items()) if isinstance(p, Bgp))
+
+    def interfaces(self) -> tuple[Interface, ...]:
+        found = self._decoded.get("interfaces")
+        return found.interfaces if isinstance(found, Interfaces) else ()
+
+    def routes(self) -> tuple[Routes, ...]:
+        return tuple(p for _, p in sorted(self._decoded.items()) if isinstance(p, Routes))
 
     def vips(self) -> tuple[Vip, ...]:
         return self._vips

@@ -17,6 +17,16 @@ class IpAddr(msgspec.Struct, frozen=True):
     type: str = "V4"
 
 
+class IpAddrPrefix(msgspec.Struct, frozen=True, kw_only=True):
+    ip_addr: IpAddr
+    mask: int
+
+    @property
+    def network(self) -> str:
+        """``10.0.0.0/8``, whatever bits of a host are set."""
+        return str(ipaddress.ip_network(f"{self.ip_addr.addr}/{self.mask}", strict=False))
+
+
 class ServiceEngineGroup(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
@@ -53,11 +63,39 @@ class ServiceEngineGroup(msgspec.Struct, frozen=True, kw_only=True):
     auto_redistribute_active_standby_load: bool = False
 
 
+class VnicNetwork(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine's own address in a network."""
+
+    ip: IpAddrPrefix
+
+
+class VlanInterface(msgspec.Struct, frozen=True, kw_only=True):
+    if_name: str
+    vlan_id: int = 0
+    enabled: bool = True
+    vnic_networks: tuple[VnicNetwork, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """``10.0.0.2/24``."""
+        return tuple(f"{one.ip.ip_addr.addr}/{one.ip.mask}" for one in self.vnic_networks)
+
+
+class Vnic(msgspec.Struct, frozen=True, kw_only=True):
+    vlan_interfaces: tuple[VlanInterface, ...] = ()
+
+
 class ServiceEngine(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
     se_group_ref: str = ""
     enable_state: str = "SE_STATE_ENABLED"
+    data_vnics: tuple[Vnic, ...] = ()
+
+    @property
+    def vlans(self) -> tuple[VlanInterface, ...]:
+        """Those that are to be there."""
+        return tuple(vlan for vnic in self.data_vnics for vlan in vnic.vlan_interfaces if vlan.enabled)
 
 
 class VipAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,9 +169,19 @@ class BfdProfile(msgspec.Struct, frozen=True, kw_only=True):
     multi: int = 3
 
 
+class StaticRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """``if_name``: an interface of the engine's; "" = the one that the next hop is reached by."""
+
+    prefix: IpAddrPrefix
+    next_hop: IpAddr
+    route_id: str
+    if_name: str = ""
+
+
 class VrfContext(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
+    static_routes: tuple[StaticRoute, ...] = ()
     bgp_profile: BgpProfile | None = None
     bfd_profile: BfdProfile | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -121,6 +121,11 @@ class ReachedCloud:
     async def renew(self, engine_id: str, identity: Identity) -> None:
         await self._door.passes()
         await self._cloud.renew(engine_id, identity)
+        await self._door.passes()
+
+    async def plug(self, engine_id: str, vlans: Sequence[int]) -> None:
+        await self._door.passes()
+        await self._cloud.plug(engine_id, vlans)
         await self._door.passes()
 
     async def delete(self, engine_id: str) -> None:

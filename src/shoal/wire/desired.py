@@ -4,7 +4,8 @@ It is cut into **parts**, each with an id and a content hash; the sorted (id, ha
 the **root**. An engine fetches only the parts it lacks and acknowledges the root it runs.
 
 Part ids: ``settings``, ``vip/<vip id>``, ``service/<virtual service uuid>``, ``certificate/<uuid>``,
-``trust/<PKI profile uuid>``, ``bgp/<vrf uuid>``, ``tickets/<group uuid>``.
+``trust/<PKI profile uuid>``, ``bgp/<vrf uuid>``, ``routes/<vrf uuid>``,
+``interfaces``, ``tickets/<group uuid>``.
 Values are plain and complete: an engine needs nothing else to serve, nor to fail over, with the controller gone.
 """
 
@@ -422,6 +423,39 @@ class Bgp(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="bg
     bfd_misses: int = 3
 
 
+class Interface(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A VLAN of the data interface. ``addresses``: the engine's own there, as ``10.0.0.2/24``; VIPs in these networks are
+    answered for there."""
+
+    name: str
+    vlan: int
+    addresses: tuple[str, ...]
+
+
+class Interfaces(msgspec.Struct, frozen=True, kw_only=True, tag="interfaces"):
+    """Those that an engine has beside the data interface."""
+
+    interfaces: tuple[Interface, ...]
+
+
+class StaticRoute(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``id``: what people call it. ``prefix`` as ``10.0.0.0/8``; ``interface`` "" = the one that ``next_hop`` is reached by.
+    Routes of one prefix share its flows."""
+
+    id: str
+    prefix: str
+    next_hop: str
+    interface: str = ""
+
+
+class Routes(msgspec.Struct, frozen=True, kw_only=True, tag="routes"):
+    """The static routes of a VRF; ``id`` is its uuid."""
+
+    id: str
+    name: str
+    routes: tuple[StaticRoute, ...]
+
+
 class Tickets(msgspec.Struct, frozen=True, kw_only=True, tag="tickets"):
     """What the keys of TLS session tickets are made from, of a group (``id``): the last day's, this one's (which new tickets
     are made with) and the next one's."""
@@ -431,7 +465,7 @@ class Tickets(msgspec.Struct, frozen=True, kw_only=True, tag="tickets"):
 
 
 Credential = Certificate | Trust | Tickets
-Part = Settings | Vip | Service | Credential | Bgp
+Part = Settings | Vip | Service | Credential | Bgp | Routes | Interfaces
 
 
 class PartReference(msgspec.Struct, frozen=True, order=True):

@@ -43,6 +43,13 @@ class Sharing(msgspec.Struct, frozen=True, kw_only=True):
     by_source_and_port: tuple[PortRange, ...] = ()
 
 
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """A VLAN interface of the engine's; VIPs in one of its networks (``10.0.0.0/24``) belong there."""
+
+    name: str
+    networks: tuple[str, ...]
+
+
 class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
     """Agent to guard: all that matters for ownership. Sent only after HAProxy serves the VIPs named here."""
 
@@ -64,6 +71,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
     """Of VIPs with flows that are not shared by load."""
     carried: tuple[str, ...] = ()
     """VIPs with TCP that the kernel carries."""
+    segments: tuple[Segment, ...] = ()
 
     @classmethod
     def of(
@@ -75,6 +83,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
         idle_s: int = 600,
         datagrams_idle_s: int = 10,
         carried: tuple[str, ...] = (),
+        segments: tuple[Segment, ...] = (),
     ) -> Desired:
         return cls(
             timing=settings.timing,
@@ -86,6 +95,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
             datagrams_idle_s=datagrams_idle_s,
             sharing=sharing,
             carried=carried,
+            segments=segments,
             idle_s=idle_s,
             return_through_primary=settings.return_through_primary,
         )

@@ -7,7 +7,7 @@
     monitors health monitors             profiles  network profiles          networks  networks
     clusters the controller's nodes      certificates  keys and certificates   policies  HTTP and network policies
     users    users and roles             alerts     alerts                    vrfs      VRFs and their routers
-    providers  DNS servers
+    providers  DNS servers           interfaces  VLANs of service engines    segments  one address, one engine
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Service engines are the controller's: an operator enables, disables and renames them."""
+"""Service engines are the controller's: an operator enables, disables and renames them, and gives them VLANs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from shoal.errors import NotAllowed, Refused
 from shoal.objects.views import uuid_of
 from shoal.placement import presets
 
+from . import interfaces
 from .change import Around, Change
 
-EDITABLE = frozenset({"enable_state", "name", "availability_zone"})
+EDITABLE = frozenset({"enable_state", "name", "availability_zone", "data_vnics"})
 ENABLED = "SE_STATE_ENABLED"
 HINTS = {"se_group_ref": "Disable it: what it serves moves, and the other group makes engines of its own."}
 
@@ -30,6 +31,7 @@ def check(change: Change, around: Around) -> None:
     for field in sorted((before.keys() | after.keys()) - EDITABLE):
         if field[0] != "_" and field not in ("uuid", "url") and before.get(field) != after.get(field):
             change.wrong(field, "can't be changed on a service engine", hint=HINTS.get(field, "enable_state can."))
+    interfaces.check(change, around, before)
     if after["enable_state"] not in (before["enable_state"], ENABLED):
         _not_of_a_pair(change, around)
 

@@ -13,6 +13,7 @@ from shoal.objects.check import shown
 from shoal.objects.views import uuid_of
 from shoal.wire.desired import SERVER_NAME
 
+from . import networks, segments
 from .change import Around, Change
 from .policies import plain
 
@@ -44,6 +45,8 @@ def check(change: Change, around: Around) -> None:
             change.wrong(where, f"is servers[{seen[key]}] again ({key[0]}:{key[1]})")
         seen[key] = index
     fail_action(change, pool.get("fail_action") or {})
+    networks.placement(change, around, "placement_networks", pool.get("placement_networks") or [])
+    segments.of_pool(change, around)
     _tls(change, around)
     change.warnings += passed_over(around.view, pool)
 

@@ -12,7 +12,7 @@ from shoal.objects.views import uuid_of
 from shoal.placement import presets
 from shoal.wire.desired import PROXIED_PORTS_MAX
 
-from . import profiles, vips, virtual_hosts
+from . import profiles, segments, vips, virtual_hosts
 from .change import Address, Around, Change
 
 DEFAULT_CERTIFICATE = "System-Default-Cert"
@@ -79,6 +79,7 @@ def check(change: Change, around: Around) -> None:
     if overlap:
         change.wrong("services", f"{overlap} is given twice")
     _announcement(change, around)
+    segments.of_service(change, around)
     virtual_hosts.check(change, around)
     _transport(change, around)
     _limits(change, around)

@@ -6,17 +6,17 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from shoal.controller import ipam
-from shoal.controller.ipam import FIELDS, addresses_of
+from shoal.controller import interfaces, ipam
+from shoal.controller.ipam import FIELDS, SUBNETS, addresses_of
 from shoal.controller.names.members import is_name
 from shoal.controller.zones import wanted as zones
 from shoal.errors import Duplicate, Refused
 from shoal.objects.views import uuid_of
 
+from . import networks, segments
 from .change import Address, Around, Change, Document
 
 HOST_BITS = 32
-SUBNETS = {4: "subnet", 6: "subnet6"}
 ALLOCATED = {"V4_ONLY": (4,), "V6_ONLY": (6,), "V4_V6": (4, 6)}
 THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
 
@@ -39,6 +39,7 @@ def check(change: Change, around: Around) -> None:
     before = {v.get("vip_id"): v for v in (change.before or {}).get("vip", ())}
     for index, vip in enumerate(vips):
         where = f"vip[{index}]"
+        networks.placement(change, around, f"{where}.placement_networks", vip.get("placement_networks") or [])
         _fill_addresses(around, vip, before.get(vip["vip_id"], {}), vips)
         if not any(field in vip for field in FIELDS.values()):
             hint = "Give ip_address, ip6_address or both, or auto_allocate_ip true."
@@ -50,6 +51,7 @@ def check(change: Change, around: Around) -> None:
                     fit(change, around, f"{where}.{field}.addr", address)
     if not change.problems:
         _unused(change, around, vips)
+        segments.of_vsvip(change, around)
         for vip in vips:
             _safe(change, around, vip, before.get(vip["vip_id"], {}))
 
@@ -102,6 +104,8 @@ def fit(change: Change, around: Around, path: str, address: Address) -> None:
         change.wrong(path, why, address, hint)
     elif around.reserved(str(address)):
         change.wrong(path, "is one of the engines' own addresses", address)
+    elif engine := interfaces.owner(around.view.all("serviceengine"), address):
+        change.wrong(path, f"is the address of {engine}", address)
     elif not any(address in subnet for subnet in subnets):
         change.warnings.append(
             f"{path}: {address} lies in no configured network: only machines on the engines' own segment can reach it."

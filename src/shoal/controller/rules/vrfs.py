@@ -1,7 +1,9 @@
-"""VRFs: the routers that engines announce VIPs to."""
+"""VRFs: the routers that engines announce VIPs to, and static routes."""
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from typing import Any
 
 from shoal.controller.bgp import community
@@ -11,9 +13,49 @@ from .change import Around, Change
 UNSAFE = frozenset('"\n\r\0')
 SECRET_BYTES_MAX = 80
 """What the kernel takes for TCP MD5."""
+INTERFACE = re.compile(r"[^\s/:]{1,15}")
+"""As Linux takes names of interfaces."""
 
 
 def check(change: Change, around: Around) -> None:
+    seen: dict[str, int] = {}
+    for index, route in enumerate(change.document.get("static_routes") or ()):
+        where = f"static_routes[{index}]"
+        _route(change, around, where, route)
+        if seen.setdefault(route["route_id"], index) != index:
+            change.wrong(
+                f"{where}.route_id", f"is that of static_routes[{seen[route['route_id']]}], too", route["route_id"]
+            )
+    _bgp(change)
+
+
+def _route(change: Change, around: Around, where: str, route: dict[str, Any]) -> None:
+    prefix, mask = route["prefix"], route["prefix"]["mask"]
+    first = change.address(f"{where}.prefix.ip_addr", prefix["ip_addr"])
+    hop = change.address(f"{where}.next_hop", route["next_hop"], *([first.version] if first is not None else []))
+    interface = route.get("if_name") or ""
+    if interface and not INTERFACE.fullmatch(interface):
+        change.wrong(f"{where}.if_name", "is no name of an interface", interface)
+    if first is not None and not 0 <= mask <= first.max_prefixlen:
+        change.wrong(f"{where}.prefix.mask", f"must be from 0 to {first.max_prefixlen}", mask)
+    elif first is not None:
+        network = ipaddress.ip_network((first, mask), strict=False)
+        prefix["ip_addr"]["addr"] = str(network.network_address)
+        if network.is_multicast or network.is_loopback or network.is_link_local:
+            change.wrong(f"{where}.prefix", "is nothing that a router is asked for", network)
+        elif around.reserved(str(network[0])) and around.reserved(str(network[-1])):
+            why = "lies in the engines' own network: they reach one another and the controller there"
+            change.wrong(f"{where}.prefix", why, network)
+    if hop is None:
+        return
+    if hop.is_unspecified or hop.is_multicast or hop.is_loopback:
+        change.wrong(f"{where}.next_hop", "is not the address of a router", hop)
+    elif hop.is_link_local and not interface:
+        hint = "Give if_name, the interface it is reached by."
+        change.wrong(f"{where}.next_hop", "is a link-local address: every interface has those", hop, hint)
+
+
+def _bgp(change: Change) -> None:
     profile = change.document.get("bgp_profile")
     if not profile:
         return

@@ -23,16 +23,23 @@ UNSAFE = frozenset('"\n\r\0')
 
 
 class Place:
-    """Where the engine is. ``network``: its address and prefix; ``address6``: "" if it has none."""
+    """Where the engine is. ``network``: its address and prefix; ``address6``: "" if it has none. ``beside``: its addresses in
+    other networks, as ``10.0.0.2/24``."""
 
-    def __init__(self, address: str, prefix_length: int, address6: str) -> None:
+    def __init__(self, address: str, prefix_length: int, address6: str, beside: Iterable[str] = ()) -> None:
         self.address, self.address6 = address, address6
         self.network = ipaddress.ip_interface(f"{address}/{prefix_length or 32}").network
+        self._beside = tuple(map(ipaddress.ip_interface, beside))
 
     def local(self, peer: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+        for own in self._beside:
+            if peer in own.network:
+                return str(own.ip)
         return self.address if peer.version == 4 else self.address6
 
     def is_near(self, peer: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+        if any(peer in own.network for own in self._beside):
+            return True
         return peer in self.network if peer.version == 4 else True
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -19,7 +18,7 @@ from shoal.engine.guard.flow_rules import FlowRules
 from shoal.engine.guard.haproxy import HaproxyCheck
 from shoal.engine.guard.lease import Lease
 from shoal.engine.guard.loop import Loop, Timer
-from shoal.engine.guard.neighbours import Neighbours, NeighbourSocket
+from shoal.engine.guard.neighbours import NeighbourSocket
 from shoal.engine.guard.netlink import Addresses, LinkMonitor
 from shoal.engine.guard.nft import NAME, Nft, NftError, address_batch, flow_chain, lifetimes, ruleset, sharing
 from shoal.engine.guard.notes import Notes
@@ -27,6 +26,7 @@ from shoal.engine.guard.peers import Message, PeerNetwork
 from shoal.engine.guard.returns import Returns
 from shoal.engine.guard.revive import Revive
 from shoal.engine.guard.routes import Routes
+from shoal.engine.guard.segments import Segments
 from shoal.engine.guard.sockets import Carried, Sockets
 from shoal.engine.guard.spread import Spreader
 from shoal.observe.ring import GUARD_FILE, GUARD_SLOTS, Recorder
@@ -71,17 +71,16 @@ class Guard:
         self._claims = ClaimFile(directory / "claims.json")
         kernel.set_sysctls()
         self._addresses = Addresses()
-        for address in self._addresses.ours(start.interface):  # left by a guard that was killed
-            self._addresses.remove(start.interface, address)
-        self._neighbours = Neighbours(start.interface)
-        mac = self._mac = self._neighbours.mac.hex(":")
         self._nft = Nft()
+        self._segments = Segments(self.loop, self._nft, self._addresses, start.interface, self._on_answer)
+        self._segments.remove_left()
+        mac = self._mac = self._segments.mac.hex(":")
         self._nft.run_soon(ruleset(start.interface, mac, self._idle_s, start.flows_max).encode())
         self._datagrams = Keeper(self.loop, self._nft, mac)
         self._flow_rules = FlowRules(NAME, "flows6")
         self._flow_rules.set({flow_chain(turn): seconds for turn, seconds in lifetimes(self._idle_s).items()})
         self._lease = Lease(self._nft)
-        self._spreader = Spreader(self._nft, start.engine, start.interface, mac)
+        self._spreader = Spreader(self._nft, start.engine, mac)
         self._returns = Returns(self._nft, start.interface)
         self._routes = Routes(self.loop, self._notes.route)
         self._link = LinkMonitor(start.interface)
@@ -107,8 +106,6 @@ class Guard:
             self.loop, directory / "guard.sock", self._on_agent, self._on_agent_there, lambda: self._revive.look()
         )
         self._revive = Revive(self.loop, start.agent_command, directory / "agent.log", lambda: self._agent.connected)
-        for neighbour_socket in self._neighbours.sockets:
-            self.loop.on_readable(neighbour_socket, partial(self._on_answer, neighbour_socket))
         self.loop.on_readable(self._link, self._on_link)
 
     def run(self) -> None:
@@ -219,7 +216,7 @@ class Guard:
         vips = {a for v in desired.vips for a in v.addresses}
         if desired.idle_s != self._idle_s:
             self._idle_s = desired.idle_s
-            self._nft.run(sharing(self._start.interface, self._mac, desired.idle_s).encode())
+            self._nft.run(sharing(self._mac, desired.idle_s).encode())
             self._flow_rules.set({flow_chain("data"): desired.idle_s})
         self._datagrams.prepare(desired.datagrams_idle_s, self._start.flows_max)
         self._lease.set_length(desired.timing.lease_ms)
@@ -234,11 +231,16 @@ class Guard:
         for address in sorted(gone):
             self._addresses.remove("lo", address)
         self._vips |= vips
+        moved = self._segments.want(desired.segments)
+        for vip, held in self._held.items() if moved else ():
+            if again := tuple(address for address in held if address in moved):
+                self._announce(vip, again)
         self._spreader.know({p.id: p.mac for p in desired.peers})
         self._spreader.share(desired.sharing)
         self._exchange.carried = frozenset(desired.carried)
         others = {p.id: p.mac for p in desired.peers if p.id != self._start.engine}
-        self._returns.want(desired.return_through_primary, desired.gateway, others)
+        direct = self._segments.besides(self._vips)
+        self._returns.want(desired.return_through_primary, desired.gateway, others, direct)
         self._peers.know(desired.peers, desired.heartbeat_key)
 
     # --- effects ---
@@ -291,7 +293,7 @@ class Guard:
                 self._haproxy.awake()
             case on.ArpProbe():
                 for address in effect.addresses:
-                    self._neighbours.probe(address)
+                    self._segments.probe(address)
             case on.TakeVip():
                 self._take(effect)
             case on.ReleaseVip():
@@ -321,13 +323,13 @@ class Guard:
 
     def _take(self, effect: on.TakeVip) -> None:
         for address in effect.addresses:
-            self._addresses.add(self._start.interface, address)
+            self._segments.add(address)
         held = self._held.get(effect.vip, ())
         self._held[effect.vip] = tuple(dict.fromkeys((*held, *effect.addresses)))
 
     def _release(self, effect: on.ReleaseVip) -> None:
         for address in effect.addresses:
-            self._addresses.remove(self._start.interface, address)
+            self._segments.remove(address)
         left = tuple(a for a in self._held.get(effect.vip, ()) if a not in effect.addresses)
         if left:
             self._held[effect.vip] = left
@@ -356,7 +358,7 @@ class Guard:
             if self._rounds[vip] == turn:
                 for address in addresses:
                     if address in self._held.get(vip, ()):
-                        self._neighbours.announce(address)
+                        self._segments.announce(address)
 
         now = self.loop.now()
         for after in ANNOUNCE_AFTER_S:

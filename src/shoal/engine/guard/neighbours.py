@@ -53,6 +53,9 @@ class NeighbourSocket:
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    def close(self) -> None:
+        self._socket.close()
+
     def announce(self, address: str) -> None:
         for data in self._speech.announcements(address, self.mac):
             self._send(data)

@@ -30,6 +30,15 @@ ASKED = 0x5A0A
 """The mark of a packet that was handed to every member: whoever has no socket for it keeps quiet."""
 NEIGHBOUR_DISCOVERY = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"
 """What says of its source who has it: an advertisement is of its source, a question gives the asker's MAC away."""
+FENCE = f"""\
+    arp saddr ip @vips goto speaks
+    ip6 saddr @vips6 {NEIGHBOUR_DISCOVERY} goto speaks
+"""
+INGRESS = f"""\
+    ether saddr @askers meta mark set {ASKED:#x} accept
+    ip daddr @spread ether saddr != @peers goto share
+    ip6 daddr @spread6 ether saddr != @peers goto share6
+"""
 CHAINS = ("share", "known", "fresh", "pick", "out")
 SYN_S = 30
 """How long a flow's entry lives after its SYN, until a second packet comes: a SYN flood does not fill the table."""
@@ -113,17 +122,12 @@ table {TABLE} {{
   }}
   chain fence {{
     type filter hook egress device "{interface}" priority 0; policy accept;
-    arp saddr ip @vips goto speaks
-    ip6 saddr @vips6 {NEIGHBOUR_DISCOVERY} goto speaks
-  }}
+{FENCE}  }}
   chain ingress {{
     type filter hook ingress device "{interface}" priority 0; policy accept;
-    ether saddr @askers meta mark set {ASKED:#x} accept
-    ip daddr @spread ether saddr != @peers goto share
-    ip6 daddr @spread6 ether saddr != @peers goto share6
-  }}
+{INGRESS}  }}
 }}
-{sharing(interface, mac, idle_s)}
+{sharing(mac, idle_s)}
 {_life(LIFE)}
 {_life(LIFE6, NEIGHBOUR_DISCOVERY) if kernel.has_ipv6() else ""}
 table {RESETS}
@@ -135,6 +139,29 @@ table {RESETS} {{
   }}
 }}
 """
+
+
+def beside(interface: str, index: int) -> str:
+    """The same hooks on another interface of the engine's, with the MAC of the first; what they lead to is shared. Their
+    names go by ``index``, the interface's."""
+    return f"""
+table {TABLE} {{
+  chain fence_{index} {{ type filter hook egress device "{interface}" priority 0; policy accept; }}
+  chain ingress_{index} {{ type filter hook ingress device "{interface}" priority 0; policy accept; }}
+}}
+flush chain {TABLE} fence_{index}
+flush chain {TABLE} ingress_{index}
+table {TABLE} {{
+  chain fence_{index} {{
+{FENCE}  }}
+  chain ingress_{index} {{
+{INGRESS}  }}
+}}
+"""
+
+
+def not_beside(index: int) -> str:
+    return f"delete chain {TABLE} fence_{index}\ndelete chain {TABLE} ingress_{index}\n"
 
 
 def bucket_in_mark(protocol: str, family: Family = IPV4) -> str:
@@ -192,17 +219,17 @@ def flow_chain(turn: str) -> str:
     return f"flow_{turn}6"
 
 
-def sharing(interface: str, mac: str, idle_s: int) -> str:
-    """The rules of the spreading itself. ``idle_s``: how long a flow lives without a packet; a SYN's only `SYN_S`.
+def sharing(mac: str, idle_s: int) -> str:
+    """The rules of the spreading itself; packets leave where they came in. ``idle_s``: how long a flow lives without a packet; a SYN's only `SYN_S`.
 
     While flows are being asked for the table is not believed: it may know them from an earlier time. Each address has
     two tables of buckets (`shoal.engine.guard.buckets`): the first by load, the second for ports of ``by_source`` and
     ``by_source_and_port``.
     """
-    return "".join(_sharing(family, interface, mac, idle_s) for family in FAMILIES)
+    return "".join(_sharing(family, mac, idle_s) for family in FAMILIES)
 
 
-def _sharing(family: Family, interface: str, mac: str, idle_s: int) -> str:
+def _sharing(family: Family, mac: str, idle_s: int) -> str:
     of, ip, flow = family.suffix, family.ip, family.flow("tcp")
 
     def entry(turn: str) -> str:
@@ -251,7 +278,7 @@ table {TABLE} {{
     meta mark set 0
     tcp flags & (fin|rst) != 0 {entry("fin")}
     ether daddr {mac} accept
-    ether saddr set {mac} fwd to "{interface}"
+    ether saddr set {mac} fwd to meta iif
   }}
 }}
 """

@@ -51,17 +51,19 @@ class Returns:
         self._wanted: bool | None = None
         self._gateway = ""
         self._macs: dict[str, str] = {}
+        self._direct: frozenset[str] = frozenset()
         self._there: Ways | None = None
         self._epoch = -1
         # A guard that was killed left its table, for good reason; but nothing is held before it is claimed again.
         nft.tries(f"flush set {TABLE} held\nflush set {TABLE} held6".encode())
 
-    def want(self, wanted: bool, gateway: str, macs: Mapping[str, str]) -> None:
-        """``macs``: the other engines', by id. Counts with the next `follow`."""
+    def want(self, wanted: bool, gateway: str, macs: Mapping[str, str], direct: frozenset[str] = frozenset()) -> None:
+        """``macs``: the other engines', by id; ``direct``: addresses whose replies go straight all the same. Counts with the
+        next `follow`."""
         if (wanted, gateway) != (self._wanted, self._gateway):
             self._nft.run(f"add table {TABLE}\ndelete table {TABLE}".encode())
             self._there = None
-        self._wanted, self._gateway = wanted, gateway
+        self._wanted, self._gateway, self._direct = wanted, gateway, direct
         self._macs = {engine: mac.lower() for engine, mac in macs.items() if mac}
         self._epoch = -1
 
@@ -87,8 +89,9 @@ class Returns:
         for view in state.vips.values():
             if view.vip.ecmp:
                 continue  # each engine speaks for itself
-            vips.update(view.vip.addresses)
-            for address in view.vip.addresses:
+            addresses = [address for address in view.vip.addresses if address not in self._direct]
+            vips.update(addresses)
+            for address in addresses:
                 if view.mode is Mode.HELD:
                     held.add(address)
                     continue

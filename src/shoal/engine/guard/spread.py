@@ -25,10 +25,9 @@ Flow = tuple[str, int, int]
 class Spreader:
     """``macs``: engine id -> MAC, this engine's own included; set by `know`. Each change is one transaction."""
 
-    def __init__(self, nft: Nft, engine: str, interface: str, mac: str) -> None:
+    def __init__(self, nft: Nft, engine: str, mac: str) -> None:
         self._nft = nft
         self._engine = engine
-        self._interface = interface
         self._macs = {engine: mac}
         self._mac = mac
         self._peers: set[str] = set()
@@ -192,7 +191,7 @@ class Spreader:
             gone = f"delete element {ask} {{ {address} : goto {chain} }}\n"
             return gone + f"flush chain {TABLE} {chain}\ndelete chain {TABLE} {chain}\n"
         self._asked[address] = others
-        copies = [f'ether daddr set {mac} dup to "{self._interface}"' for mac in others]
+        copies = [f"ether daddr set {mac} dup to meta iif" for mac in others]
         rules = [f"ether saddr set {asker(self._mac)}", *copies, f"meta mark set {ASKED:#x} accept"]
         text = f"add chain {TABLE} {chain}\nflush chain {TABLE} {chain}\n"
         text += "".join(f"add rule {TABLE} {chain} {rule}\n" for rule in rules)

@@ -1,0 +1,236 @@
+"""Static routes, VLANs and VRFs of engines, by real packets. The tests are in the order of one world's life."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from shoal.lab.api import Api, Refusal, engine_name, ip_address
+from shoal.lab.trials import PASSWORD
+
+from .network_world import (
+    BEHIND,
+    GROUP,
+    OTHER,
+    OTHER_NETWORK,
+    TAGGED_NETWORK,
+    TAGGED_VIP,
+    VLAN,
+    World,
+    vlan_interface,
+    world,
+)
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
+
+
+ASKS = """
+import socket, sys, time
+from shoal.observe.frames import question
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind((sys.argv[1], 0x0806))
+while True:
+    s.send(question(sys.argv[2], s.getsockname()[4])); time.sleep(0.005)
+"""
+OUTAGE_MS_MAX = 1200.0
+"""As for any VIP; its figures are in docs/performance.md. A busy machine takes some more."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("networks")) as made:
+        yield made
+
+
+@pytest.fixture
+async def api(made: World) -> AsyncIterator[Api]:
+    async with Api(made.bench.url, PASSWORD) as api:
+        yield api
+
+
+async def set_routes(api: Api, *routes: dict[str, Any]) -> None:
+    vrf = (await api.get("vrfcontext?name=global"))["results"][0]
+    await api.call("PATCH", f"vrfcontext/{vrf['uuid']}", {"replace": {"static_routes": list(routes)}})
+
+
+def route(id: str, prefix: str, hop: str, **more: str) -> dict[str, Any]:
+    address, _, mask = prefix.partition("/")
+    wanted = {"ip_addr": ip_address(address), "mask": int(mask)}
+    return {"route_id": id, "prefix": wanted, "next_hop": ip_address(hop), **more}
+
+
+async def routes_of(made: World, engine: str) -> list[str]:
+    shown = await made.inside(engine, "ip", "-4", "route", "show", "proto", "91")
+    return [" ".join(line.split()[:3]) for line in shown.splitlines()]
+
+
+async def test_clients_behind_a_router_are_answered_by_a_static_route_alone(made: World, api: Api) -> None:
+    vip, uuid = made.service["address"], made.service["uuid"]
+    owner = (await api.placement(uuid))["answers"]
+    assert not await made.reaches("behind", vip)
+
+    await set_routes(api, route("1", f"{BEHIND}/24", made.router))
+
+    async def routed() -> bool:
+        return await routes_of(made, owner) == [f"{BEHIND}/24 via {made.router}"]
+
+    await api.until("the engine has the route", routed)
+    assert await made.reaches("behind", vip)
+
+
+async def test_routes_outlive_the_agent_and_whoever_takes_over_has_them(made: World, api: Api) -> None:
+    found = await api.placement(made.service["uuid"])
+    made.lab.kill_some(found["answers"], "shoal.engine\0")
+    assert await routes_of(made, found["answers"]) and await made.reaches("behind", made.service["address"])
+    heirs = [engine_name(reference) for reference in found["succession"]]
+    assert len(heirs) > 1
+    for heir in heirs:
+        assert await routes_of(made, heir)
+
+
+async def test_a_route_that_this_engine_can_not_follow_is_told_and_the_others_count(made: World, api: Api) -> None:
+    uuid = made.service["uuid"]
+    owner = (await api.placement(uuid))["answers"]
+    engine = (await api.get(f"serviceengine?name={owner}"))["results"][0]["uuid"]
+    good, shared = route("1", f"{BEHIND}/24", made.router), route("4", "203.0.113.0/24", made.router)
+    other = route("5", "203.0.113.0/24", made.backend.address)
+    nowhere, nothing = (
+        route("2", "192.0.2.0/25", "192.0.2.200"),
+        route("3", "192.0.2.128/25", made.router, if_name="e9"),
+    )
+    await set_routes(api, good, nowhere, nothing, shared, other)
+
+    async def told() -> str:
+        problems = (await api.get(f"serviceengine/{engine}/runtime"))["problems"]
+        return next((why for part, why in problems.items() if part.startswith("routes/")), "")
+
+    why = await api.until("the engine says what it can't do", told)
+    assert "192.0.2.0/25 can't be reached by 192.0.2.200: no interface of this engine" in why
+    assert "route 3: this engine has no interface e9" in why
+    found = await made.inside(owner, "ip", "-4", "route", "show", "proto", "91")
+    assert found.count("nexthop via") == 2 and "192.0.2" not in found
+
+    await set_routes(api, good)
+
+    async def well() -> bool:
+        return not await told() and len(await routes_of(made, owner)) == 1
+
+    await api.until("only the good one is there", well)
+
+
+# --- VLANs ---
+
+
+async def test_a_vip_in_a_vlan_is_answered_for_there_and_nowhere_else(made: World, api: Api) -> None:
+    await made.tag(api)
+    service = made.tagged = await made.serve(api, "tagged", TAGGED_VIP)
+    owner = (await api.placed(service["uuid"], 1))["answers"]
+    assert await made.reaches("tagged", TAGGED_VIP)
+
+    assert TAGGED_VIP in await made.inside(owner, "ip", "-o", "addr", "show", "dev", f"eth0.{VLAN}")
+    assert TAGGED_VIP not in await made.inside(owner, "ip", "-o", "addr", "show", "dev", "eth0")
+    await made.run("router", "ip", "addr", "add", f"{TAGGED_NETWORK}.8/24", "dev", "eth0")
+    assert not await made.reaches("router", TAGGED_VIP)
+    assert await made.reaches("router", made.service["address"])
+
+
+async def test_flows_are_spread_over_engines_tag_and_all(made: World, api: Api) -> None:
+    uuid = made.tagged["uuid"]
+    await api.post(f"virtualservice/{uuid}/scaleout", {"vip_id": "0"})
+    found = await api.placed(uuid, 2)
+    engines = [engine_name(placement["se_ref"]) for placement in found["placements"]]
+    before = [await made.taken(engine) for engine in engines]
+    for _ in range(3):
+        assert await made.reaches("tagged", TAGGED_VIP)
+    after = [await made.taken(engine) for engine in engines]
+    assert all(now - then > 30 for then, now in zip(before, after, strict=True)), (before, after)
+    await api.post(f"virtualservice/{uuid}/scalein", {"vip_id": "0"})
+    await api.placed(uuid, 1)
+
+
+async def test_a_frozen_owner_falls_silent_in_its_vlan_and_another_takes_over(made: World, api: Api) -> None:
+    """What its kernel says is fenced there as well: the client asks all the time."""
+    asks = made.lab.run("tagged", sys.executable, "-c", ASKS, f"eth0.{VLAN}", TAGGED_VIP)
+    owner = (await api.placement(made.tagged["uuid"]))["answers"]
+    probing = asyncio.create_task(made.lab.probe("tagged", TAGGED_VIP, 80, 2.5))
+    await asyncio.sleep(0.8)
+    made.lab.freeze(owner)
+    probed = await probing
+    made.lab.thaw(owner)
+    asks.terminate()
+    assert 0 < probed.outage_ms() < OUTAGE_MS_MAX and probed.starts[-1].ok, probed.outage_ms()
+    assert len({heard.mac for heard in probed.arp}) == 2
+    assert probed.late_answers_ms() == 0
+
+    async def one() -> bool:
+        found = await api.placement(made.tagged["uuid"])
+        return found["armed"] and found["answers"] not in ("", owner)
+
+    await api.until("it is whole again", one)
+
+
+async def test_a_vip_moves_between_interfaces_as_vlans_come_and_go(made: World, api: Api) -> None:
+    """The guard follows what it is told, with the VIP held all the time."""
+    await made.run("tagged", "ip", "route", "add", f"{OTHER_NETWORK}.50", "dev", "eth0")
+    moves = await made.serve(api, "moves", f"{OTHER_NETWORK}.50")
+    owner = (await api.placed(moves["uuid"], 1))["answers"]
+    assert await made.reaches("tagged", f"{OTHER_NETWORK}.50")  # untagged
+    await made.run("tagged", "ip", "route", "del", f"{OTHER_NETWORK}.50", "dev", "eth0")
+    await made.plug(OTHER, OTHER_NETWORK)
+    await made.tag(api, (VLAN, TAGGED_NETWORK), (OTHER, OTHER_NETWORK))
+
+    async def there() -> bool:
+        probed = await made.lab.probe("tagged", f"{OTHER_NETWORK}.50", 80, 0.1)
+        return not probed.failed()
+
+    await api.until("it is in the VLAN now", there)
+    with pytest.raises(Refusal, match=r"moves-vip.*SE_STATE_DISABLED first"):
+        await made.tag(api, (VLAN, TAGGED_NETWORK))
+    await api.call("DELETE", f"virtualservice/{moves['uuid']}")
+    await api.call("DELETE", f"vsvip/{moves['vsvip_ref'].partition('#')[0].rpartition('/')[2]}")
+    await made.tag(api, (VLAN, TAGGED_NETWORK))
+
+    async def gone() -> bool:
+        return f"eth0.{OTHER}" not in await made.inside(owner, "ip", "-o", "link", "show")
+
+    await api.until("the interface is gone", gone)
+    assert await made.reaches("tagged", TAGGED_VIP)
+
+
+async def test_an_address_of_two_vrfs_is_served_by_engines_of_two_groups(made: World, api: Api) -> None:
+    """Each in a VLAN of its own, by the servers of its own."""
+    await api.post("vrfcontext", {"name": "blue"})
+    await api.post("serviceenginegroup", {**GROUP, "name": "blue", "max_se": 1, "buffer_se": 0})
+    second = await made.lab.backend("web2")
+    first = await api.service("starts", [(second.address, 80)], se_group_ref="/api/serviceenginegroup?name=blue")
+    owner = (await api.placed(first["uuid"], 1))["answers"]
+    vip = {
+        "name": "blue-vip",
+        "vrf_context_ref": "/api/vrfcontext?name=blue",
+        "vip": [{"vip_id": "0", "ip_address": ip_address(TAGGED_VIP)}],
+    }
+    await api.post("vsvip", vip)
+    body = {
+        "vsvip_ref": "/api/vsvip?name=blue-vip",
+        "pool_ref": "/api/pool?name=starts-pool",
+        "services": [{"port": 80}],
+    }
+    blue = {"name": "blue", "se_group_ref": "/api/serviceenginegroup?name=blue", **body}
+    with pytest.raises(Refusal, match="same service engine group"):
+        await api.post("virtualservice", {**blue, "se_group_ref": "/api/serviceenginegroup?name=nets"})
+
+    engine = (await api.get(f"serviceengine?name={owner}"))["results"][0]
+    wanted = vlan_interface(OTHER, f"{TAGGED_NETWORK}.30") | {"vrf_ref": "/api/vrfcontext?name=blue"}
+    engine["data_vnics"][0]["vlan_interfaces"] = [wanted]
+    await api.call("PATCH", f"serviceengine/{engine['uuid']}", {"replace": {"data_vnics": engine["data_vnics"]}})
+    service = await api.post("virtualservice", blue)
+    await api.placed(service["uuid"], 1)
+    await made.guest("guest", OTHER, f"{TAGGED_NETWORK}.9")
+
+    async def answered() -> bool:
+        return [await made.ask(node, TAGGED_VIP) for node in ("tagged", "guest")] == ["web1", "web2"]
+
+    await api.until("each VRF is answered by its own servers", answered)
