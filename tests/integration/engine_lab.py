@@ -53,6 +53,7 @@ class Backend:
     def __init__(self, name: str, port: int) -> None:
         self.name, self.port = name, port
         self.seen: list[str] = []
+        self.thinks_s = 0.0
         self.hold = asyncio.Event()
         self.hold.set()
         self._server: asyncio.Server | None = None
@@ -78,6 +79,7 @@ class Backend:
                 if not head.startswith("GET /health"):
                     self.seen.append(head)
                     await self.hold.wait()
+                    await asyncio.sleep(self.thinks_s)
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError):

@@ -285,6 +285,50 @@ async def test_every_monitor_of_a_pool_must_pass(lab: Lab, failing: Monitor, why
     assert status.servers[0].check.startswith(why)
 
 
+async def test_some_monitors_of_a_pool_may_fail_where_fewer_suffice(lab: Lab) -> None:
+    closed = Monitor(name="closed", kind="TCP", port=7099, interval_s=1, fall=1)
+    other = Monitor(name="other", kind="HTTP", interval_s=1, rise=1, fall=1, request="GET /health HTTP/1.0")
+    await owning(lab)
+    for least, up in ((2, True), (3, False), (1, True)):
+        checked = pool(monitors=(*QUICK, closed, other), monitors_min=least)
+        await lab.controller.push(settings(), vip(), service(pool=checked))
+        if up:
+            await lab.controller.hear_status(lambda s: {x.state for x in s.servers} == {"up"})
+            assert await lab.names() == {"a", "b"}
+        else:
+            await lab.controller.hear_status(lambda s: {x.state for x in s.servers} == {"down"})
+    await lab.backends["b"].stop()
+    await lab.controller.hear_status(lambda s: state(s, "b") == "down")
+    assert await lab.names() == {"a"}
+
+
+TASKS = """#!/bin/sh
+[ "$POOL" = pool ] && echo up
+[ "$2" = 7000 ] && count=99 || count=1
+echo $count > "$0.$POOL.$1.$2.tasks"
+"""
+
+
+async def test_servers_get_shares_by_their_answers_and_by_what_they_have_to_do(lab: Lab) -> None:
+    async def favoured(name: str) -> None:
+        """It gets nearly all, once it is known to be better off."""
+        async with asyncio.timeout(15):
+            while [(await lab.get())[1] for _ in range(10)].count(name) < 9:
+                pass
+
+    await owning(lab)
+    lab.backends["b"].thinks_s = 0.1
+    await lab.controller.push(settings(), vip(), service(pool=pool(algorithm="LB_ALGORITHM_FASTEST_RESPONSE")))
+    await favoured("a")
+    lab.backends["b"].thinks_s = 0
+    asks = Monitor(name="s", kind="EXTERNAL", interval_s=1, timeout_s=3, asks=Script(code=TASKS))
+    few = pool(algorithm="LB_ALGORITHM_FEWEST_TASKS", feedback_s=1, monitors=(asks,))
+    await lab.controller.push(settings(), vip(), service(pool=few))
+    await favoured("b")
+    applied = await lab.controller.push(settings(), vip(), service(pool=pool(monitors=(asks,))))
+    assert applied.how == "reload" and await lab.names(4) == {"a", "b"}, "nobody is favoured any more"
+
+
 async def test_tcp_monitors_talk_and_listen(lab: Lab) -> None:
     asks = Monitor(
         name="x", kind="TCP", interval_s=1, fall=1, request="GET /health HTTP/1.0\r\n\r\n", response="200 OK"

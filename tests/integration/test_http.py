@@ -78,7 +78,7 @@ async def _echo(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamW
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             path = head.split(" ", 2)[1]
-            await asyncio.sleep(SLOW_S if path == "/slow" else 0)
+            await asyncio.sleep(SLOW_S if path.endswith("/slow") else 0)
             status = path.partition("/status/")[2][:3] or "200"
             given = [line[5:] for line in head.split("\r\n") if line.lower().startswith("give-")]
             body = head.encode()
@@ -99,7 +99,9 @@ def pool_of(*servers: int, **fields: Any) -> dict[str, Any]:
     return {"name": "p", "lb_algorithm": "LB_ALGORITHM_ROUND_ROBIN", "servers": named, **fields}
 
 
-def of_documents(documents: Documents, ports: tuple[int, ...] = (PORT,), **fields: Any) -> Service:
+def of_documents(
+    documents: Documents, ports: tuple[int, ...] = (PORT,), *, logged: bool = False, **fields: Any
+) -> Service:
     """The virtual service of these fields, as an engine gets it."""
     stored = Stored({})
     for (type, uuid), document in documents.items():
@@ -107,7 +109,8 @@ def of_documents(documents: Documents, ports: tuple[int, ...] = (PORT,), **field
     document = {"uuid": "one", "name": "one", "services": [{"port": port} for port in ports], **fields}
     typed = views.view(document, views.VirtualService)
     intent = VipIntent(id="v", name="one", addresses=("127.0.0.1",), services=(typed,), created=0.0)
-    return msgspec.structs.replace(service_part(stored, typed, intent), log=None)
+    made = service_part(stored, typed, intent)
+    return made if logged else msgspec.structs.replace(made, log=None)
 
 
 @contextlib.asynccontextmanager
@@ -138,13 +141,17 @@ async def serving(
         yield
 
 
+def facts_of(folder: Path) -> render.Facts:
+    return render.Facts(directory=str(folder), sockets=str(folder), descriptors_max=4000)
+
+
 @contextlib.asynccontextmanager
 async def running(
     folder: Path, service: Service, answers: Answers = _echo, children: tuple[Service, ...] = ()
 ) -> AsyncIterator[None]:
     """HAProxy with this service and its virtual hosts, and servers s0 to s3."""
     folder.mkdir(exist_ok=True)
-    facts = render.Facts(directory=str(folder), sockets=str(folder), descriptors_max=4000)
+    facts = facts_of(folder)
     Path(render.draining_file(facts)).touch()
     Path(render.chroot_folder(facts)).mkdir()
     Path(render.state_file(facts)).write_text("1\n")
@@ -154,7 +161,7 @@ async def running(
     file.write_text(render.config(facts, fragments))
     render.write_pages(facts, fragments.values())
     servers = [
-        await asyncio.start_server(partial(answers, f"s{number}"), "127.0.0.1", BACKEND + number) for number in range(4)
+        await asyncio.start_server(partial(answers, f"s{number}"), "0.0.0.0", BACKEND + number) for number in range(4)
     ]
     child = await asyncio.create_subprocess_exec("haproxy", "-db", "-f", str(file), stderr=subprocess.PIPE)
     try:
@@ -175,10 +182,12 @@ async def running(
             server.close()
 
 
-async def ask(path: str = "/", method: str = "GET", host: str = "www.example.com", **headers: str) -> Seen | None:
+async def ask(
+    path: str = "/", method: str = "GET", host: str = "www.example.com", client: str = "127.0.0.1", **headers: str
+) -> Seen | None:
     """None when the connection is closed without an answer. Header names are given with underscores."""
     try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+        reader, writer = await asyncio.open_connection("127.0.0.1", PORT, local_addr=(client, 0))
     except ConnectionResetError:  # it was over before it was seen to be made
         return None
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close"]

@@ -250,6 +250,7 @@ async def test_servers_are_verified_as_the_pool_says(lab: Lab) -> None:
     lab.serve(8200, lab.pool(**checked))
     lab.serve(8201, lab.pool(ssl_key_and_certificate_ref=own))
     lab.serve(8202, lab.pool(server_name="app.internal", rewrite_host_header_to_sni=True))
+    lab.serve(8203, lab.pool(server_name="app.internal", rewrite_host_header_to_sni=True, append_port="NEVER"))
     async with lab.running():
         answers = await asyncio.gather(*(ask(8100 + number) for number in range(len(cases))))
         for (case, _, status, told), found in zip(cases, answers, strict=True):
@@ -260,7 +261,8 @@ async def test_servers_are_verified_as_the_pool_says(lab: Lab) -> None:
         assert (await ask(8200, "")).status == 400, "without a host any certificate would do"
         assert (await ask(8201))["peer"] == "engine"
         assert (await ask(8100))["peer"] == ""
-        assert (await ask(8202))["host"] == "app.internal"
+        assert (await ask(8202))["host"] == f"app.internal:{TLS_PORT}"
+        assert (await ask(8203))["host"] == "app.internal"
 
 
 async def test_clients_show_certificates_and_servers_are_told(lab: Lab, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from shoal.controller.desired import service_part
 from shoal.controller.pki import self_signed_default
-from shoal.engine.haproxy import certificates, render, rules, tls
+from shoal.engine.haproxy import certificates, render, rules, servers, tls
 from shoal.engine.haproxy.escape import Unrenderable, backend_name, word
 from shoal.engine.haproxy.render import Facts, Fragment
 from shoal.objects import load, views
@@ -33,9 +33,9 @@ Document = dict[str, Any]
 USUAL: dict[str, Any] = {
     "address": ("10.0.0.1", "fd00::1"),
     "addresses": ("127.0.0.1", "::1"),
-    "algorithm": (*render.BALANCE, render.CONSISTENT_HASH),
+    "algorithm": (*render.BALANCE, servers.CONSISTENT_HASH),
     "hash": tuple(
-        f"{render.CONSISTENT_HASH}_{key}"
+        f"{servers.CONSISTENT_HASH}_{key}"
         for key in ("SOURCE_IP_ADDRESS", "SOURCE_IP_ADDRESS_AND_PORT", "URI", "CUSTOM_HEADER")
     ),
     "version_min": ("", "TLSv1.2"),
@@ -108,7 +108,7 @@ SERVICES_OF_A_FILE = 120
 FIRST_WORDS = frozenset(
     [
         *("acl", "balance", "bind", "capture", "compression", "default_backend", "hash-type", "http-after-response"),
-        *("http-check", "http-reuse", "stick-table"),
+        *("http-check", "http-reuse", "stick-table", "description", "http-send-name-header"),
         *(f"{side}tcpka-{what}" for side in ("cli", "srv") for what in ("idle", "intvl", "cnt")),
         *("http-request", "http-response", "log", "log-format", "maxconn", "mode", "option", "server", "tcp-check"),
         *("tcp-request", "tcp-response", "timeout", "use-server", "use_backend", "retry-on"),

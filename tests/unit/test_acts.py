@@ -58,7 +58,10 @@ READ_ELSEWHERE = {
         "delete_server_on_dns_refresh",
         "placement_networks",
         "vrf_ref",
-    },  # names, needs, routes
+        "resolve_pool_by_dns",
+        "lookup_server_by_name",
+        "ipaddrgroup_ref",
+    },  # names, policies, needs, routes
     "ServiceEngine": {"data_vnics.vlan_interfaces.vrf_ref"},  # rules, compiler
     "ApplicationProfile": {  # controller.policies
         path
@@ -163,8 +166,8 @@ async def test_fields_of_a_service_without_effect_are_named(intent: Intent) -> N
     [
         (
             "pool",
-            {"name": "p", "lb_algorithm": "LB_ALGORITHM_FASTEST_RESPONSE"},
-            "lb_algorithm LB_ALGORITHM_FASTEST_RESPONSE acts as LB_ALGORITHM_LEAST_CONNECTIONS.",
+            {"name": "p", "lb_algorithm": "LB_ALGORITHM_LEAST_LOAD"},
+            "lb_algorithm LB_ALGORITHM_LEAST_LOAD acts as LB_ALGORITHM_LEAST_CONNECTIONS.",
         ),
         (
             "healthmonitor",
@@ -218,14 +221,14 @@ async def test_a_long_list_is_cut(intent: Intent) -> None:
 
 async def test_only_what_this_write_changes_is_warned_of(intent: Intent) -> None:
     made = await intent.create(
-        "pool", {"name": "p", "fail_action": {"type": "FAIL_ACTION_CLOSE_CONN"}, "ignore_server_port": True}, ADMIN
+        "pool", {"name": "p", "fail_action": {"type": "FAIL_ACTION_CLOSE_CONN"}, "capacity_estimation": True}, ADMIN
     )
     assert made.warnings
     again = await intent.replace("pool", made.doc["uuid"], dict(made.doc), ADMIN)
     assert again.warnings == ()
     change = {"replace": {"lb_algorithm": "LB_ALGORITHM_ROUND_ROBIN"}}
     assert (await intent.patch("pool", made.doc["uuid"], change, ADMIN)).warnings == ()
-    back = await intent.patch("pool", made.doc["uuid"], {"replace": {"ignore_server_port": False}}, ADMIN)
+    back = await intent.patch("pool", made.doc["uuid"], {"replace": {"capacity_estimation": False}}, ADMIN)
     assert back.warnings == ()
 
 
@@ -237,6 +240,6 @@ async def test_system_objects_put_back_do_not_warn(intent: Intent) -> None:
 
 async def test_the_answer_carries_the_warning_and_succeeds(tmp_path: Path) -> None:
     async with api_world(tmp_path) as world:
-        reply = await world.client.post("/api/pool", json={"name": "p", "east_west": True})
+        reply = await world.client.post("/api/pool", json={"name": "p", "routing_pool": True})
         assert reply.status_code == 201
-        assert reply.headers["x-shoal-warning"] == "Stored, with no effect yet: east_west."
+        assert reply.headers["x-shoal-warning"] == "Stored, with no effect yet: routing_pool."

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from shoal.engine.haproxy import carry, monitors, render, runtime, steer
+from shoal.engine.haproxy import carry, monitors, render, runtime, servers, steer
 from shoal.engine.haproxy.escape import Unrenderable
 from shoal.engine.monitors import runners
-from shoal.wire.desired import Listener, Monitor, Pool, Server, ServerId, ServerTls, Service, Tls
+from shoal.wire.desired import Listener, Monitor, Persistence, Pool, Server, ServerId, ServerTls, Service, Tls
 from shoal.wire.policy import Http
 
 FACTS = render.Facts(directory="/d", sockets="/d", descriptors_max=20_000)
@@ -73,9 +73,9 @@ backend be_virtualservice-1:p
         ("LEAST_CONNECTIONS", "", "balance leastconn", False),
         ("FEWEST_SERVERS", "", "balance first", False),
         ("RANDOM", "", "balance random", False),
-        ("FASTEST_RESPONSE", "", "balance leastconn", True),
+        ("FASTEST_RESPONSE", "", "balance roundrobin", False),
         ("LEAST_LOAD", "", "balance leastconn", True),
-        ("FEWEST_TASKS", "", "balance leastconn", True),
+        ("FEWEST_TASKS", "", "balance roundrobin", False),
         ("CONSISTENT_HASH", "SOURCE_IP_ADDRESS", "balance source", False),
         ("CONSISTENT_HASH", "SOURCE_IP_ADDRESS_AND_PORT", "balance hash src,concat(:,txn.port)", False),
         ("CONSISTENT_HASH", "URI", "balance uri", False),
@@ -266,6 +266,51 @@ def test_a_removed_server_that_is_still_there_returns() -> None:
     assert back is not None
     assert [c.text for c in back.commands] == [f"set server {path} weight 3", f"set server {path} state ready"]
     assert steer.steer({"s": alone}, {"s": SERVICE}, {ServerId(SERVICE.id, "p", B.name): ("10.0.0.9", 80)}) is None
+
+
+def test_a_server_that_is_told_its_name_is_known_by_it() -> None:
+    called = change(tells_names=True, servers=(msgspec.structs.replace(A, called="a.internal"), B))
+    off = change(called, servers=(msgspec.structs.replace(A, called="a.internal", enabled=False), B))
+    path = "be_virtualservice-1:p/a.internal"
+    assert commands(called, off) == [f"set server {path} state drain"]
+    assert commands(called, change(called, servers=(B,))) == [f"set server {path} state maint"]
+    assert commands(called, change(called, servers=(A, B))) is None, "HAProxy renames nobody"
+    begin, _ = steer.drains({"s": called}, {"s": off})
+    (drain,) = begin
+    assert [command.text for command in steer.cut(drain.server)] == [
+        f"set server {path} state maint",
+        f"shutdown sessions server {path}",
+    ]
+    kept = carry.kept({SERVICE.id: called}, {SERVICE.id: off}, {drain.server})
+    assert kept["be_virtualservice-1:p", "a.internal"] == carry.CONFIGURED_MAINTENANCE | carry.FORCED_DRAIN
+
+
+def test_a_disabled_server_that_cookies_lead_to_gets_none_of_them_unless_it_may() -> None:
+    off = (msgspec.structs.replace(A, enabled=False), B)
+    kept = Persistence(kind="cookie")
+    path = "be_virtualservice-1:p/10.0.0.1:80"
+    for admits, state, admin in ((False, "maint", carry.FORCED_MAINTENANCE), (True, "drain", carry.FORCED_DRAIN)):
+        before = change(persistence=kept, admits_kept=admits)
+        after = change(before, servers=off)
+        assert commands(before, after) == [f"set server {path} state {state}"]
+        draining = {ServerId(SERVICE.id, "p", A.name)}
+        rows = carry.kept({SERVICE.id: before}, {SERVICE.id: after}, draining)
+        assert rows["be_virtualservice-1:p", A.name] == carry.CONFIGURED_MAINTENANCE | admin
+
+
+def test_hashing_knows_servers_whatever_their_order_and_the_others_have_no_ids() -> None:
+    hashed = change(algorithm="LB_ALGORITHM_CONSISTENT_HASH").pool
+    assert hashed is not None and servers.ids(POOL) == {}
+    found = servers.ids(hashed)
+    turned = msgspec.structs.replace(hashed, servers=hashed.servers[::-1])
+    assert servers.ids(turned) == found and len(set(found.values())) == 2
+    moved = tuple(msgspec.structs.replace(s, name=f"{s.address}:81", port=81) for s in hashed.servers)
+    assert servers.ids(msgspec.structs.replace(hashed, servers=moved)).values() != found.values()
+    by_address = msgspec.structs.replace(hashed, known_by_address=True)
+    known = servers.ids(by_address)
+    assert list(servers.ids(msgspec.structs.replace(by_address, servers=moved)).values()) == list(known.values())
+    both = msgspec.structs.replace(by_address, servers=(*by_address.servers, *moved))
+    assert len(set(servers.ids(both).values())) == 4, "two ports of one address are two servers"
 
 
 def test_names_are_in_no_file() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import dns.message
@@ -48,6 +49,15 @@ def by_address(address: str, **fields: Any) -> dict[str, Any]:
 )
 def test_which_servers_are_names(server: dict[str, Any], name: str) -> None:
     assert members.name_of(server) == name
+
+
+def test_a_pool_may_have_all_that_have_names_looked_up() -> None:
+    document = pool(by_address("10.1.1.1", hostname=NAME), by_address("10.1.1.2"), resolve_pool_by_dns=True)
+    assert list(members.names(document)) == [NAME]
+    assert places(members.expanded(document, {NAME: Answer(addresses=("10.1.1.7",))}.get)) == [
+        ("10.1.1.7", True),
+        ("10.1.1.2", True),
+    ]
 
 
 def places(document: dict[str, Any]) -> list[tuple[str, bool]]:
@@ -101,10 +111,12 @@ async def world(tmp_path: Path) -> AsyncIterator[ControlledWorld]:
         yield world
 
 
-async def put(world: ControlledWorld, *servers: dict[str, Any]) -> None:
+async def put(
+    world: ControlledWorld, *servers: dict[str, Any], pool_fields: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """A virtual service on an engine, with these servers."""
     vsvip = await world.post("/api/vsvip", {"name": "one", "vip": [{"vip_id": "0", "auto_allocate_ip": True}]})
-    made = await world.post("/api/pool", {"name": "one", "servers": list(servers)})
+    made = await world.post("/api/pool", {"name": "one", "servers": list(servers), **pool_fields})
     service = {"name": "one", "vsvip_ref": vsvip["url"], "pool_ref": made["url"], "services": [{"port": 80}]}
     await world.post("/api/virtualservice", service)
     await world.staged(1)
@@ -153,6 +165,36 @@ async def test_an_answer_reaches_the_engines_and_a_failure_keeps_the_last_one(wo
     await again.look(key)
     assert again.trouble(uuid) == []
     assert world.controller.events_log.read({})[0].name == "POOL_DNS_ANSWERED"
+
+
+async def test_the_addresses_of_a_group_are_servers_and_follow_it(world: ControlledWorld) -> None:
+    v4 = {"addr": "10.1.1.0", "type": "V4"}
+    group = await world.post(
+        "/api/ipaddrgroup",
+        {
+            "name": "g",
+            "addrs": [{"addr": "10.1.2.1", "type": "V4"}],
+            "ranges": [{"begin": {**v4, "addr": "10.1.3.9"}, "end": {**v4, "addr": "10.1.3.10"}}],
+            "prefixes": [{"ip_addr": v4, "mask": 30}],
+        },
+    )
+    await put(world, pool_fields={"ipaddrgroup_ref": group["url"], "default_server_port": 8080})
+    addresses = ["10.1.2.1", "10.1.3.9", "10.1.3.10", "10.1.1.1", "10.1.1.2"]
+    assert served(world) == [f"{address}:8080" for address in addresses]
+
+    async def changed(fields: dict[str, Any], servers: int) -> None:
+        done = asyncio.create_task(world.run(lambda: len(served(world)) == servers))
+        await asyncio.sleep(0)  # the controller listens
+        reply = await world.client.patch(f"/api/ipaddrgroup/{group['uuid']}", json={"replace": fields})
+        assert reply.status_code == 200, reply.text
+        await done
+
+    await changed({"addrs": [], "prefixes": []}, 2)
+    assert served(world) == ["10.1.3.9:8080", "10.1.3.10:8080"]
+    shown = world.controller.read("pool", world.view.all("pool")[0]["uuid"], "runtime")
+    assert shown["num_servers"] == 2
+    await changed({"prefixes": [{"ip_addr": {**v4, "addr": "10.0.0.0"}, "mask": 8}]}, members.GROUP_SERVERS_MAX)
+    assert "it has more" in await reasons(world)
 
 
 async def test_a_name_that_no_pool_has_is_forgotten(world: ControlledWorld) -> None:

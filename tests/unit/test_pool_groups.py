@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from shoal.controller.pool_groups import group_part, in_order
 from shoal.wire import messages
 from shoal.wire.desired import Service, decode_part
 from tests.api_world import ControlledWorld, controlled_world
@@ -66,6 +67,28 @@ async def test_what_leads_nowhere_is_refused(
     text = msgspec.json.encode({"name": "x", **body}).replace(b'"?name', b'"/api/pool?name')
     reply = await world.post(f"/api/{type}", msgspec.json.decode(text), 400)
     assert [problem["path"] for problem in reply["problems"]] == [path]
+
+
+def test_labels_rank_by_themselves_where_that_is_asked_for() -> None:
+    ranked = in_order(["v9", "v10", "", "v10", "blue", "3", "20"])["equivalent_labels"]
+    assert [one["labels"][0] for one in ranked] == ["20", "3", "v10", "v9", "blue"]
+
+
+async def test_a_group_may_rank_labels_by_themselves(world: ControlledWorld) -> None:
+    made = await world.service()
+    old, new = await pool(world, "old"), await pool(world, "new")
+    members = [
+        {"pool_ref": old["url"], "priority_label": "v9"},
+        {"pool_ref": new["url"], "priority_label": "v10"},
+    ]
+    body = {"name": "g", "members": members, "implicit_priority_labels": True}
+    group = await world.post("/api/poolgroup", body)
+    url = f"/api/virtualservice/{made['uuid']}"
+    change = {"replace": {"pool_group_ref": group["url"]}, "delete": {"pool_ref": made["pool_ref"]}}
+    assert (await world.client.patch(url, json=change)).status_code == 200
+    part = group_part(world.view, group["uuid"])
+    assert part is not None
+    assert {one.pool: one.priority for one in part.members} == {old["uuid"]: 1, new["uuid"]: 2}
 
 
 async def test_a_service_has_one_default_and_a_server_is_one_of_the_pool(world: ControlledWorld) -> None:

@@ -232,7 +232,7 @@ def script(code: str, seconds: int = 3, **fields: tuple[str, ...]) -> Monitor:
         ("true", "the script says nothing"),
         ("cat /etc/shadow || touch /etc/x", None),
         ("#!/no/such\n", None),
-        ('env | grep -v "^\\(PATH\\|HOME\\|IP\\|PORT\\|HM_NAME\\|LANG\\|A\\|PWD\\|OLDPWD\\|SHLVL\\|_\\)=" || true', "the script says nothing"),
+        ('env | grep -v "^\\(PATH\\|HOME\\|IP\\|PORT\\|HM_NAME\\|POOL\\|LANG\\|A\\|PWD\\|OLDPWD\\|SHLVL\\|_\\)=" || true', "the script says nothing"),
         ("grep CapBnd /proc/self/status | grep -v 0000000000000000; grep NoNewPrivs.*0 /proc/self/status; true", "the script says nothing"),
     ],
 )  # fmt: skip

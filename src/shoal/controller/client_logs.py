@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from shoal.objects.views import is_address
 from shoal.wire.client_logs import FAILED, SLOW, ClientLogs, Line, Logged, parse
 
 from .clock import Clock
@@ -170,7 +171,7 @@ def _row(number: int, engine: str, logged: Logged, line: Line) -> Row:
         _known(line.connect_ms),
         _known(line.response_ms),
         line.server or None,
-        server or None,
+        server if is_address(server) else None,
         int(port) if port.isdigit() else None,
         line.retries,
         line.termination,

@@ -130,6 +130,7 @@ def service_part(
         *(datascripts.rules_of(documents, service.vs_datascripts) if http else ()),
         *selection_rules_of(documents, service),
     )
+    routed = _pools(documents, service, rules, unseal, proxied=0 if http else _proxy_protocol(profile), http=http)
     network = _fetch(documents, "networkprofile", service.network_profile_ref, views.NetworkProfile)
     proxy = (network.profile.tcp_proxy_profile if network else None) or views.TcpProxyProfile()
     most = service.performance_limits or views.PerformanceLimits()
@@ -143,7 +144,7 @@ def service_part(
         enabled=service.enabled,
         mode="http" if http else "tcp",
         **_reached(documents, service),
-        **_pools(documents, service, rules, unseal, proxied=0 if http else _proxy_protocol(profile), http=http),
+        **routed,
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
         tls=tls_of(_fetch(documents, "sslprofile", service.ssl_profile_ref, views.SslProfile), tickets=True),
         client_certificates=_client_certificates(documents, profile, http=http),
@@ -160,7 +161,7 @@ def service_part(
         keeps_client=profile.preserve_client_ip if profile else False,
         sources=wire_sources(service, vip.addresses),
         flow_dist=service.flow_dist,
-        log=log_policy(documents, service),
+        log=log_policy(documents, service, [pool.id for pool in (routed["pool"], *routed["others"]) if pool]),
     )
 
 
@@ -266,14 +267,16 @@ def pool_part(documents: Documents, pool: views.Pool, unseal: Unseal = withheld,
     graceful = pool.graceful_disable_timeout
     kept = pool.application_persistence_profile_ref
     profile = _fetch(documents, "applicationpersistenceprofile", kept, views.ApplicationPersistenceProfile)
+    called = pools.names_told(pool)
     return wire.Pool(
         id=pool.uuid,
         name=pool.name,
         algorithm=pool.lb_algorithm,
         hash=pool.lb_algorithm_hash,
         hash_header=pool.lb_algorithm_consistent_hash_hdr,
-        servers=tuple(_server(pool, server) for server in pool.servers),
+        servers=tuple(_server(pool, server, called) for server in pool.servers),
         monitors=tuple(monitor_part(documents, one, unseal) for one in monitors if not why_not_run(one)),
+        monitors_min=pool.min_health_monitors_up,
         passive=pool.inline_health_monitor,
         tls=server_tls(
             pool,
@@ -281,7 +284,10 @@ def pool_part(documents: Documents, pool: views.Pool, unseal: Unseal = withheld,
             _fetch(documents, "pkiprofile", pool.pki_profile_ref, views.PkiProfile),
         ),
         proxy_protocol=proxy_protocol,
-        host=pool.server_name if pool.rewrite_host_header_to_sni and pool.sni_enabled else "",
+        host=pools.told_host(pool),
+        tells_names=bool(called),
+        tells_port=pool.append_port,
+        **pools.balance(pool),
         graceful_disable_s=graceful if graceful < 0 else graceful * SECONDS_PER_MINUTE,
         persistence=pools.persistence(profile) if profile else None,
         service_port=pool.use_service_port,
@@ -294,10 +300,13 @@ def pool_part(documents: Documents, pool: views.Pool, unseal: Unseal = withheld,
     )
 
 
-def _server(pool: views.Pool, server: views.PoolServer) -> wire.Server:
+def _server(pool: views.Pool, server: views.PoolServer, called: Mapping[str, str]) -> wire.Server:
     port = server.port or pool.default_server_port
+    name = pools.server_name(pool, server)
     return wire.Server(
-        name=f"{server.ip.addr}:{port}",
+        name=name,
+        called=called.get(name, ""),
+        header_value=server.prst_hdr_val,
         address=server.ip.addr,
         port=port,
         ratio=server.ratio,

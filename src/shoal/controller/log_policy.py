@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from shoal.objects import views
 from shoal.objects.views import uuid_of, view
@@ -21,8 +21,8 @@ def analytics_profile(documents: Documents, reference: str) -> views.AnalyticsPr
     return view(document, views.AnalyticsProfile) if document is not None else views.AnalyticsProfile()
 
 
-def log_policy(documents: Documents, service: views.VirtualService) -> LogPolicy | None:
-    """None where the profile turns analytics of virtual services off."""
+def log_policy(documents: Documents, service: views.VirtualService, pools: Iterable[str] = ()) -> LogPolicy | None:
+    """None where the profile turns analytics of virtual services off. ``pools``: by uuid, those it may use."""
     profile = analytics_profile(documents, service.analytics_profile_ref)
     if not profile.enable_vs_analytics:
         return None
@@ -35,7 +35,8 @@ def log_policy(documents: Documents, service: views.VirtualService) -> LogPolicy
     collected = profile.client_log_config or views.ClientLogConfiguration()
     return LogPolicy(
         slow_ms=profile.apdex_response_threshold,
-        every_slow=asked.metrics_realtime_update is not None and asked.metrics_realtime_update.enabled,
+        every_slow=(asked.metrics_realtime_update is not None and asked.metrics_realtime_update.enabled)
+        or any(_is_exact(documents, pool) for pool in pools),
         accepted=accepted(profile),
         significant=collected.enable_significant_log_collection,
         significant_per_s=asked.significant_log_throttle,
@@ -44,6 +45,11 @@ def log_policy(documents: Documents, service: views.VirtualService) -> LogPolicy
         full_per_s=full.throttle,
         headers=asked.all_headers,
     )
+
+
+def _is_exact(documents: Documents, pool: str) -> bool:
+    asked = (documents.get("pool", pool) or {}).get("analytics_policy") or {}
+    return bool(asked.get("enable_realtime_metrics", False))
 
 
 def accepted(profile: views.AnalyticsProfile) -> tuple[int, ...]:

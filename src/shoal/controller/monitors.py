@@ -58,6 +58,7 @@ def monitor_part(documents: Documents, document: Document, unseal: Unseal) -> wi
         "rise": found.successful_checks,
         "fall": found.failed_checks,
         "port": found.monitor_port,
+        "apart": found.allow_duplicate_monitors,
     }
     if secret.username and kind not in ("TCP", "UDP", "PING", "DNS"):
         part |= {

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from shoal.objects import views
-from shoal.objects.views import uuid_of
+from shoal.objects.views import uuid_of, view
 from shoal.wire import policy
 
+from . import pools
 from .protocols import Documents
 
 Document = Mapping[str, Any]
@@ -313,7 +314,9 @@ def _switching(documents: Documents, switching: Document) -> Iterator[policy.Act
         pool = uuid_of(switching.get("pool_ref") or "")
         document = documents.get("pool", pool)
         if document is not None:
-            yield policy.Switch(pool=pool, server=server_name(document, switching.get("server")))
+            name = server_name(document, switching.get("server"))
+            called = pools.names_told(view(document, views.Pool)) if name else {}
+            yield policy.Switch(pool=pool, server=called.get(name, name))
     elif switching["action"] == "HTTP_SWITCHING_SELECT_POOLGROUP":
         group = uuid_of(switching.get("pool_group_ref") or "")
         if documents.get("poolgroup", group) is not None:
@@ -321,10 +324,13 @@ def _switching(documents: Documents, switching: Document) -> Iterator[policy.Act
 
 
 def server_name(pool: Document, server: Document | None) -> str:
-    """An engine's name of the server; "" of none."""
+    """An engine's name of the server; "" of none. ``lookup_server_by_name``: whichever address its hostname has."""
     if not server:
         return ""
-    return f"{server['ip']['addr']}:{server.get('port') or pool.get('default_server_port', 80)}"
+    name = (server.get("hostname") or "").lower() if pool.get("lookup_server_by_name") else ""
+    named = (one for one in pool.get("servers") or () if name and (one.get("hostname") or "").lower() == name)
+    found = next(named, server)
+    return f"{found['ip']['addr']}:{found.get('port') or pool.get('default_server_port', 80)}"
 
 
 def _security(action: Document) -> Iterator[policy.Action]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from .view import View
 
 Document = Mapping[str, Any]
 OUT_OF_SERVICE = "OUT_OF_SERVICE"
+_PARTS = re.compile(r"[0-9]+|[^0-9]+")
 NAMES_POOLS = ("poolgroup", "httppolicyset", "l4policyset")
 """Types through which a virtual service may use a pool."""
 
@@ -26,7 +28,11 @@ def group_part(documents: Documents, uuid: str) -> Group | None:
     if document is None:
         return None
     group = view(document, views.PoolGroup)
-    labels = documents.get("prioritylabels", uuid_of(group.priority_labels_ref)) if group.priority_labels_ref else None
+    labels: Document | None = None
+    if group.priority_labels_ref:
+        labels = documents.get("prioritylabels", uuid_of(group.priority_labels_ref))
+    elif group.implicit_priority_labels:
+        labels = in_order(one.priority_label for one in group.members)
     members: dict[str, Member] = {}
     for one in group.members:
         pool = uuid_of(one.pool_ref)
@@ -46,6 +52,17 @@ def group_part(documents: Documents, uuid: str) -> Group | None:
         persistence=next(_persistences(documents, members), None),
         without_servers=pools.without_servers(group.fail_action),
     )
+
+
+def in_order(labels: Iterable[str]) -> Document:
+    """What a PriorityLabels object would say of labels that rank by themselves: the highest number goes first, and of texts
+    that which stands last in a dictionary that reads numbers as such (``v10`` before ``v9``)."""
+    ranked = sorted({label for label in labels if label}, key=_natural, reverse=True)
+    return {"equivalent_labels": [{"labels": [label]} for label in ranked]}
+
+
+def _natural(label: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in _PARTS.findall(label)]
 
 
 def _priority(label: str, labels: Document | None) -> int:

@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
 from shoal.objects import views
 from shoal.wire import policy
-from shoal.wire.desired import RETRIED_STATUSES, Persistence, Retry
+from shoal.wire.desired import COOKIES, RETRIED_STATUSES, SERVER_NAME, Persistence, Retry, with_port
 
 SECONDS_PER_MINUTE = 60
+WHEN_DOWN = {"HM_DOWN_CONTINUE_PERSISTENT_SERVER": "stay", "HM_DOWN_ABORT_CONNECTION": "refuse"}
+RAMPED = (
+    "LB_ALGORITHM_LEAST_CONNECTIONS",
+    "LB_ALGORITHM_LEAST_LOAD",
+    "LB_ALGORITHM_FASTEST_RESPONSE",
+    "LB_ALGORITHM_FEWEST_TASKS",
+)
+"""Algorithms that would send all new connections to a server that has none yet."""
+UNLIMITED = 1_000_000_000
+"""The schema's default of ``rate_limiter.count``."""
+NAME_CHARACTERS_MAX = 110
+LETTERS_MAX = 12
+"""That are spelt in both ways: 4,096 servers may share a name."""
 
 
 def persistence(profile: views.ApplicationPersistenceProfile) -> Persistence | None:
     """None for the kinds that engines do not have."""
+    found = _persistence(profile)
+    down = WHEN_DOWN.get(profile.server_hm_down_recovery)
+    return msgspec.structs.replace(found, when_down=down) if found and down and found.kind in COOKIES else found
+
+
+def _persistence(profile: views.ApplicationPersistenceProfile) -> Persistence | None:
     match profile.persistence_type:
         case "PERSISTENCE_TYPE_CLIENT_IP_ADDRESS" | "PERSISTENCE_TYPE_CLIENT_IPV6_ADDRESS":
-            return Persistence(kind="client")
+            address = profile.ip_persistence_profile
+            return Persistence(
+                kind="client", bits=-1 if address is None or address.ip_mask is None else address.ip_mask
+            )
         case "PERSISTENCE_TYPE_HTTP_COOKIE":
             cookie = profile.http_cookie_persistence_profile or views.CookiePersistence()
             seconds = cookie.timeout * SECONDS_PER_MINUTE if cookie.is_persistent_cookie else 0
@@ -27,6 +55,81 @@ def persistence(profile: views.ApplicationPersistenceProfile) -> Persistence | N
     return None
 
 
+def balance(pool: views.Pool) -> dict[str, Any]:
+    """The members of `wire.Pool` that say which servers are chosen, and for what."""
+    idle = pool.conn_pool_properties
+    return {
+        "rate": _rate(pool.max_conn_rate_per_server),
+        "servers_min": max(1, pool.min_servers_up),
+        "ramp_s": pool.connection_ramp_duration * SECONDS_PER_MINUTE if pool.lb_algorithm in RAMPED else 0,
+        "feedback_s": pool.fewest_tasks_feedback_delay,
+        "known_by_address": pool.ignore_server_port,
+        "admits_kept": pool.server_disable_type == "ALLOW_NEW_CONNECTION_IF_PERSISTENCE_PRESENT",
+        "idle_max": idle.upstream_connpool_server_max_cache if idle else 0,
+        "idle_ms": idle.upstream_connpool_conn_idle_tmo if idle else 0,
+    }
+
+
+def _rate(profile: views.RateProfile | None) -> policy.Limit | None:
+    limiter = profile.rate_limiter if profile else None
+    if limiter is None or limiter.count >= UNLIMITED:
+        return None
+    return policy.Limit(count=limiter.count, period_s=limiter.period, burst=limiter.burst_sz)
+
+
+# --- names ---
+
+
+def server_name(pool: views.Pool, server: views.PoolServer) -> str:
+    """What engines and their figures know it by."""
+    return f"{server.ip.addr}:{server.port or pool.default_server_port}"
+
+
+def told_host(pool: views.Pool) -> str:
+    """The one Host header that all servers get; "" = the client's, or each its own (`names_told`)."""
+    if not (pool.rewrite_host_header_to_sni and pool.sni_enabled and pool.server_name):
+        return ""
+    ports = {server.port or pool.default_server_port for server in pool.servers}
+    return with_port(pool.server_name, ports.pop(), pool.append_port) if len(ports) == 1 else pool.server_name
+
+
+def names_told(pool: views.Pool) -> dict[str, str]:
+    """Server -> what it gets as Host header, where servers get their own names.
+
+    HAProxy writes there what it knows the server by, and knows no two by one name. So those that share a name are told it
+    in different spellings: the case of letters means nothing in a host (RFC 9110, 4.2.3). Empty where that can't be.
+    """
+    if not pool.servers or not (
+        pool.rewrite_host_header_to_server_name or all(server.rewrite_host_header for server in pool.servers)
+    ):
+        return {}
+    found: dict[str, str] = {}
+    by_host: dict[str, list[str]] = {}
+    for server in pool.servers:
+        host = (server.hostname or server.ip.addr).rstrip(".")
+        if not can_be_told(host):
+            return {}
+        port = server.port or pool.default_server_port
+        told = host if pool.use_service_port else with_port(host, port, pool.append_port)
+        by_host.setdefault(told.lower(), []).append(server_name(pool, server))
+    for host, names in by_host.items():
+        spelt = itertools.islice(_spellings(host), len(names))
+        found.update(zip(sorted(names), spelt, strict=False))
+    return found if len(found) == len(pool.servers) else {}
+
+
+def can_be_told(host: str) -> bool:
+    """A name of DNS or an IPv4 address."""
+    return len(host) <= NAME_CHARACTERS_MAX and SERVER_NAME.fullmatch(host) is not None
+
+
+def _spellings(host: str) -> Iterator[str]:
+    letters = [at for at, character in enumerate(host) if character.isalpha()]
+    for number in range(1 << min(len(letters), LETTERS_MAX)):
+        raised = {at for place, at in enumerate(letters) if number >> place & 1}
+        yield "".join(c.upper() if at in raised else c for at, c in enumerate(host))
+
+
 def retry(wanted: views.ServerReselect | None) -> Retry | None:
     """Of the statuses asked for, those that engines can take for no answer."""
     if wanted is None or not wanted.enabled:
@@ -36,7 +139,12 @@ def retry(wanted: views.ServerReselect | None) -> Retry | None:
     asked = {*codes.codes, *(code for one in codes.ranges for code in range(one.begin, one.end + 1))}
     asked |= {code for code in RETRIED_STATUSES if code // 100 in blocks}
     statuses = tuple(code for code in RETRIED_STATUSES if code in asked)
-    return Retry(times=wanted.num_retries, statuses=statuses, every_method=wanted.retry_nonidempotent)
+    return Retry(
+        times=wanted.num_retries,
+        timeout_ms=wanted.retry_timeout,
+        statuses=statuses,
+        every_method=wanted.retry_nonidempotent,
+    )
 
 
 def without_servers(action: views.FailAction | None) -> policy.Redirect | policy.Respond | policy.Close | None:

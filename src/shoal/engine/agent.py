@@ -38,7 +38,7 @@ from .fastpath import conntrack
 from .fastpath.carrier import Carrier
 from .fastpath.family import own_address6
 from .guard_link import GuardLink
-from .haproxy import render
+from .haproxy import favour, render
 from .haproxy.control import Control
 from .haproxy.process import Broken, Crowded
 from .haproxy.stats import Row
@@ -59,6 +59,8 @@ RELOADING_SHARE_MAX = 0.5
 """Of the time, where a reload takes long: an engine has something else to do, too."""
 FAILURE_RETRY_S = 1.0
 MEASURE_INTERVAL_S = 0.5
+FAVOUR_INTERVAL_S = 1.0
+"""How often HAProxy is read at least where servers' shares follow their answers."""
 WITHDRAWN_AFTER_S = 2.0
 """A drained VIP that is announced is not left sooner: its route goes a second after the others' are there
 (`shoal.engine.guard.routes`), and routers take a moment."""
@@ -96,7 +98,7 @@ class Agent:
         self._control.reloading = self._meter.reloading
         self._checks = Checks(self._on_verdict)
         self._judged = asyncio.Event()
-        self._carrier = Carrier(config.address, config.interface, self._checks)
+        self._carrier = Carrier(config.address, config.interface, self._checks, self._facts.user)
         self._packets = PacketCounters()
         self._interfaces = Interfaces()
         self._static_routes = StaticRoutes()
@@ -145,6 +147,8 @@ class Agent:
         """The servers as HAProxy sees them; `_servers` as they are, by the agent's own monitors too."""
         self._servers: tuple[messages.ServerState, ...] = ()
         self._states: tuple[tuple[str, str, str, str], ...] = ()
+        self._favours = False
+        """Some pool's servers get shares by how they do."""
         self._untold = False
         """Servers and services were read and the controller has not heard of it."""
         self._cost = measure.Cost()
@@ -222,6 +226,7 @@ class Agent:
             self._due_at = began + max(APPLY_INTERVAL_S, took / RELOADING_SHARE_MAX)
         await self._close(vips)
         self._checks.want(self._control.services.values())
+        self._favours = favour.asks(self._control.services.values())
         self._judged.set()
         outcome = await self._carrier.apply(self._control.services)
         beside = [address for one in interfaces for address in one.addresses]
@@ -348,13 +353,19 @@ class Agent:
     # --- figures ---
 
     async def _measure_loop(self) -> None:
-        due = 0.0
+        due = favour_due = 0.0
         told: tuple[object, ...] = ()
         while True:
             await asyncio.sleep(MEASURE_INTERVAL_S)
             self._recorder.alive(time.monotonic_ns())
             self._client_logs.read(self._control.services)
+            favours = self._favours and time.monotonic() >= favour_due
+            if favours:
+                favour_due = time.monotonic() + FAVOUR_INTERVAL_S
+                self._meter.wake()
             await self._meter.look()
+            if favours:
+                await self._favour()
             if not (self._control.services is self._seen_of[0] and self._meter.rows is self._seen_of[1]):
                 self._seen_of = self._control.services, self._meter.rows
                 self._seen = measure.server_states(*self._seen_of)
@@ -381,6 +392,11 @@ class Agent:
                 services = self._client_logs.counted(await self._carrier.counted(counters.services))
                 vips = await self._packets.counted()
                 self._session.say(msgspec.structs.replace(counters, services=services, vips=vips))
+
+    async def _favour(self) -> None:
+        """Servers get shares by how they do, where pools ask for that."""
+        services = self._control.services.values()
+        await self._control.favour(favour.favours(services, self._meter.rows, self._checks.tasks(services)))
 
     async def _busy(self) -> frozenset[str]:
         """Addresses that clients have something of; looked up only while a VIP is drained."""

@@ -20,7 +20,7 @@ from shoal.wire.counters import ServiceCounts
 from shoal.wire.desired import Service
 from shoal.wire.latency import Buckets, bucket_of
 
-from .haproxy import render
+from .haproxy import render, servers
 from .haproxy.client_log import socket_address
 from .haproxy.escape import backend_name, word
 
@@ -41,7 +41,7 @@ class Measured(msgspec.Struct):
 
     latency: Histogram = {}
     responses: dict[tuple[str, str], Histogram] = {}
-    """By (backend, server), in HAProxy's names."""
+    """By (backend, server): `backend_name`, `word`."""
     significant: int = 0
     others: int = 0
 
@@ -70,6 +70,11 @@ class ClientLogs:
         found.setblocking(False)
         self._socket = found
 
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def read(self, services: Mapping[str, Service]) -> None:
         """Take what is there, `READ_MAX` at most."""
         if self._socket is None:
@@ -95,7 +100,7 @@ class ClientLogs:
         if line.http:
             # What HAProxy answers itself does not come by the rule that draws: each has its line.
             alone = why == FAILED or (why == SLOW and service.log.every_slow) or line.told or not line.server
-            _count(measured, line, 1 if alone else _weight(service.log, now))
+            _count(measured, line, _own_name(service, line), 1 if alone else _weight(service.log, now))
         self._keep(measured, service.log, Logged(service.id, why, data), now, full=line.told)
 
     def _keep(self, measured: Measured, policy: LogPolicy, logged: Logged, now: float, *, full: bool) -> None:
@@ -145,14 +150,20 @@ def _below(count: int, per_s: int) -> bool:
     return per_s == 0 or count < per_s
 
 
-def _count(measured: Measured, line: Line, weight: int) -> None:
+def _own_name(service: Service, line: Line) -> str:
+    """HAProxy knows servers that are told their names by these."""
+    named = (one for pool in service.pools if pool.tells_names for one in pool.servers)
+    return next((word(one.name) for one in named if servers.name(one) == line.server), line.server)
+
+
+def _count(measured: Measured, line: Line, server: str, weight: int) -> None:
     us = line.us if line.us >= 0 else whole(line.total_ms)
     if us >= 0:
         bucket = bucket_of(us)
         measured.latency[bucket] = measured.latency.get(bucket, 0) + weight
     if line.response_ms >= 0 and line.server:
         bucket = bucket_of(whole(line.response_ms))
-        histogram = measured.responses.setdefault((line.backend, line.server), {})
+        histogram = measured.responses.setdefault((line.backend, server), {})
         histogram[bucket] = histogram.get(bucket, 0) + weight
 
 

@@ -13,8 +13,8 @@ import msgspec
 from shoal.wire import counters as wire
 from shoal.wire.desired import Service
 
-from .haproxy import render
-from .haproxy.escape import backend_name, word
+from .haproxy import render, servers
+from .haproxy.escape import backend_name
 from .haproxy.stats import FRONTEND, Row
 
 Key = tuple[str, str]
@@ -102,7 +102,7 @@ class Tally:
         pools = []
         for pool in service.pools:
             back = backend_name(service.id, pool.id)
-            pools.append((pool.id, tuple((server.name, (back, word(server.name))) for server in pool.servers)))
+            pools.append((pool.id, tuple((server.name, (back, servers.name(server))) for server in pool.servers)))
         return service, (render.frontend_name(service.id), FRONTEND), tuple(pools)
 
     def _counts(self, key: Key) -> wire.Counts:

@@ -15,8 +15,8 @@ import msgspec
 from shoal.wire.desired import ServerId, Service
 from shoal.wire.messages import ServerState, ServiceStats
 
-from .haproxy import render
-from .haproxy.escape import backend_name, word
+from .haproxy import render, servers
+from .haproxy.escape import backend_name
 from .haproxy.stats import FRONTEND, Row
 
 STATES = {"UP": "up", "DOWN": "down", "DRAIN": "drain", "MAINT": "maint", "NOLB": "drain", "no": "up"}
@@ -30,7 +30,7 @@ def server_states(services: Mapping[str, Service], rows: Iterable[Row]) -> tuple
     found = []
     for service in services.values():
         for id, _, server in service.servers:
-            row = by_name.get((backend_name(service.id, id.pool), word(server.name)))
+            row = by_name.get((backend_name(service.id, id.pool), servers.name(server)))
             if row is not None:
                 found.append(
                     ServerState(

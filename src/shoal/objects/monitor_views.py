@@ -107,6 +107,7 @@ class HealthMonitor(msgspec.Struct, frozen=True, kw_only=True):
     successful_checks: int = 2
     failed_checks: int = 2
     monitor_port: int = 0
+    allow_duplicate_monitors: bool = False
     authentication: Authentication | None = None
     http_monitor: Http | None = None
     https_monitor: Http | None = None

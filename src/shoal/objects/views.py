@@ -332,6 +332,8 @@ class PoolServer(msgspec.Struct, frozen=True, kw_only=True):
     ratio: int = 1
     enabled: bool = True
     hostname: str = ""
+    rewrite_host_header: bool = False
+    prst_hdr_val: str = ""
 
 
 class LocalFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -369,8 +371,32 @@ class ReselectCodes(msgspec.Struct, frozen=True, kw_only=True):
 class ServerReselect(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = False
     num_retries: int = 4
+    retry_timeout: int = 0
     retry_nonidempotent: bool = False
     svr_resp_code: ReselectCodes | None = None
+
+
+class PoolAnalyticsPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    enable_realtime_metrics: bool = False
+
+
+class RateLimiter(msgspec.Struct, frozen=True, kw_only=True):
+    """``period`` in seconds."""
+
+    count: int = 1_000_000_000
+    period: int = 1
+    burst_sz: int = 0
+
+
+class RateProfile(msgspec.Struct, frozen=True, kw_only=True):
+    rate_limiter: RateLimiter | None = None
+
+
+class ConnectionPool(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in ms."""
+
+    upstream_connpool_conn_idle_tmo: int = 60_000
+    upstream_connpool_server_max_cache: int = 0
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
@@ -381,6 +407,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     lb_algorithm: str = "LB_ALGORITHM_LEAST_CONNECTIONS"
     lb_algorithm_hash: str = "LB_ALGORITHM_CONSISTENT_HASH_SOURCE_IP_ADDRESS"
     lb_algorithm_consistent_hash_hdr: str = ""
+    fewest_tasks_feedback_delay: int = 10
     graceful_disable_timeout: int = 1
     health_monitor_refs: tuple[str, ...] = ()
     servers: tuple[PoolServer, ...] = ()
@@ -403,6 +430,17 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     host_check_enabled: bool = False
     domain_name: tuple[str, ...] = ()
     rewrite_host_header_to_sni: bool = False
+    rewrite_host_header_to_server_name: bool = False
+    append_port: str = "NON_DEFAULT_80_443"
+    connection_ramp_duration: int = 10
+    """Minutes."""
+    conn_pool_properties: ConnectionPool | None = None
+    analytics_policy: PoolAnalyticsPolicy | None = None
+    max_conn_rate_per_server: RateProfile | None = None
+    ignore_server_port: bool = False
+    min_servers_up: int = 0
+    min_health_monitors_up: int = 0
+    server_disable_type: str = "DISALLOW_NEW_CONNECTION"
 
 
 class PoolGroupMember(msgspec.Struct, frozen=True, kw_only=True):
@@ -418,6 +456,7 @@ class PoolGroup(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[PoolGroupMember, ...] = ()
     min_servers: int = 0
     priority_labels_ref: str = ""
+    implicit_priority_labels: bool = False
     fail_action: FailAction | None = None
 
 
@@ -428,6 +467,10 @@ class CookiePersistence(msgspec.Struct, frozen=True, kw_only=True):
     timeout: int = 0
     is_persistent_cookie: bool = False
     http_only: bool = False
+
+
+class AddressPersistence(msgspec.Struct, frozen=True, kw_only=True):
+    ip_mask: int | None = None
 
 
 class NamedPersistence(msgspec.Struct, frozen=True, kw_only=True):
@@ -441,6 +484,8 @@ class ApplicationPersistenceProfile(msgspec.Struct, frozen=True, kw_only=True):
     http_cookie_persistence_profile: CookiePersistence | None = None
     app_cookie_persistence_profile: NamedPersistence | None = None
     hdr_persistence_profile: NamedPersistence | None = None
+    ip_persistence_profile: AddressPersistence | None = None
+    server_hm_down_recovery: str = "HM_DOWN_PICK_NEW_SERVER"
 
 
 class SslVersion(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ import msgspec
 from shoal.wire.client_logs import LogPolicy
 
 from .monitors import Monitor as Monitor
-from .policy import Close, Http, Redirect, Respond, Rule
+from .policy import Close, Http, Limit, Redirect, Respond, Rule
 
 PROXIED_PORTS_MAX = 1_024
 """Of one virtual service: each is a socket per address. Fast paths have as many as they like."""
@@ -36,6 +36,7 @@ SUITES = (*SUITES_DEFAULT.split(":"), "TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM
 """Of TLS 1.3 (RFC 8446, appendix B.4)."""
 CURVES = ("X25519", "X448", "P-256", "P-384", "P-521", "prime256v1", "secp256r1", "secp384r1", "secp521r1")
 """Of key exchange, as OpenSSL names them."""
+DEFAULT_PORTS = (80, 443)
 RETRIED_STATUSES = (401, 403, 404, 408, 425, 500, 501, 502, 503, 504)
 """Answers that an engine can take for none: HAProxy 2.6 knows no others."""
 
@@ -142,13 +143,20 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
         return self.fast or self.protocol == "udp"
 
 
-class Server(msgspec.Struct, frozen=True, kw_only=True):
+class Server(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     address: str
     port: int
     ratio: int = 1
     enabled: bool = True
     hostname: str = ""
+    called: str = ""
+    """What it is told as Host, where it is told its own name (`Pool.tells_names`); HAProxy knows it by this then."""
+    header_value: str = ""
+    """Clients that are kept by a header and have this value there are its own; "" = no such value."""
+
+
+COOKIES = ("cookie", "app_cookie")
 
 
 class Persistence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -161,6 +169,11 @@ class Persistence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     timeout_s: int = 0
     """Of a ``cookie``; 0 = as long as the client's session."""
     http_only: bool = False
+    bits: int = -1
+    """Of a ``client``'s address that count; -1 = all."""
+    when_down: str = "leave"
+    """What becomes of clients whose ``cookie`` or ``app_cookie`` leads to a server that is down: they ``leave`` for another
+    one, they ``stay`` with it, or they are ``refuse``d."""
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -229,29 +242,45 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     those that may be repeated (RFC 9110, 9.2.2), or with ``every_method`` all."""
 
     times: int
+    timeout_ms: int = 0
+    """After so long without an answer, too; 0 = then it has failed, by the pool's own time."""
     statuses: tuple[int, ...] = ()
     every_method: bool = False
 
 
-class Pool(msgspec.Struct, frozen=True, kw_only=True):
+class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: str
     name: str
     algorithm: str = "LB_ALGORITHM_LEAST_CONNECTIONS"
+    feedback_s: int = 10
+    """How often LB_ALGORITHM_FEWEST_TASKS goes by what monitors say of tasks."""
     hash: str = ""
     """For consistent hash: ``LB_ALGORITHM_CONSISTENT_HASH_SOURCE_IP_ADDRESS`` and its siblings."""
     hash_header: str = ""
     servers: tuple[Server, ...] = ()
     monitors: tuple[Monitor, ...] = ()
+    monitors_min: int = 0
+    """So many of them suffice for a server to be up; 0 = all must pass."""
     passive: bool = False
     """Connections to servers that fail count as failed checks."""
     tls: ServerTls | None = None
     graceful_disable_s: int = 60
     """How long a disabled server keeps its connections; -1 = until they end by themselves."""
+    admits_kept: bool = False
+    """Clients whose cookie leads to a disabled server go on coming to it for that time."""
+    servers_min: int = 1
+    """With fewer up there is none."""
+    ramp_s: int = 0
+    """A server that comes up gets its whole share of new connections only after so long (of least connections)."""
+    known_by_address: bool = False
+    """Hashing knows a server by its address alone, whatever its port."""
     persistence: Persistence | None = None
     service_port: bool = False
     """Connections go to a server's port of the number that the client came to; ``port`` is only checked."""
     connections_max: int = 0
     """Of each server at a time; 0 = no limit."""
+    rate: Limit | None = None
+    """New connections to each server, by each engine; those beyond go to another one, or wait. Only its numbers count."""
     queue_max: int = 0
     """Requests that may wait for a server at its limit."""
     timeout_ms: int = 0
@@ -260,6 +289,14 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """Version of the PROXY protocol that tells TCP servers of the client; 0 = none."""
     host: str = ""
     """The Host header that servers get; "" = the client's."""
+    tells_names: bool = False
+    """Each server gets its own name as Host header (`Server.called`)."""
+    tells_port: str = "NEVER"
+    """Whether health monitors name the port in Host: ``NEVER``, ``ALWAYS`` or ``NON_DEFAULT_80_443``."""
+    idle_max: int = 0
+    """Connections to each server that are kept for the next request; 0 = any number."""
+    idle_ms: int = 0
+    """How long one is kept; 0 = as HAProxy likes."""
     retry: Retry | None = None
     http2: bool = False
     """Servers are spoken to by HTTP/2 (by TLS: where they agree); of HTTP services only."""
@@ -289,6 +326,13 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     persistence: Persistence | None = None
     without_servers: Redirect | Respond | Close | None = None
     """What clients get while no pool has a server up; None = what the first pool does."""
+
+
+def with_port(host: str, port: int, told: str) -> str:
+    """As a Host header has it. ``told``: as `Pool.tells_port`."""
+    named = told == "ALWAYS" or (told == "NON_DEFAULT_80_443" and port not in DEFAULT_PORTS)
+    host = f"[{host}]" if ":" in host else host
+    return f"{host}:{port}" if named else host
 
 
 class ServerId(NamedTuple):

@@ -153,6 +153,8 @@ class Monitor(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""
     password: str = ""
     tls: MonitorTls | None = None
+    apart: bool = False
+    """Each pool looks at a server for itself, whoever else does so with the same monitor."""
     asks: Asks | None = None
 
 

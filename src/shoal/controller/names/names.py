@@ -4,6 +4,7 @@ restart of the controller."""
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -19,7 +20,7 @@ from shoal.store.protocol import Records, Transaction
 
 from . import members
 from .lookup import Found, Unresolved, look_up
-from .members import Answer
+from .members import Answer, Document
 from .resolver import resolver_of
 
 log = logging.getLogger("shoal.names")
@@ -76,16 +77,28 @@ class Names:
 
     def get(self, type: str, uuid: str) -> dict[str, Any] | None:
         document = self._view.get(type, uuid)
-        if type != "pool" or document is None or not members.names(document):
+        if type != "pool" or document is None:
+            return document
+        if group := self._group(document):
+            document = members.with_group(document, group)
+        if not members.names(document):
             return document
         cloud = uuid_of(document.get("cloud_ref", ""))
         return members.expanded(document, lambda name: self._answers.get((cloud, name)))
+
+    def _group(self, pool: Document) -> Document:
+        """The IpAddrGroup whose addresses are its servers; empty where there is none."""
+        reference = pool.get("ipaddrgroup_ref")
+        return (self._view.get("ipaddrgroup", uuid_of(reference)) if reference else None) or {}
 
     def trouble(self, uuid: str) -> list[str]:
         """One sentence for each name of a pool that is not known, or not known any more."""
         document = self._view.get("pool", uuid) or {}
         cloud = uuid_of(document.get("cloud_ref", ""))
         found = []
+        most = members.GROUP_SERVERS_MAX
+        if next(itertools.islice(members.addresses_of(self._group(document)), most, None), None) is not None:
+            found.append(f"The first {most} addresses of its ipaddrgroup_ref are its servers: it has more.")
         for name in members.names(document):
             answer = self._answers.get((cloud, name))
             if answer is None:
@@ -103,6 +116,10 @@ class Names:
         """The view's callback."""
         if type in TYPES:
             self._changed.set()
+        elif type == "ipaddrgroup":
+            for referrer, pool, _ in self._view.referrers(uuid):
+                if referrer == "pool":
+                    self._on_change(pool)
 
     async def run(self) -> None:
         """Until cancelled."""

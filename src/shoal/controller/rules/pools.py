@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shoal.controller import tls
+from shoal.controller import pools, tls
 from shoal.controller.desired import passed_over
 from shoal.controller.names import members
 from shoal.objects import views
@@ -33,7 +33,7 @@ def check(change: Change, around: Around) -> None:
     seen: dict[tuple[str, int], int] = {}
     for index, server in enumerate(pool.get("servers", ())):
         where = f"servers[{index}]"
-        name = members.name_of(server)
+        name = members.name_of(server, pool)
         if not name:
             _address(change, where, server)
         server.setdefault("hostname", server["ip"]["addr"])
@@ -47,8 +47,21 @@ def check(change: Change, around: Around) -> None:
     fail_action(change, pool.get("fail_action") or {})
     networks.placement(change, around, "placement_networks", pool.get("placement_networks") or [])
     segments.of_pool(change, around)
+    _names(change)
     _tls(change, around)
     change.warnings += passed_over(around.view, pool)
+
+
+def _names(change: Change) -> None:
+    """Of servers that are to be told their own."""
+    pool = views.view({**change.document, "uuid": change.uuid}, views.Pool)
+    asked = [server for server in pool.servers if server.rewrite_host_header]
+    if not pool.rewrite_host_header_to_server_name and asked and len(asked) < len(pool.servers):
+        change.warnings.append("servers.rewrite_host_header has no effect until all servers of the pool have it.")
+    elif (pool.rewrite_host_header_to_server_name or asked) and pool.servers and not pools.names_told(pool):
+        odd = next((s.hostname for s in pool.servers if not pools.can_be_told(s.hostname.rstrip("."))), "")
+        why = f"{shown(odd)} is no host name" if odd else "servers at one address have no names of their own"
+        change.warnings.append(f"Servers get the client's Host header: {why}. Give each server a hostname.")
 
 
 def _tls(change: Change, around: Around) -> None:
@@ -98,9 +111,10 @@ def check_group(change: Change, around: Around) -> None:
         if (
             label
             and not group.get("priority_labels_ref")
+            and not group.get("implicit_priority_labels")
             and not (label.isascii() and label.isdigit() and len(label) < 10)
         ):
-            why = "must be a number where no priority_labels_ref is given: the highest goes first"
+            why = "must be a number where neither priority_labels_ref nor implicit_priority_labels is given: the highest goes first"
             change.wrong(f"members[{index}].priority_label", why, shown(label))
         elif label and known and label not in known:
             change.warnings.append(f"members[{index}] goes last: {labels.get('name')} has no label {shown(label)}.")

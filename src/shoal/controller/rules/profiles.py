@@ -145,6 +145,8 @@ def check_error_pages(change: Change, around: Around) -> None:
 
 
 _TARGET = re.compile(r"https?://[!-~]{1,1000}|/[!-~]{0,1000}")
+PICK_NEW = "HM_DOWN_PICK_NEW_SERVER"
+KEPT_BY_COOKIE = ("PERSISTENCE_TYPE_HTTP_COOKIE", "PERSISTENCE_TYPE_APP_COOKIE")
 NAMED = {
     "PERSISTENCE_TYPE_HTTP_COOKIE": ("http_cookie_persistence_profile", "cookie_name"),
     "PERSISTENCE_TYPE_APP_COOKIE": ("app_cookie_persistence_profile", "prst_hdr_name"),
@@ -158,6 +160,10 @@ def check_persistence(change: Change, around: Around) -> None:
     if kind in ("PERSISTENCE_TYPE_TLS", "PERSISTENCE_TYPE_GSLB_SITE"):
         change.warnings.append(f"{kind} has no effect: clients are balanced as if no persistence were asked for.")
     part, field = NAMED.get(kind, ("", ""))
+    recovery = change.document.get("server_hm_down_recovery", PICK_NEW)
+    if recovery != PICK_NEW and kind not in KEPT_BY_COOKIE:
+        why = "a server follows from what a client is, so that one that is down has no clients"
+        change.warnings.append(f"{recovery} acts as {PICK_NEW} with {kind}: {why}.")
     name = (change.document.get(part) or {}).get(field, "")
     if part and not NAME.fullmatch(name) and (name or field != "cookie_name"):
         change.wrong(f"{part}.{field}", "must be letters, digits, '_', '.' and '-'", name)

@@ -6,6 +6,7 @@ import msgspec
 
 from shoal.controller.desired import passed_over
 from shoal.controller.pool_groups import group_part
+from shoal.controller.pools import server_name
 from shoal.errors import NotFound
 from shoal.objects import views
 from shoal.placement.model import EngineState
@@ -88,7 +89,7 @@ class Pools:
         self, pool: views.Pool, server: views.PoolServer, seen: dict[str, list[tuple[ServerState, float]]]
     ) -> Document:
         port = server.port or pool.default_server_port
-        found = seen.get(f"{server.ip.addr}:{port}", [])
+        found = seen.get(server_name(pool, server), [])
         reports = [report for report, _ in found]
         at = max([since for _, since in found if since], default=self._written(pool.uuid))
         states = [report.state for report in reports]
@@ -119,11 +120,17 @@ class Pools:
         servers = self.servers(uuid)
         if not servers:
             return "OPER_DOWN", " ".join(self._of.pool_names.trouble(uuid)) or "it has no servers"
-        states = {server["oper_status"]["state"] for server in servers}
-        if "OPER_UP" in states:
+        states = [server["oper_status"]["state"] for server in servers]
+        up, wanted = states.count("OPER_UP"), document.get("min_servers_up", 0)
+        if up >= max(1, wanted):
             return "OPER_UP", ""
-        if states == {"OPER_UNUSED"}:
+        if set(states) == {"OPER_UNUSED"}:
             return "OPER_UNUSED", "no virtual service uses it"
+        if up:
+            return (
+                "OPER_DOWN",
+                f"{up} of its {len(servers)} servers {'is' if up == 1 else 'are'} up, and min_servers_up is {wanted}",
+            )
         return "OPER_DOWN", f"none of its {len(servers)} servers is up"
 
     def _written(self, uuid: str) -> float:

@@ -15,18 +15,17 @@ def unready(vips: Iterable[Vip], services: Mapping[str, Service], servers: Itera
     asked = [vip.id for vip in vips if vip.route is not None and not vip.route.though_down]
     if not asked:
         return ()
-    seen: dict[str, list[str]] = {}
+    seen: dict[tuple[str, str], list[str]] = {}
     for server in servers:
-        seen.setdefault(server.service, []).append(server.state)
+        seen.setdefault((server.service, server.pool), []).append(server.state)
     ready = {service.vip for service in services.values() if service.enabled and _is_up(service, seen)}
     return tuple(vip for vip in asked if vip not in ready)
 
 
-def _is_up(service: Service, seen: Mapping[str, list[str]]) -> bool:
+def _is_up(service: Service, seen: Mapping[tuple[str, str], list[str]]) -> bool:
     """One without a pool answers by itself; of servers that nobody has looked at yet the best is assumed."""
-    if not service.pools:
-        return True
-    if not any(service.servers):
-        return False
-    states = seen.get(service.id)
-    return states is None or any(state in SERVES for state in states)
+    return not service.pools or any(
+        len([state for state in seen.get((service.id, pool.id), assumed) if state in SERVES]) >= pool.servers_min
+        for pool in service.pools
+        if (assumed := [SERVES[0]] * len(pool.servers))
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pwd
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from shoal.wire.desired import ServerId, Service
 from . import conntrack
 from .family import FAMILIES, IPV4, Family, own_address6
 from .gate import limits
-from .plan import Gated, Plan, Target, Unservable, carried, gated, plan, target, versions
+from .plan import Gated, Paced, Plan, Target, Unservable, carried, gated, paced, plan, target, versions
 from .rules import ruleset
 from .table import Table
 from .tally import Counted, Tally
@@ -54,10 +55,12 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Carrier:
-    """``address``: the engine's own on ``interface``, IPv4; the IPv6 one is looked up. ``checks``: the agent's own."""
+    """``address``: the engine's own on ``interface``, IPv4; the IPv6 one is looked up. ``checks``: the agent's own; ``proxy``:
+    the user that HAProxy runs as, who must be there."""
 
-    def __init__(self, address: str, interface: str, checks: Checks) -> None:
+    def __init__(self, address: str, interface: str, checks: Checks, proxy: str = "haproxy") -> None:
         self._address = address
+        self._proxy = pwd.getpwnam(proxy).pw_uid
         self._interface = interface
         self._tables = tuple(Table(family) for family in FAMILIES)
         self._tally = Tally()
@@ -118,13 +121,15 @@ class Carrier:
         async with self._turn:
             problems: dict[str, str] = {}
             before, self._plans = self._plans, self._planned(problems)
-            gates = self._gates(problems)
+            gates, paces = self._gates(problems)
             wanted = {
                 table: ruleset(
                     [one for (_, version, _), one in self._plans.items() if version == table.family.version],
                     self._address if table.family is IPV4 else own_address6(self._interface),
                     table.family,
                     [one for one in gates if one.version == table.family.version],
+                    [one for one in paces if one.version == table.family.version],
+                    self._proxy,
                 )
                 for table in self._tables
             }
@@ -174,14 +179,16 @@ class Carrier:
                 problems[id] = str(error)
         return plans
 
-    def _gates(self, problems: dict[str, str]) -> list[Gated]:
-        found = []
+    def _gates(self, problems: dict[str, str]) -> tuple[list[Gated], list[Paced]]:
+        """Before HAProxy and behind it."""
+        gates, paces = list[Gated](), list[Paced]()
         for id, service in self._services.items():
             try:
-                found += [one for version in versions(service) if (one := gated(service, version)) is not None]
+                gates += [one for version in versions(service) if (one := gated(service, version)) is not None]
+                paces += [one for family in FAMILIES for one in paced(service, family.version)]
             except Unservable as error:
                 problems[id] = str(error)
-        return found
+        return gates, paces
 
     def _plan(self, service: Service, protocol: str, now: float) -> dict[Key, Plan]:
         pool = service.pool
@@ -280,7 +287,7 @@ class Carrier:
 
 
 def _mine(service: Service) -> bool:
-    return bool(carried(service)) or limits(service.rules)
+    return bool(carried(service)) or limits(service.rules) or any(pool.rate for pool in service.pools)
 
 
 def _of(one: Target, service: str, protocol: str) -> bool:

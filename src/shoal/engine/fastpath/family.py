@@ -21,6 +21,11 @@ class Family(NamedTuple):
     """What forwarding on one interface would say to clients, and is not to."""
 
     @property
+    def address(self) -> str:
+        """The type of an address in a set."""
+        return "ipv4_addr" if self.version == 4 else "ipv6_addr"
+
+    @property
     def table(self) -> str:
         return f"{self.ip} shoal_fast"
 

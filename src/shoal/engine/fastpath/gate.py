@@ -15,7 +15,7 @@ from shoal.wire.policy import Allow, Close, Drop, Limit, Rule, Test
 from .family import Family
 
 CLIENTS_MAX = 65_536
-"""Whose connections are counted at a time, for one limit; beyond it those that come are not limited."""
+"""Or servers, whose connections are counted at a time, for one limit; beyond it those that come are not limited."""
 UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 RATE_MAX = 10**9
 PHASES = (policy.CONNECTION, policy.ADMISSION)
@@ -133,14 +133,23 @@ def _range(value: str) -> tuple[int, int]:
 
 
 def _limit(limit: Limit, family: Family, name: str) -> tuple[str, dict[str, str]]:
+    if not limit.by_client:
+        return rate(limit), {}
+    return each(limit, f"{family.ip} saddr", family.address, name)
+
+
+def rate(limit: Limit) -> str:
     """A bucket of tokens: ``count`` + ``burst`` connections at once, and ``count`` in each period."""
     count, period = min(max(1, int(limit.count)), RATE_MAX), max(1, int(limit.period_s))
-    rate = f"limit rate over {_rate(count, period)} burst {min(count + max(0, int(limit.burst)), BURST_MAX)} packets"
-    if not limit.by_client:
-        return rate, {}
-    name += f"_{hashlib.blake2b(rate.encode(), digest_size=4).hexdigest()}"  # elements keep the rate they came with
-    made = f"type {'ipv4_addr' if family.version == 4 else 'ipv6_addr'}; flags dynamic,timeout; size {CLIENTS_MAX};"
-    return f"add @{name} {{ {family.ip} saddr timeout {2 * period}s {rate} }}", {name: made}
+    return f"limit rate over {_rate(count, period)} burst {min(count + max(0, int(limit.burst)), BURST_MAX)} packets"
+
+
+def each(limit: Limit, key: str, type: str, name: str) -> tuple[str, dict[str, str]]:
+    """A bucket for each ``key`` of this ``type``."""
+    text = rate(limit)
+    name += f"_{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"  # elements keep the rate they came with
+    made = f"type {type}; flags dynamic,timeout; size {CLIENTS_MAX};"
+    return f"add @{name} {{ {key} timeout {2 * max(1, int(limit.period_s))}s {text} }}", {name: made}
 
 
 def _rate(count: int, period: int) -> str:

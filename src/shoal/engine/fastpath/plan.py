@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
@@ -42,6 +42,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     mark: int
     flows_max: int = 0
     """At a time; 0 = any number."""
+    rate: policy.Limit | None = None
+    """Of new ones."""
 
     @property
     def version(self) -> int:
@@ -71,6 +73,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[Ports, ...]
     choice: str
     shares: tuple[int, ...]
+    mask: str = ""
+    """Of clients' addresses, where not all of it is hashed."""
     taking: tuple[Target, ...]
     keeping: tuple[Target, ...]
     rules: tuple[policy.Rule, ...] = ()
@@ -94,6 +98,16 @@ class Gated(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     ports: tuple[tuple[str, int, int], ...]
     rules: tuple[policy.Rule, ...]
+
+
+class Paced(msgspec.Struct, frozen=True, kw_only=True):
+    """Servers of a pool that HAProxy may connect to only so often, each: (address, first port, last)."""
+
+    service: str
+    pool: str
+    version: int
+    servers: tuple[tuple[str, int, int], ...]
+    rate: policy.Limit
 
 
 class Unservable(ValueError):
@@ -136,6 +150,8 @@ def plan(
     if pool.servers and not same:
         notes += (f"No server has an IPv{version} address: {named} to {', '.join(vips)} is refused.",)
     usable = [(server, one) for server, one in same if server.enabled and server.ratio > 0 and server.name not in down]
+    if sum(server.enabled and server.name not in down for server in pool.servers) < pool.servers_min:
+        usable = []
     taking = tuple(one for _, one in usable)
     weights = {server.name: server.ratio for server, _ in usable}
     marks = {one.name: one.mark for one in taking}
@@ -146,6 +162,7 @@ def plan(
         protocol=protocol,
         ports=ports,
         choice=choice,
+        mask=_mask(pool, version) if choice == "saddr" else "",
         shares=tuple(marks[name] for name in table),
         taking=taking,
         keeping=tuple(one for one in draining if one.mark not in marks.values()),
@@ -167,6 +184,22 @@ def gated(service: Service, version: int) -> Gated | None:
         return None
     ports = tuple((vip, one.port, one.port_end) for vip in vips for one in listeners)
     return Gated(service=service.id, version=version, ports=ports, rules=_rules(service, "tcp", version))
+
+
+def paced(service: Service, version: int) -> Iterator[Paced]:
+    """Of its proxied ports. Raises Unservable."""
+    ports = [(one.port, one.port_end) for one in service.listeners if not one.carried]
+    for pool in service.pools if ports else ():
+        if pool.rate is not None:
+            found = [(_parsed(server.address), server.port) for server in pool.servers]
+            servers = [
+                (str(address), *one)
+                for address, port in found
+                if address.version == version
+                for one in (ports if pool.service_port else [(port, port)])
+            ]
+            if servers:
+                yield Paced(service=service.id, pool=pool.id, version=version, servers=tuple(servers), rate=pool.rate)
 
 
 def _rules(service: Service, protocol: str, version: int) -> tuple[policy.Rule, ...]:
@@ -194,6 +227,7 @@ def target(service: Service, server: Server, protocol: str = "udp") -> Target:
         port=0 if service.pool and service.pool.service_port else server.port,
         mark=mark,
         flows_max=min(max(0, most), FLOWS_MAX),
+        rate=service.pool.rate if service.pool else None,
     )
 
 
@@ -205,6 +239,13 @@ def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.scope_id is not None:  # any text can be one
         raise Unservable(f"{address[:60]!r} has a scope; an address of the data network has none.")
     return parsed
+
+
+def _mask(pool: Pool, version: int) -> str:
+    kept = pool.persistence
+    if kept is None or kept.kind != "client" or not 0 <= kept.bits < (32 if version == 4 else 128):
+        return ""
+    return str(ipaddress.ip_network(f"{'0.0.0.0' if version == 4 else '::'}/{kept.bits}").netmask)
 
 
 def _choice(pool: Pool, named: str) -> tuple[str, tuple[str, ...]]:

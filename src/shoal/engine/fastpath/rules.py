@@ -7,7 +7,7 @@ mark names its server: rules, counters and deletion all go by it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 import msgspec
@@ -15,8 +15,8 @@ import msgspec
 from shoal.wire.policy import Rule
 
 from .family import IPV4, Family
-from .gate import gate, joined, refusal
-from .plan import FLOWS_MAX, KEEPS_CLIENT, OURS, Gated, Plan, Target
+from .gate import each, gate, joined, rate, refusal
+from .plan import FLOWS_MAX, KEEPS_CLIENT, OURS, Gated, Paced, Plan, Target
 
 SEED = 0x5EED
 """Not that of the spreading over engines: an engine's share of one hash would be a part of the servers by the other."""
@@ -54,10 +54,18 @@ class Ruleset(msgspec.Struct, frozen=True):
     forwards: bool = False
 
 
-def ruleset(plans: Iterable[Plan], address: str, family: Family = IPV4, gated: Iterable[Gated] = ()) -> Ruleset:
-    """``address``: the engine's own, which servers see as their client. Raises `gate.Ungated`."""
+def ruleset(
+    plans: Iterable[Plan],
+    address: str,
+    family: Family = IPV4,
+    gated: Iterable[Gated] = (),
+    paced: Iterable[Paced] = (),
+    proxy: int = 0,
+) -> Ruleset:
+    """``address``: the engine's own, which servers see as their client; ``proxy``: the user that HAProxy runs as. Raises
+    `gate.Ungated`."""
     plans = [plan for plan in plans if plan.targets]
-    gates = _gates(gated, family)
+    gates = _paced(_gates(gated, family), paced, family, proxy)
     if not plans:
         return gates
     open_ = [plan for plan in plans if plan.taking]
@@ -73,8 +81,8 @@ def ruleset(plans: Iterable[Plan], address: str, family: Family = IPV4, gated: I
         for idle_s in sorted({ports.idle_s for ports in plan.ports}):
             chains[_chain(plan, idle_s)] = "", _choose(plan, idle_s, family.ip, before)
     for one in targets.values():
-        if one.flows_max:
-            chains[_cap(one)] = "", f"ct count over {one.flows_max} {refusal(one.protocol)}"
+        if bounds := _bounds(one):
+            chains[_cap(one)] = "", _lines(bounds)
     for protocol in protocols:
         chains[f"give_{protocol}"] = "", _give([t for t in targets.values() if t.protocol == protocol], family.ip)
     chains["raw_in"] = "type filter hook prerouting priority raw", _lines(_tracked_in(plans, protocols, family))
@@ -140,6 +148,12 @@ def _cap(target: Target) -> str:
     return f"n_{target.mark:08x}"
 
 
+def _bounds(target: Target) -> list[str]:
+    """Of new connections to a server."""
+    found = [f"ct count over {target.flows_max} {refusal(target.protocol)}"] if target.flows_max else []
+    return found + ([f"{rate(target.rate)} {refusal(target.protocol)}"] if target.rate is not None else [])
+
+
 def _gates(gated: Iterable[Gated], family: Family) -> Ruleset:
     """What is in front of HAProxy."""
     chains: dict[str, tuple[str, str]] = {}
@@ -157,6 +171,31 @@ def _gates(gated: Iterable[Gated], family: Family) -> Ruleset:
         met = f"tcp flags & (fin | syn | rst | ack) == syn {family.ip} daddr . tcp dport vmap {{ {', '.join(ways)} }}"
         chains["proxied"] = hook, met
     return Ruleset(chains, frozenset(), frozenset(), sets)
+
+
+def _paced(gates: Ruleset, paced: Iterable[Paced], family: Family, proxy: int) -> Ruleset:
+    """And what is behind HAProxy: each server has a bucket of its own in each pool that limits it."""
+    lines, sets = list[str](), dict[str, str]()
+    for one in paced:
+        places = ", ".join(f"{address} . {text}" for address, text in _places(one.servers))
+        key = f"{family.ip} daddr . tcp dport"
+        line, more = each(one.rate, key, f"{family.address} . inet_service", f"q_{_digest(one.service, one.pool)}")
+        lines.append(f"{key} {{ {places} }} {line} {refusal('tcp')}")
+        sets |= more
+    if not lines:
+        return gates
+    met = f"meta skuid {int(proxy)} tcp flags & (fin | syn | rst | ack) == syn jump pacing"
+    hook = "type filter hook output priority filter"
+    chains = {**gates.chains, "pacing": ("", _lines(lines)), "connecting": (hook, met)}
+    return msgspec.structs.replace(gates, chains=chains, sets={**gates.sets, **sets})
+
+
+def _places(servers: Iterable[tuple[str, int, int]]) -> Iterator[tuple[str, str]]:
+    """(address, ports), none of them twice."""
+    ports: dict[str, set[tuple[int, int]]] = {}
+    for address, first, last in servers:
+        ports.setdefault(address, set()).add((first, last))
+    return ((address, text) for address, found in ports.items() for text in joined(found))
 
 
 def _gate(
@@ -213,12 +252,13 @@ def _sockets(plans: Iterable[Plan]) -> str:
 
 def _servers(plans: Iterable[Plan]) -> str:
     """Ranges of several services may overlap, and a kernel set takes none that do."""
-    ports: dict[str, set[tuple[int, int]]] = {}
-    for plan in plans:
-        ranges = {(one.first, one.last) for one in plan.ports}
-        for one in plan.targets:
-            ports.setdefault(one.address, set()).update({(one.port, one.port)} if one.port else ranges)
-    return ", ".join(f"{address} . {text}" for address, found in ports.items() for text in joined(found))
+    found = (
+        (one.address, *ports)
+        for plan in plans
+        for one in plan.targets
+        for ports in ([(one.port, one.port)] if one.port else [(p.first, p.last) for p in plan.ports])
+    )
+    return ", ".join(f"{address} . {text}" for address, text in _places(found))
 
 
 def _sources(plans: Iterable[Plan]) -> Iterable[str]:
@@ -241,10 +281,11 @@ def _range(first: int, last: int) -> str:
 
 def _choose(plan: Plan, idle_s: int, ip: str, before: Iterable[str]) -> str:
     size = len(plan.shares)
+    client = f"{ip} saddr & {plan.mask}" if plan.mask else f"{ip} saddr"
     way = {
         "turns": f"numgen inc mod {size}",
         "random": f"numgen random mod {size}",
-        "saddr": f"jhash {ip} saddr mod {size} seed {SEED:#x}",
+        "saddr": f"jhash {client} mod {size} seed {SEED:#x}",
         "saddr and port": f"jhash {ip} saddr . {plan.protocol} sport mod {size} seed {SEED:#x}",
     }[plan.choice]
     chosen = f"{way} map {{ {_runs(plan.shares)} }}" if len(set(plan.shares)) > 1 else f"{plan.shares[0]:#x}"
@@ -269,7 +310,7 @@ def _runs(shares: Sequence[int]) -> str:
 
 def _give(targets: Sequence[Target], ip: str) -> str:
     new = ", ".join(f'{t.mark:#x} : "{counter("new", t.mark)}"' for t in targets)
-    caps = ", ".join(f"{t.mark:#x} : jump {_cap(t)}" for t in targets if t.flows_max)
+    caps = ", ".join(f"{t.mark:#x} : jump {_cap(t)}" for t in targets if _bounds(t))
     lines = [f"ct mark vmap {{ {caps} }}"] if caps else []
     protocol = targets[0].protocol
     lines.append(f"counter name ct mark map {{ {new} }}")

@@ -12,7 +12,8 @@ import msgspec
 
 from shoal.wire.desired import Monitor, Pool, Server, ServerId, Service
 
-from .escape import backend_name, word
+from . import servers, steer
+from .escape import backend_name
 
 EMPTY = "1\n"
 VERSION_LINES = 2
@@ -39,6 +40,8 @@ def carried(state: str, kept: Kept) -> str:
         admin = kept.get((cells[at["be_name"]], cells[at["srv_name"]]))
         if admin is not None:
             cells[at["srv_admin_state"]] = str(admin)
+            if "srv_iweight" in at:  # weights that came after the file are given anew
+                cells[at["srv_uweight"]] = cells[at["srv_iweight"]]
             out.append(" ".join(cells))
     return "\n".join(out) + "\n"
 
@@ -55,13 +58,14 @@ def _kept(
         old = before.get(service.id)
         was = {id: (pool, server) for id, pool, server in old.servers} if old is not None else {}
         for id, pool, server in service.servers:
-            drains = id in draining and not server.enabled
+            drains = servers.known(id, server) in draining and not server.enabled
             former = was.get(id)
             if former is not None and (drains or _same(*former, pool, server)):
                 admin = READY
                 if not server.enabled:
-                    admin = CONFIGURED_MAINTENANCE | (FORCED_DRAIN if drains else FORCED_MAINTENANCE)
-                yield (backend_name(id.service, id.pool), word(server.name)), admin
+                    to_drain = drains and steer.admits(pool)
+                    admin = CONFIGURED_MAINTENANCE | (FORCED_DRAIN if to_drain else FORCED_MAINTENANCE)
+                yield (backend_name(id.service, id.pool), servers.name(server)), admin
 
 
 def _same(old_pool: Pool, old: Server, pool: Pool, server: Server) -> bool:
@@ -95,11 +99,20 @@ def present(state: str, backend: str) -> Iterator[tuple[str, tuple[str, int]]]:
 
 def failing(state: str) -> frozenset[tuple[str, str]]:
     """(backend, server), in HAProxy's names, of servers whose check fails."""
+    return _that_have_none(state, "srv_check_health")
+
+
+def down(state: str) -> frozenset[tuple[str, str]]:
+    """The same of those that get no connections, whatever the reason."""
+    return _that_have_none(state, "srv_op_state")
+
+
+def _that_have_none(state: str, column: str) -> frozenset[tuple[str, str]]:
     lines = state.splitlines()
     at = {name: index for index, name in enumerate(lines[1].lstrip("# ").split())} if len(lines) > 1 else {}
     rows = (line.split(" ") for line in lines[VERSION_LINES:])
     return frozenset(
         (cells[at["be_name"]], cells[at["srv_name"]])
         for cells in rows
-        if len(cells) >= len(at) and cells[at["srv_check_health"]] == "0"
+        if len(cells) >= len(at) and cells[at[column]] == "0"
     )

@@ -18,12 +18,11 @@ from shoal.wire.policy import Switch
 
 from . import rules
 from .escape import Unrenderable, argument, backend_name, quoted, within
-from .rules import CHOSEN, FREE, TO
+from .rules import CHOSEN, FREE, SERVERS_MAX, TO
 
 KEPT = "txn.kept"
 SUM, HAVE, LACK, DRAW = "txn.sum", "txn.have", "txn.lack", "txn.draw"
 RATIO_MAX = 1_000
-SERVERS_MAX = 65_535
 SPREAD = 10_000
 """A client's hash falls on one of so many places; shares are counted along them."""
 
@@ -60,8 +59,9 @@ def choice(service: Service, *, http: bool) -> Choice:
     verb = "http-request" if http else "tcp-request content"
     lines = list(_selections(service.rules, {**targets, **groups}, verb))
     lines += [f"{verb} set-var({TO}) str({groups[service.group]}) if {FREE}"] if service.group else []
+    ups = {pool.id: _up(targets[pool.id], pool.servers_min) for pool in service.pools}
     for group in service.groups:
-        lines += _group(group, groups[group.id], targets, verb, http=http)
+        lines += _group(group, groups[group.id], targets, ups, verb, http=http)
     if lines or any(switches(service.rules)):
         lines.append(f"use_backend %[var({TO})] if {CHOSEN}")
     keeps = http and any(_by_cookie(group) for group in service.groups)
@@ -86,8 +86,10 @@ def _selections(wanted: Sequence[policy.Rule], targets: Mapping[str, str], verb:
 # --- groups ---
 
 
-def _group(group: Group, name: str, targets: Mapping[str, str], verb: str, *, http: bool) -> Iterator[str]:
-    """Turns ``name`` in `TO` into a backend of one of its pools."""
+def _group(
+    group: Group, name: str, targets: Mapping[str, str], ups: Mapping[str, str], verb: str, *, http: bool
+) -> Iterator[str]:
+    """Turns ``name`` in `TO` into a backend of one of its pools. ``ups``: the condition that a pool is up."""
     here = f"{{ var({TO}) -m str {name} }}"
     members = sorted((one for one in group.members if one.ratio > 0), key=lambda one: -one.priority)
     if any(one.pool not in targets for one in members):
@@ -97,8 +99,8 @@ def _group(group: Group, name: str, targets: Mapping[str, str], verb: str, *, ht
         raise Unrenderable(f"The group {group.name[:60]!r} has a pool twice.")
     if _by_cookie(group) and http:
         for pool, backend in places.items():
-            yield f"{verb} set-var({TO}) str({backend}) if {here} {_came_with(group, pool)} {_up(backend)}"
-    yield from _drawn(group, members, places, here, verb, http=http)
+            yield f"{verb} set-var({TO}) str({backend}) if {here} {_came_with(group, pool)} {ups[pool]}"
+    yield from _drawn(group, members, places, ups, here, verb, http=http)
     if _by_cookie(group) and http:
         # A client that comes with the cookie of another pool, which is down, gets a new one.
         for pool, backend in places.items():
@@ -118,7 +120,14 @@ def _group(group: Group, name: str, targets: Mapping[str, str], verb: str, *, ht
 
 
 def _drawn(
-    group: Group, members: Sequence[Member], places: Mapping[str, str], here: str, verb: str, *, http: bool
+    group: Group,
+    members: Sequence[Member],
+    places: Mapping[str, str],
+    ups: Mapping[str, str],
+    here: str,
+    verb: str,
+    *,
+    http: bool,
 ) -> Iterator[str]:
     """Ratios of those that are up are laid end to end, and a place on them is drawn."""
     tiers = [list(tier) for _, tier in groupby(members, key=lambda one: one.priority)]
@@ -136,11 +145,11 @@ def _drawn(
             backend, end = places[member.pool], f"txn.end{number}"
             number += 1
             ends.append((backend, end))
-            up = f"{asked} {_up(backend)}"
-            yield f"{verb} set-var({SUM}) var({SUM}),add({within(member.ratio, 1, RATIO_MAX)}) if {up}"
+            then = f"{asked} {ups[member.pool]}"
+            yield f"{verb} set-var({SUM}) var({SUM}),add({within(member.ratio, 1, RATIO_MAX)}) if {then}"
             yield f"{verb} set-var({end}) var({SUM}) if {here}"
             if rank < len(tiers) - 1:
-                yield f"{verb} set-var({HAVE}) nbsrv({backend}),add({HAVE}) if {up}"
+                yield f"{verb} set-var({HAVE}) nbsrv({backend}),add({HAVE}) if {then}"
     if members:
         yield f"{verb} set-var({DRAW}) {_place(group.persistence, http=http)} if {here} {{ var({SUM}) -m int gt 0 }}"
     for backend, end in ends:
@@ -148,14 +157,22 @@ def _drawn(
         yield f"{verb} set-var({TO}) str({backend}) if {here} {drawn}"
 
 
-def _up(backend: str) -> str:
-    return f"{{ nbsrv({backend}) gt 0 }}"
+def _up(backend: str, servers_min: int) -> str:
+    """The condition that a pool has servers enough."""
+    return f"{{ nbsrv({backend}) ge {within(servers_min, 1, SERVERS_MAX)} }}"
+
+
+def client_key(kept: Persistence) -> str:
+    """What of a client's address counts."""
+    if kept.bits < 0:
+        return "src"
+    return f"src,ipmask({within(kept.bits, 0, 32)},{within(kept.bits, 0, 128)})"
 
 
 def _place(kept: Persistence | None, *, http: bool) -> str:
     """A number below the sum; the same one for clients that are kept by what they are."""
     if kept is not None and (kept.kind == "client" or (kept.kind == "header" and http)):
-        key = "src" if kept.kind == "client" else f"req.fhdr({argument(kept.name)})"
+        key = client_key(kept) if kept.kind == "client" else f"req.fhdr({argument(kept.name)})"
         return f"{key},xxh32,mod({SPREAD}),mul({SUM}),div({SPREAD})"
     return f"rand,mod({SUM})"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import operator
 import re
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -15,8 +16,10 @@ import msgspec
 from shoal.engine.monitors.runners import by_haproxy
 from shoal.wire.desired import Credential, Pool, ServerId, Service
 
-from . import carry, certificates, monitors, render, runtime, steer, tls
+from . import carry, certificates, favour, monitors, render, runtime, steer, tls
+from . import servers as names
 from .escape import Unrenderable, backend_name, word
+from .favour import Favour
 from .marks import Marks
 from .process import Broken, Process
 from .render import Facts, Fragment
@@ -59,8 +62,12 @@ class Control:
         self._ending: set[asyncio.Task[None]] = set()
         self._sweeping: asyncio.TimerHandle | None = None
         self._told: dict[ServerId, bool] | None = {}
-        """Whether the worker was told that a server is ill. A fresh worker takes all for well; None = what
-        an earlier agent has told it is not known."""
+        """Whether the worker was told that a server, as it knows it, is ill; those it was told nothing of are not there. None
+        = what an earlier agent has told it is not known."""
+        self._favoured: dict[ServerId, int] = {}
+        """Weights that were given since the worker has those of its file, or of a change."""
+        self._favoured_at: dict[tuple[str, str], float] = {}
+        """By service and pool."""
         self._turn = asyncio.Lock()
         """Between the apply task and the timers that end drains and delete removed servers."""
 
@@ -86,29 +93,47 @@ class Control:
     async def heed(self, verdicts: Mapping[ServerId, str]) -> bool:
         """What the agent's own monitors say: "" or what is wrong. False = HAProxy was not reached."""
         async with self._turn:
+            mine = {id: known for id, known in self._judged_servers() if id in verdicts}
+            found = {known: (verdicts[id], pool) for id, (known, pool) in mine.items()}
             if self._told is None:
-                self._told = {id: not why for id, why in verdicts.items()}
-            mine = self._proxied_pools()
+                self._told = {id: not why for id, (why, _) in found.items()}
             told = self._told
-            news = {i: why for i, why in verdicts.items() if i[:2] in mine and told.get(i, False) != bool(why)}
-            failing = carry.failing(await self._state()) if news else frozenset[tuple[str, str]]()
-            for id, why in news.items():
+            news = {id: one for id, one in found.items() if told.get(id) != bool(one[0])}
+            state = await self._state() if news else ""
+            failing, down = carry.failing(state), carry.down(state)
+            for id, (why, pool) in news.items():
                 place = backend_name(id.service, id.pool), word(id.server)
-                checked = bool(by_haproxy(mine[id[:2]])) and place in failing
-                if not await self._run(steer.told(id, why, failing=checked)):
+                checked = bool(by_haproxy(pool)) and place in failing
+                # A fresh worker takes all for well but those that were down before it.
+                if (why or id in told or place in down) and not await self._run(steer.told(id, why, failing=checked)):
                     return False
                 told[id] = bool(why)
             return True
 
-    def _proxied_pools(self) -> dict[tuple[str, str], Pool]:
-        """By service and pool: those that the worker has verdicts of the agent on."""
-        return {
-            (service.id, pool.id): pool
-            for service in self._services.values()
-            if not all(port.carried for port in service.listeners)
-            for pool in service.pools
-            if monitors.is_told(pool)
-        }
+    async def favour(self, favours: Iterable[Favour]) -> None:
+        """Servers' shares by how they do; not while anything else is under way."""
+        if self._turn.locked():
+            return
+        async with self._turn:
+            now = asyncio.get_running_loop().time()
+            for one in favours:
+                if now - self._favoured_at.get((one.service, one.pool), -math.inf) < one.every_s:
+                    continue
+                self._favoured_at[one.service, one.pool] = now
+                for id, weight in one.weights.items():
+                    if favour.changed(self._favoured.get(id), weight):
+                        if not await self._run([steer.weighed(id, weight)]):
+                            return
+                        self._favoured[id] = weight
+
+    def _judged_servers(self) -> Iterator[tuple[ServerId, tuple[ServerId, Pool]]]:
+        """Those that the worker has verdicts of the agent on, and what it knows them by."""
+        for service in self._services.values():
+            if not all(port.carried for port in service.listeners):
+                for pool in filter(monitors.is_told, service.pools):
+                    for server in pool.servers:
+                        id = ServerId(service.id, pool.id, server.name)
+                        yield id, (names.known(id, server), pool)
 
     async def _apply(
         self, services: Mapping[str, Service], wanted: certificates.Files, draining: Collection[str]
@@ -133,13 +158,16 @@ class Control:
             self._marks.loaded(draining)
             self._told = {}
             problems = {**problems, **refused}
+        if how not in ("none", "certificate"):
+            self._favoured.clear()
+            self._favoured_at.clear()
         if await self._marks.put(draining) and how == "none":
             how = "map"
         self._config = config
         self._services = _without(services, problems)
         self._account((), [id for id in self._drains if id.service not in self._services])
         if self._told:
-            known = {id for one in self._services.values() for id, _, _ in one.servers}
+            known = {names.known(id, server) for one in self._services.values() for id, _, server in one.servers}
             self._told = {id: ill for id, ill in self._told.items() if id in known or id in self._lingering}
         certificates.forget_others(self.facts, wanted)
         notes = {id: " ".join(fragments[id].notes) for id in self._services if fragments[id].notes}
@@ -187,12 +215,12 @@ class Control:
         state = await self._state()
         for service in _without(services, problems).values():
             for pool in service.pools:
-                known = {word(server.name) for server in pool.servers}
+                known = {names.name(server) for server in pool.servers}
                 found = carry.present(state, backend_name(service.id, pool.id))
                 self._lingering |= {ServerId(service.id, pool.id, name): at for name, at in found if name not in known}
             for id, pool, server in service.servers:
                 if not server.enabled and pool.graceful_disable_s > 0:
-                    self._begin(steer.Drain(id, pool.graceful_disable_s))
+                    self._begin(steer.Drain(names.known(id, server), pool.graceful_disable_s))
         self._delete_later()
 
     # --- the runtime way ---
@@ -218,8 +246,8 @@ class Control:
         self.process.write(config)
         self._account(steering.begin, steering.end)
         for service in wanted.values():
-            for id, _, _ in service.servers:
-                self._lingering.pop(id, None)
+            for id, _, server in service.servers:
+                self._lingering.pop(names.known(id, server), None)
         self._lingering |= {id: (server.address, server.port) for id, server in steering.remove}
         await self._delete_lingering()
         self._delete_later()

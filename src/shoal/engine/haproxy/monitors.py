@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from shoal.engine.monitors.runners import by_agent, by_haproxy, not_run
-from shoal.wire.desired import Pool
+from shoal.wire.desired import Pool, with_port
 from shoal.wire.monitors import REQUEST_LINE, Monitor
 
 from . import tls
@@ -118,7 +118,9 @@ def _http_send(pool: Pool, monitor: Monitor) -> str:
             named.add(name.strip().lower())
             text += f" hdr {token(name.strip())} {format_quoted(value.strip())}"
     if version == "1.1" and "host" not in named and pool.servers and not monitor.exact:
-        text += f" hdr Host {format_quoted(pool.servers[0].hostname or pool.servers[0].address)}"
+        first = pool.servers[0]
+        host = with_port(first.hostname or first.address, monitor.port or first.port, pool.tells_port)
+        text += f" hdr Host {format_quoted(host)}"
     return text + (f" body {format_quoted(monitor.body)}" if monitor.body else "")
 
 

@@ -13,11 +13,26 @@ from pathlib import Path
 
 import msgspec
 
-from shoal.wire.desired import PROXIED_PORTS_MAX, RETRIED_STATUSES, Listener, Pool, Server, Service
+from shoal.wire.desired import COOKIES, PROXIED_PORTS_MAX, RETRIED_STATUSES, Listener, Persistence, Pool, Service
 from shoal.wire.policy import Http
 
-from . import answers, choice, client_log, engine_wide, http_profile, monitors, rules, tls, transport, virtual_hosts
+from . import (
+    answers,
+    choice,
+    client_log,
+    cookies,
+    engine_wide,
+    favour,
+    http_profile,
+    monitors,
+    rules,
+    servers,
+    tls,
+    transport,
+    virtual_hosts,
+)
 from .escape import Unrenderable, address, argument, format_quoted, quoted, within, word
+from .servers import CONSISTENT_HASH
 
 CONNECT_TIMEOUT_S = 5
 REQUEST_TIMEOUT_S = 10
@@ -26,9 +41,6 @@ DESCRIPTORS_RESERVED = 300
 CONNECTIONS_MIN = 100
 CONNECTIONS_PER_MB, BUFFER_KB = 15, 16
 """A proxied connection holds two buffers, usually of this size; so half of the engine's memory is for them."""
-FIRST_SERVER_CONNECTIONS = 1_000
-"""LB_ALGORITHM_FEWEST_SERVERS fills a server up to this before it takes the next."""
-WEIGHT_MAX = 256
 CONNECTIONS_MAX = 2**30
 BALANCE = {
     "LB_ALGORITHM_ROUND_ROBIN": "roundrobin",
@@ -37,11 +49,13 @@ BALANCE = {
     "LB_ALGORITHM_RANDOM": "random",
 }
 NEAREST = "leastconn"
-"""For the algorithms HAProxy has no counterpart of: fastest response, least load, fewest tasks."""
+"""For the algorithms HAProxy has no counterpart of."""
 RETRIES_MAX = 20
+RETRY_MS_MAX = 3_600_000
+REPEATABLE = "{ method GET HEAD PUT DELETE OPTIONS TRACE }"
+"""RFC 9110, 9.2.2."""
 UNQUEUED_MS = 1
 """HAProxy makes what exceeds a server's limit wait; where no queue is wanted, no longer than this."""
-CONSISTENT_HASH = "LB_ALGORITHM_CONSISTENT_HASH"
 FRONTEND_PREFIX = "vs_"
 
 
@@ -242,8 +256,7 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
         )
         sections.append(_section(f"backend {chosen.targets[pool.id]}", [*back, *directives, *named]))
         notes += others
-    servers = sum(len(pool.servers) for pool in service.pools)
-    descriptors = ports * len(service.addresses) + servers
+    descriptors = ports * len(service.addresses) + sum(len(pool.servers) for pool in service.pools)
     pages = answers.pages(service.http.errors) if http else {}
     return Fragment("\n".join([*sections, *made.tables]), descriptors, notes, engine_wide.of(service), pages)
 
@@ -276,10 +289,10 @@ def _checks_only(service: Service) -> Fragment:
         raise Unrenderable("HTTP/2 to servers is for proxied ports.")
     for pool in service.pools:
         check = monitors.check(pool, proxied=False)
-        sections.append(_section(f"backend {names[pool.id]}", ["mode tcp", *check.rules, *_servers(pool, check)]))
+        sections.append(_section(f"backend {names[pool.id]}", ["mode tcp", *check.rules, *servers.lines(pool, check)]))
         notes += check.notes
-    servers = sum(len(pool.servers) for pool in service.pools)
-    return Fragment("\n".join(sections), servers + len(service.pools), notes)
+    descriptors = sum(len(pool.servers) + 1 for pool in service.pools)
+    return Fragment("\n".join(sections), descriptors, notes)
 
 
 def _section(title: str, lines: Iterable[str]) -> str:
@@ -338,9 +351,13 @@ def _pool(pool: Pool, http: bool) -> tuple[list[str], tuple[str, ...]]:
     ]
     if pool.host and http:
         lines.append(f"http-request set-header Host {format_quoted(pool.host)}")
-    if pool.without_servers is not None:
-        lines += rules.without_servers(pool.without_servers, http=http)
-    return [*lines, *_servers(pool, check)], (*([note] if note else []), *check.notes)
+    if pool.tells_names and http:
+        lines.append("http-send-name-header Host")
+    if pool.without_servers is not None or pool.servers_min > 1:
+        lines += rules.without_servers(pool.without_servers, http=http, servers_min=pool.servers_min)
+    if http and pool.persistence is not None and pool.persistence.kind == "header":
+        lines += servers.by_header(pool, argument(pool.persistence.name))
+    return [*lines, *servers.lines(pool, check)], (*([note] if note else []), *check.notes)
 
 
 def _limits(pool: Pool, http: bool) -> Iterator[str]:
@@ -360,16 +377,19 @@ def _retry(pool: Pool) -> Iterator[str]:
         return
     statuses = "".join(f" {int(code)}" for code in wanted.statuses if code in RETRIED_STATUSES)
     yield f"retries {within(wanted.times, 0, RETRIES_MAX)}"
-    yield f"retry-on conn-failure empty-response{statuses}"
+    yield f"retry-on conn-failure empty-response{' response-timeout' if wanted.timeout_ms > 0 else ''}{statuses}"
+    if wanted.timeout_ms > 0:
+        which = "" if wanted.every_method else f" if {REPEATABLE}"
+        yield f"http-request set-timeout server {within(wanted.timeout_ms, 1, RETRY_MS_MAX)}ms{which}"
     if not wanted.every_method:
-        yield "http-request disable-l7-retry if !{ method GET HEAD PUT DELETE OPTIONS TRACE }"
+        yield f"http-request disable-l7-retry if !{REPEATABLE}"
 
 
 def _persistence(pool: Pool, http: bool) -> Iterator[str]:
     """Cookies are made of servers' addresses and a key: servers that come without a reload have theirs, and it is the
     same on every engine."""
     wanted = pool.persistence
-    if wanted is None or not http or wanted.kind not in ("cookie", "app_cookie"):
+    if wanted is None or not http or wanted.kind not in COOKIES:
         return
     name = argument(wanted.name or f"S{_digest(pool.id, 8)}")
     if wanted.kind == "app_cookie":
@@ -378,33 +398,35 @@ def _persistence(pool: Pool, http: bool) -> Iterator[str]:
         seconds = int(wanted.timeout_s)
         lasts = f" maxidle {seconds}s maxlife {seconds}s" if seconds > 0 else ""
         yield f"cookie {name} insert indirect nocache dynamic{' httponly' if wanted.http_only else ''}{lasts}"
-    yield f"dynamic-cookie-key {_digest(pool.id, 32)}"
+    key = _digest(pool.id, 32)
+    yield f"dynamic-cookie-key {key}"
+    if wanted.when_down != "leave":
+        yield "option persist"
+        yield "no option redispatch"
+    if wanted.when_down == "refuse":
+        yield from cookies.refusals(pool, name, key)
 
 
 def _digest(text: str, characters: int) -> str:
     return hashlib.blake2b(text.encode(errors="surrogatepass")).hexdigest()[:characters]
 
 
-def _servers(pool: Pool, check: monitors.Check) -> Iterator[str]:
-    names = [server.name for server in pool.servers]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Unrenderable(f"The pool has two servers {twice[:60]!r}.")
-    for server in pool.servers:
-        text = f"server {word(server.name)} {server_arguments(pool, server, check)}"
-        yield text if server.enabled else f"{text} disabled"
+def _by_client(kept: Persistence) -> str:
+    return f"hash {choice.client_key(kept)}" if kept.bits >= 0 else "source"
 
 
 def _balance(pool: Pool, http: bool) -> tuple[list[str], str]:
     """(directives, a note when it is not quite what was asked for)"""
     kept = pool.persistence
     if kept is not None and kept.kind == "client":
-        return ["balance source", "hash-type consistent"], ""
+        return [f"balance {_by_client(kept)}", "hash-type consistent"], ""
     if kept is not None and kept.kind == "header" and http:
         return [f"balance hdr({argument(kept.name)})", "hash-type consistent"], ""
     if kept is not None and not http:
         note = f"Clients are not kept by {kept.kind}: that is for HTTP."
         return _balance(msgspec.structs.replace(pool, persistence=None), http)[0], note
+    if pool.algorithm in favour.ALGORITHMS:
+        return ["balance roundrobin", f"description {word(pool.algorithm)}"], ""
     if pool.algorithm != CONSISTENT_HASH:
         method = BALANCE.get(pool.algorithm)
         note = f"HAProxy has no {pool.algorithm[:60]}; the pool uses least connections, the nearest."
@@ -422,27 +444,3 @@ def _balance(pool: Pool, http: bool) -> tuple[list[str], str]:
         if key not in ("SOURCE_IP_ADDRESS", ""):
             note = f"The pool can't hash by {key[:60]} here; it hashes by the client's address."
     return [f"balance {method}", "hash-type consistent"], note
-
-
-def weight(server: Server) -> int:
-    return min(max(0, int(server.ratio)), WEIGHT_MAX)
-
-
-def server_arguments(pool: Pool, server: Server, check: monitors.Check) -> str:
-    """What follows a server's name, in the file and in ``add server``."""
-    if not 0 < server.port <= 65535:
-        raise Unrenderable(f"The server {server.name[:60]!r} has the port {server.port}.")
-    place = address(server.address) if pool.service_port else f"{address(server.address)}:{int(server.port)}"
-    text = f"{place} weight {weight(server)}"
-    text += tls.server(pool)
-    if pool.proxy_protocol:
-        text += f" send-proxy{'-v2' if pool.proxy_protocol > 1 else ''}"
-    if pool.http2:
-        text += " alpn h2,http/1.1" if pool.tls is not None else " proto h2"
-    if pool.connections_max > 0:
-        text += f" maxconn {int(pool.connections_max)}"
-    elif pool.algorithm == "LB_ALGORITHM_FEWEST_SERVERS":
-        text += f" maxconn {FIRST_SERVER_CONNECTIONS}"
-    if check.server and pool.service_port:
-        text += f" port {int(server.port)}"
-    return f"{text} {check.server}" if check.server else text

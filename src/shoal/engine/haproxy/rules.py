@@ -15,7 +15,7 @@ from shoal.wire import policy
 from shoal.wire.policy import Header, Http, Limit, Location, Piece, Redirect, Respond, Rewrite, Rule, Switch, Test
 
 from . import client_log
-from .escape import Unrenderable, address, argument, body, format_text, quoted, token, word
+from .escape import Unrenderable, address, argument, body, format_text, quoted, token, within, word
 from .limits import Counters
 
 HOST = "req.hdr(host),host_only"
@@ -28,6 +28,7 @@ HELLO = "txn.hello"
 """What a TLS client began with, as JA3 puts it; not there unless the profile asks for it."""
 CHOSEN = f"{{ var({TO}) -m found }}"
 FREE = f"!{CHOSEN}"
+SERVERS_MAX = 65_535
 MATCHES = {"equals": "str", "begins": "beg", "ends": "end", "contains": "sub", "regex": "reg"}
 VERSIONS = {"ONE_ZERO": "1.0", "ONE_ONE": "1.1", "TWO_ZERO": "2.0"}
 TEXTS = {
@@ -181,10 +182,14 @@ def client_certificate(http: Http, *, required: bool) -> Iterator[str]:
         yield f"http-request {_header(header, 'req')}{_if([told] if told else [])}"
 
 
-def without_servers(action: Redirect | Respond | policy.Close, *, http: bool) -> Iterator[str]:
-    """Lines of a backend: what becomes of clients while none of its servers is up."""
-    nobody = "{ nbsrv lt 1 }"
-    if http:
+def without_servers(
+    action: Redirect | Respond | policy.Close | None, *, http: bool, servers_min: int = 1
+) -> Iterator[str]:
+    """Lines of a backend: what becomes of clients while fewer than ``servers_min`` of its servers are up."""
+    nobody = f"{{ nbsrv lt {within(servers_min, 1, SERVERS_MAX)} }}"
+    if action is None:
+        yield f"http-request deny deny_status 503 if {nobody}" if http else f"tcp-request content reject if {nobody}"
+    elif http:
         yield from (f"http-request {text} if {nobody}" for text in answer(action))
     elif isinstance(action, policy.Close):
         yield f"tcp-request content reject if {nobody}"

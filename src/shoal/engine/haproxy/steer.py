@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from shoal.wire.desired import Pool, Server, ServerId, Service
+from shoal.wire.desired import COOKIES, Pool, Server, ServerId, Service
 
-from . import monitors, render
+from . import monitors, servers
 from .escape import backend_name, word
 
 COMMANDS_MAX = 500
@@ -23,19 +23,20 @@ class Command(msgspec.Struct, frozen=True):
 
 
 class Drain(msgspec.Struct, frozen=True):
-    """A server that gets no new connections. ``seconds`` until the rest is cut; -1 = never."""
+    """A server, as HAProxy knows it, that gets no new connections. ``seconds`` until the rest is cut; -1 = never."""
 
     server: ServerId
     seconds: int
 
 
 Lingering = Mapping[ServerId, tuple[str, int]]
-"""(address, port) of servers that are removed but still in HAProxy, for connections they have."""
+"""(address, port) of servers that are removed but still in HAProxy, for connections they have; by what HAProxy knows them
+by."""
 
 
 class Steering(msgspec.Struct, frozen=True):
     """What leads there: the commands, then the servers to delete as soon as their last connection has ended; the drains
-    that begin and those that end."""
+    that begin and those that end. Servers as HAProxy knows them (`servers.known`)."""
 
     commands: tuple[Command, ...]
     remove: tuple[tuple[ServerId, Server], ...] = ()
@@ -77,7 +78,8 @@ def steer(
                 return None
             commands += steps
         kept = {one for one, _, _ in service.servers}
-        remove += ((one, server) for one, _, server in before[id].servers if one not in kept)
+        gone = ((one, server) for one, _, server in before[id].servers if one not in kept)
+        remove += ((servers.known(one, server), server) for one, server in gone)
     if len(commands) > COMMANDS_MAX:
         return None
     return Steering(tuple(commands), tuple(remove), *drains(before, after))
@@ -92,22 +94,22 @@ def drains(
         known = before.get(key)
         old = {id: server for id, _, server in known.servers} if known is not None else {}
         for id, pool, server in service.servers:
-            was = old.get(id)
+            was, here = old.get(id), servers.known(id, server)
             if server.enabled:
-                end.append(id)
+                end.append(here)
             elif was is not None and was.enabled and pool.graceful_disable_s:
-                begin.append(Drain(id, pool.graceful_disable_s))
+                begin.append(Drain(here, pool.graceful_disable_s))
     return tuple(begin), tuple(end)
 
 
 def _bare(service: Service) -> Service:
-    """What HAProxy's file says but for the servers: names and the patience with disabled servers are not in it."""
+    """What HAProxy's file says but for the servers: names and what becomes of disabled servers are not in it."""
     pool = _bare_pool(service.pool) if service.pool is not None else None
     return msgspec.structs.replace(service, name="", pool=pool, others=tuple(map(_bare_pool, service.others)))
 
 
 def _bare_pool(pool: Pool) -> Pool:
-    return msgspec.structs.replace(pool, name="", servers=(), graceful_disable_s=0)
+    return msgspec.structs.replace(pool, name="", servers=(), graceful_disable_s=0, admits_kept=False)
 
 
 def _pool(service: str, before: Pool, after: Pool, lingering: Lingering) -> list[Command] | None:
@@ -115,11 +117,13 @@ def _pool(service: str, before: Pool, after: Pool, lingering: Lingering) -> list
     if len(new) != len(after.servers):
         return None
     moved = [name for name in new if name in old and _place(old[name]) != _place(new[name])]
-    if moved or (old.keys() != new.keys() and after.algorithm == "LB_ALGORITHM_FEWEST_SERVERS"):
+    if moved or (old.keys() != new.keys() and after.algorithm == servers.FEWEST_SERVERS):
         return None  # there the order of the servers counts
-    commands = [_leave(ServerId(service, after.id, name)) for name in old if name not in new]
+    if not servers.same_names(old, new) or (_named_one_by_one(after) and _enabled(old) != _enabled(new)):
+        return None
+    commands = [_leave(_known(service, after, old[name])) for name in old if name not in new]
     for name, server in new.items():
-        id = ServerId(service, after.id, name)
+        id = _known(service, after, server)
         if name in old:
             commands += _change(id, after, old[name], server)
         elif id not in lingering:
@@ -129,6 +133,25 @@ def _pool(service: str, before: Pool, after: Pool, lingering: Lingering) -> list
         else:
             return None
     return commands
+
+
+def _known(service: str, pool: Pool, server: Server) -> ServerId:
+    return servers.known(ServerId(service, pool.id, server.name), server)
+
+
+def _named_one_by_one(pool: Pool) -> bool:
+    """Whether rules of the backend name each server that is enabled."""
+    return pool.persistence is not None and pool.persistence.when_down == "refuse"
+
+
+def _enabled(named: Mapping[str, Server]) -> set[str]:
+    return {name for name, server in named.items() if server.enabled}
+
+
+def admits(pool: Pool) -> bool:
+    """Whether a server that is disabled may drain in HAProxy's way, which lets in those whose cookie leads there."""
+    kept = pool.persistence
+    return pool.admits_kept or kept is None or kept.kind not in COOKIES
 
 
 def _place(server: Server) -> tuple[str, int]:
@@ -145,19 +168,19 @@ def _change(id: ServerId, pool: Pool, old: Server, new: Server) -> Iterator[Comm
         if pool.graceful_disable_s == 0:
             yield from cut(id)
         else:
-            yield Command(f"set server {path} state drain")
+            yield Command(f"set server {path} state {'drain' if admits(pool) else 'maint'}")
 
 
 def _add(id: ServerId, pool: Pool, server: Server) -> Iterator[Command]:
     path, check = server_path(id), monitors.check(pool)
-    yield Command(f"add server {path} {render.server_arguments(pool, server, check)}", "New server registered")
+    yield Command(f"add server {path} {servers.added(pool, server, check)}", "New server registered")
     if check.server:
-        yield from _enabled(path, check)
+        yield from _checked(path, check)
     if server.enabled:
         yield Command(f"enable server {path}")
 
 
-def _enabled(path: str, check: monitors.Check) -> Iterator[Command]:
+def _checked(path: str, check: monitors.Check) -> Iterator[Command]:
     if check.rules:
         yield Command(f"enable health {path}")
     if monitors.TOLD in check.server:
@@ -186,5 +209,9 @@ def _return(id: ServerId, server: Server) -> Iterator[Command]:
         yield Command(f"set server {path} state ready")
 
 
+def weighed(id: ServerId, weight: int) -> Command:
+    return Command(f"set server {server_path(id)} weight {int(weight)}")
+
+
 def _weight(path: str, server: Server) -> Command:
-    return Command(f"set server {path} weight {render.weight(server)}")
+    return Command(f"set server {path} weight {servers.weight(server)}")

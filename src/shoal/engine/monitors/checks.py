@@ -6,14 +6,15 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
 
 import msgspec
 
-from shoal.wire.desired import Pool, Server, ServerId, Service
+from shoal.wire.desired import Pool, Server, ServerId, Service, with_port
 from shoal.wire.monitors import TLS_KINDS, Monitor, MonitorTls
 
 from .probe import Ill, probe
-from .runners import by_agent
+from .runners import by_agent, some_suffice
 
 log = logging.getLogger("shoal.monitors")
 
@@ -27,8 +28,21 @@ class Check(msgspec.Struct, frozen=True):
     address: str
     port: int
     host: str = ""
-    """The server's own name."""
+    """The server's own name, as a Host header has it."""
     tls: MonitorTls | None = None
+    of: tuple[str, str] = ("", "")
+    """The service and pool that look for themselves."""
+    pool: str = ""
+    """The pool's name, where a script is asked for it."""
+
+
+class Looked(NamedTuple):
+    """A server, and how many of its checks may fail."""
+
+    server: ServerId
+    enabled: bool
+    checks: tuple[Check, ...]
+    may_fail: int
 
 
 class Health:
@@ -43,6 +57,8 @@ class Health:
         self.why = ""
         self.judged = False
         """It was looked at."""
+        self.tasks: int | None = None
+        """What the server was last said to have to do."""
 
     def note(self, why: str, *, at_once: bool = False) -> bool:
         """``why``: "" or what is wrong. True when the verdict changes."""
@@ -67,7 +83,7 @@ class Checks:
         self._tasks: dict[Check, asyncio.Task[None]] = {}
         self._wanted: Collection[Check] = ()
         self._changed = asyncio.Event()
-        self._looked_at: dict[str, tuple[Service, list[tuple[ServerId, bool, list[Check]]]]] = {}
+        self._looked_at: dict[str, tuple[Service, list[Looked]]] = {}
         """By service: what `_of` found. It is asked for twice a second, of a thousand services."""
 
     def want(self, services: Collection[Service]) -> None:
@@ -75,30 +91,41 @@ class Checks:
         kept = {service.id for service in services}
         self._looked_at = {id: found for id, found in self._looked_at.items() if id in kept}
         self._wanted = frozenset(
-            check for service in services for _, enabled, checks in self._of(service) if enabled for check in checks
+            check for service in services for one in self._of(service) if one.enabled for check in one.checks
         )
         self._changed.set()
 
     def verdicts(self, services: Iterable[Service]) -> dict[ServerId, str]:
         """What is wrong with each server, "" if nothing is; without those that are not looked at, or were not
-        yet by each of their monitors and by none found ill."""
+        yet by each of their monitors and by none found ill (by too many, where some may fail)."""
         if not self._health:
             return {}
         found = {}
         for service in services:
-            for id, _, checks in self._of(service):
-                health = [one for check in checks if (one := self._health.get(check)) is not None]
-                why = next((one.why for one in health if one.why), "")
-                if why or (health and all(one.judged for one in health)):
-                    found[id] = why
+            for one in self._of(service):
+                health = [known for check in one.checks if (known := self._health.get(check)) is not None]
+                ill = [known.why for known in health if known.why]
+                why = ill[0] if len(ill) > one.may_fail else ""
+                if why or (health and all(known.judged for known in health)):
+                    found[one.server] = why
         return found
 
-    def _of(self, service: Service) -> list[tuple[ServerId, bool, list[Check]]]:
-        """The servers that the agent has monitors for, and whether they are enabled."""
+    def tasks(self, services: Iterable[Service]) -> dict[ServerId, int]:
+        """What servers have to do, of those that a monitor has told of; the most that any of them says."""
+        found: dict[ServerId, int] = {}
+        for service in services:
+            for one in self._of(service):
+                told = [h.tasks for check in one.checks if (h := self._health.get(check)) and h.tasks is not None]
+                if told:
+                    found[one.server] = max(told)
+        return found
+
+    def _of(self, service: Service) -> list[Looked]:
+        """The servers that the agent has monitors for."""
         known = self._looked_at.get(service.id)
         if known is None or known[0] is not service:
-            servers = ((id, server.enabled, of_server(pool, server)) for id, pool, server in service.servers)
-            found = [one for one in servers if one[2]]
+            servers = (looked(id, pool, server) for id, pool, server in service.servers)
+            found = [one for one in servers if one.checks]
             known = self._looked_at[service.id] = service, found
         return known[1]
 
@@ -128,7 +155,8 @@ class Checks:
             began = loop.time()
             first, at_once = not health.judged, False
             try:
-                await probe(check.monitor, check.address, check.port, check.host, check.tls)
+                tasks = await probe(check.monitor, check.address, check.port, check.host, check.tls, check.pool)
+                health.tasks = health.tasks if tasks is None else tasks
                 why = ""
             except Ill as ill:
                 why, at_once = f"{check.monitor.kind} {ill}", ill.at_once
@@ -140,19 +168,26 @@ class Checks:
             due = began + max(1, check.monitor.interval_s)
 
 
-def of_server(pool: Pool, server: Server) -> list[Check]:
+def looked(id: ServerId, pool: Pool, server: Server) -> Looked:
     """What the agent looks at; HAProxy's checks are beside these."""
-    host = "" if server.hostname == server.address else server.hostname
-    return [
+    checks = [
         Check(
             monitor,
             server.address,
             monitor.port or server.port,
-            host if monitor.kind in WEB else "",
+            _host(pool, server, monitor) if monitor.kind in WEB else "",
             _tls(pool, monitor),
+            (id.service, id.pool) if monitor.apart else ("", ""),
+            pool.name if monitor.kind == "EXTERNAL" else "",
         )
         for monitor in by_agent(pool)
     ]
+    may_fail = len(pool.monitors) - pool.monitors_min if some_suffice(pool) else 0
+    return Looked(id, server.enabled, tuple(checks), may_fail)
+
+
+def _host(pool: Pool, server: Server, monitor: Monitor) -> str:
+    return with_port(server.hostname or server.address, monitor.port or server.port, pool.tells_port)
 
 
 def _tls(pool: Pool, monitor: Monitor) -> MonitorTls | None:

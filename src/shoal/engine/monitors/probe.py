@@ -35,11 +35,15 @@ class Ill(Exception):
         self.at_once = at_once
 
 
-async def probe(monitor: Monitor, address: str, port: int, host: str = "", tls: MonitorTls | None = None) -> None:
-    """``host``: the server's own name, "" if it has none; ``tls``: how to speak TLS, where it is spoken. Raises Ill. Takes
-    ``monitor.timeout_s`` at most."""
+async def probe(
+    monitor: Monitor, address: str, port: int, host: str = "", tls: MonitorTls | None = None, pool: str = ""
+) -> int | None:
+    """How many tasks the server has, where a script says so. ``host``: the server's own name, "" if it has none; ``tls``: how
+    to speak TLS, where it is spoken; ``pool``: its name, for a script. Raises Ill. Takes ``monitor.timeout_s`` at most."""
     try:
         async with asyncio.timeout(max(1, monitor.timeout_s)):
+            if monitor.kind == "EXTERNAL":
+                return await script.external(monitor, address, port, pool)
             await _look(monitor, address, port, host, tls)
     except TimeoutError:
         raise Ill(f"no answer within {monitor.timeout_s} s") from None
@@ -56,6 +60,7 @@ async def probe(monitor: Monitor, address: str, port: int, host: str = "", tls: 
     except Exception as error:  # what a server says must not end the agent
         log.exception("%s:%d by %s", address, port, monitor.kind)
         raise Ill(f"can't be run: {error}"[:200]) from None
+    return None
 
 
 async def _look(monitor: Monitor, address: str, port: int, host: str, tls: MonitorTls | None) -> None:
@@ -162,7 +167,6 @@ PLAIN: dict[str, Callable[[Monitor, str, int], Awaitable[None]]] = {
     "DNS": _dns,
     "RADIUS": _radius,
     "SIP": _sip,
-    "EXTERNAL": script.external,
 }
 """Those without TLS."""
 

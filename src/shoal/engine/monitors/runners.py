@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shoal.wire.desired import Pool
+from shoal.wire.desired import Pool, with_port
 from shoal.wire.monitors import AGENT_KINDS, HAPROXY_KINDS, Monitor, asks_for_more
 
 
 def by_haproxy(pool: Pool) -> tuple[Monitor, ...]:
     """HTTP monitors and bare TCP connections run one after another in one check; a TCP monitor that talks only where there
-    is no HTTP one."""
+    is no HTTP one. None where some may fail, for a check fails as a whole; nor where connections to servers are limited, for
+    HAProxy's checks would count among them."""
+    if some_suffice(pool) or pool.rate is not None:
+        return ()
     mine = [
         m for m in pool.monitors if m.kind in HAPROXY_KINDS and not asks_for_more(m) and not _each_its_host(pool, m)
     ]
@@ -18,6 +21,11 @@ def by_haproxy(pool: Pool) -> tuple[Monitor, ...]:
     if not web:
         return tuple(mine)
     return (*web, *_bare(web, mine)[:1])
+
+
+def some_suffice(pool: Pool) -> bool:
+    """Whether a server is up although one of its monitors says otherwise."""
+    return 0 < pool.monitors_min < len(pool.monitors)
 
 
 def by_agent(pool: Pool) -> tuple[Monitor, ...]:
@@ -36,7 +44,8 @@ def _each_its_host(pool: Pool, monitor: Monitor) -> bool:
     lines = monitor.request.replace("\\r\\n", "\n").replace("\r\n", "\n").split("\n")[1:]
     if any(line.partition(":")[0].strip().lower() == "host" for line in lines):
         return False
-    return len({server.hostname for server in pool.servers if server.hostname != server.address}) > 1
+    named = (server for server in pool.servers if server.hostname != server.address)
+    return len({with_port(one.hostname, monitor.port or one.port, pool.tells_port) for one in named}) > 1
 
 
 def _talks(monitor: Monitor) -> bool:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 from shoal.wire.monitors import Monitor, Script
 
@@ -26,14 +27,17 @@ GRACE_S = 1
 PROCESSES_MAX = 256
 """Of user nobody, on the machine."""
 OUTPUT_BYTES_MAX = 4096
+TASKS_CHARACTERS_MAX = 12
+SCRIPT = "monitor"
 PATH = "/usr/local/bin:/usr/bin:/bin"
 USER, GROUP = "nobody", "nogroup"
 SHELL = "#!/bin/sh\n"
 _places = asyncio.Semaphore(AT_ONCE_MAX)
 
 
-async def external(monitor: Monitor, address: str, port: int) -> None:
-    """Raises Wrong, OSError."""
+async def external(monitor: Monitor, address: str, port: int, pool: str = "") -> int | None:
+    """How many tasks the server has, where the script has written that to ``<its own path>.<pool>.<address>.<port>.tasks``.
+    Raises Wrong, OSError."""
     asks = monitor.asks
     if not isinstance(asks, Script):
         raise Wrong("the monitor has no script")
@@ -41,24 +45,41 @@ async def external(monitor: Monitor, address: str, port: int) -> None:
         folder = tempfile.mkdtemp(prefix="shoal-monitor-")
         try:
             shutil.chown(folder, USER, GROUP)
-            said, complained, code = await _run(monitor, asks, folder, address, port)
+            said, complained, code = await _run(monitor, asks, folder, address, port, pool)
+            tasks = await asyncio.to_thread(_tasks, Path(folder))
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     if not said.strip():
         why = f"the script ends with {code}" if code else "the script says nothing"
         raise Wrong(f"{why}: {shown(complained)}" if complained else why)
+    return tasks
 
 
-async def _run(monitor: Monitor, asks: Script, folder: str, address: str, port: int) -> tuple[str, str, int]:
+def _tasks(folder: Path) -> int | None:
+    """What is there may be anything: only a short file of digits counts, and no link is followed."""
+    for file in sorted(folder.glob("*.tasks")):
+        with contextlib.suppress(OSError):
+            handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                text = os.read(handle, TASKS_CHARACTERS_MAX).decode(errors="replace").strip()
+            finally:
+                os.close(handle)
+            if text.isascii() and text.isdigit():
+                return int(text)
+    return None
+
+
+async def _run(monitor: Monitor, asks: Script, folder: str, address: str, port: int, pool: str) -> tuple[str, str, int]:
     """(what it said, what it complained of, its exit status). Nothing of it is left when this returns."""
     with contextlib.ExitStack() as stack:
         script, said, complained = (_file(stack) for _ in range(3))
         code = asks.code.replace("\r\n", "\n")
         os.write(script, (code if code.startswith("#!") else SHELL + code).encode())
         os.fchmod(script, 0o555)
+        Path(folder, SCRIPT).symlink_to(f"/proc/self/fd/{script}")  # it may write beside itself
         child = await asyncio.create_subprocess_exec(
             *_confined(monitor.timeout_s),
-            f"/proc/self/fd/{script}",
+            f"{folder}/{SCRIPT}",
             address,
             str(port),
             *asks.parameters,
@@ -67,7 +88,7 @@ async def _run(monitor: Monitor, asks: Script, folder: str, address: str, port: 
             stderr=complained,
             pass_fds=(script,),
             cwd=folder,
-            env=_environment(monitor, asks, folder, address, port),
+            env=_environment(monitor, asks, folder, address, port) | {"POOL": pool},
             start_new_session=True,
         )
         try:
