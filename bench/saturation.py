@@ -2,13 +2,15 @@
 
 Each group has two engines that serve one virtual service together; wrk loads both services all the time, and as many
 busy loops as asked compete with it at ordinary priority. Nothing is broken: every VIP that a guard takes or gives up is
-a false failover.
+a false failover. A witness of higher priority than the guards' does nothing but look at the clock: where it was late, too,
+the machine itself stood still.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -23,6 +25,19 @@ GROUPS = {"standard": False, "fast": True}
 """Name -> ``aggressive_failure_detection``."""
 MOVED = re.compile(r" (took|gave up) ")
 ROUND_S = 20.0
+WITNESS = """
+import json, os, sys, time
+os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(90))
+late, before = [], time.monotonic()
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
+    now = time.monotonic()
+    if now - before > 0.06:
+        late.append([time.strftime("%H:%M:%S"), round((now - before) * 1000 - 10)])
+    before = now
+print(json.dumps(late))
+"""
+"""Prints when it was more than 50 ms late, and by how many."""
 
 
 def moves(directory: Path) -> list[str]:
@@ -49,6 +64,8 @@ async def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object
     await asyncio.sleep(3)
     before = {name: {one: len(moves(one)) for one in folders} for name, folders in engines.items()}
     hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(options.hogs)]
+    done = stage.bench.options.data_dir / "witnessed"
+    witness = subprocess.Popen([sys.executable, "-c", WITNESS, str(done)], stdout=subprocess.PIPE)
     began, idle, requests = time.monotonic(), idle_s(), 0
     try:
         while (left := options.minutes * 60 - (time.monotonic() - began)) > 0:
@@ -62,6 +79,8 @@ async def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object
         for hog in hogs:
             hog.kill()
             hog.wait()
+        done.touch()
+    late = json.loads((await asyncio.to_thread(witness.communicate))[0])
     print(file=sys.stderr)
     took = time.monotonic() - began
     cores = len(os.sched_getaffinity(0))
@@ -71,6 +90,11 @@ async def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object
         "hogs": options.hogs,
         "requests": requests,
         "cpu_idle_percent": round((idle_s() - idle) / took / cores * 100, 2),
+        "machine_stood_still": {
+            "times": len(late),
+            "longest_ms": max((ms for _, ms in late), default=0),
+            "at": late[:20],
+        },
     }
     for name, folders in engines.items():
         lines = [line for one in folders for line in moves(one)[before[name][one] :]]
