@@ -217,8 +217,8 @@ class World:
     async def post(self, path: str, body: Document, status: int = 201, **more: Any) -> Any:
         return await self.call("POST", path, status, json=body, **more)
 
-    async def service(self, name: str = "web", address: str = "10.9.0.5") -> Document:
-        """A pool, its VIP and the virtual service, by name references."""
+    async def service(self, name: str = "web", address: str = "10.9.0.5", group: str = "") -> Document:
+        """A pool, its VIP and the virtual service (of a ``group`` by its reference, if not the default one)."""
         server = {"ip": {"addr": "10.0.0.1", "type": "V4"}, "port": 80}
         await self.post("/api/pool", {"name": f"{name}-pool", "servers": [server]})
         vip = {"vip_id": "0", "ip_address": {"addr": address, "type": "V4"}}
@@ -228,6 +228,7 @@ class World:
             "services": [{"port": 80}],
             "pool_ref": f"/api/pool?name={name}-pool",
             "vsvip_ref": f"/api/vsvip?name={name}-vip",
+            **({"se_group_ref": group} if group else {}),
         }
         made: Document = await self.post("/api/virtualservice", body)
         return made

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from shoal import __version__
 from shoal.errors import ShoalError
+from shoal.shell.layout import on_screen
 from shoal.shell.options import connection_options
 
 DATA_DIR = "/var/lib/shoal"
@@ -192,7 +193,7 @@ def status(data_dir: Path, as_json: bool, **connection: str | None) -> None:
         click.echo(json.dumps(found))
     else:
         for key, value in rows:
-            click.echo(f"{key:<12} {value}")
+            click.echo(on_screen(f"{key:<12} {value}"))
     sys.exit(0 if found["ready"] else EXIT_REFUSED)
 
 
@@ -203,15 +204,15 @@ def status(data_dir: Path, as_json: bool, **connection: str | None) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where the file goes; default: shoal-techsupport-TIME.tar.gz here.",
 )
-def techsupport(data_dir: Path, output: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def techsupport(data_dir: Path, output: Path | None, as_json: bool) -> None:
     """One file with logs, configuration, events and the machine's state, and no secret in it."""
     from shoal.techsupport import collect
 
     output = output or Path(time.strftime("shoal-techsupport-%Y%m%d-%H%M%S.tar.gz", time.gmtime()))
     parts = collect(data_dir.resolve(), output)
-    click.echo(
-        f"{output}: {len(parts)} files, secrets left out. MANIFEST.txt in it says what is there and what is not."
-    )
+    said = f"{output}: {len(parts)} files, secrets left out. MANIFEST.txt in it says what is there and what is not."
+    click.echo(json.dumps({"file": str(output), "parts": parts}) if as_json else on_screen(said))
 
 
 @cli.command()
@@ -315,10 +316,11 @@ def completion(shell: str) -> None:
 )
 def manual(name: str | None, prefix: Path | None) -> None:
     """The man page of `shoal`, or of one of its commands: shoal manual shell."""
-    from shoal.shell.manual import install, pages, show
+    from shoal.shell.manual import install, pages, show, what_looks_there
 
     if prefix is not None:
-        click.echo(f"{len(install(cli, prefix / 'share'))} files are below {prefix / 'share'}.")
+        files = install(cli, prefix / "share")
+        click.echo("\n".join([f"{len(files)} files are below {prefix / 'share'}.", *what_looks_there(prefix)]))
         return
     found = pages(cli)
     page = found.get(f"shoal-{name}.1" if name else "shoal.1")
@@ -352,7 +354,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except ShoalError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(on_screen(f"Error: {error}", sys.stderr), err=True)
         sys.exit(EXIT_REFUSED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone

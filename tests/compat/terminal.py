@@ -18,6 +18,10 @@ READ_S = 0.05
 LINES = 40
 ENTER, TAB, UP = "\r", "\t", "\x1b[A"
 CTRL_C, CTRL_D, CTRL_L, CTRL_Q = "\x03", "\x04", "\x0c", "\x11"
+SHOAL = (sys.executable, "-m", "shoal")
+BASH = ("bash", "--noprofile", "--norc")
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+"""Where a person who has installed Shoal finds it."""
 
 
 def _as_from_a_terminal() -> None:
@@ -35,24 +39,26 @@ class Said(str):
 
 
 class Terminal:
-    """``python -m shoal`` with ``words``, on a screen of ``columns`` x ``lines``; everything ever shown is kept."""
+    """A program (`SHOAL`, if no other) with ``words``, on a screen of ``columns`` x ``lines``; everything ever shown is
+    kept."""
 
     def __init__(
         self,
         *words: str,
         environment: dict[str, str],
+        program: tuple[str, ...] = SHOAL,
         columns: int = 80,
         lines: int = LINES,
         directory: Path | None = None,
     ) -> None:
         kept = {name: value for name, value in os.environ.items() if name not in ("PAGER", "MANPAGER", "LESS")}
         self._child = pexpect.spawn(
-            sys.executable,
-            ["-m", "shoal", *words],
+            program[0],
+            [*program[1:], *words],
             env=kept | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"} | environment,
             dimensions=(lines, columns),
             cwd=directory,
-            echo=False,
+            echo=program != SHOAL,  # readline echoes only where the terminal does
             timeout=SEEN_WITHIN_S,
             preexec_fn=_as_from_a_terminal,
         )

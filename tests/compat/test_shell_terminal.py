@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ NESTED = "[admin:Controller-1]: serviceenginegroup:vcenter_clusters>"
 EDIT = "configure serviceenginegroup Default-Group"
 UPDATING = "Updating an existing object. Currently, the object is:"
 COLUMNS = (80, 200)
+OWN = ("uuid", "url", "_last_modified")
+"""What each object has its own of."""
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +278,7 @@ def test_lists_of_messages_keep_no_half_made_entry(narrow: Terminal) -> None:
         ("show serviceenginegroup web-group sumary", "Did you mean summary?"),
         ("show tenant | gerp x", "Did you mean grep?"),
         ("show tenant | grep 'x", "the ' is not closed"),
-        ("show tenant | grep (", "is no pattern"),
+        ("show tenant | grep -E (", "is no pattern"),
         ("| grep x", "a command is required"),
         ("delete serviceenginegroup ''", "the name is required"),
     ],
@@ -349,27 +352,51 @@ def test_a_line_goes_on_after_a_backslash_and_a_text_until_its_end(narrow: Termi
     narrow.run("cancel", GROUP, TOP)
 
 
-def test_what_the_script_mode_shows_is_pasted_back(terminal: Terminal, controller: Controller) -> None:
-    terminal.run("configure pool paste-me --servers.1.ip 10.0.0.1 --servers.1.port 81 --servers.2.ip ::5", TOP)
+FIVE = {
+    "healthmonitor": "--type HEALTH_MONITOR_HTTP --http_monitor.http_request 'GET /ok HTTP/1.0' --send_interval 3"
+    " --http_monitor.http_response_code HTTP_2XX HTTP_3XX",
+    "applicationprofile": "--type APPLICATION_PROFILE_TYPE_HTTP --http_profile.xff_enabled false",
+    "vsvip": "--vip.1.vip_id 0 --vip.1.ip_address 10.9.0.99",
+    "stringgroup": "--type SG_TYPE_STRING --kv.1.key 'a  b' --kv.1.value \"it's\" --kv.2.key c",
+    "serviceenginegroup": "--ha_mode HA_MODE_SHARED_PAIR --vcenter_clusters.include true --max_se 3",
+}
+
+
+def pasted_back(terminal: Terminal, controller: Controller, type: str, words: str) -> dict[str, Any]:
+    """The object as it was, after what the script mode shows of it was typed again."""
+
+    def found() -> dict[str, Any] | None:
+        results = controller.ask(lambda: controller.world.get(f"/api/{type}", name="paste-me"))["results"]
+        return {name: value for name, value in results[0].items() if name not in OWN} if results else None
+
+    terminal.run(f"configure {type} paste-me {words}", TOP)
+    before = found()
+    assert before is not None
     terminal.run("terminal mode linux_command_line", TOP)
-    shown = terminal.run("show pool paste-me", TOP)
-    assert "--servers.2.ip ::5" in shown
-    terminal.run("delete pool paste-me", TOP)
+    shown = terminal.run(f"show {type} paste-me", TOP)
+    terminal.run(f"delete {type} paste-me", TOP)
     terminal.clear(TOP)
     for line in shown.splitlines()[1:]:  # as a terminal without bracketed paste sends it
         terminal.type(line.strip() + ENTER)
-
-    def pools() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = controller.ask(lambda: controller.world.get("/api/pool", name="paste-me"))[
-            "results"
-        ]
-        return found
-
-    terminal.until(lambda: bool(pools()), "the object")
-    assert [server["ip"]["addr"] for server in pools()[0]["servers"]] == ["10.0.0.1", "::5"]
+    terminal.until(lambda: found() is not None, "the object")
     terminal.stands_at(TOP)
+    assert found() == before
     terminal.run("terminal mode default", TOP)
-    terminal.run("delete pool paste-me", TOP)
+    terminal.run(f"delete {type} paste-me", TOP)
+    return before
+
+
+def test_what_the_script_mode_shows_is_pasted_back(terminal: Terminal, controller: Controller) -> None:
+    words = "--servers.1.ip 10.0.0.1 --servers.1.port 81 --servers.2.ip ::5"
+    found = pasted_back(terminal, controller, "pool", words)
+    assert [server["ip"]["addr"] for server in found["servers"]] == ["10.0.0.1", "::5"]
+
+
+@pytest.mark.parametrize("type", FIVE)
+def test_so_it_is_with_five_other_types(
+    terminals: Callable[[int], Terminal], controller: Controller, type: str
+) -> None:
+    pasted_back(terminals(200), controller, type, FIVE[type])
 
 
 def test_watch_goes_on_until_ctrl_c(terminal: Terminal, controller: Controller) -> None:
@@ -475,6 +502,21 @@ def test_the_password_is_asked_for_and_not_shown(controller: Controller) -> None
         assert "Traceback" not in terminal.text
 
 
+def test_the_settings_file_says_where_the_controller_is(controller: Controller, tmp_path: Path) -> None:
+    """Of a person's home; with nothing in the environment."""
+    file = tmp_path / ".config" / "shoal" / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f'controller = "https://127.0.0.1:{controller.port}"\npassword = "{PASSWORD}"\n')
+    environment = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": ""}
+    with Terminal("shell", environment=environment, columns=80) as terminal:
+        terminal.shows("Error:", "others may read it", "Try: chmod 600")
+        assert terminal.ends() == 1
+    file.chmod(0o600)
+    with Terminal("shell", environment=environment, columns=80) as terminal:
+        terminal.stands_at(TOP)
+        assert "| admin | admin |" in terminal.run("show tenant", TOP)
+
+
 # --- long and wide ---
 
 
@@ -500,16 +542,18 @@ def test_grep_and_count(terminal: Terminal) -> None:
     assert terminal.run("show serviceenginegroup | grep group | count", TOP).split()[-1] == "3"
 
 
-def test_a_wide_table_is_whole_and_only_its_long_rows_wrap(terminal: Terminal, controller: Controller) -> None:
+def test_a_wide_table_stays_one_on_a_narrow_screen(terminal: Terminal, controller: Controller) -> None:
     group = stored(controller)
     assert group is not None
     said = terminal.run("show serviceenginegroup Default-Group", TOP)
     assert f"| uuid | {group['uuid']} |" in said
     rows = said.splitlines()[1:]
     assert rows[0] == rows[2] == rows[-1] and set(rows[0]) == {"+", "-"}
-    assert any(row.startswith("| name ") and row.endswith(" |") and "Default-Group" in str(row) for row in rows)
-    begun = [row for row in rows if row.startswith("| ")]
-    assert len(begun) > 100 and len(rows) - len(begun) - 3 <= 5  # rows that go on: uuid and references
+    assert {len(row) for row in rows} == {len(rows[0])} and len(rows[0]) <= terminal.columns
+    assert all(row.startswith("| ") and row.endswith(" |") for row in (rows[1], *rows[3:-1]))
+    listed = terminal.run("show serviceenginegroup", TOP).splitlines()[1:]
+    assert {len(row) for row in listed} == {len(listed[0])} and len(listed[0]) <= terminal.columns
+    assert any(row.startswith("| Default-Group ") and row.endswith("| Default-Cloud |") for row in listed)
 
 
 # --- the controller goes away ---

@@ -257,9 +257,11 @@ def test_the_table_begins_shortly_before_the_first_sign() -> None:
         {"at": 940.0, "after_ms": -60_000.0, "what": "applied"},
         {"at": 1000.0, "after_ms": 0.0, "what": "session ended", "about": "two"},
         {"at": 1000.0216, "after_ms": 21.6, "what": "took", "vip": "shop", "text": "two died", "ms": 33.0},
+        {"at": 1000.03, "after_ms": 30.0, "what": "took", "vip": "[red]\x1b[2Jx", "text": "[/]"},
     )
     text = shown(found)
-    assert "applied" not in text and "1 entries before it are left out; --all shows them." in text
+    assert "applied" not in text and "1 entry is left out before it; --all shows them." in text
+    assert "[red]?[2Jx" in text and "[/]" in text
     assert "+21.6  one guard  took" in text and "two died (33.0 ms)" in text
     assert "shop: told in one sentence" in text and "1970-01-01 00:16:40.000 UTC" in text
     assert "applied" in shown(found, everything=True)

@@ -57,6 +57,7 @@ async def test_what_is_no_interval_is_refused_and_changes_nothing(tmp_path: Path
 class FakeClient:
     tenant = "admin"
     cloud = ""
+    object = Client.object
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, dict[str, Any]]] = []

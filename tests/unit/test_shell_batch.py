@@ -20,6 +20,7 @@ class FakeClient:
 
     tenant = "admin"
     cloud = ""
+    object = Client.object
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, dict[str, Any]]] = []
@@ -123,6 +124,7 @@ class Operated:
 
     tenant = "admin"
     cloud = ""
+    object = Client.object
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []

@@ -49,6 +49,18 @@ def test_top_shows_groups_engines_and_services(shoal: Any) -> None:
     assert found["counts"]["virtualservices"] == 3 and found["groups"][0]["name"] == "Default-Group"
 
 
+def test_machines_get_one_json_object(shoal: Any, tmp_path: Path) -> None:
+    objects, whole = tmp_path / "site.yaml", tmp_path / "all.json"
+    objects.write_text("stringgroup: [{name: site, type: SG_TYPE_STRING}]")
+    shoal("export", str(whole))
+    for words in (
+        ("status",), ("top",), ("get", "pool"), ("get", "all"), ("diff", "-f", objects), ("apply", "-f", objects),
+        ("delete", "-f", objects), ("whatif",), ("incident",), ("import", whole),
+    ):  # fmt: skip
+        done = shoal(*map(str, words), "--json")
+        assert isinstance(json.loads(done.stdout), dict), words
+
+
 def test_status_tells_of_another_machine(shoal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     done = shoal("status")
     assert done.exit_code == 0

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from shoal.errors import Invalid, NotFound, Refused, ShoalError
-from shoal.objects import load
+from shoal.objects import MessageType, load
 from shoal.shell.client import Client
 from shoal.shell.command import Choice
 from shoal.shell.commands import COMMANDS
 from shoal.shell.complete import Choices, page
+from shoal.shell.edit import Edit
+from shoal.shell.layout import fitted
 from shoal.shell.plan import Declined
 from shoal.shell.session import Leave, Session
 from shoal.shell.terminal import ask_again
@@ -25,6 +27,8 @@ from tests.api_served import Controller
 from tests.api_world import PASSWORD, ControlledWorld, controlled_world, key_pair
 
 RANDOM_LINES = 500
+OWN = {"uuid", "url"}
+"""Fields that nobody sets."""
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +101,39 @@ def test_two_here_documents_come_in_order() -> None:
         commands("x <<A\n1")
 
 
+# --- every type, everything in it ---
+
+
+def nested(message: MessageType, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The fields that lead down to each structure; one that holds itself is gone into once."""
+    for name, field in message.fields.items():
+        if field.nested is not None and not field.read_only and field.nested.name not in above:
+            yield (name,)
+            yield from ((name, *rest) for rest in nested(field.nested, (*above, field.nested.name)))
+
+
+def test_every_nested_structure_of_every_type_is_a_mode(session: Session) -> None:
+    choices = Choices(session)
+    count = 0
+    for kind in load().types.values():
+        for path in () if kind.read_only else nested(kind.message):
+            edit = session.edit = Edit(kind, "x", None)
+            for step in path:
+                said(session, step)
+            assert session.prompt == f"[admin:ctl]: {':'.join((kind.endpoint, *path))}> "
+            offered = {choice.word for choice in choices.next("")}
+            assert offered > {name for name, field in edit.level.message.fields.items() if not field.read_only} - OWN
+            for _ in path:
+                said(session, "save")
+            shown = rows(said(session, "where"))
+            for depth, step in enumerate(path):
+                label = "  " * depth + step
+                assert label in shown or f"{label}[1]" in shown, f"{kind.endpoint} {path}"
+            count += 1
+    session.edit = None
+    assert count > 1000
+
+
 # --- show ---
 
 
@@ -155,6 +192,9 @@ def test_grep_takes_several_patterns(session: Session) -> None:
     assert set(rows(said(session, f"{group} | grep -E 'max_se |min_se '"))) == {"max_se", "min_se"}
     assert set(rows(said(session, f"{group} | grep -e 'max_se ' -e 'min_se '"))) == {"max_se", "min_se"}
     assert set(rows(said(session, f"{group} | grep -i MAX_SE | grep -v scale"))) == {"max_se"}
+    assert "|" not in said(session, f"{group} | grep -v '|'") and "+-" in said(session, f"{group} | grep -v '|'")
+    assert said(session, f"{group} | grep '[|+]'") == said(session, group)
+    assert set(rows(said(session, f"{group} | grep '^| m\\(ax\\|in\\)_se '"))) == {"max_se", "min_se"}
 
 
 def test_events_are_narrowed(session: Session, shop: dict[str, Any]) -> None:
@@ -274,6 +314,14 @@ def test_switchto_changes_the_context(session: Session) -> None:
     assert session.client.tenant == "admin"
 
 
+def test_a_command_is_no_field(session: Session) -> None:
+    said(session, "configure pool half")
+    for line, words in (("switchto tenant admin", "finish the edit first"), ("scaleout", "In a mode: do scaleout")):
+        with pytest.raises(ShoalError, match=words):
+            session.run(line)
+    assert session.edit is not None
+
+
 def test_commands_of_other_products_are_pointed_elsewhere(session: Session) -> None:
     with pytest.raises(Invalid, match="shoal down --purge"):
         session.run("purge")
@@ -310,7 +358,7 @@ def test_the_password_is_asked_for_again_after_an_idle_time(client: Client, monk
 def test_operations_reach_the_api(
     session: Session, controller: Controller, shop: dict[str, Any], line: str, operation: str, body: dict[str, Any]
 ) -> None:
-    assert said(session, line) == "in progress"
+    assert f"{operation} of shop is in progress; show virtualservice shop placement has" in said(session, line)
     assert controller.world.runtime.calls[-1] == ("virtualservice", shop["uuid"], operation, body)
 
 
@@ -462,6 +510,8 @@ def test_pasted_certificates(session: Session) -> None:
     found = stored(session, "sslkeyandcertificate", "pasted")
     assert found["certificate"]["subject"]["common_name"] == "www.example.org"
     assert "PRIVATE" not in said(session, "history")
+    file = said(session, "export sslkeyandcertificate pasted")
+    assert "BEGIN CERTIFICATE" in file and "expire" not in file and "subject" not in file  # it says what it says
     said(session, "delete sslkeyandcertificate pasted")
 
 
@@ -654,7 +704,8 @@ def test_no_line_at_random_ends_in_a_traceback(
         if chance.random() < 0.1:
             session.edit = None
         try:
-            session.run(line)
+            answer, _ = session.run(line)
+            fitted(answer, 80)
             worked += 1
         except (ShoalError, Leave, Declined, KeyboardInterrupt):
             continue

@@ -39,6 +39,10 @@ class _Group:
         new = {engine.id: f"new engine {n}" for n, engine in enumerate(one.effects.made, start=1)}
         self._engines |= new
         self._new = new
+        after = one.concerned.after
+        here = {engine.id for engine in after.engines} if after is not None else set()
+        self._named = new | {id: name for id, name in self._engines.items() if id not in here}
+        """Engines that placement has no names for: those it has made on paper, and those that are gone."""
         intents: list[VipIntent] = [*one.concerned.vips_before, *one.concerned.vips_after]
         self._vips = {intent.id: intent for intent in intents}
 
@@ -134,9 +138,9 @@ class _Group:
         return self._engines.get(id, id)
 
     def _said(self, text: str) -> str:
-        """Placement's words, with names for the engines that it has made on paper."""
-        for id in sorted(self._new, key=len, reverse=True):
-            text = text.replace(id, self._new[id])
+        """Placement's words, with names where it has none."""
+        for id in sorted(self._named, key=len, reverse=True):
+            text = text.replace(id, self._named[id])
         return text
 
 

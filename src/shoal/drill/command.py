@@ -18,14 +18,15 @@ import msgspec
 
 from shoal.clouds.fabric import NETNS, Fabric
 from shoal.clouds.faults import Faults
-from shoal.errors import NotFound, Refused, ShoalError
+from shoal.errors import Refused, ShoalError
 from shoal.shell.client import Client
+from shoal.shell.layout import on_screen
 from shoal.shell.options import EXIT_FAILED, EXIT_INTERRUPTED, with_client
+from shoal.shell.tables import box
 
 from . import guards
 from .forecast import KINDS, Forecast
 from .run import Drill, Report, document, forecast_of, unreachable
-from .score import Score
 
 DATA_DIR = "/var/lib/shoal"
 EXIT_DIFFERENT = 3
@@ -154,13 +155,8 @@ async def _guarded(drill: Drill) -> Report:
 async def _what(client: Client, name: str, engine: str) -> tuple[str, str]:
     """(uuid of the virtual service or "", uuid of the engine). Raises NotFound, Refused."""
     if engine:
-        found = client.named("serviceengine", engine)
-        if found is None:
-            raise NotFound(f"There is no service engine {engine}.", hint="show serviceengine lists them.")
-        return "", str(found["uuid"])
-    found = client.named("virtualservice", name)
-    if found is None:
-        raise NotFound(f"There is no virtual service {name}.", hint="show virtualservice lists them.")
+        return "", str(client.object("serviceengine", engine)["uuid"])
+    found = client.object("virtualservice", name)
     vips = client.call("GET", f"virtualservice/{found['uuid']}/placement")["vips"]
     owner = next((vip["answers"] for vip in vips if vip["answers"]), "")
     known = client.named("serviceengine", owner) if owner else None
@@ -237,35 +233,44 @@ def _foretold(forecast: Forecast, kind: str, service: str, found: list[guards.Re
 
 def _foretell(forecast: Forecast, kind: str, service: str, found: list[guards.Refusal]) -> None:
     click.echo(f"{kind} of {forecast.serviceengine} (group {forecast.group}) should come to this:")
-    for vip in forecast.concerned(kind, service):
-        taker = forecast.taker(vip, kind) or "nobody"
-        moves = f"goes from {vip.answers or 'nobody'} to {taker}" if taker != vip.answers else f"stays on {taker}"
-        click.echo(f"  {vip.label:<40} {moves}; not answered for some {forecast.outage_ms(kind):.0f} ms")
+    rows = [
+        (
+            vip.label,
+            vip.answers or "nobody",
+            forecast.taker(vip, kind) or "nobody",
+            f"{forecast.outage_ms(kind):.0f} ms",
+        )
+        for vip in forecast.concerned(kind, service)
+    ]
+    if rows:
+        click.echo(on_screen(box(("VIP", "Answers now", "Answers then", "Not answered"), rows)))
+    lines = []
     if kind != "switchover":
-        click.echo(f"  Then: {forecast.outcome.sentence}.")
-        exposed = forecast.outcome.exposed
-        click.echo(f"  Without a successor until it is back: {', '.join(exposed) or 'none'}.")
-    for refusal in found:
-        click.echo(f"Against it: {refusal.sentence()}")
+        lines.append(f"Then: {forecast.outcome.sentence}.")
+        lines.append(f"Without a successor until it is back: {', '.join(forecast.outcome.exposed) or 'none'}.")
+    lines += [f"Against it: {refusal.sentence()}" for refusal in found]
+    if lines:
+        click.echo(on_screen("\n".join(lines)))
 
 
 def _tell(report: Report) -> None:
-    click.echo(f"{'VIP':<40} {'foretold':<20} {'came':<20} {'outage ms (foretold)':>22} {'late ms':>8}")
+    rows = [
+        (
+            f"{one.address} ({', '.join(one.virtualservices)})",
+            one.predicted or "nobody",
+            one.actual or "nobody",
+            f"{one.predicted_ms:.0f} ms",
+            f"{one.outage_ms:.0f} ms",
+            f"{one.late_answer_ms:.0f} ms",
+        )
+        for one in report.scores
+    ]
+    lines = [box(("VIP", "Should answer", "Answers", "Outage foretold", "Outage", "Late answer"), rows)] if rows else []
     for one in report.scores:
-        label = f"{one.address} ({', '.join(one.virtualservices)})"
-        outage = f"{one.outage_ms:.0f} ({one.predicted_ms:.0f})"
-        line = f"{label:<40} {one.predicted or 'nobody':<20} {one.actual or 'nobody':<20} {outage:>22}"
-        click.echo(f"{line} {one.late_answer_ms:>8.0f}")
-        _tell_why(one)
+        lines += [f"{one.address}: {text}" for text in (*(f"differs: {d}" for d in one.differences), one.why) if text]
     if report.trouble:
-        click.echo(f"Trouble: {report.trouble}.")
+        lines.append(f"Trouble: {report.trouble}.")
     if report.whole_after_s is not None:
-        click.echo(f"Whole and armed again {report.whole_after_s:.1f} s after the fault.")
-    click.echo("As foretold." if report.as_planned else "Not as foretold.")
-
-
-def _tell_why(one: Score) -> None:
-    for difference in one.differences:
-        click.echo(f"    differs: {difference}")
-    if one.why:
-        click.echo(f"    {one.why}")
+        lines.append(f"Whole and armed again {report.whole_after_s:.1f} s after the fault.")
+    lines.append("As foretold." if report.as_planned else "Not as foretold.")
+    click.echo(on_screen("\n".join(lines)))

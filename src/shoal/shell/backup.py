@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from .transfer import WITHIN_S, passphrase, write_whole
 @with_client
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @click.option("--config", metavar="NAME", help="Kept at the controller, as this BackupConfiguration says.")
-def command(client: Client, file: Path | None, config: str | None) -> int:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def command(client: Client, file: Path | None, config: str | None, as_json: bool) -> int:
     """Everything in one file, sealed by a passphrase: configuration, accounts, keys, certificates, events.
 
     FILE defaults to shoal-DATE.shoalbackup here. The passphrase comes from SHOAL_PASSPHRASE, or is typed; nobody can open
@@ -28,12 +30,13 @@ def command(client: Client, file: Path | None, config: str | None) -> int:
     client.login()
     if config:
         kept = client.call("POST", "configuration/backup", {"backup_config": config}, within_s=WITHIN_S)
-        click.echo(f"{kept['file_name']} is kept at the controller.")
+        click.echo(json.dumps(kept) if as_json else f"{kept['file_name']} is kept at the controller.")
         return 0
     data = client.binary("configuration/backup", {"passphrase": words}, within_s=WITHIN_S)
     file = file or Path(f"shoal-{time.strftime('%Y%m%d-%H%M%S')}.shoalbackup")
     write_whole(file, data)
-    click.echo(f"{len(data)} bytes in {file}. Keep the passphrase elsewhere.")
+    said = f"{len(data)} bytes in {file}. Keep the passphrase elsewhere."
+    click.echo(json.dumps({"file": str(file), "bytes": len(data)}) if as_json else said)
     return 0
 
 

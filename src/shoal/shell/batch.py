@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from shoal.errors import ShoalError
 
 from .edit import Level
+from .layout import on_screen
 from .session import Leave, Session
 from .words import whole_commands
 
@@ -39,7 +40,7 @@ def batch(session: Session, lines: Iterable[str]) -> int:
             spoiled += [session.edit.level] if session.edit else []
             continue
         if text:
-            print(text, flush=True)
+            print(text if session.verbatim else on_screen(text), flush=True)
     if session.edit is not None:
         _complain("the last edit was not saved." if spoiled else "the last edit was not saved. Add: save")
         status = EXIT_FAILED
@@ -47,7 +48,7 @@ def batch(session: Session, lines: Iterable[str]) -> int:
 
 
 def _complain(text: str) -> None:
-    print(f"Error: {text}", file=sys.stderr)
+    print(on_screen(f"Error: {text}", sys.stderr), file=sys.stderr)
 
 
 def _title(session: Session) -> str:

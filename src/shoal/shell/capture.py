@@ -19,7 +19,7 @@ import click
 import httpx
 import msgspec
 
-from shoal.errors import Invalid, NotFound, NotReady, Problem, ShoalError
+from shoal.errors import Invalid, NotReady, Problem, ShoalError
 
 from .client import Client, refused
 from .options import EXIT_FAILED, with_client
@@ -201,11 +201,7 @@ def command(
     if engines:
         body["se_params"] = {"se_refs": [f"/api/serviceengine?name={engine}" for engine in engines]}
     client.login()
-    service = client.named("virtualservice", name)
-    if service is None:
-        raise NotFound(
-            f"There is no virtual service {name}.", hint="`shoal shell -c 'show virtualservice'` lists them."
-        )
+    service = client.object("virtualservice", name)
     query = f"side={side}" + (f"&seconds={seconds:g}" if seconds else "")
     path = output or f"{name.replace('/', '_')}-{time.strftime('%Y%m%d-%H%M%S')}.pcapng"
     blocks = Blocks()

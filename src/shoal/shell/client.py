@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +13,12 @@ import httpx
 
 from shoal import API_VERSION
 from shoal.errors import Invalid, NotFound, NotReady, Problem, ShoalError, Unauthenticated
-from shoal.objects.check import shown
+from shoal.objects.check import meant, shown
 from shoal.objects.registry import CLOUD_SCOPED
 
 TIMEOUT_S = 30.0
 HINT = "Is it running (shoal status), and is --controller right?"
+ERRNO = re.compile(r"\[Errno -?\d+\] ")
 PAGE_SIZE = 200
 STALE = 412
 CLOUD_TYPES = frozenset(name.lower() for name in CLOUD_SCOPED)
@@ -122,7 +124,8 @@ class Client:
         try:
             return self._http.request(method, path, **more)
         except httpx.HTTPError as error:
-            raise NotReady(f"The controller at {self.url} does not answer: {error}.", hint=HINT) from None
+            why = ERRNO.sub("", str(error)) or type(error).__name__
+            raise NotReady(f"The controller at {self.url} does not answer: {why}.", hint=HINT) from None
 
     # --- objects ---
 
@@ -130,6 +133,15 @@ class Client:
         query = f"name={quote(name, safe='')}&include_name={self._in_cloud(type)}"
         found: list[Document] = self.call("GET", f"{type}?{query}")["results"]
         return found[0] if found else None
+
+    def object(self, type: str, name: str) -> Document:
+        """Raises NotFound with the nearest name."""
+        found = self.named(type, name)
+        if found is None:
+            known = [str(document.get("name", "")) for document in self.all(type, "name")]
+            hint = meant(name, known) or (f"There are: {', '.join(known[:10])}." if known else "There is none yet.")
+            raise NotFound(f"There is no {type} {name[:80]}.", hint=hint)
+        return found
 
     def singleton(self, type: str) -> Document:
         found: Document = self.call("GET", f"{type}?include_name=")

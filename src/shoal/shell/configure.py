@@ -62,7 +62,7 @@ def _copy(session: Session, words: list[str]) -> str:
     if kind.singleton or kind.read_only:
         raise Invalid([Problem(path="copy", value=kind.endpoint, why="there is one only, or it is read-only")])
     if len(words) != 3 or not words[2]:
-        raise Invalid([Problem(path="copy", why="the new name is required", hint="copy <type> <name> <new name>")])
+        raise Invalid([Problem(path="copy", why="the new name is required", hint="Use copy <type> <name> <new name>.")])
     stored = session.object(kind, name)
     if session.client.named(kind.endpoint, words[2]) is not None:
         raise Duplicate(f"There is a {kind.endpoint} {words[2][:80]} already.")
@@ -90,7 +90,7 @@ def _delete(session: Session, words: list[str]) -> str:
 def _debug(session: Session, words: list[str]) -> Said | str:
     kind, name = session.two(words, "debug")
     if kind.endpoint != "virtualservice":
-        hint = "debug virtualservice <name>; what happened: show events, `shoal incident`."
+        hint = "Use debug virtualservice <name>; what happened: show events, `shoal incident`."
         raise Invalid([Problem(path="debug", value=kind.endpoint, why="is for virtualservice", hint=hint)])
     session.object(kind, name)
     said = _configure(session, ["debugvirtualservice", name, *words[2:]])

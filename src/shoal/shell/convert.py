@@ -32,7 +32,7 @@ def _convert(session: Session, words: list[str]) -> Said:
         case ["file", path, *rest]:
             given = options_of("convert", OPTIONS, rest)
         case _:
-            raise Invalid([Problem(path="convert", why="a file is required", hint=USAGE[0])])
+            raise Invalid([Problem(path="convert", why="a file is required", hint=f"Use {USAGE[0]}.")])
     exported = transfer.read(Path(path).expanduser())
     found: dict[str, list[Document]] = {}
     left: dict[str, str] = {}

@@ -7,11 +7,13 @@ switched on at most: it is switched off there before it is switched on here, and
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import click
@@ -169,7 +171,7 @@ class Cutover:
             raise Refused(f"{', '.join(old.names)} have no address or no port, so nothing can be asked.")
         if both := sorted({*old.on()} & {*new.on()}):
             hint = "Disable them here first; imported with --disabled they are."
-            raise Refused(f"{', '.join(both)} are enabled at both controllers.", hint=hint)
+            raise Refused(f"{', '.join(both)} {'are' if both[1:] else 'is'} enabled at both controllers.", hint=hint)
         if not old.on() and not self._resume:
             hint = "If a cutover was cut short, go on with it: --resume."
             raise Refused(f"{', '.join(old.names)} are not enabled at {old.where}.", hint=hint)
@@ -258,6 +260,7 @@ def _places(side: Side) -> str:
 @click.option("--within", "within_s", default=30.0, show_default=True, help="Seconds until it must answer here.")
 @click.option("--resume", is_flag=True, help="A cutover was cut short: what is disabled at both is enabled here.")
 @click.option("--check", is_flag=True, help="Say whether it could be done, and do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, what is done meanwhile on stderr.")
 def command(
     client: Client,
     name: str,
@@ -270,6 +273,7 @@ def command(
     within_s: float,
     resume: bool,
     check: bool,
+    as_json: bool,
 ) -> int:
     """Move a virtual service from another controller to this one; back by itself if it does not answer.
 
@@ -280,27 +284,38 @@ def command(
     """
     if from_password is None:
         raise click.ClickException("No password of the other controller. Set SHOAL_FROM_PASSWORD.")
+    say = partial(click.echo, err=True) if as_json else click.echo
     other = Client(old_url, from_user, from_password, tenant=from_tenant, ca=from_ca)
     try:
         other.login()
         client.login()
         sides = Side(other, other.url, name), Side(client, client.url, name)
-        cutover = Cutover(*sides, path, within_s=within_s, probe=asked, resume=resume)
+        cutover = Cutover(*sides, path, within_s=within_s, probe=asked, resume=resume, say=say)
         if check:
-            for target, answer in cutover.check().items():
-                click.echo(f"{target}: {answer or 'no answer'}")
+            answers = {str(target): answer for target, answer in cutover.check().items()}
+            for target, answer in answers.items():
+                say(f"{target}: {answer or 'no answer'}")
+            _as_json(as_json, name, "possible", answers=answers)
             return 0
         cutover.run()
     except RolledBack as error:
         click.echo(f"Rolled back, {name} is served as before. {error}", err=True)
+        _as_json(as_json, name, "rolled back", why=str(error))
         return EXIT_ROLLED_BACK
     except Stuck as error:
         click.echo(f"Error: {error}", err=True)
+        _as_json(as_json, name, "stuck", why=str(error))
         return EXIT_STUCK
     finally:
         other.close()
-    click.echo(f"{name} is served from here.")
+    say(f"{name} is served from here.")
+    _as_json(as_json, name, "moved")
     return 0
+
+
+def _as_json(wanted: bool, name: str, result: str, **more: Any) -> None:
+    if wanted:
+        click.echo(json.dumps({"virtualservice": name, "result": result, **more}))
 
 
 def main(arguments: list[str]) -> int:

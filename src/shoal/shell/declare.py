@@ -20,6 +20,7 @@ from . import command_line as complete
 from . import manifest, plan, script
 from .client import Client
 from .edit import Edit
+from .layout import on_screen
 from .manifest import Wanted
 from .options import EXIT_FAILED, with_client
 from .tables import one_line
@@ -69,7 +70,7 @@ def compared(client: Client, wanted: Wanted) -> Change:
     before = client.singleton(kind.endpoint) if kind.singleton else client.named(kind.endpoint, wanted.name)
     after = manifest.merged(kind.message, before or {}, wanted.document)
     try:
-        kind.validate(after)
+        whole = kind.validate(after)
     except Invalid as error:
         raise Invalid([msgspec.structs.replace(p, path=f"{wanted.where}: {p.path}") for p in error.problems]) from None
     edit = Edit(kind, wanted.name, before)
@@ -80,7 +81,7 @@ def compared(client: Client, wanted: Wanted) -> Change:
     change = Change(kind=kind, name=wanted.name, where=wanted.where, action=NOTHING, secrets=secrets)
     if before is not None and not body:
         return change
-    change.lines = list(_lines(kind, before or {}, after))
+    change.lines = list(_lines(kind, before or {}, after, whole))
     change.action = CREATE if before is None else UPDATE if change.lines else NOTHING
     change.method, change.body, change.path = method, body, kind.endpoint
     if before is not None and not kind.singleton:
@@ -97,8 +98,10 @@ def removed(client: Client, kind: ObjectType, name: str, where: str = "") -> Cha
     )
 
 
-def _lines(kind: ObjectType, before: Document, after: Document) -> Iterator[tuple[str, Any, Any]]:
-    old, new = (dict(script.options(kind.message, _masked(kind, document))) for document in (before, after))
+def _lines(kind: ObjectType, before: Document, after: Document, whole: Document) -> Iterator[tuple[str, Any, Any]]:
+    """``whole``: the object after it with its defaults, which what was there is compared with, too."""
+    old, new, usual = (dict(script.options(kind.message, _masked(kind, one))) for one in (before, after, whole))
+    new = {path: value for path, value in usual.items() if path in old} | new
     for path in dict.fromkeys((*old, *new)):
         if old.get(path) != new.get(path):
             yield path, old.get(path), new.get(path)
@@ -394,7 +397,7 @@ def _compared(client: Client, files: Sequence[str]) -> list[Change]:
 def _done(client: Client, changes: list[Change], *, yes: bool, as_json: bool) -> int:
     asks = not yes and not as_json and sys.stdin.isatty() and sys.stdout.isatty()
     if not as_json:
-        click.echo(told(changes) or "There is nothing in it.")
+        click.echo(on_screen(told(changes)) or "There is nothing in it.")
     if asks and any(change.method for change in changes) and not click.confirm("Apply?"):
         click.echo("Nothing was done.")
         return EXIT_FAILED
@@ -402,10 +405,10 @@ def _done(client: Client, changes: list[Change], *, yes: bool, as_json: bool) ->
     if as_json:
         click.echo(json.dumps(as_document(changes)))
     elif text := outcomes(changes):
-        click.echo(text)
+        click.echo(on_screen(text))
     return 0 if whole else EXIT_FAILED
 
 
 def _confirm(text: str) -> bool:
-    click.echo(text)
+    click.echo(on_screen(text))
     return click.confirm("Apply?")

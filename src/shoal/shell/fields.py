@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from shoal.errors import Invalid, Problem
-from shoal.objects import Field
+from shoal.objects import Field, MessageType
 from shoal.objects.check import meant
 
 Document = dict[str, Any]
 ADDRESS = "IpAddr"
+DERIVED = {
+    "SSLCertificate": ("certificate", frozenset({
+        "subject", "issuer", "not_before", "not_after", "serial_number", "fingerprint", "signature_algorithm", "self_signed",
+        "public_key", "version", "subject_alt_names", "days_until_expire", "expiry_status", "key_params",
+    })),
+    "CRL": ("body", frozenset({"distinguished_name", "common_name", "last_update", "next_update", "fingerprint"})),
+}  # fmt: skip
+"""Message -> the member that others follow from, and those."""
 UNIT_WORDS = {"SEC": "sec", "MIN": "min", "PERCENT": "percent"}
 REFERENCE_PREFIXES = ("/api/", "https://", "http://")
+
+
+def given(message: MessageType, document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without what the controller has read out of a certificate: it follows from that, and some of it from the day."""
+    source, derived = DERIVED.get(message.name, ("", frozenset()))
+    if not document.get(source):
+        return document
+    return {name: value for name, value in document.items() if name not in derived}
 
 
 def help_of(field: Field, *, idle: bool = False) -> str:

@@ -34,7 +34,7 @@ def _export(session: Session, words: list[str]) -> Said:
             names = [] if rest[:1] in ([], [TO_FILE.word]) else rest[:1]
             given = options_of("export", (TO_FILE,), rest[len(names) :])
         case _:
-            usage = "export configuration|<type> [<name>] [file <path>]"
+            usage = "Use export configuration|<type> [<name>] [file <path>]."
             raise Invalid([Problem(path="export", why="what? A type, or configuration", hint=usage)])
     kind = session.kind(type)
     found = declare.collected(session.client, session.registry, kind.endpoint, names, full=False)
@@ -55,7 +55,9 @@ def _import(session: Session, words: list[str]) -> Said:
         case ["file", path]:
             pass
         case _:
-            raise Invalid([Problem(path="import", why="a file is required", hint="import [configuration] file <path>")])
+            raise Invalid(
+                [Problem(path="import", why="a file is required", hint="Use import [configuration] file <path>.")]
+            )
     wanted = manifest.in_order(manifest.read(session.registry, [str(Path(path).expanduser())]))
     changes = [declare.compared(session.client, one) for one in wanted]
     text = declare.told(changes) or "There is nothing in it."

@@ -10,10 +10,12 @@ from urllib.parse import quote
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from shoal.errors import Invalid, Problem, Unauthenticated
 
 from .client import Client, Document
+from .tables import one_line
 
 BEFORE_MS = 500.0
 """So much before the first sign is shown."""
@@ -61,10 +63,10 @@ def show(found: Document, console: Console, *, everything: bool) -> None:
     shown = [e for e in entries if everything or e["after_ms"] >= -BEFORE_MS]
     console.print(_table(shown[:ROWS_MAX]))
     for note in _notes(found, len(entries) - len(shown), len(shown) - ROWS_MAX):
-        console.print(note)
+        console.print(note, markup=False)
     takeovers = found["takeovers"]
     for takeover in takeovers[:TAKEOVERS_MAX]:
-        console.print(takeover["sentence"])
+        console.print(one_line(takeover["sentence"]), markup=False)
     if len(takeovers) > TAKEOVERS_MAX:
         console.print(f"... and {len(takeovers) - TAKEOVERS_MAX} more takeovers (--json has them all).")
 
@@ -77,18 +79,21 @@ def _table(entries: list[Document]) -> Table:
     for entry in entries:
         who = f"{entry['who']} {entry['part']}".strip()
         length = f" ({entry['ms']:.1f} ms)" if entry["ms"] else ""
-        table.add_row(
-            f"{entry['after_ms']:+.1f}", who, entry["what"], entry["vip"], entry["about"], entry["text"] + length
-        )
+        cells = (f"{entry['after_ms']:+.1f}", who, entry["what"], entry["vip"], entry["about"], entry["text"] + length)
+        table.add_row(*(Text(one_line(cell)) for cell in cells))  # what others wrote is no markup
     return table
+
+
+def _entries(count: int) -> str:
+    return "1 entry is" if count == 1 else f"{count} entries are"
 
 
 def _notes(found: Document, earlier: int, further: int) -> list[str]:
     notes = []
     if earlier > 0:
-        notes.append(f"{earlier} entries before it are left out; --all shows them.")
+        notes.append(f"{_entries(earlier)} left out before it; --all shows them.")
     if further > 0:
-        notes.append(f"{further} further entries are left out; --json has them, --virtualservice chooses.")
+        notes.append(f"{_entries(further)} left out at the end; --json has them, --virtualservice chooses.")
     if not found["prober"]:
         notes.append("No prober runs (shoal up --no-probe): what clients saw is not known.")
     if found["silent"]:

@@ -22,7 +22,7 @@ from shoal.objects import Field, MessageType, ObjectType, Registry
 from shoal.objects.check import meant
 from shoal.objects.types import SENSITIVE_MASK, SERVER_MADE
 
-from .fields import ADDRESS, REFERENCE_PREFIXES, address, addresses, name_in, reference
+from .fields import ADDRESS, REFERENCE_PREFIXES, address, addresses, given, name_in, reference
 
 Document = dict[str, Any]
 FILE_BYTES_MAX = 20_000_000
@@ -239,6 +239,7 @@ def written(kind: ObjectType, document: Mapping[str, Any], *, full: bool = False
 
 def _written(message: MessageType, document: Mapping[str, Any], *, full: bool) -> Document:
     found: Document = {}
+    document = given(message, document)
     for name, field in message.fields.items():
         value = document.get(name)
         if value is None or name in LEFT_OUT or field.read_only or value == SENSITIVE_MASK or value == []:

@@ -26,6 +26,7 @@ SHELLS = {
     "fish": "fish/vendor_completions.d/shoal.fish",
 }
 """Shell -> where it looks, below ``share``."""
+USUAL = (Path("/usr"), Path("/usr/local"))
 FILES = {
     "~/.config/shoal/config.toml": f"Settings: {', '.join(KNOWN)}.",
     "/var/lib/shoal": "What a controller on this machine keeps; --data-dir names another place.",
@@ -167,6 +168,18 @@ def plain(page: str) -> str:
             lines += textwrap.wrap(line, 100, initial_indent="      ", subsequent_indent="      ")
     text = re.sub(r"\\f[IRB]|\\&", "", "\n".join(lines))
     return text.replace("\\(ga", "`").replace("\\-", "-").replace("\\e", "\\").lstrip("\n")
+
+
+def what_looks_there(prefix: Path) -> list[str]:
+    """What to do so that shells and `man` look below a prefix; nothing for those that they look below anyway."""
+    if prefix.absolute() in USUAL:
+        return []
+    share = prefix.absolute() / "share"
+    return [
+        f"bash: . {share / SHELLS['bash']}",
+        f"zsh:  fpath+=({(share / SHELLS['zsh']).parent}), before compinit",
+        f"man:  export MANPATH={share / 'man'}:",
+    ]
 
 
 def install(cli: click.Group, share: Path) -> list[Path]:

@@ -29,6 +29,7 @@ REBALANCE = (
     Option("interval", "look so often, in minutes", NUMBER),
     Option("se_group_ref", "the group (required)", GROUP),
 )
+GOES_ON = "in progress"
 EMPTY_WITHIN_S = 60.0
 POLL_S = 0.2
 
@@ -64,7 +65,7 @@ class Operation:
             answer = session.change(kind, "POST", path, body)
         else:
             answer = session.client.call("POST", path, body)
-        return Said(str(answer["status"]), answer)
+        return _answered(self.name, kind.endpoint, name, answer)
 
     def next(self, known: Known, words: list[str]) -> Iterable[Choice]:
         if not words:
@@ -74,6 +75,13 @@ class Operation:
         if len(words) == 1:
             return known.names(words[0])
         return next_option(known, self._options if words[0] == self._types[0] else (), words[2:])
+
+
+def _answered(operation: str, type: str, name: str, answer: Document) -> Said:
+    status = str(answer["status"])
+    if status == GOES_ON:
+        status = f"{operation} of {name} is in progress; show {type} {name} placement has more."
+    return Said(status, answer)
 
 
 def _of_one(type: str, after: Callable[[Known, list[str]], Iterable[Choice]] | None = None) -> Any:
@@ -99,7 +107,7 @@ def _initial_placement(session: Session, words: list[str]) -> Said | str:
         case [first, service, second, engine] if (first, second) == (SERVICE, ENGINE):
             pass
         case _:
-            usage = "initialplacement virtualservice <name> serviceengine <name>"
+            usage = "Use initialplacement virtualservice <name> serviceengine <name>."
             raise Invalid(
                 [Problem(path="initialplacement", why="a virtual service and an engine are required", hint=usage)]
             )
@@ -109,7 +117,7 @@ def _initial_placement(session: Session, words: list[str]) -> Said | str:
     if any(vip.get("num_se_assigned") for vip in vips):
         raise Refused(f"{service} is placed already.", hint="Use scaleout or migrate.")
     answer = session.client.call("POST", f"{SERVICE}/{uuid}/scaleout", {"vip_id": "0", "to_se_ref": engine})
-    return Said(str(answer["status"]), answer)
+    return _answered("initialplacement", SERVICE, service, answer)
 
 
 def _initial_next(known: Known, words: list[str]) -> Iterable[Choice]:
@@ -166,7 +174,7 @@ def _reboot(session: Session, words: list[str]) -> Said | str:
 def _rebalance(session: Session, words: list[str]) -> Said:
     given = options_of("rebalance", REBALANCE, words)
     if "se_group_ref" not in given:
-        usage = "rebalance se_group_ref <group> [interval <minutes>]"
+        usage = "Use rebalance se_group_ref <group> [interval <minutes>]."
         raise Invalid([Problem(path="rebalance", why="se_group_ref is required", hint=usage)])
     kind = session.kind(GROUP)
     uuid = session.object(kind, given["se_group_ref"])["uuid"]

@@ -15,6 +15,7 @@ from shoal.errors import ShoalError
 
 from . import settings
 from .client import Client
+from .layout import on_screen
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -91,7 +92,7 @@ def run(command: click.Command, name: str, arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt, EOFError):
         return EXIT_INTERRUPTED
     except ShoalError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(on_screen(f"Error: {error}", sys.stderr), file=sys.stderr)
         return EXIT_FAILED
     except BrokenPipeError:
         silence()

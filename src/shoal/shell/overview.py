@@ -115,9 +115,7 @@ class Overview(msgspec.Struct, kw_only=True):
             f"{one.name} is not served: {_why(one)}" for one in self.virtualservices if one.trouble and not one.assigned
         ]
         found += [
-            f"{one.name} has {one.assigned} of {one.requested} engines: {_why(one)}"
-            for one in self.virtualservices
-            if one.trouble and one.assigned
+            f"{one.name} {_short(one)}: {_why(one)}" for one in self.virtualservices if one.trouble and one.assigned
         ]
         found += [
             f"{one.name} has lost its buffer: {one.free} free slots, {one.needed} needed"
@@ -135,7 +133,7 @@ def told(found: Overview) -> list[tuple[str, str]]:
     rows = [("services", f"{counts['virtualservices']}" + (f": {states}" if states else ""))]
     for group in found.groups:
         mode = group.ha_mode.removeprefix("HA_MODE_").lower().replace("_", " ")
-        buffer = f", {group.free} of {group.needed} buffer slots free" if group.needed else ""
+        buffer = f", {group.free} slots free ({group.needed} needed as buffer)" if group.needed else ""
         text = (
             f"{group.name}: {mode}, {group.engines_up} of {group.engines} engines up (at most {group.max_se}){buffer}"
         )
@@ -145,6 +143,13 @@ def told(found: Overview) -> list[tuple[str, str]]:
     if len(problems) > PROBLEMS_MAX:
         rows.append(("problem", f"... and {len(problems) - PROBLEMS_MAX} more (shoal top)."))
     return rows
+
+
+def _short(service: Service) -> str:
+    """What is wrong with one that is on an engine at least."""
+    if service.assigned >= service.requested:
+        return f"is {words_of(service.state)}"
+    return f"has {service.assigned} of {service.requested} engines"
 
 
 def _why(service: Service) -> str:

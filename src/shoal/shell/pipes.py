@@ -23,6 +23,8 @@ GREP_FLAGS = {
     "-v": "the lines that don't match",
     "-i": "in any case",
 }
+BASIC = re.compile(r"\[\^?\]?[^]]*\]|\\.|[|(){}+?]", re.DOTALL)
+"""Of a basic pattern: a set of characters, an escape, or what only an escape makes special."""
 Filter = Callable[[Said], Said]
 
 
@@ -67,6 +69,14 @@ def _json(said: Said) -> Said:
     return Said(escaped, None, verbatim=True)
 
 
+def _swapped(found: re.Match[str]) -> str:
+    """A basic pattern's part as Python has it: ``\\|`` is special there, ``|`` is not."""
+    text = found[0]
+    if len(text) == 1:
+        return "\\" + text
+    return text[1] if text[0] == "\\" and text[1] in "|(){}+?" else text
+
+
 def _grep(words: list[str]) -> Filter:
     flags: list[str] = []
     patterns: list[str] = []
@@ -81,7 +91,7 @@ def _grep(words: list[str]) -> Filter:
     if unknown or not any(patterns):
         raise Invalid([Problem(path="grep", value=" ".join(unknown), why="use grep [-v] [-i] [-e|-E] PATTERN")])
     letters = "".join(flags)
-    pattern = "|".join(p if "E" in letters else p.replace(r"\|", "|") for p in patterns)
+    pattern = "|".join(p if "E" in letters else BASIC.sub(_swapped, p) for p in patterns)
     try:
         compiled = re.compile(pattern, re.IGNORECASE if "i" in letters else 0)
     except re.error as error:

@@ -102,8 +102,14 @@ def _group(group: Document) -> Iterator[str]:
     for engine in group["engines_made"]:
         yield f"Made: {engine['serviceengine']}: {engine['why']}."
     for engine in group["engines_deleted"]:
-        when = f" in {round(engine['after_s'] / 60)} min" if engine["after_s"] else ""
-        yield f"Deleted{when}: {engine['serviceengine']}: {engine['why']}."
+        if not engine["after_s"]:
+            yield f"Deleted: {engine['serviceengine']}: {engine['why']}."
+    idle: dict[int, list[str]] = {}
+    for engine in group["engines_deleted"]:
+        if engine["after_s"]:
+            idle.setdefault(round(engine["after_s"] / 60), []).append(engine["serviceengine"])
+    for minutes, names in idle.items():
+        yield f"Deleted when idle for {minutes} min: {', '.join(names)}."
     yield from (f"Problem: {problem}" for problem in group["problems"])
 
 

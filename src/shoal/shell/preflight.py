@@ -10,8 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from shoal.errors import NotFound
-
 from .client import Client
 from .options import with_client
 
@@ -40,9 +38,7 @@ def command(client: Client, group: str, address: str, neighbour: str, as_json: b
     Exit status: 0 everything is allowed, 3 something is not (the mode that goes with it is named), 1 it could not be tried.
     """
     client.login()
-    found = client.named("serviceenginegroup", group)
-    if found is None:
-        raise NotFound(f"There is no service engine group {group}.")
+    found = client.object("serviceenginegroup", group)
     body = {key: value for key, value in (("address", address), ("neighbour", neighbour)) if value}
     path = f"serviceenginegroup/{found['uuid']}/preflight"
     answer: Document = client.call("POST", path, body, within_s=ANSWER_WITHIN_S)

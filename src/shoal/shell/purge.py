@@ -19,7 +19,7 @@ GROUP, ENGINE = "serviceenginegroup", "serviceengine"
 
 def _purge(session: Session, words: list[str]) -> Said:
     if len(words) != 2 or words[0] != GROUP:
-        hint = f"purge {GROUP} <name>; everything on this machine: `shoal down --purge`."
+        hint = f"Use purge {GROUP} <name>; everything on this machine: `shoal down --purge`."
         raise Invalid([Problem(path="purge", why="is for the idle engines of a group", hint=hint)])
     kind, name = session.two(words, "purge")
     group = session.object(kind, name)

@@ -13,7 +13,7 @@ from shoal.objects import Field, MessageType, ObjectType
 from shoal.objects.check import meant
 from shoal.objects.types import SENSITIVE_MASK, SERVER_MADE
 
-from .fields import ADDRESS, addresses, name_in, parsed
+from .fields import ADDRESS, addresses, given, name_in, parsed
 from .tables import harmless
 
 Document = dict[str, Any]
@@ -49,6 +49,7 @@ def command_of(kind: ObjectType, document: Mapping[str, Any], *, one_line: bool)
 
 def options(message: MessageType, document: Mapping[str, Any], *, whole: bool = False) -> Iterator[tuple[str, Any]]:
     """(path, value) of every scalar, in listing order; ``whole``: also what the controller made."""
+    document = document if whole else given(message, document)
     for name, field in message.fields.items():
         if document.get(name) is None or (not whole and (name in LEFT_OUT or field.read_only)):
             continue
@@ -65,6 +66,7 @@ def _below(field: Field, path: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif field.message.name == ADDRESS and addresses(field, [str(value.get("addr"))]) == [value]:
         yield path, value["addr"]
     else:
+        value = given(field.message, value)
         inner = [pair for name, member in field.message.fields.items() for pair in _member(member, path, name, value)]
         yield from inner or [(path, None)]
 
@@ -126,14 +128,14 @@ def put(message: MessageType, content: Document, words: list[str]) -> None:
 
 def _pairs(words: list[str]) -> Iterator[tuple[str, list[str]]]:
     pairs: list[tuple[str, list[str]]] = []
-    for given in words:
-        if given.startswith(PREFIX):
-            path, equals, value = given.removeprefix(PREFIX).partition("=")
+    for typed in words:
+        if typed.startswith(PREFIX):
+            path, equals, value = typed.removeprefix(PREFIX).partition("=")
             pairs.append((path, [value] if equals else []))
         elif pairs:
-            pairs[-1][1].append(given)
+            pairs[-1][1].append(typed)
         else:
-            raise Invalid([Problem(path="", value=given[:60], why="a --field must come before it")])
+            raise Invalid([Problem(path="", value=typed[:60], why="a --field must come before it")])
     yield from pairs
 
 

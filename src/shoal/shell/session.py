@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from shoal.errors import Invalid, NotFound, NotReady, Problem, ShoalError
 from shoal.objects import MessageType, ObjectType, Registry
@@ -150,12 +150,7 @@ class Session:
 
     def object(self, kind: ObjectType, name: str) -> Document:
         """Raises NotFound with the nearest name."""
-        found = self.client.named(kind.endpoint, name)
-        if found is None:
-            known = [str(d.get("name", "")) for d in self.client.all(kind.endpoint, "name")]
-            hint = meant(name, known) or (f"There are: {', '.join(known[:10])}." if known else "There is none yet.")
-            raise NotFound(f"There is no {kind.endpoint} {name[:80]}.", hint=hint)
-        return found
+        return self.client.object(kind.endpoint, name)
 
     def two(self, words: list[str], command: str) -> tuple[ObjectType, str]:
         """The type and the name a command begins with."""
@@ -185,7 +180,7 @@ class Session:
         if self.preferences.script:
             lines = [script.option(path, value) for path, value in script.plain_options(document)]
             return Said("\n".join(lines), document)
-        return Said(plain_table(document), document)
+        return Said(plain_table(document, self.preferences.moment), document)
 
     def _told(self, method: str, path: str, body: Document | None) -> str:
         """One API call, without secrets."""
@@ -269,8 +264,16 @@ class Session:
         if script.asked(words):
             script.put(edit.level.message, edit.level.content, words)
             return ""
+        if words[0] in COMMANDS and words[0] not in edit.level.message.fields:
+            self._elsewhere(words[0])
         edit.field(words[0], EDIT_HELP)
         return edit.set(words[0], words[1:])
+
+    def _elsewhere(self, word: str) -> NoReturn:
+        """A command of the top that is no word of a mode."""
+        if word in AFTER_AN_EDIT:
+            raise Invalid([Problem(path=word, why="finish the edit first", hint="Type save or cancel.")])
+        raise NotFound(f"{word} is no field here, but a command.", hint=f"In a mode: do {word} ...")
 
     def _where(self, edit: Edit) -> Said:
         message, content = edit.level.message, edit.level.content

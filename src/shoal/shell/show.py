@@ -94,7 +94,7 @@ def run(session: Session, words: list[str]) -> Said | str:
         case ["placement", type, name]:
             words = [type, name, "placement"]
         case ["placement", *_]:
-            usage = "show placement virtualservice|serviceengine|serviceenginegroup <name>"
+            usage = "Use show placement virtualservice|serviceengine|serviceenginegroup <name>."
             raise Invalid([Problem(path="show placement", why="a type and a name are required", hint=usage)])
     kind = _kind(session, words[0])
     if kind.singleton:

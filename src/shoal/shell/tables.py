@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from shoal.objects import Field, MessageType
@@ -12,6 +12,8 @@ from .fields import name_in
 
 HIDDEN = frozenset({"url", "_last_modified"})
 INDENT = "  "
+TIME = {"secs", "usecs"}
+"""Members of a time."""
 
 
 def box(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -62,12 +64,15 @@ def cell(field: Field, value: Any) -> str:
     return f"{value} {suffix}" if suffix else str(value)
 
 
-def plain_table(document: Any) -> str:
-    """A runtime document, which has no schema: the same layout from its own members."""
-    return box(("Field", "Value"), _plain(document, ""))
+def plain_table(document: Any, moment: Callable[[float], str] | None = None) -> str:
+    """A runtime document, which has no schema: the same layout from its own members; of a list, each entry. ``moment``
+    writes times."""
+    if isinstance(document, list) and all(isinstance(entry, Mapping) for entry in document):
+        return "\n".join(plain_table(entry, moment) for entry in document) or "There is none."
+    return box(("Field", "Value"), _plain(document, "", moment))
 
 
-def _plain(value: Any, indent: str) -> list[tuple[str, str]]:
+def _plain(value: Any, indent: str, moment: Callable[[float], str] | None) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     items = value.items() if isinstance(value, Mapping) else ((str(i), v) for i, v in enumerate(value, 1))
     for name, entry in items:
@@ -75,8 +80,10 @@ def _plain(value: Any, indent: str) -> list[tuple[str, str]]:
             [(name, entry)] if not isinstance(entry, list) else [(f"{name}[{i}]", e) for i, e in enumerate(entry, 1)]
         )
         for label, one in entries:
-            if isinstance(one, Mapping):
-                rows += [(indent + label, ""), *_plain(one, indent + INDENT)]
+            if moment is not None and isinstance(one, Mapping) and one.keys() == TIME:
+                rows.append((indent + label, moment(one["secs"])))
+            elif isinstance(one, Mapping):
+                rows += [(indent + label, ""), *_plain(one, indent + INDENT, moment)]
             else:
                 text = one.rpartition("#")[2] if isinstance(one, str) and "#" in one and "/api/" in one else str(one)
                 rows.append((indent + label, text))

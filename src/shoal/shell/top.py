@@ -47,7 +47,7 @@ class Column(msgspec.Struct, frozen=True):
 
 GROUP_COLUMNS = (
     Column("GROUP", 16), Column("MODE", 11), Column("ENGINES", 7, True), Column("SERVICES", 8, True),
-    Column("SLOTS", 9, True), Column("BUFFER", 13, True),
+    Column("SLOTS", 9, True), Column("FREE", 13, True),
 )  # fmt: skip
 ENGINE_COLUMNS = (
     Column("ENGINE", 14), Column("GROUP", 14, wide=True), Column("STATE", 11), Column("VIPS", 7, True),
@@ -112,7 +112,7 @@ def drawn(
 
 
 def _group(one: Group) -> list[str]:
-    buffer = f"{one.free} of {one.needed}" if one.needed else "-"
+    buffer = f"{one.free}, needs {one.needed}" if one.needed else "-"
     return [
         one.name,
         MODES.get(one.ha_mode, one.ha_mode),

@@ -17,6 +17,7 @@ from shoal import whole_file
 from shoal.errors import Invalid, NotReady, Problem
 
 from .client import Client
+from .layout import on_screen
 from .options import run, with_client
 from .tables import box
 from .whatif import margin, some
@@ -74,7 +75,7 @@ def told(answer: Document, *, everything: bool = False) -> str:
     listed = rows if everything else [row for row in rows if row[2] != RESULTS[-1]][:ROWS_SHOWN]
     blocks = []
     if listed:
-        table = box(("Type", "Name", "Result", "Here", "What is another, and why"), listed)
+        table = box(("Type", "Name", "Result", "Here", "What differs, and why"), listed)
         if len(listed) < len(rows):
             table += f"\n{len(rows) - len(listed)} more are not shown (--all)."
         blocks.append(table)
@@ -173,7 +174,7 @@ def import_command(
         body["passphrase"] = passphrase()
     client.login()
     answer = client.call("POST", "configuration/import", body, within_s=WITHIN_S)
-    click.echo(json.dumps(answer) if as_json else told(answer, everything=everything))
+    click.echo(json.dumps(answer) if as_json else on_screen(told(answer, everything=everything)))
     return EXIT_NOT_ALL if answer["counts"]["not_supported"] else 0
 
 

@@ -26,17 +26,17 @@ USAGE = (f"upload {CERTIFICATE} <name> certificate <file> key <file> [passphrase
 def _upload(session: Session, words: list[str]) -> Said:
     kind, name = session.two(words, "upload")
     if kind.endpoint != CERTIFICATE:
-        hint = f"{USAGE[0]}; whole configurations: import configuration file <path>."
+        hint = f"Use {USAGE[0]}; whole configurations: import configuration file <path>."
         raise Invalid([Problem(path="upload", value=kind.endpoint, why=f"is for {CERTIFICATE}", hint=hint)])
     given = options_of("upload", OPTIONS, words[2:])
     if "certificate" not in given:
-        raise Invalid([Problem(path="upload certificate", why="a file is required", hint=USAGE[0])])
+        raise Invalid([Problem(path="upload certificate", why="a file is required", hint=f"Use {USAGE[0]}.")])
     before = session.client.named(kind.endpoint, name)
     body: dict[str, Any] = {"certificate": {"certificate": _pem("certificate", given["certificate"])}}
     if "key" in given:
         body["key"] = _pem("key", given["key"])
     elif before is None:
-        raise Invalid([Problem(path="upload key", why="a new certificate needs its key", hint=USAGE[0])])
+        raise Invalid([Problem(path="upload key", why="a new certificate needs its key", hint=f"Use {USAGE[0]}.")])
     if "passphrase" in given:
         body["key_passphrase"] = given["passphrase"]
     if before is None:

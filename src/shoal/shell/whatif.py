@@ -13,6 +13,7 @@ from shoal.objects.check import meant
 
 from .client import Client
 from .command import NUMBER, WORD, Choice, Command, Known, Option, Said, of
+from .layout import on_screen
 from .options import with_client
 from .tables import box
 
@@ -263,7 +264,7 @@ def command(client: Client, everything: bool, as_json: bool, edits: tuple[str, .
     body = body_of(pairs)
     client.login()
     answer = ask(client, body)
-    click.echo(json.dumps(answer) if as_json else told(answer, everything=everything))
+    click.echo(json.dumps(answer) if as_json else on_screen(told(answer, everything=everything)))
     return 0 if answer["stays_up"] and not answer["virtualservices"]["unplaced"] else EXIT_DOWN
 
 

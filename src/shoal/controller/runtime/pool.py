@@ -125,7 +125,7 @@ class Pools:
         if up >= max(1, wanted):
             return "OPER_UP", ""
         if set(states) == {"OPER_UNUSED"}:
-            return "OPER_UNUSED", "no virtual service uses it"
+            return "OPER_UNUSED", "no engine serves it"
         if up:
             return (
                 "OPER_DOWN",

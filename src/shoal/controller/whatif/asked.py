@@ -235,7 +235,7 @@ class _Reader:
         if not candidates:
             raise NotFound("No service engine group has engines yet.", hint="Name one: group.")
         names = ", ".join(sorted(map(self._group_name, candidates)))
-        why = f"required: {names} are meant alike"
+        why = f"required: it could be any of {names}"
         raise Invalid([Problem(path="group", why=why, hint="Failures don't cross groups; ask for one after another.")])
 
     def _group_of(self, edit: Edit) -> str:
