@@ -12,7 +12,7 @@ import pytest
 
 from tests.api_served import Controller
 from tests.api_world import PASSWORD
-from tests.compat.terminal import BASH, CTRL_C, ENTER, PATH, SHOAL, TAB, Terminal
+from tests.compat.terminal import BASH, CTRL_U, ENTER, PATH, SHOAL, TAB, Terminal
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -59,17 +59,17 @@ def completes(terminal: Terminal) -> None:
         terminal.stands_at(f"{PROMPT} shoal {whole}")
         terminal.type("x")  # behind the blank that ends the word
         terminal.stands_at(f"{PROMPT} shoal {whole}x")
-        terminal.type(CTRL_C)
+        terminal.type(CTRL_U)
         terminal.stands_at(PROMPT)
     terminal.clear(PROMPT)
     terminal.type(f"shoal w{TAB}{TAB}")
     terminal.stands_at(f"{PROMPT} shoal whatif")
-    terminal.type(CTRL_C)
+    terminal.type(CTRL_U)
     terminal.stands_at(PROMPT)
     terminal.clear(PROMPT)
     terminal.type(f"shoal s{TAB}{TAB}")
     terminal.shows("shell", "simulate", "status")
-    terminal.type(CTRL_C)
+    terminal.type(CTRL_U)
 
 
 @pytest.mark.skipif(not BASH_COMPLETION.exists(), reason="no bash-completion here")

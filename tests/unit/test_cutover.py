@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -130,10 +131,15 @@ BEFORE = {"web": (True, False), "web-too": (True, False), "other": (True, False)
 MOVED = {"web": (False, True), "web-too": (False, True), "other": (True, False)}
 
 
-def test_it_moves_with_what_shares_its_address_and_with_nothing_else(segment: Segment) -> None:
-    assert run(segment, "--check") == 0
+def test_it_moves_with_what_shares_its_address_and_with_nothing_else(
+    segment: Segment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(segment, "--check", "--json") == 0
+    answers = json.loads(capsys.readouterr().out)["answers"]
+    assert answers == {"10.9.0.5:80/": "200", "10.9.0.5:81/": "200"}
     assert states(segment) == BEFORE
-    assert run(segment) == 0
+    assert run(segment, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"virtualservice": "web", "result": "moved"}
     assert states(segment) == MOVED
     assert not segment.both_at_once
     assert {target.port for target in segment.asked} == {80, 81}

@@ -26,6 +26,8 @@ SHELLS = {
     "fish": "fish/vendor_completions.d/shoal.fish",
 }
 """Shell -> where it looks, below ``share``."""
+ZSH_CALLED = ("$zsh_eval_context[-1] == loadautofunc", "$funcstack[1] == _shoal")
+"""How zsh's script knows that it is called, and is not read: what click asks holds for the first call only."""
 USUAL = (Path("/usr"), Path("/usr/local"))
 FILES = {
     "~/.config/shoal/config.toml": f"Settings: {', '.join(KNOWN)}.",
@@ -138,7 +140,7 @@ def completion(cli: click.Command, shell: str) -> str:
     """The script that a shell loads."""
     kind = get_completion_class(shell)
     assert kind is not None
-    return kind(cli, {}, "shoal", "_SHOAL_COMPLETE").source()
+    return kind(cli, {}, "shoal", "_SHOAL_COMPLETE").source().replace(*ZSH_CALLED)
 
 
 def show(page: str) -> None:
