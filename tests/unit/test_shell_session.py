@@ -177,6 +177,15 @@ def test_five_types_keep_the_listings_conventions(session: Session, shop: dict[s
     assert [len(part) for part in uuid] == [8, 4, 4, 4, 12]
 
 
+def test_runtime_documents_tell_times_as_times_and_lists_entry_by_entry(session: Session) -> None:
+    said(session, "terminal timezone Asia/Tokyo")
+    changed = {"last_changed_time": {"secs": 1_700_000_000, "usecs": 5}, "other": {"secs": 1}}
+    found = session.plain([changed, {"a": [1, {"b": "/api/pool/pool-1#web"}]}]).text
+    assert rows(found)["last_changed_time"] == "2023-11-15 07:13:20" and rows(found)["  secs"] == "1"
+    assert (rows(found)["a[1]"], rows(found)["  b"]) == ("1", "web") and found.count("| Field ") == 2
+    assert session.plain([]).text == "There is none."
+
+
 def test_json_is_what_the_api_says(session: Session, shop: dict[str, Any]) -> None:
     assert json.loads(said(session, "show virtualservice shop | json"))["uuid"] == shop["uuid"]
     assert json.loads(said(session, "show virtualservice | json"))[0] == {"name": "shop", "uuid": shop["uuid"]}

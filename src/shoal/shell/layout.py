@@ -16,7 +16,7 @@ LABEL = re.compile(r" {0,12}\S+(?: \S+){0,2} {2,}(?=\S)")
 NOT_PROSE = re.compile(r"configure |API: |\S+$")
 """What may be pasted back, or has no place to break."""
 COLOURED = re.compile(r"((?:\x1b\[[\d;]*m)+)([^\x1b]*)(\x1b\[0m)")
-TABLE = ("+-", "| ")
+TABLE = re.compile(r"\+-[-+]*\+|\| .* \|")
 FIELDS = "| Field "
 PART = re.compile(r"[^\s-]*-?")
 WHOLE: tuple[tuple[Callable[[str], Sequence[str]], bool], ...] = (
@@ -43,7 +43,7 @@ def fitted(text: str, columns: int) -> str:
     for block in _blocks(text.split("\n")):
         if max(map(len, block)) <= columns:
             lines += block
-        elif block[0].startswith(TABLE):
+        elif TABLE.fullmatch(block[0]):
             lines += _of_fields(block, columns) or _narrowed(block, columns) or [_padded(one, columns) for one in block]
         else:
             lines += [part for line in block for part in _broken(line, columns)]
@@ -54,8 +54,8 @@ def _blocks(lines: Sequence[str]) -> Iterator[list[str]]:
     """Tables whole (or what grep has left of them), other lines each alone."""
     block: list[str] = []
     for line in lines:
-        goes_on = block and line.startswith(TABLE) and block[0].startswith(TABLE) and len(line) == len(block[0])
-        if goes_on and not (line[0] == block[-1][0] == "+"):
+        goes_on = block and len(line) == len(block[0]) and TABLE.fullmatch(line) and TABLE.fullmatch(block[0])
+        if goes_on and not line[0] == block[-1][0] == "+":
             block.append(line)
             continue
         if block:
