@@ -358,7 +358,7 @@ FIVE = {
     "applicationprofile": "--type APPLICATION_PROFILE_TYPE_HTTP --http_profile.xff_enabled false",
     "vsvip": "--vip.1.vip_id 0 --vip.1.ip_address 10.9.0.99",
     "stringgroup": "--type SG_TYPE_STRING --kv.1.key 'a  b' --kv.1.value \"it's\" --kv.2.key c",
-    "serviceenginegroup": "--ha_mode HA_MODE_SHARED_PAIR --vcenter_clusters.include true --max_se 3",
+    "ipaddrgroup": "--addrs.1 10.0.0.1 --ranges.1.begin 10.1.0.1 --ranges.1.end 10.1.0.9",
 }
 
 

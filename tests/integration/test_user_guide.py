@@ -47,9 +47,12 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         try:
             web1, web2 = asyncio.run(servers())
             (tmp_path / "shop.yaml").write_text(SHOP.format(web1=web1, web2=web2))
+            plain = tmp_path / "plain-bash"  # what `attach` opens: with the prompt that a Reader knows
+            plain.write_text(f"#!/bin/sh\nexec {' '.join(BASH)}\n")
+            plain.chmod(0o755)
             environment = {
                 "SHOAL_PASSWORD": PASSWORD, "SHOAL_CONTROLLER": bench.url, "NO_COLOR": "1",
-                "SHOAL_DATA_DIR": str(bench.options.data_dir), "HOME": str(tmp_path), "SHELL": "/bin/sh",
+                "SHOAL_DATA_DIR": str(bench.options.data_dir), "HOME": str(tmp_path), "SHELL": str(plain),
                 **LINUX_PROMPT,
             }  # fmt: skip
             with Terminal(environment=environment, program=BASH, columns=COLUMNS, directory=tmp_path) as terminal:

@@ -162,6 +162,15 @@ def test_more_than_a_transaction_holds_is_made_whole_too(shoal: Any) -> None:
     assert shoal("delete", "-f", "-", typed=text).output.count(": deleted") == 150
 
 
+def test_what_a_file_says_stays_though_a_mode_has_presets(shoal: Any, file: Path) -> None:
+    group = "serviceenginegroup: [{name: both, ha_mode: HA_MODE_SHARED%s, min_scaleout_per_vs: 2}]"
+    for mode in ("_PAIR", ""):
+        file.write_text(group % mode)
+        assert shoal("apply", "-f", str(file)).exit_code == 0
+    assert "min_scaleout_per_vs: 2" in shoal("get", "serviceenginegroup", "both").output
+    shoal("delete", "-f", str(file))
+
+
 def test_secrets_are_set_again_and_never_shown(shoal: Any) -> None:
     text = "authprofile: {name: corp, type: auth_profile_ldap, ldap: {server: [10.0.0.1], settings: {admin_bind_dn: cn=a, user_id_attribute: uid, password: hush-hush-hush}}}"
     assert shoal("apply", "-f", "-", typed=text).return_value == 0

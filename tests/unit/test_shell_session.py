@@ -420,6 +420,18 @@ def test_nested_structures_and_lists(session: Session) -> None:
     said(session, "delete pool nested")
 
 
+@pytest.mark.parametrize("typed", ["min_scaleout_per_vs 2", "--min_scaleout_per_vs 2"])
+def test_what_is_typed_stays_though_a_mode_has_presets(session: Session, typed: str) -> None:
+    """Also where it is as it was: the other mode's preset."""
+    said(session, "configure serviceenginegroup both --ha_mode HA_MODE_SHARED_PAIR")
+    said(session, "configure serviceenginegroup both", "ha_mode ha_mode_shared", typed, "save")
+    found = stored(session, "serviceenginegroup", "both")
+    assert (found["ha_mode"], found["min_scaleout_per_vs"], found["buffer_se"]) == ("HA_MODE_SHARED", 2, 1)
+    said(session, "configure serviceenginegroup both max_se 10")
+    assert said(session, "save") == "Nothing was changed."
+    said(session, "delete serviceenginegroup both")
+
+
 def test_a_copy_begins_as_the_other(session: Session, shop: dict[str, Any]) -> None:
     said(session, "copy pool shop-pool shop2-pool", "save")
     one, other = stored(session, "pool", "shop-pool"), stored(session, "pool", "shop2-pool")

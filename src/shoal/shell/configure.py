@@ -32,7 +32,7 @@ def _configure(session: Session, words: list[str]) -> Said | str:
     before = session.client.singleton(kind.endpoint) if kind.singleton else session.client.named(kind.endpoint, name)
     edit = begun(session, kind, name, before)
     if script.asked(words[2:]):
-        script.put(edit.level.message, edit.level.content, words[2:])
+        edit.put(words[2:])
         return session.save(edit)
     if len(words) == 3 and _asks(edit, words[2]):
         return edit.set(words[2], [])

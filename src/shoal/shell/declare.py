@@ -76,6 +76,7 @@ def compared(client: Client, wanted: Wanted) -> Change:
     edit = Edit(kind, wanted.name, before)
     edit.level.content.clear()
     edit.level.content.update(after)
+    edit.named.update(wanted.document)
     method, body = edit.changes()
     secrets = _secrets(kind, wanted.document)
     change = Change(kind=kind, name=wanted.name, where=wanted.where, action=NOTHING, secrets=secrets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,6 +12,7 @@ from shoal.errors import Invalid, NotFound, Problem, ShoalError
 from shoal.objects import Field, MessageType, ObjectType
 from shoal.objects.check import meant
 
+from . import script
 from .fields import addresses, choices, parsed
 
 Document = dict[str, Any]
@@ -29,11 +31,13 @@ class Level:
 
 
 class Edit:
-    """``before`` is the stored document, None for a new object."""
+    """``before`` is the stored document, None for a new object; ``named`` are the fields of it that somebody has typed,
+    which no preset is to replace, even where they are as they were."""
 
     def __init__(self, kind: ObjectType, name: str, before: Document | None) -> None:
         self.kind = kind
         self.before = before
+        self.named: set[str] = set()
         self.levels = [Level(kind.endpoint, kind.message, copy.deepcopy(before) if before else {"name": name})]
 
     @property
@@ -78,12 +82,24 @@ class Edit:
     def _put(self, field: Field, values: list[Any]) -> str:
         """Set the field, or add to its list."""
         name, content = field.name, self.level.content
+        self._note(name)
         if field.item is not None:
             content.setdefault(name, []).extend(values)
             return ""
         had = name in content
         (content[name],) = values
         return f"Overwriting the previously entered value for {name}" if had else ""
+
+    def put(self, words: list[str]) -> None:
+        """``--path value ...``: all of it, or nothing. Raises Invalid, NotFound."""
+        script.put(self.level.message, self.level.content, words)
+        for word in words:
+            if word.startswith(script.PREFIX):
+                self._note(re.split(r"[.=]", word.removeprefix(script.PREFIX))[0])
+
+    def _note(self, name: str) -> None:
+        if len(self.levels) == 1:
+            self.named.add(name)
 
     def _enter(self, field: Field, words: list[str]) -> str:
         """A level of its own, on a copy: nothing reaches the level above before it is left with `leave`."""
@@ -121,6 +137,7 @@ class Edit:
         elif field.kind == "array" and words:
             content[name] = [entry for entry in content.get(name, []) if not _matches(entry, words)]
         elif field.kind == "boolean":
+            self._note(name)
             content[name] = False
         else:
             content.pop(name, None)
@@ -132,13 +149,16 @@ class Edit:
             level.keep(level.content)
 
     def changes(self) -> tuple[str, Document]:
-        """(method, body) that save the edit: POST of a new object, PATCH of the changed first-level fields."""
+        """(method, body) that save the edit: POST of a new object, PATCH of the first-level fields that are changed, and
+        then of those that are named."""
         content = self.levels[0].content
         if self.before is None:
             return "POST", content
         replaced = {f: v for f, v in content.items() if f in self.kind.fields and self.before.get(f) != v}
         gone = {f: None for f in self.before if f not in content and f in self.kind.fields}
         body: Document = {}
+        if replaced or gone:
+            replaced |= {f: v for f, v in content.items() if f in self.kind.fields and f in self.named}
         if replaced:
             body["replace"] = replaced
         if gone:

@@ -119,11 +119,14 @@ def _of_fields(block: list[str], columns: int) -> list[str] | None:
         return None
     edge = min(edges[1], columns - VALUE_LEAST)
     rule = "+" + "-" * (edge - 1) + "+" + "-" * (columns - edge - 2) + "+"
-    return [
-        part
-        for line in block
-        for part in ([rule] if line[0] == "+" else _field_row(*_cells(line, edges), columns, edge))
-    ]
+    shown = []
+    for line in block:
+        if line[0] == "+":
+            shown.append(rule)
+            continue
+        field, value = _cells(line, edges)
+        shown += _field_row(field, value, columns, edge)
+    return shown
 
 
 def _field_row(field: str, value: str, columns: int, edge: int) -> list[str]:

@@ -262,7 +262,7 @@ class Session:
             case "show":
                 return self._top(words)
         if script.asked(words):
-            script.put(edit.level.message, edit.level.content, words)
+            edit.put(words)
             return ""
         if words[0] in COMMANDS and words[0] not in edit.level.message.fields:
             self._elsewhere(words[0])
