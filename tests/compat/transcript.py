@@ -20,6 +20,7 @@ LINUX_PROMPT = {"PS1": "$ ", "PS2": "> ", "PATH": PATH}
 """Of a `BASH` whose lines stand in a transcript."""
 MASKS = (
     (r"-----BEGIN.*?-----END", "PEM"),
+    (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-(?=\|)|(?<=\|)[0-9a-f]{12}(?=\|)", "UUID"),
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID"),
     (r"Avi-se-[a-z]{5}", "ENGINE"),
     (r"\d{4}-\d\d-\d\d", "DATE"),

@@ -234,9 +234,9 @@ def test_durations_are_read_or_refused_in_words() -> None:
             seconds_of(wrong)
 
 
-def shown(found: dict[str, Any], *, everything: bool = False) -> str:
+def shown(found: dict[str, Any], *, everything: bool = False, columns: int = 200) -> str:
     out = io.StringIO()
-    show(found, Console(file=out, width=200, highlight=False), everything=everything)
+    show(found, Console(file=out, width=columns, highlight=False), everything=everything)
     return out.getvalue()
 
 
@@ -265,6 +265,9 @@ def test_the_table_begins_shortly_before_the_first_sign() -> None:
     assert "+21.6  one guard  took" in text and "two died (33.0 ms)" in text
     assert "shop: told in one sentence" in text and "1970-01-01 00:16:40.000 UTC" in text
     assert "applied" in shown(found, everything=True)
+    narrow = shown(found, columns=80).splitlines()
+    assert "+21.6  one guard  took           shop: two died (33.0 ms)" in narrow
+    assert "+0.0  one guard  session ended  two" in "\n".join(narrow)
 
 
 def test_the_table_says_what_it_does_not_know() -> None:

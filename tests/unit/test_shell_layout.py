@@ -75,6 +75,13 @@ def test_a_value_longer_than_any_row_goes_on_below_itself() -> None:
     ]
 
 
+def test_many_short_columns_fit() -> None:
+    header = ("VIP", "Should answer", "Answers", "Outage foretold", "Outage", "Late answer")
+    table = box(header, [("100.69.152.1 (shop)", "Avi-se-ylwgw", "Avi-se-ylwgw", "20 ms", "46 ms", "0 ms")])
+    lines = fitted(table, 80).splitlines()
+    assert {len(line) for line in lines} == {80} and any("Avi-se-ylwgw | Avi-se-ylwgw" in line for line in lines)
+
+
 def test_a_listing_is_a_table_on_a_narrow_screen_too() -> None:
     table = box(("Name", "UUID", "Cloud"), [("Default-Group", UUID, "Default-Cloud")])
     assert fitted(table, 80).splitlines() == [

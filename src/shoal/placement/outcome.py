@@ -113,9 +113,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sentence(self) -> str:
+        vips, moves, made = len(self.interrupted), self.moves, self.engines_made
         return (
-            f"{len(self.interrupted)} VIPs lose their owner, {len(self.waiting)} wait for a new engine, "
-            f"{len(self.down)} stay down, {len(self.reduced)} stay reduced; {self.moves} placements move, "
-            f"{self.engines_made} engines are made, {self.buffer.free} slots are free in the end "
+            f"{vips} {'VIP loses its' if vips == 1 else 'VIPs lose their'} owner, {len(self.waiting)} wait for a new engine, "
+            f"{len(self.down)} stay down, {len(self.reduced)} stay reduced; "
+            f"{moves} placement{' moves' if moves == 1 else 's move'}, "
+            f"{made} engine{' is' if made == 1 else 's are'} made, {self.buffer.free} slots are free in the end "
             f"({self.buffer.needed} needed)"
         )

@@ -19,6 +19,8 @@ from .tables import one_line
 
 BEFORE_MS = 500.0
 """So much before the first sign is shown."""
+WIDE = 120
+"""Columns of a screen that has room for a column of each thing."""
 ROWS_MAX = 300
 TAKEOVERS_MAX = 10
 UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -61,7 +63,7 @@ def show(found: Document, console: Console, *, everything: bool) -> None:
     moment = datetime.datetime.fromtimestamp(zero, datetime.UTC)
     console.print(f"+0.0 ms is {moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d} UTC.")
     shown = [e for e in entries if everything or e["after_ms"] >= -BEFORE_MS]
-    console.print(_table(shown[:ROWS_MAX]))
+    console.print(_table(shown[:ROWS_MAX], wide=console.width >= WIDE))
     for note in _notes(found, len(entries) - len(shown), len(shown) - ROWS_MAX):
         console.print(note, markup=False)
     takeovers = found["takeovers"]
@@ -71,15 +73,21 @@ def show(found: Document, console: Console, *, everything: bool) -> None:
         console.print(f"... and {len(takeovers) - TAKEOVERS_MAX} more takeovers (--json has them all).")
 
 
-def _table(entries: list[Document]) -> Table:
+def _table(entries: list[Document], *, wide: bool) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("ms", justify="right", no_wrap=True)
-    for title in ("who", "what", "virtual service", "about", "detail"):
-        table.add_column(title, overflow="fold")
+    for title in ("who", "what", *(("virtual service", "about") if wide else ()), "detail"):
+        table.add_column(title, overflow="fold", no_wrap=title == "who" and not wide)
     for entry in entries:
         who = f"{entry['who']} {entry['part']}".strip()
         length = f" ({entry['ms']:.1f} ms)" if entry["ms"] else ""
-        cells = (f"{entry['after_ms']:+.1f}", who, entry["what"], entry["vip"], entry["about"], entry["text"] + length)
+        said = [entry["vip"], entry["about"], entry["text"] + length]
+        said = (
+            said
+            if wide
+            else [", ".join(filter(None, said[:2])) + (": " if any(said[:2]) and said[2] else "") + said[2]]
+        )
+        cells = (f"{entry['after_ms']:+.1f}", who, entry["what"], *said)
         table.add_row(*(Text(one_line(cell)) for cell in cells))  # what others wrote is no markup
     return table
 

@@ -19,14 +19,13 @@ COLOURED = re.compile(r"((?:\x1b\[[\d;]*m)+)([^\x1b]*)(\x1b\[0m)")
 TABLE = re.compile(r"\+-[-+]*\+|\| .* \|")
 FIELDS = "| Field "
 PART = re.compile(r"[^\s-]*-?")
-WHOLE: tuple[tuple[Callable[[str], Sequence[str]], bool], ...] = (
-    (str.split, False),
-    (PART.findall, True),
-    (lambda text: (), True),
+WHOLE: tuple[tuple[Callable[[str], Sequence[str]], int, bool], ...] = (
+    (str.split, 12, False),
+    (str.split, 6, True),
+    (PART.findall, 6, True),
+    (lambda text: (), 6, True),
 )
-"""What of a cell stays in one line, by and by less; whether the widest columns give way, or the last."""
-CELL_LEAST = 12
-"""Characters a column keeps."""
+"""By and by less: what of a cell stays in one line, characters a column keeps, whether the widest give way, or the last."""
 VALUE_LEAST = 24
 """Characters that the values of a table of fields keep, with their frame."""
 
@@ -170,10 +169,10 @@ def _widths(rows: list[list[str]], columns: int) -> list[int] | None:
     stays whole, else nothing, and the widest columns give way."""
     cells = list(zip(*rows, strict=True))
     room = columns - 3 * len(cells) - 1
-    for parts, widest_first in WHOLE:
+    for parts, fewest, widest_first in WHOLE:
         widths = [max(map(len, column)) for column in cells]
         least = [
-            min(width, max([CELL_LEAST, *(len(part) for cell in column for part in parts(cell))]))
+            min(width, max([fewest, *(len(part) for cell in column for part in parts(cell))]))
             for width, column in zip(widths, cells, strict=True)
         ]
         if sum(least) > room:

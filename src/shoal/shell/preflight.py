@@ -68,9 +68,9 @@ def show(answer: Document, console: Console) -> None:
     console.print(table)
     for check in answer["checks"]:
         if check["means"]:
-            console.print(f"[bold]{check['what']}:[/bold] {escape(check['means'])}", soft_wrap=True)
+            console.print(f"[bold]{check['what']}:[/bold] {escape(check['means'])}", soft_wrap=not console.is_terminal)
     mode = answer["mode"]
-    console.print(f"[bold]Use {mode['name']}.[/bold] {mode['why']}", soft_wrap=True)
+    console.print(f"[bold]Use {mode['name']}.[/bold] {mode['why']}", soft_wrap=not console.is_terminal)
     for type, fields in mode["settings"].items():
         wanted = ", ".join(f"{field} {json.dumps(value)}" for field, value in fields.items())
-        console.print(f"Set on {type}: {wanted}.", soft_wrap=True)
+        console.print(f"Set on {type}: {wanted}.", soft_wrap=not console.is_terminal)
