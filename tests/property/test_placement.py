@@ -210,6 +210,22 @@ def test_order_does_not_matter(seed: int) -> None:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(seeds)
+def test_a_plan_with_nothing_to_do_stands_until_it_says(seed: int) -> None:
+    """The controller does not plan again before `Plan.wake_at` while nothing changes."""
+    world = disturbed(seed)
+    for _ in range(6):
+        snapshot = world.snapshot()
+        result = plan(snapshot, world.now)
+        if result.empty and not snapshot.requests:
+            until = world.now + 1e5 if result.wake_at is None else result.wake_at
+            for part in (0.01, 0.5, 0.99):
+                assert plan(snapshot, world.now + part * (until - world.now)) == result
+        world.step()
+        world.now += 7.0
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(seeds)
 def test_a_record_made_anew_is_what_was_decided(seed: int) -> None:
     """For every VIP and the group: the same decisions, and what each keeps follows from the engines it looked at."""
     world = disturbed(seed)

@@ -10,16 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from shoal.controller.planning import Planning
+from shoal.errors import Invalid
 from shoal.main import cli
 from shoal.placement import plan
 from shoal.placement.model import Plan, Snapshot
 from shoal.simulator import history
 from shoal.simulator.fleet import fleet
 from shoal.simulator.history import MODES, Event, Shape, Transcript
+from shoal.simulator.results import Done, Results
 from shoal.simulator.shrink import shrunk
 from shoal.simulator.silence import silence
 from shoal.simulator.trial import drawn, played
@@ -128,6 +131,50 @@ def test_the_command_answers_in_json(capsys: pytest.CaptureFixture[str]) -> None
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert document["seeds"] == 2 and document["events"] == 32 and document["failures"] == []
     assert document["checked"]["owners"] > 0 and document["checked"]["settled"] >= 4
+
+
+def test_a_series_that_was_ended_goes_on_where_it_stood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "series.jsonl"
+
+    def run(seeds: str) -> dict[str, Any]:
+        cli(["simulate", "--seeds", seeds, "--events", "8", "--results", str(file), "--json"], standalone_mode=False)
+        return dict(json.loads(capsys.readouterr().out))
+
+    first = run("1-2")
+    assert (first["seeds"], first["seeds_done_before"]) == (2, 0)
+    file.write_bytes(file.read_bytes() + b'{"commit":"cut short by a full disk')
+    whole = run("1-3")
+    assert (whole["seeds"], whole["seeds_done_before"], whole["events"]) == (3, 2, 27)
+    assert sorted(msgspec.json.decode(line)["outcome"]["seed"] for line in _whole_lines(file)) == [1, 2, 3]
+    again = run("1-3")
+    assert again["seeds_done_before"] == 3 and again["checked"] == whole["checked"] and again["kinds"] == whole["kinds"]
+    assert len(_whole_lines(file)) == 3
+
+
+def _whole_lines(file: Path) -> list[bytes]:
+    return [line for line in file.read_bytes().split(b"\n") if line.endswith(b"}")]
+
+
+def test_a_run_that_broke_a_promise_is_run_again(tmp_path: Path) -> None:
+    outcome = replace(drawn(1, Shape(), 1), events=(), broke="placement")
+    with Results(tmp_path / "series.jsonl") as results:
+        results.add(Done(commit="c0ffee", asked=1, count=2, enough=1, outcome=outcome))
+    with Results(tmp_path / "series.jsonl") as results:
+        assert results.find(1, Shape(), 1) is None
+        mended = Done(commit="c0ffee", asked=1, count=2, outcome=replace(outcome, broke=""))
+        results.add(mended)
+        assert results.find(1, Shape(), 1) == mended
+        assert results.find(1, Shape(), 2) is None and results.find(1, Shape(hosts=3), 1) is None
+
+
+def test_results_are_of_one_writer_and_no_other_file_is_taken_for_them(tmp_path: Path) -> None:
+    with Results(tmp_path / "series.jsonl"), pytest.raises(Invalid, match="Another run writes"):
+        Results(tmp_path / "series.jsonl").__enter__()
+    other = tmp_path / "notes.txt"
+    other.write_text("not ours")
+    with pytest.raises(Invalid, match="no file of simulated runs"):
+        Results(other).__enter__()
+    assert other.read_text() == "not ours"
 
 
 def test_a_fleet_is_placed_and_mended_again_and_again() -> None:

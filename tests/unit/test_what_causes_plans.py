@@ -8,9 +8,15 @@ from typing import Any, cast
 import pytest
 
 from shoal.controller.clock import SystemClock
-from shoal.controller.reconciler import Reconciler
+from shoal.controller.kept import Fresh
+from shoal.controller.planning import Planning
+from shoal.controller.reconciler import REVIEW_INTERVAL_S, Reconciler
 from shoal.controller.records import VipRecord
 from shoal.objects import views
+from shoal.placement.model import Plan, Snapshot
+from shoal.simulator.silence import silence
+from shoal.simulator.system_world import SystemWorld
+from tests.simulation.playing import play
 
 VSVIP: dict[str, Any] = {
     "uuid": "vsvip-1",
@@ -52,6 +58,43 @@ class Surroundings:
 
     def busy(self) -> bool:
         return self.reconciler._wanted.is_set() or bool(self.pushed)
+
+
+def test_a_group_is_planned_anew_when_something_changed_or_all_is_reviewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine's word that changes nothing is no reason; a failure is, and the time a plan gave, and each review."""
+    planned: list[str] = []
+    plan = Planning.plan
+
+    def noted(self: Planning, snapshot: Snapshot, now: float, fresh: Fresh | None = None) -> Plan:
+        planned.append(snapshot.group.name)
+        return plan(self, snapshot, now, fresh)
+
+    monkeypatch.setattr(Planning, "plan", noted)
+
+    async def story(world: SystemWorld) -> None:
+        group = await world.create("serviceenginegroup", {"name": "g"})
+        await world.service("one", "g")
+        await world.settle()
+        await world.pass_time(REVIEW_INTERVAL_S)
+        while "g" not in planned:  # the next review is a whole interval away
+            await world.pass_time(0.5)
+        planned.clear()
+        for _ in range(5):
+            world.controller.reconciler.mark(group["uuid"])
+            await world.pass_time(0.2)
+        assert not planned
+        record = world.record_of("one")
+        assert record is not None
+        world.kill(record.succession[0])
+        await world.pass_time(2.0)
+        assert planned.count("g") >= 2
+        await world.settle()
+        planned.clear()
+        await world.pass_time(2 * REVIEW_INTERVAL_S)
+        assert "g" in planned
+
+    with silence():
+        play(story)
 
 
 @pytest.mark.parametrize("type", ["pool", "sslkeyandcertificate", "httppolicyset", "stringgroup"])

@@ -118,6 +118,8 @@ class Compiler:
         """(type, uuid) of a document -> the services compiled with it."""
         self._credentials: dict[tuple[str, str], Encoded | None] = {}
         """By kind of part and uuid."""
+        self._settings_of: dict[str, tuple[wire.Settings, Encoded]] = {}
+        """By engine."""
 
     def changed(self, type: str, uuid: str) -> Collection[str] | None:
         """A document changed: forget what was compiled from it. The services that were; None = any may have been."""
@@ -150,6 +152,7 @@ class Compiler:
             self._groups[group.uuid] = GroupState(group=group, intents=dict(intents))
             compiled = self._vips.get(group.uuid, {})
             self._vips[group.uuid] = {id: vip for id, vip in compiled.items() if id in intents}
+            self._settings_of = {id: made for id, made in self._settings_of.items() if id in self._ledger.engines}
             return True
         for id in vips:
             intent = intents.get(id)
@@ -189,8 +192,14 @@ class Compiler:
         if (interfaces := interfaces_part(document)) is not None and document is not None:
             parts["interfaces"] = encoded(interfaces)
             self._add_routes(parts, (views.uuid_of(vlan.get("vrf_ref") or "") for vlan in vlans(document)))
-        parts["settings"] = encoded(self._settings(record, state.group, mine))
+        parts["settings"] = self._encoded_settings(engine, self._settings(record, state.group, mine))
         return parts
+
+    def _encoded_settings(self, engine: str, settings: wire.Settings) -> Encoded:
+        known = self._settings_of.get(engine)
+        if known is None or known[0] != settings:
+            known = self._settings_of[engine] = settings, encoded(settings)
+        return known[1]
 
     def armed(self, record: VipRecord) -> bool:
         """Every engine of the succession runs this list."""

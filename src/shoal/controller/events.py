@@ -48,6 +48,10 @@ def matches(event: Event, filters: Mapping[str, Any]) -> bool:
     return float(filters.get("since", 0)) <= event.at <= float(filters.get("until", float("inf")))
 
 
+def _decoded(value: bytes) -> Event:
+    return msgspec.json.decode(value, type=Event)
+
+
 class EventLog:
     """Raising never waits and never fails; a writer task makes events durable in batches."""
 
@@ -55,15 +59,20 @@ class EventLog:
         self._store = store
         self._clock = clock
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT_MAX)
+        self._earlier: list[bytes] = []
+        """Those that were read from the store and that nobody has asked for yet."""
+        self._earlier_id = ""
+        """The newest of them."""
         self._pending: deque[Event] = deque(maxlen=EVENTS_KEPT_MAX)
         self._wanted = asyncio.Event()
         self._sequence = 0
         self.on_added: Callable[[Event], None] = lambda event: None
 
     async def load(self) -> None:
-        """Read what earlier controllers wrote."""
-        for record in (await self._store.list(EVENTS)).records:
-            self._events.append(msgspec.json.decode(record.value, type=Event))
+        """Read what earlier controllers wrote. It is looked into when somebody asks: a controller is to start quickly."""
+        records = (await self._store.list(EVENTS)).records
+        self._earlier = [record.value for record in records[-EVENTS_KEPT_MAX:]]
+        self._earlier_id = records[-1].key.removeprefix(EVENTS) if records else ""
 
     def add(self, name: str, detail: str, *, level: str = "info", **objects: str) -> Event:
         """Raise an event. ``objects``: role -> uuid; empty ones are left out."""
@@ -87,11 +96,27 @@ class EventLog:
     @property
     def last(self) -> str:
         """The id of the newest event; "" = none."""
-        return self._events[-1].id if self._events else ""
+        return self._events[-1].id if self._events else self._earlier_id
 
     def read(self, filters: Mapping[str, Any]) -> list[Event]:
         """Newest first."""
-        return [event for event in reversed(self._events) if matches(event, filters)]
+        names = filters.get("name")
+        if self._earlier and names:
+            words = [name.encode() for name in ([names] if isinstance(names, str) else names)]
+            earlier = [value for value in self._earlier_kept() if any(word in value for word in words)]
+            found = [*map(_decoded, earlier), *self._events]
+        else:
+            self._look_into_earlier()
+            found = list(self._events)
+        return [event for event in reversed(found) if matches(event, filters)]
+
+    def _look_into_earlier(self) -> None:
+        self._events.extendleft(map(_decoded, reversed(self._earlier_kept())))
+        self._earlier = []
+
+    def _earlier_kept(self) -> list[bytes]:
+        room = EVENTS_KEPT_MAX - len(self._events)
+        return self._earlier[-room:] if room else []
 
     async def run(self) -> None:
         """Write events until cancelled; a store that refuses (disk full) costs durability, not service."""

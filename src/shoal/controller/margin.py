@@ -31,7 +31,7 @@ class Change(msgspec.Struct, frozen=True):
 class Margins:
     def __init__(self, events: EventLog) -> None:
         self._events = events
-        self._lost: dict[str, set[str]] = {}
+        self._lost: dict[str, set[str]] | None = None
         """Group -> VIPs, and "" for the group's buffer."""
 
     def told(self, snapshot: Snapshot, result: Plan, changes: Mapping[str, Change]) -> tuple[Event, ...]:
@@ -57,15 +57,19 @@ class Margins:
         return tuple(found)
 
     def forget(self, group: str) -> None:
-        self._lost.pop(group, None)
+        if self._lost is not None:
+            self._lost.pop(group, None)
 
     def _known(self, group: str) -> set[str]:
-        if group not in self._lost:
-            last: dict[str, str] = {}
-            for event in self._events.read({"name": [COMPROMISED, ACTIVE], "object": group}):
-                last.setdefault(event.objects.get("vip", ""), event.name)
-            self._lost[group] = {subject for subject, name in last.items() if name == COMPROMISED}
-        return self._lost[group]
+        if self._lost is None:  # what earlier controllers told
+            self._lost = {}
+            last: dict[tuple[str, str], str] = {}
+            for event in self._events.read({"name": [COMPROMISED, ACTIVE]}):
+                last.setdefault((event.objects.get("serviceenginegroup", ""), event.objects.get("vip", "")), event.name)
+            for (of, subject), name in last.items():
+                if name == COMPROMISED:
+                    self._lost.setdefault(of, set()).add(subject)
+        return self._lost.setdefault(group, set())
 
 
 def _mark(lost: set[str], subject: str, *, gone: bool) -> None:

@@ -72,6 +72,26 @@ USED_BY_THEMSELVES = ("serviceenginegroup", "serviceengine", "virtualservice")
 """All other objects matter only through what refers to them."""
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """A group for which the plan of ``snapshot``, made ``at``, had nothing to do."""
+
+    snapshot: Snapshot
+    result: Plan
+    at: float
+
+    def holds(self, snapshot: Snapshot, fresh: Fresh, now: float) -> bool:
+        """A plan would come to the same, as none of what it is made from has changed and its time has not come."""
+        before, until = self.snapshot, self.result.wake_at
+        return (
+            not (fresh.whole or fresh.vips or fresh.engines or fresh.engines_looked_at)
+            and self.at <= now
+            and (until is None or now < until)
+            and not snapshot.requests
+            and before.pace is snapshot.pace is None
+            and before.group == snapshot.group
+        )
+
+
 class Reconciler:
     """One task owns all plans (`run`)."""
 
@@ -111,6 +131,8 @@ class Reconciler:
         """What it could not place, and why."""
         self.history = History()
         """The snapshots of plans that decided something."""
+        self._stands: dict[str, Standing] = {}
+        """Groups for which nothing was to be done by the last plan."""
         self._margins = Margins(events)
         self._barred: dict[str, None] = {}
         """Groups with VIPs that must not be placed yet."""
@@ -277,6 +299,12 @@ class Reconciler:
             self._barred[group] = None
         else:
             self._barred.pop(group, None)
+        stands = self._stands.pop(group, None)
+        if stands is not None and stands.holds(snapshot, fresh, now) and self._all_known(fresh):
+            self._stands[group] = stands
+            self._schedule(typed, stands.result)
+            self._push(group, fresh, {}, everywhere=everywhere)
+            return False
         result = self._planning.plan(snapshot, now, fresh)
         self.plans[group], self.snapshots[group], self.planned_at[group] = result, snapshot, now
         self.shortfalls[group] = shortfalls(result)
@@ -306,7 +334,14 @@ class Reconciler:
             log.info("%s: %s", typed.name, result.sentence)
         if fresh.whole:
             self._reviews_took_s += self._clock.monotonic() - began
+        if not changes and result.empty:
+            self._stands[group] = Standing(snapshot, result, now)
         return bool(changes)
+
+    def _all_known(self, fresh: Fresh) -> bool:
+        """Of no VIP that was looked at a floor is kept, which may have to go."""
+        floors = self._ledger.floors
+        return not any(vip in floors for vip in fresh.looked_at)
 
     def _fresh_snapshot(
         self, group: views.ServiceEngineGroup, intents: Mapping[str, VipIntent], now: float
@@ -518,6 +553,7 @@ class Reconciler:
         self._compiler.forget(group)
         self._planning.forget(group)
         self._kept.pop(group, None)
+        self._stands.pop(group, None)
         self.plans.pop(group, None)
         self.snapshots.pop(group, None)
         self.planned_at.pop(group, None)

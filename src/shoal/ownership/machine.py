@@ -71,13 +71,16 @@ def _is_old_news(state: State, message: PeerMessage, now: float) -> bool:
     """A living peer repeats what all conclusions were drawn from: nearly every heartbeat, so it must cost little."""
     peer = state.peers.get(message.engine)
     return (
-        isinstance(message, Heartbeat)
-        and peer is not None
+        peer is not None
         and peer.settled_at == state.epoch
-        and now - state.stepped_at <= known.lease_s(state)
+        and isinstance(message, Heartbeat)
         and now < state.beat_at + known.interval_s(state)
-        and known.alive(state, peer.id, now)
-        and (peer.incarnation, peer.able, peer.said) == (message.incarnation, message.able, message.entries)
+        and now - state.stepped_at <= known.lease_s(state)
+        and peer.lost_at < peer.heard_at
+        and now < peer.heard_at + known.silence_s(state, peer)
+        and peer.able == message.able
+        and peer.incarnation == message.incarnation
+        and (peer.said is message.entries or peer.said == message.entries)
     )
 
 
@@ -438,11 +441,9 @@ class _Turn:
     def judge_isolation(self) -> None:
         """Silent peers alone convict nobody: the last survivor of a group hears none. The gateway is the witness."""
         state = self.state
-        if not state.gateway or not state.peers:
-            self.set(isolated=False, alone_since=math.inf)
-            return
-        if any(known.alive(state, p, self.now) for p in state.peers):
-            self.set(isolated=False, alone_since=math.inf)
+        if not state.gateway or not state.peers or any(known.alive(state, p, self.now) for p in state.peers):
+            if state.isolated or state.alone_since != math.inf:
+                self.set(isolated=False, alone_since=math.inf)
             return
         alone_since = min(state.alone_since, self.now)
         if self.now >= state.gateway_probed_at + known.GATEWAY_PROBE_S:
@@ -482,7 +483,7 @@ class _Turn:
             self.say = True
 
     def want_or_claim(self, view: VipView) -> None:
-        due = known.wanting_from(self.state, view, self.now) <= self.now
+        due = known.wants(self.state, view, self.now)
         if view.mode is Mode.READY:
             if not due:
                 return

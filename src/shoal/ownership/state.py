@@ -123,12 +123,14 @@ def lease_s(state: State) -> float:
 
 def detection_s(state: State) -> float:
     """Silence that means death; never shorter than the lease, whatever the settings say."""
-    return max(interval_s(state) * state.timing.heartbeat_misses, lease_s(state) + LEASE_MARGIN_S)
+    timing = state.timing
+    return max(timing.heartbeat_interval_ms / 1000 * timing.heartbeat_misses, timing.lease_ms / 1000 + LEASE_MARGIN_S)
 
 
 def silence_s(state: State, peer: PeerView) -> float:
     """`detection_s` for one peer: longer where much of what it sends is lost."""
-    return max(detection_s(state), interval_s(state) * peer.misses)
+    detection = detection_s(state)
+    return max(detection, interval_s(state) * peer.misses) if peer.misses else detection
 
 
 def probe_s(state: State, view: VipView) -> float:
@@ -200,9 +202,12 @@ def fresh(state: State, view: VipView) -> bool:
 
 def outdated(state: State, view: VipView, now: float) -> bool:
     """A living peer goes by a newer list: it knows better who may claim. (This engine was cut off when that came.)"""
-    peers = (peer for peer in state.peers.values() if alive(state, peer.id, now))
-    entries = (peer.entries.get(view.vip.id) for peer in peers)
-    return any(entry is not None and entry.list_version > view.list_version for entry in entries)
+    id, version = view.vip.id, view.list_version
+    for peer in state.peers.values():
+        entry = peer.entries.get(id)
+        if entry is not None and entry.list_version > version and alive(state, peer.id, now):
+            return True
+    return False
 
 
 def slots_taken(state: State, view: VipView | None) -> int:
@@ -246,6 +251,15 @@ def wanting_from(state: State, view: VipView, now: float) -> float:
     return claimable_at(state, view, now) - probe_s(state, view)
 
 
+def wants(state: State, view: VipView, now: float) -> bool:
+    """Has the time of `wanting_from` come?"""
+    holder = state.peers.get(view.holder)
+    lives = holder is not None and dead_at(state, holder) - probe_s(state, view) > now
+    if lives and not view.lapsed and not fresh(state, view):
+        return False  # as nearly always: nobody's turn comes before the holder's death
+    return wanting_from(state, view, now) <= now
+
+
 def silent_at(state: State, view: VipView) -> float:
     """When the address counts as silent, if no more answers come: never before two probes have gone unanswered, each
     with time to be answered. After an answer the next probe is up to a gap away."""
@@ -272,13 +286,18 @@ def calm(state: State, now: float) -> float:
 
     O(peers), whatever the number of VIPs.
     """
-    until = state.calm_until
+    until, peers, detection = state.calm_until, state.peers, detection_s(state)
     for id in state.calm_peers:
-        peer = state.peers.get(id)
+        peer = peers.get(id)
         if peer is None or peer.lost_at >= peer.heard_at:
             return NEVER
-        asking = PROBE_S * max(1.0, peer.misses / state.timing.heartbeat_misses)
-        until = min(until, peer.heard_at + silence_s(state, peer) - asking)
+        if peer.misses:
+            asking = PROBE_S * max(1.0, peer.misses / state.timing.heartbeat_misses)
+            at = peer.heard_at + silence_s(state, peer) - asking
+        else:
+            at = peer.heard_at + detection - PROBE_S
+        if at < until:
+            until = at
     return until
 
 

@@ -175,18 +175,22 @@ def _figures(answer: Document) -> Iterable[tuple[str, str]]:
     if answer["fails"]:
         yield "Fails", ", ".join(answer["fails"])
     engines, capacity, connections = answer["engines"], answer["capacity"], answer["connections"]
-    words = [f"{engines['made']} made" if engines["made"] else "none made"]
+    anything = answer["fails"] or answer["edits"]
+    words = [f"{engines['made']} made" if engines["made"] else "none made"] if anything else []
     words += [f"{some(engines['deleted'])} deleted"] if engines["deleted"] else []
     if engines["deleted_when_idle"]:
         words.append(
             f"{some(engines['deleted_when_idle'])} deleted after {duration(engines['idle_for_s'] * 1000)} idle"
         )
-    yield "Engines", ", ".join(words)
+    if words:
+        yield "Engines", ", ".join(words)
     steps = ("before", "right_after", "in_the_end") if answer["fails"] else ("before", "in_the_end")
-    yield "Free slots", ", ".join(f"{step.replace('_', ' ')} {_free(capacity[step])}" for step in steps)
-    if connections["lost"] or connections["drained"] or connections["not_known_of"]:
-        unknown = f" (not known of {', '.join(connections['not_known_of'])})" if connections["not_known_of"] else ""
-        yield "Connections", f"{connections['lost']} cut, {connections['drained']} drained{unknown}"
+    if anything:
+        yield "Free slots", ", ".join(f"{step.replace('_', ' ')} {_free(capacity[step])}" for step in steps)
+    else:
+        yield "Free slots", _free(capacity["before"])
+    if counted := _counted(connections):
+        yield "Connections", counted
     now, end = (margin(answer["margin"][when]) for when in ("before", "after"))
     yield "May fail", now if now == end else f"now {now}"
     if now != end:
@@ -195,6 +199,16 @@ def _figures(answer: Document) -> Iterable[tuple[str, str]]:
     detection = answer["times"]["failure_detection"]["detection_ms"]
     made = f", a new engine takes {duration(create)}" if create is not None else ", no engine's making was measured yet"
     yield "Times", f"a silent engine is noticed after {duration(detection)}, a dead process at once{made}"
+
+
+def _counted(connections: Document) -> str:
+    """"" if none is concerned. An engine that has not told its counters may have any number."""
+    unknown, known = connections["not_known_of"], connections["lost"] or connections["drained"]
+    figures = f"{connections['lost']} cut, {connections['drained']} drained"
+    if not unknown:
+        return figures if known else ""
+    untold = f"{some(unknown)} {'has' if len(unknown) == 1 else 'have'} not told how many are open"
+    return f"{figures}; {untold}" if known else f"not known: {untold}"
 
 
 def _free(buffer: Document) -> str:
@@ -218,7 +232,8 @@ def margin(found: Document) -> str:
     if some_may:
         words += f" ({count(whole)} without loss of strength)"
     if found["worst_host"] and found["worst_host_vips_down"]:
-        words += f", NOT host {found['worst_host']} ({found['worst_host_vips_down']} VIPs down)"
+        down = found["worst_host_vips_down"]
+        words += f", NOT host {found['worst_host']} ({down} VIP{'' if down == 1 else 's'} down)"
     elif found["worst_host"]:
         words += ", any one host"
     return words

@@ -9,9 +9,8 @@ import os
 import signal
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,14 @@ import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from shoal import __version__
 
-from . import history
+from . import history, summary
 from .fleet import fleet as run_fleet
-from .history import KINDS, Event, Shape
+from .history import Event, Shape
 from .kernel import Broken
+from .results import Done, Results
 from .shrink import shrunk
 from .silence import silence
 from .trial import Outcome, drawn, played
@@ -34,17 +33,10 @@ from .trial import Outcome, drawn, played
 EXIT_BROKEN = 1
 PROGRESS_EACH = 20
 REFRESH_S = 0.2
+TOLD_EACH_S = 60.0
+"""Without a terminal, how far a long series is."""
 ENGINES_MAX = 1000
 """``max_se``'s bound."""
-PROMISES = {
-    "owners": "one engine answers for an address on each connected segment",
-    "claims": "no two engines claim a VIP alike",
-    "armed lists": "a list is armed only when all its engines have it",
-    "generations": "generations and list versions never go back",
-    "ranks": "no two engines have the same rank",
-    "plans": "placement's rules hold after every plan (slots, hosts, buffer, disabled engines)",
-    "settled": "after the last fault everything becomes as intended",
-}
 
 _done: Any = None
 """Events so far, counted by all processes."""
@@ -64,10 +56,21 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     short: Outcome | None = None
 
+    def done(self, asked: int, commit: str) -> Done:
+        return Done(
+            commit=commit,
+            asked=asked,
+            count=self.count,
+            enough=len(self.short.events) if self.short is not None else 0,
+            outcome=msgspec.structs.replace(self.outcome, events=(), why=_first(self.outcome.why)),
+        )
+
 
 def simulate(jobs: list[Job], processes: int, console: Console, progress: Callable[[int], None]) -> Iterator[Found]:
     """The outcome of each job, as they come."""
     global _done
+    if not jobs:
+        return
     context = multiprocessing.get_context("fork")
     _done = context.Value("Q", 0)
     with context.Pool(min(processes, len(jobs)), _quiet) as pool:
@@ -147,6 +150,11 @@ def commit() -> str:
     help="One run of that size with a simpler data network; --events things happen to it, one by one.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes (default: one for each processor).")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Add each run that is done to this file, and skip those that are in it: a long series that was ended goes on.",
+)
 @click.option("--shrink-s", type=float, default=120.0, show_default=True, help="Time to shrink each failure.")
 @click.option(
     "--output",
@@ -165,6 +173,7 @@ def command(
     racks: int,
     fleet: str | None,
     jobs: int | None,
+    results: Path | None,
     shrink_s: float,
     output: Path,
     as_json: bool,
@@ -178,23 +187,38 @@ def command(
     if fleet is not None:
         return _fleet(fleet, seed or 0, events, as_json=as_json)
     shape = Shape(hosts=hosts, racks=racks, services=services, max_se=engines)
-    numbers = _numbers(seed, seeds)
-    todo = [Job(seed=number, shape=shape, events=events, shrink_s=shrink_s) for number in numbers]
     console = Console(stderr=as_json, highlight=False)
     began, commit_found = time.monotonic(), commit()
-    all_found: list[Found] = []
-    with _progress(console, len(todo) * events) as update:
-        for found in simulate(todo, jobs or os.cpu_count() or 1, console, update):
-            all_found.append(found)
-            if found.short is not None:
-                file = _write(output, found, commit_found)
-                if not as_json:
-                    _tell(console, found, file, commit_found, events)
-    document = _document(all_found, time.monotonic() - began, commit_found)
+    with ExitStack() as stack:
+        file = stack.enter_context(Results(results)) if results is not None else None
+        done, todo = list[Done](), list[Job]()
+        for number in _numbers(seed, seeds):
+            if file is not None and (known := file.find(number, shape, events)) is not None:
+                done.append(known)
+            else:
+                todo.append(Job(seed=number, shape=shape, events=events, shrink_s=shrink_s))
+        before = len(done)
+        if before and not as_json:
+            console.print(f"{before:,} of {before + len(todo):,} seeds are in {results} already.", soft_wrap=True)
+        update = stack.enter_context(_progress(console, len(todo) * events))
+        try:
+            for found in simulate(todo, jobs or os.cpu_count() or 1, console, update):
+                done.append(found.done(events, commit_found))
+                if found.short is not None:
+                    transcript = _write(output, found, commit_found)
+                    if not as_json:
+                        _tell(console, found, transcript, commit_found, events)
+                if file is not None:
+                    file.add(done[-1])
+        except KeyboardInterrupt:
+            where = f" {len(done):,} seeds are in {results}; the same command goes on from there." if results else ""
+            click.echo(f"Ended after {len(done) - before:,} of {len(todo):,} runs.{where}", err=True)
+            raise click.Abort from None
+    document = summary.document(done, before, time.monotonic() - began, commit_found)
     if as_json:
         click.echo(json.dumps(document))
     else:
-        _summary(console, document)
+        summary.show(console, document)
     return EXIT_BROKEN if document["failures"] else 0
 
 
@@ -242,8 +266,28 @@ class _Bar:
         self._bar.stop()
 
 
-def _progress(console: Console, total: int) -> Any:
-    return _Bar(console, total) if console.is_terminal else nullcontext(lambda done: None)
+class _Lines:
+    """The same in a line now and then, where there is no terminal."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+
+    def __enter__(self) -> Callable[[int], None]:
+        self._began = self._told = time.monotonic()
+        return self._update
+
+    def _update(self, done: int) -> None:
+        now = time.monotonic()
+        if done and now - self._told >= TOLD_EACH_S:
+            self._told = now
+            left = (now - self._began) * (self._total - done) / done
+            click.echo(f"{done:,} of {self._total:,} events; about {left / 60:,.0f} minutes left", err=True)
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def _progress(console: Console, total: int) -> _Bar | _Lines:
+    return _Bar(console, total) if console.is_terminal else _Lines(total)
 
 
 def _write(output: Path, found: Found, commit_found: str) -> Path:
@@ -271,55 +315,3 @@ def _tell(console: Console, found: Found, file: Path, commit_found: str, events:
     out("\n".join("  " + line for line in short.why.splitlines()[-12:]))
     out(f"  Written to {file}: play it again with `shoal replay {file}`, the whole of it with")
     out(f"  `shoal simulate --seed {outcome.seed} --events {events}`.\n")
-
-
-def _document(all_found: list[Found], wall_s: float, commit_found: str) -> dict[str, Any]:
-    outcomes = [found.outcome for found in all_found]
-    kinds: Counter[str] = Counter()
-    checked: Counter[str] = Counter()
-    for outcome in outcomes:
-        kinds.update(outcome.kinds)
-        checked.update(outcome.checked)
-    events = sum(found.count for found in all_found)
-    failed = [found for found in all_found if found.outcome.broke]
-    return {
-        "commit": commit_found,
-        "seeds": len(outcomes),
-        "events": events,
-        "events_that_meant_something": sum(kinds.values()),
-        "kinds": {kind: kinds[kind] for kind in KINDS if kinds[kind]},
-        "checked": {promise: checked[promise] for promise in PROMISES},
-        "virtual_s": round(sum(outcome.virtual_s for outcome in outcomes), 1),
-        "wall_s": round(wall_s, 1),
-        "cpu_s": round(sum(outcome.cpu_s for outcome in outcomes), 1),
-        "events_per_s": round(events / wall_s, 1) if wall_s else 0.0,
-        "failures": [
-            {
-                "seed": found.outcome.seed,
-                "broke": found.outcome.broke,
-                "why": _first(found.outcome.why),
-                "events": len(found.short.events) if found.short else found.count,
-            }
-            for found in sorted(failed, key=lambda found: found.outcome.seed)
-        ],
-    }
-
-
-def _summary(console: Console, document: dict[str, Any]) -> None:
-    kinds = Table("event", "times", "what happens", box=None, header_style="bold", pad_edge=False)
-    for kind, count in document["kinds"].items():
-        kinds.add_row(kind, f"{count:,}", KINDS[kind])
-    promises = Table("promise", "looked at", "", box=None, header_style="bold", pad_edge=False)
-    for promise, sentence in PROMISES.items():
-        promises.add_row(promise, f"{document['checked'][promise]:,}", sentence)
-    console.print(kinds, "", promises, "")
-    console.print(
-        f"{document['seeds']:,} seeds, {document['events']:,} events, {document['virtual_s'] / 3600:,.1f} h of virtual"
-        f" time in {document['wall_s']:,.1f} s ({document['events_per_s']:,.0f} events/s), commit {document['commit']}."
-    )
-    failures = document["failures"]
-    if failures:
-        seeds = ", ".join(str(failure["seed"]) for failure in failures)
-        console.print(f"[bold red]{len(failures)} broken[/]: seeds {seeds}.")
-    else:
-        console.print("No promise was broken.")

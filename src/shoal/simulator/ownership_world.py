@@ -9,6 +9,7 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -154,11 +155,14 @@ class World:
     def at(self, when: float, what: Callable[[], None]) -> None:
         def happen() -> None:
             what()
-            self._events += 1
-            if self._look or self._overlap_since or self._events % CHECKED_IN_FULL_EACH == 0:
-                self.check()
+            self._happened()
 
         self.schedule.at(when, happen)
+
+    def _happened(self) -> None:
+        self._events += 1
+        if self._look or self._overlap_since or self._events % CHECKED_IN_FULL_EACH == 0:
+            self.check()
 
     def run(self, seconds: float) -> None:
         self.schedule.run(seconds)
@@ -223,7 +227,7 @@ class World:
     def remove(self, name: str) -> None:
         """The machine is no more."""
         self.kill(name)
-        del self.engines[name]
+        self.engines.pop(name).link = False
         self.cuts = {pair for pair in self.cuts if name not in pair}
         self.mutes = {pair for pair in self.mutes if name not in pair}
 
@@ -267,32 +271,39 @@ class World:
             self.at(self.now + 0.0005, lambda a=at, p=peer: self.feed(a, Session(p.name, up)))  # type: ignore[misc]
 
     def _send(self, engine: Engine, send: Send) -> None:
+        """Nearly all that is ever sent are heartbeats to every peer, so one must cost little."""
+        if not engine.link:
+            return
+        heard, heartbeat = Heard(send.message), isinstance(send.message, Heartbeat)
+        whole = not self.cuts and not self.mutes
+        chance, now, (least, most) = self.random.random, self.now, self.delay_s
         for name in [send.to] if send.to else engine.state.peers:
             other = self.engines.get(name)
-            if other is None or other is engine or not self.hears(name, engine.name):
+            if other is None or other is engine or not (other.link and (whole or self.hears(name, engine.name))):
                 continue
             times = 1
-            if isinstance(send.message, Heartbeat):
-                if self.loss and self.random.random() < self.loss:
+            if heartbeat:
+                if self.loss and chance() < self.loss:
                     self._lose(engine.name, name)
                     continue
-                if self.repeated and self.random.random() < self.repeated:
+                if self.repeated and chance() < self.repeated:
                     times = 2
+            arrive = partial(self._arrive, engine, other, heard)
             for _ in range(times):
-                delay = self.random.uniform(*self.delay_s)
-                self.at(self.now + delay, lambda o=other: self._arrive(engine.name, o, Heard(send.message)))  # type: ignore[misc]
-            if isinstance(send.message, Resign):  # by the session, too
-                later = self.now + delay + SESSION_LATER_S
-                self.at(later, lambda o=other: self._arrive(engine.name, o, Heard(send.message)))  # type: ignore[misc]
+                delay = least + (most - least) * chance()
+                self.schedule.at(now + delay, arrive)
+            if not heartbeat:  # a word of another kind goes by the session, too
+                self.schedule.at(now + delay + SESSION_LATER_S, arrive)
 
     def _lose(self, sender: str, receiver: str) -> None:
         while self._lost and self._lost[0][0] < self.now - LOST_REMEMBERED_S:
             self._lost.popleft()
         self._lost.append((self.now, sender, receiver))
 
-    def _arrive(self, sender: str, engine: Engine, event: Event) -> None:
-        if self.hears(engine.name, sender):
-            self.feed(engine, event)
+    def _arrive(self, sender: Engine, engine: Engine, heard: Heard) -> None:
+        if sender.link and engine.link and (not (self.cuts or self.mutes) or self.hears(engine.name, sender.name)):
+            self.feed(engine, heard)
+        self._happened()
 
     def _probe(self, engine: Engine, address: str) -> None:
         for other in self.engines.values():
@@ -313,9 +324,13 @@ class World:
         if engine.frozen:
             engine.backlog.append(event)
             return
+        before = engine.state.vips
         engine.state, effects = step(engine.state, event, self.now)
-        self._carry_out(engine, effects)
-        self._wake_again(engine)
+        as_before = engine.state.vips is before and engine.wakes_at != NEVER
+        if effects:
+            self._carry_out(engine, effects)
+        if not as_before:  # as the guard reckons: with nothing new the machine wants to wake no earlier than it did
+            self._wake_again(engine)
 
     def _wake_again(self, engine: Engine) -> None:
         """One timer for each engine; one that goes off too early is set anew."""

@@ -36,12 +36,9 @@ class MemoryStore:
 
     async def list(self, prefix: str) -> Listing:
         await self._turn()
-        records = []
-        for index in range(bisect_left(self._keys, prefix), len(self._keys)):
-            if not self._keys[index].startswith(prefix):
-                break
-            records.append(self._records[self._keys[index]])
-        return Listing(tuple(records), self._history.last)
+        begin = bisect_left(self._keys, prefix)
+        end = bisect_left(self._keys, True, begin, key=lambda key: not key.startswith(prefix))
+        return Listing(tuple(self._records[key] for key in self._keys[begin:end]), self._history.last)
 
     async def commit(self, transaction: Transaction) -> int:
         """See `shoal.store.protocol.Store.commit`. A transaction that changes nothing makes no new revision."""
