@@ -12,6 +12,7 @@ from shoal.shell.whatif import told
 from shoal.simulator.system_world import OPERATOR, SystemWorld
 from shoal.simulator.virtual_time import VirtualLoop, run
 from shoal.wire.counters import Counters, Counts, EngineCounts, ServiceCounts
+from tests.simulation.playing import play
 
 ENDED_S = 8.0
 FABRICS = 8
@@ -108,6 +109,26 @@ def counters(service: str, connections: int) -> Counters:
         engine=EngineCounts(),
         services=(ServiceCounts(id=service, counts=Counts(open=connections)),),
     )
+
+
+def test_what_would_help_does_not_take_back_what_is_asked() -> None:
+    async def story(world: SystemWorld) -> None:
+        await world.create("serviceenginegroup", {"name": "g", "max_se": 3, "max_vs_per_se": 3, "buffer_se": 1})
+        for number in range(6):
+            await world.service(f"web{number}", "g")
+        await world.pass_time(ENDED_S)
+        engine = min(e.name for e in world.controller.ledger.engines.values())
+        drained = await asked(world, drain_engines=[engine])
+        assert drained["hints"] == ["Raise max_se to 4, or max_vs_per_se to 6, or lower buffer_se to 0."]
+        lowered = await asked(world, set={"serviceenginegroup:g.max_vs_per_se": "2"})
+        assert lowered["hints"] == ["Raise max_se to 4, or lower buffer_se to 0."]
+        added = await asked(world, add=4)
+        assert added["hints"] == ["Raise max_se to 4, or max_vs_per_se to 4."]
+        assert "not known: " in told(drained) and "0 cut" not in told(drained)
+        now = told(await asked(world))
+        assert "Free slots   3 of 9 (buffer 3)" in now and "none made" not in now
+
+    play(story)
 
 
 def test_it_reads_well_and_counts_the_connections_that_end() -> None:

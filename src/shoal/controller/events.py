@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import compress, repeat
+from operator import contains
 from typing import Any
 
 import msgspec
@@ -102,9 +104,7 @@ class EventLog:
         """Newest first."""
         names = filters.get("name")
         if self._earlier and names:
-            words = [name.encode() for name in ([names] if isinstance(names, str) else names)]
-            earlier = [value for value in self._earlier_kept() if any(word in value for word in words)]
-            found = [*map(_decoded, earlier), *self._events]
+            found = [*self._earlier_with([names] if isinstance(names, str) else names), *self._events]
         else:
             self._look_into_earlier()
             found = list(self._events)
@@ -113,6 +113,14 @@ class EventLog:
     def _look_into_earlier(self) -> None:
         self._events.extendleft(map(_decoded, reversed(self._earlier_kept())))
         self._earlier = []
+
+    def _earlier_with(self, words: Iterable[str]) -> list[Event]:
+        """Those in whose text one of these words stands: a handful of many, as a rule."""
+        earlier = self._earlier_kept()
+        found: set[int] = set()
+        for word in words:
+            found.update(compress(range(len(earlier)), map(contains, earlier, repeat(word.encode()))))
+        return [_decoded(earlier[index]) for index in sorted(found)]
 
     def _earlier_kept(self) -> list[bytes]:
         room = EVENTS_KEPT_MAX - len(self._events)

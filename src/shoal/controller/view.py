@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Callable, Iterator, MutableMapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from shoal.objects import Registry
@@ -21,6 +22,7 @@ log = logging.getLogger("shoal.view")
 INTENT = "/intent/"
 RANGES_MAX = 1_000
 """Ranges of addresses of which is known how far they are taken."""
+NUMBERS_KEPT_MAX = 65_536
 Document = dict[str, Any]
 Callback = Callable[[str, str, Document | None], None]
 K = TypeVar("K")
@@ -315,8 +317,14 @@ class View:
 
 def _addresses(type: str, document: Document) -> list[tuple[int, int]]:
     given = {"vsvip": addresses_of, "virtualservice": sources.addresses_of}.get(type)
-    found = (ipaddress.ip_address(address) for address in (given(document) if given else ()))
-    return [(address.version, int(address)) for address in found]
+    return [_number(address) for address in given(document)] if given else []
+
+
+@lru_cache(maxsize=NUMBERS_KEPT_MAX)
+def _number(address: str) -> tuple[int, int]:
+    """(version, the address as a number)"""
+    parsed = ipaddress.ip_address(address)
+    return parsed.version, int(parsed)
 
 
 def _take_out(index: MutableMapping[K, MutableMapping[L, Any]], key: K, entry: L) -> None:

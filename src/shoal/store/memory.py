@@ -38,7 +38,7 @@ class MemoryStore:
         await self._turn()
         begin = bisect_left(self._keys, prefix)
         end = bisect_left(self._keys, True, begin, key=lambda key: not key.startswith(prefix))
-        return Listing(tuple(self._records[key] for key in self._keys[begin:end]), self._history.last)
+        return Listing(tuple(map(self._records.__getitem__, self._keys[begin:end])), self._history.last)
 
     async def commit(self, transaction: Transaction) -> int:
         """See `shoal.store.protocol.Store.commit`. A transaction that changes nothing makes no new revision."""
