@@ -500,6 +500,28 @@ def test_after_many_kills_a_restarted_controller_starts_a_few_engines_at_a_time(
     live(story)
 
 
+def test_an_engine_that_is_retired_while_it_starts_again_is_removed_soon() -> None:
+    """It goes by the orders on its disk until then."""
+
+    async def story(life: Life) -> None:
+        (engine,) = await life.want()
+        await life.wait(5.0)
+        life.kill(engine)
+        await life.stop()
+        life.begin()
+        life.boot_s = 60.0
+        await life.start()
+        await life.wait(1.0)
+        assert life.cloud.restarted == [engine]
+        record = life.ledger.engines[engine]
+        await life.ledger.write(Changes(engines={engine: None}))
+        life.life.retire(record)
+        await life.wait(1.5)
+        assert not await life.cloud.engines()
+
+    live(story)
+
+
 def test_a_cloud_that_does_not_answer_ends_nothing() -> None:
     async def story(life: Life) -> None:
         (engine,) = await life.want()

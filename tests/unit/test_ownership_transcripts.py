@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from shoal.simulator.ownership_world import World
+from shoal.simulator.ownership_world import Engine, World
 from shoal.wire.desired import Peer, Timing, Vip
 from shoal.wire.guard import Desired
 
@@ -76,6 +76,15 @@ class Player:
             else:
                 vip[name] = type(vip[name])(value)
         self.desired = replace(self.desired, vips=(msgspec.convert(vip, Vip),))
+
+    def do_join(self, name: str, *peers: str) -> None:
+        """``join D A``: an engine more. The next plan knows it and ``peers``, and no other."""
+        rank = len(self.world.engines) + 1
+        self.world.engines[name] = Engine(name, rank)
+        known = [p for p in self.desired.peers if p.id in peers]
+        added = Peer(id=name, name=name, rank=rank, address=name, mac="")
+        self.desired = replace(self.desired, peers=(*known, added))
+        self.world.start(name)
 
     def do_slots(self, most: str) -> None:
         self.desired = replace(self.desired, slots_max=int(most))

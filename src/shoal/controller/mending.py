@@ -82,7 +82,8 @@ class Mending:
         self._rebooted_at.pop(engine, None)
 
     async def start(self, engine: EngineRecord, why: str) -> None:
-        """Start it again, in turn; until it has connected, or for `STARTED_WITHIN_S`."""
+        """Start it again, in turn; until it has connected, or for `STARTED_WITHIN_S`. One that is retired meanwhile is waited
+        for no longer: it is to be removed, and goes by old orders until then."""
         self.starting[engine.id] = None
         try:
             async with self._slots:
@@ -100,7 +101,7 @@ class Mending:
             self._events.add("SE_FATAL_ERROR", f"{engine.name}: {error}", level="error", serviceengine=engine.id)
             return
         end = self._clock.monotonic() + STARTED_WITHIN_S
-        while not self._is_back(engine.id) and self._clock.monotonic() < end:
+        while engine.id in self._ledger.engines and not self._is_back(engine.id) and self._clock.monotonic() < end:
             await self._clock.sleep(STARTED_POLL_S)
 
     def _is_back(self, engine: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import msgspec
 
@@ -23,6 +24,9 @@ TURN_INTERVALS = 1.3
 """So many heartbeats later than the candidate before it an engine claims. Never a whole number: engines reckon from the
 last heartbeat they heard, so one that missed some is ahead of the others by whole intervals, and its turn would be
 theirs."""
+TURNS_OF_OTHERS = 3
+"""So many are left to the engines of a list that this engine never had. Who of them takes the VIP over answers for it by
+then, and what is answered for is not claimed."""
 GATEWAY_PROBE_S = 0.100
 GATEWAY_SILENT_S = 0.5
 """The gateway counts as silent when no probe was answered for that long."""
@@ -202,12 +206,20 @@ def fresh(state: State, view: VipView) -> bool:
 
 def outdated(state: State, view: VipView, now: float) -> bool:
     """A living peer goes by a newer list: it knows better who may claim. (This engine was cut off when that came.)"""
-    id, version = view.vip.id, view.list_version
+    return any(alive(state, peer.id, now) for peer in _with_newer_list(state, view, view.list_version))
+
+
+def passed_over(state: State, view: VipView) -> bool:
+    """A peer, now dead, went by a list that this engine never had, so others are meant, whom it may not hear. (A list is
+    acted upon when all its engines have it.)"""
+    return any(True for _ in _with_newer_list(state, view, view.vip.list_version))
+
+
+def _with_newer_list(state: State, view: VipView, version: int) -> Iterator[PeerView]:
     for peer in state.peers.values():
-        entry = peer.entries.get(id)
-        if entry is not None and entry.list_version > version and alive(state, peer.id, now):
-            return True
-    return False
+        entry = peer.entries.get(view.vip.id)
+        if entry is not None and entry.list_version > version:
+            yield peer
 
 
 def slots_taken(state: State, view: VipView | None) -> int:
@@ -240,7 +252,8 @@ def claimable_at(state: State, view: VipView, now: float) -> float:
     if state.engine not in order:
         return math.inf
     base = dead_at(state, state.peers[view.holder]) if view.holder else view.vacant_at
-    turn = base + order.index(state.engine) * TURN_INTERVALS * interval_s(state)
+    place = order.index(state.engine) + (TURNS_OF_OTHERS if passed_over(state, view) else 0)
+    turn = base + place * TURN_INTERVALS * interval_s(state)
     return max(turn, state.listen_until, view.blocked_until)
 
 

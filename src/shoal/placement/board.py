@@ -145,7 +145,8 @@ class Board:
         """Of engines whose load the plan changes."""
         self.deals: dict[str, Deal] = {}
         """By owner."""
-        self._counted: list[tuple[str, int]] = []
+        self._counted: dict[str, int] = {}
+        """Engine -> slots that successions of this plan count on, beyond those before."""
         self._names: dict[str, None] = {}
 
     @property
@@ -155,7 +156,7 @@ class Board:
 
     def close(self) -> None:
         """Leave the standing as it was before the plan."""
-        for engine, slots in self._counted:
+        for engine, slots in self._counted.items():
             self.standing.count_on(engine, -slots)
         for engine, load in self.loads_before.items():
             self.standing.set_load(engine, load)
@@ -276,7 +277,7 @@ class Board:
     def count_on(self, engine: str, slots: int) -> None:
         """A succession begins to count on the engine."""
         self.standing.count_on(engine, slots)
-        self._counted.append((engine, slots))
+        self._counted[engine] = self._counted.get(engine, 0) + slots
 
     def create_refusal(self) -> str:
         """Why no engine can be made; "" if one can."""

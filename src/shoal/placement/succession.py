@@ -142,9 +142,11 @@ Hand = list[tuple[Work, Able]]
 
 
 def _deal(board: Board, owner: str, works: list[Work], skip: Collection[str]) -> Deal:
-    frozen = [work for work in works if board.out_of_sight(work) and work.vip.succession[:1] == (owner,)]
+    frozen = []
+    if board.suspects:
+        frozen = [work for work in works if board.out_of_sight(work) and work.vip.succession[:1] == (owner,)]
     hand = _able(board, owner, [work for work in works if work not in frozen] if frozen else works, skip)
-    members = {work.vip.id: _members(board, work, owner) for work, _ in hand}
+    members = {w.vip.id: _members(board, w, owner) if len(w.placements) > 1 else [] for w, _ in hand}
     heirs, complete = _heirs(board, owner, [each for each in hand if not members[each[0].vip.id]])
     needs: dict[str, int] = {}
     for work, _ in hand:
@@ -154,13 +156,19 @@ def _deal(board: Board, owner: str, works: list[Work], skip: Collection[str]) ->
             if heir not in work.vip.succession:
                 board.count_on(heir, slots)
     for work, able in hand:
-        slots = work.vip.slots
-        extra = _extra(board, owner, work, able, heirs.get(work.vip.id))
+        vip, heir = work.vip, heirs.get(work.vip.id)
+        slots, before = vip.slots, vip.succession
+        if heir and before[:2] == (owner, heir) and len(before) == 1 + ARMED_SUCCESSORS_MAX and able(before[2], slots):
+            work.succession = before  # as nearly all: those two are as good as they were
+            if needs.get(before[2], 0) < slots:
+                needs[before[2]] = slots
+            continue
+        extra = _extra(board, owner, work, able, heir)
         for engine in extra:
             if needs.get(engine, 0) < slots:
                 needs[engine] = slots
         complete = complete and len(extra) == ARMED_SUCCESSORS_MAX
-        work.succession = (owner, *members[work.vip.id], *extra)
+        work.succession = (owner, *members[vip.id], *extra)
     for work in frozen:  # those out of sight act by the list, and can't be told another
         work.succession = work.vip.succession
         needs = {**dict.fromkeys(work.succession, 0), **needs}
@@ -172,13 +180,15 @@ def _extra(board: Board, owner: str, work: Work, able: Able, heir: str | None) -
     room for it beside the others, so that none is promised."""
     if heir == "":
         return []
-    extra = [heir] if heir else []
+    extra, slots = [heir] if heir else [], work.vip.slots
     for engine in work.vip.succession:
-        if len(extra) < ARMED_SUCCESSORS_MAX and engine not in extra and able(engine, work.vip.slots):
+        if len(extra) == ARMED_SUCCESSORS_MAX:
+            return extra
+        if engine != owner and engine not in extra and able(engine, slots):
             extra.append(engine)
     while len(extra) < ARMED_SUCCESSORS_MAX and (more := _emptiest(board, work, owner, able, extra)):
         extra.append(more)
-        board.count_on(more, work.vip.slots)
+        board.count_on(more, slots)
     return extra
 
 
@@ -229,7 +239,7 @@ def _dealt(board: Board, owner: str, hand: Hand, *, keep: bool, tight: bool) -> 
     rest: Hand = []
     for work, able in hand:
         slots = work.vip.slots
-        before = next((engine for engine in work.vip.succession if able(engine, 0)), "") if keep else ""
+        before = _before(work, owner, able) if keep else ""
         if before and able(before, slots + taken.get(before, 0)):
             dealt[work.vip.id] = before
             taken[before] = taken.get(before, 0) + slots
@@ -242,6 +252,14 @@ def _dealt(board: Board, owner: str, hand: Hand, *, keep: bool, tight: bool) -> 
         if heir:
             taken[heir] = taken.get(heir, 0) + work.vip.slots
     return dealt
+
+
+def _before(work: Work, owner: str, able: Able) -> str:
+    """The first of its successors that may have it; "" = none."""
+    for engine in work.vip.succession:
+        if engine != owner and able(engine, 0):
+            return engine
+    return ""
 
 
 def _emptiest(
