@@ -42,6 +42,31 @@ async def test_operations_reach_the_controller_with_their_body(world: World) -> 
     await world.call("POST", f"{path}/scaleout", 400, content=b"[1]")
 
 
+async def test_groups_are_upgraded_in_the_vendor_s_form(world: World) -> None:
+    other = await world.post("/api/serviceenginegroup", {"name": "other"})
+    own = (await world.get("/api/serviceenginegroup", name="Default-Group"))["results"][0]["uuid"]
+    body = {"se_group_refs": ["/api/serviceenginegroup?name=other"], "se_group_options": {"disruptive": False}}
+    answer = await world.call("POST", "/api/upgrade", 200, json={**body, "skip_warnings": True})
+    assert answer["status"] == "other: in progress" and len(answer["se_groups"]) == 1
+    await world.call("POST", "/api/upgrade", 200, json={"system": True})
+    assert {call[:3:2] for call in world.runtime.calls} == {("serviceenginegroup", "upgrade")}
+    assert sorted(call[1] for call in world.runtime.calls) == sorted([own, other["uuid"], other["uuid"]])
+    before = len(world.runtime.calls)
+    for wrong, why in (
+        ({}, "says which groups"),
+        ({"se_group_refs": ["nowhere"]}, "no such service engine group"),
+        ({"system": True, "image_ref": "/api/image/1"}, "no images are kept here"),
+        ({"system": True, "dryrun": True}, "not tried out"),
+        ({"system": True, "se_group_options": {"action_on_error": "CONTINUE_UPGRADE_OPS_ON_ERROR"}}, "put back"),
+        ({"system": True, "se_group_options": {"disruptive": True}}, "emptied before"),
+        ({"system": "yes"}, "true or false"),
+        ({"se_group_refs": "other"}, "list of references"),
+        ({"system": True, "wipe": 1}, "unknown member"),
+    ):
+        assert why in (await world.call("POST", "/api/upgrade", 400, json=wrong))["error"]
+    assert len(world.runtime.calls) == before, "nothing began"
+
+
 async def test_inventory_has_configuration_runtime_and_what_belongs_together(world: World) -> None:
     made = await world.service()
     found = await world.get("/api/virtualservice-inventory", name="web", page_size=200)

@@ -15,7 +15,9 @@ from shoal.store.protocol import Transaction
 
 
 def event(number: int, name: str = "SE_UP") -> Event:
-    return Event(id=f"{number:017d}-000001", at=float(number), name=name, detail=f"the {number}.", objects={"x": str(number)})
+    return Event(
+        id=f"{number:017d}-000001", at=float(number), name=name, detail=f"the {number}.", objects={"x": str(number)}
+    )
 
 
 async def stored(*found: Event) -> MemoryStore:

@@ -73,6 +73,7 @@ from .rebalancing import Rebalancing
 from .routes import Route, Router, Shows
 from .signin import BACK, BEGIN, SignIn
 from .stream import Streams
+from .upgrading import Upgrading
 from .web import Web
 
 HEADERS = {
@@ -130,6 +131,7 @@ class App:
         self._planning = Planning(deps.runtime.plans(deps.intent), deps.view)
         self._objects = Objects(deps.view, deps.registry, deps.intent, deps.runtime, self._present, self._planning)
         self._rebalancing = Rebalancing(deps.intent, deps.runtime)
+        self._upgrading = Upgrading(deps.view, deps.runtime)
         self._metrics = deps.metrics or Metrics(SystemClock())
         scores = HealthScores(self._metrics, deps.view, deps.runtime, SystemClock())
         self._health = Health(scores, self._objects, deps.registry)
@@ -187,6 +189,13 @@ class App:
             shows=Shows.ALL,
             needs="SERVICEENGINEGROUP",
             writes=False,
+        )
+        yield Route(
+            methods=POST,
+            path="/api/upgrade",
+            answer=self._upgrading.answer,
+            shows=Shows.ALL,
+            needs="SERVICEENGINEGROUP",
         )
         yield Route(methods=GET, path="/api/analytics/logs", answer=self._logs.answer, shows=Shows.OWN, needs="-")
         yield Route(

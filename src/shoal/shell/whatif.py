@@ -202,7 +202,7 @@ def _figures(answer: Document) -> Iterable[tuple[str, str]]:
 
 
 def _counted(connections: Document) -> str:
-    """"" if none is concerned. An engine that has not told its counters may have any number."""
+    """ "" if none is concerned. An engine that has not told its counters may have any number."""
     unknown, known = connections["not_known_of"], connections["lost"] or connections["drained"]
     figures = f"{connections['lost']} cut, {connections['drained']} drained"
     if not unknown:

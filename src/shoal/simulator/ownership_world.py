@@ -26,7 +26,6 @@ from shoal.ownership.events import (
     Heartbeat,
     LeaseLost,
     Link,
-    Resign,
     Send,
     Session,
     Spread,

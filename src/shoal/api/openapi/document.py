@@ -143,6 +143,9 @@ ANSWERS: dict[tuple[str, str], Answer] = {
         gives=OBJECT,
     ),
     ("POST", "/api/whatif"): Answer(summary="What failures and edits would come to", body=OBJECT, gives=OBJECT),
+    ("POST", "/api/upgrade"): Answer(
+        summary="Start the engines of groups anew, one after another", body=OBJECT, gives=OBJECT
+    ),
     ("GET", "/api/stream"): Answer(summary="What changes, as it changes", media="text/event-stream"),
 }
 OPEN = {
