@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,20 @@ def test_a_series_that_was_ended_goes_on_where_it_stood(tmp_path: Path, capsys: 
 
 def _whole_lines(file: Path) -> list[bytes]:
     return [line for line in file.read_bytes().split(b"\n") if line.endswith(b"}")]
+
+
+def test_a_killed_command_leaves_nothing_running() -> None:
+    command = [sys.executable, "-m", "shoal", "simulate", "--seed", "1", "--events", "100000", "--jobs", "1"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as parent:
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        until = time.monotonic() + 30.0
+        while not (found := children.read_text().split()) and time.monotonic() < until:
+            time.sleep(0.1)
+        parent.kill()
+    (child,) = found
+    while Path(f"/proc/{child}").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{child}").exists()
 
 
 def test_a_run_that_broke_a_promise_is_run_again(tmp_path: Path) -> None:

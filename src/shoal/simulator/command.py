@@ -43,6 +43,8 @@ ENGINES_MAX = 1000
 
 _done: Any = None
 """Events so far, counted by all processes."""
+_parent = 0
+"""The process that runs are played for."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,9 +73,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 def simulate(jobs: list[Job], processes: int, console: Console, progress: Callable[[int], None]) -> Iterator[Found]:
     """The outcome of each job, as they come."""
-    global _done
+    global _done, _parent
     if not jobs:
         return
+    _parent = os.getpid()
     context = multiprocessing.get_context("fork")
     _done = context.Value("Q", 0)
     with context.Pool(min(processes, len(jobs)), _quiet) as pool:
@@ -98,9 +101,16 @@ def _quiet() -> None:
 
 
 def _count(done: int) -> None:
+    _heed(done)
     if done % PROGRESS_EACH == 0:
         with _done.get_lock():
             _done.value += PROGRESS_EACH
+
+
+def _heed(done: int) -> None:
+    """Whoever was killed and left this process behind waits for no runs any more."""
+    if done % PROGRESS_EACH == 0 and _parent not in (0, os.getpid(), os.getppid()):
+        os._exit(EXIT_BROKEN)
 
 
 def _work(job: Job) -> Found:
@@ -117,7 +127,7 @@ def shortest(outcome: Outcome, within_s: float) -> Outcome:
 
     def breaks(events: list[Event]) -> bool:
         nonlocal best
-        tried = played(outcome.seed, outcome.shape, events)
+        tried = played(outcome.seed, outcome.shape, events, _heed)
         if tried.broke != outcome.broke:
             return False
         best = tried
