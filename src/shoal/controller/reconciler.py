@@ -302,7 +302,7 @@ class Reconciler:
         stands = self._stands.pop(group, None)
         if stands is not None and stands.holds(snapshot, fresh, now) and self._all_known(fresh):
             self._stands[group] = stands
-            self.on_planned()  # who owns and who runs it may be others all the same
+            self.on_planned()  # what should answer follows from documents, too
             self._schedule(typed, stands.result)
             self._push(group, fresh, {}, everywhere=everywhere)
             return False
