@@ -35,6 +35,7 @@ from shoal.controller.accounts import Accounts, check_first
 from shoal.controller.acme.profile import account_key
 from shoal.controller.acme.renewals import Renewals
 from shoal.controller.alerts.watch import Alerts
+from shoal.controller.autoscale import Autoscale
 from shoal.controller.backup.contents import Contents
 from shoal.controller.backup.kept import Backups
 from shoal.controller.backup.restoring import restore as restored
@@ -207,6 +208,8 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         accounts.note = controller.events_log.add
         alerts = Alerts(view, intent, controller.events_log, controller.metrics, SystemClock(), reach)
         alerts.listen()
+        autoscale = Autoscale(view, intent, controller.events_log, SystemClock())
+        alerts.on_alert = autoscale.alert
         wire = await serve_wire(names.gateway, WIRE_PORT, authority.wire_server_context(), _attend(controller))
         stack.push_async_callback(wire.close)
         task = asyncio.create_task(controller.run(), name="controller")
@@ -218,6 +221,9 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
         alerting = asyncio.create_task(alerts.run(), name="alerts")
         alerting.add_done_callback(_ended)
         stack.push_async_callback(_cancelled, alerting)
+        scaling = asyncio.create_task(autoscale.run(), name="autoscale")
+        scaling.add_done_callback(_ended)
+        stack.push_async_callback(_cancelled, scaling)
         renewals = Renewals(
             view,
             intent,

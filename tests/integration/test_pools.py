@@ -250,6 +250,22 @@ async def test_servers_are_told_their_own_names(tmp_path: Path) -> None:
         assert set(await drawn(4, "/by-name")) == {"s1"}
 
 
+async def test_answers_by_http2_have_headers_of_a_size(tmp_path: Path) -> None:
+    """The HTTP/2 server is the virtual service itself."""
+    itself = [{"ip": {"addr": "127.0.0.1", "type": "V4"}, "port": test_http.PORT}]
+    fields = {"enable_http2": True, "http2_properties": {"max_http2_header_field_size": 2000}}
+    pools = {"plain": pool_of(0), "h2": {**pool_of(), "servers": itself, **fields}}
+    again = switch(1, "/h2/", pool_ref=ref("pool", "h2"))
+    again["rewrite_url_action"] = {"path": test_http.pieces("plain/")}
+    rules = [again, switch(2, "/plain/", pool_ref=ref("pool", "plain"))]
+    documents: Documents = {("pool", name): pool for name, pool in pools.items()}
+    documents[("httppolicyset", "set")] = {"http_request_policy": {"rules": rules}}
+    service = of_documents(documents, http_policies=[{"index": 1, "http_policy_set_ref": ref("x", "set")}])
+    async with running(tmp_path, service):
+        for path, size, status in (("/h2/", 1990, 200), ("/h2/", 2001, 502), ("/plain/", 2001, 200)):
+            assert (await answered(path, Give_X_Long="a" * size)).status == status, (path, size)
+
+
 async def test_clients_are_known_by_as_much_as_the_profile_says(tmp_path: Path) -> None:
     profiles: Documents = {
         ("applicationpersistenceprofile", "address"): {"persistence_type": "PERSISTENCE_TYPE_CLIENT_IP_ADDRESS"},

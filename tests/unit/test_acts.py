@@ -58,10 +58,11 @@ READ_ELSEWHERE = {
         "delete_server_on_dns_refresh",
         "placement_networks",
         "vrf_ref",
+        "autoscale_policy_ref",
         "resolve_pool_by_dns",
         "lookup_server_by_name",
         "ipaddrgroup_ref",
-    },  # names, policies, needs, routes
+    },  # names, policies, needs, routes, autoscale
     "ServiceEngine": {"data_vnics.vlan_interfaces.vrf_ref"},  # rules, compiler
     "ApplicationProfile": {  # controller.policies
         path
@@ -70,6 +71,7 @@ READ_ELSEWHERE = {
         or (path.startswith("http_profile.") and path.count("_profile") < 3 and path not in IN_VIEW)
     },
 }
+READ_ELSEWHERE["PoolGroup"] = {"deactivate_primary_pool_on_down"}  # primaries
 READ_ELSEWHERE["VirtualService"].add("vrf_context_ref")  # rules
 READ_ELSEWHERE["SSLKeyAndCertificate"] = set(acts.load().types["SSLKeyAndCertificate"].acts) - {"key"}  # rules, issuing
 READ_WITHOUT_EFFECT = {

@@ -14,7 +14,7 @@ import pytest
 from shoal.engine.fastpath import buckets
 from shoal.engine.fastpath.family import IPV4, IPV6, Family
 from shoal.engine.fastpath.gate import gate
-from shoal.engine.fastpath.plan import OURS, TCP, Plan, Unservable, plan, versions
+from shoal.engine.fastpath.plan import OURS, TCP, Plan, Unservable, paced, plan, versions
 from shoal.engine.fastpath.rules import counter, ruleset
 from shoal.engine.fastpath.table import NOTHING, _step
 from shoal.engine.fastpath.tally import Tally
@@ -26,7 +26,7 @@ from shoal.engine.monitors.probe import Ill, probe, text_octets
 from shoal.lab.backend import Datagrams
 from shoal.wire import policy
 from shoal.wire.counters import Counts, ServiceCounts
-from shoal.wire.desired import Listener, Monitor, Pool, Server, Service
+from shoal.wire.desired import Listener, Monitor, Persistence, Pool, Server, Service
 from shoal.wire.monitors import DnsQuestion
 from shoal.wire.policy import Action, Allow, Close, Drop, Limit, Rule
 
@@ -110,6 +110,59 @@ def test_hashes_are_the_kernels(hash: str, choice: str) -> None:
     pool = Pool(id="p", name="p", algorithm="LB_ALGORITHM_CONSISTENT_HASH", hash=hash, servers=servers(1, 1))
     made = plan(service(pool), 4, (), ())
     assert (made.choice, made.notes, len(made.shares)) == (choice, (), buckets.HASH_BUCKETS)
+
+
+@pytest.mark.parametrize(
+    ("bits", "mask", "mask6"), [(24, "255.255.255.0", "ffff:ff00::"), (0, "0.0.0.0", "::"), (-1, "", "")]
+)
+def test_so_much_of_an_address_is_hashed_as_persistence_says(bits: int, mask: str, mask6: str) -> None:
+    six = Server(name="six", address="2001:db8::1", port=53)
+    pool = Pool(id="p", name="p", servers=(*servers(1, 1), six), persistence=Persistence(kind="client", bits=bits))
+    one = service(pool, addresses=("10.1.0.1", "2001:db8::53"))
+    four, also = (plan(one, version, (), ()) for version in (4, 6))
+    assert (four.mask, also.mask) == (mask, mask6)
+    text = ruleset([four], "10.0.0.1").chains
+    assert any(f"jhash ip saddr & {mask} mod" in rules for _, rules in text.values()) is bool(mask)
+
+
+def test_hashing_may_know_servers_by_their_addresses_alone() -> None:
+    def shares(port: int, *, by_address: bool) -> list[str]:
+        listed = tuple(Server(name=f"10.0.0.{n}:{port}", address=f"10.0.0.{n}", port=port) for n in (1, 2, 3))
+        pool = Pool(
+            id="p", name="p", algorithm="LB_ALGORITHM_CONSISTENT_HASH", servers=listed, known_by_address=by_address
+        )
+        made = plan(service(pool), 4, (), ())
+        addresses = {one.mark: one.address for one in made.taking}
+        return [addresses[mark] for mark in made.shares]
+
+    assert shares(53, by_address=True) == shares(54, by_address=True)
+    assert shares(53, by_address=False) != shares(54, by_address=False)
+
+
+def test_a_pool_may_need_servers_enough() -> None:
+    pool = Pool(id="p", name="p", servers=servers(1, 1, 1), servers_min=2)
+    assert len(plan(service(pool), 4, {"s1"}, ()).taking) == 2
+    assert plan(service(pool), 4, {"s1", "s2"}, ()).taking == ()
+
+
+def test_new_connections_to_a_server_are_limited_on_fast_paths_and_behind_the_proxy() -> None:
+    rate = Limit(count=5, period_s=1, burst=2)
+    pool = Pool(id="p", name="p", servers=servers(1, 1), rate=rate)
+    carried = plan(service(pool), 4, (), ())
+    limit = "limit rate over 5/second burst 7 packets"
+    caps = [rules for name, (_, rules) in ruleset([carried], "10.0.0.1").chains.items() if name.startswith("n_")]
+    assert caps == [f"{limit} reject"] * 2
+    proxied = service(pool, listeners=(Listener(port=80, port_end=80),))
+    (found,) = paced(proxied, 4)
+    assert list(paced(proxied, 6)) == []
+    made = ruleset([], "10.0.0.1", paced=[found], proxy=42)
+    hook, met = made.chains["connecting"]
+    assert "hook output" in hook and met.startswith("meta skuid 42 ")
+    (set_,) = made.sets
+    assert (
+        f"add @{set_} {{ ip daddr . tcp dport timeout 2s {limit} }} reject with tcp reset" in made.chains["pacing"][1]
+    )
+    assert not made.forwards and ruleset([], "10.0.0.1", paced=[]).chains == {}
 
 
 # --- rules ---

@@ -36,6 +36,11 @@ async def pool(world: ControlledWorld, name: str, **fields: Any) -> dict[str, An
     ("type", "body", "path"),
     [
         ("poolgroup", {"members": [{"pool_ref": "?name=a", "priority_label": "top"}]}, "members[0].priority_label"),
+        (
+            "pool",
+            {"servers": [{"ip": {"addr": "10.0.0.1", "type": "V4"}, "prst_hdr_val": "a\nb"}]},
+            "servers[0].prst_hdr_val",
+        ),
         ("poolgroup", {"members": [{"pool_ref": "?name=a"}, {"pool_ref": "?name=a"}]}, "members[1].pool_ref"),
         ("poolgroup", {"fail_action": {"type": "FAIL_ACTION_HTTP_REDIRECT"}}, "fail_action.redirect"),
         (

@@ -48,6 +48,7 @@ from .observer import Observer, Place
 from .operations import KINDS, CallerLike, Operations
 from .outward import Outward
 from .plans import Aside, Plans
+from .primaries import Primaries
 from .reconciler import Reconciler
 from .runtime import Runtime
 from .shares import LOAD_AWARE, Shares
@@ -159,10 +160,19 @@ class Controller:
             storms=storms,
         )
         self.names = Names(view, store, self.events_log, clock, lambda pool: self._servers_changed(pool))
+        self.primaries = Primaries(
+            self.names,
+            view,
+            store,
+            self.events_log,
+            clock,
+            state=lambda pool: self._runtime.pool_state(pool),
+            on_change=lambda group: self._group_changed(group),
+        )
         self._tickets = Tickets(derive, clock) if derive is not None else None
         self.zones = Publisher(view, store, self.events_log, clock, unseal)
         self.compiler = Compiler(
-            self.names,
+            self.primaries,
             self.ledger,
             self.fleet,
             unseal=unseal,
@@ -227,6 +237,7 @@ class Controller:
         self._runtime = Runtime(
             view,
             self.names,
+            self.primaries,
             self.zones,
             self.ledger,
             self.fleet,
@@ -253,6 +264,7 @@ class Controller:
             upgrades=self._upgrades,
             gateway=gateway,
         )
+        self._operations.make_primary = self.primaries.make_primary
 
     async def load(self) -> None:
         """Pick up where the last controller was: records, events, and the cloud's engines. Call once, before `run`."""
@@ -260,6 +272,7 @@ class Controller:
         await self._freed.load(self._store)
         await self.events_log.load()
         await self.names.load()
+        await self.primaries.load()
         await self.stapling.load()
         await self.zones.load()
         if self._journal is not None:
@@ -274,6 +287,7 @@ class Controller:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.names.run(), name="names")
+                tasks.create_task(self.primaries.run(), name="primaries")
                 tasks.create_task(self.zones.run(), name="zones")
                 tasks.create_task(self.reconciler.run(), name="reconciler")
                 tasks.create_task(self.lifecycle.run(), name="lifecycle")
@@ -443,6 +457,9 @@ class Controller:
 
     def _servers_changed(self, pool: str) -> None:
         self.reconciler.on_document("pool", pool, self.view.get("pool", pool))
+
+    def _group_changed(self, group: str) -> None:
+        self.reconciler.on_document("poolgroup", group, self.view.get("poolgroup", group))
 
     def _ownership(self, engine: str, message: messages.Ownership) -> None:
         record = self.ledger.engines.get(engine)

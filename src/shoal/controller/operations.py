@@ -7,7 +7,7 @@ accepts or refuses; the answer comes after that plan, the progress is in the run
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -62,6 +62,8 @@ NOT_YET = {
 """Operations that clients know and that can't be done here: (why, what to do instead)."""
 
 
+PRIMARY = "enable_primary_pool/clear"
+"""As the original's clients ask for it."""
 KINDS: tuple[tuple[str, str], ...] = (
     *(("virtualservice", kind.value) for kind in RequestKind),
     ("virtualservice", "resync"),
@@ -75,6 +77,7 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("serviceenginegroup", "upgrade"),
     ("serviceenginegroup", "preflight"),
     ("sslkeyandcertificate", "renew"),
+    ("poolgroup", PRIMARY),
     *NOT_YET,
 )
 """Every (object type, operation)."""
@@ -82,6 +85,10 @@ KINDS: tuple[tuple[str, str], ...] = (
 
 def _no_renewals(uuid: str) -> dict[str, Any]:
     raise Refused("Certificates are not renewed by this controller.")
+
+
+async def _no_primaries(group: str, pool: str) -> None:
+    raise Refused("Pools are not made primary by this controller.")
 
 
 class CallerLike(Protocol):
@@ -116,6 +123,8 @@ class Operations:
         self._events = events
         self._clock = clock
         self._fresh_id = fresh_id
+        self.make_primary: Callable[[str, str], Awaitable[None]] = _no_primaries
+        """Has a pool of a group go first; both by uuid."""
         self.renew: Callable[[str], dict[str, Any]] = _no_renewals
         """Asks for a certificate anew, by its uuid."""
 
@@ -126,6 +135,12 @@ class Operations:
         ``guard`` raises, which is called right before an operation that can be planned begins."""
         if type == "virtualservice" and operation in [kind.value for kind in RequestKind]:
             return await self._on_vip(uuid, RequestKind(operation), body, caller, guard)
+        if (type, operation) == ("poolgroup", PRIMARY):
+            pool = body.get("pool_uuid")
+            if not isinstance(pool, str) or not pool:
+                raise Invalid([Problem(path="pool_uuid", why="must be the uuid of a pool")])
+            await self.make_primary(uuid, pool)
+            return {}
         if (type, operation) == ("virtualservice", "resync"):
             return self._resync(uuid, body)
         if (type, operation) == ("serviceengine", "drill"):

@@ -57,8 +57,9 @@ def _persistence(profile: views.ApplicationPersistenceProfile) -> Persistence | 
 
 def balance(pool: views.Pool) -> dict[str, Any]:
     """The members of `wire.Pool` that say which servers are chosen, and for what."""
-    idle = pool.conn_pool_properties
+    idle, fields = pool.conn_pool_properties, pool.http2_properties
     return {
+        "field_octets_max": fields.max_http2_header_field_size if fields and pool.enable_http2 else 0,
         "rate": _rate(pool.max_conn_rate_per_server),
         "servers_min": max(1, pool.min_servers_up),
         "ramp_s": pool.connection_ramp_duration * SECONDS_PER_MINUTE if pool.lb_algorithm in RAMPED else 0,

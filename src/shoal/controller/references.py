@@ -139,9 +139,10 @@ class References:
             candidates = [d for d in candidates if _seen(sight, type, d, own)]
             return (candidates[0]["uuid"], "") if candidates else (None, "")
         try:
-            scoped = self._registry.type(type).cloud_scoped
+            kind = self._registry.type(type)
         except NotFound:
             return None, ""
+        scoped = kind.cloud_scoped and "cloud_ref" in kind.fields  # some types of clouds do not say of which
         tenants = [self._uuid("tenant", tenant), ADMIN, NO_TENANT]
         wanted_cloud = self._uuid("cloud", cloud) if scoped else ""
         for owner in tenants:

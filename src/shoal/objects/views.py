@@ -376,6 +376,10 @@ class ServerReselect(msgspec.Struct, frozen=True, kw_only=True):
     svr_resp_code: ReselectCodes | None = None
 
 
+class Http2PoolProperties(msgspec.Struct, frozen=True, kw_only=True):
+    max_http2_header_field_size: int = 4096
+
+
 class PoolAnalyticsPolicy(msgspec.Struct, frozen=True, kw_only=True):
     enable_realtime_metrics: bool = False
 
@@ -436,6 +440,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """Minutes."""
     conn_pool_properties: ConnectionPool | None = None
     analytics_policy: PoolAnalyticsPolicy | None = None
+    http2_properties: Http2PoolProperties | None = None
     max_conn_rate_per_server: RateProfile | None = None
     ignore_server_port: bool = False
     min_servers_up: int = 0

@@ -300,6 +300,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retry: Retry | None = None
     http2: bool = False
     """Servers are spoken to by HTTP/2 (by TLS: where they agree); of HTTP services only."""
+    field_octets_max: int = 0
+    """Of the name and of the value of each header that servers answer with by HTTP/2; 0 = as HAProxy takes it."""
     without_servers: Redirect | Respond | Close | None = None
     """What clients get while no server is up; None = HAProxy's own 503."""
 

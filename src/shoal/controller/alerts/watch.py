@@ -61,6 +61,8 @@ class Alerts:
         self._times: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
         self._turn = asyncio.Semaphore(SENDING_AT_ONCE_MAX)
         self.missed = 0
+        self.on_alert: Callable[[str, Mapping[str, str]], None] = lambda config, objects: None
+        """Hears of each that is raised: the uuid of its AlertConfig, and what it is about."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -169,6 +171,7 @@ class Alerts:
         if last is not None and at - last < int(config.get("throttle", 600)):
             return
         _put(self._last, key, at)
+        self.on_alert(config["uuid"], objects)
         group = self._view.get(GROUP, uuid_of(config.get("action_group_ref", ""))) or {}
         tenant = self._view.name_of("tenant", uuid_of(config.get("tenant_ref", "")))
         alert = Alert(

@@ -40,6 +40,7 @@ def check(change: Change, around: Around) -> None:
         if len(server["hostname"]) > HOSTNAME_CHARACTERS_MAX or not server["hostname"].isprintable():
             why = f"must be at most {HOSTNAME_CHARACTERS_MAX} printable characters"
             change.wrong(f"{where}.hostname", why, shown(server["hostname"]))
+        plain(change, f"{where}.prst_hdr_val", server.get("prst_hdr_val") or "")
         key = (name or server["ip"]["addr"], server.get("port") or pool["default_server_port"])
         if key in seen:
             change.wrong(where, f"is servers[{seen[key]}] again ({key[0]}:{key[1]})")

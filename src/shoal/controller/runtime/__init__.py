@@ -16,6 +16,7 @@ from shoal.controller.fleet import Fleet
 from shoal.controller.ledger import Ledger
 from shoal.controller.loads import Loads
 from shoal.controller.names.names import Names
+from shoal.controller.primaries import Primaries
 from shoal.controller.reconciler import Reconciler
 from shoal.controller.upgrade import Upgrades
 from shoal.controller.view import View
@@ -39,6 +40,7 @@ class Runtime:
         self,
         view: View,
         names: Names,
+        primaries: Primaries,
         zones: Publisher,
         ledger: Ledger,
         fleet: Fleet,
@@ -54,6 +56,7 @@ class Runtime:
         sources = Sources(
             view=view,
             pool_names=names,
+            primaries=primaries,
             zones=zones,
             ledger=ledger,
             fleet=fleet,
@@ -63,6 +66,8 @@ class Runtime:
             loads=loads,
         )
         self.sources = sources
+        self.pool_state: Callable[[str], str] = lambda uuid: pools.state(uuid)[0] if pools.servers(uuid) else ""
+        """How a pool stands, "" for one without servers: their names may still be looked up."""
         pools, engines = Pools(sources), ServiceEngines(sources)
         services, groups = VirtualServices(sources, pools), Groups(sources, margins, upgrades)
         placements = Placements(sources, services.notes)

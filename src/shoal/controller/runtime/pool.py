@@ -42,7 +42,7 @@ class Pools:
 
     def group(self, uuid: str) -> Document:
         """A pool group: its pools, in the order in which they are taken."""
-        group = group_part(self._of.view, uuid)
+        group = group_part(self._of.primaries, uuid)
         if group is None:
             raise NotFound(f"There is no poolgroup {uuid}.")
         found = [(one, self.runtime(one.pool)) for one in sorted(group.members, key=lambda one: -one.priority)]
@@ -50,10 +50,12 @@ class Pools:
         at = max((pool["oper_status"]["last_changed_time"]["secs"] for _, pool in found), default=0)
         worst = "OPER_DOWN" if any(state != "OPER_UNUSED" for state in states) or not states else "OPER_UNUSED"
         state = "OPER_UP" if "OPER_UP" in states else worst
+        idle = ", ".join(self._of.view.name_of("pool", pool) for pool in self._of.primaries.deactivated(uuid))
+        note = f"{idle} went down, and gets nothing until it is made primary again" if idle else ""
         reason = "" if state == "OPER_UP" else f"none of its {len(states)} pools is up" if states else "it has no pools"
         counts = ("num_servers", "num_servers_enabled", "num_servers_up")
         return {
-            "oper_status": oper_status(state, at, reason),
+            "oper_status": oper_status(state, at, reason, note),
             **{name: sum(pool[name] for _, pool in found) for name in counts},
             "members": [
                 {

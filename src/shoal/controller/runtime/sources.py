@@ -13,6 +13,7 @@ from shoal.controller.fleet import Fleet
 from shoal.controller.ledger import Ledger
 from shoal.controller.loads import Loads
 from shoal.controller.names.names import Names
+from shoal.controller.primaries import Primaries
 from shoal.controller.reconciler import Reconciler
 from shoal.controller.records import EngineRecord, VipRecord
 from shoal.controller.snapshot import vip_id
@@ -53,6 +54,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
 
     view: View
     pool_names: Names
+    primaries: Primaries
     zones: Publisher
     ledger: Ledger
     fleet: Fleet

@@ -153,8 +153,9 @@ def plan(
     if sum(server.enabled and server.name not in down for server in pool.servers) < pool.servers_min:
         usable = []
     taking = tuple(one for _, one in usable)
-    weights = {server.name: server.ratio for server, _ in usable}
-    marks = {one.name: one.mark for one in taking}
+    known = _known(pool)
+    weights = {known[server.name]: server.ratio for server, _ in usable}
+    marks = {known[one.name]: one.mark for one in taking}
     rules = _rules(service, protocol, version)
     table = buckets.hashed(weights) if choice in HASHES.values() else buckets.turns(weights)
     return Plan(
@@ -239,6 +240,15 @@ def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.scope_id is not None:  # any text can be one
         raise Unservable(f"{address[:60]!r} has a scope; an address of the data network has none.")
     return parsed
+
+
+def _known(pool: Pool) -> dict[str, str]:
+    """By name: what hashing knows each server by."""
+    found: dict[str, str] = {}
+    for server in sorted(pool.servers, key=lambda one: one.name):
+        taken = not pool.known_by_address or server.address in found.values()
+        found[server.name] = server.name if taken else server.address
+    return found
 
 
 def _mask(pool: Pool, version: int) -> str:

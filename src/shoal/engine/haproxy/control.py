@@ -26,6 +26,8 @@ from .render import Facts, Fragment
 
 log = logging.getLogger("shoal.haproxy")
 
+FAVOURS_MAX = 200
+"""Weights changed at a time: the others have their turn the next."""
 DELETE_AGAIN_AFTER_S = 1.0
 """A removed server that still has connections is asked about this often."""
 FAILED_LOADS_MAX = 9
@@ -115,16 +117,17 @@ class Control:
         if self._turn.locked():
             return
         async with self._turn:
-            now = asyncio.get_running_loop().time()
+            now, left = asyncio.get_running_loop().time(), FAVOURS_MAX
             for one in favours:
                 if now - self._favoured_at.get((one.service, one.pool), -math.inf) < one.every_s:
                     continue
                 self._favoured_at[one.service, one.pool] = now
                 for id, weight in one.weights.items():
                     if favour.changed(self._favoured.get(id), weight):
-                        if not await self._run([steer.weighed(id, weight)]):
+                        if not left or not await self._run([steer.weighed(id, weight)]):
                             return
                         self._favoured[id] = weight
+                        left -= 1
 
     def _judged_servers(self) -> Iterator[tuple[ServerId, tuple[ServerId, Pool]]]:
         """Those that the worker has verdicts of the agent on, and what it knows them by."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from shoal.wire.desired import Pool
 
 from . import servers
+from .escape import address
 
 MASK = (1 << 64) - 1
 P1, P2, P3, P4, P5 = (
@@ -36,9 +37,9 @@ def refusals(pool: Pool, cookie: str, key: str) -> Iterator[str]:
             yield f"http-request reject if {led} !{{ srv_is_up({servers.name(server)}) }}"
 
 
-def value(key: str, address: str, port: int) -> str:
-    """Raises ValueError for what is no address."""
-    packed = ipaddress.ip_address(address).packed
+def value(key: str, place: str, port: int) -> str:
+    """Raises Unrenderable for what is no address."""
+    packed = ipaddress.ip_address(address(place).strip("[]")).packed
     return f"{xxh64(key.encode() + packed + struct.pack('!I', port)):016x}"
 
 

@@ -52,6 +52,7 @@ NEAREST = "leastconn"
 """For the algorithms HAProxy has no counterpart of."""
 RETRIES_MAX = 20
 RETRY_MS_MAX = 3_600_000
+FIELD_OCTETS_MAX = 16_384
 REPEATABLE = "{ method GET HEAD PUT DELETE OPTIONS TRACE }"
 """RFC 9110, 9.2.2."""
 UNQUEUED_MS = 1
@@ -353,6 +354,10 @@ def _pool(pool: Pool, http: bool) -> tuple[list[str], tuple[str, ...]]:
         lines.append(f"http-request set-header Host {format_quoted(pool.host)}")
     if pool.tells_names and http:
         lines.append("http-send-name-header Host")
+    if pool.http2 and http and pool.field_octets_max > 0:
+        least = within(pool.field_octets_max, 1, FIELD_OCTETS_MAX) + 1
+        longer = quoted(rf"(^|\n)[^:\n]{{{least},}}:|(^|\n)[^:\n]+: ?[^\r\n]{{{least},}}")
+        lines.append(f"http-response deny deny_status 502 if {{ res.hdrs -m reg {longer} }}")
     if pool.without_servers is not None or pool.servers_min > 1:
         lines += rules.without_servers(pool.without_servers, http=http, servers_min=pool.servers_min)
     if http and pool.persistence is not None and pool.persistence.kind == "header":

@@ -18,6 +18,7 @@ WEIGHT_MAX = 256
 ID_MAX = 2**31 - 1
 RAMP_S_MAX = 86_400
 IDLE_MS_MAX = 86_400_000
+IDLE_CONNECTIONS_MAX = 2**31 - 1
 
 
 def name(server: Server) -> str:
@@ -103,7 +104,7 @@ def arguments(pool: Pool, server: Server, check: monitors.Check, id: int = 0) ->
 
 def _pace(pool: Pool) -> str:
     text = f" slowstart {within(pool.ramp_s, 1, RAMP_S_MAX)}s" if pool.ramp_s > 0 and not hashes(pool) else ""
-    text += f" pool-max-conn {int(pool.idle_max)}" if pool.idle_max > 0 else ""
+    text += f" pool-max-conn {within(pool.idle_max, 1, IDLE_CONNECTIONS_MAX)}" if pool.idle_max > 0 else ""
     return text + (f" pool-purge-delay {within(pool.idle_ms, 1, IDLE_MS_MAX)}ms" if pool.idle_ms > 0 else "")
 
 
