@@ -234,3 +234,50 @@ async def test_an_address_of_two_vrfs_is_served_by_engines_of_two_groups(made: W
         return [await made.ask(node, TAGGED_VIP) for node in ("tagged", "guest")] == ["web1", "web2"]
 
     await api.until("each VRF is answered by its own servers", answered)
+
+
+async def test_a_fast_path_reaches_servers_in_a_vlan_by_the_address_there(made: World, api: Api) -> None:
+    """They know no other network: an answer proves it."""
+    made.lab.start("guest", "shoal.lab.backend", f"{TAGGED_NETWORK}.9", "80", "guest")
+    await made.run("guest", "ip", "addr", "flush", "dev", "eth0")
+    group = (await api.get("serviceenginegroup?name=blue"))["results"][0]["uuid"]
+    pool = {"servers": [{"ip": ip_address(f"{TAGGED_NETWORK}.9"), "port": 80}], "vrf_ref": "/api/vrfcontext?name=blue"}
+    await api.post("pool", {"name": "fast-pool", **pool})
+    vip = [{"vip_id": "0", "ip_address": ip_address(f"{TAGGED_NETWORK}.60")}]
+    await api.post("vsvip", {"name": "fast-vip", "vrf_context_ref": "/api/vrfcontext?name=blue", "vip": vip})
+    profile = {"network_profile_ref": "/api/networkprofile?name=System-TCP-Fast-Path"}
+    references = {"vsvip_ref": "/api/vsvip?name=fast-vip", "pool_ref": "/api/pool?name=fast-pool"}
+    body = {"name": "fast", "services": [{"port": 80}], "se_group_ref": f"/api/serviceenginegroup/{group}"}
+    service = await api.post("virtualservice", {**body, **profile, **references})
+    await api.placed(service["uuid"], 1)
+    await made.guest("asker", OTHER, f"{TAGGED_NETWORK}.8")
+
+    async def answered() -> bool:
+        return await made.ask("asker", f"{TAGGED_NETWORK}.60") == "guest"
+
+    await api.until("the server has answered", answered)
+
+
+async def test_an_engine_that_replaces_another_is_in_its_vlans_and_takes_over(made: World, api: Api) -> None:
+    prefix = {"ip_addr": ip_address(f"{TAGGED_NETWORK}.0"), "mask": 24}
+    ends = {"begin": ip_address(f"{TAGGED_NETWORK}.200"), "end": ip_address(f"{TAGGED_NETWORK}.210")}
+    mine = {"prefix": prefix, "static_ip_ranges": [{"range": ends, "type": "STATIC_IPS_FOR_SE"}]}
+    await api.post("network", {"name": "tagged", "configured_subnets": [mine]})
+    uuid = made.tagged["uuid"]
+    owner = (await api.placement(uuid))["answers"]
+    heir = next(e for e in (engine_name(r) for r in (await api.placement(uuid))["succession"]) if e != owner)
+    gone = (await api.get(f"serviceengine?name={heir}"))["results"][0]["uuid"]
+    await api.call("DELETE", f"serviceengine/{gone}")
+
+    async def replaced() -> str:
+        found = await api.placement(uuid)
+        names = [engine_name(reference) for reference in found["succession"]]
+        return names[1] if found["armed"] and len(names) > 1 and names[1] != heir else ""
+
+    taker = await api.until("a new engine is to take over", replaced, 30.0)
+    made.lab.kill(owner)
+
+    async def there() -> bool:
+        return (await api.placement(uuid))["answers"] == taker and await made.ask("tagged", TAGGED_VIP) == "web1"
+
+    await api.until("the new engine has taken over", there)

@@ -137,6 +137,9 @@ class Fleet(History):
         if engine:
             vlans = self.random.choice([(), VLANS[:1], VLANS[1:], VLANS])
             self.world.alter(engine, home="10.0.0.0/24", vlans=vlans)
+        if self.random.random() < 0.3:
+            made = self.random.choice([(), VLANS[:1], VLANS])
+            self.world.group = msgspec.structs.replace(self.world.group, networks_made=made)
 
     def readdress(self) -> None:
         """A VIP, or its servers, are in a VLAN."""

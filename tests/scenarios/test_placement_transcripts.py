@@ -5,7 +5,7 @@ A file is a list of paragraphs: a command, `----`, the whole output. Commands:
     group FIELD=VALUE ...                 start a group (modes and algorithms without their prefix)
     engine NAME [HOST]                    an engine that is up; `hosts A B ...` where new ones come up, in turn
     add NAMES [slots=N] [at=ADDRESS] [in=NAME:NETWORK]   virtual services, one after another; VS1..VS4 counts
-    vlans ENGINE NETWORKS                 the networks that the engine is in by VLANs
+    vlans ENGINE NETWORKS                 the networks that the engine is in by VLANs; `made NETWORKS`: engines to come
     remove | stop | start NAMES           delete, disable, enable virtual services
     fail | crash | recover ENGINES        down with its successors taking over; without any doing so; up again, empty
     claim VIP ENGINE                      the engine reports that it owns the VIP
@@ -110,6 +110,8 @@ class Transcript:
                 more: dict[str, object] = {"addresses": (options["at"],)} if "at" in options else {}
                 more |= {"needs": (Need(name, (network,)),)} if name else {}
                 world.add(*spread([w for w in words if "=" not in w]), slots=int(options.get("slots", 1)), **more)
+            case "made":
+                world.edit(networks_made=tuple(words))
             case "vlans":
                 world.alter(words[0], home="10.0.0.0/24", vlans=tuple(words[1:]))
                 world.settle()

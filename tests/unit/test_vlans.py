@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shoal.controller import siblings
 from shoal.controller.interfaces import interfaces_part
 from shoal.engine.guard.segments import Segments
 from shoal.wire.desired import Interface, Interfaces
@@ -77,6 +78,11 @@ async def test_networks_of_one_engine_do_not_overlap_and_no_address_is_given_twi
     assert "is the address of Avi" in reply["problems"][0]["why"]
 
 
+async def test_an_engine_is_in_so_many_vlans_at_most(world: ControlledWorld) -> None:
+    reply = await put(world, 400, *(vlan(n, f"10.101.{n}.1/24") for n in range(1, 102)))
+    assert [problem["path"] for problem in reply["problems"]] == ["data_vnics[0].vlan_interfaces"]
+
+
 async def test_what_the_cloud_made_is_the_clouds(world: ControlledWorld) -> None:
     document = (await world.get("/api/serviceengine"))["results"][0]
     (vnic,) = document["data_vnics"]
@@ -115,6 +121,35 @@ async def test_engine_and_cloud_get_what_the_object_says(world: ControlledWorld)
     await world.run(plugged(100, 200))
     await put(world, 200, vlan(100))
     await world.run(plugged(100))
+
+
+async def test_an_engine_that_is_made_is_in_the_vlans_of_all_others_where_there_are_addresses(
+    world: ControlledWorld,
+) -> None:
+    group = world.view.named("serviceenginegroup", "Default-Group")
+    assert group is not None
+    ends = {end: {"addr": f"10.100.0.{number}", "type": "V4"} for end, number in (("begin", 50), ("end", 53))}
+    mine = {"range": ends, "type": "STATIC_IPS_FOR_SE"}
+    prefix = {"ip_addr": {"addr": "10.100.0.0", "type": "V4"}, "mask": 24}
+    dmz = await world.post("/api/network", {"name": "dmz", "configured_subnets": [{"prefix": prefix}]})
+    await put(world, 200, vlan(100, "10.100.0.51/24"))
+    assert siblings.networks(world.view, group["uuid"]) == ()  # not all are in it
+    await put(world, 200, vlan(100), vlan(300, "10.103.0.21/24"), engine=1)
+    assert siblings.networks(world.view, group["uuid"]) == ()  # no addresses for engines
+    dmz["configured_subnets"][0]["static_ip_ranges"] = [mine]
+    await world.call("PUT", f"/api/network/{dmz['uuid']}", 200, json=dmz)
+    assert siblings.networks(world.view, group["uuid"]) == ("10.100.0.0/24",)
+    present = world.controller.reconciler.present(group["uuid"])
+    assert present is not None and present.group.networks_made == ("10.100.0.0/24",)
+
+    await world.staged(1)
+    made = (await world.get("/api/serviceengine"))["results"][2]["data_vnics"][0]["vlan_interfaces"]
+    assert [(one["if_name"], one["vnic_networks"][0]["ip"]["ip_addr"]["addr"]) for one in made] == [
+        ("eth0.100", "10.100.0.52")  # .50 is a VIP's, .51 the first engine's
+    ]
+    vip = {"auto_allocate_ip": True, "ipam_network_subnet": {"network_ref": "/api/network?name=dmz"}}
+    reply = await world.post("/api/vsvip", {"name": "none", "vip": [vip]}, 400)
+    assert "dmz has no IPv4 subnet with addresses for VIPs" in reply["error"], reply  # its addresses are for engines
 
 
 # --- VRFs ---
@@ -187,6 +222,34 @@ async def test_an_engine_has_the_routes_of_its_vlans_vrfs(world: ControlledWorld
     await world.controller.reconciler.reconcile(group["uuid"])
     parts = world.controller.compiler.parts(shown["uuid"])
     assert {"interfaces", f"routes/{red['uuid']}"} <= parts.keys()
+
+
+class Addresses:
+    """Notes what is put where."""
+
+    def __init__(self) -> None:
+        self.there: set[tuple[str, str]] = set()
+
+    def add(self, interface: str, address: str) -> None:
+        self.there.add((interface, address))
+
+    def remove(self, interface: str, address: str) -> None:
+        self.there.discard((interface, address))
+
+
+def test_a_vip_waits_for_its_vlan_and_is_nowhere_meanwhile() -> None:
+    segments = Segments.__new__(Segments)
+    addresses = Addresses()
+    segments._main, segments._networks, segments._beside, segments._there = "eth0", (), {}, {}
+    segments._addresses = addresses  # type: ignore[assignment]
+    segments._know({"eth0.2": ("10.100.0.0/24",)})
+    with pytest.raises(OSError, match=r"eth0\.2 is not there yet"):
+        segments.add("10.100.0.50")
+    assert segments._move() == ["10.100.0.50"] and not addresses.there  # it is tried again, in vain
+    segments._beside["eth0.2"] = None  # type: ignore[assignment]
+    assert segments._move() == ["10.100.0.50"] and addresses.there == {("eth0.2", "10.100.0.50")}
+    segments.remove("10.100.0.50")
+    assert not addresses.there
 
 
 def test_a_vip_is_where_its_network_is() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
 from shoal.errors import Invalid, NotFound
 from shoal.objects.views import ServiceEngineGroup
 
-from . import interfaces
+from . import interfaces, siblings
 from .intent import SYSTEM, Intent
 from .records import EngineRecord
 from .view import View
@@ -24,16 +25,22 @@ class EngineDocuments:
     def __init__(self, intent: Intent, view: View) -> None:
         self._intent = intent
         self._view = view
+        self._putting = asyncio.Lock()
 
     async def put(self, engine: EngineRecord, group: ServiceEngineGroup | None, prefix_length: int) -> None:
         if group is None or self._view.get("serviceengine", engine.id) is not None:
             return
+        async with self._putting:  # no two get one address
+            await self._create(engine, group, prefix_length)
+
+    async def _create(self, engine: EngineRecord, group: ServiceEngineGroup, prefix_length: int) -> None:
+        vlans = siblings.vlans(self._view, group.uuid, engine.id)
         body = {
             "name": engine.name,
             "se_group_ref": f"/api/serviceenginegroup/{group.uuid}",
             "cloud_ref": group.cloud_ref,
             "controller_created": True,
-            "data_vnics": [_vnic(engine, prefix_length)] if engine.mac and engine.address else [],
+            "data_vnics": [_vnic(engine, prefix_length, vlans)] if engine.mac and engine.address else [],
         }
         try:
             await self._intent.create("serviceengine", body, SYSTEM, slug=engine.id)
@@ -58,8 +65,8 @@ class EngineDocuments:
             log.debug("%s had no object", engine)
 
 
-def _vnic(engine: EngineRecord, prefix_length: int) -> dict[str, Any]:
-    """The interface that every engine has: in the engines' own network."""
+def _vnic(engine: EngineRecord, prefix_length: int, vlans: list[dict[str, Any]]) -> dict[str, Any]:
+    """The interface that every engine has: in the engines' own network, and in VLANs."""
     address = {"ip_addr": {"addr": engine.address, "type": "V4"}, "mask": prefix_length}
     return {
         "if_name": DATA_INTERFACE,
@@ -67,4 +74,5 @@ def _vnic(engine: EngineRecord, prefix_length: int) -> dict[str, Any]:
         "mac_address": engine.mac,
         "connected": True,
         "vnic_networks": [{"ip": address, "mode": "STATIC"}],
+        "vlan_interfaces": vlans,
     }

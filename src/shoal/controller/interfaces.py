@@ -41,6 +41,11 @@ def home(engine: Document) -> str:
     return ""
 
 
+def all_addresses(engines: Iterable[Document]) -> Iterator[str]:
+    """Engines' own, on VLANs."""
+    return (str(own.ip) for engine in engines for vlan in vlans(engine) for own in addresses(vlan))
+
+
 def owner(engines: Iterable[Document], address: Address, besides: str = "") -> str:
     """The name of the engine that has the address on a VLAN; "" = none does. ``besides``: the uuid of one that may."""
     for engine in engines:

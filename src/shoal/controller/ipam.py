@@ -19,6 +19,8 @@ TYPES: dict[int, type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address]] = {
 Document = Mapping[str, Any]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+FOR_ENGINES, FOR_VIPS = "STATIC_IPS_FOR_SE", "STATIC_IPS_FOR_VIP"
+"""Types of ranges; those of a third one are for both."""
 SUBNETS = {4: "subnet", 6: "subnet6"}
 """Where a reference to a network names one of its subnets."""
 FIELDS = {4: "ip_address", 6: "ip6_address"}
@@ -48,13 +50,27 @@ def pools(network: Document, version: int, only: Network | None = None) -> Itera
     for document, subnet in _configured(network, version):
         if only not in (None, subnet):
             continue
-        ranges = [r["range"] for r in document.get("static_ip_ranges", ()) if "range" in r] or document.get(
-            "static_ranges", ()
-        )
+        typed = [one for one in document.get("static_ip_ranges") or () if "range" in one]
+        ranges = [one["range"] for one in typed if one.get("type") != FOR_ENGINES]
+        if not typed:
+            ranges = list(document.get("static_ranges") or ())
         for one in ranges:
-            yield int(ipaddress.ip_address(one["begin"]["addr"])), int(ipaddress.ip_address(one["end"]["addr"]))
-        if not ranges:
+            yield _ends(one)
+        if not typed and not ranges:
             yield int(subnet.network_address) + 1, int(subnet.broadcast_address) - 1
+
+
+def engine_pools(networks: Iterable[Document], subnet: Network) -> Iterator[tuple[int, int]]:
+    """(first, last) of the ranges of a subnet that engines may have their own addresses from, in any of the networks."""
+    for network in networks:
+        for document, configured in _configured(network, subnet.version):
+            for one in document.get("static_ip_ranges") or () if configured == subnet else ():
+                if "range" in one and one.get("type") != FOR_VIPS:
+                    yield _ends(one["range"])
+
+
+def _ends(one: Document) -> tuple[int, int]:
+    return int(ipaddress.ip_address(one["begin"]["addr"])), int(ipaddress.ip_address(one["end"]["addr"]))
 
 
 def addresses_of(vsvip: Document) -> list[str]:
@@ -86,7 +102,9 @@ def allocate(
                 return str(kind(number))
     where = f"Network {network.get('name')}" + (f", subnet {only}," if only else "")
     if not looked:
-        raise Refused(f"{where} has no IPv{version} subnet.", hint="Add one to its configured_subnets.")
+        raise Refused(
+            f"{where} has no IPv{version} subnet with addresses for VIPs.", hint="Add one to its configured_subnets."
+        )
     if freed:
         raise Refused(
             f"{where} has no free IPv{version} address: of {looked}, {freed} were freed and engines that had them have "

@@ -109,8 +109,10 @@ class SnapshotKeeper:
         *,
         retry_at: float,
         pace: Callable[[], Pace | None],
+        networks: Callable[[], tuple[str, ...]] = tuple,
     ) -> tuple[Snapshot, Fresh, list[str]]:
-        """The group as it is now, what is new about it, and what ought to have been known to be new (a fault)."""
+        """The group as it is now, what is new about it, and what ought to have been known to be new (a fault). ``networks()``:
+        in which an engine that is made will be by VLANs; asked where any engine is in one."""
         states = self._fleet.look(self._ledger.engines)
         stale = self.stale or now < self._at
         fresh = Fresh(whole=stale or self.review)
@@ -131,7 +133,12 @@ class SnapshotKeeper:
         records = self._ledger.engines_of(self._group)
         snapshot = Snapshot(
             revision=revision,
-            group=group_value(group, retry_at=retry_at, ever_used=bool(records or self._ledger.vips.get(self._group))),
+            group=group_value(
+                group,
+                retry_at=retry_at,
+                ever_used=bool(records or self._ledger.vips.get(self._group)),
+                networks=networks() if any(seen.value.vlans for seen in self._engines.values()) else (),
+            ),
             engines=tuple(self._engines[record.id].value for record in records),
             vips=tuple(self._vips.values()),
             requests=requests_of(self._ledger, self._group),

@@ -29,7 +29,7 @@ from shoal.placement.model import Event as PlanEvent
 from shoal.placement.presets import LEGACY
 from shoal.store.protocol import Conflict
 
-from . import scaling
+from . import scaling, siblings
 from . import snapshot as snapshots
 from .balance import Balance
 from .clock import Clock, woken
@@ -364,6 +364,7 @@ class Reconciler:
             now,
             retry_at=self._retry_at(group.uuid),
             pace=lambda: self._fleet.storms.pace(group.uuid, self._clock.monotonic(), now),
+            networks=lambda: siblings.networks(self._view, group.uuid),
         )
         if missed:
             sentence = (
@@ -429,6 +430,7 @@ class Reconciler:
             lambda: self._fleet.storms.pace(group, self._clock.monotonic(), now),
             self._blocked,
             Needs(view).of,
+            siblings.networks(view, group),
         )
 
     def vips(self, view: View) -> dict[str, dict[str, VipIntent]]:

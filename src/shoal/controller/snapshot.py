@@ -73,7 +73,10 @@ def vips_by_group(
     return groups
 
 
-def group_value(group: views.ServiceEngineGroup, *, retry_at: float, ever_used: bool) -> Group:
+def group_value(
+    group: views.ServiceEngineGroup, *, retry_at: float, ever_used: bool, networks: tuple[str, ...] = ()
+) -> Group:
+    """``networks``: in which an engine that is made will be by VLANs."""
     return Group(
         id=group.uuid,
         name=group.name,
@@ -90,6 +93,7 @@ def group_value(group: views.ServiceEngineGroup, *, retry_at: float, ever_used: 
         se_deprovision_delay_s=group.se_deprovision_delay * SECONDS_PER_MINUTE,
         vs_scalein_timeout_s=float(group.vs_scalein_timeout),
         create_retry_at=retry_at,
+        networks_made=networks,
         ever_used=ever_used,
         vs_switchover_timeout_s=float(group.vs_switchover_timeout),
         distribute_load=group.distribute_load_active_standby,
@@ -109,16 +113,17 @@ def build(
     pace: Callable[[], Pace | None] = lambda: None,
     blocked: Callable[[VipIntent, VipRecord], str] = lambda intent, record: "",
     needs: Callable[[VipIntent], tuple[Need, ...]] = lambda intent: (),
+    networks: tuple[str, ...] = (),
 ) -> Snapshot:
     """The snapshot of one group. ``document(engine id)`` is the stored one. ``pace`` is asked after all engines have
     been looked at; ``blocked`` says of a VIP that is nowhere why it must not be placed yet,
-    ``needs`` which networks it wants its engines in."""
+    ``needs`` which networks it wants its engines in; ``networks`` those that an engine that is made will be in."""
     engines = ledger.engines_of(group.uuid)
     states = fleet.look(ledger.engines)
     known = ledger.vips.get(group.uuid, {})
     return Snapshot(
         revision=revision,
-        group=group_value(group, retry_at=retry_at, ever_used=bool(engines or known)),
+        group=group_value(group, retry_at=retry_at, ever_used=bool(engines or known), networks=networks),
         engines=tuple(
             engine_value(engine, states[engine.id], document(engine.id), fleet.live(engine.id).down_since)
             for engine in engines

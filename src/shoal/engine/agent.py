@@ -58,6 +58,7 @@ APPLY_INTERVAL_S = 0.5
 RELOADING_SHARE_MAX = 0.5
 """Of the time, where a reload takes long: an engine has something else to do, too."""
 FAILURE_RETRY_S = 1.0
+INTERFACE_RETRY_S = 0.1
 MEASURE_INTERVAL_S = 0.5
 FAVOUR_INTERVAL_S = 1.0
 """How often HAProxy is read at least where servers' shares follow their answers."""
@@ -218,6 +219,9 @@ class Agent:
         services = self._parts.services()
         interfaces = self._parts.interfaces()
         missing = await self._interfaces.bring(interfaces)
+        if missing and self._interfaces.waits:
+            asyncio.get_running_loop().call_later(INTERFACE_RETRY_S, self._wanted.set)
+            return
         unrouted = self._static_routes.apply(self._parts.routes())  # servers may be behind them
         draining = [vip.id for vip in vips if self.config.id in vip.draining]
         result = await self._control.apply(services, self._parts.credentials(), draining)
@@ -228,7 +232,7 @@ class Agent:
         self._checks.want(self._control.services.values())
         self._favours = favour.asks(self._control.services.values())
         self._judged.set()
-        outcome = await self._carrier.apply(self._control.services)
+        outcome = await self._carrier.apply(self._control.services, interfaces)
         beside = [address for one in interfaces for address in one.addresses]
         place = Place(self.config.address, self.config.prefix_length, own_address6(self.config.interface), beside)
         unspoken = await self._speaker.apply(self._parts.bgp(), vips, place)

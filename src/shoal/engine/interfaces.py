@@ -9,6 +9,7 @@ import json
 import logging
 import socket
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from shoal.wire.guard import Segment
 log = logging.getLogger("shoal.interfaces")
 
 COMMAND_WITHIN_S = 5.0
+MADE_WITHIN_S = 3.0
+"""So long an engine does nothing new for want of an interface; after that all goes on but what is there."""
 
 
 class Interfaces:
@@ -27,6 +30,7 @@ class Interfaces:
     def __init__(self) -> None:
         self._there: dict[str, tuple[int, tuple[str, ...]]] = {}
         """Name -> its index and the addresses it was given."""
+        self._missing_since: float | None = None
 
     async def bring(self, wanted: Iterable[Interface]) -> dict[str, str]:
         """Have their addresses on those that are there. By name, why one is not as wanted. Never raises."""
@@ -45,7 +49,14 @@ class Interfaces:
             except (OSError, ValueError) as error:
                 problems[one.name] = str(error)
         self._there = brought
+        now = time.monotonic()
+        self._missing_since = (self._missing_since or now) if problems else None
         return problems
+
+    @property
+    def waits(self) -> bool:
+        """Some were missing, and may be there in a moment: the cloud is told of them when the engine is."""
+        return self._missing_since is not None and time.monotonic() < self._missing_since + MADE_WITHIN_S
 
 
 def segments(interfaces: Iterable[Interface]) -> tuple[Segment, ...]:
@@ -66,9 +77,8 @@ async def _address(wanted: Interface) -> None:
         if address not in before:
             lines.append(f"addr add {address} dev {name}{' nodad' if ':' in address else ''}")
     await _run(["ip", "-batch", "-"], "\n".join(lines))
-    with contextlib.suppress(
-        OSError
-    ):  # as on the data interface: a fast path's packets may go back where they came from
+    # As on the data interface: a fast path's packets may go back where they came from, and nobody is told of a better way.
+    with contextlib.suppress(OSError):
         Path(f"/proc/sys/net/ipv4/conf/{name}/send_redirects").write_text("0")
 
 

@@ -229,15 +229,15 @@ class Board:
 
     def lacks(self, work: Work, engine: str) -> str:
         """The name of a network that the VIP needs and the engine is not in; "" if it is in all. One that is still to be
-        made will be in the engines' own network."""
+        made will be in the engines' own network, and in `Group.networks_made`."""
         wanted = self.standing.needs(work.vip)
         if not wanted:
             return ""
         found = self.engines.get(engine)
-        networks = (
-            found.networks if found is not None and found.home else (*self._homes(), *(found.vlans if found else ()))
-        )
-        return reach.lacking(wanted, networks)
+        if found is not None and found.home:
+            return reach.lacking(wanted, found.networks)
+        own = found.vlans if found is not None else ()
+        return reach.lacking(wanted, (*self._homes(), *self.group.networks_made, *own))
 
     def _homes(self) -> tuple[str, ...]:
         return next(((engine.home,) for engine in self.engines.values() if engine.home), ())

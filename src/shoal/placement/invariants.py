@@ -123,8 +123,11 @@ def _placed_well(after: Snapshot, was: Vip, vip: Vip, engines: dict[str, Engine]
 
 def _lacks(snapshot: Snapshot, vip: Vip, engine: Engine) -> str:
     vlans = {vlan for one in snapshot.engines for vlan in one.vlans}
-    home = engine.home or next((one.home for one in snapshot.engines if one.home), "")
-    return reach.lacking(reach.needs(vip, vlans), [network for network in (home, *engine.vlans) if network])
+    networks = engine.networks
+    if not engine.home:  # what it has is not known yet
+        homes = dict.fromkeys(one.home for one in snapshot.engines if one.home)
+        networks = (*homes, *snapshot.group.networks_made, *engine.vlans)
+    return reach.lacking(reach.needs(vip, vlans), networks)
 
 
 def _host(after: Snapshot, vip: Vip, placement: Placement, engines: dict[str, Engine]) -> Iterator[str]:

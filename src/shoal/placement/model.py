@@ -55,6 +55,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     """The cloud has write access."""
     create_retry_at: float = 0.0
     """No creation before this time (back-off after a failed one)."""
+    networks_made: tuple[str, ...] = ()
+    """In which an engine that is made will be by VLANs."""
     ever_used: bool = False
     """A VIP was placed here once (an unused group has no engines)."""
     vs_switchover_timeout_s: float = 300.0

@@ -21,9 +21,22 @@ def absorb(board: Board) -> None:
             if engine is None or engine.state is EngineState.DOWN:
                 _lose(board, work, placement, "is gone" if engine is None else "is down")
             elif placement.state is PlacementState.WAITING and engine.state is EngineState.UP:
-                board.change(work, placement.engine, state=PlacementState.ASSIGNED, since=board.now)
+                _arrive(board, work, placement)
             elif placement.state is PlacementState.DRAINING and _drained(board, placement):
                 board.drop(work, placement)
+
+
+def _arrive(board: Board, work: Work, placement: Placement) -> None:
+    """The engine that a placement waited for is there, in the networks that were expected or not."""
+    lacks = board.lacks(work, placement.engine)
+    if not lacks:
+        board.change(work, placement.engine, state=PlacementState.ASSIGNED, since=board.now)
+        return
+    board.drop(work, placement)
+    why = f"{board.name(placement.engine)} was made without an interface in {lacks}"
+    board.decide(work.vip.id, "unplace", why, engine=placement.engine)
+    if placement.request:
+        work.broken = {**work.broken, placement.request: why}
 
 
 def _lose(board: Board, work: Work, placement: Placement, gone: str) -> None:

@@ -29,6 +29,7 @@ VERDICTS = {
     "creating": "being made",
     "holds_vip": "on it already",
     "disabled": "disabled",
+    "network": "not in its network",
     "no_room": "no room",
     "host_in_use": "host in use",
 }

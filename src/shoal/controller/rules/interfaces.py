@@ -13,6 +13,8 @@ from . import segments
 from .change import Around, Change, Document
 
 VLAN_MAX = 4094
+VLANS_MAX = 100
+"""Of an engine: its guard has two sockets in each."""
 HOST_BITS_MIN = 2
 """A network has room for the engine and a VIP, beside its own and its broadcast address."""
 NAME_MAX = 15
@@ -36,6 +38,9 @@ def check(change: Change, around: Around, before: Document) -> None:
             return
         if known:
             _same(change, where, vnic, known[index])
+        if len(vnic.get("vlan_interfaces") or []) > VLANS_MAX:
+            change.wrong(f"{where}.vlan_interfaces", f"an engine can be in {VLANS_MAX} VLANs at most")
+            return
         for number, vlan in enumerate(vnic.get("vlan_interfaces") or []):
             _vlan(change, around, f"{where}.vlan_interfaces[{number}]", vnic, vlan, taken)
         _once(change, where, vnic.get("vlan_interfaces") or [])

@@ -142,7 +142,7 @@ def _allocate(around: Around, vip: Mapping[str, Any], siblings: list[Document], 
     network = view.get("network", uuid) if uuid else view.named("network", "vip-network", cloud=None)
     if network is None:
         raise Refused("There is no network to allocate from.", hint="Give ipam_network_subnet.network_ref.")
-    beside = set(_numbers(siblings, version))
+    beside = {*_numbers(siblings, version), *_numbers_of(interfaces.all_addresses(view.all("serviceengine")), version)}
     kept = set(_numbers_of(around.freed.kept(), version))
     field = SUBNETS[version]
     try:

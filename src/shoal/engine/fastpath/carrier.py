@@ -8,6 +8,7 @@ Flows of a service that is gone are gone with it: whoever goes on with one gets 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import pwd
 from collections import Counter
@@ -19,7 +20,7 @@ import msgspec
 from shoal.engine.guard.nft import NftError
 from shoal.engine.monitors.checks import Checks
 from shoal.wire.counters import ServiceCounts
-from shoal.wire.desired import ServerId, Service
+from shoal.wire.desired import Interface, ServerId, Service
 
 from . import conntrack
 from .family import FAMILIES, IPV4, Family, own_address6
@@ -65,6 +66,7 @@ class Carrier:
         self._tables = tuple(Table(family) for family in FAMILIES)
         self._tally = Tally()
         self._services: dict[str, Service] = {}
+        self._beside: tuple[Interface, ...] = ()
         self._plans: dict[Key, Plan] = {}
         self._drains: dict[int, Drain] = {}
         self._down: frozenset[ServerId] = frozenset()
@@ -77,8 +79,10 @@ class Carrier:
 
     # --- what is wanted, what is so ---
 
-    async def apply(self, services: Mapping[str, Service]) -> Outcome:
-        """Carry the fast paths of exactly these. Nothing is raised: what can't be carried is among the problems."""
+    async def apply(self, services: Mapping[str, Service], beside: Iterable[Interface] = ()) -> Outcome:
+        """Carry the fast paths of exactly these. ``beside``: other interfaces that servers may be reached by. Nothing is
+        raised: what can't be carried is among the problems."""
+        self._beside = tuple(beside)
         self._services = {id: service for id, service in services.items() if _mine(service)}
         return await self._update()
 
@@ -130,6 +134,7 @@ class Carrier:
                     [one for one in gates if one.version == table.family.version],
                     [one for one in paces if one.version == table.family.version],
                     self._proxy,
+                    self._own_beside(table.family),
                 )
                 for table in self._tables
             }
@@ -154,6 +159,11 @@ class Carrier:
                 self._fresh = False
             await self._cut(gone)
             return Outcome(problems, self._notes())
+
+    def _own_beside(self, family: Family) -> dict[str, str]:
+        """Interface -> the engine's address there."""
+        own = [(one.name, ipaddress.ip_interface(text)) for one in self._beside for text in one.addresses]
+        return {name: str(address.ip) for name, address in reversed(own) if address.version == family.version}
 
     def _notes(self) -> dict[str, str]:
         notes: dict[str, dict[str, None]] = {}

@@ -61,9 +61,10 @@ def ruleset(
     gated: Iterable[Gated] = (),
     paced: Iterable[Paced] = (),
     proxy: int = 0,
+    beside: Mapping[str, str] | None = None,
 ) -> Ruleset:
-    """``address``: the engine's own, which servers see as their client; ``proxy``: the user that HAProxy runs as. Raises
-    `gate.Ungated`."""
+    """``address``: the engine's own, which servers see as their client; ``beside``: interface -> the one that those see who
+    are reached there; ``proxy``: the user that HAProxy runs as. Raises `gate.Ungated`."""
     plans = [plan for plan in plans if plan.targets]
     gates = _paced(_gates(gated, family), paced, family, proxy)
     if not plans:
@@ -105,7 +106,7 @@ def ruleset(
     )
     chains["leaving"] = (
         "type nat hook postrouting priority srcnat",
-        _lines([*_sources(plans), f"ct mark & {OURS | KEEPS_CLIENT:#x} == {OURS:#x} snat to {address}"]),
+        _lines([*_sources(plans), *_own(address, beside or {})]),
     )
     chains["passing"] = (
         "type filter hook forward priority filter; policy drop",
@@ -267,6 +268,13 @@ def _sources(plans: Iterable[Plan]) -> Iterable[str]:
             marks = ", ".join(f"{target.mark:#x}" for target in plan.targets)
             pool = ", ".join(f"{number} : {source}" for number, source in enumerate(plan.sources))
             yield f"ct mark {{ {marks} }} snat to numgen inc mod {len(plan.sources)} map {{ {pool} }}"
+
+
+def _own(address: str, beside: Mapping[str, str]) -> Iterable[str]:
+    mine = f"ct mark & {OURS | KEEPS_CLIENT:#x} == {OURS:#x}"
+    for interface, there in beside.items():
+        yield f'oifname "{interface}" {mine} snat to {there}'
+    yield f"{mine} snat to {address}"
 
 
 def _dispatch(plans: Iterable[Plan]) -> str:

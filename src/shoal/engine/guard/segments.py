@@ -20,6 +20,8 @@ from shoal.wire.guard import Segment
 
 log = logging.getLogger("shoal.guard.segments")
 
+NOWHERE = ""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -45,7 +47,7 @@ class Segments:
         self._networks: tuple[tuple[Network, str], ...] = ()
         """The longest prefix first."""
         self._there: dict[str, str] = {}
-        """Address -> the interface it was put on."""
+        """Address -> the interface it was put on; `NOWHERE` of one that waits for its VLAN."""
 
     @property
     def mac(self) -> bytes:
@@ -130,9 +132,9 @@ class Segments:
 
     def add(self, address: str) -> None:
         """Raises OSError; also where nothing guards what would be said there."""
-        name = self.of(address)
+        name, self._there[address] = self.of(address), NOWHERE
         if name != self._main and name not in self._beside:
-            raise OSError(f"{name} is not ready")
+            raise OSError(f"{name} is not there yet")
         self._addresses.add(name, address)
         self._there[address] = name
 
