@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from shoal.engine.monitors.checks import Checks
 from shoal.lab import backend
 from shoal.wire import policy
 from shoal.wire.counters import Counts, ServiceCounts
-from shoal.wire.desired import Listener, Monitor, Pool, Server, ServerId, Service
+from shoal.wire.desired import Interface, Listener, Monitor, Pool, Server, ServerId, Service
 from shoal.wire.monitors import DnsQuestion
 from shoal.wire.policy import Action, Allow, Close, Limit, Rule
 
@@ -176,9 +176,9 @@ class Checked(Carrier):
         self.checks = Checks(self.look)
         super().__init__(ENGINE, "eth0", self.checks)
 
-    async def apply(self, services: Mapping[str, Service]) -> Outcome:
+    async def apply(self, services: Mapping[str, Service], beside: Iterable[Interface] = ()) -> Outcome:
         self.checks.want(services.values())
-        return await super().apply(services)
+        return await super().apply(services, beside)
 
     @property
     def ill(self) -> dict[ServerId, str]:

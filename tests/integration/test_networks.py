@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shoal.clouds.fabric import processes_in
 from shoal.lab.api import Api, Refusal, engine_name, ip_address
 from shoal.lab.trials import PASSWORD
 
@@ -37,6 +39,10 @@ while True:
 """
 OUTAGE_MS_MAX = 1200.0
 """As for any VIP; its figures are in docs/performance.md. A busy machine takes some more."""
+
+
+def runs(pid: int, program: str) -> bool:
+    return program in Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +155,23 @@ async def test_flows_are_spread_over_engines_tag_and_all(made: World, api: Api) 
     assert all(now - then > 30 for then, now in zip(before, after, strict=True)), (before, after)
     await api.post(f"virtualservice/{uuid}/scalein", {"vip_id": "0"})
     await api.placed(uuid, 1)
+
+
+async def test_a_killed_guard_lets_go_of_packet_sockets_last(made: World, api: Api) -> None:
+    """The kernel takes some 15 ms for each, and lets go of the highest descriptor first: the end of sessions and of what
+    fences the VIP is not to wait for them, on however many VLANs the guard speaks."""
+    owner = (await api.placement(made.tagged["uuid"]))["answers"]
+    (guard,) = [pid for pid in processes_in(made.lab.fabric.addressing.namespace(owner)) if runs(pid, "engine.guard")]
+    inodes = {line.split()[-1] for line in Path(f"/proc/{guard}/net/packet").read_text().splitlines()[1:]}
+    packet: list[int] = []
+    others: list[int] = []
+    for entry in Path(f"/proc/{guard}/fd").iterdir():
+        target = entry.readlink().name
+        if target.startswith("socket:"):
+            (packet if target[8:-1] in inodes else others).append(int(entry.name))
+    netlink_of_addresses = min(others)
+    assert len(packet) == 4, "ARP and ND, on the data interface and on the VLAN"
+    assert max(packet) < min(set(others) - {netlink_of_addresses}), (packet, others)
 
 
 async def test_a_frozen_owner_falls_silent_in_its_vlan_and_another_takes_over(made: World, api: Api) -> None:

@@ -23,7 +23,7 @@ def vlans(documents: View, group: str, besides: str = "") -> list[dict[str, Any]
         given = [(network, address(documents, network)) for network in _networks(vlan)]
         if all(one for _, one in given):
             own = [_own(network, one) for network, one in given if one is not None]
-            kept = {field: vlan[field] for field in ("if_name", "vlan_id", "vrf_ref") if field in vlan}
+            kept: dict[str, Any] = {field: vlan[field] for field in ("if_name", "vlan_id", "vrf_ref") if field in vlan}
             found.append({**kept, "vnic_networks": own})
     return found
 
@@ -45,7 +45,8 @@ def address(documents: View, network: Network) -> Address | None:
         for own in interfaces.addresses(v)
     }
     for first, last in ipam.engine_pools(documents.all("network"), network):
-        free = map(kind, itertools.islice(documents.free(network.version, first, last), ipam.SCAN_MAX))
+        numbers = itertools.islice(documents.free(network.version, first, last), ipam.SCAN_MAX)
+        free = (kind(number) for number in numbers)
         found = next((one for one in free if one not in engines and one in network), None)
         if found is not None:
             return found

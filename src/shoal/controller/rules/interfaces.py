@@ -13,7 +13,7 @@ from . import segments
 from .change import Around, Change, Document
 
 VLAN_MAX = 4094
-VLANS_MAX = 100
+VLANS_MAX = 32
 """Of an engine: its guard has two sockets in each."""
 HOST_BITS_MIN = 2
 """A network has room for the engine and a VIP, beside its own and its broadcast address."""

@@ -13,12 +13,13 @@ from shoal.engine.guard import kernel
 from shoal.engine.guard.agent_socket import AgentSocket
 from shoal.engine.guard.claims import ClaimFile
 from shoal.engine.guard.datagrams import Keeper
+from shoal.engine.guard.descriptors import Low
 from shoal.engine.guard.exchange import Exchange, Flows, FlowsWanted
 from shoal.engine.guard.flow_rules import FlowRules
 from shoal.engine.guard.haproxy import HaproxyCheck
 from shoal.engine.guard.lease import Lease
 from shoal.engine.guard.loop import Loop, Timer
-from shoal.engine.guard.neighbours import NeighbourSocket
+from shoal.engine.guard.neighbours import Neighbours, NeighbourSocket
 from shoal.engine.guard.netlink import Addresses, LinkMonitor
 from shoal.engine.guard.nft import NAME, Nft, NftError, address_batch, flow_chain, lifetimes, ruleset, sharing
 from shoal.engine.guard.notes import Notes
@@ -42,6 +43,8 @@ ANNOUNCE_AFTER_S = (0.0, 0.05, 0.2, 1.0)
 REPORT_S = 1.0
 SPREAD_AFTER_RELEASE_S = 2.0
 """So long a former owner goes on passing on what neighbours that have not heard of the new one still send it."""
+LOW_DESCRIPTORS = 128
+"""For packet sockets on VLANs: two each, and those that are closed a moment later."""
 PRUNE_AFTER_S = 1.0
 """So long the flows of an engine that seems dead are left to it."""
 SPEAKING = (on.TakeVip, on.Announce)
@@ -71,8 +74,11 @@ class Guard:
         self._claims = ClaimFile(directory / "claims.json")
         kernel.set_sysctls()
         self._addresses = Addresses()
+        low, neighbours = Low(LOW_DESCRIPTORS), Neighbours(start.interface)  # before all that must end sooner
         self._nft = Nft()
-        self._segments = Segments(self.loop, self._nft, self._addresses, start.interface, self._on_answer)
+        self._segments = Segments(
+            self.loop, self._nft, self._addresses, start.interface, neighbours, low, self._on_answer
+        )
         self._segments.remove_left()
         mac = self._mac = self._segments.mac.hex(":")
         self._nft.run_soon(ruleset(start.interface, mac, self._idle_s, start.flows_max).encode())

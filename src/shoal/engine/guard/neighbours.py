@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from shoal.engine.guard import ndp
+from shoal.engine.guard.descriptors import Low
 from shoal.engine.guard.nft import ALIVE
 from shoal.observe import frames
 
@@ -39,9 +40,9 @@ ND = Speech(ndp.ETH_P_IPV6, ndp.ADVERTISEMENTS_ONLY, ndp.announcements, ndp.prob
 
 
 class NeighbourSocket:
-    """``mac`` is the interface's own, 6 bytes."""
+    """``mac`` is the interface's own, 6 bytes. ``low`` gives it its descriptor; None = it has the next one."""
 
-    def __init__(self, interface: str, speech: Speech) -> None:
+    def __init__(self, interface: str, speech: Speech, low: Low | None = None) -> None:
         self._speech = speech
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         frames.attach(self._socket, speech.answers_only)
@@ -49,12 +50,19 @@ class NeighbourSocket:
         self._socket.bind((interface, speech.ethertype))
         self._socket.setblocking(False)
         self.mac: bytes = self._socket.getsockname()[4]
+        self._low = low
+        if low is not None:
+            self._socket = low.move(self._socket)
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def close(self) -> None:
-        self._socket.close()
+        """Takes some 15 ms."""
+        if self._low is not None:
+            self._low.close(self._socket)
+        else:
+            self._socket.close()
 
     def announce(self, address: str) -> None:
         for data in self._speech.announcements(address, self.mac):
@@ -89,8 +97,8 @@ class NeighbourSocket:
 class Neighbours:
     """Both protocols; an address says which one speaks of it."""
 
-    def __init__(self, interface: str) -> None:
-        self._ipv4, self._ipv6 = NeighbourSocket(interface, ARP), NeighbourSocket(interface, ND)
+    def __init__(self, interface: str, low: Low | None = None) -> None:
+        self._ipv4, self._ipv6 = NeighbourSocket(interface, ARP, low), NeighbourSocket(interface, ND, low)
         self.sockets = (self._ipv4, self._ipv6)
         self.mac = self._ipv4.mac
 

@@ -11,7 +11,9 @@ import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import NamedTuple
 
+from shoal.engine.guard.descriptors import Low
 from shoal.engine.guard.loop import Loop
 from shoal.engine.guard.neighbours import Neighbours, NeighbourSocket
 from shoal.engine.guard.netlink import Addresses
@@ -21,28 +23,37 @@ from shoal.wire.guard import Segment
 log = logging.getLogger("shoal.guard.segments")
 
 NOWHERE = ""
+CLOSE_GAP_S = 0.05
+"""Between two sockets that are closed, which takes some 15 ms each: heartbeats go on."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class _Beside:
-    """A VLAN that is there."""
+class _Beside(NamedTuple):
+    """A VLAN that is there: its interface's number, and what is said on it."""
 
-    def __init__(self, name: str, index: int) -> None:
-        self.index = index
-        self.neighbours = Neighbours(name)
+    number: int
+    neighbours: Neighbours
 
 
 class Segments:
-    """``main``: the data interface. ``on_answer`` is called when one of the sockets has something to say."""
+    """``main``: the data interface, with its ``neighbours``. ``on_answer`` is called when one of the sockets has something to
+    say."""
 
     def __init__(
-        self, loop: Loop, nft: Nft, addresses: Addresses, main: str, on_answer: Callable[[NeighbourSocket], None]
+        self,
+        loop: Loop,
+        nft: Nft,
+        addresses: Addresses,
+        main: str,
+        neighbours: Neighbours,
+        low: Low,
+        on_answer: Callable[[NeighbourSocket], None],
     ) -> None:
         self._loop, self._nft, self._addresses, self._main = loop, nft, addresses, main
-        self._on_answer = on_answer
-        self._neighbours = Neighbours(main)
-        self._listen(self._neighbours)
+        self._neighbours, self._low, self._on_answer = neighbours, low, on_answer
+        self._listen(neighbours)
+        self._close_at = loop.now()
         self._beside: dict[str, _Beside] = {}
         self._networks: tuple[tuple[Network, str], ...] = ()
         """The longest prefix first."""
@@ -62,12 +73,7 @@ class Segments:
         if not wanted and not self._networks:
             return []
         self._know({segment.name: segment.networks for segment in wanted.values()})
-        for name in wanted:
-            try:
-                self._open(name, socket.if_nametoindex(name))
-            except OSError as error:  # its VIPs are on no interface then, and nobody answers for them from here
-                log.error("nothing is said on %s: %s", name, error)
-                self._close(name)
+        self._open(self._fresh(wanted))
         moved = self._move()
         for name in self._beside.keys() - wanted.keys():
             self._close(name)
@@ -77,25 +83,46 @@ class Segments:
         parsed = [(ipaddress.ip_network(network), name) for name, some in networks.items() for network in some]
         self._networks = tuple(sorted(parsed, key=lambda each: -each[0].prefixlen))
 
-    def _open(self, name: str, index: int) -> None:
-        """Raises OSError."""
-        known = self._beside.get(name)
-        if known is not None and known.index == index:
-            return
-        self._close(name)
-        self._nft.run(beside(name, index).encode())
-        self._beside[name] = _Beside(name, index)
-        self._listen(self._beside[name].neighbours)
-        log.info("speaks on %s, too", name)
+    def _fresh(self, wanted: Iterable[str]) -> dict[str, int]:
+        """Those that nothing is said on yet, with their index. What is known of others by that name is over."""
+        found = {}
+        for name in wanted:
+            try:
+                index = socket.if_nametoindex(name)
+            except OSError as error:  # its VIPs are on no interface then, and nobody answers for them from here
+                log.error("nothing is said on %s: %s", name, error)
+                index = 0
+            known = self._beside.get(name)
+            if known is not None and known.number != index:
+                self._close(name)
+            if index and name not in self._beside:
+                found[name] = index
+        return found
+
+    def _open(self, fresh: Mapping[str, int]) -> None:
+        """The fence first, of all in one transaction where the kernel takes it: the guard has no time for many."""
+        rules = {name: beside(name, index).encode() for name, index in fresh.items()}
+        fenced = list(fresh)
+        if fresh and not self._nft.tries(b"".join(rules.values())):
+            fenced = [name for name in fresh if self._nft.tries(rules[name])]
+        for name in fenced:
+            try:
+                self._beside[name] = _Beside(fresh[name], Neighbours(name, self._low))
+            except OSError as error:
+                log.error("nothing is said on %s: %s", name, error)
+                continue
+            self._listen(self._beside[name].neighbours)
+            log.info("speaks on %s, too", name)
+        for name in fresh.keys() - set(fenced):
+            log.error("nothing is said on %s: it can't be fenced", name)
 
     def _close(self, name: str) -> None:
-        gone = self._beside.pop(name, None)
-        if gone is None:
-            return
+        gone = self._beside.pop(name)
         for one in gone.neighbours.sockets:
             self._loop.forget(one)
-            one.close()
-        self._nft.tries(not_beside(gone.index).encode())
+            self._close_at = max(self._close_at, self._loop.now()) + CLOSE_GAP_S
+            self._loop.at(self._close_at, one.close)
+        self._nft.tries(not_beside(gone.number).encode())
         log.info("speaks on %s no more", name)
 
     def _listen(self, neighbours: Neighbours) -> None:
