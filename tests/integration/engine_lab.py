@@ -264,6 +264,21 @@ class Lab:
         head, _, body = answer.partition("\r\n\r\n")
         return int(head.split(" ", 2)[1]), body
 
+    async def is_open(self, port: int) -> bool:
+        """Whether the VIP takes connections there."""
+        try:
+            async with asyncio.timeout(5):
+                _, writer = await asyncio.open_connection(VIP, port)
+        except ConnectionRefusedError:
+            return False
+        writer.close()
+        return True
+
+    async def until_refused(self, port: int) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while await self.is_open(port):
+                await asyncio.sleep(0.05)
+
     async def names(self, requests: int = 6) -> set[str]:
         """Which backends answer."""
         return {(await self.get())[1] for _ in range(requests)}

@@ -4,6 +4,7 @@ way to them. The tests are in the order of one world's life."""
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -112,6 +113,15 @@ async def test_without_ecmp_the_primary_alone_announces_and_a_migration_loses_no
         while (await made.router.next_hops(made.vip)) != (await made.address_of(await made.primary(api)),):
             await asyncio.sleep(0.01)
         await asyncio.sleep(1.0)
+    source = str(ipaddress.ip_address(made.vip) + 40)
+    await made.set(api, snat_ip=[{"addr": source, "type": "V4"}], enable_rhi_snat=True)
+    assert await made.router.until(source, 1) == await made.router.next_hops(made.vip)
+    await made.set(api, enable_rhi=False)
+    await made.router.until(made.vip, 0)
+    assert await made.router.next_hops(source), "the one without the other"
+    await made.set(api, enable_rhi=True, enable_rhi_snat=False)
+    await made.router.until(source, 0)
+    await made.router.until(made.vip, 1)
 
 
 def test_two_engines_say_what_the_network_allows(made: World) -> None:

@@ -9,13 +9,14 @@ import signal
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from shoal.engine.haproxy.process import CAPABILITIES
 from shoal.wire import messages
-from shoal.wire.desired import Certificate, Listener, Monitor
+from shoal.wire.desired import Certificate, Group, Listener, Member, Monitor
 from shoal.wire.monitors import Script
 
 from .engine_lab import ENGINE, QUICK, VIP, Lab, engine, pool, servers, service, settings, vip
@@ -115,6 +116,38 @@ async def test_a_dead_server_is_marked_down_and_stays_down_through_a_reload(lab:
     assert {s.state for s in status.servers if (s.service, s.server) == ("one", "a")} == {"down"}
     await lab.backends["a"].start()
     await lab.controller.hear_status(lambda s: state(s, "a") == "up")
+
+
+async def test_a_service_without_pools_enough_has_no_open_port_if_it_says_so(lab: Lab) -> None:
+    both = msgspec.structs.replace(pool(), servers=servers()[:1]), pool(id="q", servers=servers()[1:])
+    members = tuple(Member(pool=one.id) for one in both)
+    group: dict[str, Any] = {
+        "pool": None,
+        "others": both,
+        "groups": (Group(id="g", name="g", members=members),),
+        "group": "g",
+    }
+    shut = service(shut_when_down=True, pools_up_min=2, **group)
+    plain = service("plain", port=81)
+    await lab.controller.push(settings(), vip(), shut, plain)
+    await lab.controller.hear(messages.Ownership, lambda m: m.owner and m.vip == "v")
+    assert await lab.names() == {"a", "b"}
+    await lab.backends["a"].stop()
+    await lab.until_refused(80)
+    assert (await lab.get(port=81))[0] == 200, "one server is enough for it"
+    await lab.backends["b"].stop()
+    async with asyncio.timeout(5):
+        while (await lab.get(port=81))[0] != 503:
+            await asyncio.sleep(0.05)
+    applied = await lab.controller.push(settings(), vip(), msgspec.structs.replace(shut, client_idle_s=7), plain)
+    assert applied.how == "reload"
+    await lab.until_refused(80)
+    for backend in lab.backends.values():
+        await backend.start()
+    async with asyncio.timeout(5):
+        while not await lab.is_open(80):
+            await asyncio.sleep(0.05)
+    assert await lab.names() == {"a", "b"}
 
 
 async def test_an_engine_that_is_told_of_nothing_answers_for_nothing_once_it_says_so(lab: Lab) -> None:
@@ -418,3 +451,33 @@ async def test_what_still_lives_when_a_vip_leaves_is_reset(lab: Lab) -> None:
         async with asyncio.timeout(1):
             await reader.read()
     writer.close()
+
+
+async def test_clients_of_a_service_that_changes_or_rests_are_cut_off_and_no_others(lab: Lab) -> None:
+    await owning(lab)
+    cutting, other = service(cuts_clients=True), service("other", 81)
+    await lab.controller.push(settings(), vip(), cutting, other)
+    (mine, writing), (others, writing_there) = [await asyncio.open_connection(VIP, port) for port in (80, 81)]
+    for writer in (writing, writing_there):
+        writer.write(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+    for reader in (mine, others):
+        await reader.readuntil(b"\r\n\r\n")
+    again = msgspec.structs.replace(other, client_idle_s=7)
+    await lab.controller.push(settings(), vip(list_version=2), cutting, again)
+    assert not mine.at_eof(), "it has not changed itself"
+    await lab.controller.push(settings(), vip(), msgspec.structs.replace(cutting, client_idle_s=8), again)
+    with pytest.raises(ConnectionResetError):
+        async with asyncio.timeout(1):
+            await mine.read(100)
+            await mine.read(100)
+    assert await lab.names() == {"a", "b"}
+    resting = msgspec.structs.replace(again, enabled=False)
+    await lab.controller.push(settings(), vip(), cutting, resting)
+    with pytest.raises(ConnectionResetError):
+        async with asyncio.timeout(1):
+            await others.read(100)
+            await others.read(100)
+    await lab.until_refused(81)
+    assert await lab.names() == {"a", "b"}
+    for writer in (writing, writing_there):
+        writer.close()

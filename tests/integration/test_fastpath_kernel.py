@@ -316,6 +316,74 @@ async def test_connections_are_allowed_refused_and_counted(world: World) -> None
             await server.wait_closed()
 
 
+async def test_a_client_that_exceeds_its_limit_by_far_is_punished(world: World) -> None:
+    each = Limit(count=10, period_s=1, by_client=True, punishes=True, then=Close())
+    async with agent() as carrier:
+        server = await asyncio.start_server(lambda r, w: backend._http("own", r, w), VIP, GATED_PORT)
+        plain = rule(policy.ADMISSION, msgspec.structs.replace(each, punishes=False))
+        assert (await carrier.apply(gated(plain, fast=False))).problems == {}
+        assert (await world.connect(count=40, port=GATED_PORT))["refused"] >= 25
+        await asyncio.sleep(1.1)
+        assert (await world.connect(count=5, port=GATED_PORT)) == {"own": 5}, "its second is over"
+        assert (await carrier.apply(gated(rule(policy.ADMISSION, each), fast=False))).problems == {}
+        assert (await world.connect(count=5, port=GATED_PORT)) == {"own": 5}
+        assert (await world.connect(count=40, port=GATED_PORT))["refused"] >= 30
+        await asyncio.sleep(1.1)
+        found = await world.connect(count=5, port=GATED_PORT)
+        assert found["refused"] >= 4, "a tenth of ten is one"
+        server.close()
+        await server.wait_closed()
+
+
+class Listening:
+    """A node, and what arrives there of the packets to and from b1, though it is for others."""
+
+    def __init__(self, node: str) -> None:
+        self._nft = ["ip", "netns", "exec", node, "nft"]
+        count = f"""table ip seen {{
+          counter to {{ }}
+          counter from {{ }}
+          chain arriving {{
+            type filter hook prerouting priority 0;
+            ip daddr 10.66.0.{NODES["b1"]} tcp dport 80 counter name to
+            ip saddr 10.66.0.{NODES["b1"]} tcp sport 80 counter name from
+          }}
+        }}"""
+        subprocess.run([*self._nft, "-f", "-"], input=count.encode(), check=True)
+
+    def seen(self) -> list[int]:
+        """Packets to b1 and from it since it was last asked."""
+        text = subprocess.run([*self._nft, "-j", "reset", "counters"], check=True, capture_output=True).stdout
+        found = {one["counter"]["name"]: one["counter"]["packets"] for one in json.loads(text)["nftables"][1:]}
+        return [found["to"], found["from"]]
+
+
+async def test_a_machine_that_listens_gets_what_servers_get_and_say(world: World) -> None:
+    seen = Listening(f"{world.prefix}client").seen
+
+    async def asked() -> None:
+        """As HAProxy asks servers."""
+        reader, writer = await asyncio.open_connection(f"10.66.0.{NODES['b1']}", 80)
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1")
+        writer.close()
+
+    copied = service(monitors=(), servers=without("b2"))
+    copied = {id: msgspec.structs.replace(one, copies_to=("10.66.0.10",)) for id, one in copied.items()}
+    async with agent() as carrier:
+        assert (await carrier.apply(copied)).problems == {}
+        await asked()
+        out, back = seen()
+        assert out >= 4 and back >= 3, "each packet of a connection, handshake and end"
+        assert await world.connect(count=8) == {"b1": 8}
+        out, back = seen()
+        assert out >= 8 * 3 and back >= 8 * 3, "of the fast path, too"
+        await carrier.apply(service(monitors=(), servers=without("b2")))
+        await asked()
+        assert seen() == [0, 0]
+        await carrier.stop()
+
+
 async def test_flows_at_a_time_and_throughput_are_bounded(world: World) -> None:
     async with agent() as carrier:
         await carrier.apply(gated(connections_max=10))

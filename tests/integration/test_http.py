@@ -781,6 +781,114 @@ async def test_a_request_that_a_server_did_not_answer_goes_to_another(tmp_path: 
     assert found == {False: {200, 503}, True: {200}}, "a POST is not repeated unless that is asked for"
 
 
+def vh_match(host: str, **path: Any) -> dict[str, Any]:
+    return {"host": host, "rules": [{"name": "r", "matches": {"path": path} if path else {}}]}
+
+
+async def test_requests_lead_to_virtual_hosts_by_host_and_path(tmp_path: Path) -> None:
+    """Each with policies, pool and profile of its own; what none of them wants is the parent's."""
+
+    def begins(*paths: str) -> dict[str, Any]:
+        return {"match_criteria": "BEGINS_WITH", "match_str": list(paths)}
+
+    parent: dict[str, Any] = {
+        "name": "one",
+        "type": "VS_TYPE_VH_PARENT",
+        "vh_type": "VS_TYPE_VH_ENHANCED",
+        "services": [{"port": PORT}],
+    }
+    close = rule(1, match={"path": begins("/shop/no")}, action={"action": "HTTP_SECURITY_ACTION_CLOSE_CONN"})
+    tls = rule(2, match={"protocol": {"match_criteria": "IS_IN", "protocols": "HTTPS"}}, action=close["action"])
+    documents: Documents = {
+        ("virtualservice", "one"): parent,
+        ("httppolicyset", "closing"): {"http_security_policy": {"rules": [close, tls]}},
+        **{("pool", name): pool_of(number) for number, name in enumerate("abcd")},
+    }
+    shared: dict[str, Any] = {
+        "type": "VS_TYPE_VH_CHILD",
+        "vh_type": "VS_TYPE_VH_ENHANCED",
+        "vh_parent_vs_ref": ref("x", "one"),
+    }
+    policies = [{"index": 1, "http_policy_set_ref": ref("x", "closing")}]
+    matches = {
+        "b": [vh_match("www.example.com", **begins("/shop"))],
+        "c": [vh_match("www.example.com", **begins("/shop/cart", "/cart")), vh_match("*.example.net")],
+        "d": [vh_match("www.example.net", match_criteria="EQUALS", match_str=["/"])],
+    }
+    children = tuple(
+        of_documents(
+            documents,
+            (),
+            uuid=name,
+            pool_ref=ref("pool", name),
+            vh_matches=found,
+            host_name_xlate="inside.test" if name == "c" else "",
+            http_policies=policies if name == "b" else [],
+            **shared,
+        )
+        for name, found in matches.items()
+    )
+    service = of_documents(documents, **parent, pool_ref=ref("pool", "a"))
+    async with running(tmp_path, service, children=children):
+        asked = {
+            "www.example.com/": "s0",
+            "other.example.org/shop": "s0",
+            "www.example.com/shop/x": "s1",
+            "WWW.example.com/SHOP": "s1",
+            "www.example.com/shop/cart/1": "s2",
+            "www.example.com/cart": "s2",
+            "deep.www.example.net/any": "s2",
+            "www.example.net/any": "s2",
+            "www.example.net/": "s3",
+        }
+        found = {}
+        for one in asked:
+            host, slash, path = one.partition("/")
+            found[one] = (await answered(slash + path, host=host)).headers["x-server"]
+        assert found == asked
+        assert await ask("/shop/no") is None, "it is closed without an answer, as without the way through the parent"
+        assert (await answered("/shop")).sent("X-Forwarded-For") == "127.0.0.1"
+        reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+        for path, server in (("/shop", "s1"), ("/", "s0"), ("/cart", "s2")):  # one connection, several virtual hosts
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: www.example.com\r\n\r\n".encode())
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            assert f"x-server: {server}" in head
+            await reader.readexactly(int(head.partition("content-length: ")[2].split()[0]))
+        writer.close()
+
+
+async def test_servers_are_told_another_host_and_clients_get_their_own_back(tmp_path: Path) -> None:
+    documents: Documents = {("pool", "a"): pool_of(0)}
+    service = of_documents(documents, pool_ref=ref("pool", "a"), host_name_xlate="inside.test")
+    async with running(tmp_path, service):
+        given = {
+            "Give_Location": "http://inside.test:8000/next?a=1",
+            "Give_Set_Cookie": "a=b; Domain=.Inside.test; Path=/",
+        }
+        found = await answered("/", host="www.example.com:8080", **given)
+        assert found.sent("Host") == "inside.test"
+        assert found.headers["location"] == "http://www.example.com:8080/next?a=1"
+        assert found.headers["set-cookie"] == "a=b; Domain=www.example.com; Path=/"
+        away = {"Give_Location": "http://inside.test.example.org/"}
+        assert (await answered("/", **away)).headers["location"] == "http://inside.test.example.org/"
+
+
+async def test_the_servers_side_has_a_time_out_of_its_own(tmp_path: Path) -> None:
+    async def slow(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(1.3 if b"/slow" in head else 0)
+            writer.write(b"HTTP/1.1 200 OK\r\nX-Server: s0\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    quick = {"profile": {"type": "PROTOCOL_TYPE_TCP_PROXY", "tcp_proxy_profile": {"idle_connection_timeout": 1}}}
+    documents: Documents = {("pool", "a"): pool_of(0), ("networkprofile", "quick"): quick}
+    for name, profile, status in (("both", "", 200), ("own", ref("x", "quick"), 504)):
+        service = of_documents(documents, pool_ref=ref("pool", "a"), server_network_profile_ref=profile)
+        async with running(tmp_path / name, service, slow):
+            assert (await answered("/slow")).status == status and (await answered("/")).status == 200
+
+
 def _again(data: bytes) -> asyncio.StreamReader:
     """A reader of what was read already."""
     reader = asyncio.StreamReader()

@@ -22,7 +22,19 @@ from shoal.controller import desired, http_profile, policies
 from shoal.controller.tls import tls_of
 from shoal.engine.haproxy import certificates, render
 from shoal.objects import views
-from shoal.wire.desired import Certificate, Credential, Listener, Monitor, Pool, Server, Service, Tickets, Tls
+from shoal.wire import policy
+from shoal.wire.desired import (
+    Certificate,
+    Credential,
+    Listener,
+    Monitor,
+    Pool,
+    Server,
+    Service,
+    Tickets,
+    Tls,
+    TlsFor,
+)
 from tests.issuer import Issued, Issuer
 
 from .private_host import private_host
@@ -69,8 +81,18 @@ class Lab:
         self.folder = folder
         self.tickets: tuple[bytes, bytes, bytes] = (b"1" * 32, b"2" * 32, b"3" * 32)
 
-    def serve(self, port: int, pool: Pool, profile: Document | None = None, *, plain: bool = True, **more: Any) -> None:
-        """``profile``: an ``http_profile``; its port has TLS unless ``plain``. ``more`` is for `Service`."""
+    def serve(
+        self,
+        port: int,
+        pool: Pool,
+        profile: Document | None = None,
+        *,
+        plain: bool = True,
+        lenient: bool = False,
+        **more: Any,
+    ) -> None:
+        """``profile``: an ``http_profile``; its port has TLS unless ``plain``. ``lenient``: the service's
+        ``allow_invalid_client_cert``. ``more`` is for `Service`."""
         http = {"http_profile": profile or {}}
         kept = views.view({"uuid": "a", "name": "a", "type": "x", **http}, views.ApplicationProfile)
         self.services[f"s{port}"] = Service(
@@ -84,7 +106,7 @@ class Lab:
             pool=pool,
             certificates=() if plain else ("front",),
             http=http_profile.http_of(self.documents, profile or {}),
-            client_certificates=desired._client_certificates(self.documents, kept, http=True),
+            client_certificates=desired._client_certificates(self.documents, kept, http=True, lenient=lenient),
         )
         self.services[f"s{port}"] = msgspec.structs.replace(self.services[f"s{port}"], **more)
 
@@ -126,7 +148,8 @@ class Lab:
         Path(render.state_file(facts)).write_text("1\n")
         self.write(facts)
         file = self.folder / "haproxy.cfg"
-        fragments = {id: render.service_fragment(service, facts) for id, service in self.services.items()}
+        hosts = {id: [one for one in self.services.values() if one.parent == id] for id in self.services}
+        fragments = {id: render.service_fragment(one, facts, hosts[id]) for id, one in self.services.items()}
         file.write_text(render.config(facts, fragments))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(APP.write(self.folder / "app.pem"))
@@ -285,6 +308,7 @@ async def test_clients_show_certificates_and_servers_are_told(lab: Lab, tmp_path
         }
         lab.serve(port, PLAIN, profile, plain=False)
     stranger = OTHER.issue("alice")
+    lab.serve(8304, PLAIN, {**profile, "pki_profile_ref": trust}, plain=False, lenient=True)
     async with lab.running():
         for port in (8300, 8301):
             found = await ask(port, context=client(tmp_path, alice), X_Subject="/CN=root")
@@ -306,6 +330,51 @@ async def test_clients_show_certificates_and_servers_are_told(lab: Lab, tmp_path
             assert ("x-pem" in found) == (refused is not None), "the server may judge for itself"
         with pytest.raises((OSError, ssl.SSLError)):
             await ask(8302, context=client(tmp_path, carol))
+        for served in (alice, bob, stranger):
+            found = await ask(8304, context=client(tmp_path, served), X_Subject="/CN=root")
+            assert found.status == 200 and "x-pem" in found, "one is required, and a bad one will do"
+            assert found.get("x-subject") == ("/CN=alice" if served is alice else None), "what nobody vouches for"
+        with pytest.raises((OSError, ssl.SSLError)):
+            await ask(8304, context=client(tmp_path))
+
+
+async def test_some_clients_speak_other_tls(lab: Lab, tmp_path: Path) -> None:
+    new = TlsFor(clients=policy.Test(of="client", values=("127.0.0.2",)), tls=Tls(version_min="TLSv1.3"))
+    old = TlsFor(clients=policy.Test(of="client", values=("127.0.0.3", "127.0.0.2")), tls=Tls(version_max="TLSv1.2"))
+    lab.serve(8500, PLAIN, plain=False, tls_for=(new, old))
+    good = client(tmp_path)
+    twelve = client(tmp_path)
+    twelve.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    async def spoken(address: str, context: ssl.SSLContext) -> str:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", 8500, ssl=context, server_hostname="www.example.com", local_addr=(address, 0)
+        )
+        writer.write(b"GET / HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n\r\n")
+        told = (await reader.read()).decode().lower()
+        assert f"x-forwarded-for: {address}" in told
+        version: str = writer.get_extra_info("ssl_object").version()
+        writer.close()
+        return version
+
+    async with lab.running():
+        assert [await spoken(f"127.0.0.{n}", good) for n in (1, 2, 3)] == ["TLSv1.3", "TLSv1.3", "TLSv1.2"]
+        assert await spoken("127.0.0.1", twelve) == "TLSv1.2"
+        with pytest.raises((OSError, ssl.SSLError)):
+            await spoken("127.0.0.2", twelve)
+
+
+async def test_virtual_hosts_behind_one_tls_know_that_it_was_spoken(lab: Lab, tmp_path: Path) -> None:
+    profile = {"x_forwarded_proto_enabled": True, "hsts_enabled": True}
+    ports = tuple(Listener(port=port, port_end=port, tls=port == 8600) for port in (8600, 8601))
+    lab.serve(8600, PLAIN, profile, plain=False, by_request=True, listeners=ports)
+    hosts: dict[str, Any] = {"parent": "s8600", "matches": ((policy.Test(of="host", values=("www.example.com",)),),)}
+    lab.serve(8602, PLAIN, profile, by_request=True, listeners=ports, **hosts)
+    async with lab.running():
+        over = await ask(8600, context=client(tmp_path), X_Forwarded_Proto="http")
+        assert over["x-forwarded-proto"] == "https", "of the child"
+        for host in ("www.example.com", "other.example.com"):
+            assert (await ask(8601, host, X_Forwarded_Proto="https"))["x-forwarded-proto"] == "http"
 
 
 async def s_client(port: int, folder: Path, *arguments: str, name: str = "www.example.com") -> str:

@@ -39,7 +39,13 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
 }
 IN_VIEW = {f"http_profile.{name}" for name in ("keepalive_timeout", "ssl_client_certificate_mode", "pki_profile_ref")}
 READ_ELSEWHERE = {
-    "VirtualService": {path for path in acts.load().types["VirtualService"].acts if "_rate_limit." in path},  # limits
+    "VirtualService": {
+        path
+        for path in acts.load().types["VirtualService"].acts
+        if "_rate_limit." in path  # limits
+        or path in ("max_cps_per_client", "limit_doser")
+        or path.split(".")[0] in ("vip", "fqdn", "dns_info", "static_dns_records")  # inline_vips, zones
+    },
     "AnalyticsProfile": {  # controller.log_streams
         path for path in acts.load().types["AnalyticsProfile"].acts if path.startswith("client_log_streaming_config.")
     },
@@ -151,8 +157,8 @@ async def test_what_acts_and_what_is_the_default_is_not_warned_of(intent: Intent
 
 async def test_fields_of_a_service_without_effect_are_named(intent: Intent) -> None:
     idle = {
-        "traffic_enabled": False,
-        "ign_pool_net_reach": True,
+        "delay_fairness": True,
+        "flow_label_type": "APPLICATION_LABEL",
         "services": [{"port": 80, "horizon_internal_ports": True}],
     }
     (warning,) = await service(intent, **idle)

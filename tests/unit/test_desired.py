@@ -118,3 +118,68 @@ def test_what_a_tcp_proxy_profile_asks_for() -> None:
     assert part(max_segment_size=1200).listeners[0].mss == 0, "the interface's MTU says"
     asked = part(max_segment_size=1200, use_interface_mtu=False, ip_dscp=46)
     assert (asked.listeners[0].mss, asked.dscp) == (1200, 46)
+
+
+class Given:
+    def __init__(self, **documents: dict[str, Any]) -> None:
+        self.documents = documents
+
+    def get(self, type: str, uuid: str) -> dict[str, Any] | None:
+        return self.documents.get(uuid)
+
+
+def told(documents: Given, **fields: Any) -> Service:
+    service = views.view({"uuid": "s", "name": "s", **fields}, views.VirtualService)
+    vip = VipIntent(id="v", name="v", addresses=("10.0.0.1",), services=(service,), created=0.0)
+    return service_part(documents, service, vip)
+
+
+def test_engines_are_told_how_clients_are_treated() -> None:
+    plain = told(Given())
+    assert (plain.enabled, plain.shut_when_down, plain.pools_up_min, plain.cuts_clients) == (True, False, 0, False)
+    assert (plain.tls_for, plain.server_idle_s, plain.copies_to, plain.http.server_host) == ((), 0, (), "")
+    clients = {"match_criteria": "IS_IN", "addrs": [{"addr": "10.1.1.1", "type": "V4"}]}
+    copies = {"clone_servers": [{"ip_address": {"addr": "10.0.0.9", "type": "V4"}}, {"mac": "02:00:00:00:00:01"}]}
+    transport = {"type": "PROTOCOL_TYPE_TCP_PROXY", "tcp_proxy_profile": {"idle_connection_timeout": 70}}
+    documents = Given(
+        ssl={"uuid": "ssl", "name": "ssl", "accepted_versions": [{"type": "SSL_VERSION_TLS1_3"}]},
+        net={"uuid": "net", "name": "net", "profile": transport},
+        copies=copies,
+    )
+    found = told(
+        documents,
+        traffic_enabled=False,
+        min_pools_up=2,
+        remove_listening_port_on_vs_down=True,
+        close_client_conn_on_config_update=True,
+        ssl_profile_selectors=[{"client_ip_list": clients, "ssl_profile_ref": "/api/sslprofile/ssl"}],
+        server_network_profile_ref="/api/networkprofile/net",
+        traffic_clone_profile_ref="/api/trafficcloneprofile/copies",
+        host_name_xlate="inside.test",
+    )
+    assert (found.enabled, found.shut_when_down, found.pools_up_min, found.cuts_clients) == (False, True, 2, True)
+    (one,) = found.tls_for
+    assert (one.clients.values, one.tls.version_min, one.tls.tickets) == (("10.1.1.1",), "TLSv1.3", True)
+    assert (found.server_idle_s, found.copies_to) == (70, ("10.0.0.9",))
+    assert found.http.server_host == "inside.test"
+
+
+def test_a_virtual_host_takes_traffic_with_its_parent_only() -> None:
+    for parent, takes in (({}, True), ({"enabled": False}, False), ({"traffic_enabled": False}, False)):
+        documents = Given(p={"uuid": "p", "name": "p", **parent})
+        fields = {"type": "VS_TYPE_VH_CHILD", "vh_parent_vs_ref": "/api/virtualservice/p"}
+        assert told(documents, **fields).enabled is takes
+
+
+def test_sources_are_announced_for_themselves() -> None:
+    def route(**fields: Any) -> tuple[bool, tuple[str, ...]] | None:
+        snat = {"snat_ip": [{"addr": "10.0.0.8", "type": "V4"}]}
+        service = views.view({"uuid": "s", "name": "s", **snat, **fields}, views.VirtualService)
+        vip = VipIntent(id="v", name="v", addresses=("10.0.0.1",), services=(service,), created=0.0)
+        return (vip.route.own, vip.route.sources) if vip.route else None
+
+    assert route() is None and route(enable_rhi=True) == (True, ())
+    assert route(enable_rhi=True, enable_rhi_snat=True) == (True, ("10.0.0.8",))
+    assert route(enable_rhi_snat=True) == (False, ("10.0.0.8",))
+    assert route(enable_rhi_snat=True, use_vip_as_snat=True) is None
+    assert route(enable_rhi=True, traffic_enabled=False) is None

@@ -56,6 +56,16 @@ def test_a_services_limits_and_those_of_its_application_profile() -> None:
     assert {rule.phase for rule in of_connections} == {ADMISSION} and len(of_connections) == 2
 
 
+def test_connections_of_each_client_are_limited_and_who_exceeds_it_by_far_is_punished() -> None:
+    for punishes in (False, True):
+        stored = Stored(virtualservice={"max_cps_per_client": 20, "limit_doser": punishes})
+        (found,) = limits.limits_of(stored, "vs", "ap", http=True)
+        limit = Limit(count=20, by_client=True, punishes=punishes, then=Drop())
+        assert (found.phase, found.actions) == (ADMISSION, (limit,))
+    (said,) = limits.untaken({"limit_doser": True}, limits.OF_SERVICE)
+    assert "without max_cps_per_client" in said
+
+
 def test_a_rule_of_a_security_policy_lets_through_what_keeps_within_its_limit() -> None:
     rule = {
         "name": "r",

@@ -84,6 +84,10 @@ async def test_what_servers_need_counts_as_well_and_follows_pool_and_network(wor
     assert await needs(world) == (Need("dmz", ("10.100.0.0/24",)),)
     await change(world, "network", "dmz", name="edge")
     assert await needs(world) == (Need("edge", ("10.100.0.0/24",)),)
+    await change(world, "virtualservice", "web", ign_pool_net_reach=True)
+    assert await needs(world) == ()
+    await change(world, "virtualservice", "web", ign_pool_net_reach=False)
+    assert await needs(world) == (Need("edge", ("10.100.0.0/24",)),)
     await change(world, "pool", "web-pool", placement_networks=[])
     assert await needs(world) == ()
 

@@ -171,3 +171,27 @@ async def test_an_address_that_servers_see_is_nobody_elses(world: World) -> None
     change = {"replace": {"snat_ip": [{"addr": "10.66.0.10", "type": "V4"}]}}
     answer = await world.client.patch(f"/api/virtualservice/{web['uuid']}", json=change)
     assert "snat_ip holds for fast paths only" in answer.headers["x-shoal-warning"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"server_network_profile_ref": UDP}, "server_network_profile_ref"),
+        ({"host_name_xlate": "no host"}, "host_name_xlate"),
+        (
+            {"ssl_profile_selectors": [{"client_ip_list": {"match_criteria": "IS_IN"}, "ssl_profile_ref": "TLS"}]},
+            "ssl_profile_selectors[0].client_ip_list",
+        ),
+        ({"fqdn": "not a name"}, "fqdn"),
+    ],
+)
+async def test_what_could_not_be_served_as_it_says_is_refused(world: World, fields: dict[str, Any], path: str) -> None:
+    made = await world.service()
+    tls = world.view.all("sslprofile")[0]["uuid"]
+    change = {"replace": {k: _filled(v, f"/api/sslprofile/{tls}") for k, v in fields.items()}}
+    reply = await world.call("PATCH", f"/api/virtualservice/{made['uuid']}", 400, json=change)
+    assert [problem["path"] for problem in reply["problems"]] == [path]
+
+
+def _filled(value: Any, tls: str) -> Any:
+    return [{**one, "ssl_profile_ref": tls} for one in value] if isinstance(value, list) else value

@@ -108,6 +108,74 @@ def test_a_child_without_a_name_is_set_aside_alone() -> None:
     assert "bind 192.0.2.1:443\n" in text
 
 
+ENHANCED = {"vh_type": "VS_TYPE_VH_ENHANCED"}
+
+
+def matching(host: str = "a.test", **matches: Any) -> dict[str, Any]:
+    path = {"path": {"match_criteria": "BEGINS_WITH", "match_str": ["/a"]}}
+    return {"vh_matches": [{"host": host, "rules": [{"name": "r", "matches": matches or path}]}]}
+
+
+async def enhanced(world: ControlledWorld) -> str:
+    parent = world.view.named("virtualservice", "web")
+    assert parent is not None
+    url = f"/api/virtualservice/{parent['uuid']}"
+    change = {"replace": {**ENHANCED, "services": [{"port": 80}]}}
+    await world.call("PATCH", url, 200, json=change)
+    return url
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"vh_matches": []}, "vh_matches"),
+        (matching("a b"), "vh_matches[0].host"),
+        (
+            matching(
+                geo_matches=[{"attribute": "ATTRIBUTE_COUNTRY_CODE", "match_operation": "IS_IN", "values": ["A"]}]
+            ),
+            "vh_matches[0].rules[0].matches",
+        ),
+        (matching(path={"match_criteria": "REGEX_MATCH", "match_str": ["("]}), "vh_matches[0].rules[0].matches.path"),
+        ({**matching(), "vh_type": "VS_TYPE_VH_SNI"}, "vh_type"),
+        (
+            {**matching(), "application_profile_ref": "/api/applicationprofile?name=System-L4-Application"},
+            "application",
+        ),
+    ],
+)
+async def test_a_child_by_request_that_nobody_could_reach_is_refused(
+    world: ControlledWorld, fields: dict[str, Any], path: str
+) -> None:
+    await enhanced(world)
+    reply = await child(world, 400, vh_domain_name=[], **fields)
+    assert [problem["path"].startswith(path) for problem in reply["problems"]] == [True], reply
+
+
+async def test_a_child_by_request_needs_no_certificate_and_is_told_all_ports(world: ControlledWorld) -> None:
+    url = await enhanced(world)
+    made = await child(world, vh_domain_name=[], ssl_key_and_certificate_refs=[], **matching())
+    assert made["vh_type"] == ENHANCED["vh_type"]
+    await world.staged(1)
+    (engine,) = world.controller.ledger.engines
+
+    def part() -> Service | None:
+        found = world.controller.compiler.parts(engine).get(f"service/{made['uuid']}")
+        told = decode_part(found.data) if found is not None else None
+        return told if isinstance(told, Service) else None
+
+    await world.run(part)
+    found = part()
+    assert found is not None and found.by_request and [one.port for one in found.listeners] == [80]
+    assert [[test.of for test in tests] for tests in found.matches] == [["host", "path"]]
+    back = await world.client.patch(url, json={"replace": {"vh_type": "VS_TYPE_VH_SNI"}})
+    assert back.status_code == 400, "it has a child"
+    await world.call("PATCH", url, 200, json={"replace": {"traffic_enabled": False}})
+    await world.run(lambda: (now := part()) is not None and not now.enabled)
+    told = await world.get(f"/api/virtualservice/{made['uuid']}/runtime")
+    assert told["oper_status"]["state"] in ("OPER_DOWN", "OPER_INITIALIZING")
+
+
 async def test_a_parent_of_another_tenant_is_like_none_at_all(world: ControlledWorld) -> None:
     await world.post("/api/tenant", {"name": "blue"})
 

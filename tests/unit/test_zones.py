@@ -177,6 +177,45 @@ async def test_records_follow_the_vip_and_are_gone_with_it(world: ControlledWorl
     assert told.count("DNS_RECORD_WITHDRAWN") == 1, "of this controller"
 
 
+async def test_a_service_has_names_of_its_own_and_gives_records(world: ControlledWorld, knot: Knot) -> None:
+    await provided(world, profile(knot.port))
+    await served(world, "one")
+    (made,) = world.view.all("virtualservice")
+    path = f"/api/virtualservice/{made['uuid']}"
+
+    def fixed(kind: str, **holds: Any) -> dict[str, Any]:
+        return {"fqdn": [f"{kind.lower()}.example.org"], "type": f"DNS_RECORD_{kind}", **holds}
+
+    records = [
+        fixed("A", ip_address=[{"ip_address": {"addr": "192.0.2.7", "type": "V4"}}], ttl=88),
+        fixed("AAAA", ip6_address=[{"ip6_address": {"addr": "2001:db8::7", "type": "V6"}}]),
+        fixed("CNAME", cname={"cname": "web.example.org"}),
+        fixed("MX", mx_records=[{"host": "mail.example.org", "priority": 5}]),
+        fixed("TXT", txt_records=[{"text_str": 'v=1; "a" \\ b'}]),
+        fixed("SRV", service_locator=[{"port": 443, "priority": 1, "weight": 2, "target": "web.example.org"}]),
+    ]
+    fields = {"fqdn": "web.example.org", "static_dns_records": records}
+    await world.call("PATCH", path, 200, json={"replace": fields})
+    zones = publisher(world)
+    assert await zones.reconcile()
+    assert (knot.has("web", "A"), knot.has("web", "AAAA")) == ({"10.9.0.5"}, {"fd00:9::5"})
+    assert (knot.has("a", "A"), knot.has("aaaa", "AAAA"), knot.ttl("a")) == ({"192.0.2.7"}, {"2001:db8::7"}, 88)
+    assert "web.example.org." in knot.has("cname", "CNAME") and knot.has("mx", "MX") == {"5 mail.example.org."}
+    assert knot.has("txt", "TXT") == {'"v=1; \\"a\\" \\\\ b"'} and knot.has("srv", "SRV") == {
+        "1 2 443 web.example.org."
+    }
+    named = {"delete": {"fqdn": ""}, "replace": {"dns_info": [{"fqdn": "own.example.org", "ttl": 66}]}}
+    await world.call("PATCH", path, 200, json=named)
+    assert await zones.reconcile() and not knot.has("web", "A")
+    assert knot.has("own", "A") == {"10.9.0.5"} and knot.ttl("own") == 66
+    wrong = {"replace": {"fqdn": "a.example.org", "static_dns_records": [fixed("CNAME", cname={"cname": "a b"})]}}
+    reply = await world.call("PATCH", path, 400, json=wrong)
+    paths = {problem["path"] for problem in reply["problems"]}
+    assert paths == {"fqdn", "static_dns_records[0].cname.cname"}
+    await world.call("DELETE", path, 204)
+    assert await zones.reconcile() and not knot.has("own", "A") and not knot.has("txt", "TXT")
+
+
 async def test_what_others_have_published_is_left_alone(world: ControlledWorld, knot: Knot) -> None:
     await provided(world, profile(knot.port))
     vsvip = await served(world, "one", {"fqdn": "taken.example.org"})

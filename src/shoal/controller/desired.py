@@ -24,13 +24,14 @@ from .idle import client_idle_s
 from .limits import limits_of
 from .log_policy import log_policy
 from .monitors import Unseal, monitor_part, why_not_run, withheld
-from .policies import connection_rules_of, rules_of
+from .policies import clients_of, connection_rules_of, rules_of
 from .pool_groups import group_part
 from .protocols import Documents
 from .records import VipRecord
 from .selection import selection_rules_of
 from .sources import wire_sources
 from .tls import NO_CLIENT_CERTIFICATE, client_certificates, server_tls, tls_of, trust_of
+from .virtual_hosts import by_request, matches_of
 
 Document = Mapping[str, Any]
 SECONDS_PER_MINUTE = 60
@@ -91,14 +92,27 @@ class VipIntent(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return tuple(service for service in self.services if service.enabled)
 
     @functools.cached_property
+    def serving(self) -> tuple[views.VirtualService, ...]:
+        """Those that take traffic."""
+        return tuple(service for service in self.enabled if service.traffic_enabled)
+
+    @functools.cached_property
     def route(self) -> wire.Route | None:
         """How it is announced: where one of its virtual services wants that."""
-        announced = [service for service in self.enabled if service.enable_rhi]
+        own = [service for service in self.serving if service.enable_rhi]
+        sources = [one for one in self.serving if one.enable_rhi_snat and one.sources and not one.use_vip_as_snat]
+        announced = (*own, *(one for one in sources if not one.enable_rhi))
         if not announced:
             return None
         labels = {*self.labels, *(label for service in announced for label in service.bgp_peer_labels)}
         though_down = any(service.advertise_down_vs for service in announced)
-        return wire.Route(vrf=self.vrf, labels=tuple(sorted(labels)), though_down=though_down)
+        return wire.Route(
+            vrf=self.vrf,
+            labels=tuple(sorted(labels)),
+            though_down=though_down,
+            own=bool(own),
+            sources=tuple(source for service in sources for source in service.sources),
+        )
 
     @functools.cached_property
     def ecmp(self) -> bool:
@@ -141,13 +155,18 @@ def service_part(
         name=service.name,
         vip=vip.id,
         addresses=vip.addresses,
-        enabled=service.enabled,
+        enabled=_takes_traffic(documents, service),
         mode="http" if http else "tcp",
         **_reached(documents, service),
         **routed,
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
         tls=tls_of(_fetch(documents, "sslprofile", service.ssl_profile_ref, views.SslProfile), tickets=True),
-        client_certificates=_client_certificates(documents, profile, http=http),
+        tls_for=tuple(_tls_for(documents, service)),
+        client_certificates=_client_certificates(
+            documents, profile, http=http, lenient=service.allow_invalid_client_cert
+        )
+        if service.type != VIRTUAL_HOST or not by_request(service)
+        else None,  # TLS is its parent's
         http=_http(documents, service, document or {}, vip, account) if http else Http(),
         rules=rules,
         connections_max=most.max_concurrent_connections,
@@ -162,6 +181,11 @@ def service_part(
         sources=wire_sources(service, vip.addresses),
         flow_dist=service.flow_dist,
         log=log_policy(documents, service, [pool.id for pool in (routed["pool"], *routed["others"]) if pool]),
+        **_towards_servers(documents, service, http=http),
+        pools_up_min=service.min_pools_up,
+        shut_when_down=service.remove_listening_port_on_vs_down,
+        copies_to=_copies_to(documents, service.traffic_clone_profile_ref),
+        cuts_clients=service.close_client_conn_on_config_update,
     )
 
 
@@ -176,6 +200,7 @@ def _http(
     own = profile.get("http_profile") or {}
     found = msgspec.structs.replace(
         http_of(documents, own),
+        server_host=service.host_name_xlate,
         cache=cache_of(documents, own),
         errors=error_pages(documents, service.error_page_profile_ref),
     )
@@ -186,26 +211,60 @@ def _http(
     return msgspec.structs.replace(found, acme=account(first.uuid)) if first is not None else found
 
 
+def _tls_for(documents: Documents, service: views.VirtualService) -> Iterator[wire.TlsFor]:
+    for one in service.ssl_profile_selectors:
+        profile = _fetch(documents, "sslprofile", one.ssl_profile_ref, views.SslProfile)
+        if profile is not None:
+            yield wire.TlsFor(clients=clients_of(documents, one.client_ip_list), tls=tls_of(profile, tickets=True))
+
+
+def _towards_servers(documents: Documents, service: views.VirtualService, *, http: bool) -> dict[str, Any]:
+    """The members of `wire.Service` that say how long servers' connections may be idle, where that is another time."""
+    profile = _fetch(documents, "networkprofile", service.server_network_profile_ref, views.NetworkProfile)
+    if profile is None:
+        return {}
+    proxy = profile.profile.tcp_proxy_profile or views.TcpProxyProfile()
+    keeps = proxy.idle_connection_type == "KEEP_ALIVE" and proxy.idle_connection_timeout > 0
+    return {"server_idle_s": client_idle_s(None, profile.profile), "server_keepalive": keeps and not http}
+
+
 def _client_certificates(
-    documents: Documents, profile: views.ApplicationProfile | None, *, http: bool
+    documents: Documents, profile: views.ApplicationProfile | None, *, http: bool, lenient: bool = False
 ) -> wire.ClientCertificates | None:
     asked = profile and (profile.http_profile if http else profile.tcp_app_profile)
     if not asked or asked.ssl_client_certificate_mode == NO_CLIENT_CERTIFICATE:
         return None
     authorities = _fetch(documents, "pkiprofile", asked.pki_profile_ref, views.PkiProfile)
-    return client_certificates(asked.ssl_client_certificate_mode, authorities)
+    return client_certificates(asked.ssl_client_certificate_mode, authorities, lenient=lenient)
+
+
+def _copies_to(documents: Documents, reference: str) -> tuple[str, ...]:
+    profile = documents.get("trafficcloneprofile", uuid_of(reference)) if reference else None
+    servers = (profile or {}).get("clone_servers") or ()
+    return tuple(one["ip_address"]["addr"] for one in servers if one.get("ip_address"))
+
+
+def _takes_traffic(documents: Documents, service: views.VirtualService) -> bool:
+    """A virtual host with its parent only."""
+    parent = documents.get("virtualservice", uuid_of(service.vh_parent_vs_ref)) if service.vh_parent_vs_ref else None
+    open_ = parent is None or (parent.get("enabled", True) and parent.get("traffic_enabled", True))
+    return service.enabled and service.traffic_enabled and open_
 
 
 def _reached(documents: Documents, service: views.VirtualService) -> dict[str, Any]:
     """The members of `wire.Service` that say where clients reach it."""
+    all_ports = by_request(service)
     if service.type != VIRTUAL_HOST:
-        return {"listeners": tuple(_listener(documents, service, port) for port in service.services)}
+        ports = tuple(_listener(documents, service, port) for port in service.services)
+        return {"listeners": ports, "by_request": all_ports}
     parent = _fetch(documents, "virtualservice", service.vh_parent_vs_ref, views.VirtualService)
-    ports = [port for port in parent.services if port.enable_ssl] if parent is not None else []
+    shared = [port for port in parent.services if port.enable_ssl or all_ports] if parent is not None else []
     return {
-        "listeners": tuple(_listener(documents, parent, port) for port in ports) if parent is not None else (),
+        "listeners": tuple(_listener(documents, parent, port) for port in shared) if parent is not None else (),
         "parent": uuid_of(service.vh_parent_vs_ref),
-        "hosts": tuple(host.lower() for host in service.vh_domain_name),
+        "hosts": () if all_ports else tuple(host.lower() for host in service.vh_domain_name),
+        "by_request": all_ports,
+        "matches": matches_of(documents, service) if all_ports else (),
     }
 
 

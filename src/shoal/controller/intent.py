@@ -20,7 +20,7 @@ from shoal.objects.check import parse, shown
 from shoal.store import large
 from shoal.store.protocol import Condition, Conflict, Records, Transaction
 
-from . import audit, uniqueness
+from . import audit, inline_vips, uniqueness
 from .clock import Clock, FreshId, SystemClock, fresh_uuid
 from .freed import Freed
 from .patch import patched
@@ -82,6 +82,10 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _unguarded() -> None: ...
+
+
+def _saying(written: Written, more: tuple[str, ...]) -> Written:
+    return msgspec.structs.replace(written, warnings=(*more, *written.warnings)) if more else written
 
 
 class Stamps:
@@ -152,11 +156,16 @@ class Intent:
             raise Invalid([Problem(path="Slug", value=shown(slug), why="must be letters, digits, '.', '_' or '-'")])
         uuid = slug or f"{kind.endpoint}-{self._fresh_id()}"
         raw, hashes = await self._hashed(kind, uuid, _raw(body), caller)
+        said: tuple[str, ...] = ()
+        if inline_vips.asked(kind.endpoint, raw, None):
+            if not self._several:
+                return await self.together(lambda door, _: door.create(type, raw, caller, slug=uuid, guard=guard))
+            raw, said = await inline_vips.given(self, raw, None, caller, guard, uuid)
         async with self._writing:
             if self._view.get(kind.endpoint, uuid) is not None:
                 raise Duplicate(f"There is a {kind.name} {uuid} already.")
             change = self._change(kind, uuid, raw, caller, hashes)
-            return await self._write(kind, change, caller, guard)
+            return _saying(await self._write(kind, change, caller, guard), said)
 
     async def replace(
         self, type: str, uuid: str, body: Mapping[str, Any] | bytes, caller: Caller, *, guard: Guard = _unguarded
@@ -164,6 +173,14 @@ class Intent:
         """PUT: omitted fields go back to their defaults; identity is kept."""
         kind = self._writable(type, "PUT", caller)
         raw, hashes = await self._hashed(kind, uuid, _raw(body), caller)
+        said: tuple[str, ...] = ()
+        if raw.get("vip") and kind.endpoint == inline_vips.SERVICE:
+            stored = self._stored(kind, uuid, caller)
+            raw = inline_vips.kept(raw, stored)
+            if inline_vips.asked(kind.endpoint, raw, stored):
+                if not self._several:
+                    return await self.together(lambda door, _: door.replace(type, uuid, raw, caller, guard=guard))
+                raw, said = await inline_vips.given(self, raw, stored, caller, guard, uuid)
         async with self._writing:
             before = self._stored(kind, uuid, caller)
             _fresh(before, raw)
@@ -173,7 +190,7 @@ class Intent:
             if raw.get("uuid") != uuid:
                 raise Invalid([Problem(path="uuid", value=shown(raw.get("uuid")), why=f"must be {uuid} or left out")])
             change = self._change(kind, uuid, raw, caller, hashes, before)
-            return await self._write(kind, change, caller, guard)
+            return _saying(await self._write(kind, change, caller, guard), said)
 
     async def patch(
         self, type: str, uuid: str, body: Mapping[str, Any] | bytes, caller: Caller, *, guard: Guard = _unguarded
@@ -201,6 +218,10 @@ class Intent:
         kind = self._writable(type, "DELETE", caller)
         if kind.singleton:
             raise NotAllowed("Method 'DELETE' not allowed.", allowed="GET, PUT, PATCH")
+        if kind.endpoint == inline_vips.SERVICE and not self._several:
+            vsvip = inline_vips.left_over(self._view, self._stored(kind, uuid, caller))
+            if vsvip:
+                return await self.together(lambda door, _: door.delete(type, uuid, caller, guard=guard))
         async with self._writing:
             document = self._stored(kind, uuid, caller)
             if not caller.system:
@@ -211,8 +232,16 @@ class Intent:
             await self._unique.of_traffic(kind, keys, document, None)
             self._audit(keys, caller, kind, document, "DELETE", (), before=document)
             guard()
+            vsvip = inline_vips.left_over(self._view, document) if kind.endpoint == inline_vips.SERVICE else ""
             await self._commit(keys)
-            return document
+        if vsvip and self._several:
+            await self.delete(inline_vips.VSVIP, vsvip, caller, guard=guard)
+        return document
+
+    @property
+    def _several(self) -> bool:
+        """Whether what is written here is stored, or thrown away, as a whole."""
+        return self._together or isinstance(self._store, TrialRecords)
 
     def trial(self) -> tuple[Intent, View]:
         """The same door to a copy of all documents, and the copy: what is written there is validated, resolved and

@@ -53,10 +53,11 @@ TOO_MANY = policy.Respond(status=429)
 
 def limits_of(documents: Documents, service: str, application: str, *, http: bool) -> tuple[policy.Rule, ...]:
     """``service`` and ``application``: uuids; requests are of ``http`` services only."""
-    found = []
+    document = documents.get("virtualservice", service) or {}
+    found = [*_of_each_client(document)]
     profiles = documents.get("applicationprofile", application) or {}
     for kind, profile in (
-        *given(documents.get("virtualservice", service) or {}, OF_SERVICE),
+        *given(document, OF_SERVICE),
         *given(_in_profile(profiles), OF_PROFILE),
     ):
         if kind.of_connections or http:
@@ -71,6 +72,14 @@ def _per_second(profile: Document) -> Iterator[policy.Rule]:
                 count=count, by_client=kind.by_client, by_path=kind.by_path, failed=kind.failed, then=TOO_MANY
             )
             yield policy.Rule(name=kind.field, phase=policy.SECURITY, actions=(limit,))
+
+
+def _of_each_client(document: Document) -> Iterator[policy.Rule]:
+    if most := document.get("max_cps_per_client"):
+        limit = policy.Limit(
+            count=most, by_client=True, punishes=document.get("limit_doser", False), then=policy.Drop()
+        )
+        yield policy.Rule(name="max_cps_per_client", phase=policy.ADMISSION, actions=(limit,))
 
 
 def problems(document: Document, kinds: tuple[Kind, ...]) -> Iterator[tuple[str, str, Any]]:
@@ -88,6 +97,8 @@ def problems(document: Document, kinds: tuple[Kind, ...]) -> Iterator[tuple[str,
 def untaken(document: Document, kinds: tuple[Kind, ...]) -> list[str]:
     """One sentence for each limit that acts otherwise than it says."""
     found = []
+    if kinds is OF_SERVICE and document.get("limit_doser") and not document.get("max_cps_per_client"):
+        found.append("limit_doser has no effect without max_cps_per_client.")
     for kind, profile in given(_in_profile(document) if kinds is OF_PROFILE else document, kinds):
         action = (profile.get("action") or {}).get("type", "RL_ACTION_NONE")
         if kind.of_connections and action in ("RL_ACTION_LOCAL_RSP", "RL_ACTION_REDIRECT"):

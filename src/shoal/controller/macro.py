@@ -89,7 +89,8 @@ class Macro:
             raise NotFound(f"There is no {wanted.kind.name} {named}.")
         below = self._below(wanted.kind, root)
         await self._delete(wanted.kind, root)
-        left = {key: one for key, one in below.items() if not await self._intent.is_system(*key)}
+        there = {key: one for key, one in below.items() if self._view.get(*key) is not None}  # a VsVip may go with it
+        left = {key: one for key, one in there.items() if not await self._intent.is_system(*key)}
         while gone := [key for key in left if not self._view.referrers(key[1])]:
             for key in gone:
                 await self._delete(*left.pop(key))

@@ -43,7 +43,8 @@ class Needs:
         return found
 
     def _pools(self, intent: VipIntent) -> Iterator[Document]:
-        for uuid in dict.fromkeys(uuid_of(service.pool_ref) for service in intent.services if service.pool_ref):
+        asking = (service for service in intent.services if service.pool_ref and not service.ign_pool_net_reach)
+        for uuid in dict.fromkeys(uuid_of(service.pool_ref) for service in asking):
             if wanted := (self._documents.get("pool", uuid) or {}).get("placement_networks"):
                 self._heeded["pool", uuid] = None
                 yield from wanted

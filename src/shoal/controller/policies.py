@@ -80,6 +80,16 @@ def rules_of(documents: Documents, links: Iterable[views.HttpPolicies]) -> tuple
     return tuple(rule for kind in SETS for one in sets for rule in _rules(documents, kind, one))
 
 
+def tests_of(documents: Documents, match: Document) -> tuple[policy.Test, ...]:
+    """Of a MatchTarget of which `untaken_match` names nothing."""
+    return tuple(_tests(documents, match))
+
+
+def clients_of(documents: Documents, match: Document) -> policy.Test:
+    """Of an IpAddrMatch."""
+    return policy.Test(of="client", values=tuple(networks_of(documents, match)), negated=_not_in(match))
+
+
 def connection_rules_of(documents: Documents, reference: str) -> tuple[policy.Rule, ...]:
     """Of a NetworkSecurityPolicy."""
     found = documents.get("networksecuritypolicy", uuid_of(reference)) if reference else None
@@ -125,7 +135,7 @@ def untaken_connection_match(rule: Document) -> Iterator[str]:
 
 def _connection_tests(documents: Documents, match: Document) -> Iterator[policy.Test]:
     if clients := match.get("client_ip"):
-        yield policy.Test(of="client", values=tuple(networks_of(documents, clients)), negated=_not_in(clients))
+        yield clients_of(documents, clients)
     if ports := match.get("client_port"):
         ranges = (f"{one['start']}:{one['end']}" for one in ports.get("ranges") or ())
         values = (*map(str, ports.get("ports") or ()), *ranges)

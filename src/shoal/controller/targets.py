@@ -25,7 +25,7 @@ def targets(ledger: Ledger, compiler: Compiler, documents: Documents) -> Targets
     for group, vips in ledger.vips.items():
         for id in vips:
             intent = compiler.intent(group, id)
-            services = [(service, port) for service in intent.enabled for port in service.services] if intent else []
+            services = [(service, port) for service in intent.serving for port in service.services] if intent else []
             address = next((a for a in intent.addresses if ":" not in a), "") if intent else ""  # it speaks IPv4 only
             if services and address and not any(ipaddress.ip_address(address) in network for network in beside):
                 asked = (port.port for service, port in services if proxied(documents, service, port))

@@ -115,14 +115,17 @@ def server_tls(
     )
 
 
-def client_certificates(mode: str, authorities: views.PkiProfile | None) -> ClientCertificates | None:
-    """``mode``: one of the schema's ``SSL_CLIENT_CERTIFICATE_*``."""
+def client_certificates(
+    mode: str, authorities: views.PkiProfile | None, *, lenient: bool = False
+) -> ClientCertificates | None:
+    """``mode``: one of the schema's ``SSL_CLIENT_CERTIFICATE_*``. ``lenient``: a bad certificate will do."""
     if mode == NO_CLIENT_CERTIFICATE or authorities is None:
         return None
     return ClientCertificates(
         trust=authorities.uuid,
         revoked=bool(trust_of(authorities).revoked),
         required=mode == "SSL_CLIENT_CERTIFICATE_REQUIRE",
+        lenient=lenient,
         leaf_only=authorities.validate_only_leaf_crl,
     )
 

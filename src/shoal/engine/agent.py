@@ -33,7 +33,7 @@ from .bgp.health import unready
 from .bgp.speaker import Speaker
 from .capture.captures import Captures
 from .client_logs import ClientLogs
-from .closing import close_connections, ended
+from .closing import Sockets, cut_off, end, ended, find
 from .fastpath import conntrack
 from .fastpath.carrier import Carrier
 from .fastpath.family import own_address6
@@ -46,6 +46,7 @@ from .interfaces import Interfaces, segments
 from .meter import Meter
 from .monitors.checks import Checks
 from .parts import Parts
+from .service_health import shut
 from .session import Session
 from .sharing import carried, flow_idle_s, sharing
 from .static_routes import StaticRoutes
@@ -223,12 +224,14 @@ class Agent:
             asyncio.get_running_loop().call_later(INTERFACE_RETRY_S, self._wanted.set)
             return
         unrouted = self._static_routes.apply(self._parts.routes())  # servers may be behind them
+        cut = await self._open(cut_off(self._control.services, {**services, **self._parts.resting()}))
         draining = [vip.id for vip in vips if self.config.id in vip.draining]
         result = await self._control.apply(services, self._parts.credentials(), draining)
         if result.how == "reload":
             took = time.monotonic() - began
             self._due_at = began + max(APPLY_INTERVAL_S, took / RELOADING_SHARE_MAX)
         await self._close(vips)
+        await self._cut(cut)
         self._checks.want(self._control.services.values())
         self._favours = favour.asks(self._control.services.values())
         self._judged.set()
@@ -291,12 +294,25 @@ class Agent:
         gone, self._vips = sorted(ended(self.config.id, self._vips, vips)), vips
         if gone:
             try:
-                count = await asyncio.to_thread(close_connections, gone)
+                count = await asyncio.to_thread(end, await asyncio.to_thread(find, gone))
                 count += await asyncio.to_thread(conntrack.close, gone)
             except OSError as error:
                 log.warning("connections to %s were not closed: %s", ", ".join(gone), error)
             else:
                 log.info("closed %d connections to %s", count, ", ".join(gone))
+
+    async def _open(self, services: dict[str, tuple[Sockets, ...]]) -> dict[str, list[bytes]]:
+        """The connections that are to end when the new state is served: others come meanwhile, and stay."""
+        return {name: await asyncio.to_thread(_found, sockets) for name, sockets in services.items()}
+
+    async def _cut(self, connections: dict[str, list[bytes]]) -> None:
+        for name, found in connections.items():
+            try:
+                count = await asyncio.to_thread(end, found)
+            except OSError as error:
+                log.warning("the connections of %s were not closed: %s", name, error)
+            else:
+                log.info("closed %d connections of %s", count, name)
 
     # --- the agent's own monitors ---
 
@@ -383,6 +399,7 @@ class Agent:
                 self._servers = servers
                 self._states = tuple((s.service, s.pool, s.server, s.state) for s in servers)
             self._guard.unready(unready(self._parts.vips(), self._control.services, servers))
+            self._carrier.shut(shut(self._control.services, servers))
             self._status = self._measured(await self._busy())
             health, now = (*_health(self._status), self._states), time.monotonic()
             if health != told or now >= due:
@@ -432,6 +449,14 @@ class Agent:
     def _whole(self) -> messages.Status:
         services = measure.service_stats(self._control.services, self._meter.rows)
         return msgspec.structs.replace(self._status, servers=self._servers, services=services, partial=False)
+
+
+def _found(sockets: tuple[Sockets, ...]) -> list[bytes]:
+    try:
+        return [one for where in sockets for one in find([where.address], where.ports)]
+    except OSError as error:
+        log.warning("connections can't be listed: %s", error)
+        return []
 
 
 def _folder_in_memory(config: EngineConfig) -> Path:

@@ -1,4 +1,5 @@
-"""Ends the TCP connections of an address that is not served here any more, whichever process has them.
+"""Ends the TCP connections of an address that is not served here any more, or of a service that asks for it, whichever
+process has them.
 
 The kernel resets them (sock_diag(7), SOCK_DESTROY), so that both sides know at once; a client that only waits would
 otherwise never hear that nobody is there. Old HAProxy workers are in no runtime API, so HAProxy can't be asked.
@@ -9,9 +10,10 @@ from __future__ import annotations
 import logging
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
-from shoal.wire.desired import Vip
+from shoal.wire.desired import Service, Vip
 
 from .guard.sockets import LIVE_STATES, NETLINK_SOCK_DIAG, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, PIECE_BYTES, request
 
@@ -40,15 +42,51 @@ def ended(engine: str, before: Iterable[Vip], after: Iterable[Vip]) -> set[str]:
     return found - {a for vip in now.values() if engine in vip.members for a in vip.addresses}
 
 
-def close_connections(addresses: Iterable[str]) -> int:
-    """How many were ended. Blocks for some microseconds each; raises OSError where the kernel does not answer."""
-    count = 0
+class Sockets(NamedTuple):
+    """Of a service: an address, and its ports as ranges."""
+
+    address: str
+    ports: tuple[tuple[int, int], ...]
+
+
+def cut_off(before: Mapping[str, Service], after: Mapping[str, Service]) -> dict[str, tuple[Sockets, ...]]:
+    """By name: the services whose clients are to lose their connections, and where these are. ``after``: all that are
+    known, those that take no traffic too. A virtual host has the ports of its parent: with one whose clients are cut off all
+    clients there come anew; one that takes no more traffic leaves them as they are."""
+    found: dict[str, tuple[Sockets, ...]] = {}
+    for id, old in before.items():
+        new = after.get(id)
+        if new is not None and new is not old and (_rests(new) or (new.cuts_clients and new != old)):
+            ports = tuple((one.port, one.port_end) for one in old.listeners if not one.carried)
+            found[old.name] = tuple(Sockets(address, ports) for address in old.addresses)
+    return found
+
+
+def _rests(service: Service) -> bool:
+    return not service.enabled and not service.parent
+
+
+def find(addresses: Iterable[str], ports: tuple[tuple[int, int], ...] | None = None) -> list[bytes]:
+    """The connections at these addresses, at local ``ports`` only where any are given. Raises OSError where the kernel does
+    not answer."""
+    found: list[bytes] = []
     for address in addresses:
-        with _netlink() as asker, _netlink() as destroyer:
+        with _netlink() as asker:
             asker.send(request(address))
-            for socket_id in _listed(asker):
-                count += _destroyed(destroyer, socket_id)
-    return count
+            found += (one for one in _listed(asker) if ports is None or _is_at(one, ports))
+    return found
+
+
+def end(connections: Iterable[bytes]) -> int:
+    """How many of those that `find` found were ended. Blocks for some microseconds each; raises OSError where the kernel does
+    not answer."""
+    with _netlink() as destroyer:
+        return sum(_destroyed(destroyer, one) for one in connections)
+
+
+def _is_at(listed: bytes, ports: tuple[tuple[int, int], ...]) -> bool:
+    (port,) = struct.unpack_from("!H", listed, _ID.start)
+    return any(first <= port <= last for first, last in ports)
 
 
 def _netlink() -> socket.socket:

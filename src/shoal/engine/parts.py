@@ -92,6 +92,10 @@ class Parts:
     def services(self) -> dict[str, Service]:
         return {p.id: p for p in self._decoded.values() if isinstance(p, Service) and p.enabled}
 
+    def resting(self) -> dict[str, Service]:
+        """Those that take no traffic, by intent."""
+        return {p.id: p for p in self._decoded.values() if isinstance(p, Service) and not p.enabled}
+
     def credentials(self) -> tuple[Credential, ...]:
         return tuple(p for p in self._decoded.values() if isinstance(p, Credential))
 

@@ -284,6 +284,26 @@ class PerformanceLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Mbit/s."""
 
 
+class SslProfileSelector(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of ``VirtualService.ssl_profile_selectors``."""
+
+    client_ip_list: Mapping[str, Any]
+    ssl_profile_ref: str
+
+
+class VhRule(msgspec.Struct, frozen=True, kw_only=True):
+    """``matches`` is a ``MatchTarget``."""
+
+    matches: Mapping[str, Any]
+
+
+class VhMatch(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of ``VirtualService.vh_matches``: requests for ``host`` that one of the rules fits."""
+
+    host: str
+    rules: tuple[VhRule, ...] = ()
+
+
 class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
@@ -292,6 +312,8 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     type: str = "VS_TYPE_NORMAL"
     vh_parent_vs_ref: str = ""
     vh_domain_name: tuple[str, ...] = ()
+    vh_type: str = "VS_TYPE_VH_SNI"
+    vh_matches: tuple[VhMatch, ...] = ()
     pool_ref: str = ""
     pool_group_ref: str = ""
     service_pool_select: tuple[ServicePool, ...] = ()
@@ -301,13 +323,18 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     tenant_ref: str = ""
     application_profile_ref: str = ""
     network_profile_ref: str = ""
+    server_network_profile_ref: str = ""
+    host_name_xlate: str = ""
     ssl_key_and_certificate_refs: tuple[str, ...] = ()
     ssl_profile_ref: str = ""
+    ssl_profile_selectors: tuple[SslProfileSelector, ...] = ()
+    allow_invalid_client_cert: bool = False
     http_policies: tuple[HttpPolicies, ...] = ()
     network_security_policy_ref: str = ""
     performance_limits: PerformanceLimits | None = None
     flow_dist: str = "LOAD_AWARE"
     enable_rhi: bool = False
+    enable_rhi_snat: bool = False
     scaleout_ecmp: bool = False
     advertise_down_vs: bool = False
     bgp_peer_labels: tuple[str, ...] = ()
@@ -319,6 +346,12 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     snat_ip: tuple[IpAddr, ...] = ()
     snat_ip6_addresses: tuple[IpAddr, ...] = ()
     use_vip_as_snat: bool = False
+    ign_pool_net_reach: bool = False
+    traffic_enabled: bool = True
+    min_pools_up: int = 0
+    remove_listening_port_on_vs_down: bool = False
+    close_client_conn_on_config_update: bool = False
+    traffic_clone_profile_ref: str = ""
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ import msgspec
 from shoal.wire.client_logs import LogPolicy
 
 from .monitors import Monitor as Monitor
-from .policy import Close, Http, Limit, Redirect, Respond, Rule
+from .policy import Close, Http, Limit, Redirect, Respond, Rule, Test
 
 PROXIED_PORTS_MAX = 1_024
 """Of one virtual service: each is a socket per address. Fast paths have as many as they like."""
@@ -86,6 +86,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     labels: tuple[str, ...] = ()
     though_down: bool = False
     """Also while no service behind it is up."""
+    own: bool = True
+    """The VIP's own addresses are; ``sources`` are those of its sources that are."""
+    sources: tuple[str, ...] = ()
 
 
 class Vip(msgspec.Struct, frozen=True, kw_only=True, tag="vip"):
@@ -198,6 +201,13 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Sessions are resumed by tickets that all engines of the group can read (`Tickets`)."""
 
 
+class TlsFor(msgspec.Struct, frozen=True, kw_only=True):
+    """What certain clients, told by their addresses, speak instead of the service's ``tls``."""
+
+    clients: Test
+    tls: Tls
+
+
 class ServerTls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """TLS towards a pool's servers."""
 
@@ -225,6 +235,8 @@ class ClientCertificates(msgspec.Struct, frozen=True, kw_only=True, omit_default
     required: bool = False
     leaf_only: bool = True
     """Only the client's own certificate is looked for among the revoked, not those of its issuers."""
+    lenient: bool = False
+    """Of those ``required``: a bad one will do, too; servers judge."""
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True, tag="trust"):
@@ -353,6 +365,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
 
     With ``parent`` it is a virtual host: it gets what clients ask for at the TLS ports of that virtual service, by one of
     ``hosts`` (``www.example.org``, ``*.example.org``) as the name they tell (RFC 6066); ``listeners`` are those ports.
+    With ``by_request`` (its parent's, too) it gets the requests at any port there that meet one of ``matches``, each of
+    which is several tests that must all hold; TLS is then the parent's alone.
     """
 
     id: str
@@ -364,12 +378,16 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     listeners: tuple[Listener, ...]
     parent: str = ""
     hosts: tuple[str, ...] = ()
+    by_request: bool = False
+    matches: tuple[tuple[Test, ...], ...] = ()
     pool: Pool | None = None
     others: tuple[Pool, ...] = ()
     groups: tuple[Group, ...] = ()
     group: str = ""
     certificates: tuple[str, ...] = ()
     tls: Tls = Tls()
+    tls_for: tuple[TlsFor, ...] = ()
+    """The first whose clients are meant counts."""
     client_certificates: ClientCertificates | None = None
     http: Http = Http()
     rules: tuple[Rule, ...] = ()
@@ -391,6 +409,25 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     ``CONSISTENT_HASH_SOURCE_IP_ADDRESS`` or ``CONSISTENT_HASH_SOURCE_IP_ADDRESS_AND_PORT``."""
     log: LogPolicy | None = None
     """Which requests are logged; None = none, and no percentiles."""
+    server_idle_s: int = 0
+    """Of servers' connections; 0 = as of clients'. ``server_keepalive`` likewise, of TCP."""
+    server_keepalive: bool = False
+    pools_up_min: int = 0
+    """Of the `default_pools`: with fewer up the service is down; 0 = with none of all."""
+    shut_when_down: bool = False
+    """While it is down its proxied ports refuse clients."""
+    copies_to: tuple[str, ...] = ()
+    """Machines on the engine's own network that get a copy of each packet to and from its servers, each flow's one of them."""
+    cuts_clients: bool = False
+    """When anything of this part changes, the connections that its clients have at proxied ports end."""
+
+    @property
+    def default_pools(self) -> tuple[str, ...]:
+        """Ids of the pools of what no rule sends elsewhere."""
+        if self.pool is not None:
+            return (self.pool.id,)
+        members = (one for group in self.groups if group.id == self.group for one in group.members)
+        return tuple(one.pool for one in members if one.ratio > 0)
 
     @property
     def pools(self) -> tuple[Pool, ...]:

@@ -123,6 +123,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     cookie: str = ""
     failed: bool = False
     then: Redirect | Respond | Close | Drop | None = None
+    punishes: bool = False
+    """Of connections, ``by_client``: who exceeds it twice over gets only a fraction of it for a while."""
 
 
 class Switch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="switch"):
@@ -275,6 +277,8 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Servers are not to."""
     compress_for: tuple[Compressing, ...] | None = None
     """The first that fits a client decides, and none is no; None = for all clients."""
+    server_host: str = ""
+    """What servers are told instead of the client's host; in their redirects and cookies clients get their own back."""
     cache: Cache | None = None
     errors: tuple[ErrorPage, ...] = ()
     """The first that has a status is its page."""

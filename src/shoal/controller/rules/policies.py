@@ -24,7 +24,7 @@ def check(change: Change, around: Around) -> None:
         rules = (change.document.get(kind) or {}).get("rules") or ()
         for number, rule in enumerate(rules):
             path = f"{kind}.rules[{number}]"
-            _match(change, around, f"{path}.match", rule.get("match") or {})
+            check_match(change, around, f"{path}.match", rule.get("match") or {})
             _actions(change, path, rule)
             _switching(change, around, f"{path}.switching_action", rule.get("switching_action") or {})
             if profile := (rule.get("action") or {}).get("rate_profile"):
@@ -97,7 +97,7 @@ def check_indices(change: Change, path: str, rules: Sequence[Document]) -> None:
         change.wrong(path, "two rules have the same index", hint="Give each its own; they go in that order.")
 
 
-def _match(change: Change, around: Around, path: str, match: Document) -> None:
+def check_match(change: Change, around: Around, path: str, match: Document) -> None:
     for of in ("client_ip", "source_ip"):
         if clients := match.get(of):
             check_clients(change, f"{path}.{of}", clients)

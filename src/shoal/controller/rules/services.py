@@ -6,13 +6,13 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from shoal.controller import limits, protocols, sources
+from shoal.controller import inline_vips, limits, protocols, sources
 from shoal.errors import Refused
 from shoal.objects.views import uuid_of
 from shoal.placement import presets
 from shoal.wire.desired import PROXIED_PORTS_MAX
 
-from . import profiles, segments, vips, virtual_hosts
+from . import profiles, segments, service_names, service_sides, vips, virtual_hosts
 from .change import Address, Around, Change
 
 DEFAULT_CERTIFICATE = "System-Default-Cert"
@@ -24,6 +24,7 @@ ACT_AS = {
 
 def fill(change: Change, around: Around) -> None:
     virtual_hosts.fill(change, around)
+    vips.fill_entries(change)
     change.default(around.view, "se_group_ref", "serviceenginegroup", "Default-Group")
     change.default(around.view, "vrf_context_ref", "vrfcontext", "global")
     change.default(around.view, "analytics_profile_ref", "analyticsprofile", "System-Analytics-Profile")
@@ -65,8 +66,8 @@ def check(change: Change, around: Around) -> None:
             change.wrong(f"services[{index}].port_range_end", f"must not be below port {port['port']}")
     if not service.get("services") and service.get("type") != virtual_hosts.CHILD:
         change.wrong("services", "required, and missing", hint='Give at least one, such as [{"port": 80}].')
-    if service.get("vip"):
-        change.wrong("vip", "is not taken on a virtual service", hint="Create a VsVip and give vsvip_ref.")
+    if why := inline_vips.contradiction(around.view, service, change.before):
+        change.wrong("vip", why, hint="Change the VsVip, or leave vip out.")
     if not service.get("vsvip_ref"):
         change.wrong("vsvip_ref", "required, and missing", hint="Create a VsVip first.")
         return
@@ -82,6 +83,8 @@ def check(change: Change, around: Around) -> None:
     segments.of_service(change, around)
     virtual_hosts.check(change, around)
     _transport(change, around)
+    service_sides.check(change, around)
+    service_names.check(change, around)
     _limits(change, around)
     _sources(change, around)
     _pools(change, around)
@@ -93,11 +96,14 @@ def check(change: Change, around: Around) -> None:
 def _announcement(change: Change, around: Around) -> None:
     vsvip = around.view.get("vsvip", uuid_of(change.document["vsvip_ref"])) or {}
     vrf = around.view.get("vrfcontext", uuid_of(vsvip.get("vrf_context_ref", ""))) or {}
-    if change.document.get("enable_rhi") and not (vrf.get("bgp_profile") or {}).get("peers"):
-        change.warnings.append(
-            f"enable_rhi: the VRF {vrf.get('name', '')} has no BGP peers yet, so nothing is announced. "
-            "Give its bgp_profile peers."
-        )
+    for field in ("enable_rhi", "enable_rhi_snat"):
+        if change.document.get(field) and not (vrf.get("bgp_profile") or {}).get("peers"):
+            change.warnings.append(
+                f"{field}: the VRF {vrf.get('name', '')} has no BGP peers yet, so nothing is announced. "
+                "Give its bgp_profile peers."
+            )
+    if change.document.get("enable_rhi_snat") and not sources.addresses_of(change.document):
+        change.warnings.append("enable_rhi_snat has no effect without snat_ip or snat_ip6_addresses.")
 
 
 def _transport(change: Change, around: Around) -> None:

@@ -23,6 +23,10 @@ THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
 
 def fill(change: Change, around: Around) -> None:
     change.default(around.view, "vrf_context_ref", "vrfcontext", "global")
+    fill_entries(change)
+
+
+def fill_entries(change: Change) -> None:
     vips = change.raw.get("vip")
     if isinstance(vips, list):
         change.raw["vip"] = [
@@ -35,7 +39,7 @@ def check(change: Change, around: Around) -> None:
     vips = change.document.get("vip", [])
     if not vips:
         change.wrong("vip", "required, and missing", hint='Give one, such as [{"auto_allocate_ip": true}].')
-    _published(change, around)
+    published(change, around, [(f"dns_info[{n}]", one) for n, one in enumerate(change.document.get("dns_info") or ())])
     before = {v.get("vip_id"): v for v in (change.before or {}).get("vip", ())}
     for index, vip in enumerate(vips):
         where = f"vip[{index}]"
@@ -56,18 +60,23 @@ def check(change: Change, around: Around) -> None:
             _safe(change, around, vip, before.get(vip["vip_id"], {}))
 
 
-def _published(change: Change, around: Around) -> None:
-    for number, info in enumerate(change.document.get("dns_info") or ()):
-        path, name = f"dns_info[{number}]", str(info.get("fqdn", "")).rstrip(".").lower()
-        if not is_name(name):
-            change.wrong(f"{path}.fqdn", "must be a name of DNS", info.get("fqdn", ""))
+def published(change: Change, around: Around, infos: Iterable[tuple[str, Document]]) -> None:
+    """``infos``: (path, DnsInfo)."""
+    for path, info in infos:
         if info.get("type") == "DNS_RECORD_CNAME" and not is_name((info.get("cname") or {}).get("cname", "")):
             change.wrong(f"{path}.cname.cname", "must be a name of DNS")
-        provider = zones.provider_for(around.view, change.document)
-        if provider is None:
-            change.warnings.append(f"{name} is not published: the cloud has no dns_provider_ref to a DNS server.")
-        elif not zones.zone_of(provider, name):
-            change.warnings.append(f"{name} is not published: it is in none of the provider's usable_domains.")
+        publishable(change, around, f"{path}.fqdn", str(info.get("fqdn", "")))
+
+
+def publishable(change: Change, around: Around, path: str, given: str) -> None:
+    name = given.rstrip(".").lower()
+    if not is_name(name):
+        change.wrong(path, "must be a name of DNS", given)
+    provider = zones.provider_for(around.view, change.document)
+    if provider is None:
+        change.warnings.append(f"{name} is not published: the cloud has no dns_provider_ref to a DNS server.")
+    elif not zones.zone_of(provider, name):
+        change.warnings.append(f"{name} is not published: it is in none of the provider's usable_domains.")
 
 
 def _fill_addresses(around: Around, vip: Document, before: Mapping[str, Any], siblings: list[Document]) -> None:

@@ -90,7 +90,7 @@ class Forecasts:
         }
 
     def _ports(self, intent: VipIntent) -> list[Document]:
-        parts = (service_part(self._of.view, service, intent) for service in intent.enabled)
+        parts = (service_part(self._of.view, service, intent) for service in intent.serving)
         return [
             {"port": listener.port, "speaks": _speaks(part, listener)} for part in parts for listener in part.listeners
         ]

@@ -144,6 +144,8 @@ class Placements:
         name = f"{service.name} (VIP {record.id.rsplit('/', 1)[-1]})" if several else service.name
         if not service.enabled:
             return f"{name} is disabled" + (": its connections are let end." if record.placements else ".")
+        if not service.traffic_enabled:
+            name = f"{name} refuses its clients (traffic_enabled is false). It"
         ready, short = self._ready(record), self._present.shortfall(record)
         coming = ", ".join(self._coming(p) for p in record.placements if p.state in COMING)
         missing = short.why if short is not None else coming

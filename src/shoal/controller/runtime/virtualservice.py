@@ -296,8 +296,10 @@ class VirtualServices:
     def _vip_state(self, service: views.VirtualService, record: VipRecord) -> tuple[str, str]:
         if not service.enabled:
             return "OPER_DISABLED", "the virtual service is disabled"
+        if not service.traffic_enabled:
+            return "OPER_DISABLED", "traffic_enabled is false: clients are refused"
         parent = self._of.view.get("virtualservice", uuid_of(service.vh_parent_vs_ref)) or {}
-        if service.vh_parent_vs_ref and not parent.get("enabled", True):
+        if service.vh_parent_vs_ref and not (parent.get("enabled", True) and parent.get("traffic_enabled", True)):
             return "OPER_DOWN", f"its parent {parent.get('name')} is disabled"
         if not any(p.state is PlacementState.READY for p in record.placements):
             if record.scale_state.endswith("RESOURCES"):
@@ -313,6 +315,9 @@ class VirtualServices:
     def _pools_state(self, service: Document) -> tuple[str, str]:
         """Of what no rule sends elsewhere: one pool that is up is enough."""
         states = [self._pools.state(pool) for pool in default_pools(self._of.view, service)]
+        least, up = service.get("min_pools_up", 0), sum(state == "OPER_UP" for state, _ in states)
+        if states and up < least:
+            return "OPER_DOWN", f"{up} of its {len(states)} pools are up, and min_pools_up is {least}"
         if any(state == "OPER_UP" for state, _ in states) or not (states or service.get("pool_group_ref")):
             return "OPER_UP", ""
         if service.get("pool_ref"):

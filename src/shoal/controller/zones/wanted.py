@@ -15,6 +15,7 @@ Document = Mapping[str, Any]
 CUSTOM_DNS = "IPAMDNS_TYPE_CUSTOM_DNS"
 ALGORITHMS = ("hmac-sha256", "hmac-sha384", "hmac-sha512")
 TTL_S = 30
+STRING_OCTETS = 255
 FAMILIES = {"DNS_RECORD_A": ("A", "ip_address"), "DNS_RECORD_AAAA": ("AAAA", "ip6_address")}
 PARAMETERS = ("server", "port", "key_name", "algorithm", "ttl")
 """``dynamic_params`` that are known."""
@@ -97,19 +98,37 @@ def wanted(source: Source, is_served: Callable[[str], bool] = lambda vsvip: True
     """By key. ``is_served(uuid)``: whether an enabled virtual service has the VsVip."""
     found: dict[str, RecordSet] = {}
     for vsvip in source.all("vsvip"):
-        if not vsvip.get("dns_info") or not is_served(vsvip["uuid"]):
-            continue
-        provider = provider_for(source, vsvip)
-        if provider is None:
-            continue
-        for one in _sets(provider, vsvip):
-            known = found.get(one.key)
-            if known is None:
-                found[one.key] = one
-            elif one.type != "CNAME":  # several VIPs of one name are answered in turn
-                values = tuple(dict.fromkeys((*known.values, *one.values)))
-                found[one.key] = msgspec.structs.replace(known, values=values, of=(*known.of, *one.of))
+        infos = vsvip.get("dns_info") or ()
+        provider = provider_for(source, vsvip) if infos and is_served(vsvip["uuid"]) else None
+        if provider is not None:
+            _add(found, _sets(provider, vsvip, infos))
+    for service in source.all("virtualservice"):
+        infos, fixed = infos_of(service), service.get("static_dns_records") or ()
+        vsvip = source.get("vsvip", uuid_of(service.get("vsvip_ref") or "")) or {}
+        provider = (
+            provider_for(source, service) if (infos or fixed) and vsvip and service.get("enabled", True) else None
+        )
+        if provider is not None:
+            _add(found, _sets(provider, vsvip, infos))
+            _add(found, _fixed(provider, vsvip, fixed))
     return found
+
+
+def infos_of(service: Document) -> list[Document]:
+    """The ``dns_info`` of a virtual service, or what its ``fqdn`` says in short."""
+    if name := service.get("fqdn"):
+        return [{"fqdn": name, "type": kind} for kind in FAMILIES]
+    return list(service.get("dns_info") or ())
+
+
+def _add(found: dict[str, RecordSet], sets: Iterable[RecordSet]) -> None:
+    for one in sets:
+        known = found.get(one.key)
+        if known is None:
+            found[one.key] = one
+        elif one.type != "CNAME":  # several VIPs of one name are answered in turn
+            values = tuple(dict.fromkeys((*known.values, *one.values)))
+            found[one.key] = msgspec.structs.replace(known, values=values, of=(*known.of, *one.of))
 
 
 def provider_for(source: Source, vsvip: Document) -> Provider | None:
@@ -118,8 +137,8 @@ def provider_for(source: Source, vsvip: Document) -> Provider | None:
     return provider_of(profile) if profile is not None else None
 
 
-def _sets(provider: Provider, vsvip: Document) -> Iterable[RecordSet]:
-    for info in vsvip.get("dns_info") or ():
+def _sets(provider: Provider, vsvip: Document, infos: Iterable[Document]) -> Iterable[RecordSet]:
+    for info in infos:
         name = str(info.get("fqdn", "")).rstrip(".").lower()
         zone = zone_of(provider, name)
         kind, values = _values(vsvip, info)
@@ -146,3 +165,74 @@ def _values(vsvip: Document, info: Document) -> tuple[str, tuple[str, ...]]:
     type, field = FAMILIES[kind]
     vips = (vip for vip in vsvip.get("vip") or () if vip.get("enabled", True))
     return type, tuple(vip[field]["addr"] for vip in vips if vip.get(field))
+
+
+# --- records that say themselves what they hold ---
+
+
+def _fixed(provider: Provider, vsvip: Document, records: Iterable[Document]) -> Iterable[RecordSet]:
+    for record in records:
+        kind, values = fixed_values(record)
+        for given in record.get("fqdn") or ():
+            name = str(given).rstrip(".").lower()
+            zone = zone_of(provider, name)
+            if name and zone and values:
+                yield RecordSet(
+                    provider=provider.id,
+                    zone=zone,
+                    name=name,
+                    type=kind,
+                    values=values,
+                    ttl_s=record.get("ttl") or provider.ttl_s,
+                    of=(vsvip["uuid"],),
+                )
+
+
+def fixed_values(record: Document) -> tuple[str, tuple[str, ...]]:
+    """(type, texts) of a ``DnsRecord``; none of types that are not published. Raises nothing: names were looked at when it was
+    written."""
+    kind = str(record.get("type", "")).removeprefix("DNS_RECORD_")
+    match kind:
+        case "A":
+            return kind, tuple(one["ip_address"]["addr"] for one in record.get("ip_address") or ())
+        case "AAAA":
+            return kind, tuple(one["ip6_address"]["addr"] for one in record.get("ip6_address") or ())
+        case "CNAME":
+            target = (record.get("cname") or {}).get("cname", "")
+            return kind, (_full(target),) if target else ()
+        case "NS":
+            return kind, tuple(_full(one["nsname"]) for one in record.get("ns") or ())
+        case "MX":
+            return kind, tuple(f"{one['priority']} {_full(one['host'])}" for one in record.get("mx_records") or ())
+        case "TXT":
+            return kind, tuple(_strings(one["text_str"]) for one in record.get("txt_records") or ())
+        case "SRV":
+            return kind, tuple(
+                f"{one.get('priority', 0)} {one.get('weight', 0)} {one['port']} {_full(one.get('target', ''))}"
+                for one in record.get("service_locator") or ()
+            )
+    return kind, ()
+
+
+def targets(record: Document) -> list[tuple[str, str]]:
+    """(path below the record, name) of the names that it leads to."""
+    found = [("cname.cname", (record.get("cname") or {}).get("cname", ""))] if record.get("cname") else []
+    found += [(f"ns[{number}].nsname", one["nsname"]) for number, one in enumerate(record.get("ns") or ())]
+    found += [(f"mx_records[{number}].host", one["host"]) for number, one in enumerate(record.get("mx_records") or ())]
+    locators = enumerate(record.get("service_locator") or ())
+    return found + [(f"service_locator[{number}].target", one.get("target", "")) for number, one in locators]
+
+
+def _full(name: str) -> str:
+    return f"{name.rstrip('.')}."
+
+
+def _strings(text: str) -> str:
+    """As strings of at most 255 octets (RFC 1035, 3.3.14), all but plain characters escaped."""
+    octets = text.encode(errors="replace")
+    pieces = [octets[at : at + STRING_OCTETS] for at in range(0, len(octets), STRING_OCTETS)] or [b""]
+    return " ".join('"' + "".join(_escaped(octet) for octet in piece) + '"' for piece in pieces)
+
+
+def _escaped(octet: int) -> str:
+    return chr(octet) if 0x20 <= octet < 0x7F and octet not in b'"\\' else f"\\{octet:03d}"

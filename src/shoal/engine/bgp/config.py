@@ -119,7 +119,7 @@ def _filter(name: str, bgp: Bgp, peer: BgpPeer, vips: Iterable[Vip]) -> str:
         str(address)
         for vip in vips
         if peer.advertise and _told(bgp, peer, vip)
-        for address in map(ipaddress.ip_address, vip.addresses)
+        for address in map(ipaddress.ip_address, _announced(vip))
         if address.version == version
     ]
     if not told:
@@ -137,6 +137,11 @@ def _filter(name: str, bgp: Bgp, peer: BgpPeer, vips: Iterable[Vip]) -> str:
 def _told(bgp: Bgp, peer: BgpPeer, vip: Vip) -> bool:
     route = vip.route
     return route is not None and route.vrf == bgp.id and (not route.labels or peer.label in route.labels)
+
+
+def _announced(vip: Vip) -> tuple[str, ...]:
+    route = vip.route
+    return ((*vip.addresses, *route.sources) if route.own else route.sources) if route is not None else ()
 
 
 def _communities(bgp: Bgp, version: int) -> list[str]:

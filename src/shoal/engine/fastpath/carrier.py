@@ -22,7 +22,7 @@ from shoal.engine.monitors.checks import Checks
 from shoal.wire.counters import ServiceCounts
 from shoal.wire.desired import Interface, ServerId, Service
 
-from . import conntrack
+from . import conntrack, copies
 from .family import FAMILIES, IPV4, Family, own_address6
 from .gate import limits
 from .plan import Gated, Paced, Plan, Target, Unservable, carried, gated, paced, plan, target, versions
@@ -73,6 +73,8 @@ class Carrier:
         self._fresh = True
         """Nothing was applied yet: what an earlier agent left is not known."""
         self._ill: dict[ServerId, str] = {}
+        self._shut: frozenset[str] = frozenset()
+        """Services whose proxied ports refuse clients."""
         self._changed = asyncio.Event()
         self._checks = checks
         self._turn = asyncio.Lock()
@@ -91,6 +93,12 @@ class Carrier:
         mine = frozenset(id for id in down if id.service in self._services)
         if mine != self._down:
             self._down = mine
+            self._changed.set()
+
+    def shut(self, services: frozenset[str]) -> None:
+        """The proxied ports of exactly these refuse clients."""
+        if services != self._shut:
+            self._shut = services
             self._changed.set()
 
     def look(self) -> None:
@@ -138,6 +146,8 @@ class Carrier:
                 )
                 for table in self._tables
             }
+            for table, rules in wanted.items():
+                wanted[table] = copies.added(rules, self._services.values(), table.family)
             targets = _targets(before)
             try:
                 self._tally.take(await self._read(), targets.values())
@@ -194,7 +204,8 @@ class Carrier:
         gates, paces = list[Gated](), list[Paced]()
         for id, service in self._services.items():
             try:
-                gates += [one for version in versions(service) if (one := gated(service, version)) is not None]
+                found = (gated(service, version, shut=id in self._shut) for version in versions(service))
+                gates += [one for one in found if one is not None]
                 paces += [one for family in FAMILIES for one in paced(service, family.version)]
             except Unservable as error:
                 problems[id] = str(error)
@@ -297,7 +308,8 @@ class Carrier:
 
 
 def _mine(service: Service) -> bool:
-    return bool(carried(service)) or limits(service.rules) or any(pool.rate for pool in service.pools)
+    asks_kernel = limits(service.rules) or service.shut_when_down or bool(service.copies_to)
+    return bool(carried(service)) or asks_kernel or any(pool.rate for pool in service.pools)
 
 
 def _of(one: Target, service: str, protocol: str) -> bool:

@@ -20,6 +20,8 @@ UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800
 RATE_MAX = 10**9
 PHASES = (policy.CONNECTION, policy.ADMISSION)
 BURST_MAX = 2**31
+EXCESS, FRACTION, PUNISHED_S = 2, 10, 60
+"""Who exceeds a limit that ``punishes`` so many times over gets that part of it, until he has not for so long."""
 
 
 class Ungated(ValueError):
@@ -49,11 +51,16 @@ def gate(rules: Iterable[Rule], protocol: str, family: Family, name: str) -> Gat
         when = " ".join(text for text in conditions if text)
         for action in rule.actions:
             if isinstance(action, Limit):
-                line, more = _limit(action, family, f"{name}_{len(sets)}")
                 verdict = _verdict(action.then, protocol)
+                if not verdict:
+                    continue
+                if action.punishes and action.by_client:
+                    punishing, more = _punishing(action, family, f"{name}_{len(sets)}")
+                    sets |= more
+                    lines += (f"{when} {line} {verdict}".strip() for line in punishing)
+                line, more = _limit(action, family, f"{name}_{len(sets)}")
                 sets |= more
-                if verdict:
-                    lines.append(f"{when} {line} {verdict}".strip())
+                lines.append(f"{when} {line} {verdict}".strip())
             elif isinstance(action, Allow | Close | Drop):
                 lines.append(f"{when} {_verdict(action, protocol)}".strip())
             else:
@@ -130,6 +137,19 @@ def _range(value: str) -> tuple[int, int]:
     if not 0 <= bounds[0] <= bounds[1] <= 65535:
         raise ValueError(f"{value[:40]!r} is no port, nor a range of them")
     return bounds
+
+
+def _punishing(limit: Limit, family: Family, name: str) -> tuple[list[str], dict[str, str]]:
+    """Lines for those that are punished, and for those that begin to be; and their sets."""
+    share = msgspec.structs.replace(limit, count=max(1, int(limit.count) // FRACTION), burst=0)
+    slow, sets = _limit(share, family, f"{name}_slow")
+    much = msgspec.structs.replace(limit, count=limit.count * EXCESS, burst=limit.burst * EXCESS)
+    excess, more = _limit(much, family, f"{name}_much")
+    kind = "ipv4_addr" if family.version == 4 else "ipv6_addr"
+    punished = {f"{name}_punished": f"type {kind}; flags dynamic,timeout; size {CLIENTS_MAX};"}
+    client = f"{family.ip} saddr"
+    held = f"update @{name}_punished {{ {client} timeout {PUNISHED_S}s }}"
+    return [f"{client} @{name}_punished {slow}", f"{excess} {held}"], {**sets, **more, **punished}
 
 
 def _limit(limit: Limit, family: Family, name: str) -> tuple[str, dict[str, str]]:

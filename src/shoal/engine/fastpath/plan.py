@@ -92,12 +92,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gated(msgspec.Struct, frozen=True, kw_only=True):
-    """Ports that HAProxy serves, and whose new connections the kernel looks at before. ``ports``: (address, first, last)."""
+    """Ports that HAProxy serves, and whose new connections the kernel looks at before. ``ports``: (address, first, last).
+    ``shut``: none comes through."""
 
     service: str
     version: int
     ports: tuple[tuple[str, int, int], ...]
     rules: tuple[policy.Rule, ...]
+    shut: bool = False
 
 
 class Paced(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,14 +179,14 @@ def plan(
     )
 
 
-def gated(service: Service, version: int) -> Gated | None:
-    """Its proxied TCP ports, if any connection to them is counted. Raises Unservable."""
+def gated(service: Service, version: int, *, shut: bool = False) -> Gated | None:
+    """Its proxied TCP ports, if any connection to them is counted, or they are ``shut``. Raises Unservable."""
     listeners = [one for one in service.listeners if not one.carried]
     vips = [str(vip) for vip in map(_parsed, service.addresses) if vip.version == version]
-    if service.parent or not listeners or not vips or not limits(service.rules):
+    if service.parent or not listeners or not vips or not (shut or limits(service.rules)):
         return None
     ports = tuple((vip, one.port, one.port_end) for vip in vips for one in listeners)
-    return Gated(service=service.id, version=version, ports=ports, rules=_rules(service, "tcp", version))
+    return Gated(service=service.id, version=version, ports=ports, rules=_rules(service, "tcp", version), shut=shut)
 
 
 def paced(service: Service, version: int) -> Iterator[Paced]:

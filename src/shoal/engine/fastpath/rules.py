@@ -165,7 +165,7 @@ def _gates(gated: Iterable[Gated], family: Family) -> Ruleset:
         before, more = _gate(one.rules, "tcp", family, name)
         sets |= more
         chains |= before
-        chains[f"p_{name}"] = "", _lines(f"jump {chain}" for chain in before)
+        chains[f"p_{name}"] = "", refusal("tcp") if one.shut else _lines(f"jump {chain}" for chain in before)
         ways += [f"{address} . {_range(first, last)} : goto p_{name}" for address, first, last in one.ports]
     if ways:
         hook = f"type filter hook prerouting priority raw - {BEFORE}"

@@ -35,7 +35,7 @@ FAILED_LOADS_MAX = 9
 Reloading = Callable[[], contextlib.AbstractAsyncContextManager[None]]
 Drawn = tuple[Service, ...]
 """A virtual service, and its virtual hosts."""
-_FRONTEND = re.compile(r"\b(vs|sni)_(?P<service>[A-Za-z0-9_.:-]+)")
+_FRONTEND = re.compile(r"\b(vs|sni|evh)_(?P<service>[A-Za-z0-9_.:-]+)")
 
 
 class Result(msgspec.Struct, frozen=True):

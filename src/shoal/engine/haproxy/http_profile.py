@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from shoal.wire.policy import Http
 
 from . import engine_wide, rules
-from .escape import argument, quoted, token, within
+from .escape import argument, format_quoted, quoted, token, within
 from .transport import IDLE_S_MAX
 
 POSITION_MAX = 1_000
@@ -23,6 +24,7 @@ HELLO = (
 )
 """JA3: numbers of version, ciphers, extensions, curves and point formats, without those that are there to be unknown (RFC 8701)."""
 NAMED = "txn.named"
+CLIENT_HOST = "txn.client_host"
 ASKED = "sess.asked"
 """Requests of the connection so far."""
 COMPRESSES = "txn.compresses"
@@ -36,15 +38,20 @@ def first(http: Http, *, encrypted: bool) -> Iterator[str]:
         yield f"http-request set-src req.hdr_ip({argument(http.true_client.header)},{position})"
     if http.fingerprints and encrypted:
         yield f"http-request set-var-fmt({rules.HELLO}) '{','.join(f'%[{part}]' for part in HELLO)}' if {{ ssl_fc }}"
-    if http.checks_name and encrypted:
-        yield f"http-request set-var({NAMED}) {rules.HOST},lower if {{ ssl_fc_has_sni }}"
-        other = f"{{ var({NAMED}) -m found }} !{{ ssl_fc_sni,lower,strcmp({NAMED}) eq 0 }}"
-        yield f"http-request deny deny_status 421 if {other}"
+    yield from names(http) if encrypted else ()
     if not http.dots_in_names:
         yield "http-request del-header '.' -m sub"
     yield from (f"http-request return status 431 if {text}" for text in _too_much(http))
     if http.requests_max > 0:
         yield f"http-request set-var({ASKED}) var({ASKED},0),add(1)"
+
+
+def names(http: Http) -> Iterator[str]:
+    """Lines of a frontend with TLS: who asks for another host than by TLS is told to ask elsewhere."""
+    if http.checks_name:
+        yield f"http-request set-var({NAMED}) {rules.HOST},lower if {{ ssl_fc_has_sni }}"
+        other = f"{{ var({NAMED}) -m found }} !{{ ssl_fc_sni,lower,strcmp({NAMED}) eq 0 }}"
+        yield f"http-request deny deny_status 421 if {other}"
 
 
 def _too_much(http: Http) -> Iterator[str]:
@@ -132,3 +139,20 @@ def forwarded(http: Http) -> Iterator[str]:
     if http.forwarded_for_update == "replace":
         yield f"http-request del-header {token(name)}"
     yield "option forwardfor" if name == "X-Forwarded-For" else f"option forwardfor header {token(name)}"
+
+
+def translated(http: Http) -> Iterator[str]:
+    """Lines of the backend that give servers another host than the client's, and the client its own back."""
+    told = http.server_host
+    if not told:
+        return
+    pattern = re.escape(told)
+    yield f"http-request set-var({CLIENT_HOST}) req.hdr(host)"
+    yield f"http-request set-header Host {format_quoted(told)}"
+    back = f"{{ var({CLIENT_HOST}) -m found }}"
+    location = quoted(f"^(?i)(https?://){pattern}(?::[0-9]+)?([/?#].*)?$")
+    host = quoted(rf"{rules.ONE}%[var({CLIENT_HOST})]{rules.TWO}")
+    yield f"http-response replace-header Location {location} {host} if {back}"
+    cookie = quoted(rf"^(?i)((?:.*;)?\s*Domain\s*=\s*)\.?{pattern}(\s*(?:;.*)?)$")
+    name = quoted(rf"{rules.ONE}%[var({CLIENT_HOST}),host_only]{rules.TWO}")
+    yield f"http-response replace-header Set-Cookie {cookie} {name} if {back}"

@@ -31,7 +31,7 @@ from . import (
     transport,
     virtual_hosts,
 )
-from .escape import Unrenderable, address, argument, format_quoted, quoted, within, word
+from .escape import Unrenderable, address, argument, format_quoted, quoted, token, within, word
 from .servers import CONSISTENT_HASH
 
 CONNECT_TIMEOUT_S = 5
@@ -191,14 +191,13 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
         return _checks_only(service)
     if service.parent:
         virtual_hosts.checked(service)
-    shared = [one for one in listeners if one.tls] if children or service.parent else []
+    behind = bool(children or service.parent)
+    requests = behind and service.by_request
+    shared = listeners if requests else [one for one in listeners if one.tls] if behind or service.tls_for else []
     direct = [] if service.parent else [one for one in listeners if one not in shared]
     binds = [bind for listener in direct for bind in _binds(service, listener, facts)]
     if shared:
-        arguments = tls.bind(
-            service, shared[0].port, str(certificates_folder(facts)), http2=any(one.http2 for one in shared)
-        )
-        binds.append(virtual_hosts.bind(facts.directory, service.id, arguments))
+        binds += [virtual_hosts.bind(facts.directory, service.id, "")] if requests else _inner(service, shared, facts)
     ports = sum(listener.port_end - listener.port + 1 for listener in listeners)
     if not binds or not 0 < ports <= PROXIED_PORTS_MAX:
         raise Unrenderable(
@@ -220,10 +219,9 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
         made = rules.rules(service.id, service.http, service.rules, chosen.targets, tls_port=tls_port)
         idle_s = within(service.client_idle_s, 1, transport.IDLE_S_MAX)
         front += [f"timeout http-keep-alive {idle_s}s", *_head_timeout(service.http)]
-        front += [*tls.early(service.tls), *rules.proof(service.http)]
-        front += [*http_profile.first(service.http, encrypted=tls_port > 0), *made.lines]
-        asked = service.client_certificates
-        front += rules.client_certificate(service.http, required=asked is not None and asked.required)
+        front += [*([] if requests else tls.early(service.tls)), *rules.proof(service.http)]
+        front += [*http_profile.first(service.http, encrypted=tls_port > 0 and not requests), *made.lines]
+        front += [] if requests else _told_of_clients(service)
         front += http_profile.last(service.http)
         front += [*chosen.responses, *http_profile.responses(service.http, idle_s)]
         if service.log is not None and any(rule.log for rule in service.rules):
@@ -232,11 +230,10 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
             front += answers.cache_lines(service.id, service.http.cache)
             sections.append(answers.cache_section(service.id, service.http.cache))
         front += answers.error_lines(service.http.errors, str(pages_folder(facts)))
-        drains = f"{{ str({word(service.vip)}) -m str -f {quoted(draining_file(facts))} }}"
-        front.append(f"http-after-response set-header Connection close if {drains}")
+        front.append(_drained(service, facts))
         back += [*http_profile.forwarded(service.http), *([] if service.http.reuse else ["http-reuse never"])]
-    if service.connections_max > 0:
-        front.append(f"maxconn {within(service.connections_max, 1, CONNECTIONS_MAX)}")
+        back += http_profile.translated(service.http)
+    front += _most(service)
     if any(map(_hashes_port, service.pools)):
         front.append(f"{'http-request' if http else f'tcp-request {stage}'} set-var(txn.port) src_port")
     front += chosen.lines
@@ -245,10 +242,11 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
     elif not chosen.lines and http:
         front.append("http-request deny deny_status 503")
     notes = made.notes
+    if requests:
+        front, back = virtual_hosts.behind_tls(front, service), virtual_hosts.behind_tls(back, service)
     sections += [_section(f"frontend {frontend_name(service.id)}", front)]
     if shared and not service.parent:
-        plain = [bind for one in shared for bind in _binds(service, msgspec.structs.replace(one, tls=False), facts)]
-        sections += (_section(*one) for one in virtual_hosts.outer(facts.directory, service, children, plain))
+        sections += (_section(*one) for one in _outer(service, virtual_hosts.told_apart(children), shared, facts))
     steered = {action.pool for action in choice.switches(service.rules) if action.server}
     for pool in service.pools:
         directives, others = _pool(pool, http)
@@ -260,6 +258,50 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
     descriptors = ports * len(service.addresses) + sum(len(pool.servers) for pool in service.pools)
     pages = answers.pages(service.http.errors) if http else {}
     return Fragment("\n".join([*sections, *made.tables]), descriptors, notes, engine_wide.of(service), pages)
+
+
+def _inner(service: Service, shared: Sequence[Listener], facts: Facts) -> Iterator[str]:
+    """Binds of a frontend that connections are handed to, one for each TLS that is spoken."""
+    http2, folder = any(one.http2 for one in shared), str(certificates_folder(facts))
+    for number, spoken in enumerate((service.tls, *(one.tls for one in service.tls_for))):
+        speaking = msgspec.structs.replace(service, tls=spoken)
+        arguments = tls.bind(speaking, shared[0].port, folder, http2=http2)
+        yield virtual_hosts.bind(facts.directory, service.id, arguments, number)
+
+
+def _outer(
+    service: Service, told: Sequence[Service], shared: Sequence[Listener], facts: Facts
+) -> Iterator[virtual_hosts.Section]:
+    """What has the ports that virtual hosts share, or clients with TLS of their own."""
+    if not service.by_request:
+        plain = [bind for one in shared for bind in _binds(service, msgspec.structs.replace(one, tls=False), facts)]
+        yield from virtual_hosts.outer(facts.directory, service, told, plain)
+        return
+    binds = [bind for one in shared for bind in _binds(service, one, facts)]
+    mine = {header.name.lower() for header in service.http.client_headers}
+    others = {header.name.lower() for child in told for header in child.http.client_headers} - mine
+    lines = [f"timeout http-keep-alive {within(service.client_idle_s, 1, transport.IDLE_S_MAX)}s"]
+    lines += [*_head_timeout(service.http), *tls.early(service.tls), *http_profile.names(service.http)]
+    lines += _told_of_clients(service)
+    lines += (f"http-request del-header {token(name)}" for name in sorted(others))
+    lines += [_drained(service, facts), *_most(service)]
+    yield from virtual_hosts.outer_of_requests(facts.directory, service, told, binds, lines)
+
+
+def _most(service: Service) -> list[str]:
+    most = service.connections_max
+    return [f"maxconn {within(most, 1, CONNECTIONS_MAX)}"] if most > 0 else []
+
+
+def _told_of_clients(service: Service) -> Iterator[str]:
+    asked = service.client_certificates
+    verified = asked is not None and asked.required and not asked.lenient
+    return rules.client_certificate(service.http, required=verified)
+
+
+def _drained(service: Service, facts: Facts) -> str:
+    drains = f"{{ str({word(service.vip)}) -m str -f {quoted(draining_file(facts))} }}"
+    return f"http-after-response set-header Connection close if {drains}"
 
 
 def write_pages(facts: Facts, fragments: Iterable[Fragment]) -> None:

@@ -22,6 +22,8 @@ HOST = "req.hdr(host),host_only"
 QUERY, MORE = "txn.query", "txn.more"
 """The request's query, behind "?" and behind "&"; not there when it has none."""
 ALLOWED = "txn.allowed"
+OVER_TLS = "{ ssl_fc }"
+"""See `virtual_hosts.behind_tls`, too."""
 TO, SERVER = "txn.to", "txn.server"
 """Where the request goes, and to which server there: see `choice`."""
 HELLO = "txn.hello"
@@ -109,7 +111,7 @@ def rules(
                 allowed = allowed or isinstance(action, policy.Allow)
                 lines += (f"http-request {text}{_if(conditions)}" for text in answer(action))
     if http.to_https and tls_port:  # a policy is more specific
-        lines.append(f"http-request {_redirect(Redirect(tls=True, port=tls_port))} if !{{ ssl_fc }}")
+        lines.append(f"http-request {_redirect(Redirect(tls=True, port=tls_port))} if !{OVER_TLS}")
     lines += _responses(wanted)
     return Rules(tuple(lines), tuple(counters.tables()), tuple(notes))
 
@@ -176,7 +178,7 @@ def client_certificate(http: Http, *, required: bool) -> Iterator[str]:
     for header in http.client_headers:
         told = "{ ssl_c_used }"
         if not header.variable.startswith("ssl_client_"):
-            told = "{ ssl_fc }" if header.variable.startswith("ssl_") else ""
+            told = OVER_TLS if header.variable.startswith("ssl_") else ""
         elif not required and header.variable not in PEM_VARIABLES:
             told += " { ssl_c_verify 0 }"
         yield f"http-request {_header(header, 'req')}{_if([told] if told else [])}"
@@ -215,7 +217,7 @@ def _condition(test: Test) -> str:
             fetch = "dst_port" if test.of == "port" else "src_port"
             return f"{{ {fetch} {_all(map(_ports, test.values))} }}"
         case "tls":
-            return "{ ssl_fc }"
+            return OVER_TLS
         case "method":
             return f"{{ method {_all(token(value) for value in test.values)} }}"
         case "version":

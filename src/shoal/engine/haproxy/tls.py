@@ -26,6 +26,10 @@ LEAF_ONLY = "3,11,12,23"
 issuer (``X509_V_ERR_*``: UNABLE_TO_GET_CRL, CRL_NOT_YET_VALID, CRL_HAS_EXPIRED, CERT_REVOKED)."""
 
 
+_ANY = " ca-ignore-err all crt-ignore-err all"
+"""What does not verify is served all the same."""
+
+
 def certificate_file(id: str) -> str:
     """Below `render.certificates_folder`, which relative names are below."""
     return f"{word(id)}.pem"
@@ -106,7 +110,8 @@ def session_s(service: Service) -> int:
     looked at anew before long: a resumed session is not."""
     if not service.terminates_tls or not service.tls.resumes:
         return 0
-    wanted = max(0, service.tls.session_s)
+    given = [one.session_s for one in (service.tls, *(one.tls for one in service.tls_for)) if one.session_s > 0]
+    wanted = min(given, default=0)
     return min(wanted or VERIFIED_S_MAX, VERIFIED_S_MAX) if service.client_certificates is not None else wanted
 
 
@@ -120,8 +125,10 @@ def _clients(wanted: ClientCertificates) -> str:
         raise Unrenderable("Clients are asked for certificates, and nobody may issue them.")
     if wanted.required:
         text = " verify required" + _trust(wanted.trust, wanted.revoked)
+        if wanted.lenient:
+            return text + _ANY
         return text + (f" ca-ignore-err {LEAF_ONLY}" if wanted.revoked and wanted.leaf_only else "")
-    return " verify optional" + _trust(wanted.trust, wanted.revoked) + " ca-ignore-err all crt-ignore-err all"
+    return " verify optional" + _trust(wanted.trust, wanted.revoked) + _ANY
 
 
 def server(pool: Pool) -> str:

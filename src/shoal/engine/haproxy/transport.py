@@ -31,8 +31,9 @@ def front(service: Service) -> Iterator[str]:
 
 
 def back(service: Service) -> Iterator[str]:
-    idle_s = within(service.client_idle_s, 1, IDLE_S_MAX)
-    if service.mode != "http" and service.keepalive:
+    own = service.server_idle_s > 0
+    idle_s = within(service.server_idle_s if own else service.client_idle_s, 1, IDLE_S_MAX)
+    if service.mode != "http" and (service.server_keepalive if own else service.keepalive):
         yield f"timeout server {max(idle_s, ALIVE_S_MAX)}s"
         yield from _probes("srvtcpka", idle_s)
     else:

@@ -1,0 +1,72 @@
+"""Copies of what goes between an engine and servers, for a machine that listens: as nftables rules. Pure.
+
+The kernel sends a copy as it is, addressed to the listener's MAC alone, as a mirror port of a switch would. A flow is known by
+its server: of one that several virtual services have, the packets of all of them are copied.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from shoal.wire.desired import Service
+
+from .family import Family
+from .rules import Ruleset
+
+FIRST, LAST = -310, 310
+"""Before all else that is done to what comes, after all that is done to what goes: a copy is what servers see."""
+
+
+def added(rules: Ruleset, services: Iterable[Service], family: Family) -> Ruleset:
+    """The rules with those that copy. Addresses that are none are passed over: they have been refused elsewhere."""
+    wanted = [
+        (sockets, to) for one in services if (to := _listeners(one, family)) and (sockets := _sockets(one, family))
+    ]
+    if not wanted:
+        return rules
+    chains = {
+        f"copied_{way}": (
+            f"type filter hook {hook} priority {priority}",
+            "\n        ".join(
+                f"meta l4proto {{ tcp, udp }} {family.ip} {end}addr . th {end}port {{ {sockets} }} dup to {to}"
+                for sockets, to in wanted
+            ),
+        )
+        for way, hook, priority, end in (("in", "prerouting", FIRST, "s"), ("out", "postrouting", LAST, "d"))
+    }
+    return msgspec.structs.replace(rules, chains={**rules.chains, **chains})
+
+
+def _listeners(service: Service, family: Family) -> str:
+    """Who gets a packet: both ways of a flow the same one."""
+    found = [str(one) for one in map(_parsed, service.copies_to) if one is not None and one.version == family.version]
+    if len(found) < 2:
+        return found[0] if found else ""
+    return f"symhash mod {len(found)} map {{ {', '.join(f'{number} : {one}' for number, one in enumerate(found))} }}"
+
+
+def _sockets(service: Service, family: Family) -> str:
+    return ", ".join(dict.fromkeys(f"{address} . {port}" for address, port in _servers(service, family)))
+
+
+def _servers(service: Service, family: Family) -> Iterator[tuple[str, str]]:
+    for _, pool, server in service.servers:
+        address = _parsed(server.address)
+        if address is None or address.version != family.version:
+            continue
+        if not pool.service_port:
+            yield str(address), str(int(server.port))
+        else:
+            for one in service.listeners:
+                yield str(address), f"{one.port}-{one.port_end}" if one.port_end > one.port else str(one.port)
+
+
+def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return None if "%" in text else found
