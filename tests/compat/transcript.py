@@ -24,7 +24,7 @@ MASKS = (
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID"),
     (r"Avi-se-[a-z]{5}", "ENGINE"),
     (r"\d{4}-\d\d-\d\d", "DATE"),
-    (r"\d\d:\d\d:\d\d", "TIME"),
+    (r"\d\d:\d\d:\d\d(\.\d+)?", "TIME"),
     (r"127\.0\.0\.1:\d+", "CONTROLLER"),
     (r"\d+\.\d+\.\d+\.\d+", "ADDRESS"),
     (r"revision\d+", "REVISION"),

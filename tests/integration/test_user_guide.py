@@ -23,7 +23,7 @@ from tests.integration.private_shoal import launched
 pytestmark = [pytest.mark.root, pytest.mark.timeout(230)]
 
 GUIDE = Path(__file__).parents[2] / "docs" / "user-guide"
-PAGES = ("two-modes.md", "moving.md")
+PAGES = ("two-modes.md", "moving.md", "at-night.md")
 """In the order they are read: each goes on with what the one before has left."""
 WRITES = bool(os.environ.get("SHOAL_WRITE_GUIDE"))
 BLOCK = re.compile(r"```shoal\n(.*?)```\n", re.DOTALL)

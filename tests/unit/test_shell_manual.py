@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from shoal.main import cli
 from shoal.shell.commands import COMMANDS
-from shoal.shell.manual import install, pages, plain
+from shoal.shell.manual import install, pages, plain, what_looks_there
 from tests.api_served import Controller
 from tests.api_world import PASSWORD
 
@@ -39,6 +39,13 @@ def test_troff_has_nothing_to_say_against_them() -> None:
             ["groff", "-man", "-ww", "-Tascii"], input=text, text=True, capture_output=True, check=True
         )
         assert not done.stderr, name
+
+
+def test_a_prefix_where_nobody_looks_is_told_of(tmp_path: Path) -> None:
+    told = CliRunner().invoke(cli, ["manual", "--install", str(tmp_path)]).output
+    for way in ("bash: . ", "zsh:  fpath+=", "man:  export MANPATH="):
+        assert way in told and str(tmp_path / "share") in told
+    assert what_looks_there(Path("/usr/local")) == []
 
 
 def test_install_puts_them_where_they_are_looked_for(tmp_path: Path) -> None:
