@@ -75,6 +75,18 @@ def test_a_value_longer_than_any_row_goes_on_below_itself() -> None:
     ]
 
 
+@pytest.mark.parametrize("columns", [1, 5, 10, 27, 30, 47, 48])
+def test_no_screen_is_too_small(columns: int) -> None:
+    fields = box(("Field", "Value"), [("a_long_name_of_a_field", UUID), ("ip", "")])
+    for text in (
+        fields,
+        fields.splitlines()[3],
+        box(("a", "b", "c"), [("d e", UUID, "")]),
+        "prose of a few words " * 3,
+    ):
+        assert fitted(text, columns)
+
+
 def test_many_short_columns_fit() -> None:
     header = ("VIP", "Should answer", "Answers", "Outage foretold", "Outage", "Late answer")
     table = box(header, [("100.69.152.1 (shop)", "Avi-se-ylwgw", "Avi-se-ylwgw", "20 ms", "46 ms", "0 ms")])

@@ -114,7 +114,7 @@ def _of_fields(block: list[str], columns: int) -> list[str] | None:
     """Of ``Field`` and ``Value``: a field a row, unless its value is too long for any row. None if it is no such table."""
     edges = _edges(block)
     ruled = any(line[0] == "+" for line in block)
-    if len(edges) != 3 or (ruled and not any(line.startswith(FIELDS) for line in block)):
+    if columns < 1.5 * VALUE_LEAST or len(edges) != 3 or (ruled and not any(line.startswith(FIELDS) for line in block)):
         return None
     edge = min(edges[1], columns - VALUE_LEAST)
     rule = "+" + "-" * (edge - 1) + "+" + "-" * (columns - edge - 2) + "+"
