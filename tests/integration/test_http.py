@@ -286,6 +286,68 @@ async def test_requests_are_redirected_rewritten_answered_and_changed(tmp_path: 
         assert (await answered("/raw", X_Secret="s")).sent("x-secret") == "s"
 
 
+async def test_what_string_groups_say_becomes_part_of_a_url(tmp_path: Path) -> None:
+    kv = [("/old", "/new/home"), ("/old/shop", "shop.example/50% 'off'"), ("/none", "")]
+    groups: Documents = {
+        ("stringgroup", "long"): {"kv": [{"key": key, "value": value} for key, value in kv], "longest_match": True},
+        ("stringgroup", "first"): {"kv": [{"key": "/first", "value": "1"}, {"key": "/first/x", "value": "2"}]},
+        ("stringgroup", "hosts"): {"kv": [{"key": "www.example.com", "value": "web.example"}]},
+    }
+    found = {"type": "URI_PARAM_TYPE_TOKENIZED", "tokens": [{"type": "URI_TOKEN_TYPE_STRING_GROUP"}]}
+    plus = {**found, "tokens": [*pieces("in")["tokens"], *found["tokens"], *pieces(("PATH", 1, 65535))["tokens"]]}
+
+    def match(group: str, field: str = "path", how: str = "BEGINS_WITH") -> dict[str, Any]:
+        return {field: {"match_criteria": how, "string_group_refs": [ref("stringgroup", group)]}}
+
+    rules = [
+        rule(1, match=match("long"), redirect_action={"protocol": "HTTPS", "path": found, "keep_query": False}),
+        rule(2, match=match("first"), rewrite_url_action={"path": plus}),
+        rule(3, match=match("hosts", "host_hdr", "HDR_EQUALS"), rewrite_url_action={"host_hdr": found}),
+    ]
+    async with running(tmp_path, with_policies({"http_request_policy": {"rules": rules}}, groups)):
+        for path, target in (("/old/a", "new/home"), ("/OLD/SHOP/b", kv[1][1]), ("/none", "")):
+            assert (await answered(path)).headers["location"] == f"https://www.example.com/{target}"
+        seen = await answered("/first/x/y")
+        assert seen.head.startswith("GET /in/1/x/y ") and seen.sent("host") == "web.example"
+        assert (await answered("/a", host="other.example")).sent("host") == "other.example"
+
+
+async def test_cookies_are_taken_away_and_changed_and_users_told(tmp_path: Path) -> None:
+    def cookie(action: str, name: str, **value: str) -> dict[str, Any]:
+        return {"action": f"HTTP_{action}_HDR", "cookie": {"name": name, **value}}
+
+    told = [
+        {"action": "HTTP_REPLACE_HDR", "hdr": {"name": name, "value": {"var": f"HTTP_POLICY_VAR_{var}"}}}
+        for name, var in (("X-User", "USER_NAME"), ("X-Id", "REQUEST_ID"))
+    ]
+    asked = [cookie("REMOVE", "a.b"), cookie("REPLACE", "lang", value="50%"), *told]
+    sets = {
+        "http_request_policy": {"rules": [rule(1, hdr_action=asked)]},
+        "http_response_policy": {"rules": [rule(1, hdr_action=[cookie("REPLACE", "lang", value="de")])]},
+    }
+    cases = {
+        "a.b=1": "",
+        "a.b=1; c=2": "c=2",
+        "c=2; a.b=1": "c=2",
+        "c=2; a.b=1; lang=en; d=3": "c=2; lang=50%; d=3",
+        "aXb=1; xa.b=1; lang=": "aXb=1; xa.b=1; lang=50%",
+    }
+    async with running(tmp_path, with_policies(sets)):
+        for given, expected in cases.items():
+            assert (await answered("/", Cookie=given)).sent("cookie") == expected
+        found = await answered("/", Give_Set_Cookie="lang=en; path=/", Authorization="Basic YWxpY2U6cHc=")
+        assert (found.headers["set-cookie"], found.sent("x-user")) == ("lang=de; path=/", "alice")
+        other = await answered("/", Give_Set_Cookie="xlang=en", X_User="root")
+        assert (other.headers["set-cookie"], other.sent("x-user")) == ("xlang=en", "")
+        assert len(found.sent("x-id")) == 36 and found.sent("x-id") != other.sent("x-id")
+
+
+def with_policies(sets: Document, documents: Documents | None = None) -> Service:
+    documents = {("pool", "a"): pool_of(0), ("httppolicyset", "set"): dict(sets), **(documents or {})}
+    links = [{"index": 1, "http_policy_set_ref": ref("x", "set")}]
+    return of_documents(documents, pool_ref=ref("pool", "a"), http_policies=links)
+
+
 async def test_security_rules_allow_refuse_and_limit(tmp_path: Path) -> None:
     limit = {
         "per_client_ip": True,

@@ -241,6 +241,50 @@ async def test_requests_are_limited_by_how_many_failed_and_by_a_header(tmp_path:
             assert found[0] != 429 and found[-1] == 429, field
 
 
+async def test_strangers_are_limited_until_they_have_proved_to_be_well_behaved(tmp_path: Path) -> None:
+    fine, failing = ["/"] * 50, ["/status/404"] * 30
+    for number, field in enumerate(("client_ip_scanners_requests_rate_limit", "uri_scanners_requests_rate_limit")):
+        async with running(tmp_path / f"few{number}", profiled(limits={field: limit(5)})):
+            assert await statuses(*fine[:7]) == [200] * 5 + [429] * 2, "a stranger"
+        async with running(tmp_path / f"good{number}", profiled(limits={field: limit(25)})):
+            assert await statuses(*fine) == [200] * 50, "it is known to behave well"
+        async with running(tmp_path / f"bad{number}", profiled(limits={field: limit(28)})):
+            assert await statuses(*failing) == [404] * 19 + [429] * 11, "it is known to behave ill"
+    async with running(tmp_path / "second", profiled(max_rps_unknown_cip=10)):
+        found = await statuses(*["/"] * 19)
+        assert found[0] == 200 and found[-1] == 429
+
+
+async def test_a_half_closed_connection_ends_when_it_is_idle_unless_it_is_kept_alive(tmp_path: Path) -> None:
+    ended: asyncio.Queue[None] = asyncio.Queue()
+
+    async def late(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            if await reader.read() == b"all":
+                await asyncio.sleep(1.8)
+                writer.write(b"late")
+                ended.put_nowait(None)
+        writer.close()
+
+    async def said(kept: bool) -> bytes:
+        proxy = {"idle_connection_timeout": 1, "keepalive_in_halfclose_state": kept}
+        documents: Documents = {
+            ("applicationprofile", "l4"): {"type": "APPLICATION_PROFILE_TYPE_L4"},
+            ("networkprofile", "tcp"): {"profile": {"type": "PROTOCOL_TYPE_TCP_PROXY", "tcp_proxy_profile": proxy}},
+            ("pool", "a"): pool_of(0),
+        }
+        profiles: Fields = {"application_profile_ref": ref("x", "l4"), "network_profile_ref": ref("x", "tcp")}
+        service = of_documents(documents, pool_ref=ref("pool", "a"), **profiles)
+        async with running(tmp_path / str(kept), service, late), connected() as one:
+            one.writer.write(b"all")
+            one.writer.write_eof()
+            heard = await one.reader.read()
+            await ended.get()
+        return heard
+
+    assert [await said(kept) for kept in (True, False)] == [b"late", b""]
+
+
 async def test_rules_may_want_a_request_logged(tmp_path: Path) -> None:
     added = [{"action": "HTTP_ADD_HDR", "hdr": {"name": "X-Rule", "value": {"val": "1"}}}]
     found = {"match_criteria": "IS_IN", "status_codes": [204]}

@@ -307,6 +307,8 @@ async def test_clients_show_certificates_and_servers_are_told(lab: Lab, tmp_path
             "ssl_client_certificate_action": {"headers": headers},
         }
         lab.serve(port, PLAIN, profile, plain=False)
+    action = {"headers": [*headers, {"request_header": "X-Only"}], "close_connection": True}
+    lab.serve(8303, PLAIN, {**profile, "pki_profile_ref": trust, "ssl_client_certificate_action": action}, plain=False)
     stranger = OTHER.issue("alice")
     lab.serve(8304, PLAIN, {**profile, "pki_profile_ref": trust}, plain=False, lenient=True)
     async with lab.running():
@@ -319,6 +321,10 @@ async def test_clients_show_certificates_and_servers_are_told(lab: Lab, tmp_path
             raw = found["x-raw"].replace("E----- ", "E-----\n").replace(" -----E", "\n-----E")
             assert x509.load_pem_x509_certificate(raw.encode()) == alice.parsed
             assert found["x-end"] == alice.parsed.not_valid_after_utc.strftime("%y%m%d%H%M%SZ")
+        assert (await ask(8303, context=client(tmp_path, alice)))["x-subject"] == "/CN=alice"
+        for header in ("X_Subject", "X_Only"):
+            with pytest.raises(ConnectionError):
+                await ask(8303, context=client(tmp_path, alice), **{header: "/CN=root"})
         assert (await ask(8300, context=client(tmp_path, carol)))["x-subject"] == "/CN=carol", (
             "by one below, not listed"
         )

@@ -56,6 +56,11 @@ def header(name: str, value: str = "v") -> dict[str, Any]:
             ".match.tls_fingerprint_match",
             "must be JA3 fingerprints",
         ),
+        (
+            {"hdr_action": [{"action": "HTTP_REPLACE_HDR", "cookie": {"name": "a", "value": "b; c"}}]},
+            ".hdr_action[0].cookie.value",
+            "must be the value of a cookie",
+        ),
         ({"hdr_action": [header("X:Y")]}, ".hdr_action[0].hdr.name", "must be a header name"),
         ({"hdr_action": [header("X", "a\rb")]}, ".hdr_action[0].hdr.value.val", "control character"),
     ],
@@ -79,7 +84,7 @@ async def test_two_rules_of_one_index_and_too_many_limits_are_refused(world: Wor
 
 
 async def test_a_rule_that_does_not_act_is_told_of(world: World) -> None:
-    cookie = {"action": "HTTP_REMOVE_HDR", "cookie": {"name": "c"}}
+    found = {"type": "URI_PARAM_TYPE_TOKENIZED", "tokens": [{"type": "URI_TOKEN_TYPE_STRING_GROUP"}]}
     rules = [
         {
             **request_rule(
@@ -91,14 +96,14 @@ async def test_a_rule_that_does_not_act_is_told_of(world: World) -> None:
                 **REDIRECT,
             )
         },
-        {**request_rule(hdr_action=[cookie]), "name": "blue", "index": 2},
+        {**request_rule(rewrite_url_action={"path": found}), "name": "blue", "index": 2},
     ]
     body = {"name": "set", "http_request_policy": {"rules": rules}}
     reply = await world.client.post("/api/httppolicyset", json=body)
     assert reply.status_code == 201, reply.text
     warned = reply.headers["x-shoal-warning"]
     assert "The rule rule does not act: there is no matching of geo_matches." in warned
-    assert "In the rule blue this does not act: hdr_action on a cookie other than to add it." in warned
+    assert "In the rule blue this does not act: rewrite_url_action.path." in warned
 
 
 def compression(*filters: dict[str, Any]) -> dict[str, Any]:
@@ -132,6 +137,7 @@ async def test_http_profiles_are_checked(world: World, profile: dict[str, Any], 
         ("sslprofile", {**TLS, "accepted_ciphers": "nonsense"}, "accepted_ciphers"),
         ("sslprofile", {**TLS, "ciphersuites": "TLS_X"}, "ciphersuites"),
         ("sslprofile", {**TLS, "ciphersuites": "::"}, "ciphersuites"),
+        ("stringgroup", {"type": "SG_TYPE_KEYVAL", "kv": [{"key": "/a", "value": "b\nc"}]}, "kv[0].value"),
         ("sslprofile", {**TLS, "cipher_enums": ["TLS_AES_128_GCM_SHA256"]}, "cipher_enums"),
         (
             "applicationprofile",

@@ -176,6 +176,7 @@ def service_part(
         and proxy.idle_connection_timeout > 0
         and not http
         and not stream,
+        keepalive_halves=proxy.keepalive_in_halfclose_state,
         dscp=proxy.ip_dscp if proxy.ip_dscp <= DSCP_MAX else 0,
         keeps_client=profile.preserve_client_ip if profile else False,
         sources=wire_sources(service, vip.addresses),

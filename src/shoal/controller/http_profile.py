@@ -63,6 +63,7 @@ def http_of(documents: Documents, profile: Document) -> policy.Http:
         **_sizes(profile),
         reuse=profile.get("connection_multiplexing_enabled", True),
         websockets=profile.get("websockets_enabled", True),
+        forbidden=tuple(_forbidden(profile)),
         client_headers=tuple(_client_headers(profile)),
         **_compression(documents, profile.get("compression_profile") or {}),
     )
@@ -137,3 +138,10 @@ def _client_headers(profile: Document) -> Iterator[policy.Header]:
         name, variable = one.get("request_header", ""), VARIABLES.get(one.get("request_header_value", ""), "")
         if name and variable and variable != "header":
             yield policy.Header(action="replace", name=name, variable=variable)
+
+
+def _forbidden(profile: Document) -> Iterator[str]:
+    """The same headers, where who sends one is to be cut off: only an engine may say such things."""
+    action = profile.get("ssl_client_certificate_action") or {}
+    if action.get("close_connection") and profile["ssl_client_certificate_mode"] != NO_CLIENT_CERTIFICATE:
+        yield from (one["request_header"] for one in action.get("headers") or () if one.get("request_header"))

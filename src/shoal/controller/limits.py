@@ -26,6 +26,7 @@ class Kind(NamedTuple):
     by_client: bool = False
     by_path: bool = False
     failed: bool = False
+    strangers: bool = False
 
 
 OF_SERVICE = (Kind("connections_rate_limit", True), Kind("requests_rate_limit", False))
@@ -37,18 +38,22 @@ OF_PROFILE = (
     Kind("client_ip_failed_requests_rate_limit", False, by_client=True, failed=True),
     Kind("uri_failed_requests_rate_limit", False, by_path=True, failed=True),
     Kind("client_ip_to_uri_failed_requests_rate_limit", False, by_client=True, by_path=True, failed=True),
+    Kind("client_ip_scanners_requests_rate_limit", False, by_client=True, strangers=True),
+    Kind("uri_scanners_requests_rate_limit", False, by_path=True, strangers=True),
     Kind("http_header_rate_limits", False),
 )
 PER_SECOND = (
     Kind("max_rps_cip", False, by_client=True),
     Kind("max_rps_uri", False, by_path=True),
     Kind("max_rps_cip_uri", False, by_client=True, by_path=True),
+    Kind("max_rps_unknown_cip", False, by_client=True, strangers=True),
+    Kind("max_rps_unknown_uri", False, by_path=True, strangers=True),
     Kind("max_bad_rps_cip", False, by_client=True, failed=True),
     Kind("max_bad_rps_uri", False, by_path=True, failed=True),
     Kind("max_bad_rps_cip_uri", False, by_client=True, by_path=True, failed=True),
 )
 """Fields of an ``http_profile`` that say how many there may be in a second; 0 = any number."""
-TOO_MANY = policy.Respond(status=429)
+TOO_MANY = {"type": "RL_ACTION_LOCAL_RSP", "status_code": "HTTP_LOCAL_RESPONSE_STATUS_CODE_429"}
 
 
 def limits_of(documents: Documents, service: str, application: str, *, http: bool) -> tuple[policy.Rule, ...]:
@@ -68,10 +73,7 @@ def limits_of(documents: Documents, service: str, application: str, *, http: boo
 def _per_second(profile: Document) -> Iterator[policy.Rule]:
     for kind in PER_SECOND:
         if count := profile.get(kind.field, 0):
-            limit = policy.Limit(
-                count=count, by_client=kind.by_client, by_path=kind.by_path, failed=kind.failed, then=TOO_MANY
-            )
-            yield policy.Rule(name=kind.field, phase=policy.SECURITY, actions=(limit,))
+            yield _rule(kind, {"rate_limiter": {"count": count, "period": 1}, "action": TOO_MANY})
 
 
 def _of_each_client(document: Document) -> Iterator[policy.Rule]:
@@ -155,6 +157,7 @@ def _rule(kind: Kind, profile: Document) -> policy.Rule:
         header=header,
         cookie=cookie,
         failed=kind.failed,
+        strangers=kind.strangers,
         then=_refused(action) if kind.of_connections else exceeding(action),
     )
     phase = policy.ADMISSION if kind.of_connections else policy.SECURITY

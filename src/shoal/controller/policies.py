@@ -51,6 +51,8 @@ VARIABLES = {
     "HTTP_POLICY_VAR_CLIENT_IP": "client_ip",
     "HTTP_POLICY_VAR_SOURCE_IP": "source_ip",
     "HTTP_POLICY_VAR_VS_PORT": "vs_port",
+    "HTTP_POLICY_VAR_REQUEST_ID": "request_id",
+    "HTTP_POLICY_VAR_USER_NAME": "user_name",
     "HTTP_POLICY_VAR_VS_IP": "vs_ip",
     "HTTP_POLICY_VAR_HTTP_HDR": "header",
     "HTTP_POLICY_VAR_SSL_CLIENT_FINGERPRINT": "ssl_client_fingerprint",
@@ -69,6 +71,11 @@ VARIABLES = {
 }
 HEADER_ACTIONS = {"HTTP_ADD_HDR": "add", "HTTP_REPLACE_HDR": "replace", "HTTP_REMOVE_HDR": "remove"}
 PIECES = {"URI_TOKEN_TYPE_HOST": "host", "URI_TOKEN_TYPE_PATH": "path", "URI_TOKEN_TYPE_STRING": "text"}
+FOUND = "URI_TOKEN_TYPE_STRING_GROUP"
+LOOKED_UP = {"path": "path", "query": "query", "host_hdr": "host"}
+"""Members of a match that can have string groups."""
+SIDES = {kind: "Set-Cookie" if phase == policy.RESPONSE else "Cookie" for kind, phase in PHASES.items()}
+"""The header of cookies."""
 LAST_TOKEN = 65534
 """``end_index`` from here on: to the end."""
 
@@ -151,7 +158,12 @@ def _rules(documents: Documents, kind: str, policy_set: Document) -> Iterator[po
             actions = tuple(_actions(documents, kind, rule))
             if actions or rule.get("log"):
                 yield policy.Rule(
-                    name=rule["name"], phase=PHASES[kind], tests=tests, actions=actions, log=rule.get("log", False)
+                    name=rule["name"],
+                    phase=PHASES[kind],
+                    tests=tests,
+                    actions=actions,
+                    lookup=_lookup(documents, rule),
+                    log=rule.get("log", False),
                 )
 
 
@@ -166,7 +178,7 @@ def untaken(policy_set: Document) -> list[str]:
             name = rule["name"]
             if matches := list(untaken_match(rule)):
                 found.append(f"The rule {name} does not act: there is no matching of {', '.join(matches)}.")
-            elif actions := list(_untaken_actions(rule)):
+            elif actions := list(_untaken_actions(rule, SIDES[kind])):
                 found.append(f"In the rule {name} this does not act: {', '.join(actions)}.")
     return found
 
@@ -177,18 +189,19 @@ def untaken_match(rule: Document) -> Iterator[str]:
             yield name
 
 
-def _untaken_actions(rule: Document) -> Iterator[str]:
+def _untaken_actions(rule: Document, side: str) -> Iterator[str]:
     for part in ("redirect_action", "rewrite_url_action", "loc_hdr_action"):
         for of in ("host", "host_hdr", "path"):
-            tokens = ((rule.get(part) or {}).get(of) or {}).get("tokens") or ()
-            if any(token["type"] not in PIECES for token in tokens):
+            tokens = _tokens((rule.get(part) or {}).get(of))
+            known = PIECES.keys() | ({FOUND} if _looked_up(rule) else set())
+            if any(token["type"] not in known for token in tokens):
                 yield f"{part}.{of}"
     for header in rule.get("hdr_action") or ():
         value = (header.get("hdr") or {}).get("value") or {}
         if value.get("var") and value["var"] not in VARIABLES:
             yield f"hdr_action of {value['var']}"
-        if header.get("cookie") and header["action"] != "HTTP_ADD_HDR":
-            yield "hdr_action on a cookie other than to add it"
+        if header.get("cookie") and header["action"] == "HTTP_REMOVE_HDR" and side == "Set-Cookie":
+            yield "hdr_action that removes a cookie of a response"
     action = (rule.get("action") or {}).get("action", "")
     if action == "HTTP_SECURITY_ACTION_REQUEST_CHECK_ICAP":
         yield action
@@ -291,14 +304,14 @@ def _between(first: Any, last: Any) -> Iterable[Any]:
 def _actions(documents: Documents, kind: str, rule: Document) -> Iterator[policy.Action]:
     if action := rule.get("action"):
         yield from _security(action)
-    side = "Set-Cookie" if PHASES[kind] == policy.RESPONSE else "Cookie"
     for header in rule.get("hdr_action") or ():
-        yield from _header(header, side)
+        yield from _header(header, SIDES[kind])
+    looked_up = bool(_looked_up(rule))
     if rewrite := rule.get("rewrite_url_action"):
         query = rewrite.get("query") or {}
         yield policy.Rewrite(
-            host=_pieces(rewrite.get("host_hdr")),
-            path=_pieces(rewrite.get("path")),
+            host=_pieces(rewrite.get("host_hdr"), looked_up),
+            path=_pieces(rewrite.get("path"), looked_up),
             keep_query=query.get("keep_query", True),
             add_query=query.get("add_string", ""),
         )
@@ -311,7 +324,7 @@ def _actions(documents: Documents, kind: str, rule: Document) -> Iterator[policy
             keep_query=location.get("keep_query", True),
         )
     if redirect := rule.get("redirect_action"):
-        yield _redirect(redirect)
+        yield _redirect(redirect, looked_up)
     if switching := rule.get("switching_action"):
         yield from _switching(documents, switching)
 
@@ -386,25 +399,55 @@ def _respond(action: Document) -> policy.Respond:
     return policy.Respond(status=status, content_type=file.get("content_type", ""), body=file.get("file_content", ""))
 
 
-def _redirect(action: Document) -> policy.Redirect:
+def _redirect(action: Document, looked_up: bool = False) -> policy.Redirect:
     return policy.Redirect(
         status=_status(action.get("status_code", "_302")),
         tls=action["protocol"] == "HTTPS",
         port=action.get("port", 0),
-        host=_pieces(action.get("host")),
-        path=_pieces(action.get("path")),
+        host=_pieces(action.get("host"), looked_up),
+        path=_pieces(action.get("path"), looked_up),
         keep_query=action.get("keep_query", True),
         add_query=action.get("add_string", ""),
     )
 
 
-def _pieces(parameter: Document | None) -> tuple[policy.Piece, ...]:
-    tokens: Sequence[Document] = (parameter or {}).get("tokens") or ()
-    if any(token["type"] not in PIECES for token in tokens):
+def _looked_up(rule: Document) -> tuple[str, Document] | None:
+    """(what, the match) whose string groups have the values that tokens stand for: the first that has any."""
+    match = rule.get("match") or {}
+    for field, of in LOOKED_UP.items():
+        found = match.get(field) or {}
+        compared = not any(word in found.get("match_criteria", "") for word in ("NOT", "REGEX", "EXIST"))
+        if found.get("string_group_refs") and compared:
+            return of, found
+    return None
+
+
+def _lookup(documents: Documents, rule: Document) -> policy.Lookup | None:
+    """Paths are made of values without the slash at their beginning."""
+    parts = [rule.get(part) or {} for part in ("redirect_action", "rewrite_url_action")]
+    tokens = [token for part in parts for of in ("host", "host_hdr", "path") for token in _tokens(part.get(of))]
+    found = _looked_up(rule)
+    if found is None or not any(token["type"] == FOUND for token in tokens):
+        return None
+    of, match = found
+    groups = [documents.get("stringgroup", uuid_of(ref)) or {} for ref in match["string_group_refs"]]
+    pairs = [(pair["key"], pair.get("value", "").lstrip("/")) for group in groups for pair in group.get("kv") or ()]
+    if any(group.get("longest_match") for group in groups):
+        pairs.sort(key=lambda pair: -len(pair[0]))
+    return policy.Lookup(test=text_test(documents, {**match, "match_str": []}, of), pairs=tuple(pairs))
+
+
+def _tokens(parameter: Document | None) -> Sequence[Document]:
+    return (parameter or {}).get("tokens") or ()
+
+
+def _pieces(parameter: Document | None, looked_up: bool = False) -> tuple[policy.Piece, ...]:
+    tokens, kinds = _tokens(parameter), PIECES | ({FOUND: "found"} if looked_up else {})
+    if any(token["type"] not in kinds for token in tokens):
         return ()
     return tuple(
         policy.Piece(
-            kind=PIECES[token["type"]],
+            kind=kinds[token["type"]],
             text=token.get("str_value", ""),
             first=token.get("start_index", 0),
             last=policy.TO_THE_END if token.get("end_index", LAST_TOKEN) >= LAST_TOKEN else token["end_index"],
@@ -416,10 +459,11 @@ def _pieces(parameter: Document | None) -> tuple[policy.Piece, ...]:
 def _header(header: Document, cookies: str) -> Iterator[policy.Header]:
     action = HEADER_ACTIONS[header["action"]]
     if cookie := header.get("cookie"):
+        name, value = cookie.get("name", ""), cookie.get("value", "")
         if action == "add":
-            yield policy.Header(
-                action=action, name=cookies, value=f"{cookie.get('name', '')}={cookie.get('value', '')}"
-            )
+            yield policy.Header(action=action, name=cookies, value=f"{name}={value}")
+        elif action == "replace" or cookies == "Cookie":
+            yield policy.Header(action=action, name=cookies, cookie=name, value=value)
     elif (wanted := header.get("hdr")) and wanted.get("name"):
         value = wanted.get("value") or {}
         variable = value.get("var", "")

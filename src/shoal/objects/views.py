@@ -591,6 +591,7 @@ class TcpProxyProfile(msgspec.Struct, frozen=True, kw_only=True):
     use_interface_mtu: bool = True
     ip_dscp: int = 0
     max_retransmissions: int = 8
+    keepalive_in_halfclose_state: bool = True
 
 
 class TcpFastPathProfile(msgspec.Struct, frozen=True, kw_only=True):

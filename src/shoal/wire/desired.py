@@ -394,6 +394,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     client_idle_s: int = 60
     keepalive: bool = False
     """Proxied TCP is probed when it has been idle for so long, and closed only if nobody answers."""
+    keepalive_halves: bool = True
+    """Also after one side has said that it sends no more."""
     dscp: int = 0
     """Of packets to proxied clients."""
     connections_max: int = 0

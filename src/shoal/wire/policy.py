@@ -12,6 +12,9 @@ NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,120}")
 """A header that is written, or an HTTP method (RFC 9110, 5.6.2)."""
 FINGERPRINT = r"[0-9A-Fa-f]{32}"
+COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*")
+"""RFC 6265, 4.1.1."""
+LOOKUP_PAIRS_MAX = 500
 TEXT_CHARACTERS_MAX = 2_000
 """Of one text in an engine's configuration."""
 LIMITS_MAX = 3
@@ -39,8 +42,8 @@ class Test(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A part of a new host or path: ``text``, or parts ``first`` to ``last`` (from 0) of the request's ``host`` (between
-    dots) or ``path`` (between slashes)."""
+    """A part of a new host or path: ``text``, what the rule's `Lookup` has ``found``, or parts ``first`` to ``last`` (from 0) of
+    the request's ``host`` (between dots) or ``path`` (between slashes)."""
 
     kind: str
     text: str = ""
@@ -81,12 +84,14 @@ class Location(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="header"):
     """``action``: add, replace (all of the name) or remove. The value is ``value``, or what ``variable`` (one of
-    `VARIABLES`) is; for ``header`` ``value`` names the header."""
+    `VARIABLES`) is; for ``header`` ``value`` names the header. With ``cookie`` it is about that cookie in a header ``Cookie``
+    (replace, remove) or ``Set-Cookie`` (replace), not about the rest of it."""
 
     action: str
     name: str
     value: str = ""
     variable: str = ""
+    cookie: str = ""
 
 
 class Respond(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="respond"):
@@ -112,7 +117,8 @@ class Allow(msgspec.Struct, frozen=True, tag="allow"):
 class Limit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="limit"):
     """``then`` for what exceeds ``count`` + ``burst`` requests in ``period_s`` seconds, counted by each engine for itself:
     of each client, of each path, of both, of each value of a ``header`` or ``cookie`` (whoever sends none is not counted), or of
-    all together. With ``failed`` those are counted that were answered with an error. None: only counted."""
+    all together. With ``failed`` those are counted that were answered with an error; with ``strangers`` requests, but whoever has
+    proved to be well-behaved has no limit, and whoever has not a lower one. None: only counted."""
 
     count: int
     period_s: int = 1
@@ -122,6 +128,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     header: str = ""
     cookie: str = ""
     failed: bool = False
+    strangers: bool = False
     then: Redirect | Respond | Close | Drop | None = None
     punishes: bool = False
     """Of connections, ``by_client``: who exceeds it twice over gets only a fraction of it for a while."""
@@ -141,6 +148,13 @@ CONNECTION, ADMISSION, SECURITY, REQUEST, RESPONSE = "connection", "admission", 
 SELECTION = "selection"
 
 
+class Lookup(msgspec.Struct, frozen=True, kw_only=True):
+    """The value of the first of ``pairs`` (key, value) of which ``test``, having the key for its value, holds."""
+
+    test: Test
+    pairs: tuple[tuple[str, str], ...] = ()
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``actions`` if all ``tests`` hold. ``phase``: connection (of clients and ports only, to allow, close, drop or limit),
     admission (limits on the connections that these let through), security, request, selection (of clients and ports only,
@@ -151,6 +165,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     phase: str
     tests: tuple[Test, ...] = ()
     actions: tuple[Action, ...] = ()
+    lookup: Lookup | None = None
+    """Of requests only."""
     log: bool = False
     """Requests that fit are logged. Not of connections and selections."""
 
@@ -269,6 +285,8 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     websockets: bool = True
     acme: str = ""
     """Thumbprint (RFC 7638) of the account that proves by HTTP-01 (RFC 8555, 8.3) that the service's names are its own."""
+    forbidden: tuple[str, ...] = ()
+    """Headers: the connection of who sends one ends."""
     client_headers: tuple[Header, ...] = ()
     """What servers are told of the client's certificate and connection; replaces what the client says in these headers."""
     compress: tuple[str, ...] = ()

@@ -82,6 +82,7 @@ CHECK: dict[str, Rule] = {
     "authprofile": users.check_authentication,
     "systemconfiguration": users.check_authentication,
     "httppolicyset": policies.check,
+    "stringgroup": policies.check_strings,
     "vsdatascriptset": policies.check_scripts,
     "l4policyset": policies.check_l4,
     "networksecuritypolicy": policies.check_network,

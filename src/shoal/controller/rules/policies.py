@@ -9,7 +9,7 @@ from typing import Any
 
 from shoal.controller import datascripts, policies, selection
 from shoal.objects.views import uuid_of
-from shoal.wire.policy import FINGERPRINT, LIMITS_MAX, NAME, TEXT_CHARACTERS_MAX, TOKEN
+from shoal.wire.policy import COOKIE_VALUE, FINGERPRINT, LIMITS_MAX, NAME, TEXT_CHARACTERS_MAX, TOKEN
 
 from .change import Around, Change
 
@@ -211,7 +211,18 @@ def _header(change: Change, path: str, header: Document) -> None:
         change.wrong(f"{path}.hdr.value.val", "must name the header whose value is taken", value.get("val", ""))
     for part, text in (("hdr.value.val", value.get("val", "")), ("cookie.value", cookie.get("value", ""))):
         plain(change, f"{path}.{part}", text)
+    if cookie and header["action"] != "HTTP_ADD_HDR" and not NAME.fullmatch(cookie.get("name", "")):
+        change.wrong(f"{path}.cookie.name", "must be letters, digits, '_', '.' and '-'", cookie.get("name", ""))
+    if header["action"] == "HTTP_REPLACE_HDR" and not COOKIE_VALUE.fullmatch(cookie.get("value", "")):
+        change.wrong(f"{path}.cookie.value", "must be the value of a cookie (RFC 6265, 4.1.1)", cookie["value"])
     plain(change, f"{path}.cookie.name", cookie.get("name", ""))
+
+
+def check_strings(change: Change, around: Around) -> None:
+    """What rules compare with, and make URLs of, must have a place in an engine's configuration."""
+    for number, pair in enumerate(change.document.get("kv") or ()):
+        for field in ("key", "value"):
+            plain(change, f"kv[{number}].{field}", pair.get(field, ""))
 
 
 def check_scripts(change: Change, around: Around) -> None:

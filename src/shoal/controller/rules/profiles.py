@@ -73,6 +73,8 @@ def _one_engine(change: Change, around: Around, path: str) -> None:
 
 
 def check_application(change: Change, around: Around) -> None:
+    if change.document.get("preserve_client_port") and not change.document.get("preserve_client_ip"):
+        change.warnings.append("preserve_client_port has no effect without preserve_client_ip.")
     if change.document.get("preserve_client_ip"):
         _one_engine(change, around, "preserve_client_ip")
     name = (change.document.get("http_profile") or {}).get("xff_alternate_name", "")
@@ -91,6 +93,10 @@ def check_application(change: Change, around: Around) -> None:
         where = f"http_profile.ssl_client_certificate_action.headers[{index}]"
         if not TOKEN.fullmatch(name):
             change.wrong(f"{where}.request_header", "must be a header name (RFC 9110, 5.6.2)", name)
+        elif action.get("close_connection") and not NAME.fullmatch(name):
+            change.wrong(f"{where}.request_header", "must be letters, digits, '_', '.' and '-'", name)
+        if action.get("close_connection") and not value:
+            continue
         if value == "HTTP_POLICY_VAR_HTTP_HDR" or value not in policies.VARIABLES:
             change.warnings.append(f"The header {name} is not set: there is no {value or 'request_header_value'} here.")
     for problem in limits.problems(change.document, limits.OF_PROFILE):

@@ -41,6 +41,7 @@ def first(http: Http, *, encrypted: bool) -> Iterator[str]:
     yield from names(http) if encrypted else ()
     if not http.dots_in_names:
         yield "http-request del-header '.' -m sub"
+    yield from (f"http-request reject if {{ req.hdr_cnt({argument(name)}) gt 0 }}" for name in http.forbidden)
     yield from (f"http-request return status 431 if {text}" for text in _too_much(http))
     if http.requests_max > 0:
         yield f"http-request set-var({ASKED}) var({ASKED},0),add(1)"

@@ -15,7 +15,7 @@ from shoal.wire import policy
 from shoal.wire.policy import Header, Http, Limit, Location, Piece, Redirect, Respond, Rewrite, Rule, Switch, Test
 
 from . import client_log
-from .escape import Unrenderable, address, argument, body, format_text, quoted, token, within, word
+from .escape import Unrenderable, address, argument, body, format_quoted, format_text, quoted, token, within, word
 from .limits import Counters
 
 HOST = "req.hdr(host),host_only"
@@ -28,6 +28,7 @@ TO, SERVER = "txn.to", "txn.server"
 """Where the request goes, and to which server there: see `choice`."""
 HELLO = "txn.hello"
 """What a TLS client began with, as JA3 puts it; not there unless the profile asks for it."""
+FOUND = "txn.found"
 CHOSEN = f"{{ var({TO}) -m found }}"
 FREE = f"!{CHOSEN}"
 SERVERS_MAX = 65_535
@@ -50,6 +51,8 @@ COUNTED = {
 VARIABLES = {
     "client_ip": "src",
     "source_ip": "fc_src",
+    "request_id": "uuid",
+    "user_name": "http_auth_user",
     "vs_ip": "dst",
     "vs_port": "dst_port",
     "ssl_protocol": "ssl_fc_protocol",
@@ -71,7 +74,7 @@ PEM_VARIABLES = {
 """On one line: a header has no other."""
 THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 """Of SHA-256, in base64url."""
-ONE, TWO = r"\1", r"\2"
+ONE, TWO, THREE = r"\1", r"\2", r"\3"
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -95,6 +98,7 @@ def rules(
         conditions = [condition(test) for test in rule.tests]
         if allowed and rule.phase == policy.SECURITY:
             conditions.append(f"!{{ var({ALLOWED}) -m bool }}")
+        lines += _found(rule)
         decided, conditions = _decided("http-request", number, rule, conditions)
         lines += [*decided, *_logged("http-request", rule, conditions)]
         for action in rule.actions:
@@ -286,6 +290,21 @@ def _decided(verb: str, number: int, rule: Rule, conditions: list[str]) -> tuple
     return [f"{verb} set-var(txn.does{number}) bool(true){_if(conditions)}"], [f"{{ var(txn.does{number}) -m bool }}"]
 
 
+def _found(rule: Rule) -> Iterator[str]:
+    """Looks up what the rule's actions need."""
+    if rule.lookup is None:
+        return
+    if len(rule.lookup.pairs) > policy.LOOKUP_PAIRS_MAX:
+        count = f"{len(rule.lookup.pairs)} keys; {policy.LOOKUP_PAIRS_MAX} can be"
+        raise Unrenderable(f"The string groups of the rule {rule.name[:60]!r} have {count}.")
+    yield f"http-request unset-var({FOUND})"
+    for key, value in rule.lookup.pairs:
+        if not value:  # HAProxy 2.6 ends a request that has an empty one
+            continue
+        holds = condition(msgspec.structs.replace(rule.lookup.test, values=(key,), negated=False))
+        yield f"http-request set-var-fmt({FOUND}) {format_quoted(value)} if {holds} !{{ var({FOUND}) -m found }}"
+
+
 def _logged(verb: str, rule: Rule, conditions: list[str]) -> list[str]:
     return [f"{verb} set-var({client_log.TOLD}) int(1){_if(conditions)}"] if rule.log else []
 
@@ -356,6 +375,8 @@ def _respond(action: Respond) -> str:
 
 def _header(action: Header, side: str) -> str:
     name = token(action.name)
+    if action.cookie:
+        return _cookie(action, name)
     if action.action == "remove":
         return f"del-header {name}"
     if action.action not in ("add", "replace"):
@@ -370,6 +391,24 @@ def _header(action: Header, side: str) -> str:
             raise Unrenderable(f"There is no variable {action.variable[:40]!r}.")
         value = f"%[{VARIABLES[action.variable]}]"
     return f"{'add' if action.action == 'add' else 'set'}-header {name} {quoted(value)}"
+
+
+def _cookie(action: Header, name: str) -> str:
+    """Cookies of a request stand in one header, between semicolons; those of a response have one each."""
+    cookie, sides = re.escape(argument(action.cookie)), action.name.lower()
+    if not policy.COOKIE_VALUE.fullmatch(action.value):
+        raise Unrenderable(f"{action.value[:40]!r} is no value of a cookie.")
+    value = format_text(f"{action.cookie}={action.value}")
+    match action.action, sides:
+        case "remove", "cookie":
+            pattern, rest = rf"^(?:{cookie}=[^;]*(?:;\s*)?(.*)|(.*?);\s*{cookie}=[^;]*(.*))$", ONE + TWO + THREE
+        case "replace", "cookie":
+            pattern, rest = rf"^((?:.*;\s*)?){cookie}=[^;]*(.*)$", ONE + value + TWO
+        case "replace", "set-cookie":
+            pattern, rest = rf"^{cookie}=[^;]*(.*)$", value + ONE
+        case _:
+            raise Unrenderable(f"A cookie can't be {action.action[:40]!r} in {action.name[:40]!r}.")
+    return f"replace-header {name} {quoted(pattern)} {quoted(rest)}"
 
 
 def _host(pieces: Sequence[Piece], whole: str = HOST) -> str:
@@ -388,6 +427,8 @@ def _path(pieces: Sequence[Piece], whole: str = "path") -> str:
 def _piece(piece: Piece, of: str, whole: str, between: str, begin: int) -> str:
     if piece.kind == "text":
         return format_text(piece.text)
+    if piece.kind == "found":
+        return f"%[var({FOUND})]"
     source = {"host": HOST, "path": "path"}.get(piece.kind)
     if source is None:
         raise Unrenderable(f"A {of} can't be made of {piece.kind[:40]!r}.")

@@ -24,6 +24,7 @@ def front(service: Service) -> Iterator[str]:
     if service.mode != "http" and service.keepalive:
         yield f"timeout client {max(idle_s, ALIVE_S_MAX)}s"
         yield from _probes("clitcpka", idle_s)
+        yield from () if service.keepalive_halves else (f"timeout client-fin {idle_s}s",)
     else:
         yield f"timeout client {idle_s}s"
     if service.dscp > 0:
@@ -36,6 +37,7 @@ def back(service: Service) -> Iterator[str]:
     if service.mode != "http" and (service.server_keepalive if own else service.keepalive):
         yield f"timeout server {max(idle_s, ALIVE_S_MAX)}s"
         yield from _probes("srvtcpka", idle_s)
+        yield from () if service.keepalive_halves else (f"timeout server-fin {idle_s}s",)
     else:
         yield f"timeout server {idle_s}s"
 
