@@ -57,8 +57,8 @@ class Line:
 
 
 class Puppet:
-    def __init__(self, troupe: Troupe, handle: EngineHandle, rank: int) -> None:
-        self.troupe, self.handle, self.rank = troupe, handle, rank
+    def __init__(self, troupe: Troupe, handle: EngineHandle, rank: int, starts: int = 1) -> None:
+        self.troupe, self.handle, self.rank, self.starts = troupe, handle, rank, starts
         self.id = handle.id
         self.line = Line(self)
         self.alive = True
@@ -77,7 +77,7 @@ class Puppet:
                 wire_version=messages.WIRE_VERSION,
                 engine=self.id,
                 software="puppet",
-                incarnation=f"{self.id}.1",
+                incarnation=f"{self.id}.{self.starts}",
                 address=self.handle.address,
                 mac=self.handle.mac,
                 root="",
@@ -263,7 +263,7 @@ class Troupe(NoopCloud):
         handle = await super().restart(engine_id)
         old = self.puppets[engine_id]
         self._end(engine_id)
-        puppet = self.puppets[engine_id] = Puppet(self, handle, old.rank)
+        puppet = self.puppets[engine_id] = Puppet(self, handle, old.rank, old.starts + 1)
         self._tasks[engine_id] = asyncio.create_task(puppet.run(self.controller))
         return handle
 

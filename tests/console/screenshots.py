@@ -1,25 +1,32 @@
-"""``scripts/screenshots [--docs] [DIR]``: pictures of the console over the scene that its tests use."""
+"""``scripts/screenshots [--docs] [--only NAMES] [--looks LOOKS] [DIR]``: pictures of the console over the scene that its tests use."""
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from shoal.controller.preflight import judge
+from shoal.controller.preflight.steps import RETURNED
 from tests.api_served import Controller
+from tests.api_world import key_pair
+from tests.unit.test_preflight import ALL_A, ALL_B, trial, without
 
 from .person import FLAGS, Person
-from .stage import stage
+from .stage import crowd, stage
 from .world import ConsoleWorld, console_world
 
 DOCS = Path(__file__).parents[2] / "docs" / "pictures"
 MEASURED_MS = 22_000
 """So that the charts have something to show."""
 MOVED_MS = 900
-PHONE = ("dashboard", "services", "service", "map", "users", "user", "role", "alert", "engines", "import")
+LOOKS = "light,dark,light-phone,dark-phone"
+PHONE: dict[str, Any] = {"width": 390, "height": 844}
 
 
 def _paths(world: ConsoleWorld) -> dict[str, str]:
@@ -30,28 +37,42 @@ def _paths(world: ConsoleWorld) -> dict[str, str]:
         "dashboard": "/",
         "services": "/virtualservices",
         "service": f"/virtualservices/{services['orders']}",
+        "parts": f"/virtualservices/{services['orders']}?tab=parts",
+        "logs": f"/virtualservices/{services['orders']}?tab=logs",
+        "service-events": f"/virtualservices/{services['orders']}?tab=events",
+        "scale-out": f"/virtualservices/{services['orders']}",
         "placement": f"/virtualservices/{services['orders']}?tab=placement",
         "service-settings": f"/virtualservices/{services['orders']}?tab=settings",
         "wizard": "/virtualservices/new",
-        "map": f"/map?group={groups['web-nm']}",
+        "map": f"/map?group={groups['prod-web']}",
+        "map-small": f"/map?group={groups['web-nm']}",
         "map-details": f"/map?group={groups['core-aa']}",
-        "what-if": f"/map?group={groups['web-nm']}&whatif=1",
+        "what-if": f"/map?group={groups['prod-web']}&whatif=1",
+        "what-if-small": f"/map?group={groups['web-nm']}&whatif=1",
+        "what-if-edit": f"/map?group={groups['core-aa']}&whatif=1",
         "groups": "/serviceenginegroups",
         "group": f"/serviceenginegroups/{groups['web-nm']}",
         "group-advanced": f"/serviceenginegroups/{groups['web-nm']}?tab=advanced",
+        "upgrade": f"/serviceenginegroups/{groups['web-nm']}",
+        "preflight": f"/serviceenginegroups/{groups['web-nm']}",
         "engines": "/serviceengines",
         "engine": f"/serviceengines/{engine}",
         "events": "/events",
         "certificates": "/certificates",
+        "certificate": "/certificates",
+        "new-certificate": "/certificates",
         "tenants": "/tenants",
         "users": "/tenants?tab=user",
         "user": "/tenants?tab=user",
         "role": "/tenants?tab=role",
         "settings": "/settings",
+        "account": "/settings?tab=account",
         "alerts": "/settings?tab=alerts",
         "alert": "/settings?tab=alerts",
         "recipient": "/settings?tab=alerts",
         "backup": "/settings?tab=backup",
+        "restore": "/settings?tab=backup",
+        "nowhere": "/nowhere",
         "disable": f"/serviceengines/{engine}",
         "import": "/settings?tab=import",
     }
@@ -62,10 +83,52 @@ def _kill(person: Person) -> None:
     expect(person.page.locator(".board .tile.taken-over").first).to_be_visible()
 
 
+def _kill_host(person: Person) -> None:
+    person.page.get_by_role("button", name="Kill host").first.click()
+    expect(person.page.locator(".board .ghost").first).to_be_visible()
+    person.page.mouse.move(2, 2)
+
+
+def _edit(person: Person) -> None:
+    person.page.get_by_text("Change the group", exact=True).click()
+    person.page.get_by_label("High Availability Mode").select_option("Elastic HA N+M")
+    expect(person.page.get_by_role("button", name="In the end")).to_be_enabled()
+
+
 def _pick(person: Person) -> None:
     person.page.locator(".board .tile").first.click()
     expect(person.page.get_by_role("complementary", name="Details")).to_contain_text("Why")
     person.page.mouse.move(2, 2)
+
+
+def _hover(person: Person) -> None:
+    person.page.locator(".board .tile", has_text="catalog").first.hover()
+
+
+def _preflight(person: Person) -> None:
+    person.page.get_by_role("button", name="Check the network").click()
+    report = msgspec.json.encode(judge.report("web-nm", trial(without(ALL_A, RETURNED), ALL_B), []))
+    person.page.route("**/preflight", lambda route: route.fulfill(body=report, content_type="application/json"))
+    person.page.get_by_role("button", name="Try it").click()
+
+
+def _restore(person: Person) -> None:
+    """A backup of the scene is made and looked into."""
+    words = "a long passphrase"
+    for label in ("Passphrase", "Passphrase again", "Its passphrase"):
+        person.page.get_by_label(label, exact=True).fill(words)
+    with person.page.expect_download() as waiting:
+        person.page.get_by_role("button", name="Save a backup").click()
+    person.page.get_by_label("Backup file").set_input_files(waiting.value.path())
+    person.page.get_by_role("button", name="Open it").click()
+    commands = person.page.get_by_role("region", name="Commands that restore")
+    commands.scroll_into_view_if_needed()
+
+
+def _upgrade(person: Person) -> None:
+    """The dialog says what it would do; it is not done."""
+    person.page.get_by_role("button", name="Upgrade engines").click()
+    expect(person.page.get_by_role("dialog")).to_contain_text("puppet")
 
 
 def _active_active(person: Person) -> None:
@@ -78,7 +141,16 @@ def _press(name: str) -> Callable[[Person], None]:
 
 
 DEEDS: dict[str, Callable[[Person], None]] = {
-    "what-if": _kill,
+    "map": _hover,
+    "what-if": _kill_host,
+    "what-if-small": _kill,
+    "what-if-edit": _edit,
+    "upgrade": _upgrade,
+    "preflight": _preflight,
+    "restore": _restore,
+    "scale-out": _press("Scale Out"),
+    "certificate": _press("shop"),
+    "new-certificate": _press("New certificate"),
     "map-details": _pick,
     "group": _active_active,
     "user": _press("admin"),
@@ -90,29 +162,61 @@ DEEDS: dict[str, Callable[[Person], None]] = {
 """What is done before the picture is taken."""
 
 
-def _take(browser: Browser, port: int, paths: dict[str, str], into: Path, suffix: str, **look: int | bool) -> None:
+async def _certificates(world: ConsoleWorld) -> None:
+    key, certificate = key_pair("www.example.org")
+    await world.post(
+        "/api/sslkeyandcertificate", {"name": "www", "key": key, "certificate": {"certificate": certificate}}
+    )
+    wanted = {"subject": {"common_name": "shop.example.org"}}
+    await world.post("/api/sslkeyandcertificate", {"name": "shop", "certificate": wanted})
+
+
+def _take(
+    browser: Browser,
+    port: int,
+    paths: dict[str, str],
+    into: Path,
+    suffix: str,
+    *,
+    whole: bool = False,
+    **look: int | bool,
+) -> None:
+    """``whole``: all that one can scroll to."""
     with Person(browser, port, **look) as person:  # type: ignore[arg-type]
+        person.go("/")
+        person.page.screenshot(path=into / f"sign-in{suffix}.png")
         person.sign_in()
         for name, path in paths.items():
+            person.page.unroute_all()
             person.go(path)
             person.page.wait_for_timeout(MOVED_MS)
+            # Without a scrollbar, as pictures are, no room is to be left for it.
+            person.page.evaluate("document.documentElement.style.scrollbarGutter = 'auto'")
             if name in DEEDS:
                 DEEDS[name](person)
                 person.page.wait_for_timeout(MOVED_MS)
-            person.page.screenshot(path=into / f"{name}{suffix}.png")
+            person.page.screenshot(path=into / f"{name}{suffix}.png", full_page=whole and name not in DEEDS)
             print(into / f"{name}{suffix}.png")
 
 
 def main() -> None:
-    docs = "--docs" in sys.argv
-    rest = [argument for argument in sys.argv[1:] if argument != "--docs"]
-    into = DOCS if docs else Path(rest[0] if rest else "screenshots")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("into", nargs="?", type=Path, default=Path("screenshots"))
+    parser.add_argument("--docs", action="store_true")
+    parser.add_argument("--only", default="", help="names with commas between")
+    parser.add_argument("--looks", default=LOOKS, help=f"default: {LOOKS}")
+    options = parser.parse_args()
+    docs, into = options.docs, DOCS if options.docs else options.into
     into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory, Controller(Path(directory), console_world) as served:
         world = served.world
         assert isinstance(world, ConsoleWorld)
         served.ask(lambda: stage(world))
+        served.ask(lambda: crowd(world), within_s=60)
+        served.ask(lambda: _certificates(world))
         paths = _paths(world)
+        if options.only:
+            paths = {name: paths[name] for name in options.only.split(",")}
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
             with Person(browser, served.port) as person:
@@ -122,10 +226,11 @@ def main() -> None:
                 light = {name: paths[name] for name in ("dashboard", "service", "group")}
                 _take(browser, served.port, dark, into, "", dark=True)
                 _take(browser, served.port, light, into, "")
+                (into / "sign-in.png").unlink()
             else:
-                _take(browser, served.port, paths, into, "-light")
-                _take(browser, served.port, paths, into, "-dark", dark=True)
-                _take(browser, served.port, {n: paths[n] for n in PHONE}, into, "-phone", width=390, height=800)
+                for look in options.looks.split(","):
+                    size: dict[str, Any] = PHONE if look.endswith("phone") else {}
+                    _take(browser, served.port, paths, into, f"-{look}", whole=True, dark="dark" in look, **size)
             browser.close()
 
 

@@ -1,4 +1,4 @@
-"""The scene that screenshots and the demonstration show: three groups, one of each HA mode."""
+"""The scene that tests, screenshots and the demonstration show: three groups, one of each HA mode; for pictures a fourth."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from .world import ConsoleWorld
 
 SHOP = ("www", "api", "checkout", "images", "search", "login", "mail", "git", "wiki", "status", "cdn-edge", "payments")
 BACK = ("ledger", "inventory", "orders", "reports", "sessions", "queue")
+CROWD = (
+    "accounts", "adverts", "basket", "billing", "blog", "catalog", "chat", "coupons", "delivery", "docs", "events", "feeds",
+    "fraud", "gifts", "help", "identity", "jobs", "loyalty", "maps", "metrics", "news", "notify", "partners", "photos",
+    "prices", "profile", "ratings", "refunds", "sales", "stock", "stores", "tax", "tickets", "track", "video", "wishlist",
+)  # fmt: skip
+SCALED = ("accounts", "catalog", "identity", "prices", "video")
+"""Those of the crowd on two engines."""
 
 
 async def stage(world: ConsoleWorld) -> None:
@@ -28,4 +35,17 @@ async def stage(world: ConsoleWorld) -> None:
     for name in ("vpn", "sip"):
         number += 1
         await world.virtual_service(name, f"10.9.2.{number}", "edge-legacy", servers=2)
+    await world.served()
+
+
+async def crowd(world: ConsoleWorld) -> None:
+    """A group with engines on every host, full enough to be worth a picture."""
+    await world.group("prod-web", max_vs_per_se=8, max_se=12, buffer_se=2)
+    for number, name in enumerate(CROWD, 10):
+        await world.virtual_service(name, f"10.9.4.{number}", "prod-web", servers=2)
+    await world.served()
+    for name in SCALED:
+        service = world.view.named("virtualservice", name)
+        assert service is not None
+        await world.post(f"/api/virtualservice/{service['uuid']}/scaleout", {"vip_id": "0"}, 200)
     await world.served()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+import re
 
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 
 from tests.api_served import Controller
 
+from .measured import map_updates
 from .person import Person
 from .world import ConsoleWorld
 
-ENGINES, TILES = 50, 1_000
+MOVES = """
+window.moves = 0;
+const animate = Element.prototype.animate;
+Element.prototype.animate = function (...given) { window.moves += 1; return animate.apply(this, given); };
+0
+"""
+"""Counts what is seen to move."""
 
 
 def _world(served: Controller) -> ConsoleWorld:
@@ -41,6 +47,12 @@ def test_an_engine_dies_and_the_map_moves(person: Person, served: Controller) ->
     mine = column.locator(".tile.primary").first
     expect(mine).to_be_visible()
     name = mine.text_content()
+    mine.hover()
+    expect(page.locator(".board .lit.heir").first).to_have_text(
+        str(name)
+    )  # who would take it over is lit, with a line to it
+    assert page.locator(".links .heir-line").count() >= 1
+    page.evaluate(MOVES)
 
     async def kill() -> None:
         world.troupe.kill(victim.id)
@@ -49,6 +61,7 @@ def test_an_engine_dies_and_the_map_moves(person: Person, served: Controller) ->
     moved = page.locator(".tile.primary", has_text=name)
     expect(moved).to_be_visible()
     expect(column.locator(".tile.primary", has_text=name)).to_have_count(0)
+    assert page.evaluate("window.moves") >= 1
     served.ask(lambda: world.served())
 
 
@@ -62,9 +75,16 @@ def test_what_if_an_engine_is_killed_and_nothing_happens_for_real(person: Person
     page.get_by_role("button", name=f"Kill {first}").click()
     panel = page.get_by_role("complementary", name="What if")
     expect(panel).to_contain_text("Everything stays up")
-    expect(page.get_by_role("group", name=f"Engine {first}")).to_contain_text("Killed")
+    column = page.get_by_role("group", name=f"Engine {first}, Killed")
+    expect(column.locator(".ghost").first).to_contain_text("→ se-")  # where each of its own went
+    moments = page.get_by_role("group", name="Moment")
+    expect(moments.get_by_role("button", name="Right after")).to_contain_text("silent for up to")
+    assert not person.axe()
+    moments.get_by_role("button", name="Now").click()
+    expect(column.locator(".tile.primary").first).to_be_visible()
+    moments.get_by_role("button", name="Right after").click()
     expect(page.locator(".board .tile.taken-over").first).to_be_visible()
-    panel.get_by_role("button", name="In the end").click()
+    moments.get_by_role("button", name="In the end").click()
     expect(panel.get_by_role("button", name="Apply")).to_be_disabled()  # a failure is not applied
     panel.get_by_role("group", name="The worst engines fail").get_by_role("button", name="2").click()
     expect(panel).to_contain_text("The worst 2 engines")
@@ -82,7 +102,7 @@ def test_a_change_is_tried_on_the_map_and_then_applied(person: Person, served: C
     page.get_by_label("Buffer Service Engines").fill("2")
     panel = page.get_by_role("complementary", name="What if")
     expect(panel).to_contain_text("1 engine is made")
-    panel.get_by_role("button", name="In the end").click()
+    page.get_by_role("button", name="In the end").click()
     expect(page.get_by_role("region", name="Host new")).to_contain_text("New")
     panel.get_by_role("button", name="Apply").click()
     dialog = page.get_by_role("dialog", name="Apply to web-nm")
@@ -104,57 +124,33 @@ def test_a_tile_says_where_it_is_and_why(person: Person, served: Controller) -> 
     expect(page.get_by_role("heading", level=1)).to_contain_text("vpn")
 
 
-def _big(swap: int) -> str:
-    """``swap``: the first so many VIPs are on the next engine."""
-    engine = {"reason": "", "enable_state": "SE_STATE_ENABLED", "why": "", "cpu_percent": 10.0, "state": "OPER_UP"}
-    engines = [
-        {**engine, "uuid": f"se-{n}", "name": f"Avi-se-{n:05d}", "host": f"host-{n // 5:02d}"} for n in range(ENGINES)
-    ]
-    vip: dict[str, Any] = {"services": ["vs"], "address": "10.0.0.1", "slots": 1, "requested": 1, "roles": "P"}
-    vip |= {"states": ["ready"], "standby": False, "reason": ""}
-    vips = [
-        {
-            **vip,
-            "id": f"vip-{n}/0",
-            "name": f"service-{n}",
-            "placements": [(n + (n < swap)) % ENGINES],
-            "succession": [n % ENGINES, (n + 7) % ENGINES],
-        }
-        for n in range(TILES)
-    ]
-    whole = {"uuid": "g", "name": "big", "ha_mode": "HA_MODE_SHARED", "slots_per_engine": 24, "ha_margin": {}}
-    whole |= {"buffer": {"free": 200, "needed": 24, "slots": 1200, "used": 1000, "kept": True}, "last_plan": ""}
-    return json.dumps({**whole, "engines": engines, "vips": vips})
+def test_a_host_is_killed_and_an_engine_drained_for_real(person: Person, served: Controller) -> None:
+    page, world = person.page, _world(served)
+    everywhere = {"min_scaleout_per_vs": 5, "max_scaleout_per_vs": 5, "max_se": 6, "buffer_se": 0}
+    served.ask(lambda: world.group("wide", **everywhere))
+    served.ask(lambda: world.virtual_service("broad", "10.9.6.1", "wide"))
+    served.ask(lambda: world.served())
+    group = _uuid(served, "wide")
+    person.go(f"/map?group={group}&whatif=1")
+    # Five engines on four hosts: one has two.
+    page.get_by_role("button", name="Kill host").first.click()
+    panel = page.get_by_role("complementary", name="What if")
+    expect(page.locator(".column.fail")).to_have_count(2)
+    expect(panel).to_contain_text("stays up")
+    panel.get_by_role("button", name="Clear").click()
+    expect(page.locator(".column.fail")).to_have_count(0)
+    drained = _engines(served, group)[0]
+    page.get_by_role("button", name=f"Drain {drained}").click()
+    panel.get_by_role("button", name="Apply").click()
+    dialog = page.get_by_role("dialog", name="Apply to wide")
+    expect(dialog).to_contain_text(drained)
+    dialog.get_by_role("button", name="Apply").click()
+    expect(page.get_by_role("group", name=re.compile(f"Engine {drained}, (Draining|Disabled)"))).to_be_visible()
 
 
 def test_a_large_map_takes_little_time_for_an_update(person: Person, served: Controller) -> None:
-    page = person.page
-    swap = 0
-
-    def answer(route: Route) -> None:
-        route.fulfill(body=_big(swap), content_type="application/json")
-
-    page.route("**/placement/map", answer)
-    person.go(f"/map?group={_uuid(served, 'web-nm')}")
-    expect(page.locator(".board .tile")).to_have_count(TILES)
-    session = page.context.new_cdp_session(page)
-    session.send("Performance.enable", {"timeDomain": "threadTicks"})  # processor time: others use the machine too
-
-    def scripting() -> float:
-        found = session.send("Performance.getMetrics")["metrics"]
-        return 1000 * float(next(m["value"] for m in found if m["name"] == "ScriptDuration"))
-
     async def touch() -> None:
-        world = _world(served)
-        world.controller.ledger.vips_written += 1
+        _world(served).controller.ledger.vips_written += 1
 
-    took = []
-    for swap in range(1, 7):
-        before = scripting()
-        served.ask(touch)
-        expect(
-            page.get_by_role("group", name=f"Engine Avi-se-{swap:05d}").locator(f'[id="tile:vip-{swap - 1}/0|P"]')
-        ).to_be_visible()
-        page.wait_for_timeout(50)
-        took.append(scripting() - before)
+    took = [scripting for scripting, _ in map_updates(person, _uuid(served, "web-nm"), lambda: served.ask(touch))]
     assert sorted(took)[len(took) // 2] < 16, f"{took} ms of scripting for an update"

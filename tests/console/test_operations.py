@@ -14,6 +14,7 @@ from playwright.sync_api import FilePayload, expect
 from shoal.controller.backup import contents
 from tests.api_served import Controller
 from tests.api_world import key_pair
+from tests.issuer import Issuer
 
 from .person import Person
 from .world import ConsoleWorld
@@ -127,8 +128,8 @@ def test_a_certificate_is_imported(person: Person, world: ConsoleWorld) -> None:
     page = person.page
     key, certificate = key_pair()
     person.show("/certificates")
-    page.get_by_role("button", name="Import", exact=True).click()
-    dialog = page.get_by_role("dialog", name="Import a certificate")
+    page.get_by_role("button", name="New certificate").click()
+    dialog = page.get_by_role("dialog", name="New certificate")
     dialog.get_by_label("Name").fill("www")
     dialog.get_by_label("Certificate (PEM").fill(key_pair("other.example.org")[1])
     dialog.get_by_label("Private key").fill(key)
@@ -138,9 +139,68 @@ def test_a_certificate_is_imported(person: Person, world: ConsoleWorld) -> None:
     dialog.get_by_label("Certificate (PEM").fill(certificate)
     dialog.get_by_role("button", name="Import").click()
     expect(page.get_by_role("row").filter(has_text="www.example.org")).to_contain_text("days")
-    page.once("dialog", lambda question: question.accept())
     page.get_by_role("button", name="Delete www").click()
+    page.get_by_role("dialog", name="Delete www?").get_by_role("button", name="Delete").click()
     expect(page.get_by_role("row").filter(has_text="www.example.org")).to_have_count(0)
+
+
+def test_a_certificate_is_requested_signed_and_brought(person: Person, world: ConsoleWorld) -> None:
+    page = person.page
+    person.show("/certificates")
+    page.get_by_role("button", name="New certificate").click()
+    dialog = page.get_by_role("dialog", name="New certificate")
+    dialog.get_by_role("tab", name="Signing request").click()
+    dialog.get_by_label("Name", exact=True).fill("shop")
+    dialog.get_by_label("Host name").fill("shop.example.org")
+    dialog.get_by_label("Further names").fill("10.9.7.7")
+    assert not person.axe()
+    dialog.get_by_role("button", name="Make the request").click()
+    dialog = page.get_by_role("dialog", name="shop", exact=True)
+    request = dialog.get_by_role("region", name="Signing request").text_content()
+    assert request and "BEGIN CERTIFICATE REQUEST" in request
+    assert not person.axe()
+    dialog.get_by_label("The signed certificate").fill(key_pair("shop.example.org")[1])
+    dialog.get_by_role("button", name="Take it").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("is not the key of this certificate")
+    person.faults.clear()
+    dialog.get_by_label("The signed certificate").fill(Issuer("Our Root").sign(request))
+    dialog.get_by_role("button", name="Take it").click()
+    expect(dialog).to_contain_text("Our Root")
+    dialog.get_by_role("button", name="Close").click()
+    row = page.get_by_role("row").filter(has_text="shop")
+    expect(row).to_contain_text("Our Root")
+    expect(row).to_contain_text("days")
+
+
+def test_a_certificate_is_asked_of_an_authority_by_acme(person: Person, world: ConsoleWorld) -> None:
+    page = person.page
+    person.show("/certificates")
+    page.get_by_role("button", name="New certificate").click()
+    dialog = page.get_by_role("dialog", name="New certificate")
+    dialog.get_by_role("tab", name="By ACME").click()
+    dialog.get_by_label("Name", exact=True).fill("front")
+    dialog.get_by_label("Host name").fill("front.example.org")
+    dialog.get_by_label("Its name here").fill("our-ca")
+    dialog.get_by_label("Directory URL").fill("https://acme.example.org/directory")
+    dialog.get_by_role("button", name="Create").click()
+    dialog = page.get_by_role("dialog", name="front", exact=True)
+    expect(dialog).to_contain_text("ACME, our-ca")
+    expect(dialog).to_contain_text("being asked for")
+    expect(dialog).to_contain_text("no virtual service yet")
+    dialog.get_by_role("button", name="Renew now").click()
+    expect(dialog.get_by_role("alert")).to_be_visible()  # this controller asks no authority, and says so
+    person.faults.clear()
+
+
+def test_a_setting_of_the_system_is_changed(person: Person, world: ConsoleWorld) -> None:
+    page = person.page
+    person.show("/settings")
+    page.get_by_label("Find a field").fill("welcome_workflow")
+    page.get_by_label("welcome_workflow_complete").click()
+    page.get_by_role("button", name="Save").click()
+    person.sees("Saved.")
+    (system,) = world.view.all("systemconfiguration")
+    assert system["welcome_workflow_complete"] is True
 
 
 def test_a_backup_is_saved_and_an_export_is_imported_with_its_report(
@@ -158,6 +218,28 @@ def test_a_backup_is_saved_and_an_export_is_imported_with_its_report(
     waiting.value.save_as(tmp_path / "backup")
     sealed = (tmp_path / "backup").read_bytes()
     assert any(b'"checkout"' in value for _, value in contents.read(sealed, PASSPHRASE).records)
+
+    page.get_by_label("Backup file").set_input_files(tmp_path / "backup")
+    page.get_by_label("Its passphrase").fill(PASSPHRASE + "x")
+    page.get_by_role("button", name="Open it").click()
+    expect(page.get_by_role("alert")).to_contain_text("The passphrase is wrong")
+    person.faults.clear()
+    page.get_by_label("Its passphrase").fill(PASSPHRASE)
+    page.get_by_role("button", name="Open it").click()
+    person.sees("It is whole, and this is its passphrase.")
+    person.sees(f"VirtualService {len(list(world.view.all('virtualservice')))}")
+    person.sees("no virtual service answers from the first of them to the last")
+    told = page.get_by_role("region", name="Commands that restore").text_content()
+    assert told is not None
+    down, aside, restore, up = told.split("\n")
+    place = down.removeprefix("shoal down --data-dir ")
+    assert aside.startswith(f"mv {place} {place}.before-") and up == f"shoal up --data-dir {place}"
+    assert restore == f"shoal restore backup --data-dir {place}"
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "long commands scroll by themselves"
+    page.set_viewport_size({"width": 1280, "height": 860})
+    assert not person.axe()
+
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Export the configuration").click()
     waiting.value.save_as(tmp_path / "export.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -153,6 +154,30 @@ async def test_kept_ones_are_as_many_as_their_configuration_says(world: Controll
     assert (await world.client.get(f"/api/configuration/backup/{names[0]}")).status_code == 404
     shutil.rmtree(folder)
     assert (await world.client.get(listed["results"][0]["local_file_url"])).status_code == 404
+
+
+async def test_a_file_is_looked_into_and_nothing_is_written(world: ControlledWorld, tmp_path: Path) -> None:
+    (tmp_path / "old" / "pki" / "ca.pem").write_bytes(b"the authority's certificate")
+    await world.service()
+    data = await handed(world)
+    revision = (await world.store.list("")).revision
+    body = {"backup": base64.b64encode(data).decode(), "passphrase": WORDS}
+    told = await world.post("/api/configuration/opened", body, 200)
+    assert told["objects"]["Pool"] == told["objects"]["VirtualService"] == 1
+    assert told["same_controller"] is True and told["data_directory"] == str(tmp_path / "old")
+    (tmp_path / "old" / "pki" / "ca.pem").write_bytes(b"another one's")
+    assert (await world.post("/api/configuration/opened", body, 200))["same_controller"] is False
+    assert (await world.store.list("")).revision == revision
+    for wrong, words in (
+        ({**body, "passphrase": "another long one"}, "passphrase is wrong"),
+        ({**body, "backup": base64.b64encode(data[:-9]).decode()}, "cut off"),
+        ({**body, "backup": base64.b64encode(b"hello").decode()}, "no backup"),
+        ({**body, "backup": "{}"}, "base64"),
+        ({"backup": body["backup"]}, "passphrase"),
+        ({**body, "backup": 5}, "must be base64"),
+    ):
+        reply = await world.client.post("/api/configuration/opened", json=wrong)
+        assert reply.status_code == 400 and words in reply.json()["error"], reply.text
 
 
 async def test_what_can_not_be_sealed_is_refused(world: ControlledWorld) -> None:

@@ -53,12 +53,19 @@ export function plural(count: number, noun: string, many = `${noun}s`): string {
 
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const YEAR = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const WHOLE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
 
-/** `seconds` since the epoch; today's without the day. */
+/** `seconds` since the epoch; today's without the day, this year's without the year. */
 export function time(seconds: number): string {
   const date = new Date(seconds * 1000);
-  return (date.toDateString() === new Date().toDateString() ? CLOCK : DAY).format(date);
+  const now = new Date();
+  return (date.toDateString() === now.toDateString() ? CLOCK : date.getFullYear() === now.getFullYear() ? DAY : YEAR).format(date);
+}
+
+/** `2026-11-26 15:00:00`, of UTC, in seconds since the epoch; 0 = none. */
+export function utc(text: string): number {
+  return Date.parse(`${text.replace(" ", "T")}Z`) / 1000 || 0;
 }
 
 export function wholeTime(seconds: number): string {

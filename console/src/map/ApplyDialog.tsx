@@ -2,10 +2,13 @@
 
 import { useState } from "react";
 import { ApiError, call, type Document } from "../core/api";
+import { MODES } from "../core/format";
 import { useLoad } from "../core/live";
 import { Button, Dialog, Fault, Loading, Note, toast } from "../ui/basics";
 import type { GroupMap } from "./model";
-import type { Wish } from "./whatif";
+import { NUMBERS, type Wish } from "./whatif";
+
+const LABELS: Record<string, string> = { ha_mode: "High Availability Mode", ...Object.fromEntries(NUMBERS) };
 
 export function ApplyDialog({ map, wish, onClose, onDone }: { map: GroupMap; wish: Wish; onClose: () => void; onDone: () => void }) {
   const edits = Object.keys(wish.edits).length > 0;
@@ -47,8 +50,8 @@ export function ApplyDialog({ map, wish, onClose, onDone }: { map: GroupMap; wis
         <dl className="facts">
           {Object.entries(wish.edits).map(([field, value]) => (
             <div className="contents" key={field}>
-              <dt>{field}</dt>
-              <dd>{String(value)}</dd>
+              <dt>{LABELS[field] ?? field}</dt>
+              <dd>{MODES[String(value)] ?? String(value)}</dd>
             </div>
           ))}
         </dl>

@@ -1,6 +1,6 @@
 // The board: hosts, in them engines as columns, in those virtual services as tiles. What moves is seen to move.
 
-import { Component, memo } from "react";
+import { Component, createRef, memo } from "react";
 import { state as stateOf } from "../core/format";
 import { Icon } from "../ui/basics";
 import { type Board, type Column, type Mark, places, type Tile } from "./model";
@@ -16,6 +16,8 @@ interface Props {
   board: Board;
   slots: number;
   whatif: boolean;
+  /** The VIP whose tiles stay lit. */
+  selected: string;
   onTile: (vip: string) => void;
   onEngine: (id: string) => void;
   onMark: (ids: string[], mark: Mark) => void;
@@ -24,6 +26,22 @@ interface Props {
 type Rects = Map<string, DOMRect> | null;
 
 export class BoardView extends Component<Props> {
+  private readonly root = createRef<HTMLDivElement>();
+
+  private readonly sizes = new ResizeObserver(() => {
+    const root = this.root.current;
+    if (root?.dataset.lit) light(root, root.dataset.lit, true); // the lines lead to where things are now
+  });
+
+  override componentDidMount(): void {
+    this.light(this.props.selected);
+    this.sizes.observe(this.root.current!);
+  }
+
+  override componentWillUnmount(): void {
+    this.sizes.disconnect();
+  }
+
   override getSnapshotBeforeUpdate(before: Props): Rects {
     if (before.board === this.props.board) return null;
     const was = places(before.board);
@@ -37,7 +55,11 @@ export class BoardView extends Component<Props> {
     return rects.size ? rects : null;
   }
 
-  override componentDidUpdate(_: Props, __: unknown, rects: Rects): void {
+  override componentDidUpdate(before: Props, _: unknown, rects: Rects): void {
+    const root = this.root.current;
+    const lit = root?.dataset.lit || this.props.selected;
+    if (before.selected !== this.props.selected) this.light(this.props.selected);
+    else if (root && lit && before.board !== this.props.board) light(root, lit, true);
     if (!rects || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
     for (const [key, from] of rects) {
       const element = document.getElementById(`tile:${key}`);
@@ -53,12 +75,22 @@ export class BoardView extends Component<Props> {
     }
   }
 
+  private light(vip: string): void {
+    if (this.root.current) light(this.root.current, vip);
+  }
+
+  /** What belongs to the tile under the pointer is lit, by hand: a thousand tiles need not be drawn again for it. */
+  private readonly hover = (event: React.SyntheticEvent<HTMLElement>): void => {
+    this.light((event.target as HTMLElement).closest<HTMLElement>("[data-vip]")?.dataset.vip || this.props.selected);
+  };
+
   override render() {
     const { board, slots, whatif, onTile, onEngine, onMark } = this.props;
     const count = board.hosts.reduce((sum, host) => sum + host.columns.length, 0);
     const size = count <= ROOMY_MAX ? "roomy" : count <= CLOSE_MAX ? "close" : "dense";
     return (
-      <div className={`board ${size} ${whatif ? "whatif" : ""}`} onPointerOver={hover} onPointerLeave={(event) => light(event.currentTarget, "")} onFocus={hover}>
+      <div className={`board ${size} ${whatif ? "whatif" : ""}`} ref={this.root} onPointerOver={this.hover} onPointerLeave={() => this.light(this.props.selected)} onFocus={this.hover}>
+        <svg className="links" aria-hidden />
         {board.unserved.length > 0 && (
           <section className="unserved" aria-label="Not served">
             <h3>
@@ -72,7 +104,7 @@ export class BoardView extends Component<Props> {
           </section>
         )}
         {board.hosts.map((host) => (
-          <section key={host.name} className={`host ${host.name === "new" ? "new" : ""}`} aria-label={`Host ${host.name}`}>
+          <section key={host.name} className={`host ${host.name === "new" ? "new" : ""}`} aria-label={`Host ${host.name}`} style={{ "--n": host.columns.length } as React.CSSProperties}>
             <header>
               <h3>{host.name === "new" ? "would be made" : host.name}</h3>
               {whatif && host.name !== "new" && host.columns.length > 1 && (
@@ -94,17 +126,36 @@ export class BoardView extends Component<Props> {
   }
 }
 
-/** What belongs to the tile under the pointer is lit, by hand: a thousand tiles need not be drawn again for it. */
-function hover(event: React.SyntheticEvent<HTMLElement>): void {
-  light(event.currentTarget, (event.target as HTMLElement).closest<HTMLElement>("[data-vip]")?.dataset.vip ?? "");
-}
-
-function light(root: HTMLElement, vip: string): void {
-  if (root.dataset.lit === vip) return;
+function light(root: HTMLElement, vip: string, again = false): void {
+  if (root.dataset.lit === vip && !again) return;
   root.dataset.lit = vip;
   for (const element of root.querySelectorAll(".lit")) element.classList.remove("lit");
   root.classList.toggle("lighting", vip !== "");
-  if (vip) for (const element of root.querySelectorAll(`[data-vip="${CSS.escape(vip)}"]`)) element.classList.add("lit");
+  const found = vip ? [...root.querySelectorAll<HTMLElement>(`[data-vip="${CSS.escape(vip)}"]`)] : [];
+  for (const element of found) element.classList.add("lit");
+  link(root, found);
+}
+
+/** Lines from the primary to where else it is, to who would take it over, and from where it was. */
+function link(root: HTMLElement, found: HTMLElement[]): void {
+  const drawing = root.querySelector("svg.links")!;
+  const from = found.find((element) => element.matches(".tile.primary"));
+  const frame = root.getBoundingClientRect();
+  const lines = !from ? [] : found.filter((element) => element !== from && element.offsetParent !== null).map((element) => {
+    const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    line.setAttribute("d", curve(from.getBoundingClientRect(), element.getBoundingClientRect(), frame));
+    line.setAttribute("class", element.matches(".heir") ? "heir-line" : element.matches(".ghost") ? "ghost-line" : "");
+    return line;
+  });
+  drawing.replaceChildren(...lines);
+}
+
+function curve(a: DOMRect, b: DOMRect, frame: DOMRect): string {
+  const side = b.left >= a.right ? 1 : b.right <= a.left ? -1 : 0;
+  const [x1, y1] = [(side >= 0 ? a.right : a.left) - frame.left, a.top + a.height / 2 - frame.top];
+  const [x2, y2] = [(side > 0 ? b.left : b.right) - frame.left, b.top + b.height / 2 - frame.top];
+  const bend = side ? Math.max(18, Math.abs(x2 - x1) / 2) * side : 34;
+  return `M${x1} ${y1} C${x1 + bend} ${y1} ${x2 - (side ? bend : -bend)} ${y2} ${x2} ${y2}`;
 }
 
 interface ColumnProps {
@@ -138,10 +189,15 @@ const ColumnView = memo(function ColumnView({ column, slots, whatif, onTile, onE
           <MarkButton mark="drain" what={column.name} on={column.mark === "drain"} onClick={() => onMark([column.id], "drain")} />
         </div>
       )}
-      {(tone !== "ok" || column.mark) && <p className={`word ${tone}`}>{word}</p>}
+      {tone !== "ok" && !column.mark && <p className={`word ${tone}`}>{word}</p>}
       <div className="cells">
         {column.tiles.map((one) => (
           <TileView key={one.key} tile={one} onTile={onTile} />
+        ))}
+        {column.ghosts.map((ghost) => (
+          <span key={ghost.vip} className={`tile ghost ${ghost.to ? "" : "lost"}`} data-vip={ghost.vip} title={ghost.to ? `${ghost.name} is then on ${ghost.to}` : `${ghost.name} is then down`}>
+            <span>{ghost.name} <small>{ghost.to ? `→ ${short(ghost.to)}` : "down"}</small></span>
+          </span>
         ))}
         {Array.from({ length: plain }, (_, at) => (
           <span key={`free${at}`} className="cell" aria-hidden />

@@ -13,7 +13,7 @@ import { BoardView } from "./BoardView";
 import { Details } from "./Details";
 import { board, type Board, type GroupMap, type Mark, type Phase } from "./model";
 import { nothing, useWhatIf, type Wish } from "./whatif";
-import { WhatIfPanel } from "./WhatIfPanel";
+import { Moments, WhatIfPanel } from "./WhatIfPanel";
 
 export default function MapScreen() {
   const wanted = useQueryParam("group");
@@ -101,17 +101,18 @@ function GroupMapScreen({ uuid, picker }: { uuid: string; picker: React.ReactNod
           <Summary map={map} />
           <div className={`map-layout ${whatif || selected ? "with-panel" : ""}`}>
             <Card label="Placement map" className={whatif ? "stage whatif" : "stage"}>
+              {whatif && <Moments answer={answer} phase={phase} onPhase={setPhase} />}
               {map.engines.length === 0 && map.vips.length === 0 ? (
                 <Empty title="No engine yet" action={<Link to="/virtualservices/new" className="button primary">Create a virtual service</Link>}>
                   An engine is made when a virtual service of this group needs one.
                 </Empty>
               ) : (
-                <BoardView board={shown} slots={map.slots_per_engine} whatif={whatif} onTile={onTile} onEngine={onEngine} onMark={onMark} />
+                <BoardView board={shown} slots={map.slots_per_engine} whatif={whatif} selected={selected} onTile={onTile} onEngine={onEngine} onMark={onMark} />
               )}
               <Legend pair={map.vips.some((vip) => vip.standby)} whatif={whatif && answer !== null} />
             </Card>
             {whatif ? (
-              <WhatIfPanel map={map} wish={wish} onWish={setWish} outcome={outcome} phase={phase} onPhase={setPhase} onApply={() => setApplying(true)} onDiscard={leave} mayWrite={mayWrite("serviceenginegroup")} />
+              <WhatIfPanel map={map} wish={wish} onWish={setWish} outcome={outcome} onApply={() => setApplying(true)} onDiscard={leave} mayWrite={mayWrite("serviceenginegroup")} />
             ) : (
               selected && <Details map={map} id={selected} onClose={() => setQuery({ select: null })} />
             )}
@@ -158,7 +159,7 @@ function Summary({ map }: { map: GroupMap }) {
 
 function Legend({ pair, whatif }: { pair: boolean; whatif: boolean }) {
   return (
-    <ul className="legend" aria-label="Legend">
+    <ul className="map-legend" aria-label="Legend">
       <li><i className="tile primary" /> primary</li>
       <li><i className="tile secondary" /> secondary</li>
       <li><i className="heir" /> {pair ? "standby" : "successor"}</li>

@@ -6,13 +6,16 @@ import type { Query } from "../core/live";
 import { Button, Card, Fault, Field, Note } from "../ui/basics";
 import { anyOf, isMargin } from "../ui/margin";
 import type { GroupMap, Phase } from "./model";
-import { isAnything, isDoable, nothing, type Wish } from "./whatif";
+import { isAnything, isDoable, nothing, NUMBERS, type Wish } from "./whatif";
 
-const NUMBERS: [string, string][] = [
-  ["max_vs_per_se", "Virtual Services per Service Engine"],
-  ["max_se", "Max Number of Service Engines"],
-  ["buffer_se", "Buffer Service Engines"],
-  ["min_scaleout_per_vs", "Scale per Virtual Service, Minimum"],
+const PHASES: [Phase, string][] = [
+  ["now", "Now"],
+  ["right_after", "Right after"],
+  ["in_the_end", "In the end"],
+];
+const GUARANTEES: ["stays_up" | "keeps_capacity", string, string][] = [
+  ["stays_up", "Stays up without", "Engines that may fail while all stays up"],
+  ["keeps_capacity", "Keeps capacity without", "Engines that may fail while all keep their number of engines"],
 ];
 const WORST_MAX = 3;
 const FATES_SHOWN_MAX = 60;
@@ -22,14 +25,12 @@ interface Props {
   wish: Wish;
   onWish: (wish: Wish) => void;
   outcome: Query<Document>;
-  phase: Phase;
-  onPhase: (phase: Phase) => void;
   onApply: () => void;
   onDiscard: () => void;
   mayWrite: boolean;
 }
 
-export function WhatIfPanel({ map, wish, onWish, outcome, phase, onPhase, onApply, onDiscard, mayWrite }: Props) {
+export function WhatIfPanel({ map, wish, onWish, outcome, onApply, onDiscard, mayWrite }: Props) {
   const answer = outcome.data;
   const edit = (field: string, value: unknown) => {
     const { [field]: _, ...rest } = wish.edits;
@@ -80,24 +81,11 @@ export function WhatIfPanel({ map, wish, onWish, outcome, phase, onPhase, onAppl
           </details>
         </div>
       </Card>
-      <Card
-        title="Outcome"
-        actions={
-          answer && (
-            <span className="segments" role="group" aria-label="Moment">
-              {(["now", "right_after", "in_the_end"] as Phase[]).map((one) => (
-                <button key={one} type="button" aria-pressed={phase === one} onClick={() => onPhase(one)}>
-                  {one === "now" ? "Now" : one === "right_after" ? "Right after" : "In the end"}
-                </button>
-              ))}
-            </span>
-          )
-        }
-      >
+      <Card title="Outcome" actions={isAnything(wish) && outcome.loading && <span className="spinner" aria-label="Thinking" role="img" />}>
         <div className="body stack" aria-live="polite">
           {outcome.error && <Fault error={outcome.error} />}
           {!isAnything(wish) && <p className="muted">Nothing is imagined yet.</p>}
-          {isAnything(wish) && outcome.loading && <p className="muted">Thinking …</p>}
+          {isAnything(wish) && !answer && !outcome.error && <p className="muted">Thinking …</p>}
           {answer && <Outcome answer={answer} />}
         </div>
         <div className="panel-foot">
@@ -134,19 +122,8 @@ function Outcome({ answer }: { answer: Document }) {
         )}
         <dt>Engines</dt>
         <dd>{[answer.engines.made && `${plural(answer.engines.made, "engine is", "engines are")} made`, answer.engines.deleted.length && `${answer.engines.deleted.length} deleted`, answer.engines.deleted_when_idle.length && `${answer.engines.deleted_when_idle.length} deleted when idle`].filter(Boolean).join(", ") || "as they are"}</dd>
-        <dt>Free slots</dt>
-        <dd>{answer.capacity.before.free} → {answer.capacity.right_after.free} → {answer.capacity.in_the_end.free}{answer.capacity.in_the_end.needed ? ` (${answer.capacity.in_the_end.needed} needed)` : ""}</dd>
-        {(["stays_up", "keeps_capacity"] as const).map((one) => {
-          const { before, after } = answer.margin;
-          if (!isMargin(before) || !isMargin(after)) return null;
-          return (
-            <div className="contents" key={one}>
-              <dt title={one === "stays_up" ? "Engines that may fail while all stays up" : "Engines that may fail while all keep their number of engines"}>{one === "stays_up" ? "Stays up without" : "Keeps capacity"}</dt>
-              <dd className="nowrap">{before.of_engines ? anyOf(before[one], before.of_engines) : "–"} → <b>{after.of_engines ? anyOf(after[one], after.of_engines) : "–"}</b></dd>
-            </div>
-          );
-        })}
       </dl>
+      <Figures answer={answer} />
       {answer.notes.map((note: string) => <Note key={note} tone="warn">{note}</Note>)}
       {(answer.warnings ?? []).map((warning: string) => <Note key={warning} tone="warn">{warning}</Note>)}
       {vips.length > 0 && (
@@ -172,6 +149,74 @@ function Outcome({ answer }: { answer: Document }) {
       {answer.hints.slice(0, 2).map((hint: string) => <p key={hint} className="small"><b>What would help:</b> {hint}</p>)}
     </>
   );
+}
+
+/** The same three moments as over the map. */
+function Figures({ answer }: { answer: Document }) {
+  const { before, after } = answer.margin;
+  return (
+    <table className="plain small figures-table">
+      <thead>
+        <tr><td /><th scope="col">Now</th><th scope="col">Right after</th><th scope="col">In the end</th></tr>
+      </thead>
+      <tbody>
+        <tr>
+          <th scope="row">Free slots</th>
+          <td>{answer.capacity.before.free}</td>
+          <td>{answer.capacity.right_after.free}</td>
+          <td>{answer.capacity.in_the_end.free}</td>
+        </tr>
+        {(answer.capacity.before.needed > 0 || answer.capacity.in_the_end.needed > 0) && (
+          <tr>
+            <th scope="row">Buffer needs</th>
+            <td>{answer.capacity.before.needed}</td>
+            <td className="muted">–</td>
+            <td className={answer.capacity.in_the_end.free < answer.capacity.in_the_end.needed ? "worse" : ""}>{answer.capacity.in_the_end.needed}</td>
+          </tr>
+        )}
+        {isMargin(before) && isMargin(after) && GUARANTEES.map(([one, label, about]) => {
+          const better = after[one].engines - before[one].engines;
+          return (
+            <tr key={one}>
+              <th scope="row" title={about}>{label}</th>
+              <td>{before.of_engines ? anyOf(before[one], before.of_engines) : "–"}</td>
+              <td className="muted">–</td>
+              <td className={better > 0 ? "better" : better < 0 ? "worse" : ""}>{after.of_engines ? anyOf(after[one], after.of_engines) : "–"}</td>
+            </tr>
+          );
+        })}
+      </tbody>
+    </table>
+  );
+}
+
+/** Over the map: which moment of what is imagined it shows. */
+export function Moments({ answer, phase, onPhase }: { answer: Document | null; phase: Phase; onPhase: (phase: Phase) => void }) {
+  const said = answer ? moments(answer) : { now: "", right_after: "", in_the_end: "" };
+  return (
+    <div className="moments" role="group" aria-label="Moment">
+      {PHASES.map(([one, label]) => (
+        <button key={one} type="button" aria-pressed={answer !== null && phase === one} disabled={!answer} onClick={() => onPhase(one)}>
+          <b>{label}</b>
+          <small>{said[one] || "–"}</small>
+        </button>
+      ))}
+    </div>
+  );
+}
+
+function moments(answer: Document): Record<Phase, string> {
+  const { served, down, waiting, unplaced, moved } = answer.virtualservices;
+  const silent = (answer.vips as Document[]).filter((vip) => vip.not_answered_ms.most !== 0);
+  const longest = silent.reduce<number | null>((most, vip) => (most === null || vip.not_answered_ms.most === null ? null : Math.max(most, vip.not_answered_ms.most)), 0);
+  const out = down.length + waiting.length;
+  const without = down.length + unplaced.length;
+  const { made, deleted } = answer.engines;
+  return {
+    now: `${served.toLocaleString("en")} served`,
+    right_after: out ? `${out.toLocaleString("en")} not served` : silent.length ? `${silent.length.toLocaleString("en")} silent for ${longest === null ? "a while" : `up to ${duration(longest)}`}` : moved.length ? `${moved.length.toLocaleString("en")} moved, none silent` : "nobody notices",
+    in_the_end: without ? `${without.toLocaleString("en")} not served` : made ? `${plural(made, "engine")} made` : deleted.length ? `${plural(deleted.length, "engine")} deleted` : "all served",
+  };
 }
 
 function silence(ms: { least: number; most: number | null }): string {

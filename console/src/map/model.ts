@@ -52,6 +52,13 @@ export interface Tile {
   fate: string;
 }
 
+/** What has been here and is elsewhere in a what-if; `to` "" = nowhere. */
+export interface Ghost {
+  vip: string;
+  name: string;
+  to: string;
+}
+
 export interface Column {
   id: string;
   name: string;
@@ -59,6 +66,7 @@ export interface Column {
   state: string;
   enabled: boolean;
   tiles: Tile[];
+  ghosts: Ghost[];
   /** Names of what it would take over next. */
   heirs: { vip: string; name: string; standby: boolean }[];
   used: number;
@@ -114,6 +122,7 @@ export function board(map: GroupMap, marks: Record<string, Mark>, outcome: Docum
         onto.used += vip.slots;
       });
       if (!served) unserved.push(tile(vip, "P", "none", fate.what === "waits" ? "waits" : "down"));
+      leaveGhosts(vip, columns, names);
       continue;
     }
     let secondaries = 0;
@@ -135,6 +144,14 @@ export function board(map: GroupMap, marks: Record<string, Mark>, outcome: Docum
   return grouped(columns, unserved, before);
 }
 
+function leaveGhosts(vip: MapVip, columns: Column[], names: string[]): void {
+  const before = vip.placements.map((place) => columns[place]!);
+  const fresh = names.filter((name) => !before.some((column) => column.name === name));
+  for (const [at, column] of before.filter((one) => !names.includes(one.name)).entries()) {
+    column.ghosts.push({ vip: vip.id, name: vip.name, to: fresh[at] ?? names[0] ?? "" });
+  }
+}
+
 function tile(vip: MapVip, role: Role, state: string, fate: string): Tile {
   return { key: `${vip.id}|${role}`, vip: vip.id, name: vip.name, role, state, fate };
 }
@@ -147,6 +164,7 @@ function blank(engine: MapEngine, mark: Mark | ""): Column {
     state: engine.state,
     enabled: engine.enable_state === "SE_STATE_ENABLED",
     tiles: [],
+    ghosts: [],
     heirs: [],
     used: 0,
     free: 0,
@@ -173,7 +191,7 @@ function grouped(columns: Column[], unserved: Tile[], before: Board | null): Boa
   const old = new Map((before?.hosts ?? []).flatMap((host) => host.columns.map((column) => [column.id, column])));
   const hosts = new Map<string, Column[]>();
   for (const column of columns) {
-    column.look = JSON.stringify([column.name, column.state, column.enabled, column.used, column.free, column.buffer, column.mark, column.tiles, column.heirs]);
+    column.look = JSON.stringify([column.name, column.state, column.enabled, column.used, column.free, column.buffer, column.mark, column.tiles, column.ghosts, column.heirs]);
     const was = old.get(column.id);
     const same = was?.look === column.look ? was : column;
     const at = hosts.get(column.host);

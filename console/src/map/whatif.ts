@@ -1,8 +1,8 @@
 // What is imagined, as a question to the controller.
 
-import { useEffect, useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { call, type Document } from "../core/api";
-import { useLoad } from "../core/live";
+import { type Query, useLoad } from "../core/live";
 import type { GroupMap, Mark } from "./model";
 
 export interface Wish {
@@ -14,6 +14,14 @@ export interface Wish {
   /** More virtual services. */
   add: number;
 }
+
+/** What of a group can be changed on the map, with its label. */
+export const NUMBERS: [string, string][] = [
+  ["max_vs_per_se", "Virtual Services per Service Engine"],
+  ["max_se", "Max Number of Service Engines"],
+  ["buffer_se", "Buffer Service Engines"],
+  ["min_scaleout_per_vs", "Scale per Virtual Service, Minimum"],
+];
 
 export const nothing: Wish = { marks: {}, worst: 0, edits: {}, add: 0 };
 
@@ -40,8 +48,9 @@ export function question(uuid: string, wish: Wish): Document {
   return asked;
 }
 
-/** Asked again when the group is another one than before. */
-export function useWhatIf(uuid: string, wish: Wish, map: GroupMap | undefined) {
+/** Asked again when the group is another one than before. The last answer stays until the next one is there: the map need not
+ * jump back meanwhile. */
+export function useWhatIf(uuid: string, wish: Wish, map: GroupMap | undefined): Query<Document> {
   const text = isAnything(wish) ? JSON.stringify(question(uuid, wish)) : "";
   const [settled, setSettled] = useState("");
   useEffect(() => {
@@ -52,5 +61,9 @@ export function useWhatIf(uuid: string, wish: Wish, map: GroupMap | undefined) {
     const timer = setTimeout(() => setSettled(text), THINK_MS);
     return () => clearTimeout(timer);
   }, [text]);
-  return useLoad<Document>(settled && map ? `whatif ${settled}` : null, async (signal) => (await call("POST", "/api/whatif", JSON.parse(settled), signal)).data, { on: ["placements", "engines"], pause: 1500 });
+  const last = useRef<Document | undefined>(undefined);
+  const asked = useLoad<Document>(settled && map ? `whatif ${settled}` : null, async (signal) => (await call("POST", "/api/whatif", JSON.parse(settled), signal)).data, { on: ["placements", "engines"], pause: 1500 });
+  if (asked.data) last.current = asked.data;
+  if (!text || asked.error) last.current = undefined;
+  return { ...asked, data: asked.data ?? last.current, loading: asked.loading || text !== settled };
 }

@@ -9,7 +9,7 @@ import { Chart } from "../ui/chart";
 import { MarginPills } from "../ui/margin";
 import { useEngines } from "./Engines";
 import { EventList } from "./EventList";
-import { type GroupRow, useGroups } from "./Groups";
+import { type GroupRow, UpgradePill, useGroups } from "./Groups";
 import { useServices } from "./Services";
 
 const DOWN_SHOWN_MAX = 8;
@@ -107,7 +107,7 @@ function GroupLine({ group }: { group: GroupRow }) {
     <li>
       <div>
         <Link to={`/map?group=${group.uuid}`}><b>{group.name}</b></Link>
-        <span className="muted small"> {MODES[group.mode] ?? group.mode}</span>
+        <span className="muted small"> {MODES[group.mode] ?? group.mode}</span> <UpgradePill upgrade={group.upgrade} />
       </div>
       <MarginPills margin={group.margin} />
       <span className="small num muted">{plural(group.services, "virtual service")} on {group.engines} of at most {plural(group.engines_max, "engine")}</span>

@@ -2,18 +2,20 @@
 
 import { useRef, useState } from "react";
 import { ApiError, type Document, nameOf, uuidOf } from "../core/api";
-import { state as stateOf } from "../core/format";
+import { state as stateOf, utc } from "../core/format";
 import { useGet } from "../core/live";
 import { pick, useMetrics } from "../core/metrics";
 import { Link } from "../core/router";
 import { useSession } from "../core/session";
-import { Button, Card, Fault, Loading, Meter, Note, Page, Pill } from "../ui/basics";
+import { Button, Card, Fault, Loading, Meter, Note, Page, Pill, Time } from "../ui/basics";
 import { Chart } from "../ui/chart";
 import { DrainDialog } from "./DrainDialog";
 import { enable } from "./Engines";
 import { EventList } from "./EventList";
 
 const METRICS = ["se_stats.avg_cpu_usage", "shoal.haproxy_cpu", "se_if.avg_bandwidth", "se_stats.avg_connections", "shoal.memory"];
+const ESTABLISHED = "Established";
+const NOTES_SHOWN_MAX = 3;
 
 export default function Engine({ id }: { id: string }) {
   const { data: engine, error, refresh } = useGet<Document>(`/api/serviceengine/${id}?include_name`, { on: ["serviceengine"] });
@@ -32,6 +34,7 @@ export default function Engine({ id }: { id: string }) {
   const held: Document[] = placed.data?.placements ?? [];
   const heir: Document[] = placed.data?.successor_of ?? [];
   const peers: Document[] = runtime.data?.hb_status?.peers ?? [];
+  const routers: Document[] = runtime.data?.bgp_peers ?? [];
   const leaving = status.state === "OPER_DISABLING";
   most.current = leaving ? Math.max(most.current, held.length) : 0;
   const switchOn = async () => {
@@ -63,11 +66,12 @@ export default function Engine({ id }: { id: string }) {
         </Note>
       )}
       {placed.data && <p className="lead">{placed.data.answer}</p>}
+      {[...new Set(Object.values((runtime.data?.notes ?? {}) as Record<string, string>))].slice(0, NOTES_SHOWN_MAX).map((note) => <Note tone="warn" key={note}>{note}</Note>)}
       {Object.entries(runtime.data?.problems ?? {}).map(([part, why]) => <Note tone="bad" key={part}>{part}: {String(why)}</Note>)}
       <div className="grid-4">
         <Card label="CPU"><Chart title="CPU of one core" height={110} series={[pick(measured.data, METRICS[0]!, "Engine")]} /></Card>
         <Card label="Throughput"><Chart title="Throughput" height={110} series={[pick(measured.data, METRICS[2]!, "eth0")]} /></Card>
-        <Card label="Connections"><Chart title="Connections" height={110} series={[pick(measured.data, METRICS[3]!, "Open")]} /></Card>
+        <Card label="Connections"><Chart title="Open connections" height={110} series={[pick(measured.data, METRICS[3]!, "Open")]} /></Card>
         <Card label="Memory"><Chart title="Memory" height={110} series={[pick(measured.data, METRICS[4]!, "Processes")]} /></Card>
       </div>
       <div className="grid-2">
@@ -113,13 +117,30 @@ export default function Engine({ id }: { id: string }) {
             </table>
           </div>
         </Card>
+        {routers.length > 0 && <Card title="Routers, by BGP">
+          <div className="body">
+            <table className="plain">
+              <thead><tr><th scope="col">Router</th><th scope="col">Session</th><th scope="col">BFD</th><th scope="col" className="num">Routes told</th></tr></thead>
+              <tbody>
+                {routers.map((router) => (
+                  <tr key={router.peer_ip}>
+                    <th scope="row">{router.peer_ip}</th>
+                    <td><Pill tone={router.state === ESTABLISHED ? "ok" : "bad"}>{router.state}</Pill>{router.why && <p className="muted small">{router.why}</p>}</td>
+                    <td>{router.bfd || "–"}</td>
+                    <td className="num">{router.routes}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        </Card>}
         <Card title="About">
           <div className="body">
             <dl className="facts">
               <dt>Group</dt><dd>{nameOf(engine.se_group_ref)}</dd>
               <dt>Host</dt><dd>{placed.data?.host ?? "–"}</dd>
               <dt>Made</dt><dd>{placed.data?.why || "–"}</dd>
-              <dt>Up since</dt><dd>{runtime.data?.online_since ? new Date(`${runtime.data.online_since.replace(" ", "T")}Z`).toLocaleString() : "–"}</dd>
+              <dt>Up since</dt><dd>{runtime.data?.online_since ? <Time at={utc(runtime.data.online_since)} /> : "–"}</dd>
               <dt>Software</dt><dd>{runtime.data?.version ?? "–"}</dd>
               <dt>Last change</dt><dd>{runtime.data?.last_change?.how ? `${runtime.data.last_change.how}, ${runtime.data.last_change.took_ms.toFixed(0)} ms` : "–"}</dd>
             </dl>

@@ -4,11 +4,13 @@ import { useEffect, useMemo, useState } from "react";
 import { ApiError, call, type Document } from "../core/api";
 import { duration, plural } from "../core/format";
 import { useGet, useLoad } from "../core/live";
-import { go, guardLeaving, setQuery, useQueryParam } from "../core/router";
+import { go, guardLeaving, Link, setQuery, useQueryParam } from "../core/router";
 import { useSession } from "../core/session";
-import { Button, Card, Fault, Field, Loading, Names, Note, Page, Panel, Pill, Switch, Tabs, toast } from "../ui/basics";
+import { Button, Card, Fault, Field, Icon, Loading, Names, Note, Page, Panel, Pill, Switch, Tabs, toast } from "../ui/basics";
 import { anyOf, isMargin } from "../ui/margin";
 import { Numeric, type Schema } from "./fields";
+import { PreflightDialog } from "./Preflight";
+import { UpgradeDialog, UpgradeProgress, useGroupRuntime } from "./Upgrade";
 
 const SHARED = "HA_MODE_SHARED";
 const PAIR = "HA_MODE_SHARED_PAIR";
@@ -58,6 +60,9 @@ function Editor({ id, fields, stored }: { id: string; fields: Schema; stored: Do
   const [saving, setSaving] = useState(false);
   const [fault, setFault] = useState<ApiError | null>(null);
   const [invalid, setInvalid] = useState<Record<string, string>>({});
+
+  const [asking, setAsking] = useState<"upgrade" | "preflight" | null>(null);
+  const runtime = useGroupRuntime(id);
 
   const value = (name: string) => (name in draft ? draft[name] : stored[name]);
   const edits = useMemo(() => Object.fromEntries(Object.entries(draft).filter(([name, given]) => !same(given, stored[name]))), [draft, stored]);
@@ -133,7 +138,10 @@ function Editor({ id, fields, stored }: { id: string; fields: Schema; stored: Do
       crumbs={[["Infrastructure", ""], ["Service Engine Group", "/serviceenginegroups"]]}
       actions={
         <>
-          <Button onClick={() => go("/serviceenginegroups")}>Cancel</Button>
+          {!fresh && <Link to={`/map?group=${id}`} className="button"><Icon name="map" size={16} /> Map</Link>}
+          {!fresh && write && <Button onClick={() => setAsking("preflight")}>Check the network</Button>}
+          {!fresh && write && <Button disabled={runtime.data?.upgrade?.state !== undefined} onClick={() => setAsking("upgrade")}>Upgrade engines</Button>}
+          <Button onClick={() => go("/serviceenginegroups")}>{write ? "Cancel" : "Back"}</Button>
           {write && (
             <Button kind="primary" busy={saving} disabled={!changed || Object.keys(invalid).length > 0 || (fresh && !value("name"))} onClick={save}>
               Save
@@ -143,6 +151,7 @@ function Editor({ id, fields, stored }: { id: string; fields: Schema; stored: Do
       }
     >
       {fault && <Fault error={fault} />}
+      <UpgradeProgress uuid={id} upgrade={runtime.data?.upgrade} write={write} onChanged={runtime.refresh} />
       <div className="beside">
         <Card label="Settings">
           <Tabs label="Settings" tabs={[["basic", "Basic Settings"], ["advanced", "Advanced"]]} current={tab} onChange={(next) => setQuery({ tab: next === "basic" ? null : next })} />
@@ -178,8 +187,6 @@ function Editor({ id, fields, stored }: { id: string; fields: Schema; stored: Do
                   {legacy && toggle("hm_on_standby", "Health Monitoring on Standby SE(s)", "The standby probes servers too.")}
                   {legacy && toggle("distribute_load_active_standby", "Distribute Load", "Each virtual service is active on the side its tag names.")}
                   {legacy && toggle("auto_redistribute_active_standby_load", "Auto-redistribute Load", "After a takeover each goes back to its side by itself; that may cut connections.")}
-                  {legacy && text("floating_intf_ip", "Floating IP Address")}
-                  {legacy && value("distribute_load_active_standby") && text("floating_intf_ip_se_2", "Floating IP Address (second engine)")}
                 </div>
               </fieldset>
               <fieldset>
@@ -247,6 +254,8 @@ function Editor({ id, fields, stored }: { id: string; fields: Schema; stored: Do
           <Preview preview={preview} changed={changed} fresh={fresh} edits={edits} stored={stored} />
         </aside>
       </div>
+      {asking === "upgrade" && <UpgradeDialog uuid={id} name={String(stored.name)} onClose={() => setAsking(null)} onDone={runtime.refresh} />}
+      {asking === "preflight" && <PreflightDialog uuid={id} name={String(stored.name)} onClose={() => setAsking(null)} />}
     </Page>
   );
 }

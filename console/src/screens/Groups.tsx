@@ -1,14 +1,15 @@
 // Infrastructure > Service Engine Group: the list.
 
 import { useMemo, useState } from "react";
-import { ApiError, call, type Document, get, list } from "../core/api";
+import { type Document, get, list } from "../core/api";
 import { MODES, plural } from "../core/format";
 import { useGet, useLoad } from "../core/live";
 import { Link, go } from "../core/router";
 import { useSession } from "../core/session";
-import { Button, Card, Dialog, Empty, Fault, Icon, Loading, Page, toast } from "../ui/basics";
+import { Button, Card, Empty, Fault, Icon, Loading, Page, Pill } from "../ui/basics";
 import { MarginPills } from "../ui/margin";
 import { type Column, Search, Table, Tick } from "../ui/table";
+import { DeleteDialog } from "./DeleteDialog";
 
 export interface GroupRow {
   uuid: string;
@@ -20,6 +21,7 @@ export interface GroupRow {
   mode: string;
   margin: Document | undefined;
   buffer: Document;
+  upgrade: Document;
 }
 
 export function useGroups() {
@@ -41,7 +43,15 @@ function rowOf(entry: Document): GroupRow {
     mode: entry.config.ha_mode,
     margin: entry.runtime?.ha_margin,
     buffer: entry.runtime?.buffer ?? {},
+    upgrade: entry.runtime?.upgrade ?? {},
   };
+}
+
+/** Nothing while its engines are not being upgraded. */
+export function UpgradePill({ upgrade }: { upgrade: Document }) {
+  if (!upgrade.state) return null;
+  const suspended = upgrade.state === "SUSPENDED";
+  return <Pill tone={suspended ? "warn" : "wait"} title={upgrade.status}>{suspended ? "upgrade suspended" : `upgrading, ${upgrade.se_done.length} of ${upgrade.se_done.length + upgrade.se_waiting.length + (upgrade.se_now ? 1 : 0)}`}</Pill>;
 }
 
 export default function Groups() {
@@ -49,43 +59,29 @@ export default function Groups() {
   const { mayWrite } = useSession();
   const [text, setText] = useState("");
   const [ticked, setTicked] = useState<Set<string>>(new Set());
-  const [refusal, setRefusal] = useState<string[] | null>(null);
+  const [removing, setRemoving] = useState(false);
   const write = mayWrite("serviceenginegroup");
 
   const rows = useMemo(() => (data ?? []).filter((row) => row.name.toLowerCase().includes(text.toLowerCase())), [data, text]);
-  const remove = async () => {
-    const refused: string[] = [];
-    for (const row of rows.filter((one) => ticked.has(one.uuid))) {
-      try {
-        await call("DELETE", `/api/serviceenginegroup/${row.uuid}`);
-        toast(`${row.name} is deleted.`);
-      } catch (fault) {
-        refused.push(`${row.name}: ${(fault as ApiError).message}`);
-      }
-    }
-    setTicked(new Set());
-    refresh();
-    if (refused.length) setRefusal(refused);
-  };
-
+  const doomed = (data ?? []).filter((one) => ticked.has(one.uuid));
   const columns: Column<GroupRow>[] = useMemo(
     () => [
       {
         id: "name",
         title: "Name",
-        width: "minmax(170px, 1.2fr)",
+        width: "minmax(124px, 1.2fr)",
         by: (row) => row.name,
         cell: (row) => (
           <>
             {write && <Tick id={row.uuid} name={row.name} ticked={ticked} change={setTicked} />}{" "}
-            <Link to={`/serviceenginegroups/${row.uuid}`}>{row.name}</Link>
+            <Link to={`/serviceenginegroups/${row.uuid}`}>{row.name}</Link> <UpgradePill upgrade={row.upgrade} />
           </>
         ),
       },
       { id: "engines", title: "Engines", width: "92px", numeric: true, by: (row) => row.engines, cell: (row) => (row.enginesUp === row.engines ? row.engines : `${row.enginesUp} of ${row.engines} up`) },
       { id: "max", title: "Maximum", width: "82px", numeric: true, hideNarrow: true, by: (row) => row.engines_max, cell: (row) => row.engines_max },
-      { id: "services", title: "Virtual Services", width: "118px", numeric: true, by: (row) => row.services, cell: (row) => row.services },
-      { id: "mode", title: "HA Mode", width: "172px", hideNarrow: true, by: (row) => MODES[row.mode] ?? row.mode, cell: (row) => MODES[row.mode] ?? row.mode },
+      { id: "services", title: "Virtual Services", width: "118px", numeric: true, hideNarrow: true, by: (row) => row.services, cell: (row) => row.services },
+      { id: "mode", title: "HA Mode", width: "188px", hideNarrow: true, by: (row) => MODES[row.mode] ?? row.mode, cell: (row) => MODES[row.mode] ?? row.mode },
       { id: "margin", title: "Stays up without", width: "minmax(150px, 1.6fr)", hideNarrow: true, by: (row) => row.margin?.stays_up?.engines ?? -1, cell: (row) => <MarginPills margin={row.margin} short /> },
       {
         id: "edit",
@@ -124,7 +120,7 @@ export default function Groups() {
           <Search value={text} onChange={setText} placeholder="Find a group" />
           <span className="spread" />
           {write && ticked.size > 0 && (
-            <Button kind="danger" onClick={remove}>
+            <Button kind="danger" onClick={() => setRemoving(true)}>
               <Icon name="trash" /> Delete {ticked.size}
             </Button>
           )}
@@ -135,14 +131,18 @@ export default function Groups() {
           <Table rows={rows} columns={columns} id={(row) => row.uuid} label="Service engine groups" sort="name" below={(row) => <Members uuid={row.uuid} />} empty={<Empty title="No group has that name">Clear the search to see all groups.</Empty>} />
         )}
       </Card>
-      {refusal && (
-        <Dialog title="Not deleted" onClose={() => setRefusal(null)} actions={<Button kind="primary" onClick={() => setRefusal(null)}>Close</Button>}>
-          <ul>
-            {refusal.map((line) => (
-              <li key={line}>{line}</li>
-            ))}
-          </ul>
-        </Dialog>
+      {removing && (
+        <DeleteDialog
+          title={`Delete ${plural(doomed.length, "group")}?`}
+          doomed={doomed.map((row) => ({ name: row.name, path: `/api/serviceenginegroup/${row.uuid}` }))}
+          onClose={() => {
+            setRemoving(false);
+            setTicked(new Set());
+          }}
+          onDone={refresh}
+        >
+          <p>{doomed.map((row) => row.name).join(", ")}. Engines of a group go with it; a group that virtual services use is not deleted.</p>
+        </DeleteDialog>
       )}
     </Page>
   );

@@ -4,8 +4,9 @@ import { type ComponentType, type ReactNode, useState } from "react";
 import { type Answer, ApiError, call, type Document, list } from "../core/api";
 import { useLoad } from "../core/live";
 import { useSession } from "../core/session";
-import { Button, Dialog, Empty, Fault, Icon, Loading, Tabs, toast } from "../ui/basics";
+import { Button, Dialog, Empty, Fault, Icon, Loading, Panel, Tabs, toast } from "../ui/basics";
 import { type Column, Table } from "../ui/table";
+import { DeleteDialog } from "./DeleteDialog";
 import { ObjectForm } from "./ObjectForm";
 
 export interface FormProps {
@@ -32,21 +33,12 @@ export function Objects({ type, noun, about, first, columns, Form }: Props) {
   const { data, error, refresh } = useLoad<Document[]>(`objects ${type}`, () => list(type, "include_name"), { on: [type] });
   const { mayWrite } = useSession();
   const [open, setOpen] = useState<Document | "new" | null>(null);
+  const [removing, setRemoving] = useState<Document | null>(null);
   const write = mayWrite(type);
-  const remove = async (one: Document) => {
-    if (!window.confirm(`Delete ${noun} ${one.name}?`)) return;
-    try {
-      await call("DELETE", `/api/${type}/${one.uuid}`);
-      toast(`${one.name} is deleted.`);
-      refresh();
-    } catch (fault) {
-      toast((fault as ApiError).message, "bad");
-    }
-  };
   const shown: Column<Document>[] = [
     { id: "name", title: "Name", width: "minmax(140px, 1fr)", by: (one) => String(one.name), cell: (one) => <button type="button" className="link" onClick={() => setOpen(one)}>{one.name}</button> },
     ...columns,
-    { id: "delete", title: "", width: "44px", cell: (one) => write && <button type="button" className="icon" aria-label={`Delete ${one.name}`} onClick={() => remove(one)}><Icon name="trash" size={16} /></button> },
+    { id: "delete", title: "", width: "44px", cell: (one) => write && <button type="button" className="icon" aria-label={`Delete ${one.name}`} onClick={() => setRemoving(one)}><Icon name="trash" size={16} /></button> },
   ];
   const create = write && <Button onClick={() => setOpen("new")}><Icon name="plus" /> New {noun}</Button>;
   return (
@@ -59,6 +51,11 @@ export function Objects({ type, noun, about, first, columns, Form }: Props) {
       {error && <Fault error={error} retry={refresh} />}
       {!data && !error && <Loading />}
       {data && <Table rows={data} columns={shown} id={(one) => one.uuid} label={`${noun}s`} sort="name" empty={<Empty title={`No ${noun} yet`} action={create}>{first}</Empty>} />}
+      {removing && (
+        <DeleteDialog title={`Delete ${removing.name}?`} doomed={[{ name: removing.name, path: `/api/${type}/${removing.uuid}` }]} onClose={() => setRemoving(null)} onDone={refresh}>
+          <p>The {noun} {removing.name} is deleted. What refers to it keeps it from being so, and is named then.</p>
+        </DeleteDialog>
+      )}
       {open && <ObjectDialog type={type} noun={noun} stored={open === "new" ? null : open} readOnly={!write} Form={Form} onClose={() => setOpen(null)} onDone={refresh} />}
     </div>
   );
@@ -93,7 +90,12 @@ function ObjectDialog({ type, noun, stored, readOnly, Form, onClose, onDone }: {
     <Dialog title={stored ? stored.name : `New ${noun}`} wide onClose={onClose}>
       {stored && <Tabs label="Fields" tabs={[["form", "Settings"], ["all", "Every field"]]} current={tab} onChange={setTab} />}
       {fault && <Fault error={fault} />}
-      {tab === "form" ? <Form stored={stored} readOnly={readOnly} save={save} foot={foot} /> : <ObjectForm type={type} id={stored?.uuid} readOnly={readOnly} onSaved={onDone} />}
+      {!stored && <Form stored={stored} readOnly={readOnly} save={save} foot={foot} />}
+      {stored && (
+        <Panel id={tab} bare>
+          {tab === "form" ? <Form stored={stored} readOnly={readOnly} save={save} foot={foot} /> : <ObjectForm type={type} id={stored.uuid} readOnly={readOnly} onSaved={onDone} />}
+        </Panel>
+      )}
     </Dialog>
   );
 }

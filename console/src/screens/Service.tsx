@@ -8,11 +8,13 @@ import { pick, useMetrics } from "../core/metrics";
 import { go, Link, setQuery, useQueryParam } from "../core/router";
 import { useSession } from "../core/session";
 import { Decisions } from "../map/Details";
-import { Button, Card, Dialog, Fault, Loading, Meter, Note, Page, Panel, Pill, Tabs, toast } from "../ui/basics";
+import { Button, Card, Fault, Loading, Meter, Note, Page, Panel, Pill, Tabs, toast } from "../ui/basics";
 import { Chart } from "../ui/chart";
+import { DeleteDialog } from "./DeleteDialog";
 import { EventList } from "./EventList";
 import { Logs } from "./Logs";
 import { ObjectForm } from "./ObjectForm";
+import { Parts } from "./Parts";
 import { ScaleDialog, type ScaleKind } from "./ScaleDialog";
 import { Topology } from "./Topology";
 
@@ -70,20 +72,25 @@ export default function Service({ id }: { id: string }) {
       <Card label="Virtual service">
         <Tabs
           label="About this virtual service"
-          tabs={[["overview", "Overview"], ["placement", "Placement"], ["logs", "Client Logs"], ["events", "Events"], ["settings", "Settings"]]}
+          tabs={[["overview", "Overview"], ["parts", "Parts"], ["placement", "Placement"], ["logs", "Client Logs"], ["events", "Events"], ["settings", "Settings"]]}
           current={tab}
           onChange={(next) => setQuery({ tab: next === "overview" ? null : next })}
         />
         <Panel id={tab}>
           {tab === "overview" && <Overview id={id} entry={entry} vips={vips} />}
           {tab === "placement" && <PlacementTab id={id} />}
+          {tab === "parts" && <Parts id={id} records={entry.runtime.dns_records ?? []} />}
           {tab === "logs" && <Logs id={id} />}
           {tab === "events" && <EventList object={`[${[id, uuidOf(entry.config.vsvip_ref)].filter(Boolean).join(",")}]`} />}
           {tab === "settings" && <ObjectForm type="virtualservice" id={id} readOnly={!write} />}
         </Panel>
       </Card>
       {asking && asking !== "delete" && <ScaleDialog kind={asking} id={id} name={entry.config.name} group={group} vips={vips} onClose={() => setAsking(null)} />}
-      {asking === "delete" && <DeleteDialog id={id} name={entry.config.name} onClose={() => setAsking(null)} />}
+      {asking === "delete" && (
+        <DeleteDialog title={`Delete ${entry.config.name}?`} doomed={[{ name: entry.config.name, path: `/api/virtualservice/${id}` }]} onClose={() => setAsking(null)} onDone={() => go("/virtualservices")}>
+          <p>Its clients are cut off at once. Its pool and its VIP stay.</p>
+        </DeleteDialog>
+      )}
     </Page>
   );
 }
@@ -134,7 +141,7 @@ function Overview({ id, entry, vips }: { id: string; entry: Document; vips: Docu
       <div className="grid-2 charts">
         <Chart title="Throughput" series={[pick(data, "l4_client.avg_bandwidth", "Throughput")]} />
         <Chart title="Requests" series={[pick(data, "l7_client.avg_total_requests", "all"), pick(data, "l7_client.avg_error_responses", "4xx and 5xx")]} />
-        <Chart title="Connections" series={[pick(data, "l4_client.avg_open_conns", "Open")]} />
+        <Chart title="Open connections" series={[pick(data, "l4_client.avg_open_conns", "Open")]} />
         <Chart title="Server response" series={[pick(data, "l7_client.avg_resp_latency", "Response")]} />
       </div>
       <Topology entry={entry} vips={vips} />
@@ -161,7 +168,7 @@ function PlacementTab({ id }: { id: string }) {
           <Decisions decisions={vip.decisions ?? []} />
           {vip.considered?.engines?.length > 0 && (
             <div className="stack tight">
-              <h3>Why here, why not there <span className="muted small">({vip.considered.note})</span></h3>
+              <h3>Why here, why not there {vip.considered.note && <span className="muted small">({vip.considered.note})</span>}</h3>
               <table className="plain">
                 <thead>
                   <tr><th scope="col">Service engine</th><th scope="col">Verdict</th><th scope="col">Why</th></tr>
@@ -181,27 +188,5 @@ function PlacementTab({ id }: { id: string }) {
         </div>
       ))}
     </div>
-  );
-}
-
-function DeleteDialog({ id, name, onClose }: { id: string; name: string; onClose: () => void }) {
-  const [fault, setFault] = useState<ApiError | null>(null);
-  const [busy, setBusy] = useState(false);
-  const remove = async () => {
-    setBusy(true);
-    try {
-      await call("DELETE", `/api/virtualservice/${id}`);
-      toast(`${name} is deleted.`);
-      go("/virtualservices");
-    } catch (error) {
-      setFault(error as ApiError);
-      setBusy(false);
-    }
-  };
-  return (
-    <Dialog title={`Delete ${name}?`} onClose={onClose} actions={<><Button onClick={onClose}>Cancel</Button><Button kind="danger" busy={busy} onClick={remove}>Delete</Button></>}>
-      {fault && <Fault error={fault} />}
-      <p>Its clients are cut off at once. Its pool and its VIP stay.</p>
-    </Dialog>
   );
 }

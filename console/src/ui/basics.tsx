@@ -193,9 +193,10 @@ export function Tabs({ tabs, current, onChange, label }: { tabs: [string, string
   );
 }
 
-export function Panel({ id, children }: { id: string; children: ReactNode }) {
+/** `bare`: in something that has its own edge, such as a dialog. */
+export function Panel({ id, bare = false, children }: { id: string; bare?: boolean; children: ReactNode }) {
   return (
-    <div role="tabpanel" id={`panel-${id}`} aria-labelledby={`tab-${id}`} className="panel">
+    <div role="tabpanel" id={`panel-${id}`} aria-labelledby={`tab-${id}`} className={bare ? "stack" : "panel"}>
       {children}
     </div>
   );
@@ -241,6 +242,22 @@ export function Icon({ name, size = 18 }: { name: string; size?: number }) {
     <svg className="svg-icon" width={size} height={size} viewBox="0 0 24 24" fill="none" stroke="currentColor" strokeWidth="1.7" strokeLinecap="round" strokeLinejoin="round" aria-hidden>
       <path d={ICONS[name] ?? ""} />
     </svg>
+  );
+}
+
+/** Something to type or to hand on, with a button that copies it. */
+export function Command({ text, label }: { text: string; label: string }) {
+  const [copied, setCopied] = useState(false);
+  const copy = () =>
+    navigator.clipboard.writeText(text).then(
+      () => setCopied(true),
+      () => toast("The browser does not let it be copied: mark the text and copy it by hand.", "warn"),
+    );
+  return (
+    <div className="command">
+      <pre tabIndex={0} role="region" aria-label={label}>{text}</pre>
+      <Button onClick={copy}>{copied ? "Copied" : "Copy"}</Button>
+    </div>
   );
 }
 
@@ -343,15 +360,21 @@ export function toast(text: string, tone: Tone = "ok"): void {
 
 export function Toasts() {
   const [, tick] = useState(0);
+  const holder = useRef<HTMLDivElement>(null);
   useEffect(() => {
-    const listener = () => tick((n) => n + 1);
+    const listener = () => {
+      tick((n) => n + 1);
+      // Shown anew it is over a dialog that has been opened meanwhile.
+      holder.current?.hidePopover();
+      if (toasts.length) holder.current?.showPopover();
+    };
     toastListeners.add(listener);
     return () => {
       toastListeners.delete(listener);
     };
   }, []);
   return (
-    <div className="toasts" role="status" aria-live="polite">
+    <div ref={holder} popover="manual" className="toasts" role="status" aria-live="polite">
       {toasts.map((one) => (
         <div key={one.id} className={`toast ${one.tone}`}>
           {one.text}

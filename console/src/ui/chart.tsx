@@ -71,6 +71,7 @@ export function Chart({ title, series, height = 150, fill = true }: { title: str
     plot.current?.setData(aligned(series));
   }, [series]);
 
+  const empty = series.every((one) => one.points.length === 0);
   const latest = series.map((one) => one.points[one.points.length - 1]?.value);
   return (
     <figure className="chart">
@@ -86,7 +87,8 @@ export function Chart({ title, series, height = 150, fill = true }: { title: str
           ))}
         </span>
       </figcaption>
-      <div ref={holder} className="plot" style={{ minBlockSize: height }} role="img" aria-label={`${title}: ${series.map((one, at) => `${one.name} ${latest[at] === undefined ? "not measured yet" : measured(latest[at]!, one.units)}`).join(", ")}`} />
+      {empty && <p className="plot-empty muted small">No figure yet: they come each 5 s.</p>}
+      <div ref={holder} className={`plot ${empty ? "empty" : ""}`} style={{ minBlockSize: height }} role="img" aria-label={`${title}: ${series.map((one, at) => `${one.name} ${latest[at] === undefined ? "not measured yet" : measured(latest[at]!, one.units)}`).join(", ")}`} />
     </figure>
   );
 }

@@ -176,6 +176,8 @@ class App:
         backups = "/api/configuration/backup"
         yield Route(methods=POST, path=backups, answer=whole.backup, shows=Shows.ALL, needs="*")
         yield Route(methods=GET, path=backups + "/{file}", answer=whole.kept, shows=Shows.ALL, needs="*")
+        opened = "/api/configuration/opened"
+        yield Route(methods=POST, path=opened, answer=whole.opened, shows=Shows.ALL, needs="*")
         yield Route(methods=GET, path="/api/stream", answer=self._streams.answer, shows=Shows.NOTHING, needs="-")
         rows, schema = self._console.services, self._console.schema
         yield Route(

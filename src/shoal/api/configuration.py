@@ -9,11 +9,13 @@
     POST backup  {"passphrase"}                            a sealed file of everything
     POST backup  {"backup_config"}                         one is kept here, as that BackupConfiguration says
     GET  backup/<file name>                                a kept one
+    POST opened  {"backup", "passphrase"}                  what is in a sealed file (base64); nothing is written
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Any
 
 from starlette.responses import Response
@@ -36,13 +38,16 @@ MEMBERS = {
     "export": ("passphrase",),
     "import": ("configuration", "passphrase", "apply", "disabled"),
     "backup": ("passphrase", "backup_config"),
+    "opened": ("backup", "passphrase"),
 }
+REQUIRED = {"import": ("configuration",), "opened": ("backup", "passphrase")}
 TYPES = {
     "configuration": (dict, "an object"),
     "passphrase": (str, "a string"),
     "apply": (bool, "true or false"),
     "disabled": (bool, "true or false"),
     "backup_config": (str, "a name"),
+    "backup": (str, "base64"),
 }
 SEALED = "application/octet-stream"
 Document = dict[str, Any]
@@ -81,6 +86,14 @@ class Configuration:
     async def kept(self, context: Context, file: str) -> Response:
         return Response(await self._kept().read(file), media_type=SEALED)
 
+    async def opened(self, context: Context) -> Response:
+        body = await self._body(context, "opened")
+        try:
+            data = await asyncio.to_thread(base64.b64decode, body["backup"], validate=True)
+        except ValueError:
+            raise Invalid([Problem(path="backup", why="must be the file in base64")]) from None
+        return json_response(await self._kept().opened(data, body["passphrase"]))
+
     def _kept(self) -> Backups:
         if self._backups is None:
             raise NotReady("This controller keeps no backups.")
@@ -93,8 +106,9 @@ class Configuration:
         for member, (type, name) in TYPES.items():
             if member in MEMBERS[what] and member in body and not isinstance(body[member], type):
                 problems.append(Problem(path=member, why=f"must be {name}, not {kind_of(body[member])}"))
-        if what == "import" and "configuration" not in body:
-            problems.append(Problem(path="configuration", why="required, and missing"))
+        problems += [
+            Problem(path=member, why="required, and missing") for member in REQUIRED.get(what, ()) if member not in body
+        ]
         if problems:
             raise Invalid(problems)
         return body

@@ -7,13 +7,14 @@ import asyncio
 import contextlib
 import re
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from shoal import whole_file
 from shoal.controller import passphrase
 from shoal.controller.intent import SYSTEM, Intent
-from shoal.controller.view import View
+from shoal.controller.view import INTENT, View
 from shoal.errors import Invalid, NotFound, NotReady, Problem
 from shoal.store.protocol import Records
 
@@ -24,6 +25,8 @@ FOLDER = "backups"
 SUFFIX = ".shoalbackup"
 PREFIX = "backup"
 AT_ONCE_MAX = 1
+AUTHORITY = "pki/ca.pem"
+"""What tells one controller from another."""
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
@@ -77,6 +80,28 @@ class Backups:
             return await asyncio.to_thread((self._data_dir / FOLDER / file).read_bytes)
         except OSError as error:
             raise NotFound(f"The file of backup {file} can't be read ({error.strerror}).") from None
+
+    async def opened(self, data: bytes, words: str) -> Document:
+        """What is in a sealed backup, and how this controller is made from it; nothing is written. Raises Invalid for
+        what can't be opened by these words."""
+        async with self._turn:
+            found = await asyncio.to_thread(contents.read, data, words)
+        kinds = Counter(key.split("/")[2] for key, _ in found.records if key.startswith(INTENT))
+        types = self._intent.registry.types
+        own = await asyncio.to_thread(self._own_authority)
+        return {
+            "made_at": found.made_at,
+            "shoal": found.shoal,
+            "objects": {types[kind].name if kind in types else kind: kinds[kind] for kind in sorted(kinds)},
+            "same_controller": bool(own) and found.files.get(AUTHORITY) == own,
+            "data_directory": str(self._data_dir.absolute()),
+        }
+
+    def _own_authority(self) -> bytes:
+        try:
+            return (self._data_dir / AUTHORITY).read_bytes()
+        except OSError:
+            return b""
 
     def _configuration(self, name: str) -> Document:
         known = self._view.all("backupconfiguration")
