@@ -14,6 +14,7 @@ import msgspec
 from shoal.wire.desired import Service
 
 from .family import Family
+from .gate import joined
 from .rules import Ruleset
 
 FIRST, LAST = -310, 310
@@ -49,19 +50,23 @@ def _listeners(service: Service, family: Family) -> str:
 
 
 def _sockets(service: Service, family: Family) -> str:
-    return ", ".join(dict.fromkeys(f"{address} . {port}" for address, port in _servers(service, family)))
+    """Ranges of several pools may overlap, and a kernel set takes none that do."""
+    ports: dict[str, list[tuple[int, int]]] = {}
+    for address, first, last in _servers(service, family):
+        ports.setdefault(address, []).append((first, last))
+    return ", ".join(f"{address} . {text}" for address, found in ports.items() for text in joined(found))
 
 
-def _servers(service: Service, family: Family) -> Iterator[tuple[str, str]]:
+def _servers(service: Service, family: Family) -> Iterator[tuple[str, int, int]]:
     for _, pool, server in service.servers:
         address = _parsed(server.address)
         if address is None or address.version != family.version:
             continue
         if not pool.service_port:
-            yield str(address), str(int(server.port))
+            yield str(address), int(server.port), int(server.port)
         else:
             for one in service.listeners:
-                yield str(address), f"{one.port}-{one.port_end}" if one.port_end > one.port else str(one.port)
+                yield str(address), int(one.port), int(one.port_end)
 
 
 def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
