@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,14 +175,16 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-async def creates(clients: list[Client], first: int, count: int) -> Document:
+async def creates(
+    clients: list[Client], first: int, count: int, path: str = "/api/macro", tree: Callable[[int], str] = tree
+) -> Document:
     numbers = iter(range(first, first + count))
     times: list[float] = []
 
     async def work(client: Client) -> None:
         for number in numbers:
             began = time.perf_counter()
-            status, _, data = await client.call("POST", "/api/macro", tree(number))
+            status, _, data = await client.call("POST", path, tree(number))
             assert status == 201, data[:500]
             times.append(time.perf_counter() - began)
 

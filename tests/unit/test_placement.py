@@ -5,7 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from shoal.placement import plan
+from shoal.placement import choose as choosing
+from shoal.placement import fill, plan
+from shoal.placement.board import Board, Field, Work
 from shoal.placement.carry import applied, progressed
 from shoal.placement.explain import records, sentences
 from shoal.placement.invariants import violations
@@ -258,3 +260,29 @@ def test_who_took_over_and_must_leave_at_once_is_not_adopted_while_the_planned_o
     assert plan(applied(snapshot, result), 10.0).empty
     (adopted,) = plan(msgspec.structs.replace(snapshot, engines=(a, b, c)), 10.0).vips
     assert next(p.engine for p in adopted.placements if p.role is Role.PRIMARY) == "b", "and else it is"
+
+
+def test_many_that_wait_for_room_are_judged_as_one_with_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a full group all of them are looked at in each plan; they differ in size, in having served, and in a place held."""
+    group = Group(id="g", name="g", max_vs_per_se=4, max_se=2, buffer_se=0, min_scaleout_per_vs=1, max_scaleout_per_vs=2)
+    nowhere = [
+        Vip(id=f"w{n:02}", name=f"w{n:02}", slots=1 + n % 3, created=9.0 + n, generation=n % 2, requested=1, list_version=1)
+        for n in range(40)
+    ]
+    more = msgspec.structs.replace(on("a", "wants two", 1), requested=2, user_factor=1)
+    full = [on("a", "first", 3), on("b", "second", 3), more, *nowhere]
+    snapshot = Snapshot(revision=1, group=group, engines=engines("a", "b"), vips=tuple(full))
+    surveys: list[str] = []
+    survey = choosing.survey
+
+    def counted(board: Board, work: Work, *rest: object) -> Field:
+        surveys.append(work.vip.id)
+        return survey(board, work, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(choosing, "survey", counted)
+    together = plan(snapshot, 10.0)
+    looked_at, surveys[:] = len(surveys), []
+    monkeypatch.setattr(fill, "_alike", lambda board, work: None)
+    assert together == plan(snapshot, 10.0)
+    assert sum(decision.what == "none" for decision in together.decisions) >= 38
+    assert looked_at <= 10 < 40 <= len(surveys)

@@ -147,6 +147,8 @@ class Board:
         """By owner."""
         self._counted: dict[str, int] = {}
         """Engine -> slots that successions of this plan count on, beyond those before."""
+        self.refused: dict[object, tuple[Field, str]] = {}
+        """What VIPs have in common that can go nowhere, as long as no room changes: what was looked at, and why."""
         self._names: dict[str, None] = {}
 
     @property
@@ -295,6 +297,7 @@ class Board:
         id = f"new-{len(self.new) + 1}"
         self.new.append(NewEngine(id=id, host=host, why=why, avoid_hosts=tuple(sorted(avoid))))
         self._names[id] = None
+        self.refused.clear()
         self.load[id] = 0
         self.standing.arriving.put(id, AFTER_ALL + len(self.new), 0)
         self.decide("", "create_engine", why, engine=id)
@@ -353,6 +356,7 @@ class Board:
 
     def _occupy(self, engine: str, slots: int) -> None:
         before = self.load.get(engine, 0)
+        self.refused.clear()
         if engine not in self._names:
             self.loads_before.setdefault(engine, before)
         self.standing.set_load(engine, before + slots)

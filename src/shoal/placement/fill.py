@@ -76,17 +76,33 @@ def _place_one(board: Board, work: Work) -> bool:
         return True
     if not board.may_move(work):
         return False
+    alike = _alike(board, work)
+    if alike is not None and alike in board.refused:
+        field, why = board.refused[alike]
+        work.shortfall = why
+        board.decide(work.vip.id, "none", why, field=field)
+        return False
     field = choosing.survey(board, work)
     choice = choosing.choose(board, work, field, urgent=_urgent(work))
     if not choice.engine:
         work.shortfall = choice.why
         board.decide(work.vip.id, "none", choice.why, field=field)
+        if alike is not None:
+            board.refused[alike] = field, choice.why
         return False
     board.put(work, choice.engine)
     board.moved(work)
     what = "place" if board.is_up(choice.engine) else "wait"
     board.decide(work.vip.id, what, choice.why, engine=choice.engine, field=field)
     return True
+
+
+def _alike(board: Board, work: Work) -> tuple[int, bool, bool] | None:
+    """What VIPs that are nowhere have in common, where nothing else makes a difference to where they could go: many that wait
+    for room in a full group are then judged as one. None: this one is a case of its own."""
+    if work.placements or work.vip.id == board.watched or choosing.too_big(board, work):
+        return None
+    return work.vip.slots, _urgent(work), bool(work.lost)
 
 
 def _take_back(board: Board, work: Work) -> bool:
