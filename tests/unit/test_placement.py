@@ -18,6 +18,7 @@ from shoal.placement.model import (
     EngineState,
     Group,
     Judgement,
+    Need,
     Placement,
     PlacementState,
     Rejection,
@@ -263,15 +264,20 @@ def test_who_took_over_and_must_leave_at_once_is_not_adopted_while_the_planned_o
 
 
 def test_many_that_wait_for_room_are_judged_as_one_with_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a full group all of them are looked at in each plan; they differ in size, in having served, and in a place held."""
+    """In a full group all of them are looked at in each plan; they differ in size, in having served, in a place
+    held, and in the networks they need."""
     group = Group(id="g", name="g", max_vs_per_se=4, max_se=2, buffer_se=0, min_scaleout_per_vs=1, max_scaleout_per_vs=2)
     nowhere = [
-        Vip(id=f"w{n:02}", name=f"w{n:02}", slots=1 + n % 3, created=9.0 + n, generation=n % 2, requested=1, list_version=1)
+        Vip(
+            id=f"w{n:02}", name=f"w{n:02}", slots=1 + n % 3, created=9.0 + n, generation=n % 2, requested=1,
+            list_version=1, needs=(Need("lan", ("10.0.0.0/24",)),) if n < 4 else (),
+        )
         for n in range(40)
-    ]
+    ]  # fmt: skip
     more = msgspec.structs.replace(on("a", "wants two", 1), requested=2, user_factor=1)
     full = [on("a", "first", 3), on("b", "second", 3), more, *nowhere]
-    snapshot = Snapshot(revision=1, group=group, engines=engines("a", "b"), vips=tuple(full))
+    near = tuple(msgspec.structs.replace(one, home="10.1.0.0/24") for one in engines("a", "b"))
+    snapshot = Snapshot(revision=1, group=group, engines=near, vips=tuple(full))
     surveys: list[str] = []
     survey = choosing.survey
 
@@ -285,4 +291,7 @@ def test_many_that_wait_for_room_are_judged_as_one_with_the_same_answer(monkeypa
     monkeypatch.setattr(fill, "_alike", lambda board, work: None)
     assert together == plan(snapshot, 10.0)
     assert sum(decision.what == "none" for decision in together.decisions) >= 38
-    assert looked_at <= 10 < 40 <= len(surveys)
+    assert {d.excluded for d in together.decisions if d.vip == "w01"} != {
+        d.excluded for d in together.decisions if d.vip == "w07"
+    }, "as large, and served as it was, but for the network"
+    assert looked_at <= 16 < 40 <= len(surveys)

@@ -97,12 +97,12 @@ def _place_one(board: Board, work: Work) -> bool:
     return True
 
 
-def _alike(board: Board, work: Work) -> tuple[int, bool, bool] | None:
+def _alike(board: Board, work: Work) -> tuple[object, ...] | None:
     """What VIPs that are nowhere have in common, where nothing else makes a difference to where they could go: many that wait
     for room in a full group are then judged as one. None: this one is a case of its own."""
     if work.placements or work.vip.id == board.watched or choosing.too_big(board, work):
         return None
-    return work.vip.slots, _urgent(work), bool(work.lost)
+    return work.vip.slots, board.standing.needs(work.vip), _urgent(work), bool(work.lost)
 
 
 def _take_back(board: Board, work: Work) -> bool:
