@@ -165,13 +165,13 @@ async def ours(port: int, count: int) -> Document:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--creates", type=int, default=1_000, help="of Shoal's; Octavia makes a fifth of that")
+    parser.add_argument("--creates", type=int, default=1_000, help="of Shoal's; Octavia makes a tenth of that")
     parser.add_argument("--controller", action="store_true", help="Shoal plans for what is created, too")
     options = parser.parse_args()
     python()
     found: dict[str, Any] = {"bench": "octavia"}
     with tempfile.TemporaryDirectory() as folder, octavia(Path(folder)) as port:
-        found["octavia"] = asyncio.run(theirs(port, options.creates // 5))
+        found["octavia"] = asyncio.run(theirs(port, options.creates // 10))
     with tempfile.TemporaryDirectory() as folder, api.server(Path(folder), controlled=options.controller) as (port, _):
         found["shoal"] = asyncio.run(ours(port, options.creates))
     found["ratio"] = round(found["shoal"]["per_second"] / found["octavia"]["per_second"], 1)
