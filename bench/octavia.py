@@ -108,9 +108,19 @@ def octavia(folder: Path) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     command = [str(HOME / "bin" / "gunicorn"), "--workers", str(WORKERS), "--threads", str(THREADS)]
-    command += ["--certfile", str(certificate), "--keyfile", str(key), "--bind", f"127.0.0.1:{port}", "served:application"]
+    command += [
+        "--certfile",
+        str(certificate),
+        "--keyfile",
+        str(key),
+        "--bind",
+        f"127.0.0.1:{port}",
+        "served:application",
+    ]
     with (folder / "gunicorn.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, env={**os.environ, "PYTHONWARNINGS": "ignore"}
+        )
     try:
         asyncio.run(_answers(port, process))
         yield port

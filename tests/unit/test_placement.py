@@ -266,7 +266,9 @@ def test_who_took_over_and_must_leave_at_once_is_not_adopted_while_the_planned_o
 def test_many_that_wait_for_room_are_judged_as_one_with_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a full group all of them are looked at in each plan; they differ in size, in having served, in a place
     held, and in the networks they need."""
-    group = Group(id="g", name="g", max_vs_per_se=4, max_se=2, buffer_se=0, min_scaleout_per_vs=1, max_scaleout_per_vs=2)
+    group = Group(
+        id="g", name="g", max_vs_per_se=4, max_se=2, buffer_se=0, min_scaleout_per_vs=1, max_scaleout_per_vs=2
+    )
     nowhere = [
         Vip(
             id=f"w{n:02}", name=f"w{n:02}", slots=1 + n % 3, created=9.0 + n, generation=n % 2, requested=1,
