@@ -217,6 +217,30 @@ async def test_a_name_that_no_pool_has_is_forgotten(world: ControlledWorld) -> N
     await counting
 
 
+async def test_a_change_of_one_pool_looks_at_no_other(world: ControlledWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    dns, looked_at = Dns(), list[str]()
+    world.controller.names.look_up = dns
+    for number in range(9):
+        await world.post("/api/pool", {"name": f"other-{number}", "servers": [by_address("10.1.1.1")]})
+    task = asyncio.create_task(world.controller.run())
+    await asyncio.sleep(0.1)
+    names = members.names
+    monkeypatch.setattr(members, "names", lambda pool: looked_at.append(pool["name"]) or names(pool))
+    made = await world.post("/api/pool", {"name": "mine", "servers": [by_address("10.1.1.1")]})
+    change = {"replace": {"servers": [by_name(), by_name("other.example.com")]}}
+    await world.call("PATCH", f"/api/pool/{made['uuid']}", 200, json=change)
+    async with asyncio.timeout(5):
+        while len(dns.asked) < 2:
+            await asyncio.sleep(0.01)
+    await world.call("PATCH", f"/api/pool/{made['uuid']}", 200, json={"replace": {"servers": [by_name()]}})
+    await world.call("DELETE", f"/api/pool/{made['uuid']}", 204)
+    await asyncio.sleep(0.1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert set(looked_at) == {"mine"}
+    assert not world.controller.names._pools and not world.controller.names._tasks
+
+
 async def test_the_clouds_dns_servers_are_asked_else_the_systems(world: ControlledWorld) -> None:
     dns = world.controller.names.look_up = Dns()
     system = world.view.all("systemconfiguration")[0]

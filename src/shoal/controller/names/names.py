@@ -32,7 +32,6 @@ RETRY_S_MIN, RETRY_S_MAX = 2.0, 60.0
 FAILURES_COUNTED_MAX = 16
 LOOKUPS_AT_ONCE_MAX = 32
 FORMER_MAX = 64
-TYPES = ("pool", "cloud", "systemconfiguration")
 Key = tuple[str, str]
 """(cloud uuid, name)."""
 LookUp = Callable[[str, tuple[str, ...], str], Awaitable[Found]]
@@ -63,6 +62,8 @@ class Names:
         self._answers: dict[Key, Answer] = {}
         self._pools: dict[Key, dict[str, None]] = {}
         """Of each name that is looked up: the uuids of the pools that have it."""
+        self._named: dict[str, tuple[Key, ...]] = {}
+        """The same by pool. Kept up by what changes: most pools have no name, and there may be thousands."""
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._places = asyncio.Semaphore(LOOKUPS_AT_ONCE_MAX)
@@ -114,8 +115,8 @@ class Names:
 
     def on_document(self, type: str, uuid: str, document: object) -> None:
         """The view's callback."""
-        if type in TYPES:
-            self._changed.set()
+        if type == "pool":
+            self._heed(uuid, self._view.get("pool", uuid))
         elif type == "ipaddrgroup":
             for referrer, pool, _ in self._view.referrers(uuid):
                 if referrer == "pool":
@@ -124,26 +125,41 @@ class Names:
     async def run(self) -> None:
         """Until cancelled."""
         self._tasks.clear()
+        for uuid in [uuid for uuid in self._named if self._view.get("pool", uuid) is None]:
+            self._heed(uuid, None)
+        for pool in self._view.all("pool"):
+            self._heed(pool["uuid"], pool)
         self._changed.set()
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                self._pools = self._wanted()
                 for key in [key for key in self._tasks if key not in self._pools]:
                     self._tasks.pop(key).cancel()
                     self._failures.pop(key, None)
                 await self._forget([key for key in self._answers if key not in self._pools])
-                for key in self._pools:
+                for key in list(self._pools):
                     if key not in self._tasks:
                         self._tasks[key] = group.create_task(self._repeat(key), name=f"name {key[1]}")
 
-    def _wanted(self) -> dict[Key, dict[str, None]]:
-        found: dict[Key, dict[str, None]] = {}
-        for pool in self._view.all("pool"):
-            for name in members.names(pool):
-                found.setdefault((uuid_of(pool.get("cloud_ref", "")), name), {})[pool["uuid"]] = None
-        return found
+    def _heed(self, uuid: str, pool: Document | None) -> None:
+        """The names of a pool may be others; None: it is gone."""
+        cloud = uuid_of((pool or {}).get("cloud_ref", ""))
+        now = tuple((cloud, name) for name in members.names(pool)) if pool is not None else ()
+        before = self._named.get(uuid, ())
+        if now == before:
+            return
+        for key in [key for key in before if key not in now]:
+            del self._pools[key][uuid]
+            if not self._pools[key]:
+                del self._pools[key]
+        for key in now:
+            self._pools.setdefault(key, {})[uuid] = None
+        if now:
+            self._named[uuid] = now
+        else:
+            del self._named[uuid]
+        self._changed.set()
 
     async def _repeat(self, key: Key) -> None:
         while True:
