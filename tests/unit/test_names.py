@@ -225,7 +225,12 @@ async def test_a_change_of_one_pool_looks_at_no_other(world: ControlledWorld, mo
     task = asyncio.create_task(world.controller.run())
     await asyncio.sleep(0.1)
     names = members.names
-    monkeypatch.setattr(members, "names", lambda pool: looked_at.append(pool["name"]) or names(pool))
+
+    def noted(pool: Mapping[str, Any]) -> dict[str, None]:
+        looked_at.append(pool["name"])
+        return names(pool)
+
+    monkeypatch.setattr(members, "names", noted)
     made = await world.post("/api/pool", {"name": "mine", "servers": [by_address("10.1.1.1")]})
     change = {"replace": {"servers": [by_name(), by_name("other.example.com")]}}
     await world.call("PATCH", f"/api/pool/{made['uuid']}", 200, json=change)

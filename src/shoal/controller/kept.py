@@ -7,8 +7,8 @@ What a VIP's part follows from, and who says when it changes:
 - which list its engines run, and who owns it: `Fleet` (``on_vips``), through `touch`;
 - how an engine stands that its record names, or that owns it: looked at each time, engine by engine (and VIP by VIP
   where the owner is no engine of the group);
-- whether it is drained, must not be placed yet, or has been told for long: looked at each time, of those that drain, are
-  nowhere or were just placed;
+- whether it is drained, must not be placed yet, or has been told for long: looked at each time, of those that drain, must
+  not be placed yet or were just placed, and while anything could stand in the way of those that are nowhere (`may_block`);
 - the wall clock, if it was set back: then all is made anew.
 
 Now and then everything is made anew all the same (`SnapshotKeeper.review`), and what was not as it was kept is said.
@@ -57,7 +57,8 @@ class _Seen(msgspec.Struct, frozen=True):
 
 
 class SnapshotKeeper:
-    """Of one group. ``document(engine id)`` is the stored one; ``blocked``: why a VIP must not be placed yet, "" if it may;
+    """Of one group. ``document(engine id)`` is the stored one; ``blocked``: why a VIP must not be placed yet, "" if it may,
+    ``may_block``: whether that can be said of any that was not told of as changed;
     ``needs``: which networks it wants its engines in."""
 
     def __init__(
@@ -68,6 +69,7 @@ class SnapshotKeeper:
         document: Callable[[str], Mapping[str, Any] | None],
         blocked: Callable[[VipIntent, VipRecord], str],
         needs: Callable[[VipIntent], tuple[Need, ...]] = lambda intent: (),
+        may_block: Callable[[], bool] = lambda: True,
     ) -> None:
         self._group = group
         self._ledger = ledger
@@ -75,10 +77,13 @@ class SnapshotKeeper:
         self._document = document
         self._blocked = blocked
         self._needs = needs
+        self._may_block = may_block
         self._engines: dict[str, _Seen] = {}
         self._vips: dict[str, Vip] = {}
         self._unsteady: dict[str, None] = {}
-        """VIPs that drain, are nowhere, were just placed, or are owned by an engine of another group."""
+        """VIPs that drain, must not be placed yet, were just placed, or are owned by an engine of another group."""
+        self._nowhere: dict[str, None] = {}
+        """VIPs that are on no engine and could be placed, if there were room."""
         self._touched: dict[str, None] = {}
         self._at = float("-inf")
         self.advanced: dict[str, None] = {}
@@ -119,6 +124,8 @@ class SnapshotKeeper:
         self._at, self.stale, self.review = now, False, False
         self._look_at_engines(states, fresh)
         touched, self._touched = self._touched | self._unsteady, {}
+        if self._may_block():
+            touched |= self._nowhere
         missed: list[str] = []
         if fresh.whole:
             known = self._ledger.vips.get(self._group, {})
@@ -188,7 +195,7 @@ class SnapshotKeeper:
     ) -> None:
         record, intent, known = self._ledger.vips.get(self._group, {}).get(id), intents.get(id), before.get(id)
         fresh.looked_at[id] = None
-        for marks in (self.advanced, self.orphans, self.blocked, self._unsteady):
+        for marks in (self.advanced, self.orphans, self.blocked, self._unsteady, self._nowhere):
             marks.pop(id, None)
         if intent is None:
             if record is not None:
@@ -205,8 +212,11 @@ class SnapshotKeeper:
         owner = self._fleet.owner(id)
         elsewhere = owner is not None and owner.engine not in self._engines
         moves = any(p.state in (PlacementState.DRAINING, PlacementState.ASSIGNED) for p in value.placements)
-        if elsewhere or moves or not stored.placements:
+        nowhere = not stored.placements
+        if elsewhere or moves or (nowhere and (record is None or stored.elsewhere or value.blocked)):
             self._unsteady[id] = None
+        elif nowhere:
+            self._nowhere[id] = None
         if known == value:
             self._vips[id] = known
         else:

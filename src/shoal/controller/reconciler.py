@@ -356,6 +356,7 @@ class Reconciler:
                 lambda engine: self._view.get("serviceengine", engine),
                 self._blocked,
                 self._needs.of,
+                lambda: bool(self.freed),
             )
         snapshot, fresh, missed = kept.make(
             self._view.revision,

@@ -102,11 +102,10 @@ def _vips(board: Board) -> tuple[VipPlan, ...]:
     others = (work for work in board.others.values() if work.succession != work.vip.succession)
     changed = []
     for work in sorted((*board.works.values(), *others), key=lambda w: turn(w.vip)):
-        planned = _vip_plan(board, work)
-        if _differs(planned, work):
-            changed.append(planned)
-        else:
+        if _is_same(work):
             work.same = True
+        else:
+            changed.append(_vip_plan(board, work))
     return tuple(changed)
 
 
@@ -153,19 +152,18 @@ def _scale_state(board: Board, work: Work) -> tuple[str, str]:
     return "SCALEOUT_AWAITING_SE_PROGRAMMING", ""
 
 
-def _differs(planned: VipPlan, work: Work) -> bool:
-    """Whether anything of substance differs from the snapshot (a reason's wording alone is none)."""
+def _is_same(work: Work) -> bool:
+    """Whether nothing of substance differs from the snapshot (a reason's wording alone is none). Asked before the VIP's plan
+    is made, as most of those in question stay as they are."""
     vip = work.vip
-    same = (
-        planned.placements == vip.placements
-        and planned.generation == vip.generation
-        and planned.succession == vip.succession
-        and planned.list_version == vip.list_version
-        and planned.user_factor == vip.user_factor
-        and planned.requested == vip.requested
-        and (planned.awaiting_since is None) == (vip.awaiting_since is None)
+    return (
+        work.generation == vip.generation
+        and work.succession == vip.succession
+        and work.user_factor == vip.user_factor
+        and work.requested == vip.requested
+        and tuple(work.placements) == vip.placements
+        and (bool(work.ready) or not vip.enabled) == (vip.awaiting_since is None)
     )
-    return not same
 
 
 def _awaiting_events(board: Board) -> None:
