@@ -112,7 +112,7 @@ def octavia(folder: Path) -> Iterator[int]:
     subprocess.run([str(python()), "-W", "ignore", "-c", DATABASE, str(folder / "octavia.db")], check=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
-    command = [str(HOME / "bin" / "gunicorn"), "--workers", "1", "--threads", str(THREADS)]
+    command = [str(HOME / "bin" / "gunicorn"), "--workers", "1", "--threads", str(THREADS), "--keep-alive", "60"]
     command += [
         "--certfile",
         str(certificate),
