@@ -52,6 +52,8 @@ class Client(threading.Thread):
             socket.create_connection(self._to, WITHIN_S) as plain,
             self._context.wrap_socket(plain, session=session) as link,
         ):
+            # As browsers and curl do; else the request waits until the handshake's last word is acknowledged.
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             link.sendall(REQUEST)
             answer = b""
             while more := link.recv(4096):

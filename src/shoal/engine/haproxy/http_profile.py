@@ -82,7 +82,7 @@ def last(http: Http) -> Iterator[str]:
     if http.waits_for_body:
         yield f"{wait} if METH_POST"
     if http.continues:
-        yield f"{wait} at-least 1 if {{ req.hdr(expect) -m str -i 100-continue }}"
+        yield f"{wait} at-least 1 if !METH_GET {{ req.hdr(expect) -m str -i 100-continue }}"  # few look at their headers
 
 
 def responses(http: Http, idle_s: int) -> Iterator[str]:
