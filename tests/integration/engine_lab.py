@@ -244,7 +244,10 @@ class Lab:
 
     def end(self) -> None:
         """Agent and guard start each other again: what came up while the others were killed goes, too."""
-        while pids := self.processes(""):
+        looks = 0
+        while looks < 3:  # what is just being started has no command line for a moment
+            pids = self.processes("")
+            looks = 0 if pids else looks + 1
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
