@@ -121,8 +121,8 @@ export function Topology({ entry, vips }: { entry: Document; vips: Document[] })
             >
               <rect width={WIDTH} height={HEIGHT} rx={9} />
               <circle cx={16} cy={HEIGHT / 2} r={4} />
-              <text x={30} y={20}>{cut(node.title, 20)}<title>{node.title}</title></text>
-              <text x={30} y={36} className="sub">{cut(node.sub, 24)}<title>{node.sub}</title></text>
+              <text x={30} y={20}>{cut(node.title, 20)}{node.title.length > 20 && <title>{node.title}</title>}</text>
+              <text x={30} y={36} className="sub">{cut(node.sub, 24)}{node.sub.length > 24 && <title>{node.sub}</title>}</text>
             </g>
           )),
         )}
