@@ -8,28 +8,16 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 
-from shoal.engine.guard.netlink import (
-    NLM_F_ACK,
-    NLM_F_CREATE,
-    NLM_F_DUMP,
-    NLM_F_REPLACE,
-    Netlink,
-    attribute,
-    attributes,
-)
+from shoal.engine.guard.netlink import RTA_DST, RouteTable, attribute, attributes
 from shoal.wire.desired import Routes, StaticRoute
 
 log = logging.getLogger("shoal.static_routes")
 
-PROTOCOL = 0x5B
-"""Marks our routes (rtnetlink(7), ``rtm_protocol``); no routing program has this number."""
 METRIC = 0x5B
 """A route of the kernel's own to the same prefix goes first."""
-RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTN_UNICAST = 1
 RT_TABLE_MAIN = 254
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH = 1, 4, 5, 6, 9
-NO_SUCH_ROUTE = 3
+RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH = 4, 5, 6, 9
 UNREACHABLE = (101, 113)  # ENETUNREACH, EHOSTUNREACH
 HOP_HEAD = struct.Struct("=HBBi")
 """rtnexthop: length, flags, hops, interface."""
@@ -116,38 +104,34 @@ def _index(route: StaticRoute) -> int:
     return socket.if_nametoindex(route.interface) if route.interface else 0
 
 
-class _Table(Netlink):
+class _Table(RouteTable):
     """Raises OSError."""
 
+    protocol = 0x5B
+
     def put(self, prefix: str, hops: tuple[Hop, ...]) -> None:
-        self._ask(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK, _head(prefix) + _ways(hops))
+        self._replace(self._route(prefix) + _ways(hops))
 
     def remove(self, prefix: str) -> None:
         """One that is not there is fine."""
-        try:
-            self._ask(RTM_DELROUTE, NLM_F_ACK, _head(prefix))
-        except OSError as error:
-            if error.errno != NO_SUCH_ROUTE:
-                raise
+        self._delete(self._route(prefix))
 
     def routes(self) -> dict[str, tuple[Hop, ...]]:
         found: dict[str, tuple[Hop, ...]] = {}
-        for kind, body in self._ask(RTM_GETROUTE, NLM_F_DUMP, bytes(12)):
-            if kind == RTM_NEWROUTE and body[5] == PROTOCOL and body[4] == RT_TABLE_MAIN:
-                values = attributes(body[12:])
-                none = bytes(4 if body[0] == socket.AF_INET else 16)
-                prefix = f"{socket.inet_ntop(body[0], values.get(RTA_DST, none))}/{body[1]}"
-                found[prefix] = (*found.get(prefix, ()), *_hops(body[0], values))
+        for head, values in self._ours():
+            family, length, table = head[0], head[1], head[4]
+            if table == RT_TABLE_MAIN:
+                none = bytes(4 if family == socket.AF_INET else 16)
+                prefix = f"{socket.inet_ntop(family, values.get(RTA_DST, none))}/{length}"
+                found[prefix] = (*found.get(prefix, ()), *_hops(family, values))
         return found
 
-
-def _head(prefix: str) -> bytes:
-    network = ipaddress.ip_network(prefix)
-    family = socket.AF_INET if network.version == 4 else socket.AF_INET6
-    length = network.prefixlen
-    head = struct.pack("=BBBBBBBBI", family, length, 0, 0, RT_TABLE_MAIN, PROTOCOL, 0, RTN_UNICAST, 0)
-    head += attribute(RTA_DST, network.network_address.packed) if length else b""
-    return head + attribute(RTA_PRIORITY, struct.pack("=I", METRIC))
+    def _route(self, prefix: str) -> bytes:
+        network = ipaddress.ip_network(prefix)
+        family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+        head = self._head(family, network.prefixlen, RT_TABLE_MAIN, RTN_UNICAST)
+        head += attribute(RTA_DST, network.network_address.packed) if network.prefixlen else b""
+        return head + attribute(RTA_PRIORITY, struct.pack("=I", METRIC))
 
 
 def _ways(hops: tuple[Hop, ...]) -> bytes:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Iterator
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_CREATE = 1, 4, 0x300, 0x100, 0x400
 NLMSG_ERROR, NLMSG_DONE = 2, 3
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTA_DST = 1
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 16, 18, 20, 21, 22
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS, IFA_RT_PRIORITY = 1, 2, 3, 6, 8, 9
 IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x2, 0x200
@@ -18,7 +21,10 @@ has it, as they bring none."""
 RTMGRP_LINK = 1
 IFF_UP, IFF_RUNNING = 0x1, 0x40
 GONE = (99, 19)  # EADDRNOTAVAIL, ENODEV
+NO_SUCH_ROUTE = 3
 BYTES_MAX = 65536
+ROUTE_HEAD = struct.Struct("=BBBBBBBBI")
+"""rtmsg: family, prefix length, length of the source's, TOS, table, protocol, scope, type, flags."""
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -71,6 +77,33 @@ class Netlink:
                 if reply == NLMSG_DONE:
                     return found
                 found.append((reply, data))
+
+
+class RouteTable(Netlink):
+    """Routes that are known as ours by their ``protocol`` (rtnetlink(7), ``rtm_protocol``), which no routing program has."""
+
+    protocol: int
+
+    def _replace(self, route: bytes) -> None:
+        """One that is there already is fine. Raises OSError."""
+        self._ask(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK, route)
+
+    def _delete(self, route: bytes) -> None:
+        """One that is not there is fine. Raises OSError."""
+        try:
+            self._ask(RTM_DELROUTE, NLM_F_ACK, route)
+        except OSError as error:
+            if error.errno != NO_SUCH_ROUTE:
+                raise
+
+    def _ours(self) -> Iterator[tuple[bytes, dict[int, bytes]]]:
+        """(head, attributes) of each. Raises OSError."""
+        for kind, body in self._ask(RTM_GETROUTE, NLM_F_DUMP, bytes(ROUTE_HEAD.size)):
+            if kind == RTM_NEWROUTE and body[5] == self.protocol:
+                yield body[: ROUTE_HEAD.size], attributes(body[ROUTE_HEAD.size :])
+
+    def _head(self, family: int, prefix_length: int, table: int, kind: int) -> bytes:
+        return ROUTE_HEAD.pack(family, prefix_length, 0, 0, table, self.protocol, 0, kind, 0)
 
 
 class Addresses(Netlink):

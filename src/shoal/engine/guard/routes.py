@@ -11,26 +11,14 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from shoal.engine.guard.loop import Loop, Timer
-from shoal.engine.guard.netlink import (
-    NLM_F_ACK,
-    NLM_F_CREATE,
-    NLM_F_DUMP,
-    NLM_F_REPLACE,
-    Netlink,
-    attribute,
-    attributes,
-)
+from shoal.engine.guard.netlink import RTA_DST, RouteTable, attribute
 from shoal.ownership.state import State, draws
 
 log = logging.getLogger("shoal.guard.routes")
 
 TABLE = 0x5A0B
-PROTOCOL = 0x5A
-"""Marks our routes (rtnetlink(7), ``rtm_protocol``); no routing program has this number."""
-RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTN_BLACKHOLE = 6
-RTA_DST, RTA_TABLE = 1, 15
-NO_SUCH_ROUTE = 3
+RTA_TABLE = 15
 LINGER_S = 1.0
 """An engine that ceases to draw a VIP stays a way to it for so long: routers hear of the next one meanwhile, and the others
 of the connections that stay here. What comes is served, or passed on."""
@@ -38,35 +26,33 @@ FOLLOWED_AFTER_S = 1.0
 """A guard started anew changes nothing of what the one before announced until it knows HAProxy, or for so long."""
 
 
-class Table(Netlink):
+class Table(RouteTable):
+    """Raises OSError."""
+
+    protocol = 0x5A
+
     def add(self, address: str) -> None:
-        """One that is there already is fine. Raises OSError."""
-        self._ask(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK, _body(address))
+        """One that is there already is fine."""
+        self._replace(self._route(address))
 
     def remove(self, address: str) -> None:
-        """One that is not there is fine. Raises OSError."""
-        try:
-            self._ask(RTM_DELROUTE, NLM_F_ACK, _body(address))
-        except OSError as error:
-            if error.errno != NO_SUCH_ROUTE:
-                raise
+        """One that is not there is fine."""
+        self._delete(self._route(address))
 
     def routes(self) -> tuple[str, ...]:
         """What this or an earlier guard put there."""
-        found = []
-        for kind, body in self._ask(RTM_GETROUTE, NLM_F_DUMP, struct.pack("=BBBBBBBBI", *(0,) * 9)):
-            if kind == RTM_NEWROUTE and body[5] == PROTOCOL:
-                values = attributes(body[12:])
-                if values.get(RTA_TABLE) == struct.pack("=I", TABLE) and RTA_DST in values:
-                    found.append(socket.inet_ntop(body[0], values[RTA_DST]))
-        return tuple(found)
+        mine = struct.pack("=I", TABLE)
+        return tuple(
+            socket.inet_ntop(head[0], values[RTA_DST])
+            for head, values in self._ours()
+            if values.get(RTA_TABLE) == mine and RTA_DST in values
+        )
 
-
-def _body(address: str) -> bytes:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    packed = socket.inet_pton(family, address)
-    head = struct.pack("=BBBBBBBBI", family, len(packed) * 8, 0, 0, 0, PROTOCOL, 0, RTN_BLACKHOLE, 0)
-    return head + attribute(RTA_DST, packed) + attribute(RTA_TABLE, struct.pack("=I", TABLE))
+    def _route(self, address: str) -> bytes:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        packed = socket.inet_pton(family, address)
+        head = self._head(family, len(packed) * 8, 0, RTN_BLACKHOLE)
+        return head + attribute(RTA_DST, packed) + attribute(RTA_TABLE, struct.pack("=I", TABLE))
 
 
 class Routes:
