@@ -139,19 +139,26 @@ def provider_for(source: Source, vsvip: Document) -> Provider | None:
 
 def _sets(provider: Provider, vsvip: Document, infos: Iterable[Document]) -> Iterable[RecordSet]:
     for info in infos:
-        name = str(info.get("fqdn", "")).rstrip(".").lower()
-        zone = zone_of(provider, name)
         kind, values = _values(vsvip, info)
-        if name and zone and values:
-            yield RecordSet(
-                provider=provider.id,
-                zone=zone,
-                name=name,
-                type=kind,
-                values=values,
-                ttl_s=info.get("ttl") or provider.ttl_s,
-                of=(vsvip["uuid"],),
-            )
+        yield from _set(provider, vsvip, info.get("fqdn", ""), kind, values, info.get("ttl"))
+
+
+def _set(
+    provider: Provider, vsvip: Document, fqdn: object, kind: str, values: tuple[str, ...], ttl_s: int | None
+) -> Iterable[RecordSet]:
+    """None for a name in no zone of the provider's, or without values."""
+    name = str(fqdn).rstrip(".").lower()
+    zone = zone_of(provider, name)
+    if name and zone and values:
+        yield RecordSet(
+            provider=provider.id,
+            zone=zone,
+            name=name,
+            type=kind,
+            values=values,
+            ttl_s=ttl_s or provider.ttl_s,
+            of=(vsvip["uuid"],),
+        )
 
 
 def _values(vsvip: Document, info: Document) -> tuple[str, tuple[str, ...]]:
@@ -174,18 +181,7 @@ def _fixed(provider: Provider, vsvip: Document, records: Iterable[Document]) -> 
     for record in records:
         kind, values = fixed_values(record)
         for given in record.get("fqdn") or ():
-            name = str(given).rstrip(".").lower()
-            zone = zone_of(provider, name)
-            if name and zone and values:
-                yield RecordSet(
-                    provider=provider.id,
-                    zone=zone,
-                    name=name,
-                    type=kind,
-                    values=values,
-                    ttl_s=record.get("ttl") or provider.ttl_s,
-                    of=(vsvip["uuid"],),
-                )
+            yield from _set(provider, vsvip, given, kind, values, record.get("ttl"))
 
 
 def fixed_values(record: Document) -> tuple[str, tuple[str, ...]]:
