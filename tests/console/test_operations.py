@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import FilePayload, expect
+from playwright.sync_api import FilePayload, Locator, expect
 
 from shoal.controller.backup import contents
 from tests.api_served import Controller
@@ -144,12 +144,17 @@ def test_a_certificate_is_imported(person: Person, world: ConsoleWorld) -> None:
     expect(page.get_by_role("row").filter(has_text="www.example.org")).to_have_count(0)
 
 
-def test_a_certificate_is_requested_signed_and_brought(person: Person, world: ConsoleWorld) -> None:
-    page = person.page
+def new_certificate(person: Person, tab: str) -> Locator:
+    """Its dialog, at one of the ways to get one."""
     person.show("/certificates")
-    page.get_by_role("button", name="New certificate").click()
-    dialog = page.get_by_role("dialog", name="New certificate")
-    dialog.get_by_role("tab", name="Signing request").click()
+    person.page.get_by_role("button", name="New certificate").click()
+    dialog = person.page.get_by_role("dialog", name="New certificate")
+    dialog.get_by_role("tab", name=tab).click()
+    return dialog
+
+
+def test_a_certificate_is_requested_signed_and_brought(person: Person, world: ConsoleWorld) -> None:
+    page, dialog = person.page, new_certificate(person, "Signing request")
     dialog.get_by_label("Name", exact=True).fill("shop")
     dialog.get_by_label("Host name").fill("shop.example.org")
     dialog.get_by_label("Further names").fill("10.9.7.7")
@@ -173,11 +178,7 @@ def test_a_certificate_is_requested_signed_and_brought(person: Person, world: Co
 
 
 def test_a_certificate_is_asked_of_an_authority_by_acme(person: Person, world: ConsoleWorld) -> None:
-    page = person.page
-    person.show("/certificates")
-    page.get_by_role("button", name="New certificate").click()
-    dialog = page.get_by_role("dialog", name="New certificate")
-    dialog.get_by_role("tab", name="By ACME").click()
+    page, dialog = person.page, new_certificate(person, "By ACME")
     dialog.get_by_label("Name", exact=True).fill("front")
     dialog.get_by_label("Host name").fill("front.example.org")
     dialog.get_by_label("Its name here").fill("our-ca")

@@ -2,6 +2,7 @@
 
 import { useState } from "react";
 import { ApiError, call, type Document, list } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import { base64, fetched, save, stamp } from "../core/files";
 import { plural } from "../core/format";
 import { useLoad } from "../core/live";
@@ -21,21 +22,14 @@ export function Backup() {
 function Make() {
   const [words, setWords] = useState("");
   const [again, setAgain] = useState("");
-  const [fault, setFault] = useState<ApiError | null>(null);
-  const [busy, setBusy] = useState(false);
-  const run = async () => {
-    setBusy(true);
-    setFault(null);
-    try {
+  const { busy, fault, attempt } = useAttempt();
+  const run = () =>
+    attempt(async () => {
       save(await fetched("/api/configuration/backup", { passphrase: words }), `shoal-${stamp()}.shoalbackup`);
       toast("The backup is saved by your browser. Without its passphrase nobody opens it.");
       setWords("");
       setAgain("");
-    } catch (error) {
-      setFault(error as ApiError);
-    }
-    setBusy(false);
-  };
+    });
   return (
     <section className="stack narrow-form" aria-labelledby="make-backup">
       <h2 id="make-backup">Save a backup</h2>
@@ -107,20 +101,13 @@ function Restore() {
   const [file, setFile] = useState<File | null>(null);
   const [words, setWords] = useState("");
   const [found, setFound] = useState<Document | null>(null);
-  const [fault, setFault] = useState<ApiError | null>(null);
-  const [busy, setBusy] = useState(false);
-  const look = async () => {
-    setBusy(true);
-    setFault(null);
-    setFound(null);
-    try {
+  const { busy, fault, attempt, forget } = useAttempt();
+  const look = () =>
+    attempt(async () => {
+      setFound(null);
       const { data } = await call("POST", "/api/configuration/opened", { backup: await base64(file!), passphrase: words });
       setFound({ ...data, aside: `${data.data_directory}.before-${stamp()}` });
-    } catch (error) {
-      setFault(error as ApiError);
-    }
-    setBusy(false);
-  };
+    });
   const objects = Object.entries((found?.objects ?? {}) as Record<string, number>);
   const count = objects.reduce((sum, [, number]) => sum + number, 0);
   const told = ["VirtualService", "Pool", "ServiceEngineGroup", "SSLKeyAndCertificate", "User"].flatMap((kind) => (found?.objects[kind] ? [`${kind} ${found.objects[kind]}`] : []));
@@ -129,7 +116,7 @@ function Restore() {
       <h2 id="restore-backup">Restore</h2>
       <p className="muted">A backup takes the place of everything, this controller too. So it is restored when Shoal is down, by the commands that are shown here once the file has been opened. Opening it writes nothing.</p>
       <div className="row end">
-        <input type="file" aria-label="Backup file" accept=".shoalbackup" onChange={(event) => { setFile(event.target.files?.[0] ?? null); setFound(null); setFault(null); }} />
+        <input type="file" aria-label="Backup file" accept=".shoalbackup" onChange={(event) => { setFile(event.target.files?.[0] ?? null); setFound(null); forget(); }} />
         <Field label="Its passphrase" htmlFor="restore-words"><input id="restore-words" type="password" autoComplete="off" value={words} onChange={(event) => setWords(event.target.value)} /></Field>
         <Button busy={busy} disabled={!file || !words} onClick={look}>Open it</Button>
       </div>

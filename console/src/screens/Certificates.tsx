@@ -1,7 +1,8 @@
 // Operations > Certificates: those there are, where each comes from, and when it ends.
 
 import { useState } from "react";
-import { ApiError, call, type Document, list, nameOf } from "../core/api";
+import { call, type Document, list, nameOf } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import { utc } from "../core/format";
 import { useLoad } from "../core/live";
 import { useSession } from "../core/session";
@@ -77,22 +78,15 @@ function State({ one }: { one: Document }) {
 function Details({ one, write, onClose, onChanged }: { one: Document; write: boolean; onClose: () => void; onChanged: () => void }) {
   const [tab, setTab] = useState("about");
   const [signed, setSigned] = useState("");
-  const [fault, setFault] = useState<ApiError | null>(null);
-  const [busy, setBusy] = useState(false);
+  const { busy, fault, attempt } = useAttempt();
   const users = useLoad<Document[]>(`users of ${one.uuid}`, () => list("virtualservice", `fields=name&refers_to=sslkeyandcertificate:${one.uuid}`), { on: ["virtualservice"] });
   const acme = Boolean(one.certificate_management_profile_ref);
   const request: string = one.certificate?.certificate_signing_request ?? "";
-  const work = async (deed: () => Promise<string>) => {
-    setBusy(true);
-    setFault(null);
-    try {
+  const work = (deed: () => Promise<string>) =>
+    attempt(async () => {
       toast(await deed());
       onChanged();
-    } catch (error) {
-      setFault(error as ApiError);
-    }
-    setBusy(false);
-  };
+    });
   const bring = () =>
     work(async () => {
       await call("PATCH", `/api/sslkeyandcertificate/${one.uuid}`, { add: { certificate: { certificate: signed } } });

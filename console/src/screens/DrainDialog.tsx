@@ -1,7 +1,8 @@
 // Disable service engines: what would move, before it does.
 
 import { useState } from "react";
-import { ApiError, call, type Document } from "../core/api";
+import { call, type Document } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import { useLoad } from "../core/live";
 import { Button, Dialog, Fault, Note, toast } from "../ui/basics";
 
@@ -12,26 +13,19 @@ const WAYS: [string, string, string][] = [
 
 export function DrainDialog({ engines, onClose, onDone }: { engines: { uuid: string; name: string }[]; onClose: () => void; onDone: () => void }) {
   const [way, setWay] = useState(WAYS[0]![0]);
-  const [busy, setBusy] = useState(false);
-  const [fault, setFault] = useState<ApiError | null>(null);
+  const { busy, fault, attempt } = useAttempt();
   const body = { changes: engines.map((one) => ({ method: "PATCH", type: "serviceengine", uuid: one.uuid, body: { replace: { enable_state: way } } })) };
   const key = JSON.stringify(body);
   const plan = useLoad<Document>(`drain ${key}`, async (signal) => (await call("POST", "/api/changes?plan=true", JSON.parse(key), signal)).data, { on: ["placements"], pause: 1000 });
   const what = engines.length === 1 ? engines[0]!.name : `${engines.length} service engines`;
   const problems: string[] = (plan.data?.groups ?? []).flatMap((group: Document) => group.problems);
-  const run = async () => {
-    setBusy(true);
-    setFault(null);
-    try {
+  const run = () =>
+    attempt(async () => {
       await call("POST", "/api/changes", body);
       toast(way === WAYS[0]![0] ? `${what}: what is there moves away.` : `${what}: nothing new is placed there.`);
       onDone();
       onClose();
-    } catch (error) {
-      setFault(error as ApiError);
-      setBusy(false);
-    }
-  };
+    });
   return (
     <Dialog title={`Disable ${what}`} onClose={onClose} actions={<><Button onClick={onClose}>Cancel</Button><Button kind="primary" busy={busy} disabled={Boolean(plan.error)} onClick={run}>Disable</Button></>}>
       {fault && <Fault error={fault} />}

@@ -1,7 +1,8 @@
 // Any object, field by field, from its schema: what has no screen of its own is edited here.
 
 import { useEffect, useMemo, useState } from "react";
-import { ApiError, call, type Document, nameOf, uuidOf } from "../core/api";
+import { call, type Document, nameOf, uuidOf } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import { useGet } from "../core/live";
 import { Button, Fault, Field, Loading, Names, Note, Switch, toast } from "../ui/basics";
 import { Search } from "../ui/table";
@@ -14,29 +15,22 @@ export function ObjectForm({ type, id = "", readOnly = false, onSaved }: { type:
   const schema = useGet<{ fields: Schema }>(`/api/console/schema/${type}`);
   const stored = useGet<Document>(`${path}?include_name`, { on: [type] });
   const [draft, setDraft] = useState<Document>({});
-  const [fault, setFault] = useState<ApiError | null>(null);
+  const { busy, fault, attempt } = useAttempt();
   const [warnings, setWarnings] = useState<string[]>([]);
-  const [busy, setBusy] = useState(false);
   const edits = useMemo(() => Object.fromEntries(Object.entries(draft).filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(stored.data?.[name]))), [draft, stored.data]);
   if (schema.error) return <Fault error={schema.error} retry={schema.refresh} />;
   if (stored.error && !stored.data) return <Fault error={stored.error} retry={stored.refresh} />;
   if (!schema.data || !stored.data) return <Loading />;
   const changed = Object.keys(edits).length > 0;
   const wrong = new Map((fault?.problems ?? []).map((problem) => [problem.path.split(/[.[]/)[0], `${problem.why}. ${problem.hint ?? ""}`]));
-  const save = async () => {
-    setBusy(true);
-    setFault(null);
-    try {
+  const save = () =>
+    attempt(async () => {
       const answer = await call("PATCH", path, { replace: edits });
       setDraft({});
       setWarnings(answer.warnings);
       toast("Saved.");
       onSaved?.();
-    } catch (error) {
-      setFault(error as ApiError);
-    }
-    setBusy(false);
-  };
+    });
   return (
     <div className="stack">
       {fault && <Fault error={fault} />}

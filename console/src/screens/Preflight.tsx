@@ -1,7 +1,8 @@
 // What the network lets the engines of a group do, tried by two of them: before go-live, or when something is odd.
 
 import { useState } from "react";
-import { ApiError, call, type Document } from "../core/api";
+import { call, type Document } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import type { Tone } from "../core/format";
 import { Button, Dialog, Fault, Field, Note, Pill } from "../ui/basics";
 
@@ -13,18 +14,11 @@ export function PreflightDialog({ uuid, name, onClose }: { uuid: string; name: s
   const [address, setAddress] = useState("");
   const [neighbour, setNeighbour] = useState("");
   const [report, setReport] = useState<Document | null>(null);
-  const [fault, setFault] = useState<ApiError | null>(null);
-  const [busy, setBusy] = useState(false);
-  const run = async () => {
-    setBusy(true);
-    setFault(null);
-    try {
+  const { busy, fault, attempt } = useAttempt();
+  const run = () =>
+    attempt(async () => {
       setReport((await call("POST", `/api/serviceenginegroup/${uuid}/preflight`, { ...(address && { address }), ...(neighbour && { neighbour }) })).data);
-    } catch (error) {
-      setFault(error as ApiError);
-    }
-    setBusy(false);
-  };
+    });
   return (
     <Dialog title={`What the network allows: ${name}`} wide onClose={onClose} actions={<><Button onClick={onClose}>Close</Button><Button kind="primary" busy={busy} onClick={run}>{report ? "Try again" : busy ? "Trying" : "Try it"}</Button></>}>
       {!report && <p>For some six seconds two engines of the group speak from an address that nobody has, move it from one to the other and back, and see whom a neighbour answers. No virtual service and no connection is touched.</p>}

@@ -1,7 +1,8 @@
 // Scale Out, Scale In, Migrate: to which engine, and what it would do before it is done.
 
 import { useState } from "react";
-import { ApiError, call, type Document, nameOf, uuidOf } from "../core/api";
+import { call, type Document, nameOf, uuidOf } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import { useGet, useLoad } from "../core/live";
 import type { GroupMap } from "../map/model";
 import { Button, Dialog, Fault, Field, Note, toast } from "../ui/basics";
@@ -18,8 +19,7 @@ export function ScaleDialog({ kind, id, name, group, vips, onClose }: { kind: Sc
   const [from, setFrom] = useState("");
   const [to, setTo] = useState("");
   const [host, setHost] = useState("");
-  const [busy, setBusy] = useState(false);
-  const [fault, setFault] = useState<ApiError | null>(null);
+  const { busy, fault, attempt } = useAttempt();
   const others = (map?.engines ?? []).filter((engine) => !here.some((one) => one.uuid === engine.uuid));
   const hosts = [...new Set((map?.engines ?? []).map((engine) => engine.host))];
   const source = from || here.find((one) => !one.primary)?.uuid || here[0]?.uuid || "";
@@ -34,18 +34,12 @@ export function ScaleDialog({ kind, id, name, group, vips, onClose }: { kind: Sc
   const key = JSON.stringify(body);
   const nowhere = kind !== "scaleout" && here.length === 0;
   const plan = useLoad<Document>(nowhere ? null : `${kind} ${id} ${key}`, async (signal) => (await call("POST", `/api/virtualservice/${id}/${kind}?plan=true`, JSON.parse(key), signal)).data, { on: ["placements"], pause: 1000 });
-  const run = async () => {
-    setBusy(true);
-    setFault(null);
-    try {
+  const run = () =>
+    attempt(async () => {
       await call("POST", `/api/virtualservice/${id}/${kind}`, body);
       toast(`${name}: ${TITLES[kind].toLowerCase()} is under way.`);
       onClose();
-    } catch (error) {
-      setFault(error as ApiError);
-      setBusy(false);
-    }
-  };
+    });
   return (
     <Dialog title={`${TITLES[kind]} ${name}`} onClose={onClose} actions={<><Button onClick={onClose}>Cancel</Button><Button kind="primary" busy={busy} disabled={nowhere || Boolean(plan.error)} onClick={run}>{TITLES[kind]}</Button></>}>
       {fault && <Fault error={fault} />}

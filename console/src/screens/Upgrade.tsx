@@ -1,7 +1,8 @@
 // All engines of a group are started anew, one after another: asked for, followed, stopped, gone on with.
 
 import { useState } from "react";
-import { ApiError, call, type Document, list } from "../core/api";
+import { call, type Document, list } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import { plural } from "../core/format";
 import { useGet, useLoad } from "../core/live";
 import { Button, Dialog, Fault, Loading, Meter, Note, toast } from "../ui/basics";
@@ -28,26 +29,19 @@ function ask(uuid: string, body: Document) {
 export function UpgradeDialog({ uuid, name, onClose, onDone }: { uuid: string; name: string; onClose: () => void; onDone: () => void }) {
   const engines = useLoad<Document[]>(`engines of ${uuid}`, () => list("serviceengine-inventory", `refers_to=serviceenginegroup:${uuid}`));
   const [all, setAll] = useState(false);
-  const [busy, setBusy] = useState(false);
-  const [fault, setFault] = useState<ApiError | null>(null);
+  const { busy, fault, attempt } = useAttempt();
   const versions = new Map<string, number>();
   for (const engine of engines.data ?? []) {
     const version = engine.runtime?.version || "not known";
     versions.set(version, (versions.get(version) ?? 0) + 1);
   }
-  const run = async () => {
-    setBusy(true);
-    setFault(null);
-    try {
+  const run = () =>
+    attempt(async () => {
       await ask(uuid, all ? { all: true } : {});
       toast(`${name}: its engines are started anew, one after another.`);
       onDone();
       onClose();
-    } catch (error) {
-      setFault(error as ApiError);
-      setBusy(false);
-    }
-  };
+    });
   return (
     <Dialog title={`Upgrade the engines of ${name}`} onClose={onClose} actions={<><Button onClick={onClose}>Cancel</Button><Button kind="primary" busy={busy} disabled={engines.data?.length === 0} onClick={run}>Upgrade</Button></>}>
       {fault && <Fault error={fault} />}
@@ -62,24 +56,17 @@ export function UpgradeDialog({ uuid, name, onClose, onDone }: { uuid: string; n
 
 /** Nothing while none is under way. */
 export function UpgradeProgress({ uuid, upgrade, write, onChanged }: { uuid: string; upgrade: Upgrade | undefined; write: boolean; onChanged: () => void }) {
-  const [fault, setFault] = useState<ApiError | null>(null);
-  const [busy, setBusy] = useState(false);
+  const { busy, fault, attempt } = useAttempt();
   if (!upgrade?.state) return null;
   const suspended = upgrade.state === "SUSPENDED";
   const done = upgrade.se_done.length;
   const total = done + upgrade.se_waiting.length + (upgrade.se_now ? 1 : 0);
-  const change = async (body: Document) => {
-    setBusy(true);
-    setFault(null);
-    try {
+  const change = (body: Document) =>
+    attempt(async () => {
       const answer = await ask(uuid, body);
       toast(answer.data.status);
       onChanged();
-    } catch (error) {
-      setFault(error as ApiError);
-    }
-    setBusy(false);
-  };
+    });
   return (
     <Note tone={suspended ? "warn" : "info"}>
       <div className="row whole">
