@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,16 @@ WORDS = "a long enough one"
 PROBE_S = 1.0
 
 
-def test_a_purged_shoal_serves_again_from_its_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_purged_shoal_serves_again_from_its_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("SHOAL_PASSWORD", PASSWORD)
     monkeypatch.setenv("SHOAL_PASSPHRASE", WORDS)
     file = tmp_path / "all.shoalbackup"
     with launched(tmp_path) as bench:
         service = asyncio.run(made(bench))
-        assert backup(["--controller", bench.url, str(file)]) == 0
+        assert backup(["--controller", bench.url, str(file), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"file": str(file), "bytes": file.stat().st_size}
         bench.stop()
         assert not bench.options.data_dir.exists()
         system.restore(file, WORDS, bench.options.data_dir)

@@ -97,6 +97,14 @@ async def test_resync_sends_everything_again(world: ControlledWorld) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_an_engine_is_made_on_no_host_that_does_not_exist(world: ControlledWorld) -> None:
+    service = await placed(world)
+    body, before = {"vip_id": "0", "to_host_ref": "host-99"}, set(world.controller.ledger.engines)
+    reply = await world.post(f"/api/virtualservice/{service['uuid']}/scaleout", body, 400)
+    assert "to_host_ref: host-99 is not allowed: no such host There are: " in reply["error"].replace(". ", " ")
+    assert set(world.controller.ledger.engines) == before
+
+
 async def test_what_cannot_be_done_is_refused_with_what_to_do_instead(world: ControlledWorld) -> None:
     service = await placed(world)
     engine = holder(world)

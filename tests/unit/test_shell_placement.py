@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shoal.shell.placement import Ink, engine, group, service
+from shoal.shell.times import Zone
 
 PLAIN, COLOURED = Ink(), Ink(colour=True)
 
@@ -139,3 +140,9 @@ def test_a_group_tells_who_is_short_and_engines_that_are_alike_together() -> Non
     assert "... and 3 more" in text and "| 5 engines " in text and "50 VIPs" in text
     assert text.index("se-new") < text.index("5 engines"), "what is not simply up comes first"
     assert any("se-new" in line and "being made" in line and "the N+M buffer is short" in line for line in lines)
+
+
+def test_times_are_in_the_zone_of_choice() -> None:
+    text = service(stuck(), PLAIN, Zone("Asia/Tokyo"))
+    assert "What was decided (Asia/Tokyo):\n  2023-11-15 07:13:20  " in text
+    assert "as they were judged at 2023-11-15 07:13:20 (revision 812)" in text

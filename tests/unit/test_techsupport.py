@@ -88,7 +88,7 @@ async def directory(folder: Path) -> tuple[list[str], list[str]]:
         json.dumps(PLANTED["hook"])[1:-1],
         FIRST,
         token,
-        token.rpartition("_")[2],
+        token.split("_", 2)[2],
         session,
         hash,
     ]
@@ -165,6 +165,9 @@ async def test_it_is_one_command_that_overwrites_nothing(tmp_path: Path) -> None
     arguments = ["techsupport", "--data-dir", str(tmp_path / "data"), "--output", str(output)]
     done = await asyncio.to_thread(CliRunner().invoke, cli, arguments)
     assert done.exit_code == 0 and "secrets left out" in done.output, done.output
+    again = [*arguments[:-1], str(tmp_path / "again.tar.gz"), "--json"]
+    found = json.loads((await asyncio.to_thread(CliRunner().invoke, cli, again)).stdout)
+    assert found["file"] == again[-2] and "configuration.json" in str(found["parts"])
     with pytest.raises(NotReady, match="is there already"):
         await asyncio.to_thread(collect, tmp_path / "data", output)
     with pytest.raises(NotReady, match="no data directory"):

@@ -213,6 +213,7 @@ class Operations:
         document = self._service(service)
         group = uuid_of(document["se_group_ref"])
         request = self._request(document, kind, body)
+        await self._known(request.to_host)
         guard()
         if kind is RequestKind.RETRY and self._reconciler.lifecycle is not None:
             self._reconciler.lifecycle.retry_now(group)
@@ -220,6 +221,14 @@ class Operations:
         if result is not None and not result.ok:
             raise Refused(result.message)
         return {"status": result.message if result else "in progress", "request": request.id}
+
+    async def _known(self, host: str) -> None:
+        """A cloud that names no hosts says itself whether it knows this one."""
+        hosts = [known.name for known in await self._cloud.hosts()] if host else []
+        if hosts and host not in hosts:
+            raise Invalid(
+                [Problem(path="to_host_ref", value=host, why="no such host", hint=f"There are: {_list(hosts)}.")]
+            )
 
     async def _answered(self, group: str, requests: list[Request], caller: CallerLike) -> list[RequestResult | None]:
         """What the first plan that has seen them says to each; None = accepted, and in progress."""

@@ -5,13 +5,13 @@ Knows the API's placement documents; `Ink` puts colour where there is a terminal
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from .tables import box, one_line
+from .times import UTC_ZONE, Zone
 
 Document = Mapping[str, Any]
 Row = tuple[str, ...]
@@ -71,14 +71,14 @@ PLAIN = Ink()
 # --- a virtual service ---
 
 
-def service(found: Document, ink: Ink) -> str:
+def service(found: Document, ink: Ink, zone: Zone = UTC_ZONE) -> str:
     """``show virtualservice V placement``"""
     lines = [_verdict(vip, ink) for vip in found["vips"]] or [ink.doubtful(found["answer"])]
     lines += [one_line(f"Note: {note}") for note in found["notes"]]
     for vip in found["vips"]:
         if vip["would_help"]:
             lines.append(ink.strong(f"What would help: {vip['would_help']}"))
-        lines += ["", *_vip(vip)]
+        lines += ["", *_vip(vip, zone)]
     return "\n".join(lines)
 
 
@@ -87,41 +87,45 @@ def _verdict(vip: Document, ink: Ink) -> str:
     return colour(vip["answer"])
 
 
-def _vip(vip: Document) -> list[str]:
+def _vip(vip: Document, zone: Zone) -> list[str]:
     lines = [
         f"VIP {vip['vip_id']} {vip['address']}: {vip['assigned']} of {vip['requested']} engines, {vip['scale_state']}"
     ]
     if vip["placements"]:
-        rows = [_placement(p, vip) for p in vip["placements"]]
+        rows = [_placement(p, vip, zone) for p in vip["placements"]]
         rows += [_standby(s) for s in vip["standbys"] if all(s["se_ref"] != p["se_ref"] for p in vip["placements"])]
-        lines.append(box(("Engine", "Role", "State", "Since (UTC)"), rows))
+        lines.append(box(("Engine", "Role", "State", f"Since ({zone.name})"), rows))
     heirs = " -> ".join(_name(reference) for reference in vip["succession"])
     if heirs:
         lines.append(one_line(f"Succession: {heirs}") + f" ({'armed' if vip['armed'] else 'not armed yet'})")
     considered = vip["considered"]
     if considered.get("engines"):
-        lines += ["", _heading(considered), box(("Engine", "Verdict", "Slots", "Host", "Why"), _rows(considered, vip))]
+        lines += [
+            "",
+            _heading(considered, zone),
+            box(("Engine", "Verdict", "Slots", "Host", "Why"), _rows(considered, vip)),
+        ]
     if vip["decisions"]:
-        lines += ["", "What was decided (UTC):"]
+        lines += ["", f"What was decided ({zone.name}):"]
         for decision in vip["decisions"]:
-            lines += [one_line(line) for line in _decision(decision)]
+            lines += [one_line(line) for line in _decision(decision, zone)]
     return lines
 
 
-def _placement(placement: Document, vip: Document) -> Row:
+def _placement(placement: Document, vip: Document, zone: Zone) -> Row:
     name = _name(placement["se_ref"])
     answers = ", answers" if name == vip["answers"] else ""
-    return name, placement["role"], placement["state"] + answers, _time(placement["since"])
+    return name, placement["role"], placement["state"] + answers, zone.time(placement["since"])
 
 
 def _standby(standby: Document) -> Row:
     return _name(standby["se_ref"]), "standby", "ready" if standby["ready"] else "not ready yet", ""
 
 
-def _heading(considered: Document) -> str:
+def _heading(considered: Document, zone: Zone) -> str:
     if considered["as_of_now"]:
         return f"The engines ({considered['note']}):"
-    return f"The engines, as they were judged at {_time(considered['at'])} (revision {considered['revision']}):"
+    return f"The engines, as they were judged at {zone.time(considered['at'])} (revision {considered['revision']}):"
 
 
 def _rows(considered: Document, vip: Document) -> Iterable[Row]:
@@ -167,9 +171,9 @@ def _together(engines: list[Document], verdict: str, why: str) -> Row:
     return f"{len(engines)} engines", verdict, f"{used}/{engines[0]['slots']}", host, why
 
 
-def _decision(decision: Document) -> list[str]:
+def _decision(decision: Document, zone: Zone) -> list[str]:
     what = WHATS.get(decision["what"], str(decision["what"])).format(decision["serviceengine"])
-    lines = [f"  {_time(decision['at'])}  {what}: {decision['why']}"]
+    lines = [f"  {zone.time(decision['at'])}  {what}: {decision['why']}"]
     besides = [f"next best of {decision['eligible']}: {decision['runner_up']}"] if decision["runner_up"] else []
     if decision["excluded"]:
         besides.append(", ".join(f"{count} {VERDICTS.get(rule, rule)}" for rule, count in decision["excluded"].items()))
@@ -180,7 +184,7 @@ def _decision(decision: Document) -> list[str]:
 # --- a service engine ---
 
 
-def engine(found: Document, ink: Ink) -> str:
+def engine(found: Document, ink: Ink, zone: Zone = UTC_ZONE) -> str:
     """``show serviceengine S placement``"""
     usual = found["state"] == "up" and found["enable_state"] == "SE_STATE_ENABLED"
     colour = ink.bad if found["state"] == "down" else ink.good if usual else ink.doubtful
@@ -191,10 +195,13 @@ def engine(found: Document, ink: Ink) -> str:
     lines.append(one_line(f"G{'; '.join(about)[1:]}."))
     if found["placements"]:
         rows: list[Row] = [
-            (_services(p), p["role"], p["state"], str(p["slots"]), _time(p["since"]), p["why"])
+            (_services(p), p["role"], p["state"], str(p["slots"]), zone.time(p["since"]), p["why"])
             for p in found["placements"]
         ]
-        lines += ["", box(("Virtual service", "Role", "State", "Slots", "Since (UTC)", "Why here"), _few(rows))]
+        lines += [
+            "",
+            box(("Virtual service", "Role", "State", "Slots", f"Since ({zone.name})", "Why here"), _few(rows)),
+        ]
     if found["successor_of"]:
         rows = [(_services(s), s["owner"], str(s["position"])) for s in found["successor_of"]]
         lines += [
@@ -208,7 +215,7 @@ def engine(found: Document, ink: Ink) -> str:
 # --- a group ---
 
 
-def group(found: Document, ink: Ink) -> str:
+def group(found: Document, ink: Ink, _zone: Zone = UTC_ZONE) -> str:
     """``show serviceenginegroup G placement``"""
     down = any(not one["assigned"] for one in found["short"])
     well = not found["short"] and found["buffer"].get("kept", True)
@@ -282,13 +289,6 @@ def _few(rows: Sequence[Row], left_out: int = 0) -> list[Row]:
 
 def _slots(engine: Document) -> str:
     return f"{engine['slots_used']}/{engine['slots']}"
-
-
-def _time(at: float) -> str:
-    """The time of day; the date too when it is not today's."""
-    then = time.gmtime(at)
-    today = time.gmtime()
-    return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", then)
 
 
 def _name(reference: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import zoneinfo
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -14,13 +13,13 @@ from shoal.objects.check import meant
 
 from .command import NUMBER, Choice, Command, Known, Said, of
 from .tables import box
+from .times import LOCAL, UTC, Zone
 
 if TYPE_CHECKING:
     from .session import Session
 
 DEFAULT_MODE, SCRIPT_MODE = "default", "linux_command_line"
 SINGLE_LINE, MULTI_LINE = "single_line", "multi_line"
-UTC, LOCAL = "UTC", "local"
 MODES = {
     DEFAULT_MODE: "tables",
     SCRIPT_MODE: "objects print as the command that makes them: --field value",
@@ -54,10 +53,9 @@ class Preferences(msgspec.Struct, kw_only=True):
     def script(self) -> bool:
         return self.mode == SCRIPT_MODE
 
-    def moment(self, at: float) -> str:
-        """Of seconds since the epoch, in the zone of choice."""
-        zone = None if self.timezone == LOCAL else zoneinfo.ZoneInfo(self.timezone)
-        return datetime.datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d %H:%M:%S")
+    @property
+    def zone(self) -> Zone:
+        return Zone(self.timezone)
 
 
 def _run(session: Session, words: list[str]) -> Said | str:

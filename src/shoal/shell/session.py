@@ -180,7 +180,7 @@ class Session:
         if self.preferences.script:
             lines = [script.option(path, value) for path, value in script.plain_options(document)]
             return Said("\n".join(lines), document)
-        return Said(plain_table(document, self.preferences.moment), document)
+        return Said(plain_table(document, self.preferences.zone.moment), document)
 
     def _told(self, method: str, path: str, body: Document | None) -> str:
         """One API call, without secrets."""
@@ -229,7 +229,8 @@ class Session:
                     if not shown and not isinstance(error, NotReady):
                         raise
                     text = f"Error: {error}"
-                self.frame(f"{self.preferences.moment(time.time())} {self.preferences.timezone}  {title}\n{text}")
+                zone = self.preferences.zone
+                self.frame(f"{zone.moment(time.time())} {zone.name}  {title}\n{text}")
                 shown += 1
         except KeyboardInterrupt:
             pass

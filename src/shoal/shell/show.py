@@ -126,7 +126,7 @@ def _view(session: Session, kind: ObjectType, document: Document, view: str) -> 
     found = session.client.call("GET", f"{kind.endpoint}/{document['uuid']}/{VIEWS[view]}")
     reads = PLACEMENTS.get(kind.endpoint) if view == "placement" else None
     if reads is not None and not session.preferences.script:
-        return Said(reads(found, session.ink), found)
+        return Said(reads(found, session.ink, session.preferences.zone), found)
     return session.plain(found)
 
 
@@ -212,7 +212,7 @@ def _moment(session: Session, entry: Document) -> str:
             at = datetime.datetime.fromisoformat(at).timestamp()
         except ValueError:
             return str(at)
-    return session.preferences.moment(at)
+    return session.preferences.zone.moment(at)
 
 
 def _first(entry: Document, names: tuple[str, ...]) -> str:

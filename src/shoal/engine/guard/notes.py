@@ -102,7 +102,8 @@ class Notes:
             case on.Send(message=on.Resign(vip=vip, to=to)):
                 self._record("resign", vip=vip, about=to)
             case on.Spread(vip=vip, members=members):
-                self._record("spread", vip=vip, text=f"over {len(members)} engines")
+                count = len(members)
+                self._record("spread", vip=vip, text=f"over {count} engine{'s' * (count != 1)}")
             case on.AcquireLease():
                 self._renewed_at = now
                 self._record("lease", text="acquired")
