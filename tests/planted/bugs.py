@@ -96,7 +96,7 @@ BUGS = (
     Bug(
         "a drain ends at once",
         "placement/steps.py",
-        "return placement.drained or board.now - placement.since >= board.group.vs_scalein_timeout_s",
+        "return placement.drained or board.now - placement.since >= board.group.drain_s(placement.engine)",
         "return True",
     ),
     Bug(

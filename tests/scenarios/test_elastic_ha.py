@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from shoal.placement import plan
-from shoal.placement.model import EngineState, Placement, PlacementState, Role
+from shoal.placement.model import EngineState, Placement, PlacementState, Request, RequestKind, Role
 
 from .world import World
 
@@ -340,3 +340,48 @@ def test_the_only_placement_that_serves_never_leaves_as_surplus() -> None:
     world.settle()
     world.wait(31)
     assert world.on("VS1") == ["A"], "once the primary serves, the other one leaves"
+
+
+# --- timers ---
+
+
+@pytest.mark.parametrize("upgrade_s", [5.0, 90.0])
+def test_what_drains_from_an_engine_that_is_upgraded_has_a_time_of_its_own(upgrade_s: float) -> None:
+    world = World(buffer_se=0, max_vs_per_se=4, vs_scalein_timeout_for_upgrade_s=upgrade_s)
+    for name in ("A", "B", "C", "D"):
+        world.engine(name)
+    world.add("VS1", "VS2")
+    upgraded, other = world.primary("VS1"), world.primary("VS2")
+    world.edit(upgrading=upgraded)
+    for engine in (upgraded, other):
+        world.alter(engine, enable_state="SE_STATE_DISABLED")
+    world.settle()
+    began, left = world.now, dict[str, float]()
+    while len(left) < 2:
+        assert world.last is not None and world.last.wake_at is not None
+        world.wait(world.last.wake_at - world.now)
+        for vip, engine in (("VS1", upgraded), ("VS2", other)):
+            if engine not in world.on(vip):
+                left.setdefault(vip, world.now - began)
+    assert left == {"VS1": upgrade_s, "VS2": world.group.vs_scalein_timeout_s}
+
+
+@pytest.mark.parametrize(("kind", "told"), [("scaleout", "VS_SCALEOUT_FAILED"), ("migrate", "VS_MIGRATE_FAILED")])
+def test_an_operation_whose_engine_is_not_ready_in_time_is_taken_back(kind: str, told: str) -> None:
+    world = World(vs_scaleout_timeout_s=60.0)
+    world.add("VS1")
+    before = world.on("VS1")
+    world.requests["q"] = Request(id="q", kind=RequestKind(kind), vip="VS1", at=world.now)
+    world.step()
+    (joined,) = (engine for engine in world.on("VS1") if engine not in before)
+    world.now += 59.0
+    world.step()
+    assert not world.results and world.last is not None and world.last.wake_at == world.now + 1.0
+    world.now += 1.0
+    world.step()
+    (answer,) = world.results
+    assert not answer.ok and f"{joined} was not ready within 60 s" in answer.message
+    assert told in world.events
+    world.wait(world.group.vs_scalein_timeout_s)
+    assert world.on("VS1") == before
+    assert (world.vips["VS1"].requested, world.vips["VS1"].user_factor) == (1, 0)

@@ -182,3 +182,39 @@ def test_an_engine_that_somebody_enables_in_its_turn_suspends_it() -> None:
         assert shown(world, group)["why"] == f"{name} was enabled by somebody while it was being emptied"
 
     play(story, 1)
+
+
+@pytest.mark.parametrize(("upgrade_s", "scalein_s"), [(20, 5), (5, 20), (400, 5)])
+def test_connections_to_an_engine_that_is_upgraded_have_their_own_timeout(upgrade_s: int, scalein_s: int) -> None:
+    """Also where that is longer than other steps of an upgrade may take."""
+
+    async def story(world: SystemWorld) -> None:
+        timeouts = {"vs_scalein_timeout": scalein_s, "vs_scalein_timeout_for_upgrade": upgrade_s}
+        group = (await world.create("serviceenginegroup", {"name": "g", **timeouts}))["uuid"]
+        await world.service("one", "g")
+        await world.settle()
+        for agent in world.agents.values():
+            agent.drain_s = (1000.0, 1000.0)
+        (record,) = world.controller.ledger.vips[group].values()
+        serving = world.controller.ledger.engines[record.placements[0].engine].name
+        await upgrade(world, group)
+        while shown(world, group)["se_now"] != serving:
+            await world.pass_time(0.1)
+        began = world.now
+        while (found := shown(world, group))["step"] == "is being emptied":
+            await world.pass_time(0.1)
+        assert found["state"] == "IN_PROGRESS", found
+        assert upgrade_s <= world.now - began < upgrade_s + 3
+
+    play(story, 1)
+
+
+def test_an_engine_says_whether_it_runs_the_controllers_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(world: SystemWorld) -> None:
+        group = (await groups(world, PAIR))[PAIR]
+        engine = next(iter(engines(world, group)))
+        assert world.controller.read("serviceengine", engine, "runtime")["at_curr_ver"] is False
+        monkeypatch.setattr("shoal.controller.runtime.serviceengine.__version__", "simulated")
+        assert world.controller.read("serviceengine", engine, "runtime")["at_curr_ver"] is True
+
+    play(story, 1)

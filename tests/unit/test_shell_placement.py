@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from shoal.shell import plan, whatif
 from shoal.shell.placement import Ink, engine, group, service
 from shoal.shell.times import Zone
 
@@ -146,3 +149,56 @@ def test_times_are_in_the_zone_of_choice() -> None:
     text = service(stuck(), PLAIN, Zone("Asia/Tokyo"))
     assert "What was decided (Asia/Tokyo):\n  2023-11-15 07:13:20  " in text
     assert "as they were judged at 2023-11-15 07:13:20 (revision 812)" in text
+
+
+def test_the_worst_of_a_plan_is_listed_first() -> None:
+    vips = [
+        {
+            "vip": f"v{n}", "virtualservices": [f"vs-{n}"], "address": f"10.0.0.{n}", "from": ["se-a"], "to": ["se-b"],
+            "owner_before": "se-a", "owner_after": "se-b", "lacks": 0, "interruption": what, "why": "",
+        }
+        for n, what in enumerate(["handover"] * 15 + ["cut"] + ["handover"] * 10 + ["down", "drain", "wait"])
+    ]  # fmt: skip
+    told = {
+        "sentence": "g: much.",
+        "vips": vips,
+        "drain_s": 30,
+        "engines_made": [],
+        "engines_deleted": [],
+        "problems": [],
+    }
+    lines = plan.told({"groups": [told]}, []).splitlines()
+    first = [line for line in lines if "vs-" in line][:4]
+    assert [line.split()[2] for line in first] == ["vs-26", "vs-28", "vs-15", "vs-0"]
+
+
+@pytest.mark.parametrize(
+    ("services", "kept", "survives", "colour"),
+    [
+        ({"down": ["web"]}, True, 1, 31),
+        ({"waiting": ["web"]}, True, 1, 31),
+        ({"unplaced": ["web"]}, True, 1, 31),
+        ({"interrupted": ["web"]}, True, 1, 33),
+        ({}, False, 1, 33),
+        ({}, True, 0, 33),
+        ({}, True, 1, 32),
+    ],
+)
+def test_the_verdict_of_a_what_if_has_the_colour_of_what_it_says(
+    services: dict[str, list[str]], kept: bool, survives: int, colour: int
+) -> None:
+    words = ("down", "waiting", "unplaced", "interrupted", "weakened", "reduced", "exposed")
+    guarantee = {"engines": survives, "exact": True, "at_most": survives, "broken_by": []}
+    margin = {"stays_up": guarantee, "keeps_capacity": guarantee, "of_engines": 3, "worst_host": ""}
+    buffer = {"free": 4, "slots": 12, "needed": 4, "kept": kept}
+    connections: dict[str, Any] = {"lost": 0, "drained": 0, "not_known_of": []}
+    answer: dict[str, Any] = {
+        "verdict": ["The first sentence.", "The second."], "vips": [], "edits": [], "fails": [], "notes": [],
+        "warnings": [], "virtualservices": {**{word: [] for word in words}, **services}, "connections": connections,
+        "engines": {"made": 0, "deleted": [], "deleted_when_idle": []}, "margin": {"before": margin, "after": margin},
+        "capacity": dict.fromkeys(("before", "right_after", "in_the_end"), buffer),
+        "times": {"engine_creation_ms": 1400.0, "failure_detection": {"detection_ms": 300}},
+    }  # fmt: skip
+    lines = whatif.told(answer, ink=COLOURED).splitlines()
+    assert lines[:2] == [f"\x1b[{colour}mThe first sentence.\x1b[0m", "The second."]
+    assert whatif.told(answer).startswith("The first sentence.\nThe second.\n")

@@ -28,7 +28,7 @@ from .desired import VipIntent
 from .fleet import Fleet
 from .ledger import Ledger
 from .records import EngineRecord, VipRecord
-from .snapshot import engine_value, group_value, requests_of, vip_value
+from .snapshot import emptied, engine_value, group_value, requests_of, vip_value
 
 
 class Fresh(msgspec.Struct):
@@ -145,6 +145,7 @@ class SnapshotKeeper:
                 retry_at=retry_at,
                 ever_used=bool(records or self._ledger.vips.get(self._group)),
                 networks=networks() if any(seen.value.vlans for seen in self._engines.values()) else (),
+                upgrading=emptied(self._ledger, self._group),
             ),
             engines=tuple(self._engines[record.id].value for record in records),
             vips=tuple(self._vips.values()),

@@ -27,7 +27,7 @@ from . import interfaces
 from .desired import VipIntent
 from .fleet import Fleet
 from .ledger import Ledger
-from .records import EngineRecord, VipRecord
+from .records import EngineRecord, UpgradeStep, VipRecord
 
 SECONDS_PER_MINUTE = 60.0
 EXPECTED_WITHIN_S = 5.0
@@ -74,9 +74,14 @@ def vips_by_group(
 
 
 def group_value(
-    group: views.ServiceEngineGroup, *, retry_at: float, ever_used: bool, networks: tuple[str, ...] = ()
+    group: views.ServiceEngineGroup,
+    *,
+    retry_at: float,
+    ever_used: bool,
+    networks: tuple[str, ...] = (),
+    upgrading: str = "",
 ) -> Group:
-    """``networks``: in which an engine that is made will be by VLANs."""
+    """``networks``: in which an engine that is made will be by VLANs. ``upgrading``: see `emptied`."""
     return Group(
         id=group.uuid,
         name=group.name,
@@ -91,7 +96,10 @@ def group_value(
         max_scaleout_per_vs=group.max_scaleout_per_vs,
         vs_host_redundancy=group.vs_host_redundancy,
         se_deprovision_delay_s=group.se_deprovision_delay * SECONDS_PER_MINUTE,
+        vs_scaleout_timeout_s=float(group.vs_scaleout_timeout),
         vs_scalein_timeout_s=float(group.vs_scalein_timeout),
+        vs_scalein_timeout_for_upgrade_s=float(group.vs_scalein_timeout_for_upgrade),
+        upgrading=upgrading,
         create_retry_at=retry_at,
         networks_made=networks,
         ever_used=ever_used,
@@ -123,7 +131,13 @@ def build(
     known = ledger.vips.get(group.uuid, {})
     return Snapshot(
         revision=revision,
-        group=group_value(group, retry_at=retry_at, ever_used=bool(engines or known), networks=networks),
+        group=group_value(
+            group,
+            retry_at=retry_at,
+            ever_used=bool(engines or known),
+            networks=networks,
+            upgrading=emptied(ledger, group.uuid),
+        ),
         engines=tuple(
             engine_value(engine, states[engine.id], document(engine.id), fleet.live(engine.id).down_since)
             for engine in engines
@@ -136,6 +150,12 @@ def build(
         requests=requests_of(ledger, group.uuid),
         pace=pace(),
     )
+
+
+def emptied(ledger: Ledger, group: str) -> str:
+    """The engine of the group that is being emptied to be upgraded; "" if none is."""
+    upgrade = ledger.upgrades.get(group)
+    return upgrade.engine if upgrade is not None and upgrade.step is UpgradeStep.EMPTY else ""
 
 
 def requests_of(ledger: Ledger, group: str) -> tuple[Request, ...]:

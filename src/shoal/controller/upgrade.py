@@ -34,7 +34,9 @@ log = logging.getLogger("shoal.upgrade")
 
 LOOK_S = 0.5
 STEP_S_MAX = 360.0
-"""Draining takes up to `vs_scalein_timeout`; what takes longer than this does not come about (reference: elastic-ha 5.6)."""
+"""What takes longer than this does not come about (reference: elastic-ha 5.6)."""
+MOVED_WITHIN_S = 60.0
+"""An engine is empty so long after all that drains from it may have ended; where that is later, it has so long."""
 HEARD_WITHIN_S = 10.0
 """After a start of the controller engines connect within this time."""
 DISABLED = "SE_STATE_DISABLED"
@@ -185,7 +187,7 @@ class Upgrades:
         elif not await self._acted(record, engine):
             return
         elif missing := self._missing(record):
-            if self._waited_s(record) > STEP_S_MAX:
+            if self._waited_s(record) > self._within_s(record):
                 await self._suspend(record, missing)
         elif record.step is UpgradeStep.EMPTY:
             hello = self._fleet.live(engine.id).hello
@@ -306,6 +308,12 @@ class Upgrades:
     def _waited_s(self, record: UpgradeRecord) -> float:
         now, key = self._clock.monotonic(), (record.group, record.engine, record.step.value)
         return now - self._begun.setdefault(key, now)
+
+    def _within_s(self, record: UpgradeRecord) -> float:
+        """How long the step may take."""
+        group = self._view.get("serviceenginegroup", record.group) or {}
+        drain_s = group.get("vs_scalein_timeout_for_upgrade", 0) if record.step is UpgradeStep.EMPTY else 0
+        return max(STEP_S_MAX, drain_s + MOVED_WITHIN_S)
 
     # --- how things stand ---
 

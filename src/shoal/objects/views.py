@@ -42,7 +42,9 @@ class ServiceEngineGroup(msgspec.Struct, frozen=True, kw_only=True):
     max_scaleout_per_vs: int = 4
     vs_host_redundancy: bool = True
     se_deprovision_delay: int = 120
+    vs_scaleout_timeout: int = 600
     vs_scalein_timeout: int = 30
+    vs_scalein_timeout_for_upgrade: int = 30
     se_name_prefix: str = "Avi"
     vcpus_per_se: int = 1
     memory_per_se: int = 2048

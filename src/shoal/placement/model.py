@@ -50,7 +50,12 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     vs_host_redundancy: bool = True
     se_deprovision_delay_s: float = 7200.0
     """0 = never delete an idle engine."""
+    vs_scaleout_timeout_s: float = 600.0
+    """An engine that is to join for an operation and is not ready so long after it was told, won't be."""
     vs_scalein_timeout_s: float = 30.0
+    vs_scalein_timeout_for_upgrade_s: float = 30.0
+    upgrading: str = ""
+    """The engine that is emptied now because it is being upgraded; "" = none."""
     can_create: bool = True
     """The cloud has write access."""
     create_retry_at: float = 0.0
@@ -65,6 +70,16 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     """Legacy groups: each VIP is active on the engine that its tag names; else all are active on one."""
     auto_redistribute: bool = False
     """Legacy groups: what a takeover has moved goes back to its side by itself."""
+
+    def drain_s(self, engine: str) -> float:
+        """How long connections to an engine that leaves a VIP may last."""
+        return self.vs_scalein_timeout_for_upgrade_s if engine == self.upgrading else self.vs_scalein_timeout_s
+
+    @property
+    def drain_s_least(self) -> float:
+        """The least that `drain_s` comes to for any engine."""
+        least = self.vs_scalein_timeout_s
+        return min(least, self.vs_scalein_timeout_for_upgrade_s) if self.upgrading else least
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ Legacy active/standby groups go their own way (`legacy`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from . import capacity, evacuate, fill, legacy, requests, steps, succession
@@ -175,12 +175,19 @@ def _awaiting_events(board: Board) -> None:
 
 
 def _wake_at(board: Board, idle: float | None) -> float | None:
-    standing, works = board.standing, board.works
+    standing, works, group = board.standing, board.works, board.group
     times = [
-        p.since + board.group.vs_scalein_timeout_s
+        p.since + group.drain_s(p.engine)
         for work in works.values()
         for p in work.placements
         if p.state is PlacementState.DRAINING
+    ]
+    times += [
+        due
+        for work in works.values()
+        for p in work.placements
+        if p.state is PlacementState.ASSIGNED and p.request in board.open
+        if (due := p.since + group.vs_scaleout_timeout_s) > board.now
     ]
     times += [
         (board.engines[work.primary.engine].down_since or board.now) + steps.TAKEOVER_WITHIN_S
@@ -192,17 +199,23 @@ def _wake_at(board: Board, idle: float | None) -> float | None:
         for work in works.values()
         if (since := work.vip.awaiting_since) is not None and (due := since + AWAITING_EVENT_AFTER_S) > board.now
     ]
-    drain = next((since for since, vip in standing.drains if vip not in works), None)
-    if drain is not None:
-        times.append(drain + board.group.vs_scalein_timeout_s)
+    others: Iterator[str] = (vip for _, vip in standing.drains if vip not in works)
+    if not group.upgrading:
+        others = islice(others, 1)  # their drains end in the order in which they began
+    times += [
+        p.since + group.drain_s(p.engine)
+        for vip in others
+        for p in standing.vips[vip].placements
+        if p.state is PlacementState.DRAINING
+    ]
     waiting = (since + AWAITING_EVENT_AFTER_S for since, vip in standing.awaiting if vip not in works)
     times += islice((due for due in waiting if due > board.now), 1)
     if idle is not None:
         times.append(idle)
     if (pace := standing.pace) is not None and any(work.held for work in board.works.values()):
         times.append(pace.next_at)
-    if board.group.create_retry_at > board.now:
-        times.append(board.group.create_retry_at)
+    if group.create_retry_at > board.now:
+        times.append(group.create_retry_at)
     return min(times, default=None)
 
 

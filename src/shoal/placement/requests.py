@@ -128,6 +128,18 @@ def _drains(work: Work, request: Request) -> bool:
     return any(p.state is PlacementState.DRAINING for p in of(work.placements, request))
 
 
+def _late(board: Board, joined: Placement) -> bool:
+    """The engine was told long ago, and is not ready. (One that is being made has time-outs of its own.)"""
+    told = joined.state is PlacementState.ASSIGNED
+    return told and board.now - joined.since >= board.group.vs_scaleout_timeout_s
+
+
+def _give_up(board: Board, work: Work, request: Request, joined: Placement) -> None:
+    board.drain(work, joined.engine)
+    within = f"within {board.group.vs_scaleout_timeout_s:.0f} s (vs_scaleout_timeout)"
+    fail(board, work, request, f"{board.name(joined.engine)} was not ready {within}")
+
+
 def _cancel_earlier(board: Board, work: Work, request: Request) -> None:
     for other in list(board.open.values()):
         if other.id == request.id or other.vip != request.vip or not began(work, other):
@@ -232,6 +244,8 @@ def _scale_out(board: Board, work: Work, request: Request) -> None:
             fail(board, work, request, work.broken.get(request.id, "its engine is gone"))
         elif joined is None or joined.state is PlacementState.READY:
             done(board, work, request, _now(work))
+        elif _late(board, joined):
+            _give_up(board, work, request, joined)
         return
     most = board.group.max_scaleout_per_vs
     if work.requested >= most:
@@ -340,6 +354,8 @@ def _migrate_on(board: Board, work: Work, request: Request) -> None:
         return
     if joined.state is not PlacementState.READY:
         work.joining = joined.engine
+        if _late(board, joined):
+            _give_up(board, work, request, joined)
         return
     if source.role is Role.PRIMARY:
         board.promote(work, joined.engine)

@@ -346,7 +346,7 @@ class Standing:
         """VIPs that a plan may have to do something for, now."""
         found = dict(self.unsettled)
         for since, vip in self.drains:
-            if now - since < self.group.vs_scalein_timeout_s:
+            if now - since < self.group.drain_s_least:
                 break
             found[vip] = None
         for since, vip in self.awaiting:
@@ -480,7 +480,10 @@ def _for_vips(group: Group) -> Group:
         max_se=0,
         min_se=0,
         se_deprovision_delay_s=0.0,
+        vs_scaleout_timeout_s=0.0,
         vs_scalein_timeout_s=0.0,
+        vs_scalein_timeout_for_upgrade_s=0.0,
+        upgrading="",
         can_create=True,
         create_retry_at=0.0,
         ever_used=False,

@@ -68,7 +68,7 @@ def _takeover_pending(board: Board, work: Work) -> bool:
 
 
 def _drained(board: Board, placement: Placement) -> bool:
-    return placement.drained or board.now - placement.since >= board.group.vs_scalein_timeout_s
+    return placement.drained or board.now - placement.since >= board.group.drain_s(placement.engine)
 
 
 # --- who owns each VIP ---

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
@@ -26,7 +25,7 @@ def command(client: Client, commands: tuple[str, ...], yes: bool) -> int:
     """The operator's shell. Without -c it reads commands from the terminal, or a script from standard input."""
     interactive = not commands and sys.stdin.isatty()
     client.login()
-    ink = Ink(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    ink = Ink.of_stdout()
     if interactive:
         from .terminal import confirm, interact  # prompt_toolkit takes a while, and scripts don't need it
 

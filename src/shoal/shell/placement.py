@@ -5,6 +5,8 @@ Knows the API's placement documents; `Ink` puts colour where there is a terminal
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -48,6 +50,11 @@ class Ink(msgspec.Struct, frozen=True):
     """``colour``: the output is a terminal."""
 
     colour: bool = False
+
+    @classmethod
+    def of_stdout(cls) -> Ink:
+        """Colour where standard output is a terminal, unless NO_COLOR is set."""
+        return cls(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 
     def good(self, text: str) -> str:
         return self._in(32, text)

@@ -21,14 +21,15 @@ ROWS_MAX = 20
 REASONS_MAX = 5
 ATTEMPTS_MAX = 10
 NOTICED = {
-    "none": "nothing",
-    "drain": "drain",
-    "handover": "hand-over, drain",
-    "cut": "connections CUT",
-    "wait": "DOWN until made",
     "down": "DOWN",
+    "wait": "DOWN until made",
+    "cut": "connections CUT",
     "stop": "DOWN, as asked for",
+    "handover": "hand-over, drain",
+    "drain": "drain",
+    "none": "nothing",
 }
+"""The worst first, and so they are listed."""
 LEGEND = {
     "drain": "drain: open connections on the engine it leaves may last {s} s more.",
     "handover": "hand-over: another engine answers at once; open connections may last {s} s more.",
@@ -89,7 +90,10 @@ def told(plan: Document, changed: list[str]) -> str:
 
 def _group(group: Document) -> Iterator[str]:
     yield group["sentence"]
-    vips = group["vips"]
+    worst = list(NOTICED)
+    vips = sorted(
+        group["vips"], key=lambda vip: worst.index(vip["interruption"]) if vip["interruption"] in worst else 0
+    )
     if vips:
         rows = [_row(vip) for vip in vips[:ROWS_MAX]]
         yield box(("VIP", "From", "To", "Clients notice"), rows)

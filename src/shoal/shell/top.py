@@ -223,7 +223,7 @@ def command(client: Client, interval: int, once: bool, as_json: bool) -> int:
     bars = BARS if "utf" in (sys.stdout.encoding or "").lower() else PLAIN_BARS
     if once or not (sys.stdin.isatty() and sys.stdout.isatty()):
         columns = shutil.get_terminal_size((ONCE_COLUMNS, 24)).columns
-        ink = Ink(colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+        ink = Ink.of_stdout()
         click.echo("\n".join(drawn(watcher.look(), columns, 10_000, ink, bars, watcher.history)))
         return 0
     _live(watcher, interval, bars)

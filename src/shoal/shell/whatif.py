@@ -15,6 +15,7 @@ from .client import Client
 from .command import NUMBER, WORD, Choice, Command, Known, Option, Said, of
 from .layout import on_screen
 from .options import with_client
+from .placement import PLAIN, Ink
 from .tables import box
 
 if TYPE_CHECKING:
@@ -90,9 +91,10 @@ def ask(client: Client, body: Document) -> Document:
 # --- as people read it ---
 
 
-def told(answer: Document, *, everything: bool = False) -> str:
+def told(answer: Document, *, everything: bool = False, ink: Ink = PLAIN) -> str:
     """The verdict first, then who goes where, then the figures."""
-    blocks = ["\n".join(answer["verdict"])]
+    first, *more = answer["verdict"]
+    blocks = ["\n".join((_coloured(answer, first, ink), *more))]
     rows = _rows(answer["vips"])
     if rows:
         shown = rows if everything else rows[:ROWS_SHOWN]
@@ -105,6 +107,16 @@ def told(answer: Document, *, everything: bool = False) -> str:
     if notes:
         blocks.append("\n".join(notes))
     return "\n\n".join(blocks)
+
+
+def _coloured(answer: Document, verdict: str, ink: Ink) -> str:
+    """Red: somebody would not be served. Yellow: somebody would notice, or the next failure would be worse."""
+    services, figures = answer["virtualservices"], answer["capacity"]["in_the_end"]
+    if services["down"] or services["waiting"] or services["unplaced"]:
+        return ink.bad(verdict)
+    lasts = figures["kept"] and answer["margin"]["after"]["stays_up"]["engines"]
+    touched = any(services[word] for word in ("interrupted", "weakened", "reduced", "exposed"))
+    return ink.good(verdict) if lasts and not touched else ink.doubtful(verdict)
 
 
 def _rows(vips: list[Document]) -> list[tuple[str, ...]]:
@@ -279,7 +291,7 @@ def command(client: Client, everything: bool, as_json: bool, edits: tuple[str, .
     body = body_of(pairs)
     client.login()
     answer = ask(client, body)
-    click.echo(json.dumps(answer) if as_json else on_screen(told(answer, everything=everything)))
+    click.echo(json.dumps(answer) if as_json else on_screen(told(answer, everything=everything, ink=Ink.of_stdout())))
     return 0 if answer["stays_up"] and not answer["virtualservices"]["unplaced"] else EXIT_DOWN
 
 
@@ -289,7 +301,7 @@ def command(client: Client, everything: bool, as_json: bool, edits: tuple[str, .
 def _run(session: Session, words: list[str]) -> Said:
     everything = "all" in words
     answer = ask(session.client, body_of(pairs_of([word for word in words if word != "all"])))
-    return Said(told(answer, everything=everything), answer)
+    return Said(told(answer, everything=everything, ink=session.ink), answer)
 
 
 def _next(known: Known, words: list[str]) -> Iterable[Choice]:

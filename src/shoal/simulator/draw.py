@@ -261,7 +261,10 @@ class Draw:
                 {"max_vs_per_se": chance.randint(2, self._shape.max_vs_per_se)},
                 {"vs_host_redundancy": chance.choice((True, False))},
                 {"se_deprovision_delay": chance.choice((0, 1, 120))},
-                {"vs_scalein_timeout": chance.choice((5, 30))},
+                {
+                    "vs_scalein_timeout": (drain_s := chance.choice((5, 30))),
+                    "vs_scalein_timeout_for_upgrade": 35 - drain_s,
+                },
             )
         )
         return self._event("group", target=self._group_name(), fields=edit)

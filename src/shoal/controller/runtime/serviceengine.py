@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from shoal import __version__
 from shoal.controller.bgp import ESTABLISHED
 from shoal.controller.records import EngineRecord
 from shoal.placement.model import EngineState, Role
@@ -26,7 +27,7 @@ class ServiceEngines:
             "se_connected": live.session is not None,
             "power_state": "SE_POWER_OFF" if live.gone else "SE_POWER_ON",
             "version": live.hello.software if live.hello else "0.0.0",
-            "at_curr_ver": True,
+            "at_curr_ver": live.hello is None or live.hello.software == __version__,
             "incarnation": live.hello.incarnation if live.hello else "",
             "online_since": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(live.up_since)) if live.up_since else "",
             "migrate_state": f"SE_MIGRATE_STATE_{record.migrate_state or 'IDLE'}",

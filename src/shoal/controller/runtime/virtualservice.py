@@ -10,6 +10,7 @@ from shoal.controller import protocols
 from shoal.controller.desired import engines_of
 from shoal.controller.pool_groups import default_pools
 from shoal.controller.records import Scaling, VipRecord
+from shoal.controller.snapshot import emptied
 from shoal.objects import views
 from shoal.objects.views import uuid_of
 from shoal.placement.model import Placement, PlacementState, Role
@@ -220,7 +221,9 @@ class VirtualServices:
         """Of one that comes by the steps it has taken, of one that drains by the time that is over."""
         if placement.state is PlacementState.DRAINING:
             group = self._of.view.get("serviceenginegroup", record.group) or {}
-            whole = max(1, group.get("vs_scalein_timeout") or 1)
+            upgraded = placement.engine == emptied(self._of.ledger, record.group)
+            field = "vs_scalein_timeout_for_upgrade" if upgraded else "vs_scalein_timeout"
+            whole = max(1, group.get(field) or 1)
             over = 100 * (self._of.clock.now() - placement.since) / whole
             return 100 if placement.drained else min(99, max(0, int(over)))
         engine = self._of.ledger.engines.get(placement.engine)
