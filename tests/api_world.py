@@ -18,6 +18,7 @@ from shoal.api.ports import Runtime
 from shoal.clouds.noop import HOSTS, NoopCloud
 from shoal.clouds.protocol import EngineSpec, Identity
 from shoal.controller.accounts import Accounts
+from shoal.controller.addresses.uploads import Uploads
 from shoal.controller.backup.kept import Backups
 from shoal.controller.bootstrap import Options, bootstrap
 from shoal.controller.capture.wish import Wish
@@ -411,5 +412,6 @@ async def _app(
         metrics=metrics,
         journal=journal,
         backups=Backups(store, view, intent, directory),
+        uploads=Uploads(runtime.contents, intent, view, clock) if isinstance(runtime, Controller) else None,
     )
     return App(deps, clock)

@@ -34,6 +34,7 @@ from shoal.controller import bootstrap, outward, pki
 from shoal.controller.accounts import Accounts, check_first
 from shoal.controller.acme.profile import account_key
 from shoal.controller.acme.renewals import Renewals
+from shoal.controller.addresses.uploads import Uploads
 from shoal.controller.alerts.watch import Alerts
 from shoal.controller.autoscale import Autoscale
 from shoal.controller.backup.contents import Contents
@@ -252,6 +253,7 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             history=controller.history,
             journal=journal,
             backups=Backups(store, view, intent, options.data_dir),
+            uploads=Uploads(controller.contents, intent, view, SystemClock()),
         )
         served = await serve(App(deps), listener, Path(certificate), Path(key))
         stack.push_async_callback(served.stop)

@@ -36,6 +36,7 @@ from shoal.wire.desired import (
 )
 from shoal.wire.desired import Listener as Port
 from shoal.wire.engine_config import EngineConfig
+from shoal.wire.networks import Networks
 from shoal.wire.recorded import Recall, Recorded
 
 ENGINE = "se-one"
@@ -177,6 +178,8 @@ class ScriptedController:
 
 def part_id(part: Part) -> str:
     name = type(part).__name__.lower()
+    if isinstance(part, Networks):
+        return f"{name}/{digest(encode_part(part))}"
     return name if isinstance(part, Settings | Interfaces) else f"{name}/{part.id}"
 
 

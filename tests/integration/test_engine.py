@@ -16,8 +16,10 @@ import pytest
 
 from shoal.engine.haproxy.process import CAPABILITIES
 from shoal.wire import messages
-from shoal.wire.desired import Certificate, Group, Listener, Member, Monitor
+from shoal.wire.desired import Certificate, Group, Listener, Member, Monitor, Service, digest, encode_part
 from shoal.wire.monitors import Script
+from shoal.wire.networks import Layer, Networks, packed
+from shoal.wire.policy import SECURITY, Respond, Rule, Test
 
 from .engine_lab import ENGINE, QUICK, VIP, Lab, engine, pool, servers, service, settings, vip
 from .private_host import private_host
@@ -451,6 +453,31 @@ async def test_what_still_lives_when_a_vip_leaves_is_reset(lab: Lab) -> None:
         async with asyncio.timeout(1):
             await reader.read()
     writer.close()
+
+
+async def test_lists_of_networks_come_once_and_go_when_nobody_names_them(lab: Lab) -> None:
+    everyone = Networks(layers=(Layer((packed(["0.0.0.0/0", "::/0"]),)),))
+    others = Networks(layers=(Layer((packed(["203.0.113.0/24", "2001:db8::/32"]),)),))
+
+    def refusing(list: Networks, id: str = "one", port: int = 80) -> Service:
+        test = Test(of="client", lists=(digest(encode_part(list)),))
+        rule = Rule(name="r", phase=SECURITY, tests=(test,), actions=(Respond(status=403),))
+        return service(id, port, rules=(rule,))
+
+    await lab.controller.push(settings(), vip(), others, refusing(others))
+    await lab.controller.hear(messages.Ownership, lambda m: m.owner and m.vip == "v")
+    assert (await lab.get())[0] == 200
+    applied = await lab.controller.push(settings(), vip(), everyone, refusing(everyone), refusing(everyone, "two", 81))
+    assert (applied.how, applied.problems) == ("reload", ())
+    assert [(await lab.get(port=port))[0] for port in (80, 81)] == [403, 403]
+    (file,) = (lab.home / "lists").iterdir()
+    assert file.read_text().split() == ["0.0.0.0/0", "::/0"]
+    lab.kill_agent()
+    await lab.controller.hear(messages.Hello, since=len(lab.controller.heard))
+    applied = await lab.controller.push(settings(), vip(), everyone, refusing(everyone), refusing(everyone, "two", 81))
+    assert (applied.how, (await lab.get())[0]) == ("none", 403)
+    applied = await lab.controller.push(settings(), vip(), refusing(others))
+    assert "one" in applied.problems[0].part, "a rule that has lost its list does not let anybody in"
 
 
 async def test_clients_of_a_service_that_changes_or_rests_are_cut_off_and_no_others(lab: Lab) -> None:

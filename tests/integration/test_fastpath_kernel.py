@@ -24,6 +24,7 @@ from shoal.wire import policy
 from shoal.wire.counters import Counts, ServiceCounts
 from shoal.wire.desired import Interface, Listener, Monitor, Pool, Server, ServerId, Service
 from shoal.wire.monitors import DnsQuestion
+from shoal.wire.networks import Layer, Networks, packed
 from shoal.wire.policy import Action, Allow, Close, Limit, Rule
 
 from .private_host import private_host
@@ -176,9 +177,14 @@ class Checked(Carrier):
         self.checks = Checks(self.look)
         super().__init__(ENGINE, "eth0", self.checks)
 
-    async def apply(self, services: Mapping[str, Service], beside: Iterable[Interface] = ()) -> Outcome:
+    async def apply(
+        self,
+        services: Mapping[str, Service],
+        beside: Iterable[Interface] = (),
+        networks: Mapping[str, Networks] | None = None,
+    ) -> Outcome:
         self.checks.want(services.values())
-        return await super().apply(services, beside)
+        return await super().apply(services, beside, networks)
 
     @property
     def ill(self) -> dict[ServerId, str]:
@@ -297,6 +303,12 @@ async def test_connections_are_allowed_refused_and_counted(world: World) -> None
     each = msgspec.structs.replace(five, by_client=True)
     deny = rule(policy.CONNECTION, Close(), "10.66.0.0/28")
     some = msgspec.structs.replace(rule(policy.CONNECTION, five, "10.66.0.10"), actions=(five, Allow()))
+    lists = {
+        "here": Networks(layers=(Layer((packed(["10.66.0.0/28", "fd66::/64"]),)),)),
+        "there": Networks(layers=(Layer((packed(["2001:db8::/32"]),)),)),
+    }
+    listed = msgspec.structs.replace(deny, tests=(policy.Test(of="client", lists=("there", "here")),))
+    elsewhere = policy.Test(of="client", lists=("there",))
     async with agent() as carrier:
         for fast in (True, False):
             server = await asyncio.start_server(lambda r, w: backend._http("own", r, w), VIP, GATED_PORT)
@@ -306,14 +318,19 @@ async def test_connections_are_allowed_refused_and_counted(world: World) -> None
                 ((rule(policy.ADMISSION, each),), 5),
                 ((rule(policy.CONNECTION, Allow(), "10.66.0.10"), deny, rule(policy.ADMISSION, five)), 5),
                 ((some, rule(policy.CONNECTION, Close())), 5),
+                ((rule(policy.ADMISSION, five), listed), 0),
+                ((rule(policy.ADMISSION, each), msgspec.structs.replace(listed, tests=(elsewhere,))), 5),
                 ((deny,), 0 if fast else 8),  # without a limit HAProxy's own rules decide
             ):
-                assert (await carrier.apply(gated(*rules, fast=fast))).problems == {}
+                assert (await carrier.apply(gated(*rules, fast=fast), networks=lists)).problems == {}
                 found = await world.connect(count=8, port=GATED_PORT)
                 assert found.pop("refused", 0) == 8 - good, (fast, rules)
                 assert sum(found.values()) == good and (not good or found.keys() <= answered)
             server.close()
             await server.wait_closed()
+        lacking = await carrier.apply(gated(rule(policy.ADMISSION, five), listed), networks={"here": lists["here"]})
+        assert "lists of networks that are not here" in lacking.problems["one"]
+        assert (await world.connect(count=2, port=GATED_PORT)) == {"refused": 2}, "it is not served without its rules"
 
 
 async def test_a_client_that_exceeds_its_limit_by_far_is_punished(world: World) -> None:

@@ -15,11 +15,16 @@ import pytest
 
 from shoal.controller import answers as engine_answers
 from shoal.controller import http_profile, policies, pools
+from shoal.controller.addresses.contents import Contents
+from shoal.controller.addresses.reading import GEO, REPUTATION, read
 from shoal.controller.desired import VipIntent, service_part
-from shoal.engine.haproxy import render, runtime
-from shoal.objects import views
+from shoal.controller.view import View
+from shoal.engine.haproxy import lists, render, runtime
+from shoal.objects import load, views
 from shoal.objects.views import FailAction, HttpPolicies
-from shoal.wire.desired import Listener, Persistence, Pool, Server, Service
+from shoal.store.memory import MemoryStore
+from shoal.wire.desired import Listener, Persistence, Pool, Server, Service, decode_part
+from shoal.wire.networks import Networks
 from shoal.wire.policy import Http, Rule
 
 from .private_host import private_host
@@ -386,6 +391,91 @@ async def test_security_rules_allow_refuse_and_limit(tmp_path: Path) -> None:
         assert await ask("/?q=%3Cscript%3E") is None
         assert [(await answered("/", Cookie="bot=1")).status for _ in range(6)] == [200] * 4 + [429] * 2
         assert (await answered("/", Cookie="bot=0")).status == 200
+
+
+GERMANY, FRANCE, NETHERLANDS, SPAIN, UNKNOWN = (f"127.0.0.{number}" for number in range(11, 16))
+
+
+async def known(kind: str, text: str, contents: Contents) -> dict[str, Any]:
+    """A FileObject with that content."""
+    digest, content = await contents.keep(msgspec.msgpack.encode(read(kind, text.encode())))
+    attributes = sorted({name for row in content.rows for name in row.attributes})
+    return {"type": kind, "content": digest, "attributes": attributes}
+
+
+async def by_address(folder: Path, network: list[dict[str, Any]], rules: list[dict[str, Any]]) -> Service:
+    """The virtual service with these rules, by databases of where clients are and of what is said of them."""
+    folder.mkdir()
+    store, stored = MemoryStore(), Stored({})
+    contents = Contents(stored, View(store, load()), store)
+    lands = f"{GERMANY},DE\n{FRANCE},FR\n127.0.0.13,127.0.0.14,NL\n::1,DE"
+    databases = {"geo_db_ref": "/api/geodb/g", "ip_reputation_db_ref": "/api/ipreputationdb/r"}
+    documents: Documents = {
+        ("fileobject", "lands"): await known(GEO, lands, contents),
+        ("fileobject", "own"): await known(GEO, f"network;Country Code;Custom 1\n{SPAIN};ES;site a", contents),
+        ("fileobject", "bad"): await known(REPUTATION, f"{FRANCE},TOR\n{SPAIN},TOR,PROXY", contents),
+        ("geodb", "g"): {
+            "files": [{"index": n, "file_ref": f"/api/fileobject/{one}"} for n, one in enumerate(("lands", "own"))]
+        },
+        ("ipreputationdb", "r"): {"base_file_refs": ["/api/fileobject/bad"]},
+        ("networksecuritypolicy", "n"): {"rules": network, **databases},
+        ("httppolicyset", "h"): {"http_security_policy": {"rules": rules}, **databases},
+        ("pool", "p"): pool_of(0),
+    }
+    for (type, uuid), document in documents.items():
+        stored.add(type, uuid, {"uuid": uuid, "name": uuid, **document})
+    document = {
+        "uuid": "one",
+        "name": "one",
+        "services": [{"port": PORT}],
+        "pool_ref": "/api/pool/p",
+        "network_security_policy_ref": "/api/networksecuritypolicy/n",
+        "http_policies": [{"index": 1, "http_policy_set_ref": "/api/httppolicyset/h"}],
+    }
+    typed = views.view(document, views.VirtualService)
+    intent = VipIntent(id="v", name="one", addresses=("127.0.0.1",), services=(typed,), created=0.0)
+    made = service_part(contents, typed, intent)
+    told = {id: decode_part(part.data) for id in made.lists if (part := contents.part(id)) is not None}
+    lists.write(facts_of(folder), {id: part for id, part in told.items() if isinstance(part, Networks)})
+    return msgspec.structs.replace(made, log=None)
+
+
+def where(*values: str, attribute: str = "COUNTRY_CODE", operation: str = "IS_IN") -> dict[str, Any]:
+    return {"geo_matches": [{"attribute": f"ATTRIBUTE_{attribute}", "values": values, "match_operation": operation}]}
+
+
+def spoken(*types: str, operation: str = "IS_IN") -> dict[str, Any]:
+    names = [f"IP_REPUTATION_TYPE_{name}" for name in types]
+    return {"ip_reputation_type": {"reputation_types": names, "match_operation": operation}}
+
+
+async def test_where_clients_are_and_what_is_said_of_them_decides(tmp_path: Path) -> None:
+    def respond(index: int, status: int, match: dict[str, Any]) -> dict[str, Any]:
+        code = f"HTTP_LOCAL_RESPONSE_STATUS_CODE_{status}"
+        return rule(index, match=match, action={"action": "HTTP_SECURITY_ACTION_SEND_RESPONSE", "status_code": code})
+
+    deny = {"action": "NETWORK_SECURITY_POLICY_ACTION_TYPE_DENY"}
+    network = [
+        rule(1, match={**where("fr"), **spoken("ALL")}, **deny),
+        rule(2, match=spoken("BOTNETS"), **deny),
+    ]
+    security = [
+        respond(1, 403, where("DE", "FR")),
+        respond(2, 404, where("site a", attribute="CUSTOM_1")),
+        respond(3, 429, where("NL")),
+        respond(4, 401, where("DE", "FR", "NL", "ES", operation="IS_NOT_IN")),
+    ]
+
+    async def found() -> dict[str, int | None]:
+        clients = {"de": GERMANY, "fr": FRANCE, "nl": NETHERLANDS, "es": SPAIN, "?": UNKNOWN}
+        seen = {name: await ask(client=address) for name, address in clients.items()}
+        return {name: one.status if one is not None else None for name, one in seen.items()}
+
+    async with running(tmp_path / "a", await by_address(tmp_path / "a", network, security)):
+        assert await found() == {"de": 403, "fr": None, "nl": 429, "es": 404, "?": 401}
+    network = [rule(1, match=spoken("TOR", operation="IS_NOT_IN"), action=deny["action"])]
+    async with running(tmp_path / "b", await by_address(tmp_path / "b", network, [])):
+        assert await found() == {"de": None, "fr": 200, "nl": None, "es": 200, "?": None}
 
 
 async def test_responses_are_changed_by_what_the_request_was(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from shoal.engine.fastpath import buckets
+from shoal.engine.fastpath import buckets, lists
 from shoal.engine.fastpath.family import IPV4, IPV6, Family
 from shoal.engine.fastpath.gate import gate
 from shoal.engine.fastpath.plan import OURS, TCP, Plan, Unservable, paced, plan, versions
@@ -24,7 +24,7 @@ from shoal.engine.monitors import dns
 from shoal.engine.monitors.checks import Health
 from shoal.engine.monitors.probe import Ill, probe, text_octets
 from shoal.lab.backend import Datagrams
-from shoal.wire import policy
+from shoal.wire import networks, policy
 from shoal.wire.counters import Counts, ServiceCounts
 from shoal.wire.desired import Listener, Monitor, Persistence, Pool, Server, Service
 from shoal.wire.monitors import DnsQuestion
@@ -440,3 +440,14 @@ def test_a_guard_finds_carried_connections_by_either_end() -> None:
     assert carried.parsed(told(3, "10.1.0.1"), "10.1.0.1") == ([client, server], False)
     done = struct.pack("=IHHII", 16, 3, 2, 1, 0)
     assert carried.parsed(told(3, "10.0.0.9") + done, "10.1.0.1") == ([client], True)
+
+
+async def test_a_set_of_the_kernels_is_not_made_of_too_many_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "NETWORKS_MAX", 1)
+    listed = networks.packed(["192.0.2.0/24", "2001:db8::/32"])
+    part = networks.Networks(layers=(networks.Layer((listed,)),))
+    test = policy.Test(of="client", lists=("a",))
+    rule = policy.Rule(name="r", phase=policy.CONNECTION, tests=(test,), actions=(policy.Close(),))
+    one = {"s": service(rules=(rule,))}
+    made = await lists.texts(one.values(), {"a": part}, {})
+    assert made == {} and lists.refused(one, made).keys() == {"s"}

@@ -102,7 +102,7 @@ async def test_a_rule_that_does_not_act_is_told_of(world: World) -> None:
     reply = await world.client.post("/api/httppolicyset", json=body)
     assert reply.status_code == 201, reply.text
     warned = reply.headers["x-shoal-warning"]
-    assert "The rule rule does not act: there is no matching of geo_matches." in warned
+    assert "The rule rule does not act: geo_db_ref of the policy names no database." in warned
     assert "In the rule blue this does not act: rewrite_url_action.path." in warned
 
 

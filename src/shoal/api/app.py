@@ -9,6 +9,7 @@
     metrics    measured history                     prometheus totals for a scraper
     capture    packets, as they come                planning   ?plan=true, ?apply=
     configuration  all of it, out and in            web        the console's files
+    uploading  files about addresses
     console    what only the console reads          stream     what has changed, as it changes
 """
 
@@ -27,6 +28,7 @@ from starlette.types import Receive, Scope, Send
 
 from shoal.controller.access import Access
 from shoal.controller.accounts import Accounts
+from shoal.controller.addresses.uploads import Uploads
 from shoal.controller.backup.kept import Backups
 from shoal.controller.client_logs import ClientLogStore
 from shoal.controller.clock import SystemClock
@@ -74,6 +76,7 @@ from .routes import Route, Router, Shows
 from .signin import BACK, BEGIN, SignIn
 from .stream import Streams
 from .upgrading import Upgrading
+from .uploading import Uploading
 from .web import Web
 
 HEADERS = {
@@ -89,7 +92,8 @@ LOGINS = "logins from this address"
 UNPLANNED = ("useraccount", "analytics", "macro", "configuration")
 UNPLANNED_OPERATIONS = (("virtualservice", "capture"), ("serviceenginegroup", "rebalance"))
 """Requests with ways of their own, which make no plans."""
-LONG = ("/api/configuration/", "/api/changes")
+UPLOAD = "/api/fileobject/upload"
+LONG = ("/api/configuration/", "/api/changes", UPLOAD)
 """Requests that may take long."""
 NOT_BUILT = "not built here: scripts/setup builds it"
 WELCOME = {"product": "Shoal", "api": "/api"}
@@ -109,6 +113,7 @@ class Dependencies(msgspec.Struct, kw_only=True):
     """None = none are kept."""
     journal: Journal | None = None
     backups: Backups | None = None
+    uploads: Uploads | None = None
 
 
 class App:
@@ -142,6 +147,7 @@ class App:
         self._analytics = Analytics(self._metrics, history, self._objects, deps.registry, self._present)
         self._configuration = Configuration(deps.intent, deps.view, deps.runtime, deps.backups)
         self._capturing = Capturing(deps.view, deps.registry, deps.intent, deps.runtime)
+        self._uploading = Uploading(deps.uploads, deps.registry, self._present)
         self._console = Console(self._objects, deps.registry, deps.runtime)
         self._streams = Streams(deps.view, deps.runtime.pulse)
         self._web = Web()
@@ -239,6 +245,7 @@ class App:
             )
             one = partial(self._inventory_of, kind=kind)
             yield Route(methods=GET, path=inventory + "/{uuid}", answer=one, shows=Shows.OWN, needs=of_type(type))
+        yield Route(methods=POST, path=UPLOAD, answer=self._uploading.answer, shows=Shows.OWN, needs="FILE_OBJECT")
         yield Route(methods=ANY, path="/api/{type}", answer=self._collection, shows=Shows.OWN)
         yield Route(methods=ANY, path="/api/{type}/{uuid}", answer=self._one, shows=Shows.OWN)
         yield Route(methods=("GET", "POST"), path="/api/{type}/{uuid}/{what...}", answer=self._below, shows=Shows.OWN)
@@ -296,7 +303,7 @@ class App:
         try:
             match = self.router.match(request.method, path)
             self._gate.admit(context, match)
-            if not context.reads and path.partition("/api/")[2].partition("/")[0] in UNPLANNED:
+            if not context.reads and (path == UPLOAD or path.partition("/api/")[2].partition("/")[0] in UNPLANNED):
                 self._planning.none(context)
             response = await match.route.answer(context, **match.steps)
         except ShoalError as error:

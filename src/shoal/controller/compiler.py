@@ -9,6 +9,7 @@ import msgspec
 
 from shoal.objects import views
 from shoal.wire import desired as wire
+from shoal.wire.networks import KIND
 
 from . import timing
 from .bgp import bgp_part
@@ -83,7 +84,7 @@ class Compiler:
     """``unseal(text, context)`` opens private keys; ``heartbeat_key(group)`` is what a group's engines know one
     another by; ``account(management profile)`` the thumbprint of an ACME account,
     ``answer(certificate)`` what OCSP says of one, ``tickets(group)`` what its
-    keys of session tickets are made from; ``gateway`` is the data network's, a witness for engines."""
+    keys of session tickets are made from; ``networks(id)`` is a list of networks; ``gateway`` is the data network's, a witness for engines."""
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class Compiler:
         account: Callable[[str], str] = lambda profile: "",
         answer: Callable[[str], Answer | None] = lambda certificate: None,
         tickets: Callable[[str], Secrets | None] = lambda group: None,
+        networks: Callable[[str], Encoded | None] = lambda list: None,
         gateway: str = "",
     ) -> None:
         self._documents = documents
@@ -106,6 +108,7 @@ class Compiler:
         self._account = account
         self._answer = answer
         self._tickets = tickets
+        self._networks = networks
         self._gateway = gateway
         self._groups: dict[str, GroupState] = {}
         self._vips: dict[str, dict[str, CompiledVip]] = {}
@@ -257,6 +260,8 @@ class Compiler:
         return known
 
     def _credential(self, kind: str, uuid: str) -> Encoded | None:
+        if kind == KIND:
+            return self._networks(uuid)
         if (kind, uuid) not in self._credentials:
             part: wire.Credential | wire.Bgp | wire.Routes | None
             if kind == "certificate":

@@ -16,6 +16,7 @@ from shoal.wire import messages
 from shoal.wire.counters import Counters
 
 from . import engine_timers
+from .addresses.contents import Contents
 from .answering import Engines
 from .balance import Balance
 from .bgp import ESTABLISHED
@@ -171,8 +172,9 @@ class Controller:
         )
         self._tickets = Tickets(derive, clock) if derive is not None else None
         self.zones = Publisher(view, store, self.events_log, clock, unseal)
+        self.contents = Contents(self.primaries, view, store)
         self.compiler = Compiler(
-            self.primaries,
+            self.contents,
             self.ledger,
             self.fleet,
             unseal=unseal,
@@ -180,6 +182,7 @@ class Controller:
             account=account,
             answer=lambda certificate: self.stapling.answer(certificate),
             tickets=self._tickets.secrets if self._tickets is not None else lambda group: None,
+            networks=self.contents.part,
             gateway=gateway,
         )
         self._captures = Captures(view, self.ledger, self.fleet, self.compiler, clock)
@@ -273,6 +276,7 @@ class Controller:
         await self.events_log.load()
         await self.names.load()
         await self.primaries.load()
+        await self.contents.load()
         await self.stapling.load()
         await self.zones.load()
         if self._journal is not None:
@@ -288,6 +292,7 @@ class Controller:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.names.run(), name="names")
                 tasks.create_task(self.primaries.run(), name="primaries")
+                tasks.create_task(self.contents.run(), name="contents")
                 tasks.create_task(self.zones.run(), name="zones")
                 tasks.create_task(self.reconciler.run(), name="reconciler")
                 tasks.create_task(self.lifecycle.run(), name="lifecycle")

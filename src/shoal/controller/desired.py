@@ -14,6 +14,7 @@ from shoal.objects.views import uuid_of, view
 from shoal.placement.model import PlacementState
 from shoal.placement.pair import SIDES
 from shoal.wire import desired as wire
+from shoal.wire.networks import KIND
 from shoal.wire.policy import Http, Rule, Switch
 
 from . import datascripts, ocsp, pools, protocols
@@ -437,6 +438,8 @@ def credentials_of(service: wire.Service) -> Iterator[tuple[str, str]]:
         yield "certificate", uuid
     if service.client_certificates is not None:
         yield "trust", service.client_certificates.trust
+    for list in dict.fromkeys(service.lists):
+        yield KIND, list
     for servers in (pool.tls for pool in service.pools if pool.tls is not None):
         if servers.certificate:
             yield "certificate", servers.certificate

@@ -29,6 +29,7 @@ SPECIAL = {
     "controllerproperties": "CONTROLLER",
     "debugserviceengine": "TRAFFIC_CAPTURE",
     "debugvirtualservice": "TRAFFIC_CAPTURE",
+    "fileobject": "FILE_OBJECT",
     "networkruntime": "NETWORK",
     "scheduler": "CONTROLLER",
     "seproperties": "CONTROLLER",

@@ -7,7 +7,7 @@ is left out would make it act on more.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from shoal.objects import views
@@ -15,6 +15,7 @@ from shoal.objects.views import uuid_of, view
 from shoal.wire import policy
 
 from . import pools
+from .addresses import matching
 from .protocols import Documents
 
 Document = Mapping[str, Any]
@@ -39,6 +40,8 @@ TAKEN = {
     "tls_fingerprint_match",
 }
 """Members of MatchTarget and ResponseMatchTarget."""
+BY_DATABASE = {"geo_matches", "ip_reputation_type"}
+"""And those that a policy's databases answer."""
 COMPARISONS = {
     "BEGIN": "begins",
     "CONTAIN": "contains",
@@ -99,17 +102,20 @@ def clients_of(documents: Documents, match: Document) -> policy.Test:
 
 def connection_rules_of(documents: Documents, reference: str) -> tuple[policy.Rule, ...]:
     """Of a NetworkSecurityPolicy."""
-    found = documents.get("networksecuritypolicy", uuid_of(reference)) if reference else None
-    rules = sorted((found or {}).get("rules") or (), key=lambda rule: rule["index"])
+    found: Document = (documents.get("networksecuritypolicy", uuid_of(reference)) if reference else None) or {}
+    rules = sorted(found.get("rules") or (), key=lambda rule: rule["index"])
     return tuple(
         policy.Rule(
             name=rule["name"],
             phase=policy.CONNECTION,
-            tests=tuple(_connection_tests(documents, rule["match"])),
+            tests=(*_connection_tests(documents, rule["match"]), *known),
             actions=tuple(_connection_actions(rule)),
         )
         for rule in rules
-        if rule["enable"] and any(_connection_actions(rule)) and not any(untaken_connection_match(rule))
+        if rule["enable"]
+        and any(_connection_actions(rule))
+        and not any(untaken_connection_match(rule))
+        and (known := matching.tests_of(documents, found, rule["match"])) is not None
     )
 
 
@@ -123,11 +129,14 @@ def _connection_actions(rule: Document) -> Iterator[policy.Action]:
         yield policy.Allow()
 
 
-def untaken_connections(document: Document) -> list[str]:
+def untaken_connections(documents: Documents, document: Document) -> list[str]:
     """One sentence for each rule of a NetworkSecurityPolicy that does not act."""
-    found = []
+    found: list[str] = []
     for rule in document.get("rules") or ():
-        if matches := list(untaken_connection_match(rule)):
+        found += odd_values(rule)
+        if why := matching.why_not(documents, document, rule["match"]):
+            found.append(f"The rule {rule['name']} does not act: {why}.")
+        elif matches := list(untaken_connection_match(rule)):
             found.append(f"The rule {rule['name']} does not act: there is no matching of {', '.join(matches)}.")
         elif not any(_connection_actions(rule)):
             found.append(f"The rule {rule['name']} does not act: it has no rl_param.")
@@ -136,7 +145,7 @@ def untaken_connections(document: Document) -> list[str]:
 
 def untaken_connection_match(rule: Document) -> Iterator[str]:
     for name, value in (rule.get("match") or {}).items():
-        if name not in ("client_ip", "client_port", "vs_port") and value:
+        if name not in ("client_ip", "client_port", "vs_port", *BY_DATABASE) and value:
             yield name
 
 
@@ -153,8 +162,9 @@ def _connection_tests(documents: Documents, match: Document) -> Iterator[policy.
 
 def _rules(documents: Documents, kind: str, policy_set: Document) -> Iterator[policy.Rule]:
     for rule in sorted((policy_set.get(kind) or {}).get("rules") or (), key=lambda rule: rule["index"]):
-        if rule.get("enable", True) and not any(untaken_match(rule)):
-            tests = tuple(_tests(documents, rule.get("match") or {}))
+        known = matching.tests_of(documents, policy_set, rule.get("match") or {})
+        if rule.get("enable", True) and known is not None and not any(untaken_match(rule, BY_DATABASE)):
+            tests = (*_tests(documents, rule.get("match") or {}), *known)
             actions = tuple(_actions(documents, kind, rule))
             if actions or rule.get("log"):
                 yield policy.Rule(
@@ -170,22 +180,30 @@ def _rules(documents: Documents, kind: str, policy_set: Document) -> Iterator[po
 # --- what is not taken ---
 
 
-def untaken(policy_set: Document) -> list[str]:
+def untaken(documents: Documents, policy_set: Document) -> list[str]:
     """One sentence for each rule of which something does not act."""
-    found = []
+    found: list[str] = []
     for kind in SETS:
         for rule in (policy_set.get(kind) or {}).get("rules") or ():
             name = rule["name"]
-            if matches := list(untaken_match(rule)):
+            found += odd_values(rule)
+            if why := matching.why_not(documents, policy_set, rule.get("match") or {}):
+                found.append(f"The rule {name} does not act: {why}.")
+            elif matches := list(untaken_match(rule, BY_DATABASE)):
                 found.append(f"The rule {name} does not act: there is no matching of {', '.join(matches)}.")
             elif actions := list(_untaken_actions(rule, SIDES[kind])):
                 found.append(f"In the rule {name} this does not act: {', '.join(actions)}.")
     return found
 
 
-def untaken_match(rule: Document) -> Iterator[str]:
+def odd_values(rule: Document) -> Iterator[str]:
+    return (f"In the rule {rule['name']} {said}." for said in matching.odd_values(rule.get("match") or {}))
+
+
+def untaken_match(rule: Document, also: Collection[str] = ()) -> Iterator[str]:
+    """Members of a match that engines can't do, beside what is ``also`` taken."""
     for name, value in (rule.get("match") or {}).items():
-        if name not in TAKEN and value:
+        if name not in TAKEN and name not in also and value:
             yield name
 
 

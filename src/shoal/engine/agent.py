@@ -226,7 +226,8 @@ class Agent:
         unrouted = self._static_routes.apply(self._parts.routes())  # servers may be behind them
         cut = await self._open(cut_off(self._control.services, {**services, **self._parts.resting()}))
         draining = [vip.id for vip in vips if self.config.id in vip.draining]
-        result = await self._control.apply(services, self._parts.credentials(), draining)
+        lists = self._parts.lists()
+        result = await self._control.apply(services, self._parts.credentials(), draining, lists)
         if result.how == "reload":
             took = time.monotonic() - began
             self._due_at = began + max(APPLY_INTERVAL_S, took / RELOADING_SHARE_MAX)
@@ -235,7 +236,7 @@ class Agent:
         self._checks.want(self._control.services.values())
         self._favours = favour.asks(self._control.services.values())
         self._judged.set()
-        outcome = await self._carrier.apply(self._control.services, interfaces)
+        outcome = await self._carrier.apply(self._control.services, interfaces, lists)
         beside = [address for one in interfaces for address in one.addresses]
         place = Place(self.config.address, self.config.prefix_length, own_address6(self.config.interface), beside)
         unspoken = await self._speaker.apply(self._parts.bgp(), vips, place)

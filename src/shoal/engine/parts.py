@@ -9,6 +9,7 @@ import msgspec
 
 from shoal.wire import desired as wire
 from shoal.wire.desired import Bgp, Credential, Interface, Interfaces, Manifest, Part, Routes, Service, Settings, Vip
+from shoal.wire.networks import KIND, Networks
 
 
 class Kept(msgspec.Struct):
@@ -98,6 +99,11 @@ class Parts:
 
     def credentials(self) -> tuple[Credential, ...]:
         return tuple(p for p in self._decoded.values() if isinstance(p, Credential))
+
+    def lists(self) -> dict[str, Networks]:
+        """By what rules call them."""
+        found = self._decoded.items()
+        return {id.removeprefix(f"{KIND}/"): part for id, part in found if isinstance(part, Networks)}
 
     def bgp(self) -> tuple[Bgp, ...]:
         return tuple(p for _, p in sorted(self._decoded.items()) if isinstance(p, Bgp))

@@ -1,4 +1,4 @@
-"""Reads ``schema/``, ``own.json`` and ``order.json`` and makes the types; `load` does it once."""
+"""Reads ``schema/``, ``own_types.json``, ``own.json`` and ``order.json`` and makes the types; `load` does it once."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ SCHEMA = Path(__file__).parent / "schema"
 OWN = Path(__file__).parent / "own.json"
 """Fields and messages of Shoal's own, and fields that it takes more seriously than the schema does, by object or message, in
 the schema's form."""
+OWN_TYPES = Path(__file__).parent / "own_types.json"
+"""Object types that the schema's files lack, in their form (from the vendor's public API reference)."""
 ORDER = Path(__file__).parent / "order.json"
 SINGLETONS = frozenset({"Cluster", "SystemConfiguration", "ControllerProperties", "SeProperties", "UserAccount"})
 CLOUD_SCOPED = frozenset(
@@ -138,6 +140,9 @@ def load() -> Registry:
             description = msgspec.json.decode(path.read_bytes())
             descriptions[description["object"]] = description
             raw[description["object"]] = description["fields"]
+    for description in msgspec.json.decode(OWN_TYPES.read_bytes()):
+        descriptions[description["object"]] = description
+        raw[description["object"]] = description["fields"]
     for name, fields in msgspec.json.decode(OWN.read_bytes()).items():
         raw.setdefault(name, {}).update(fields)
     builder = _Builder(raw, msgspec.json.decode(ORDER.read_bytes()))

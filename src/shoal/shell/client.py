@@ -96,6 +96,27 @@ class Client:
             raise refused(answer)
         return answer.content
 
+    def upload(self, path: str, form: Document, file: bytes, *, within_s: float = TIMEOUT_S) -> Any:
+        """A POST of a form with a file. Raises as `call`."""
+        if self.on_call is not None:
+            self.on_call("POST", path, form)
+        for _ in range(2):
+            answer = self._send(
+                "POST",
+                f"/api/{path}",
+                data=form,
+                files={"file": ("file", file)},
+                headers=self.headers(),
+                timeout=within_s,
+            )
+            if answer.status_code != 401:
+                break
+            self.login()
+        self.warnings = answer.headers.get_list("x-shoal-warning")
+        if answer.status_code >= 300:
+            raise refused(answer)
+        return self._document(answer)
+
     def _document(self, answer: httpx.Response) -> Any:
         try:
             return answer.json()

@@ -5,7 +5,7 @@ the **root**. An engine fetches only the parts it lacks and acknowledges the roo
 
 Part ids: ``settings``, ``vip/<vip id>``, ``service/<virtual service uuid>``, ``certificate/<uuid>``,
 ``trust/<PKI profile uuid>``, ``bgp/<vrf uuid>``, ``routes/<vrf uuid>``,
-``interfaces``, ``tickets/<group uuid>``.
+``interfaces``, ``tickets/<group uuid>``, ``networks/<its hash>``.
 Values are plain and complete: an engine needs nothing else to serve, nor to fail over, with the controller gone.
 """
 
@@ -21,6 +21,7 @@ import msgspec
 from shoal.wire.client_logs import LogPolicy
 
 from .monitors import Monitor as Monitor
+from .networks import Networks
 from .policy import Close, Http, Limit, Redirect, Respond, Rule, Test
 
 PROXIED_PORTS_MAX = 1_024
@@ -442,6 +443,11 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
         return any(listener.tls for listener in self.listeners)
 
     @property
+    def lists(self) -> Iterator[str]:
+        """Ids of the lists of networks that its rules name."""
+        return (id for rule in self.rules for test in rule.tests for id in test.lists)
+
+    @property
     def servers(self) -> Iterator[tuple[ServerId, Pool, Server]]:
         """Of all its pools."""
         return ((ServerId(self.id, pool.id, one.name), pool, one) for pool in self.pools for one in pool.servers)
@@ -550,7 +556,7 @@ class Tickets(msgspec.Struct, frozen=True, kw_only=True, tag="tickets"):
 
 
 Credential = Certificate | Trust | Tickets
-Part = Settings | Vip | Service | Credential | Bgp | Routes | Interfaces
+Part = Settings | Vip | Service | Credential | Bgp | Routes | Interfaces | Networks
 
 
 class PartReference(msgspec.Struct, frozen=True, order=True):

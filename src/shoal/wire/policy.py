@@ -34,6 +34,8 @@ class Test(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     values: tuple[str, ...] = ()
     name: str = ""
     """Of a header or cookie."""
+    lists: tuple[str, ...] = ()
+    """Instead of ``values``, of client: ids of lists of networks (`shoal.wire.networks`), one of which has it."""
     sensitive: bool = False
     """Whether upper and lower case differ."""
     decoded: bool = False

@@ -38,6 +38,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     query: tuple[tuple[str, Schema], ...] = ()
     body: Schema | None = None
     body_required: bool = True
+    takes: str = JSON
     gives: Schema | None = None
     media: str = JSON
     status: int = 200
@@ -145,6 +146,25 @@ ANSWERS: dict[tuple[str, str], Answer] = {
     ("POST", "/api/whatif"): Answer(summary="What failures and edits would come to", body=OBJECT, gives=OBJECT),
     ("POST", "/api/upgrade"): Answer(
         summary="Start the engines of groups anew, one after another", body=OBJECT, gives=OBJECT
+    ),
+    ("POST", "/api/fileobject/upload"): Answer(
+        summary="A file about addresses, as a FileObject of that name",
+        takes="multipart/form-data",
+        body={
+            "type": "object",
+            "properties": {
+                "file": {"type": "string", "format": "binary"},
+                "name": {"type": "string"},
+                "type": {"enum": ["GEO_DB", "IP_REPUTATION"]},
+                "description": {"type": "string"},
+                "version": {"type": "string"},
+            },
+            "required": ["file", "type"],
+            "additionalProperties": False,
+        },
+        gives=OBJECT,
+        status=201,
+        also=(200,),
     ),
     ("GET", "/api/stream"): Answer(summary="What changes, as it changes", media="text/event-stream"),
 }
@@ -306,7 +326,7 @@ class _Document:
         if answer.body is not None:
             operation["requestBody"] = {
                 "required": answer.body_required,
-                "content": {JSON: {"schema": answer.body}},
+                "content": {answer.takes: {"schema": answer.body}},
             }
         item[method.lower()] = operation
 

@@ -8,6 +8,7 @@
     clusters the controller's nodes      certificates  keys and certificates   policies  HTTP and network policies
     users    users and roles             alerts     alerts                    vrfs      VRFs and their routers
     providers  DNS servers           interfaces  VLANs of service engines    segments  one address, one engine
+    files    about addresses, and their databases
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from . import (
     certificates,
     clusters,
     engines,
+    files,
     groups,
     monitors,
     networks,
@@ -49,6 +51,7 @@ FILL: dict[str, Rule] = {
     "vsvip": vips.fill,
     "serviceengine": engines.fill,
     "user": users.fill,
+    "fileobject": files.fill,
 }
 CHECK: dict[str, Rule] = {
     "serviceenginegroup": groups.check,
@@ -86,6 +89,9 @@ CHECK: dict[str, Rule] = {
     "vsdatascriptset": policies.check_scripts,
     "l4policyset": policies.check_l4,
     "networksecuritypolicy": policies.check_network,
+    "fileobject": files.check,
+    "geodb": files.check_geo,
+    "ipreputationdb": files.check_reputation,
 }
 
 

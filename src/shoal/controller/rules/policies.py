@@ -36,7 +36,7 @@ def check(change: Change, around: Around) -> None:
         change.wrong(
             "http_security_policy.rules", f"{limits} rate limits; a virtual service can have {LIMITS_MAX}", limits
         )
-    change.warnings += policies.untaken(change.document)
+    change.warnings += policies.untaken(around.view, change.document)
 
 
 def _switching(change: Change, around: Around, path: str, action: Document) -> None:
@@ -87,7 +87,7 @@ def check_network(change: Change, around: Around) -> None:
         if ports and not (ports.get("ports") or ports.get("ranges")):
             change.wrong(f"{path}.client_port", "names no port", hint="Give ports or ranges.")
     check_indices(change, "rules", rules)
-    change.warnings += policies.untaken_connections(change.document)
+    change.warnings += policies.untaken_connections(around.view, change.document)
 
 
 def check_indices(change: Change, path: str, rules: Sequence[Document]) -> None:

@@ -21,8 +21,9 @@ from shoal.engine.guard.nft import NftError
 from shoal.engine.monitors.checks import Checks
 from shoal.wire.counters import ServiceCounts
 from shoal.wire.desired import Interface, ServerId, Service
+from shoal.wire.networks import Networks
 
-from . import conntrack, copies
+from . import conntrack, copies, lists
 from .family import FAMILIES, IPV4, Family, own_address6
 from .gate import limits
 from .plan import Gated, Paced, Plan, Target, Unservable, carried, gated, paced, plan, target, versions
@@ -66,6 +67,7 @@ class Carrier:
         self._tables = tuple(Table(family) for family in FAMILIES)
         self._tally = Tally()
         self._services: dict[str, Service] = {}
+        self._sets: lists.Texts = {}
         self._beside: tuple[Interface, ...] = ()
         self._plans: dict[Key, Plan] = {}
         self._drains: dict[int, Drain] = {}
@@ -81,12 +83,21 @@ class Carrier:
 
     # --- what is wanted, what is so ---
 
-    async def apply(self, services: Mapping[str, Service], beside: Iterable[Interface] = ()) -> Outcome:
-        """Carry the fast paths of exactly these. ``beside``: other interfaces that servers may be reached by. Nothing is
-        raised: what can't be carried is among the problems."""
+    async def apply(
+        self,
+        services: Mapping[str, Service],
+        beside: Iterable[Interface] = (),
+        networks: Mapping[str, Networks] | None = None,
+    ) -> Outcome:
+        """Carry the fast paths of exactly these. ``beside``: other interfaces that servers may be reached by; ``networks``: the
+        lists that rules name. Nothing is raised: what can't be carried is among the problems."""
+        mine = {id: service for id, service in services.items() if _mine(service)}
+        self._sets = await lists.texts(mine.values(), networks or {}, self._sets)
+        refused = lists.refused(mine, self._sets)
         self._beside = tuple(beside)
-        self._services = {id: service for id, service in services.items() if _mine(service)}
-        return await self._update()
+        self._services = {id: service for id, service in mine.items() if id not in refused}
+        outcome = await self._update()
+        return Outcome({**outcome.problems, **refused}, outcome.notes)
 
     def heed(self, down: Collection[ServerId]) -> None:
         """What HAProxy's checks find down."""
@@ -147,6 +158,7 @@ class Carrier:
                 for table in self._tables
             }
             for table, rules in wanted.items():
+                rules = lists.added(rules, self._sets, table.family)
                 wanted[table] = copies.added(rules, self._services.values(), table.family)
             targets = _targets(before)
             try:

@@ -68,6 +68,11 @@ def gate(rules: Iterable[Rule], protocol: str, family: Family, name: str) -> Gat
     return Gate(tuple(found[policy.CONNECTION]), tuple(found[policy.ADMISSION]), sets)
 
 
+def set_of(lists: Sequence[str]) -> str:
+    """The name of the set that has the networks of these lists: whoever puts the rules into the kernel adds it."""
+    return f"l_{hashlib.blake2b(' '.join(lists).encode(errors='surrogatepass'), digest_size=8).hexdigest()}"
+
+
 def limits(rules: Iterable[Rule]) -> bool:
     """Whether any connection is counted."""
     return any(isinstance(action, Limit) for rule in rules if rule.phase in PHASES for action in rule.actions)
@@ -92,6 +97,8 @@ def _verdict(action: object, protocol: str) -> str:
 def _condition(test: Test, rule: Rule, protocol: str, family: Family) -> str | None:
     """ "" always holds, None never."""
     try:
+        if test.of == "client" and test.lists:
+            return f"{family.ip} saddr {'!= ' if test.negated else ''}@{set_of(test.lists)}"
         if test.of == "client":
             found, what = _networks(test.values, family), f"{family.ip} saddr"
         elif test.of in ("client_port", "port"):

@@ -15,8 +15,9 @@ import msgspec
 
 from shoal.engine.monitors.runners import by_haproxy
 from shoal.wire.desired import Credential, Pool, ServerId, Service
+from shoal.wire.networks import Networks
 
-from . import carry, certificates, favour, monitors, render, runtime, steer, tls
+from . import carry, certificates, favour, lists, monitors, render, runtime, steer, tls
 from . import servers as names
 from .escape import Unrenderable, backend_name, word
 from .favour import Favour
@@ -32,6 +33,7 @@ DELETE_AGAIN_AFTER_S = 1.0
 """A removed server that still has connections is asked about this often."""
 FAILED_LOADS_MAX = 9
 """In a row, each without the services that the one before failed for; then the agent gives up for a moment."""
+EMPTY: Mapping[str, Networks] = {}
 Reloading = Callable[[], contextlib.AbstractAsyncContextManager[None]]
 Drawn = tuple[Service, ...]
 """A virtual service, and its virtual hosts."""
@@ -83,14 +85,19 @@ class Control:
         services: Mapping[str, Service],
         credentials: Collection[Credential],
         draining: Collection[str] = (),
+        networks: Mapping[str, Networks] = EMPTY,
     ) -> Result:
         """Serve exactly these. One that can't be is set aside with its reason; the others are served. ``draining`` are
-        ids of VIPs whose clients are to go elsewhere.
+        ids of VIPs whose clients are to go elsewhere; ``networks`` the lists that rules name.
 
         Raises Broken when HAProxy can't be brought to serve at all, Crowded when a reload has to wait.
         """
         async with self._turn:
-            return await self._apply(services, certificates.files(credentials, services.values()), draining)
+            if fresh := lists.lacking(self.facts, networks):
+                await asyncio.to_thread(lists.write, self.facts, fresh)
+            result = await self._apply(services, certificates.files(credentials, services.values()), draining)
+            lists.forget_others(self.facts, networks)
+            return result
 
     async def heed(self, verdicts: Mapping[ServerId, str]) -> bool:
         """What the agent's own monitors say: "" or what is wrong. False = HAProxy was not reached."""

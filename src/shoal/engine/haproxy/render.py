@@ -142,6 +142,7 @@ def head(facts: Facts, descriptors: int = 0, wanted: Iterable[engine_wide.Wants]
     done = engine_wide.together(wanted)
     tuned = "\n    ".join(engine_wide.lines(done))
     return f"""global
+    default-path config
     stats socket {quoted(admin_socket(facts))} mode 600 level admin expose-fd listeners
     stats timeout 1h
     server-state-file {quoted(state_file(facts))}

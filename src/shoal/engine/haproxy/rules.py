@@ -72,6 +72,8 @@ PEM_VARIABLES = {
     "ssl_client_escaped": "-----BEGIN%%20CERTIFICATE-----%%0A%[ssl_c_der,base64,url_enc]%%0A-----END%%20CERTIFICATE-----%%0A",
 }
 """On one line: a header has no other."""
+LIST = re.compile(r"[0-9a-f]{24}")
+"""An id of a list of networks: the file of that name is in `lists.FOLDER`."""
 THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
 """Of SHA-256, in base64url."""
 ONE, TWO, THREE = r"\1", r"\2", r"\3"
@@ -214,6 +216,8 @@ def _condition(test: Test) -> str:
     match test.of:
         case "client" | "source":
             fetch = "src" if test.of == "client" else "fc_src"
+            if test.lists:
+                return f"{{ {fetch} {' '.join(map(_list, test.lists))} }}"
             return f"{{ {fetch} {_all(_network(value) for value in test.values)} }}"
         case "hello":
             return f"{{ var({HELLO}),digest(md5),hex -m str -i -- {_all(map(_fingerprint, test.values))} }}"
@@ -263,6 +267,12 @@ def _network(text: str) -> str:
     if slash and not length.isdigit():
         raise Unrenderable(f"{text[:60]!r} is no network.")
     return address(host).strip("[]") + (f"/{int(length)}" if slash else "")
+
+
+def _list(id: str) -> str:
+    if not LIST.fullmatch(id):
+        raise Unrenderable(f"{id[:40]!r} is no list of networks.")
+    return f"-f lists/{id}"
 
 
 def _fingerprint(text: str) -> str:
