@@ -16,9 +16,9 @@ from tests.issuer import Issued
 SHARE = Path(__file__).parents[1] / ".venv" / "share" / "receivers"
 WITHIN_S = 10.0
 RSYSLOG = """
-global(workDirectory="{folder}" defaultNetstreamDriver="ossl" defaultNetstreamDriverCAFile="{own}"
+global(workDirectory="{folder}" defaultNetstreamDriver="gtls" defaultNetstreamDriverCAFile="{folder}/ca.pem"
        defaultNetstreamDriverCertFile="{own}" defaultNetstreamDriverKeyFile="{own}")
-module(load="imtcp" streamDriver.name="ossl" streamDriver.mode="1" streamDriver.authMode="anon")
+module(load="imtcp" streamDriver.name="gtls" streamDriver.mode="1" streamDriver.authMode="{asks}")
 template(name="parts" type="string" string="%pri%|%hostname%|%app-name%|%msgid%|%structured-data%|%msg%\\n")
 input(type="imtcp" address="127.0.0.1" port="0" listenPortFileName="{folder}/port")
 *.* action(type="omfile" file="{folder}/out" template="parts")
@@ -44,14 +44,17 @@ class Receiver:
 
 
 @contextlib.contextmanager
-def rsyslog(folder: Path, own: Issued) -> Iterator[Receiver]:
-    """Syslog over TLS (RFC 5425), with this certificate. Each line is ``pri|host|app|msgid|data|text``."""
+def rsyslog(folder: Path, own: Issued, clients: str = "") -> Iterator[Receiver]:
+    """Syslog over TLS (RFC 5425), with this certificate. ``clients``: the authority, in PEM, of those that its clients must
+    have. Each line is ``pri|host|app|msgid|data|text``."""
     config, port = folder / "rsyslog.conf", folder / "port"
-    config.write_text(RSYSLOG.format(folder=folder, own=own.write(folder / "own.pem")))
+    (folder / "ca.pem").write_text(clients or own.certificate)
+    asks = "x509/certvalid" if clients else "anon"
+    config.write_text(RSYSLOG.format(folder=folder, own=own.write(folder / "own.pem"), asks=asks))
     (modules,) = _present("usr/lib/*/rsyslog")
     command = ("usr/sbin/rsyslogd", "-n", "-f", str(config), "-i", str(folder / "pid"), "-M", str(modules))
     with _running(folder, *command, library=modules.parent):
-        _wait(lambda: port.exists() and port.read_text().strip())
+        _wait(lambda: port.exists() and _listened_on(port.read_text()))
         yield Receiver(int(port.read_text()), folder / "out")
 
 
@@ -85,6 +88,13 @@ def _present(pattern: str) -> list[Path]:
     if not found:
         pytest.skip("the receivers are not here: scripts/setup --dev fetches them")
     return found
+
+
+def _listened_on(port: str) -> bool:
+    """Whether somebody listens at a TCP port of 127.0.0.1. rsyslog writes down which before it does, and a connection to
+    find out would be one of its clients."""
+    sockets = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return bool(port.strip()) and (f"0100007F:{int(port):04X}", "0A") in {(s[1], s[3]) for s in sockets}
 
 
 def _wait(done: Callable[[], object]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,74 @@ def test_whom_a_server_must_be_vouched_for_by(
     else:
         senders.send_syslog(ALERT, server, "here", authorities, HERE)
         assert len(receiver.until(bool)) == 1
+
+
+async def test_a_server_that_demands_a_certificate_is_shown_the_one_configured(
+    world: Alerting, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    between = Issuer("Between", ROOT)
+    await world.post("/api/pkiprofile", {"name": "ours", "ca_certs": [{"certificate": ROOT.pem}]})
+    chain: Document = {"type": "SSL_CERTIFICATE_TYPE_CA", "certificate": {"certificate": between.pem}}
+    await world.post("/api/sslkeyandcertificate", {"name": "between", **chain})
+    for name, issued in (("ours", between.issue("shoal")), ("theirs", STRANGER.issue("shoal"))):
+        body: Document = {"name": name, "key": issued.key, "certificate": {"certificate": issued.certificate}}
+        more = {"ca_certs": [{"ca_ref": "/api/sslkeyandcertificate?name=between"}]} if name == "ours" else {}
+        await world.post("/api/sslkeyandcertificate", body | more)
+    folder = tmp_path_factory.mktemp("demanding")
+    with rsyslog(folder, ROOT.issue("localhost"), clients=ROOT.pem) as demanding:
+        to: Document = {
+            "syslog_server": "localhost",
+            "syslog_server_port": demanding.port,
+            "udp": False,
+            "tls_enable": True,
+        }
+        to["pkiprofile_ref"] = "/api/pkiprofile?name=ours"
+        servers = [
+            {
+                **to,
+                "format": format,
+                **({"ssl_key_and_certificate_ref": f"/api/sslkeyandcertificate?name={own}"} if own else {}),
+            }
+            for format, own in (("SYSLOG_JSON", ""), ("SYSLOG_JSON", "theirs"), ("SYSLOG_LEGACY", "ours"))
+        ]
+        await world.post("/api/alertsyslogconfig", {"name": "logs", "syslog_servers": servers})
+        await on(world, DOWN, {"syslog_config_ref": "/api/alertsyslogconfig?name=logs"})
+        world.controller.events_log.add("SE_DOWN", "Avi-se-1 is down", serviceengine="se-1")
+        (line,) = await asyncio.to_thread(demanding.until, bool)
+        assert line.endswith("a: Avi-se-1 is down")
+        await until(lambda: len(names(world, NOT_SENT)) == 2)
+        assert len(demanding.lines()) == 1
+
+
+@pytest.mark.parametrize("shown", [None, STRANGER, ROOT])
+def test_what_a_server_says_of_a_certificate_after_the_handshake_is_heard(tmp_path: Path, shown: Issuer | None) -> None:
+    """By TLS 1.3: a client that only sends and leaves would take it for a message that came."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=ROOT.pem)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(ROOT.issue("localhost").write(tmp_path / "own.pem"))
+    own = shown.issue("shoal").pem if shown else ""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
+        server = {"syslog_server": "localhost", "syslog_server_port": listener.getsockname()[1], "tls_enable": True}
+        heard = threads.submit(test_alerts.told, listener, context)
+        if shown is ROOT:
+            senders.send_syslog(ALERT, server, "here", [ROOT.pem], HERE, own)
+            assert b"engines: Avi-se-1 is down" in heard.result()
+        else:
+            with pytest.raises(senders.NotSent, match=r"SSLError|reset|hung up"):
+                senders.send_syslog(ALERT, server, "here", [ROOT.pem], HERE, own)
+            assert isinstance(heard.exception(), OSError)
+
+
+async def test_a_certificate_that_can_not_be_shown_is_refused(world: Alerting) -> None:
+    found = ROOT.issue("shoal").certificate
+    await world.post("/api/sslkeyandcertificate", {"name": "bare", "certificate": {"certificate": found}})
+    server: Document = {"syslog_server": "10.0.0.9", "udp": False, "tls_enable": True}
+    server["ssl_key_and_certificate_ref"] = "/api/sslkeyandcertificate?name=bare"
+    reply = await world.client.post("/api/alertsyslogconfig", json={"name": "logs", "syslog_servers": [server]})
+    assert reply.status_code == 400
+    (problem,) = reply.json()["problems"]
+    assert problem["path"] == "syslog_servers[0].ssl_key_and_certificate_ref"
+    assert problem["why"] == "bare has no private key"
 
 
 async def test_client_logs_over_tls_are_messages_each_and_go_to_no_stranger(

@@ -19,6 +19,7 @@ import msgspec
 from shoal.errors import Invalid, Problem
 from shoal.objects.views import uuid_of
 
+from . import secured
 from .outward import Outward
 from .view import View
 
@@ -196,13 +197,10 @@ def send(target: Target, lines: Iterable[bytes], outward: Outward) -> None:
             for text in lines:
                 datagrams.send(text[:DATAGRAM_BYTES_MAX])
         return
-    with outward.connected(target.host, target.port, WITHIN_S) as plain:
-        if target.way != TLS:
-            plain.sendall(b"".join(text + b"\n" for text in lines))  # RFC 6587, 3.4.2
-            return
-        with ssl.create_default_context().wrap_socket(plain, server_hostname=target.host) as connection:
-            if target.syslog:
-                connection.sendall(b"".join(f"{len(text)} ".encode() + text for text in lines))  # RFC 5425, 4.3
-            else:
-                connection.sendall(b"".join(text + b"\n" for text in lines))
-            connection.unwrap()
+    parts = (f"{len(text)} ".encode() + text if target.way == TLS and target.syslog else text + b"\n" for text in lines)
+    data = b"".join(parts)  # RFC 5425, 4.3; RFC 6587, 3.4.2
+    with outward.connected(target.host, target.port, WITHIN_S) as connection:
+        if target.way == TLS:
+            secured.tell(connection, ssl.create_default_context(), target.host, data)
+        else:
+            connection.sendall(data)

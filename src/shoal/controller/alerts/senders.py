@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import smtplib
@@ -13,7 +12,9 @@ from typing import Any
 import httpx
 import msgspec
 
+from shoal.controller import secured
 from shoal.controller.outward import NotAsked, Outward
+from shoal.wire.tls import show
 
 from . import traps
 from .messages import Alert, document, mail, syslog
@@ -54,9 +55,12 @@ def send_mail(alert: Alert, to: Settings, server: Settings) -> None:
         raise NotSent(f"mail server {host}: {type(error).__name__}: {error}") from None
 
 
-def send_syslog(alert: Alert, server: Settings, sender: str, authorities: Sequence[str], outward: Outward) -> None:
+def send_syslog(
+    alert: Alert, server: Settings, sender: str, authorities: Sequence[str], outward: Outward, own: str = ""
+) -> None:
     """``server``: AlertSyslogServer; ``authorities``: PEM of the CAs that its certificate must come from, and
-    ``strict_cert_verify`` that it must be this server's own, too (of the machine's CAs without any). Raises NotSent."""
+    ``strict_cert_verify`` that it must be this server's own, too (of the machine's CAs without any); ``own``: certificate, chain
+    and key that are shown to it. Raises NotSent."""
     host, port = server["syslog_server"], int(server.get("syslog_server_port", 514))
     line = syslog(alert, server.get("format", "SYSLOG_LEGACY"), sender)
     try:
@@ -65,13 +69,10 @@ def send_syslog(alert: Alert, server: Settings, sender: str, authorities: Sequen
             if not server.get("strict_cert_verify"):
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_REQUIRED if authorities else ssl.CERT_NONE
-            with (
-                outward.connected(host, port, WITHIN_S) as plain,
-                context.wrap_socket(plain, server_hostname=host) as connection,
-            ):
-                connection.sendall(f"{len(line)} ".encode() + line)  # RFC 5425, 4.3
-                with contextlib.suppress(OSError):
-                    connection.unwrap()
+            if own:
+                show(context, own)
+            with outward.connected(host, port, WITHIN_S) as connection:
+                secured.tell(connection, context, host, f"{len(line)} ".encode() + line)  # RFC 5425, 4.3
         elif server.get("udp", True):
             with outward.datagrams(host, port) as datagrams:
                 datagrams.send(line[:DATAGRAM_BYTES_MAX])

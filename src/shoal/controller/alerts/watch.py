@@ -17,6 +17,7 @@ from shoal.controller.metric_ids import CONTROLLER, METRICS, Metric
 from shoal.controller.metrics import Metrics
 from shoal.controller.outward import Outward
 from shoal.controller.sight import ADMIN, Sight
+from shoal.controller.stapling import chain_of
 from shoal.controller.view import View
 from shoal.objects.views import uuid_of
 
@@ -245,8 +246,10 @@ class Alerts:
                 profile = self._view.get("pkiprofile", uuid_of(server.get("pkiprofile_ref", ""))) or {}
                 authorities = [ca["certificate"] for ca in profile.get("ca_certs") or () if ca.get("certificate")]
 
-                def send(server: Document = server, authorities: list[str] = authorities) -> None:
-                    senders.send_syslog(alert, server, sender, authorities, self._outward)
+                own = self._certificate(server.get("ssl_key_and_certificate_ref", ""))
+
+                def send(server: Document = server, authorities: list[str] = authorities, own: str = own) -> None:
+                    senders.send_syslog(alert, server, sender, authorities, self._outward, own)
 
                 yield "The syslog message", send
         if traps_to := self._view.get("snmptrapprofile", uuid_of(group.get("snmp_trap_profile_ref", ""))):
@@ -260,6 +263,14 @@ class Alerts:
         if group.get("webhook_url"):
             secret = opened(registry.type(GROUP), group).get("webhook_secret", "")
             yield "The webhook", lambda: senders.send_webhook(alert, group["webhook_url"], secret, self._outward)
+
+    def _certificate(self, reference: str) -> str:
+        """With its chain and its key; "" for none."""
+        found = self._view.get("sslkeyandcertificate", uuid_of(reference)) if reference else None
+        if found is None:
+            return ""
+        opened = self._intent.opened(self._intent.registry.type("sslkeyandcertificate"), found)
+        return f"{chain_of(self._view, found)}\n{opened.get('key', '')}"
 
     def _system(self) -> Document:
         return next(iter(self._view.all("systemconfiguration")), {})

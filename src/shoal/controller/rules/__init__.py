@@ -77,6 +77,7 @@ CHECK: dict[str, Rule] = {
     "vrfcontext": vrfs.check,
     "alertconfig": alerts.check,
     "alertemailconfig": alerts.check_mail,
+    "alertsyslogconfig": alerts.check_syslog,
     "actiongroupconfig": alerts.check_actions,
     "snmptrapprofile": alerts.check_traps,
     "user": users.check,

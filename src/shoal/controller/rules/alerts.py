@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from shoal.controller.alerts import rules, senders, traps
 from shoal.controller.metric_ids import METRICS
 from shoal.objects.check import meant
+from shoal.objects.views import uuid_of
 
 from .change import Around, Change
 
@@ -61,6 +62,19 @@ def check_actions(change: Change, around: Around) -> None:
         change.wrong(
             "webhook_url", "is called from the controller's own network", hint="That takes access to all tenants."
         )
+
+
+def check_syslog(change: Change, around: Around) -> None:
+    """A certificate that can't be shown, or never would be."""
+    for number, server in enumerate(change.document.get("syslog_servers") or ()):
+        where = f"syslog_servers[{number}].ssl_key_and_certificate_ref"
+        own = server.get("ssl_key_and_certificate_ref")
+        found = around.view.get("sslkeyandcertificate", uuid_of(own)) if own else None
+        if found is not None and not (found.get("key") and found["certificate"].get("certificate")):
+            why = f"{found['name']} has no {'certificate yet' if found.get('key') else 'private key'}"
+            change.wrong(where, why, hint="Give one with certificate and key.")
+        elif own and not server.get("tls_enable"):
+            change.warnings.append(f"{where} has no effect without tls_enable.")
 
 
 def check_traps(change: Change, around: Around) -> None:
