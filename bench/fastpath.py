@@ -90,6 +90,9 @@ def compared(
             for name, taken in runs.items()
         },
         "rate_to_direct": figures.paired_ratio([(f.rps, d.rps) for f, d in zip(fast, direct, strict=True)]),
+        "rate_of_forwarding_to_direct": figures.paired_ratio(
+            [(w.rps, d.rps) for w, d in zip(forwarding, direct, strict=True)]
+        ),
         "rate_to_forwarding": figures.paired_ratio([(f.rps, d.rps) for f, d in zip(fast, forwarding, strict=True)]),
         "rate_of_proxy_to_direct": figures.paired_ratio([(p.rps, d.rps) for p, d in zip(proxy, direct, strict=True)]),
         "machine_to_proxy": figures.paired_ratio([(f.cpu_us, p.cpu_us) for f, p in zip(fast, proxy, strict=True)]),

@@ -174,6 +174,7 @@ def test_only_udp_services_are_tracked_and_without_any_there_is_no_table() -> No
     assert rules.chains["raw_in"][1].endswith("notrack")
     assert "10.1.0.1 . 53" in rules.chains["raw_in"][1]
     assert rules.chains["passing"][0].endswith("policy drop")
+    assert "closed" not in rules.chains, "packets pay for a hook without rules, too"
 
 
 def test_each_version_of_ip_has_its_own_servers_and_words() -> None:

@@ -30,6 +30,9 @@ IPV6_SETTINGS = Path("/proc/sys/net/ipv6/conf")
 SITE_BITS = 48
 """Of an IPv6 address (RFC 4193, RFC 6177)."""
 BRIDGE = "br0"
+PLAIN_SWITCH = 'for file in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e "$file" ] || echo 0 >"$file"; done'
+"""A machine that has br_netfilter sends each bridged packet by the hooks of iptables: of the CPU that small answers by way of
+an engine took, client and server included, 6 % went there. A switch has none."""
 COMMAND_WITHIN_S = 20.0
 DEATH_WITHIN_S = 5.0
 DEATH_POLL_S = 0.005
@@ -167,6 +170,7 @@ class Fabric:
                 names.fabric,
                 batch=[f"link add {BRIDGE} type bridge forward_delay 0", f"link set {BRIDGE} up", "link set lo up"],
             )
+        await ip("netns", "exec", names.fabric, "sh", "-c", PLAIN_SWITCH)
         if names.host_link not in await ip("-o", "link", "show"):
             await self._attach_host()
 

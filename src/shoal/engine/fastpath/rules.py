@@ -88,14 +88,13 @@ def ruleset(
         chains[f"give_{protocol}"] = "", _give([t for t in targets.values() if t.protocol == protocol], family.ip)
     chains["raw_in"] = "type filter hook prerouting priority raw", _lines(_tracked_in(plans, protocols, family))
     chains["raw_out"] = "type filter hook output priority raw", _lines(_tracked_out(plans, protocols, family))
-    chains["closed"] = (
-        "type filter hook prerouting priority mangle",
-        _lines(
-            f"ct state new {family.ip} daddr . {protocol} dport {{ {sockets} }} {refusal(protocol)}"
-            for protocol in protocols
-            if (sockets := _sockets(plan for plan in plans if plan.protocol == protocol and not plan.taking))
-        ),
+    closed = _lines(
+        f"ct state new {family.ip} daddr . {protocol} dport {{ {sockets} }} {refusal(protocol)}"
+        for protocol in protocols
+        if (sockets := _sockets(plan for plan in plans if plan.protocol == protocol and not plan.taking))
     )
+    if closed:  # a hook costs every packet something, without rules too
+        chains["closed"] = "type filter hook prerouting priority mangle", closed
     chains["arriving"] = (
         "type nat hook prerouting priority dstnat",
         _lines(
