@@ -194,6 +194,10 @@ def test_a_udp_service_from_its_first_datagram_to_the_death_of_its_owner(bench: 
 
 
 async def every_datagram_is_answered_by_ratio(world: World) -> None:
+    rules = "cat /proc/sys/net/bridge/bridge-nf-call-* 2>/dev/null || :"
+    command = ["ip", "netns", "exec", world.lab.fabric.addressing.fabric, "sh", "-c", rules]
+    asked = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True)
+    assert set(asked.stdout.split()) <= {"0"}, "what is a switch here looks at no rules of iptables"
     answers = await world.send(DATAGRAMS)
     assert answers.keys() == {"dns1", "dns2"} and sum(answers.values()) == DATAGRAMS
     assert abs(answers["dns1"] - DATAGRAMS // 4) <= DATAGRAMS // 50, answers
@@ -317,11 +321,13 @@ async def servers_see_an_address_that_fails_over_with_the_vip(world: World) -> N
     api = world.api
     await api.post("serviceenginegroup", {"name": "one", "max_se": 2, "max_scaleout_per_vs": 1, "buffer_se": 1})
     source = str(ipaddress.ip_address(world.address) + 40)
+    profile = {"type": "PROTOCOL_TYPE_TCP_FAST_PATH", "tcp_fast_path_profile": {"session_idle_timeout": 300}}
+    await api.post("networkprofile", {"name": "mirrored", "connection_mirror": True, "profile": profile})
     made = await api.service(
         "snat",
         [(address, int(port)) for address, _, port in (one.rpartition(":") for one in world.servers)],
         se_group_ref="/api/serviceenginegroup?name=one",
-        network_profile_ref=TCP_FAST_PATH,
+        network_profile_ref="/api/networkprofile?name=mirrored",
         snat_ip=[{"addr": source, "type": "V4"}],
     )
 
@@ -335,8 +341,18 @@ async def servers_see_an_address_that_fails_over_with_the_vip(world: World) -> N
     async def served() -> bool:
         return await seen() == {source: 20}
 
-    owner = (await api.placed(made["uuid"], 1))["answers"]
+    placed = await api.placed(made["uuid"], 1)
+    owner = placed["answers"]
     await api.until("servers see the pool's address", served, 5.0)
+    kept = Kept(world, made["address"], "connections", 80)
+    (successor,) = {engine_name(reference) for reference in placed["succession"]} - {owner}
+
+    async def mirrored() -> bool:
+        return world.flows(successor) >= FLOWS
+
+    await api.until("the successor knows the connections", mirrored, 5.0)
     world.lab.kill(owner)
     await asyncio.sleep(0.5)
     assert await seen() == {source: 20}
+    assert await asyncio.to_thread(kept.ask) == kept.first, "connections outlive their engine"
+    kept.close()

@@ -155,6 +155,18 @@ async def test_other_sources_than_the_engine_need_one_engine(world: World) -> No
     assert "preserve_client_ip of keeps" in reply["error"] and "(virtual service one)" in reply["error"]
 
 
+async def test_connections_outlive_their_engine_only_where_their_servers_answer_elsewhere(world: World) -> None:
+    await world.post("/api/serviceenginegroup", {"name": "one", "max_scaleout_per_vs": 1})
+    mirrors = {"name": "mirrors", "connection_mirror": True, "profile": {"type": "PROTOCOL_TYPE_TCP_FAST_PATH"}}
+    profile = await world.post("/api/networkprofile", mirrors)
+    made = await fast(world, "one")
+    path, words = f"/api/virtualservice/{made['uuid']}", "connection_mirror of mirrors has no effect"
+    for change, warned in (({"network_profile_ref": profile["url"]}, True), ({"snat_ip": SNAT}, False)):
+        answer = await world.client.patch(path, json={"replace": change})
+        assert answer.status_code == 200
+        assert (words in answer.headers.get("x-shoal-warning", "")) is warned
+
+
 async def test_an_address_that_servers_see_is_nobody_elses(world: World) -> None:
     await world.post("/api/serviceenginegroup", {"name": "one", "max_scaleout_per_vs": 1})
     await world.post("/api/serviceenginegroup", {"name": "two", "max_scaleout_per_vs": 1})

@@ -312,6 +312,7 @@ def _listener(documents: Documents, service: views.VirtualService, port: views.P
         idle_s=protocols.idle_s(profile) if fast else protocols.UDP_IDLE_S,
         mss=protocols.segment(profile),
         unheard_ms=protocols.unheard_ms(profile),
+        mirrored=protocols.mirrors(profile),
     )
 
 

@@ -85,6 +85,12 @@ def idle_s(profile: Document | None) -> int:
     return found.session_idle_timeout if found else UDP_IDLE_S
 
 
+def mirrors(profile: Document | None) -> bool:
+    """Whether the connections of a TCP fast path are to outlive their engine."""
+    found = view(profile, views.NetworkProfile) if profile is not None else None
+    return found is not None and found.profile.type == "PROTOCOL_TYPE_TCP_FAST_PATH" and found.connection_mirror
+
+
 def segment(profile: Document | None) -> int:
     """The largest TCP segment that a proxy takes from clients, in bytes; 0 = as the MTU says."""
     body = view(profile, views.NetworkProfile).profile if profile is not None else views.Transport()

@@ -37,6 +37,7 @@ from .closing import Sockets, cut_off, end, ended, find
 from .fastpath import conntrack
 from .fastpath.carrier import Carrier
 from .fastpath.family import own_address6
+from .fastpath.mirror import Mirror
 from .guard_link import GuardLink
 from .haproxy import favour, render
 from .haproxy.control import Control
@@ -101,6 +102,7 @@ class Agent:
         self._checks = Checks(self._on_verdict)
         self._judged = asyncio.Event()
         self._carrier = Carrier(config.address, config.interface, self._checks, self._facts.user)
+        self._mirror = Mirror(config.id, config.address, lambda: self._owned, lambda: self._carrier.targets)
         self._packets = PacketCounters()
         self._interfaces = Interfaces()
         self._static_routes = StaticRoutes()
@@ -170,7 +172,7 @@ class Agent:
             loops = (self._apply_loop(), self._watch_loop(), self._measure_loop(), self._session.run())
             tasks = [group.create_task(loop) for loop in loops]
             beside = (self._guard.run(), self._carrier.run(), self._checks.run(), self._verdict_loop())
-            tasks += [group.create_task(loop) for loop in (*beside, self._speaker.run())]
+            tasks += [group.create_task(loop) for loop in (*beside, self._speaker.run(), self._mirror.run())]
             await self._stopping.wait()
             self._recorder.record("agent stopping")
             for task in tasks[:3]:
@@ -237,6 +239,7 @@ class Agent:
         self._favours = favour.asks(self._control.services.values())
         self._judged.set()
         outcome = await self._carrier.apply(self._control.services, interfaces, lists)
+        self._mirror.want(settings, vips, self._control.services.values())
         beside = [address for one in interfaces for address in one.addresses]
         place = Place(self.config.address, self.config.prefix_length, own_address6(self.config.interface), beside)
         unspoken = await self._speaker.apply(self._parts.bgp(), vips, place)
@@ -411,7 +414,9 @@ class Agent:
                 self._session.say(logs)
             counters = self._meter.counters(self._control.services, (os.getpid(), self._guard.pid))
             if counters is not None:
-                services = self._client_logs.counted(await self._carrier.counted(counters.services))
+                services = self._client_logs.counted(
+                    await self._carrier.counted(counters.services, self._mirror.elsewhere)
+                )
                 vips = await self._packets.counted()
                 self._session.say(msgspec.structs.replace(counters, services=services, vips=vips))
 
@@ -424,7 +429,7 @@ class Agent:
         """Addresses that clients have something of; looked up only while a VIP is drained."""
         if not any(self.config.id in vip.draining for vip in self._parts.vips()):
             return frozenset()
-        return measure.connected_addresses() | await self._carrier.busy()
+        return measure.connected_addresses() | await self._carrier.busy(self._mirror.elsewhere)
 
     def _measured(self, busy: frozenset[str]) -> messages.Status:
         """Without servers and services. ``busy``: `_busy`."""

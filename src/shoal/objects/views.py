@@ -616,6 +616,7 @@ class NetworkProfile(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
     profile: Transport = Transport()
+    connection_mirror: bool = False
 
 
 class CertificateBody(msgspec.Struct, frozen=True, kw_only=True):

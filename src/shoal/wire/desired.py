@@ -138,6 +138,8 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """On a fast path: how long a flow keeps its server without a packet either way."""
     mss: int = 0
     """Of a proxied client's connection, in bytes; 0 = what the network's MTU gives."""
+    mirrored: bool = False
+    """Of fast TCP: the successors know its connections."""
     unheard_ms: int = 0
     """A proxied client that does not acknowledge for so long is gone; 0 = as the kernel has it."""
 

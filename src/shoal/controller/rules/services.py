@@ -153,6 +153,7 @@ def _sources(change: Change, around: Around) -> None:
     service, view = change.document, around.view
     asked = sources.given(view, service)
     if not asked:
+        change.warnings += _not_mirrored(service, around)
         return
     if proxied := sources.ports(view, service, fast=False):
         named = ", ".join(map(str, proxied))
@@ -179,6 +180,14 @@ def _sources(change: Change, around: Around) -> None:
         vip = next((f"{uuid_of(service['vsvip_ref'])}/{one['vip_id']}" for one in _vips_of(service, around)), "")
         if why := around.freed.obstacle(fresh, vip):
             raise Refused(f"{why}.", hint="Try again when they have.")
+
+
+def _not_mirrored(service: Mapping[str, Any], around: Around) -> list[str]:
+    """Servers that see the engine's own address have nobody to answer to once it is gone."""
+    profiles_of = (protocols.profile_of(around.view, service, port) for port in service.get("services", ()))
+    names = dict.fromkeys(one["name"] for one in profiles_of if one is not None and protocols.mirrors(one))
+    needed = "needs an address that moves with the VIP: give snat_ip or use_vip_as_snat, or an application profile with preserve_client_ip"
+    return [f"connection_mirror of {name} has no effect: it {needed}." for name in names]
 
 
 def _vips_of(service: Mapping[str, Any], around: Around) -> list[dict[str, Any]]:

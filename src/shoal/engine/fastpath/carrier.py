@@ -285,8 +285,15 @@ class Carrier:
 
     # --- figures ---
 
-    async def counted(self, services: tuple[ServiceCounts, ...]) -> tuple[ServiceCounts, ...]:
-        """The same with what fast paths add."""
+    @property
+    def targets(self) -> dict[int, Target]:
+        """By mark: the servers that may have flows."""
+        return _targets(self._plans)
+
+    async def counted(
+        self, services: tuple[ServiceCounts, ...], elsewhere: Collection[str] = ()
+    ) -> tuple[ServiceCounts, ...]:
+        """The same with what fast paths add. What is open of services that are ``elsewhere`` is not this engine's."""
         if not self._plans:
             return services
         async with self._turn:
@@ -295,7 +302,8 @@ class Carrier:
             flows = await self._flows()
             open_: dict[str, Counter[str]] = {}
             for target in targets.values():
-                open_.setdefault(target.service, Counter())[target.name] += flows[target.mark]
+                if target.service not in elsewhere:
+                    open_.setdefault(target.service, Counter())[target.name] += flows[target.mark]
             return tuple(
                 self._tally.added(one, service, open_.get(one.id, Counter()))
                 if (service := self._services.get(one.id)) is not None
@@ -303,12 +311,12 @@ class Carrier:
                 for one in services
             )
 
-    async def busy(self) -> frozenset[str]:
-        """The VIPs' addresses that have flows here."""
+    async def busy(self, elsewhere: Collection[str] = ()) -> frozenset[str]:
+        """The VIPs' addresses that have flows here, but for services that are ``elsewhere``."""
         if not self._plans:
             return frozenset()
         flows = await self._flows()
-        plans = self._plans.values()
+        plans = [one for one in self._plans.values() if one.service not in elsewhere]
         return frozenset(p.address for one in plans if any(flows[t.mark] for t in one.targets) for p in one.ports)
 
     async def _flows(self, *, all_: bool = False) -> Counter[int]:

@@ -30,9 +30,12 @@ ANSWER_WITHIN_S = 5.0
 
 
 def request(kind: int, body: bytes, *, dump: bool, family: int = socket.AF_UNSPEC) -> bytes:
-    flags = NLM_F_REQUEST | (NLM_F_DUMP if dump else NLM_F_ACK)
+    return message(kind, body, flags=NLM_F_DUMP if dump else NLM_F_ACK, family=family)
+
+
+def message(kind: int, body: bytes, *, flags: int, family: int) -> bytes:
     whole = struct.pack("!BBH", family, 0, 0) + body
-    return struct.pack("=IHHII", 16 + len(whole), kind, flags, 1, 0) + whole
+    return struct.pack("=IHHII", 16 + len(whole), kind, NLM_F_REQUEST | flags, 1, 0) + whole
 
 
 def answers(asked: bytes) -> Iterator[bytes]:

@@ -126,6 +126,11 @@ def carried(service: Service, protocol: str = "") -> list[Listener]:
     return [one for one in service.listeners if one.carried and protocol in ("", one.protocol)]
 
 
+def mirrored(service: Service) -> bool:
+    """Whether its connections are to go on at another engine, and can: servers see an address that moves with the VIP."""
+    return any(one.mirrored for one in service.listeners) and (service.keeps_client or bool(service.sources))
+
+
 def plan(
     service: Service, version: int, down: Collection[str], draining: Iterable[Target], *, protocol: str = "udp"
 ) -> Plan:
@@ -149,6 +154,8 @@ def plan(
         notes += (f"{named} goes to the servers as it comes: ssl_profile_ref of the pool has no effect on it.",)
     same = [(server, target(service, server, protocol)) for server in pool.servers]
     same = [(server, one) for server, one in same if one.version == version]
+    if any(one.mirrored for one in carried(service, protocol)) and not mirrored(service):
+        notes += ("connection_mirror has no effect: servers see this engine's own address, which ends with it.",)
     if pool.servers and not same:
         notes += (f"No server has an IPv{version} address: {named} to {', '.join(vips)} is refused.",)
     usable = [(server, one) for server, one in same if server.enabled and server.ratio > 0 and server.name not in down]
