@@ -14,9 +14,12 @@ from shoal.errors import NotReady
 MARK = "SHOAL"
 """The file that says whose directory this is."""
 MARK_TEXT = "This directory belongs to Shoal; `shoal down --purge` removes it.\n"
+RESTORED = ("restore.*", ".restoring-*", "before-restore-*", "failed-restore-*")
+"""What a restore leaves, or was about to put in its place."""
 OURS = (
     *("shoal.db*", "metrics.*", "decisions.log*", "logs", "keys", "pki", "api", "engines", "backups"),
     *("controller.log*", "controller.pid", "up.out", "fabric.json", "certify.json", "drill.lock"),
+    *RESTORED,
 )
 """All that `purge` removes; anything else in the directory is somebody else's."""
 FOREIGN_SHOWN_MAX = 3

@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -37,6 +38,7 @@ from shoal.controller.acme.renewals import Renewals
 from shoal.controller.addresses.uploads import Uploads
 from shoal.controller.alerts.watch import Alerts
 from shoal.controller.autoscale import Autoscale
+from shoal.controller.backup import replacing
 from shoal.controller.backup.contents import Contents
 from shoal.controller.backup.kept import Backups
 from shoal.controller.backup.restoring import restore as restored
@@ -143,12 +145,22 @@ _detached: list[subprocess.Popen[bytes]] = []
 
 
 @contextlib.asynccontextmanager
-async def running(options: Options, progress: Progress = lambda step: None) -> AsyncIterator[tuple[Served, str | None]]:
-    """A Shoal that serves, until the block ends (engines go on). Yields (the API, the admin password if new)."""
+async def running(
+    options: Options, progress: Progress = lambda step: None, anew: asyncio.Event | None = None
+) -> AsyncIterator[tuple[Served, str | None]]:
+    """A Shoal that serves, until the block ends (engines go on). Yields (the API, the admin password if new). ``anew`` is set
+    when a backup is to take the place of all that is there: then the block is to end, and the next one begins with that."""
     data_directory.make(options.data_dir)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(data_directory.claim(Addressing.of(options.data_dir).id, options.data_dir))
         listener = stack.enter_context(listen(options.host, options.port))  # before anything is made on the machine
+        restored: _Restored | None = None
+        if replacing.is_staged(options.data_dir):
+            progress("restore")
+            await _destroy(options.data_dir)  # engines of what was there
+            before = await asyncio.to_thread(replacing.finish, options.data_dir)
+            restored = _Restored(before)
+            stack.push(restored.failed)
         progress("store")
         store = await SqliteStore.open(options.data_dir / "shoal.db")
         stack.push_async_callback(store.close)
@@ -252,19 +264,44 @@ async def running(options: Options, progress: Progress = lambda step: None) -> A
             client_logs=controller.client_logs,
             history=controller.history,
             journal=journal,
-            backups=Backups(store, view, intent, options.data_dir),
+            backups=Backups(store, view, intent, options.data_dir, anew.set if anew is not None else None),
             uploads=Uploads(controller.contents, intent, view, SystemClock()),
         )
         served = await serve(App(deps), listener, Path(certificate), Path(key))
         stack.push_async_callback(served.stop)
         settle_collector()
+        if restored is not None:
+            restored.serves = True
+            controller.events_log.add(
+                "SYSTEM_RESTORED", f"a backup has taken the place of what is now in {restored.before}"
+            )
         yield served, new_password
+
+
+class _CalledBack(NotReady):
+    """What was restored did not start, so what was there before is staged."""
+
+
+class _Restored:
+    """What took the place of ``before``. That is called back, once, when this fails before it ``serves``."""
+
+    def __init__(self, before: Path) -> None:
+        self.before = before
+        self.serves = False
+
+    def failed(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not self.serves and replacing.is_former(self.before):
+            replacing.call_back(self.before)
+            raise _CalledBack(f"What was restored does not start ({error}), so what was there before is called back.")
 
 
 def settle_collector() -> None:
     """The collector of cycles stops the loop while it looks. What is there now stays, so it need not look at that again; and
     with Python's thresholds (700, 10, 10) it would look at all the rest after a few hundred objects are made through the
     API, for 30 to 70 ms each. What it is for comes seldom: nearly everything goes without it, when nobody refers to it."""
+    gc.unfreeze()  # what an earlier controller of this process left
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTED_AFTER)
@@ -331,13 +368,24 @@ def run(options: Options, console: Console) -> None:
 async def _run(options: Options, console: Console) -> None:
     data_directory.make(options.data_dir)
     _log_to(options.data_dir / "controller.log")
-    stop = asyncio.Event()
+    stop, anew = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    while not stop.is_set():
+        anew.clear()
+        try:
+            await _serving(options, console, stop, anew)
+        except _CalledBack as error:
+            log.error("%s", error)
+            console.print(str(error))
+
+
+async def _serving(options: Options, console: Console, stop: asyncio.Event, anew: asyncio.Event) -> None:
+    """Until one of the two is set."""
     pid_file = options.data_dir / "controller.pid"
     began = time.monotonic()
-    async with running(options, lambda step: console.print(f"  starting: {step}")) as (served, password):
+    async with running(options, lambda step: console.print(f"  starting: {step}"), anew) as (served, password):
         host = f"[{options.host}]" if ":" in options.host else options.host
         url = f"https://{host}:{served.port}"
         pid_file.write_bytes(msgspec.json.encode(Running(pid=os.getpid(), url=url, started=time.time())))
@@ -346,10 +394,20 @@ async def _run(options: Options, console: Console) -> None:
             console.print(f"The password of user admin is [bold]{password}[/bold] (shown this once).")
         console.print(f"Try: shoal shell --controller {url}")
         try:
-            await stop.wait()
+            await _first(stop, anew)
         finally:
             pid_file.unlink(missing_ok=True)
-        console.print("Stopping; engines keep serving.")
+        console.print("Stopping; engines keep serving." if stop.is_set() else "Beginning anew, with what is restored.")
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 def _log_to(file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 
@@ -19,6 +20,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 WORDS = "a long enough one"
 PROBE_S = 1.0
+ANEW_WITHIN_S = 40.0
 
 
 def test_a_purged_shoal_serves_again_from_its_backup(
@@ -36,6 +38,8 @@ def test_a_purged_shoal_serves_again_from_its_backup(
         system.restore(file, WORDS, bench.options.data_dir)
         bench.launch()
         asyncio.run(serves(bench, service))
+        asyncio.run(taken_back(bench, file.read_bytes()))
+        asyncio.run(serves(bench, service))
 
 
 async def made(bench: Bench) -> dict[str, str]:
@@ -45,6 +49,21 @@ async def made(bench: Bench) -> dict[str, str]:
         probed = await lab.probe("client", service["address"], 80, PROBE_S)
         assert not probed.failed()
         return service
+
+
+async def taken_back(bench: Bench, data: bytes) -> None:
+    """A virtual service is deleted; the running controller is asked to restore, and begins anew with what was."""
+    async with Api(bench.url, PASSWORD) as api:
+        (service,) = (await api.get("virtualservice"))["results"]
+        await api.call("DELETE", f"virtualservice/{service['uuid']}")
+        body = {"backup": base64.b64encode(data).decode(), "passphrase": WORDS}
+        told = await api.post("configuration/restore", body)
+    async with asyncio.timeout(ANEW_WITHIN_S):
+        while not (Path(told["before"]).exists() and system.status_of(bench.options.data_dir)["ready"]):
+            await asyncio.sleep(0.2)
+    async with Api(bench.url, PASSWORD) as api:
+        events = (await api.get("analytics/logs?type=2&filter=eq(event_id,SYSTEM_RESTORED)"))["results"]
+        assert len(events) == 1 and told["before"] in events[0]["event_description"]
 
 
 async def serves(bench: Bench, service: dict[str, str]) -> None:

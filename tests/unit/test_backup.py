@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from shoal import data_directory
 from shoal.controller.accounts import Accounts
-from shoal.controller.backup import contents, sealed
+from shoal.controller.backup import contents, replacing, sealed
+from shoal.controller.backup.kept import Backups
 from shoal.controller.backup.restoring import restore
 from shoal.controller.intent import Intent
 from shoal.controller.secrets import Secrets
@@ -191,3 +194,86 @@ async def test_what_can_not_be_sealed_is_refused(world: ControlledWorld) -> None
     ):
         reply = await world.client.post("/api/configuration/backup", json=body)
         assert reply.status_code in (400, 404) and word in reply.json()["error"], body
+
+
+async def staged(world: ControlledWorld, data_dir: Path) -> Path:
+    """By the REST face of a controller that may begin anew. Returns where what is there will be."""
+    wished: list[bool] = []
+    backups = Backups(world.store, world.view, world.intent, data_dir, lambda: wished.append(True))
+    told = await backups.restore(await handed(world), WORDS, "admin from here")
+    assert wished == [True] and replacing.is_staged(data_dir)
+    with pytest.raises(NotReady, match="already"):
+        await backups.restore(await handed(world), WORDS, "admin from here")
+    return Path(told["before"])
+
+
+async def test_a_backup_takes_the_place_of_what_is_there_wherever_a_crash_cuts_it(
+    world: ControlledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir = tmp_path / "old"
+    await world.post("/api/pool", {"name": "of-then"})
+    before = (await staged(world, data_dir)).name
+    for name in ("shoal.db", "controller.log", "notes.txt", "fabric.json"):
+        (data_dir / name).write_text("of now")
+    (data_dir / "logs").mkdir(exist_ok=True)
+    rename = Path.rename
+    for cut in itertools.count():
+        shutil.copytree(data_dir, copy := tmp_path / f"cut{cut}")
+        left = [cut]
+
+        def cutting(path: Path, target: Path, left: list[int] = left) -> Path:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(5, "Input/output error")
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", cutting)
+        try:
+            assert replacing.finish(copy).name == before
+        except NotReady:
+            assert replacing.is_staged(copy)
+        whole = left[0] >= 0
+        monkeypatch.setattr(Path, "rename", rename)
+        assert whole or replacing.finish(copy) == copy / before
+        assert not replacing.is_staged(copy)
+        assert (copy / "pki" / "ca-key.pem").read_bytes() == b"the authority"
+        assert (copy / before / "shoal.db").read_text() == (copy / before / "fabric.json").read_text() == "of now"
+        assert (copy / before / "logs").is_dir() and not (copy / "logs").exists()
+        for name in ("controller.log", "notes.txt"):  # the process's own, and somebody else's
+            assert (copy / name).read_text() == "of now"
+        if whole:
+            break
+    assert cut > 6
+    store = await SqliteStore.open(copy / "shoal.db")
+    assert any(b"of-then" in record.value for record in (await store.list("/intent/pool")).records)
+    await store.close()
+    replacing.call_back(copy / before)
+    failed = replacing.finish(copy)
+    assert (copy / "shoal.db").read_text() == "of now" and (failed / "shoal.db").exists()
+    assert not replacing.is_former(failed)
+    data_directory.purge(copy)
+    assert [path.name for path in copy.iterdir()] == ["notes.txt"]
+
+
+async def test_a_controller_that_can_not_begin_anew_says_how_to_restore(world: ControlledWorld) -> None:
+    body = {"backup": base64.b64encode(await handed(world)).decode(), "passphrase": WORDS}
+    reply = await world.client.post("/api/configuration/restore", json=body)
+    assert reply.status_code == 503 and "shoal restore" in reply.text
+
+
+async def test_a_restore_that_can_not_be_staged_leaves_all_as_it_is(
+    world: ControlledWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir, data = tmp_path / "old", await handed(world)
+    backups = Backups(world.store, world.view, world.intent, data_dir, lambda: pytest.fail("it begins anew"))
+    present = sorted(data_dir.iterdir())
+
+    async def full(store: SqliteStore, transaction: Transaction) -> int:
+        raise NotReady("The disk is full.")
+
+    with pytest.raises(Invalid, match="passphrase is wrong"):
+        await backups.restore(data, "another passphrase", "admin from here")
+    monkeypatch.setattr(SqliteStore, "commit", full)
+    with pytest.raises(NotReady, match="full"):
+        await backups.restore(data, WORDS, "admin from here")
+    assert sorted(data_dir.iterdir()) == present

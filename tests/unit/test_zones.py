@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +87,23 @@ zone:
         return int(dns.query.udp(query, "127.0.0.1", port=self.port, timeout=1).answer[0].ttl)
 
 
-@pytest.fixture
-def knot(tmp_path: Path) -> Iterator[Knot]:
+@contextmanager
+def dns_server(folder: Path) -> Iterator[Knot]:
+    """With the zone example.org, which the key ``shoal.`` may change."""
     if KNOTD is None:
         pytest.skip("knotd is not here: scripts/setup --dev installs it")
-    folder = tmp_path / "knot"
-    (folder / "db").mkdir(parents=True)
-    made = Knot(folder)
+    (folder / "knot" / "db").mkdir(parents=True)
+    made = Knot(folder / "knot")
     try:
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture
+def knot(tmp_path: Path) -> Iterator[Knot]:
+    with dns_server(tmp_path) as knot:
+        yield knot
 
 
 @pytest.fixture

@@ -182,8 +182,8 @@ class App:
         backups = "/api/configuration/backup"
         yield Route(methods=POST, path=backups, answer=whole.backup, shows=Shows.ALL, needs="*")
         yield Route(methods=GET, path=backups + "/{file}", answer=whole.kept, shows=Shows.ALL, needs="*")
-        opened = "/api/configuration/opened"
-        yield Route(methods=POST, path=opened, answer=whole.opened, shows=Shows.ALL, needs="*")
+        for path, answer in (("opened", whole.opened), ("restore", whole.restored)):
+            yield Route(methods=POST, path=f"/api/configuration/{path}", answer=answer, shows=Shows.ALL, needs="*")
         yield Route(methods=GET, path="/api/stream", answer=self._streams.answer, shows=Shows.NOTHING, needs="-")
         rows, schema = self._console.services, self._console.schema
         yield Route(

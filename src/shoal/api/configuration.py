@@ -10,6 +10,7 @@
     POST backup  {"backup_config"}                         one is kept here, as that BackupConfiguration says
     GET  backup/<file name>                                a kept one
     POST opened  {"backup", "passphrase"}                  what is in a sealed file (base64); nothing is written
+    POST restore {"backup", "passphrase"}                  it takes the place of everything: the controller begins anew
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ MEMBERS = {
     "import": ("configuration", "passphrase", "apply", "disabled"),
     "backup": ("passphrase", "backup_config"),
     "opened": ("backup", "passphrase"),
+    "restore": ("backup", "passphrase"),
 }
-REQUIRED = {"import": ("configuration",), "opened": ("backup", "passphrase")}
+REQUIRED = {"import": ("configuration",), "opened": ("backup", "passphrase"), "restore": ("backup", "passphrase")}
 TYPES = {
     "configuration": (dict, "an object"),
     "passphrase": (str, "a string"),
@@ -87,12 +89,19 @@ class Configuration:
         return Response(await self._kept().read(file), media_type=SEALED)
 
     async def opened(self, context: Context) -> Response:
-        body = await self._body(context, "opened")
+        return json_response(await self._kept().opened(*await self._sealed(context, "opened")))
+
+    async def restored(self, context: Context) -> Response:
+        by = f"{context.caller.user} from {context.caller.address}"
+        return json_response(await self._kept().restore(*await self._sealed(context, "restore"), by), 202)
+
+    async def _sealed(self, context: Context, what: str) -> tuple[bytes, str]:
+        """A backup, and its passphrase."""
+        body = await self._body(context, what)
         try:
-            data = await asyncio.to_thread(base64.b64decode, body["backup"], validate=True)
+            return await asyncio.to_thread(base64.b64decode, body["backup"], validate=True), body["passphrase"]
         except ValueError:
             raise Invalid([Problem(path="backup", why="must be the file in base64")]) from None
-        return json_response(await self._kept().opened(data, body["passphrase"]))
 
     def _kept(self) -> Backups:
         if self._backups is None:

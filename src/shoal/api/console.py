@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from shoal.errors import NotFound
-from shoal.objects import Field, Registry
+from shoal.objects import Field, Registry, acts
 from shoal.objects.types import MessageType
 
 from .context import Context
@@ -32,7 +32,7 @@ class Console:
     async def schema(self, context: Context, type: str) -> Response:
         """The fields of an object type."""
         kind = self._registry.type(type)
-        return json_response({"type": kind.endpoint, "name": kind.name, "fields": fields(kind.message)})
+        return json_response({"type": kind.endpoint, "name": kind.name, "fields": fields(kind.message, kind.name)})
 
     async def services(self, context: Context) -> Response:
         """All virtual services that the caller sees, a line each."""
@@ -47,13 +47,15 @@ class Console:
         return json_response({"count": len(rows), "results": rows})
 
 
-def fields(message: MessageType, depth: int = 1) -> dict[str, Document]:
-    """Each field by name, as forms need it."""
-    return {name: _field(field, depth) for name, field in message.fields.items()}
+def fields(message: MessageType, type: str, above: str = "", depth: int = 1) -> dict[str, Document]:
+    """Each field by name, as forms need it. ``type``: of the object; ``above``: where in it the message is, with a dot."""
+    return {name: _field(field, type, f"{above}{name}", depth) for name, field in message.fields.items()}
 
 
-def _field(field: Field, depth: int) -> Document:
+def _field(field: Field, type: str, path: str, depth: int) -> Document:
     shown: Document = {"kind": field.kind, "required": field.required}
+    if not acts.heeds(type, path):
+        shown["idle"] = True
     if field.has_default:
         shown["default"] = field.default
     if field.range:
@@ -62,7 +64,7 @@ def _field(field: Field, depth: int) -> Document:
         if value := getattr(field, name):
             shown[name] = value
     if field.kind == "array" and field.item is not None:
-        shown["item"] = _field(field.item, depth)
+        shown["item"] = _field(field.item, type, path, depth)
     elif field.message is not None and depth < DEPTH_MAX:
-        shown["fields"] = fields(field.message, depth + 1)
+        shown["fields"] = fields(field.message, type, f"{path}.", depth + 1)
     return shown

@@ -6,4 +6,5 @@
     contents   what is in it: all records of the store, and the keys beside it
     kept       backups that the controller makes and keeps by a BackupConfiguration
     restoring  a file becomes a data directory, whole or not at all
+    replacing  and takes the place of one in use
 """

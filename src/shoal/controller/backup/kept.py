@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from shoal.controller.view import INTENT, View
 from shoal.errors import Invalid, NotFound, NotReady, Problem
 from shoal.store.protocol import Records
 
-from . import contents
+from . import contents, replacing
+
+log = logging.getLogger("shoal.backup")
 
 Document = dict[str, Any]
 FOLDER = "backups"
@@ -31,11 +35,21 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
 class Backups:
-    def __init__(self, store: Records, view: View, intent: Intent, data_dir: Path) -> None:
+    """``on_staged``: a backup is to take the place of all that is there; the controller is to begin anew. None = it can't."""
+
+    def __init__(
+        self,
+        store: Records,
+        view: View,
+        intent: Intent,
+        data_dir: Path,
+        on_staged: Callable[[], None] | None = None,
+    ) -> None:
         self._store = store
         self._view = view
         self._intent = intent
         self._data_dir = data_dir
+        self._on_staged = on_staged
         self._turn = asyncio.Semaphore(AT_ONCE_MAX)
 
     async def handed(self, words: str) -> bytes:
@@ -96,6 +110,22 @@ class Backups:
             "same_controller": bool(own) and found.files.get(AUTHORITY) == own,
             "data_directory": str(self._data_dir.absolute()),
         }
+
+    async def restore(self, data: bytes, words: str, by: str) -> Document:
+        """A sealed backup takes the place of everything, this controller too: it is written beside what is there, then the
+        controller begins anew with it. ``by``: who wants it. Raises Invalid for what can't be opened by these words, and
+        NotReady; then all is as it was."""
+        if self._on_staged is None:
+            raise NotReady(
+                "This controller does not restore while it runs.", hint="shoal restore does, when it is down."
+            )
+        async with self._turn:
+            found = await asyncio.to_thread(contents.read, data, words)
+            before = await replacing.stage(found, self._data_dir)
+        made_at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(found.made_at))
+        log.warning("%s restores the backup of %s; what was there goes to %s", by, made_at, before)
+        self._on_staged()
+        return {"status": f"The backup of {made_at} takes the place of everything.", "before": str(before)}
 
     def _own_authority(self) -> bytes:
         try:

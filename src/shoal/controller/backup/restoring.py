@@ -32,7 +32,7 @@ async def restore(file: Path, words: str, data_dir: Path) -> Contents:
     try:
         data_dir.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=data_dir.parent, prefix=f".{data_dir.name}.restoring-"))
-        await _write(contents, aside)
+        await write(contents, aside)
         aside.rename(data_dir)  # takes an empty directory's place
         whole_file.flush(data_dir.parent)
     except OSError as error:
@@ -43,7 +43,8 @@ async def restore(file: Path, words: str, data_dir: Path) -> Contents:
     return contents
 
 
-async def _write(contents: Contents, place: Path) -> None:
+async def write(contents: Contents, place: Path) -> None:
+    """All of it into an empty directory, on the disk when this returns. Raises Invalid, NotReady, OSError."""
     data_directory.make(place)
     for name, data in contents.files.items():
         path = place / _inside(name)
