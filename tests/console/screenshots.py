@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, FilePayload, expect, sync_playwright
 
 from shoal.controller.preflight import judge
 from shoal.controller.preflight.steps import RETURNED
@@ -25,6 +25,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "pictures"
 MEASURED_MS = 22_000
 """So that the charts have something to show."""
 MOVED_MS = 900
+DOWN = "sip"
+"""A virtual service whose servers refuse connections."""
 LOOKS = "light,dark,light-phone,dark-phone"
 PHONE: dict[str, Any] = {"width": 390, "height": 844}
 
@@ -43,14 +45,21 @@ def _paths(world: ConsoleWorld) -> dict[str, str]:
         "scale-out": f"/virtualservices/{services['orders']}",
         "placement": f"/virtualservices/{services['orders']}?tab=placement",
         "service-settings": f"/virtualservices/{services['orders']}?tab=settings",
+        "migrate": f"/virtualservices/{services['orders']}",
+        "delete": f"/virtualservices/{services['orders']}",
+        "part": f"/virtualservices/{services['orders']}?tab=parts",
+        "service-down": f"/virtualservices/{services[DOWN]}",
         "wizard": "/virtualservices/new",
+        "wizard-advanced": "/virtualservices/new",
         "map": f"/map?group={groups['prod-web']}",
         "map-small": f"/map?group={groups['web-nm']}",
         "map-details": f"/map?group={groups['core-aa']}",
         "what-if": f"/map?group={groups['prod-web']}&whatif=1",
         "what-if-small": f"/map?group={groups['web-nm']}&whatif=1",
         "what-if-edit": f"/map?group={groups['core-aa']}&whatif=1",
+        "apply": f"/map?group={groups['core-aa']}&whatif=1",
         "groups": "/serviceenginegroups",
+        "group-new": "/serviceenginegroups/new",
         "group": f"/serviceenginegroups/{groups['web-nm']}",
         "group-advanced": f"/serviceenginegroups/{groups['web-nm']}?tab=advanced",
         "upgrade": f"/serviceenginegroups/{groups['web-nm']}",
@@ -66,15 +75,21 @@ def _paths(world: ConsoleWorld) -> dict[str, str]:
         "user": "/tenants?tab=user",
         "role": "/tenants?tab=role",
         "settings": "/settings",
+        "controller": "/settings?tab=controller",
         "account": "/settings?tab=account",
         "alerts": "/settings?tab=alerts",
         "alert": "/settings?tab=alerts",
         "recipient": "/settings?tab=alerts",
+        "dns": "/settings?tab=dns",
+        "dns-profile": "/settings?tab=dns",
         "backup": "/settings?tab=backup",
         "restore": "/settings?tab=backup",
+        "sure": "/settings?tab=backup",
         "nowhere": "/nowhere",
         "disable": f"/serviceengines/{engine}",
         "import": "/settings?tab=import",
+        "import-report": "/settings?tab=import",
+        "first-steps": "/",
     }
 
 
@@ -125,6 +140,40 @@ def _restore(person: Person) -> None:
     commands.scroll_into_view_if_needed()
 
 
+def _sure(person: Person) -> None:
+    _restore(person)
+    person.page.get_by_role("button", name="Restore …").click()
+
+
+def _apply(person: Person) -> None:
+    _edit(person)
+    person.page.get_by_role("button", name="Apply …").click()
+    expect(person.page.get_by_role("dialog")).to_contain_text("slots free")
+
+
+def _unfold(person: Person) -> None:
+    person.page.get_by_label("Name", exact=True).fill("shop")
+    person.page.get_by_text("HTTPS", exact=True).click()
+    person.page.get_by_text("Advanced", exact=True).click()
+    person.page.get_by_text("Every field of the virtual service").click()
+    person.page.get_by_label("Find a service field").fill("limit")
+
+
+def _report(person: Person) -> None:
+    server = {"ip": {"addr": "10.0.0.9", "type": "V4"}, "port": 80}
+    pools = [{"name": "brought", "servers": [server]}, {"name": "broken", "servers": [{**server, "port": 99_999}]}]
+    odd = {"name": "strict", "mode": "WAF_MODE_ENFORCEMENT"}
+    brought = {"META": {"version": {"Version": "22.1.3"}}, "Pool": pools, "WafPolicy": [odd]}
+    file: FilePayload = {"name": "site.json", "mimeType": "application/json", "buffer": msgspec.json.encode(brought)}
+    person.page.get_by_label("Configuration file").set_input_files(file)
+    expect(person.page.get_by_role("row").filter(has_text="broken")).to_be_visible()
+
+
+def _retail(person: Person) -> None:
+    person.page.get_by_label("Tenant").select_option("retail")
+    person.sees("Nothing is served yet")
+
+
 def _upgrade(person: Person) -> None:
     """The dialog says what it would do; it is not done."""
     person.page.get_by_role("button", name="Upgrade engines").click()
@@ -134,6 +183,11 @@ def _upgrade(person: Person) -> None:
 def _active_active(person: Person) -> None:
     person.page.get_by_role("radio", name="Elastic HA Active/Active").check()
     expect(person.page.get_by_role("complementary")).to_contain_text("VIPs are placed")
+
+
+def _unsaved(person: Person) -> None:
+    person.page.get_by_label("Service Engine Group Name").fill("lab")
+    person.page.get_by_role("radio", name="Legacy HA Active/Standby").check()
 
 
 def _press(name: str) -> Callable[[Person], None]:
@@ -148,7 +202,17 @@ DEEDS: dict[str, Callable[[Person], None]] = {
     "upgrade": _upgrade,
     "preflight": _preflight,
     "restore": _restore,
+    "sure": _sure,
+    "apply": _apply,
+    "wizard-advanced": _unfold,
+    "import-report": _report,
+    "first-steps": _retail,
+    "group-new": _unsaved,
     "scale-out": _press("Scale Out"),
+    "migrate": _press("Migrate"),
+    "delete": _press("Delete"),
+    "part": _press("System-HTTP"),
+    "dns-profile": _press("New DNS profile"),
     "certificate": _press("shop"),
     "new-certificate": _press("New certificate"),
     "map-details": _pick,
@@ -195,7 +259,9 @@ def _take(
             if name in DEEDS:
                 DEEDS[name](person)
                 person.page.wait_for_timeout(MOVED_MS)
-            person.page.screenshot(path=into / f"{name}{suffix}.png", full_page=whole and name not in DEEDS)
+            person.page.evaluate("scrollTo(0, 0)")  # the bar at the top stays there
+            shown = person.page.locator("dialog[open]").count() == 0  # a dialog is in the window, whatever is below
+            person.page.screenshot(path=into / f"{name}{suffix}.png", full_page=whole and shown)
             print(into / f"{name}{suffix}.png")
 
 
@@ -214,6 +280,10 @@ def main() -> None:
         served.ask(lambda: stage(world))
         served.ask(lambda: crowd(world), within_s=60)
         served.ask(lambda: _certificates(world))
+        if not docs:
+            pool = world.view.named("pool", f"{DOWN}-pool")
+            assert pool is not None
+            world.troupe.down_servers |= {server["ip"]["addr"] for server in pool["servers"]}
         paths = _paths(world)
         if options.only:
             paths = {name: paths[name] for name in options.only.split(",")}

@@ -56,11 +56,14 @@ def test_an_edit_is_saved_and_bad_values_are_told_as_typed(person: Person, serve
     page.get_by_label("Scale per Virtual Service, Minimum").fill("4")
     person.sees("must not be above max_scaleout_per_vs 3")
     page.get_by_label("Scale per Virtual Service, Minimum").fill("2")
+    page.get_by_role("tab", name="Basic Settings").click()
+    page.get_by_role("radio", name="Elastic HA Active/Active").check()
     expect(page.get_by_text("must not be above max_scaleout_per_vs 3")).to_have_count(0)
     person.faults.clear()  # the refused preview is logged by the browser as a failed request
     page.get_by_role("button", name="Save").click()
     person.sees("Default-Group is saved")
-    assert _group(served, "Default-Group")["min_scaleout_per_vs"] == 2
+    saved = _group(served, "Default-Group")
+    assert (saved["ha_mode"], saved["min_scaleout_per_vs"]) == ("HA_MODE_SHARED_PAIR", 2)
 
 
 def test_a_group_is_made_with_the_hosts_it_may_use(person: Person, served: Controller) -> None:

@@ -98,11 +98,15 @@ def test_a_change_is_tried_on_the_map_and_then_applied(person: Person, served: C
     group = _uuid(served, "web-nm")
     person.go(f"/map?group={group}&whatif=1")
     count = len(_engines(served, group))
+    expect(page.locator(".board .cell.buffer").first).to_be_visible()  # kept for an engine that fails
     page.get_by_text("Change the group", exact=True).click()
-    page.get_by_label("Buffer Service Engines").fill("2")
+    page.get_by_label("High Availability Mode").select_option("Elastic HA Active/Active")
     panel = page.get_by_role("complementary", name="What if")
-    expect(panel).to_contain_text("1 engine is made")
     page.get_by_role("button", name="In the end").click()
+    expect(page.locator(".board .tile.secondary").first).to_be_visible()  # each on two engines
+    page.get_by_label("High Availability Mode").select_option("as it is: Elastic HA N+M")
+    page.get_by_label("Buffer Service Engines").fill("2")
+    expect(panel).to_contain_text("1 engine is made")
     expect(page.get_by_role("region", name="Host new")).to_contain_text("New")
     panel.get_by_role("button", name="Apply").click()
     dialog = page.get_by_role("dialog", name="Apply to web-nm")

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import FilePayload, Locator, expect
+from playwright.sync_api import Browser, FilePayload, Locator, expect
 
-from shoal.controller.backup import contents
+from shoal.controller.backup import contents, replacing
+from shoal.controller.events import Event
 from tests.api_served import Controller
 from tests.api_world import key_pair
 from tests.issuer import Issuer
+from tests.unit.test_zones import SECRET, dns_server
 
 from .person import Person
 from .world import ConsoleWorld
 
 PASSPHRASE = "a long passphrase"
+WITHDRAWN_WITHIN_S = 10.0
 MOVES = re.compile(r"moves? to (another|other) owner")
 
 
@@ -196,12 +201,125 @@ def test_a_certificate_is_asked_of_an_authority_by_acme(person: Person, world: C
 def test_a_setting_of_the_system_is_changed(person: Person, world: ConsoleWorld) -> None:
     page = person.page
     person.show("/settings")
-    page.get_by_label("Find a field").fill("welcome_workflow")
-    page.get_by_label("welcome_workflow_complete").click()
+    page.get_by_label("Find a field").fill("welcome")
+    page.get_by_label("Welcome workflow complete").click()
+    page.get_by_label("Find a field").fill("dns_configuration")
+    page.get_by_text("DNS configuration").click()
+    domain = page.get_by_label("Search domain")
+    domain.fill("example.org")
+    assert not person.axe()
     page.get_by_role("button", name="Save").click()
     person.sees("Saved.")
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
     (system,) = world.view.all("systemconfiguration")
-    assert system["welcome_workflow_complete"] is True
+    assert system["welcome_workflow_complete"] is True and system["dns_configuration"]["search_domain"] == "example.org"
+    domain.fill("")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("button", name="Save")).to_be_disabled()
+    (system,) = world.view.all("systemconfiguration")
+    assert "search_domain" not in system["dns_configuration"]
+    page.get_by_label("Find a field").fill("docker")
+    expect(page.get_by_text("no effect")).to_be_visible()
+
+
+def test_a_virtual_service_has_a_name_in_dns(person: Person, world: ConsoleWorld, tmp_path: Path) -> None:
+    """On a real DNS server, told by a profile that is made on the way."""
+    page = person.page
+    with dns_server(tmp_path) as knot:
+        person.show("/settings?tab=dns")
+        page.get_by_role("button", name="New DNS profile").click()
+        dialog = page.get_by_role("dialog", name="New DNS profile")
+        dialog.get_by_label("Name", exact=True).fill("ours")
+        dialog.get_by_label("Zones").fill("example.org")
+        dialog.get_by_label("Address of the server").fill("127.0.0.1")
+        dialog.get_by_label("Port").fill(str(knot.port))
+        dialog.get_by_label("Key name").fill("shoal.")
+        dialog.get_by_label("Secret").fill("no base64")
+        dialog.get_by_role("button", name="Create").click()
+        expect(dialog.get_by_role("alert")).to_contain_text("must be base64")
+        person.faults.clear()
+        dialog.get_by_label("Secret").fill(SECRET)
+        assert not person.axe()
+        dialog.get_by_role("button", name="Create").click()
+        expect(page.get_by_role("row").filter(has_text="example.org")).to_contain_text("shoal.")
+        uses = page.get_by_label("are published by")
+        uses.select_option("ours")
+        expect(uses).to_have_value("ours")
+
+        person.show("/virtualservices/new")
+        page.get_by_label("Name", exact=True).fill("till")
+        page.get_by_label("VIP address").fill("10.9.7.9")
+        page.get_by_label("Servers", exact=True).fill("10.0.0.41")
+        page.get_by_text("Advanced", exact=True).click()
+        page.get_by_label("Names in DNS").fill("till.example.org")
+        page.get_by_role("button", name="Create").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("till")
+        page.get_by_role("tab", name="Parts").click()
+        parts = page.get_by_role("list", name="Parts")
+        expect(parts).to_contain_text("till.example.org A 10.9.7.9")
+        expect(parts).to_contain_text("in DNS")
+        assert knot.has("till", "A") == {"10.9.7.9"}
+        page.get_by_role("button", name="Disable").click()
+        expect(parts).not_to_contain_text("in DNS")
+        deadline = time.monotonic() + WITHDRAWN_WITHIN_S
+        while knot.has("till", "A"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        person.show("/settings?tab=dns")
+        uses.select_option("Nobody")
+        expect(uses).to_have_value("")
+
+
+def test_events_are_filtered_by_how_bad_and_how_old_they_are(
+    person: Person, served: Controller, world: ConsoleWorld
+) -> None:
+    page, log = person.page, world.controller.events_log
+
+    async def happen() -> None:
+        log.add("SE_LOAD_HIGH", "the loud one of the filters", level="warning")
+        log.add("SE_UP", "the quiet one of the filters")
+        log.on_added(Event(id="0-old", at=time.time() - 1_800, name="SE_UP", detail="the old one of the filters"))
+
+    served.ask(happen)
+    person.show("/events")
+    page.get_by_label("Find in the log").fill("of the filters")
+    lines = page.get_by_role("main").get_by_role("listitem")
+    expect(lines).to_have_count(3)
+    page.get_by_label("Since").select_option("15 min")
+    expect(lines).to_have_count(2)
+    page.get_by_label("Since").select_option("1 h")
+    expect(lines).to_have_count(3)
+    page.get_by_label("Level").select_option("Warnings and worse")
+    expect(lines).to_have_count(1)
+    expect(lines).to_contain_text("the loud one")
+    page.reload()  # a link to it shows the same
+    expect(lines).to_have_count(1)
+    page.get_by_label("Kind").select_option("Audit: who changed what")
+    person.sees("Nothing in the log fits the filters.")
+
+
+def test_a_password_is_changed_by_who_has_it(browser: Browser, person: Person, served: Controller) -> None:
+    world = served.world
+    access = {"tenant_ref": "/api/tenant?name=admin", "role_ref": "/api/role?name=Tenant-Admin"}
+    body = {"name": "kim", "username": "kim", "password": "the-first-one-of-kim", "access": [access]}
+    served.ask(lambda: world.post("/api/user", body))
+    with Person(browser, served.port) as kim:
+        kim.sign_in("kim", "the-first-one-of-kim")
+        page = kim.page
+        kim.show("/settings?tab=account")
+        page.get_by_label("Present password").fill("another one")
+        page.get_by_label("New password", exact=True).fill("the-second-one-of-kim")
+        page.get_by_label("New password again").fill("the-second-one-of-kin")
+        kim.sees("The two are not alike.")
+        page.get_by_label("New password again").fill("the-second-one-of-kim")
+        page.get_by_role("button", name="Change").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        kim.faults.clear()
+        page.get_by_label("Present password").fill("the-first-one-of-kim")
+        page.get_by_role("button", name="Change").click()
+        kim.sees("The password is changed.")
+        page.get_by_role("button", name="Sign out").click()
+        kim.sign_in("kim", "the-second-one-of-kim")
 
 
 def test_a_backup_is_saved_and_an_export_is_imported_with_its_report(
@@ -220,6 +338,19 @@ def test_a_backup_is_saved_and_an_export_is_imported_with_its_report(
     sealed = (tmp_path / "backup").read_bytes()
     assert any(b'"checkout"' in value for _, value in contents.read(sealed, PASSPHRASE).records)
 
+    page.get_by_role("button", name="New backup configuration").click()
+    dialog = page.get_by_role("dialog", name="New backup configuration")
+    dialog.get_by_label("Name").fill("nightly")
+    dialog.get_by_label("Passphrase").fill(PASSPHRASE)
+    assert not person.axe()
+    dialog.get_by_role("button", name="Create").click()
+    page.get_by_role("row").filter(has_text="nightly").get_by_role("button", name="Keep one now").click()
+    kept = page.get_by_role("table", name="Kept backups")
+    kept.get_by_role("button", name="Restore").click()
+    page.get_by_label("Its passphrase").fill(PASSPHRASE)
+    page.get_by_role("button", name="Open it").click()
+    person.sees("It is whole, and this is its passphrase.")
+
     page.get_by_label("Backup file").set_input_files(tmp_path / "backup")
     page.get_by_label("Its passphrase").fill(PASSPHRASE + "x")
     page.get_by_role("button", name="Open it").click()
@@ -229,7 +360,7 @@ def test_a_backup_is_saved_and_an_export_is_imported_with_its_report(
     page.get_by_role("button", name="Open it").click()
     person.sees("It is whole, and this is its passphrase.")
     person.sees(f"VirtualService {len(list(world.view.all('virtualservice')))}")
-    person.sees("no virtual service answers from the first of them to the last")
+    page.get_by_text("By hand, at the controller").click()
     told = page.get_by_role("region", name="Commands that restore").text_content()
     assert told is not None
     down, aside, restore, up = told.split("\n")
@@ -240,6 +371,21 @@ def test_a_backup_is_saved_and_an_export_is_imported_with_its_report(
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "long commands scroll by themselves"
     page.set_viewport_size({"width": 1280, "height": 860})
     assert not person.axe()
+    page.get_by_role("button", name="Restore …").click()
+    dialog = page.get_by_role("dialog", name="Restore this backup?")
+    expect(dialog).to_contain_text("Everybody is signed out")
+    expect(dialog.get_by_role("button", name="Restore")).to_be_disabled()
+    dialog.get_by_label("I want this now").check()
+    assert not person.axe()
+    dialog.get_by_role("button", name="Restore").click()
+    expect(page.get_by_role("dialog", name="Restoring")).to_contain_text("The controller begins anew")
+    assert world.anew == 1 and replacing.is_staged(world.directory)
+    shutil.rmtree(world.directory / replacing.PENDING)  # the next controller would put it in its place
+    later = {"cluster_state": {"state": "CLUSTER_UP_NO_HA", "up_since": "2099-01-01 00:00:00"}}
+    page.route("**/api/cluster/runtime", lambda route: route.fulfill(json=later))
+    expect(page.get_by_role("heading", level=1)).to_have_text("Dashboard")
+    page.unroute("**/api/cluster/runtime")
+    person.show("/settings?tab=backup")
 
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Export the configuration").click()
@@ -286,6 +432,21 @@ def test_an_engine_is_drained_and_comes_back(person: Person, world: ConsoleWorld
     person.sees("Serves 0")
     page.get_by_role("button", name="Enable").click()
     expect(page.get_by_role("button", name="Disable")).to_be_visible()
+
+    names = [world.controller.ledger.engines[engine].name for engine in dict.fromkeys(owners)][:2]
+    page.get_by_role("link", name="Service Engines", exact=True).click()
+    for name in names:
+        page.get_by_label(f"Select {name}").check()
+    page.get_by_role("button", name="Disable").click()
+    dialog = page.get_by_role("dialog", name="Disable 2 service engines")
+    dialog.get_by_label("Only take nothing new").check()
+    dialog.get_by_role("button", name="Disable").click()
+    for name in names:
+        expect(page.get_by_role("row").filter(has_text=name)).to_contain_text("Nothing new")
+        page.get_by_label(f"Select {name}").check()
+    page.get_by_role("button", name="Enable").click()
+    for name in names:
+        expect(page.get_by_role("row").filter(has_text=name)).to_contain_text("Up")
 
 
 def test_a_migration_is_followed_until_it_is_done(person: Person, world: ConsoleWorld) -> None:

@@ -33,7 +33,7 @@ def test_a_virtual_service_is_made_on_one_screen_and_comes_up(person: Person, se
     page.get_by_label("Clients stay with their server").select_option("By a cookie")
     page.get_by_text("Every field of the virtual service").click()
     page.get_by_label("Find a service field").fill("analytics_profile")
-    page.get_by_label("analytics_profile_ref").fill("System-Analytics-Profile")
+    page.get_by_label("Analytics profile").fill("System-Analytics-Profile")
     page.get_by_role("button", name="Create").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("shop Up")
     expect(page.get_by_role("group", name="shop: served by")).to_contain_text("10.0.0.12:8080")
@@ -124,7 +124,7 @@ def test_a_page_shows_how_a_service_does_and_what_it_is_made_of(person: Person, 
     uuid = served.ask(switched)
     person.go(f"/virtualservices/{uuid}")
     expect(page.get_by_role("img", name=re.compile(r"^Throughput: Throughput [\d.]+ [kMG]?bit.s"))).to_be_visible()
-    expect(page.locator(".summary")).to_contain_text(re.compile(r"Health\s*\d+"))
+    expect(page.locator(".summary")).to_contain_text(re.compile(r"Health\s*[\d.]+\s*\S"))  # and what it is made of
     tree = page.get_by_role("group", name="search: served by")
     for text in ("search-pool", "canary", "priority 0, ratio 9", "10.77.0.1:80"):
         expect(tree).to_contain_text(text)
@@ -134,10 +134,26 @@ def test_a_page_shows_how_a_service_does_and_what_it_is_made_of(person: Person, 
         expect(parts).to_contain_text(text)
     assert not person.axe()
     parts.get_by_role("button", name="by-path").click()
-    expect(page.get_by_role("dialog", name="HTTP policy: by-path").get_by_label("http_request_policy")).to_be_visible()
+    dialog = page.get_by_role("dialog", name="HTTP policy: by-path")
+    dialog.get_by_text("HTTP request policy").click()
+    expect(dialog.get_by_label("Rules")).to_have_value(re.compile("to-images"))
     page.keyboard.press("Escape")
     page.get_by_role("tab", name="Client Logs").click()
     person.sees("client logs go to 10.0.0.9 port 514 by syslog over TLS")
+
+
+def test_charts_are_asked_for_each_five_seconds(person: Person, served: Controller) -> None:
+    service = _world(served).view.named("virtualservice", "www")
+    assert service is not None
+    page = person.page
+    page.clock.install()
+    person.go(f"/virtualservices/{service['uuid']}")
+    chart = page.get_by_role("img", name=re.compile("^Throughput: Throughput [0-9]"))
+    expect(chart).to_be_visible()
+    with page.expect_response("**/api/analytics/metrics/virtualservice/**") as answered:
+        page.clock.run_for(5_000)
+    points = answered.value.json()["series"][0]["data"]
+    assert points and points[-1]["timestamp"] > points[0]["timestamp"]
 
 
 def test_client_logs_are_found_by_what_is_in_them(person: Person, served: Controller) -> None:

@@ -34,6 +34,9 @@ class ConsoleWorld(World):
 
     controller: Controller
     troupe: Troupe
+    directory: Path
+    anew: int
+    """How often the controller was to begin anew: it is seen to be asked, and does not."""
 
     async def group(self, name: str, **fields: Any) -> Document:
         made: Document = await self.post("/api/serviceenginegroup", {"name": name, **fields})
@@ -89,12 +92,16 @@ async def console_world(directory: Path) -> AsyncIterator[ConsoleWorld]:
             troupe,
             EngineDocuments(intent, view),
             identity=lambda id, name: NO_IDENTITY,
-            unseal=lambda text, context: text,
+            unseal=intent._secrets.unseal,
             heartbeat_key=lambda group: b"",
             journal=journal,
             client_logs=client_logs,
         )
         await controller.load()
+
+        def begin_anew() -> None:
+            world.anew += 1
+
         accounts = Accounts(store, view, intent)
         await accounts.ensure_admin(PASSWORD)
         deps = Dependencies(
@@ -106,11 +113,12 @@ async def console_world(directory: Path) -> AsyncIterator[ConsoleWorld]:
             metrics=controller.metrics,
             client_logs=client_logs,
             journal=journal,
-            backups=Backups(store, view, intent, directory),
+            backups=Backups(store, view, intent, directory, begin_anew),
         )
         standing = StandingClock()
         world = ConsoleWorld(App(deps, standing), store, view, FakeRuntime(view), standing, controller.metrics)
         world.controller, world.troupe = controller, troupe
+        world.directory, world.anew = directory, 0
         await world.login()
         tasks = [asyncio.create_task(controller.run()), asyncio.create_task(controller.margins.run())]
         try:

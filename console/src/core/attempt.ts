@@ -1,20 +1,21 @@
 // What a button sets off: busy while it lasts, and the fault it met until the next try.
 
 import { useState } from "react";
-import type { ApiError } from "./api";
+import { ApiError } from "./api";
 
 export function useAttempt() {
-  const [busy, setBusy] = useState(false);
+  const [doing, setDoing] = useState("");
   const [fault, setFault] = useState<ApiError | null>(null);
-  const attempt = async (work: () => Promise<unknown>) => {
-    setBusy(true);
+  /** `what` tells several buttons apart, by `doing`. */
+  const attempt = async (work: () => Promise<unknown>, what = "it") => {
+    setDoing(what);
     setFault(null);
     try {
       await work();
     } catch (error) {
-      setFault(error as ApiError);
+      setFault(error instanceof ApiError ? error : new ApiError(0, String(error)));
     }
-    setBusy(false);
+    setDoing("");
   };
-  return { busy, fault, attempt, forget: () => setFault(null) };
+  return { busy: doing !== "", doing, fault, attempt, forget: () => setFault(null) };
 }

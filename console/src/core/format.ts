@@ -110,6 +110,11 @@ const STATES: Record<string, [string, Tone]> = {
 
 export type Tone = "ok" | "warn" | "bad" | "wait" | "off" | "info";
 
+/** Of a service engine, with its `enable_state`. */
+export function engineState(oper: string | undefined, wish: string): [string, Tone] {
+  return oper === "OPER_UP" && wish === "SE_STATE_DISABLED_FOR_PLACEMENT" ? ["Nothing new", "off"] : state(oper);
+}
+
 export function state(oper: string | undefined): [string, Tone] {
   return STATES[oper ?? ""] ?? [(oper ?? "unknown").replace(/^OPER_/, "").toLowerCase(), "off"];
 }

@@ -1,7 +1,7 @@
 // What was imagined is done, as far as it can be: the plan is shown once more, and holds only if the world has not moved.
 
-import { useState } from "react";
-import { ApiError, call, type Document } from "../core/api";
+import { call, type Document } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import { MODES } from "../core/format";
 import { useLoad } from "../core/live";
 import { Button, Dialog, Fault, Loading, Note, toast } from "../ui/basics";
@@ -16,22 +16,17 @@ export function ApplyDialog({ map, wish, onClose, onDone }: { map: GroupMap; wis
   const killed = Object.values(wish.marks).includes("fail") || wish.worst > 0;
   const body = { replace: wish.edits };
   const plan = useLoad<Document | null>(`apply ${JSON.stringify(wish)}`, async (signal) => (edits ? (await call("PATCH", `/api/serviceenginegroup/${map.uuid}?plan=true`, body, signal)).data : null));
-  const [busy, setBusy] = useState(false);
-  const [fault, setFault] = useState<ApiError | null>(null);
-  const apply = async () => {
-    setBusy(true);
-    setFault(null);
-    try {
-      if (edits) await call("PATCH", `/api/serviceenginegroup/${map.uuid}?apply=${encodeURIComponent(plan.data!.id)}`, body);
+  const { busy, fault, attempt } = useAttempt();
+  const apply = () =>
+    attempt(async () => {
+      if (edits) await call("PATCH", `/api/serviceenginegroup/${map.uuid}?apply=${encodeURIComponent(plan.data!.id)}`, body).catch((error) => {
+        plan.refresh();
+        throw error;
+      });
       for (const engine of drained) await call("PATCH", `/api/serviceengine/${engine.uuid}`, { replace: { enable_state: "SE_STATE_DISABLED" } });
       toast(`${map.name}: under way. The map shows what moves.`);
       onDone();
-    } catch (error) {
-      setFault(error as ApiError);
-      setBusy(false);
-      plan.refresh();
-    }
-  };
+    });
   return (
     <Dialog
       title={`Apply to ${map.name}`}

@@ -1,7 +1,7 @@
 // Beside the map: the tile or the engine one has clicked, and why it is where it is.
 
-import { useState } from "react";
-import { ApiError, call, type Document } from "../core/api";
+import { call, type Document } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import { state as stateOf } from "../core/format";
 import { useGet } from "../core/live";
 import { Link } from "../core/router";
@@ -31,18 +31,14 @@ export function Details({ map, id, onClose }: { map: GroupMap; id: string; onClo
 function EngineDetails({ engine, close }: { engine: MapEngine; close: React.ReactNode }) {
   const { data } = useGet<Document>(`/api/serviceengine/${engine.uuid}/placement`, { on: ["placements", "engines"], pause: 1000 });
   const { mayWrite } = useSession();
-  const [fault, setFault] = useState<ApiError | null>(null);
+  const { busy, fault, attempt } = useAttempt();
   const [word, tone] = stateOf(engine.state);
   const enabled = engine.enable_state === "SE_STATE_ENABLED";
-  const change = async () => {
-    setFault(null);
-    try {
+  const change = () =>
+    attempt(async () => {
       await call("PATCH", `/api/serviceengine/${engine.uuid}`, { replace: { enable_state: enabled ? "SE_STATE_DISABLED" : "SE_STATE_ENABLED" } });
       toast(enabled ? `${engine.name}: what is on it moves away.` : `${engine.name} is enabled.`);
-    } catch (error) {
-      setFault(error as ApiError);
-    }
-  };
+    });
   return (
     <Card title={engine.name} actions={close}>
       <div className="body stack">
@@ -63,7 +59,7 @@ function EngineDetails({ engine, close }: { engine: MapEngine; close: React.Reac
         {data && <p>{data.answer}</p>}
         <div className="row">
           <Link to={`/serviceengines/${engine.uuid}`} className="button">Open</Link>
-          {mayWrite("serviceengine") && <Button onClick={change}>{enabled ? "Disable" : "Enable"}</Button>}
+          {mayWrite("serviceengine") && <Button busy={busy} onClick={change}>{enabled ? "Disable" : "Enable"}</Button>}
         </div>
         {data?.placements?.length > 0 && (
           <ul className="plain small">

@@ -1,5 +1,6 @@
 // Beside the map: what is imagined, and what would come of it.
 
+import { useState } from "react";
 import type { Document } from "../core/api";
 import { duration, MODES, plural } from "../core/format";
 import type { Query } from "../core/live";
@@ -32,6 +33,7 @@ interface Props {
 
 export function WhatIfPanel({ map, wish, onWish, outcome, onApply, onDiscard, mayWrite }: Props) {
   const answer = outcome.data;
+  const [unfolded, setUnfolded] = useState(Object.keys(wish.edits).length > 0);
   const edit = (field: string, value: unknown) => {
     const { [field]: _, ...rest } = wish.edits;
     onWish({ ...wish, edits: value === "" || value === undefined ? rest : { ...rest, [field]: value } });
@@ -58,7 +60,7 @@ export function WhatIfPanel({ map, wish, onWish, outcome, onApply, onDiscard, ma
             </span>
             <span>fail</span>
           </div>
-          <details open={Object.keys(wish.edits).length > 0}>
+          <details open={unfolded} onToggle={(event) => setUnfolded(event.currentTarget.open)}>
             <summary>Change the group</summary>
             <div className="stack tight">
               <Field label="High Availability Mode" htmlFor="wi-mode">

@@ -43,8 +43,17 @@ function accessOf(user: Document | null): Access[] {
 
 export const USER_COLUMNS: Column<Document>[] = [
   { id: "full", title: "Person", width: "minmax(120px, 1fr)", hideNarrow: true, by: (one) => String(one.full_name ?? ""), cell: (one) => one.full_name || <span className="muted">–</span> },
-  { id: "access", title: "May", width: "minmax(160px, 2fr)", cell: (one) => (one.is_superuser ? "Everything, everywhere" : accessOf(one).map((entry) => `${entry.role} in ${entry.tenant}`).join(", ") || <span className="muted">nothing yet</span>) },
-  { id: "state", title: "State", width: "120px", by: (one) => String(one.is_active !== false), cell: (one) => (one.is_active === false ? <Pill tone="off">Disabled</Pill> : <Pill tone="ok">Active</Pill>) },
+  {
+    id: "access",
+    title: "May",
+    width: "minmax(110px, 2fr)",
+    cell: (one) => (
+      <>
+        {one.is_active === false && <Pill tone="off" title="May not sign in">Disabled</Pill>}{" "}
+        {one.is_superuser ? "Everything, everywhere" : accessOf(one).map((entry) => `${entry.role} in ${entry.tenant}`).join(", ") || <span className="muted">nothing yet</span>}
+      </>
+    ),
+  },
 ];
 
 export function UserForm({ stored, readOnly, save, foot }: FormProps) {

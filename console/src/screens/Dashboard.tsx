@@ -62,7 +62,7 @@ export default function Dashboard() {
               </Card>
             </div>
             <div className="stack">
-              <Card title="What is down, and why">
+              <Card title="What is down, and why" className="first">
                 <div className="body">
                   {down.length === 0 && engineTrouble.length === 0 ? (
                     <p className="row"><Pill tone="ok">Nothing</Pill> <span className="muted">All that is enabled is up, on as many engines as wanted.</span></p>
@@ -110,7 +110,7 @@ function GroupLine({ group }: { group: GroupRow }) {
         <span className="muted small"> {MODES[group.mode] ?? group.mode}</span> <UpgradePill upgrade={group.upgrade} />
       </div>
       <MarginPills margin={group.margin} />
-      <span className="small num muted">{plural(group.services, "virtual service")} on {group.engines} of at most {plural(group.engines_max, "engine")}</span>
+      <span className="small num muted" title={`At most ${plural(group.engines_max, "engine")}`}>{plural(group.services, "virtual service")}, {group.engines} of {plural(group.engines_max, "engine")}</span>
       <span className="row nowrap small num muted slots">
         {buffer.slots ? (
           <>

@@ -2,6 +2,7 @@
 
 import { type ReactNode, useState } from "react";
 import { ApiError, call } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import { Button, Dialog, Fault, toast } from "../ui/basics";
 
 export interface Doomed {
@@ -13,24 +14,23 @@ export interface Doomed {
 export function DeleteDialog({ title, doomed, children, onClose, onDone }: { title: string; doomed: Doomed[]; children: ReactNode; onClose: () => void; onDone: () => void }) {
   const [left, setLeft] = useState(doomed);
   const [refused, setRefused] = useState<[Doomed, ApiError][]>([]);
-  const [busy, setBusy] = useState(false);
-  const run = async () => {
-    setBusy(true);
-    const found: [Doomed, ApiError][] = [];
-    for (const one of left) {
-      try {
-        await call("DELETE", one.path);
-        toast(`${one.name} is deleted.`);
-      } catch (error) {
-        found.push([one, error as ApiError]);
+  const { busy, attempt } = useAttempt();
+  const run = () =>
+    attempt(async () => {
+      const found: [Doomed, ApiError][] = [];
+      for (const one of left) {
+        try {
+          await call("DELETE", one.path);
+          toast(`${one.name} is deleted.`);
+        } catch (error) {
+          found.push([one, error as ApiError]);
+        }
       }
-    }
-    setBusy(false);
-    setLeft(found.map(([one]) => one));
-    setRefused(found);
-    if (found.length < left.length) onDone();
-    if (found.length === 0) onClose();
-  };
+      setLeft(found.map(([one]) => one));
+      setRefused(found);
+      if (found.length < left.length) onDone();
+      if (found.length === 0) onClose();
+    });
   return (
     <Dialog title={refused.length ? "Not deleted" : title} onClose={onClose} actions={<><Button onClick={onClose}>{refused.length ? "Close" : "Cancel"}</Button><Button kind="danger" busy={busy} onClick={run}>{refused.length ? "Try again" : "Delete"}</Button></>}>
       {refused.map(([one, error]) => (

@@ -1,8 +1,9 @@
 // One service engine: its load, what it serves and would take over, whom it hears.
 
 import { useRef, useState } from "react";
-import { ApiError, type Document, nameOf, uuidOf } from "../core/api";
-import { state as stateOf, utc } from "../core/format";
+import { type Document, nameOf, uuidOf } from "../core/api";
+import { useAttempt } from "../core/attempt";
+import { engineState, utc } from "../core/format";
 import { useGet } from "../core/live";
 import { pick, useMetrics } from "../core/metrics";
 import { Link } from "../core/router";
@@ -23,12 +24,12 @@ export default function Engine({ id }: { id: string }) {
   const placed = useGet<Document>(`/api/serviceengine/${id}/placement`, { on: ["placements", "engines"], pause: 1000 });
   const measured = useMetrics("serviceengine", id, METRICS);
   const { mayWrite } = useSession();
-  const [fault, setFault] = useState<ApiError | null>(null);
+  const { busy, fault, attempt } = useAttempt();
   const [draining, setDraining] = useState(false);
   const most = useRef(0);
   if (!engine) return error ? <Page title="Service Engine" crumbs={[["Service Engines", "/serviceengines"]]}><Fault error={error} retry={refresh} /></Page> : <Loading />;
   const status: Document = runtime.data?.oper_status ?? {};
-  const [word, tone] = stateOf(status.state);
+  const [word, tone] = engineState(status.state, engine.enable_state);
   const enabled = engine.enable_state === "SE_STATE_ENABLED";
   const group = uuidOf(engine.se_group_ref);
   const held: Document[] = placed.data?.placements ?? [];
@@ -37,15 +38,11 @@ export default function Engine({ id }: { id: string }) {
   const routers: Document[] = runtime.data?.bgp_peers ?? [];
   const leaving = status.state === "OPER_DISABLING";
   most.current = leaving ? Math.max(most.current, held.length) : 0;
-  const switchOn = async () => {
-    setFault(null);
-    try {
+  const switchOn = () =>
+    attempt(async () => {
       await enable([id]);
       refresh();
-    } catch (problem) {
-      setFault(problem as ApiError);
-    }
-  };
+    });
   return (
     <Page
       title={engine.name}
@@ -54,7 +51,7 @@ export default function Engine({ id }: { id: string }) {
       actions={
         <>
           <Link to={`/map?group=${group}&select=${id}`} className="button">On the map</Link>
-          {mayWrite("serviceengine") && <Button onClick={() => (enabled ? setDraining(true) : switchOn())}>{enabled ? "Disable" : "Enable"}</Button>}
+          {mayWrite("serviceengine") && <Button busy={busy} onClick={() => (enabled ? setDraining(true) : switchOn())}>{enabled ? "Disable" : "Enable"}</Button>}
         </>
       }
     >

@@ -1,8 +1,9 @@
 // Infrastructure > Service Engines.
 
 import { useMemo, useState } from "react";
-import { ApiError, call, type Document, list, nameOf, uuidOf } from "../core/api";
-import { state as stateOf } from "../core/format";
+import { call, type Document, list, nameOf, uuidOf } from "../core/api";
+import { useAttempt } from "../core/attempt";
+import { engineState } from "../core/format";
 import { useLoad } from "../core/live";
 import { Link, setQuery, useQueryParam } from "../core/router";
 import { useSession } from "../core/session";
@@ -62,21 +63,18 @@ export default function Engines() {
     [data, text, groups.data],
   );
   const [draining, setDraining] = useState(false);
-  const switchOn = async () => {
-    try {
-      await enable([...ticked]);
+  const { busy, fault, attempt } = useAttempt();
+  const switchOn = () =>
+    attempt(async () => {
+      await enable([...ticked]).finally(refresh);
       toast("Enabled.");
       setTicked(new Set());
-    } catch (fault) {
-      toast((fault as ApiError).message, "bad");
-    }
-    refresh();
-  };
+    });
   const columns: Column<EngineRow>[] = [
     {
       id: "name",
       title: "Name",
-      width: "minmax(160px, 1.4fr)",
+      width: "minmax(128px, 1.4fr)",
       by: (row) => row.name,
       cell: (row) => (
         <>
@@ -88,22 +86,23 @@ export default function Engines() {
     {
       id: "state",
       title: "Health",
-      width: "120px",
-      by: (row) => stateOf(row.state)[0],
+      width: "112px",
+      by: (row) => engineState(row.state, row.enabled)[0],
       cell: (row) => {
-        const [word, tone] = stateOf(row.state);
+        const [word, tone] = engineState(row.state, row.enabled);
         return <Pill tone={tone} title={row.reason}>{word}</Pill>;
       },
     },
     { id: "group", title: "Service Engine Group", width: "minmax(120px, 1fr)", hideNarrow: true, by: (row) => row.group, cell: (row) => <Link to={`/map?group=${row.group_uuid}&select=${row.uuid}`}>{row.group}</Link> },
     { id: "owned", title: "VIPs owned", width: "96px", numeric: true, hideNarrow: true, by: (row) => row.owned, cell: (row) => row.owned },
-    { id: "cpu", title: "CPU", width: "80px", numeric: true, by: (row) => row.cpu, cell: (row) => `${row.cpu.toFixed(0)} %` },
+    { id: "cpu", title: "CPU", width: "58px", numeric: true, by: (row) => row.cpu, cell: (row) => `${row.cpu.toFixed(0)} %` },
     { id: "memory", title: "Memory", width: "90px", numeric: true, hideNarrow: true, by: (row) => row.memory, cell: (row) => `${row.memory.toFixed(0)} MB` },
     { id: "why", title: "", width: "minmax(100px, 1fr)", hideNarrow: true, cell: (row) => <span className="muted">{row.reason}</span> },
   ];
   return (
     <Page title="Service Engines" crumbs={[["Infrastructure", ""]]}>
       {error && <Fault error={error} retry={refresh} />}
+      {fault && <Fault error={fault} />}
       <Card label="Service engines">
         {!data && !error ? <Loading /> : data?.length === 0 ? (
           <Empty title="No service engine yet" action={<Link to="/virtualservices/new" className="button primary">Create a virtual service</Link>}>Engines are made when a virtual service needs one.</Empty>
@@ -114,7 +113,7 @@ export default function Engines() {
               <span className="spread" />
               {write && ticked.size > 0 && (
                 <>
-                  <Button onClick={switchOn}>Enable</Button>
+                  <Button busy={busy} onClick={switchOn}>Enable</Button>
                   <Button onClick={() => setDraining(true)}>Disable</Button>
                 </>
               )}

@@ -1,7 +1,8 @@
 // Infrastructure > Service Engine Group > edit: the fields of a group, and beside them what the edit would come to.
 
 import { useEffect, useMemo, useState } from "react";
-import { ApiError, call, type Document } from "../core/api";
+import { type ApiError, call, type Document } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import { duration, plural } from "../core/format";
 import { useGet, useLoad } from "../core/live";
 import { go, guardLeaving, Link, setQuery, useQueryParam } from "../core/router";
@@ -57,8 +58,7 @@ function Editor({ id, fields, stored }: { id: string; fields: Schema; stored: Do
   const write = mayWrite("serviceenginegroup");
   const tab = useQueryParam("tab") || "basic";
   const [draft, setDraft] = useState<Document>({});
-  const [saving, setSaving] = useState(false);
-  const [fault, setFault] = useState<ApiError | null>(null);
+  const { busy: saving, fault, attempt } = useAttempt();
   const [invalid, setInvalid] = useState<Record<string, string>>({});
 
   const [asking, setAsking] = useState<"upgrade" | "preflight" | null>(null);
@@ -93,25 +93,19 @@ function Editor({ id, fields, stored }: { id: string; fields: Schema; stored: Do
 
   const preview = usePreview(id, stored, edits, Object.keys(invalid).length > 0);
   const wrong = { ...problemsOf(preview.error), ...problemsOf(fault), ...invalid };
-  const save = async () => {
-    setSaving(true);
-    setFault(null);
-    try {
+  const save = () =>
+    attempt(async () => {
       // The plan one has seen is applied, or nothing is: the world may have moved since.
       const apply = preview.data?.plan?.id ? `?apply=${encodeURIComponent(preview.data.plan.id)}` : "";
-      const answer = fresh
-        ? await call("POST", `/api/serviceenginegroup${apply}`, edits)
-        : await call("PUT", `/api/serviceenginegroup/${id}${apply}`, { ...stored, ...edits });
+      const answer = await (fresh ? call("POST", `/api/serviceenginegroup${apply}`, edits) : call("PUT", `/api/serviceenginegroup/${id}${apply}`, { ...stored, ...edits })).catch((error) => {
+        preview.refresh();
+        throw error;
+      });
       guardLeaving(null);
       toast(fresh ? `${answer.data.name} is made.` : `${answer.data.name} is saved. ${changed ? "What follows from it is under way." : ""}`);
       for (const warning of answer.warnings) toast(warning, "warn");
       go("/serviceenginegroups");
-    } catch (error) {
-      setFault(error as ApiError);
-      preview.refresh();
-      setSaving(false);
-    }
-  };
+    });
 
   const number = (name: string, label: string, hint?: string) =>
     fields[name] && (
@@ -264,7 +258,7 @@ function RealTime({ value, onChange, disabled }: { value: Document | undefined; 
   const on = Boolean(value?.enabled);
   return (
     <div className="stack tight">
-      <Switch id="realtime" label="Real-Time Metrics" hint="Engines send what they count each 5 s." checked={on} disabled={disabled} onChange={(enabled) => onChange({ duration: 30, ...value, enabled })} />
+      <Switch id="realtime" label="Real-Time Metrics" hint={"Engines send what they count each 5\u00a0s."} checked={on} disabled={disabled} onChange={(enabled) => onChange({ duration: 30, ...value, enabled })} />
       {on && (
         <Field label="Duration" htmlFor="realtime-duration" unit="min" hint="0 = for ever.">
           <input id="realtime-duration" type="number" min={0} value={value?.duration ?? 30} disabled={disabled} onChange={(event) => onChange({ ...value, enabled: true, duration: Number(event.target.value) })} />

@@ -1,7 +1,8 @@
 // A certificate by one of four ways: brought with its key, signed by somebody else, got by ACME, signed by itself.
 
 import { useState } from "react";
-import { ApiError, call, type Document, list } from "../core/api";
+import { call, type Document, list } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import { useLoad } from "../core/live";
 import { Button, Dialog, Fault, Field, Note, Panel, Tabs, toast } from "../ui/basics";
 
@@ -32,8 +33,7 @@ export function NewCertificate({ onClose, onDone }: { onClose: () => void; onDon
   const profiles = useLoad<string[]>("ACME profiles", async () => (await list("certificatemanagementprofile", "include_name")).filter((one) => String(one.run_script_ref).endsWith(`#${SCRIPT}`)).map((one) => String(one.name)));
   const [profile, setProfile] = useState<string | null>(null);
   const [authority, setAuthority] = useState({ name: "letsencrypt", url: LETS_ENCRYPT, contact: "" });
-  const [fault, setFault] = useState<ApiError | null>(null);
-  const [busy, setBusy] = useState(false);
+  const { busy, fault, attempt, forget } = useAttempt();
   const chosen = profile ?? profiles.data?.[0] ?? FRESH;
   const button = WAYS.find(([id]) => id === way)![2];
   const ready = name && (way === "import" ? certificate && key : common && (way !== "acme" || chosen || (authority.name && authority.url)));
@@ -48,10 +48,8 @@ export function NewCertificate({ onClose, onDone }: { onClose: () => void; onDon
     const params = [{ name: "directory_url", value: authority.url }, ...(authority.contact ? [{ name: "contact", value: authority.contact }] : [])];
     return { ...whole, certificate_management_profile_ref_data: { name: authority.name, run_script_ref: `/api/alertscriptconfig?name=${SCRIPT}`, script_params: params } };
   };
-  const save = async () => {
-    setBusy(true);
-    setFault(null);
-    try {
+  const save = () =>
+    attempt(async () => {
       const given = body();
       // With a profile of its own it is a tree, written as one.
       const made = given.certificate_management_profile_ref_data
@@ -60,14 +58,10 @@ export function NewCertificate({ onClose, onDone }: { onClose: () => void; onDon
       for (const warning of made.warnings) toast(warning, "warn");
       toast(way === "import" ? `${name} is imported.` : way === "acme" ? `${name} is made. Give it to a virtual service with port 80: then it is asked for.` : `${name} is made.`);
       onDone(made.data);
-    } catch (error) {
-      setFault(error as ApiError);
-      setBusy(false);
-    }
-  };
+    });
   return (
     <Dialog title="New certificate" wide onClose={onClose} actions={<><Button onClick={onClose}>Cancel</Button><Button kind="primary" busy={busy} disabled={!ready} onClick={save}>{button}</Button></>}>
-      <Tabs label="How" tabs={WAYS.map(([id, title]): [string, string] => [id, title])} current={way} onChange={(next) => { setWay(next); setFault(null); }} />
+      <Tabs label="How" tabs={WAYS.map(([id, title]): [string, string] => [id, title])} current={way} onChange={(next) => { setWay(next); forget(); }} />
       {fault && <Fault error={fault} />}
       <Panel id={way} bare>
         <Field label="Name" htmlFor="cert-name" hint="What it is called here."><input id="cert-name" value={name} onChange={(event) => setName(event.target.value)} /></Field>

@@ -4,9 +4,9 @@ import { useEffect, useMemo, useState } from "react";
 import { call, type Document, nameOf, uuidOf } from "../core/api";
 import { useAttempt } from "../core/attempt";
 import { useGet } from "../core/live";
-import { Button, Fault, Field, Loading, Names, Note, Switch, toast } from "../ui/basics";
+import { Button, Fault, Field, FieldName, Loading, Names, Note, Switch, toast } from "../ui/basics";
 import { Search } from "../ui/table";
-import { type FieldSchema, Numeric, type Schema } from "./fields";
+import { choiceOf, type FieldSchema, labelOf, Numeric, type Schema } from "./fields";
 
 const HIDDEN = new Set(["uuid", "url", "_last_modified", "tenant_ref", "vip_runtime", "version", "self_se_election", "runtime"]);
 
@@ -17,6 +17,14 @@ export function ObjectForm({ type, id = "", readOnly = false, onSaved }: { type:
   const [draft, setDraft] = useState<Document>({});
   const { busy, fault, attempt } = useAttempt();
   const [warnings, setWarnings] = useState<string[]>([]);
+  /** When what was saved was: the draft stands until the form has it. */
+  const [saved, setSaved] = useState(0);
+  const age = Number(stored.data?._last_modified ?? 0);
+  useEffect(() => {
+    if (!saved || age < saved) return;
+    setDraft({});
+    setSaved(0);
+  }, [saved, age]);
   const edits = useMemo(() => Object.fromEntries(Object.entries(draft).filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(stored.data?.[name]))), [draft, stored.data]);
   if (schema.error) return <Fault error={schema.error} retry={schema.refresh} />;
   if (stored.error && !stored.data) return <Fault error={stored.error} retry={stored.refresh} />;
@@ -25,8 +33,11 @@ export function ObjectForm({ type, id = "", readOnly = false, onSaved }: { type:
   const wrong = new Map((fault?.problems ?? []).map((problem) => [problem.path.split(/[.[]/)[0], `${problem.why}. ${problem.hint ?? ""}`]));
   const save = () =>
     attempt(async () => {
-      const answer = await call("PATCH", path, { replace: edits });
-      setDraft({});
+      const set = Object.fromEntries(Object.entries(edits).filter(([, value]) => value !== undefined));
+      const unset = Object.fromEntries(Object.keys(edits).filter((name) => !(name in set)).map((name) => [name, null]));
+      const answer = await call("PATCH", path, { ...(Object.keys(set).length ? { replace: set } : {}), ...(Object.keys(unset).length ? { delete: unset } : {}) });
+      setSaved(Number(answer.data._last_modified ?? 0));
+      stored.refresh();
       setWarnings(answer.warnings);
       toast("Saved.");
       onSaved?.();
@@ -39,7 +50,7 @@ export function ObjectForm({ type, id = "", readOnly = false, onSaved }: { type:
         {!readOnly && (
           <>
             <Button disabled={!changed} onClick={() => setDraft({})}>Undo</Button>
-            <Button kind="primary" busy={busy} disabled={!changed} onClick={save}>Save</Button>
+            <Button kind="primary" busy={busy} disabled={!changed || saved > 0} onClick={save}>Save</Button>
           </>
         )}
       </EveryField>
@@ -47,21 +58,32 @@ export function ObjectForm({ type, id = "", readOnly = false, onSaved }: { type:
   );
 }
 
+/** Whether a field is worth showing where not all are: it says something, and that has an effect or is not the usual. */
+function says(schema: FieldSchema, value: unknown): boolean {
+  return value !== undefined && !(schema.idle && JSON.stringify(value) === JSON.stringify(schema.default));
+}
+
+function isCalled(name: string, text: string): boolean {
+  const wanted = text.toLowerCase().trim();
+  return name.includes(wanted.replaceAll(" ", "_")) || labelOf(name).toLowerCase().includes(wanted);
+}
+
 /** The fields of a schema: those that are set, or all of them, or those that are called so. `prefix` keeps ids apart. */
 export function EveryField({ fields, stored, draft, changed, wrong, readOnly, prefix = "", without = [], onChange, children }: { fields: Schema; stored: Document; draft: Document; changed: Document; wrong: Map<string | undefined, string>; readOnly: boolean; prefix?: string; without?: string[]; onChange: (name: string, value: unknown) => void; children?: React.ReactNode }) {
   const [text, setText] = useState("");
   const [all, setAll] = useState(false);
   const names = Object.keys(fields)
-    .filter((name) => !HIDDEN.has(name) && !without.includes(name) && name.includes(text.toLowerCase().replaceAll(" ", "_")) && (all || text || name in stored || name in draft))
-    .sort((a, b) => Number(b === "name") - Number(a === "name") || a.localeCompare(b));
+    .filter((name) => !HIDDEN.has(name) && !without.includes(name) && (text ? isCalled(name, text) : all || name in draft || says(fields[name]!, stored[name])))
+    .sort((a, b) => Number(b === "name") - Number(a === "name") || Number(isWide(fields[a]!)) - Number(isWide(fields[b]!)) || labelOf(a).localeCompare(labelOf(b)));
   return (
     <>
       <div className="row">
         <Search value={text} onChange={setText} placeholder={`Find a${prefix ? ` ${prefix}` : ""} field`} />
-        <label className="row"><input type="checkbox" checked={all} onChange={(event) => setAll(event.target.checked)} /> All fields</label>
+        <label className="row" title="Also those that are not set, and those without effect"><input type="checkbox" checked={all} onChange={(event) => setAll(event.target.checked)} /> All fields</label>
         <span className="spread" />
         {children}
       </div>
+      {names.length === 0 && <p className="muted">{text ? "No field is called so." : "None is set."}</p>}
       <div className="form">
         {names.map((name) => (
           <AnyField key={name} id={prefix ? `${prefix}-${name}` : name} name={name} schema={fields[name]!} value={name in draft ? draft[name] : stored[name]} changed={name in changed} error={wrong.get(name)} readOnly={readOnly} onChange={(value) => onChange(name, value)} />
@@ -71,26 +93,45 @@ export function EveryField({ fields, stored, draft, changed, wrong, readOnly, pr
   );
 }
 
-function AnyField({ id, name, schema, value, changed, error, readOnly, onChange }: { id: string; name: string; schema: FieldSchema; value: unknown; changed: boolean; error?: string; readOnly: boolean; onChange: (value: unknown) => void }) {
-  const label = <span className={changed ? "changed" : ""}>{name}</span>;
-  if (schema.kind === "boolean") return <Switch id={id} label={name} checked={Boolean(value ?? schema.default)} disabled={readOnly} onChange={onChange} />;
+/** Those that take a whole line, after the others. */
+function isWide(schema: FieldSchema): boolean {
+  return Boolean(schema.fields) || schema.kind === "message" || (schema.kind === "array" && !schema.item?.ref);
+}
+
+interface AnyProps {
+  id: string;
+  name: string;
+  schema: FieldSchema;
+  value: unknown;
+  changed: boolean;
+  error?: string;
+  readOnly: boolean;
+  /** undefined: it is not set. */
+  onChange: (value: unknown) => void;
+}
+
+function AnyField({ id, name, schema, value, changed, error, readOnly, onChange }: AnyProps) {
+  const text = labelOf(name);
+  const label = <span className={changed ? "changed" : ""}>{text}</span>;
+  const named = { label, code: name, idle: schema.idle, htmlFor: id, error };
+  if (schema.kind === "boolean") return <Switch id={id} label={label} code={name} idle={schema.idle} checked={Boolean(value ?? schema.default)} disabled={readOnly} onChange={onChange} />;
   if (schema.kind === "integer" || schema.kind === "number") {
-    return <Numeric name={id} label={name} schema={schema} value={value ?? schema.default ?? ""} changed={changed} error={error} disabled={readOnly} onChange={(given) => onChange(given)} />;
+    return <Numeric name={id} label={text} code={name} idle={schema.idle} schema={schema} value={value ?? schema.default ?? ""} changed={changed} error={error} disabled={readOnly} optional onChange={(given) => onChange(given)} />;
   }
   if (schema.enum && schema.kind === "string") {
     return (
-      <Field label={label} htmlFor={id} error={error}>
-        <select id={id} value={String(value ?? schema.default ?? "")} disabled={readOnly} onChange={(event) => onChange(event.target.value)}>
+      <Field {...named}>
+        <select id={id} value={String(value ?? schema.default ?? "")} disabled={readOnly} onChange={(event) => onChange(event.target.value || undefined)}>
           {value === undefined && schema.default === undefined && <option value="">not set</option>}
-          {schema.enum.map((one) => <option key={one}>{one}</option>)}
+          {schema.enum.map((one) => <option key={one} value={one} title={one}>{choiceOf(one, schema.enum!)}</option>)}
         </select>
       </Field>
     );
   }
   if (schema.kind === "string" && schema.ref) {
     return (
-      <Field label={label} htmlFor={id} error={error} hint={`The name of a ${schema.ref}.`}>
-        <input id={id} list={`${id}-names`} value={named(value)} disabled={readOnly} onChange={(event) => onChange(event.target.value ? reference(schema.ref!, event.target.value) : undefined)} />
+      <Field {...named} hint={`${schema.ref}, by name.`}>
+        <input id={id} list={`${id}-names`} value={nameIn(value)} disabled={readOnly} onChange={(event) => onChange(event.target.value ? reference(schema.ref!, event.target.value) : undefined)} />
         <KnownNames id={`${id}-names`} type={schema.ref} />
       </Field>
     );
@@ -98,24 +139,68 @@ function AnyField({ id, name, schema, value, changed, error, readOnly, onChange 
   if (schema.kind === "array" && schema.item?.ref) {
     const values = Array.isArray(value) ? value : [];
     return (
-      <Field label={label} htmlFor={id} error={error} hint={`Names of ${schema.item.ref} objects, Enter after each.`}>
-        <Names id={id} list={`${id}-names`} values={values.map(named)} disabled={readOnly} onChange={(names) => onChange(names.map((one) => values.find((given) => named(given) === one) ?? reference(schema.item!.ref!, one)))} />
+      <Field {...named} hint={`${schema.item.ref}, by name: Enter after each.`}>
+        <Names id={id} list={`${id}-names`} values={values.map(nameIn)} disabled={readOnly} onChange={(names) => onChange(names.map((one) => values.find((given) => nameIn(given) === one) ?? reference(schema.item!.ref!, one)))} />
         <KnownNames id={`${id}-names`} type={schema.item.ref} />
+      </Field>
+    );
+  }
+  if (schema.kind === "array" && schema.item?.kind === "string" && !schema.item.enum) {
+    return (
+      <Field {...named} hint="Enter after each.">
+        <Names id={id} values={(Array.isArray(value) ? value : []).map(String)} disabled={readOnly} onChange={onChange} />
       </Field>
     );
   }
   if (schema.kind === "string") {
     return (
-      <Field label={label} htmlFor={id} error={error}>
-        <input id={id} value={String(value ?? "")} disabled={readOnly} onChange={(event) => onChange(event.target.value)} />
+      <Field {...named}>
+        <input id={id} value={String(value ?? "")} disabled={readOnly} onChange={(event) => onChange(event.target.value || undefined)} />
       </Field>
     );
   }
-  return <JsonField name={id} label={label} value={value} error={error} readOnly={readOnly} onChange={onChange} />;
+  if (schema.fields) return <Nested id={id} name={name} schema={schema} value={value} changed={changed} error={error} readOnly={readOnly} onChange={onChange} />;
+  return <JsonField {...named} value={value} readOnly={readOnly} onChange={onChange} />;
+}
+
+/** A message: its own fields, behind its name. */
+function Nested({ id, name, schema, value, changed, error, readOnly, onChange }: AnyProps) {
+  const [open, setOpen] = useState(false);
+  const stored = (value ?? {}) as Document;
+  const fields = Object.entries(schema.fields ?? {}).filter(([field]) => !HIDDEN.has(field));
+  const set = fields.filter(([field, one]) => says(one, stored[field]) && JSON.stringify(stored[field]) !== JSON.stringify(one.default)).length;
+  const shown = fields.filter(([field, one]) => !one.idle || says(one, stored[field]));
+  return (
+    <details className="nested wide" onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>
+        <span className={changed ? "changed" : ""}>{labelOf(name)}</span> <span className="muted small">{value === undefined ? "not set" : set ? `${set} set` : "as usual"}</span> <FieldName code={name} idle={schema.idle} />
+      </summary>
+      {error && <p className="error">{error}</p>}
+      {open && (
+        <div className="form">
+          {(shown.length ? shown : fields).map(([field, one]) => (
+            <AnyField
+              key={field}
+              id={`${id}.${field}`}
+              name={field}
+              schema={one}
+              value={stored[field]}
+              changed={false}
+              readOnly={readOnly}
+              onChange={(given) => {
+                const { [field]: _, ...rest } = stored;
+                onChange(given === undefined ? rest : { ...rest, [field]: given });
+              }}
+            />
+          ))}
+        </div>
+      )}
+    </details>
+  );
 }
 
 /** The name in a reference, stored or typed. */
-function named(reference: unknown): string {
+function nameIn(reference: unknown): string {
   const text = String(reference ?? "");
   return nameOf(text) || decodeURIComponent(text.split("?name=")[1] ?? "") || uuidOf(text);
 }
@@ -131,7 +216,7 @@ function KnownNames({ id, type }: { id: string; type: string }) {
 }
 
 /** Lists and nested messages, as the API has them. */
-function JsonField({ name, label, value, error, readOnly, onChange }: { name: string; label: React.ReactNode; value: unknown; error?: string; readOnly: boolean; onChange: (value: unknown) => void }) {
+function JsonField({ label, code, idle, htmlFor, value, error, readOnly, onChange }: { label: React.ReactNode; code: string; idle?: boolean; htmlFor: string; value: unknown; error?: string; readOnly: boolean; onChange: (value: unknown) => void }) {
   const given = value === undefined ? "" : JSON.stringify(value, null, 2);
   const [text, setText] = useState(given);
   const [why, setWhy] = useState("");
@@ -145,8 +230,8 @@ function JsonField({ name, label, value, error, readOnly, onChange }: { name: st
     }
   };
   return (
-    <Field label={label} htmlFor={name} error={why || error} wide>
-      <textarea id={name} className="code" rows={Math.min(12, text.split("\n").length + 1)} value={text} disabled={readOnly} onChange={(event) => setText(event.target.value)} onBlur={leave} spellCheck={false} />
+    <Field label={label} code={code} idle={idle} htmlFor={htmlFor} error={why || error} wide>
+      <textarea id={htmlFor} className="code" rows={Math.min(12, text.split("\n").length + 1)} value={text} disabled={readOnly} onChange={(event) => setText(event.target.value)} onBlur={leave} spellCheck={false} />
     </Field>
   );
 }

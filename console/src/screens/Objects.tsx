@@ -1,7 +1,8 @@
 // All objects of a kind in a table, and the dialog that makes or changes one: its own form first, every field behind it.
 
 import { type ComponentType, type ReactNode, useState } from "react";
-import { type Answer, ApiError, call, type Document, list } from "../core/api";
+import { type Answer, call, type Document, list } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import { useLoad } from "../core/live";
 import { useSession } from "../core/session";
 import { Button, Dialog, Empty, Fault, Icon, Loading, Panel, Tabs, toast } from "../ui/basics";
@@ -36,7 +37,7 @@ export function Objects({ type, noun, about, first, columns, Form }: Props) {
   const [removing, setRemoving] = useState<Document | null>(null);
   const write = mayWrite(type);
   const shown: Column<Document>[] = [
-    { id: "name", title: "Name", width: "minmax(140px, 1fr)", by: (one) => String(one.name), cell: (one) => <button type="button" className="link" onClick={() => setOpen(one)}>{one.name}</button> },
+    { id: "name", title: "Name", width: "minmax(96px, 1fr)", by: (one) => String(one.name), cell: (one) => <button type="button" className="link" onClick={() => setOpen(one)}>{one.name}</button> },
     ...columns,
     { id: "delete", title: "", width: "44px", cell: (one) => write && <button type="button" className="icon" aria-label={`Delete ${one.name}`} onClick={() => setRemoving(one)}><Icon name="trash" size={16} /></button> },
   ];
@@ -62,23 +63,16 @@ export function Objects({ type, noun, about, first, columns, Form }: Props) {
 }
 
 function ObjectDialog({ type, noun, stored, readOnly, Form, onClose, onDone }: { type: string; noun: string; stored: Document | null; readOnly: boolean; Form: ComponentType<FormProps>; onClose: () => void; onDone: () => void }) {
-  const [fault, setFault] = useState<ApiError | null>(null);
-  const [busy, setBusy] = useState(false);
+  const { busy, fault, attempt } = useAttempt();
   const [tab, setTab] = useState("form");
-  const save = async (work: () => Promise<Answer<unknown>>) => {
-    setBusy(true);
-    setFault(null);
-    try {
+  const save = (work: () => Promise<Answer<unknown>>) =>
+    void attempt(async () => {
       const answer = await work();
       toast(stored ? "Saved." : `The ${noun} is made.`);
       for (const warning of answer.warnings) toast(warning, "warn");
       onDone();
       onClose();
-    } catch (error) {
-      setFault(error as ApiError);
-      setBusy(false);
-    }
-  };
+    });
   const foot = (ready: boolean, onSave: () => void) => (
     <div className="row dialog-foot">
       <span className="spread" />

@@ -45,7 +45,7 @@ function Report({ report }: { report: Document }) {
         </Note>
       )}
       <p className="muted small">{report.engines.join(" and ")}, with {report.address}, towards {report.neighbour}.</p>
-      <table className="plain" aria-label="Checks">
+      <table className="plain stacks" aria-label="Checks">
         <thead><tr><th scope="col">What</th><th scope="col">Allowed</th><th scope="col">Seen</th></tr></thead>
         <tbody>
           {(report.checks as Document[]).map((check) => {

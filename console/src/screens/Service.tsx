@@ -1,7 +1,8 @@
 // One virtual service: how it does, what it is made of, where it is and why, and what can be done with it.
 
 import { useState } from "react";
-import { ApiError, call, type Document, nameOf, uuidOf } from "../core/api";
+import { call, type Document, nameOf, uuidOf } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import { state as stateOf } from "../core/format";
 import { useGet } from "../core/live";
 import { pick, useMetrics } from "../core/metrics";
@@ -22,26 +23,26 @@ const METRICS = ["l4_client.avg_bandwidth", "l4_client.avg_complete_conns", "l4_
 const PLACED = ["placements", "engines", "virtualservice"];
 
 export default function Service({ id }: { id: string }) {
-  const { data: entry, error, refresh } = useGet<Document>(`/api/virtualservice-inventory/${id}?include_name`, { on: [...PLACED, "pool", "vsvip"], pause: 1000, every: 10_000 });
-  const detail = useGet<Document[]>(`/api/virtualservice/${id}/runtime/detail`, { on: PLACED, pause: 500, every: 5000 });
   const tab = useQueryParam("tab") || "overview";
+  // What becomes of its names in DNS is told by events.
+  const { data: entry, error, refresh } = useGet<Document>(`/api/virtualservice-inventory/${id}?include_name`, { on: [...PLACED, "pool", "vsvip", ...(tab === "parts" ? ["events"] : [])], pause: 1000, every: 10_000 });
+  const detail = useGet<Document[]>(`/api/virtualservice/${id}/runtime/detail`, { on: PLACED, pause: 500, every: 5000 });
   const { mayWrite } = useSession();
   const groupName = useGet<Document>(entry ? `/api/serviceenginegroup/${uuidOf(entry.config.se_group_ref)}?fields=name` : null);
   const [asking, setAsking] = useState<ScaleKind | "delete" | null>(null);
+  const { busy: toggling, fault, attempt } = useAttempt();
   if (!entry) return error ? <Page title="Virtual Service" crumbs={[["Virtual Services", "/virtualservices"]]}><Fault error={error} retry={refresh} /></Page> : <Loading />;
   const [word, tone] = stateOf(entry.runtime.oper_status.state);
   const vips: Document[] = detail.data?.[0]?.vip_runtime ?? [];
   const busy = vips.find((vip) => vip.scaleout_in_progress || vip.scalein_in_progress || vip.migrate_in_progress || vip.switchover_in_progress);
   const group = uuidOf(entry.config.se_group_ref);
   const write = mayWrite("virtualservice");
-  const toggle = async () => {
-    try {
+  const toggle = () =>
+    attempt(async () => {
       await call("PATCH", `/api/virtualservice/${id}`, { replace: { enabled: !entry.config.enabled } });
       toast(entry.config.enabled ? `${entry.config.name} is disabled: it takes no new connections.` : `${entry.config.name} is enabled.`);
-    } catch (fault) {
-      toast((fault as ApiError).message, "bad");
-    }
-  };
+      refresh();
+    });
   return (
     <Page
       title={entry.config.name}
@@ -53,12 +54,13 @@ export default function Service({ id }: { id: string }) {
             <Button onClick={() => setAsking("scaleout")}>Scale Out</Button>
             <Button onClick={() => setAsking("scalein")}>Scale In</Button>
             <Button onClick={() => setAsking("migrate")}>Migrate</Button>
-            <Button onClick={toggle}>{entry.config.enabled ? "Disable" : "Enable"}</Button>
+            <Button busy={toggling} onClick={toggle}>{entry.config.enabled ? "Disable" : "Enable"}</Button>
             <Button kind="danger" onClick={() => setAsking("delete")}>Delete</Button>
           </>
         )
       }
     >
+      {fault && <Fault error={fault} />}
       {(entry.runtime.oper_status.reason ?? []).map((reason: string) => <Note tone={tone === "bad" ? "bad" : "info"} key={reason}>{reason}</Note>)}
       {(entry.runtime.notes ?? []).map((note: string) => <Note tone="warn" key={note}>{note}</Note>)}
       {busy && <Progress vip={busy} />}
@@ -169,7 +171,7 @@ function PlacementTab({ id }: { id: string }) {
           {vip.considered?.engines?.length > 0 && (
             <div className="stack tight">
               <h3>Why here, why not there {vip.considered.note && <span className="muted small">({vip.considered.note})</span>}</h3>
-              <table className="plain">
+              <table className="plain stacks">
                 <thead>
                   <tr><th scope="col">Service engine</th><th scope="col">Verdict</th><th scope="col">Why</th></tr>
                 </thead>

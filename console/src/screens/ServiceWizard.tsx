@@ -1,7 +1,8 @@
 // A new virtual service on one screen: address, port, servers. All of it is written at once, or nothing is.
 
 import { useMemo, useState } from "react";
-import { ApiError, call, type Document, list } from "../core/api";
+import { call, type Document, list } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import { useGet, useLoad } from "../core/live";
 import { go, Link } from "../core/router";
 import { Button, Card, Fault, Field, Note, Page, toast } from "../ui/basics";
@@ -30,6 +31,8 @@ interface Draft {
   algorithm: string;
   enabled: boolean;
   persistence: string;
+  /** In DNS, with spaces between. */
+  names: string;
   /** Further fields, by name. */
   service: Document;
   pool: Document;
@@ -46,12 +49,11 @@ export default function ServiceWizard() {
   const monitors = useLoad("monitors", async () => (await list("healthmonitor")).map((one) => String(one.name)));
   const certificates = useLoad("certificates", async () => (await list("sslkeyandcertificate")).map((one) => String(one.name)));
   const networks = useGet<{ results: Document[] }>("/api/network?page_size=20");
-  const [draft, setDraft] = useState<Draft>({ name: "", kind: "http", address: "", port: "80", servers: "", serverPort: "80", group: "", monitor: "", certificate: "", algorithm: "LB_ALGORITHM_ROUND_ROBIN", enabled: true, persistence: "", service: {}, pool: {} });
+  const [draft, setDraft] = useState<Draft>({ name: "", kind: "http", address: "", port: "80", servers: "", serverPort: "80", group: "", monitor: "", certificate: "", algorithm: "LB_ALGORITHM_ROUND_ROBIN", enabled: true, persistence: "", names: "", service: {}, pool: {} });
   const serviceSchema = useGet<{ fields: Schema }>("/api/console/schema/virtualservice");
   const poolSchema = useGet<{ fields: Schema }>("/api/console/schema/pool");
   const persistences = useLoad("persistences", async () => (await list("applicationpersistenceprofile", "fields=name")).map((one) => String(one.name)));
-  const [fault, setFault] = useState<ApiError | null>(null);
-  const [busy, setBusy] = useState(false);
+  const { busy, fault, attempt } = useAttempt();
   const [tried, setTried] = useState(false);
   const set = (change: Partial<Draft>) => setDraft((was) => ({ ...was, ...change }));
   const servers = useMemo(() => draft.servers.split(/[\s,;]+/).filter(Boolean), [draft.servers]);
@@ -59,22 +61,17 @@ export default function ServiceWizard() {
   const wrong = check(draft, servers);
   const web = draft.kind === "http" || draft.kind === "https";
   const shown = (field: string) => (tried ? wrong[field] : undefined) ?? fault?.problems.find((problem) => problem.path.includes(PATHS[field] ?? field))?.why;
-  const submit = async (event: React.FormEvent) => {
+  const submit = (event: React.FormEvent) => {
     event.preventDefault();
     setTried(true);
     if (Object.keys(wrong).length) return;
-    setBusy(true);
-    setFault(null);
-    try {
+    void attempt(async () => {
       const made = await call("POST", "/api/macro", { model_name: "VirtualService", data: body(draft, servers) });
       toast(`${draft.name} is made: it is being placed.`);
       for (const warning of made.warnings) toast(warning, "warn");
       const uuid = made.data.uuid ?? made.data.results?.[0]?.uuid ?? made.data[0]?.uuid;
       go(uuid ? `/virtualservices/${uuid}` : "/virtualservices");
-    } catch (error) {
-      setFault(error as ApiError);
-      setBusy(false);
-    }
+    });
   };
   return (
     <Page title="New Virtual Service" crumbs={[["Applications", ""], ["Virtual Services", "/virtualservices"]]}>
@@ -150,6 +147,9 @@ export default function ServiceWizard() {
                     {(persistences.data ?? []).map((name) => <option key={name} value={`=${name}`}>as {name} says</option>)}
                   </select>
                 </Field>
+                <Field label="Names in DNS" htmlFor="names" error={shown("names")} hint={<>Published by the cloud's DNS profile (<Link to="/settings?tab=dns">Settings, DNS</Link>) while the service is enabled.</>} wide>
+                  <input id="names" value={draft.names} placeholder="shop.example.org" autoCapitalize="none" spellCheck={false} onChange={(event) => set({ names: event.target.value })} />
+                </Field>
                 {[
                   { what: "service" as const, title: "Every field of the virtual service", schema: serviceSchema.data },
                   { what: "pool" as const, title: "Every field of the pool", schema: poolSchema.data },
@@ -185,7 +185,7 @@ function persistence(draft: Draft): Document {
   return { application_persistence_profile_ref_data: { name: `${draft.name.trim()}-persistence`, persistence_type: draft.persistence } };
 }
 
-const PATHS: Record<string, string> = { address: "ip_address", servers: "servers", port: "services" };
+const PATHS: Record<string, string> = { address: "ip_address", servers: "servers", port: "services", names: "dns_info" };
 
 function check(draft: Draft, servers: string[]): Record<string, string> {
   const wrong: Record<string, string> = {};
@@ -204,6 +204,7 @@ function check(draft: Draft, servers: string[]): Record<string, string> {
 function body(draft: Draft, servers: string[]): Document {
   const six = draft.address.includes(":");
   const vip: Document = { vip_id: "0", ...(draft.address ? { [six ? "ip6_address" : "ip_address"]: { addr: draft.address, type: six ? "V6" : "V4" } } : { auto_allocate_ip: true }) };
+  const names = draft.names.split(/[\s,;]+/).filter(Boolean);
   const profiles: Document = draft.kind === "tcp" || draft.kind === "udp" ? { application_profile_ref: "/api/applicationprofile?name=System-L4-Application" } : draft.kind === "https" ? { application_profile_ref: "/api/applicationprofile?name=System-Secure-HTTP" } : {};
   if (draft.kind === "udp") profiles.network_profile_ref = "/api/networkprofile?name=System-UDP-Fast-Path";
   const pool: Document = {
@@ -229,7 +230,7 @@ function body(draft: Draft, servers: string[]): Document {
     ...(draft.kind === "https" ? { ssl_key_and_certificate_refs: [`/api/sslkeyandcertificate?name=${draft.certificate}`] } : {}),
     ...profiles,
     ...draft.service,
-    vsvip_ref_data: { name: `${draft.name.trim()}-vip`, vip: [vip] },
+    vsvip_ref_data: { name: `${draft.name.trim()}-vip`, vip: [vip], ...(names.length ? { dns_info: names.map((fqdn) => ({ fqdn, ...(six ? { type: "DNS_RECORD_AAAA" } : {}) })) } : {}) },
     pool_ref_data: pool,
   };
 }

@@ -1,7 +1,8 @@
 // Operations > Settings: the system, one's own account, and what has files of its own beside this one.
 
 import { useState } from "react";
-import { ApiError, call, type Document, VERSION } from "../core/api";
+import { call, type Document, VERSION } from "../core/api";
+import { useAttempt } from "../core/attempt";
 import { utc } from "../core/format";
 import { useGet } from "../core/live";
 import { setQuery, useQueryParam } from "../core/router";
@@ -9,6 +10,7 @@ import { useSession } from "../core/session";
 import { Button, Card, Fault, Field, Page, Panel, Pill, Tabs, Time, toast } from "../ui/basics";
 import { Alerts } from "./Alerts";
 import { Backup } from "./Backup";
+import { Dns } from "./Dns";
 import { Import } from "./Import";
 import { ObjectForm } from "./ObjectForm";
 
@@ -17,6 +19,7 @@ const TABS: [string, string, string][] = [
   ["controller", "Controller", "controllerproperties"],
   ["account", "Your account", ""],
   ["alerts", "Alerts", "alertconfig"],
+  ["dns", "DNS", "ipamdnsproviderprofile"],
   ["backup", "Backup", "backup"],
   ["import", "Import", "backup"],
 ];
@@ -35,6 +38,7 @@ export default function Settings() {
           {tab === "controller" && <ObjectForm type="controllerproperties" readOnly={!mayWrite("controllerproperties")} />}
           {tab === "account" && <Password />}
           {tab === "alerts" && <Alerts />}
+          {tab === "dns" && <Dns />}
           {tab === "backup" && <Backup />}
           {tab === "import" && <Import />}
         </Panel>
@@ -60,19 +64,16 @@ function Password() {
   const [old, setOld] = useState("");
   const [fresh, setFresh] = useState("");
   const [again, setAgain] = useState("");
-  const [fault, setFault] = useState<ApiError | null>(null);
-  const save = async (event: React.FormEvent) => {
+  const { busy, fault, attempt } = useAttempt();
+  const save = (event: React.FormEvent) => {
     event.preventDefault();
-    setFault(null);
-    try {
+    void attempt(async () => {
       await call("PUT", "/api/useraccount", { username: user, old_password: old, password: fresh });
       toast("The password is changed. Your other sessions have ended.");
       setOld("");
       setFresh("");
       setAgain("");
-    } catch (error) {
-      setFault(error as ApiError);
-    }
+    });
   };
   return (
     <form className="stack narrow-form" onSubmit={save}>
@@ -81,7 +82,7 @@ function Password() {
       <Field label="Present password" htmlFor="old"><input id="old" type="password" autoComplete="current-password" value={old} onChange={(event) => setOld(event.target.value)} /></Field>
       <Field label="New password" htmlFor="fresh"><input id="fresh" type="password" autoComplete="new-password" value={fresh} onChange={(event) => setFresh(event.target.value)} /></Field>
       <Field label="New password again" htmlFor="again" error={again && again !== fresh ? "The two are not alike." : undefined}><input id="again" type="password" autoComplete="new-password" value={again} onChange={(event) => setAgain(event.target.value)} /></Field>
-      <div><Button kind="primary" type="submit" disabled={!old || !fresh || fresh !== again}>Change</Button></div>
+      <div><Button kind="primary" type="submit" busy={busy} disabled={!old || !fresh || fresh !== again}>Change</Button></div>
     </form>
   );
 }

@@ -1,5 +1,7 @@
-// The tree of a virtual service: engines that serve it, its pools, their servers; edges as thick as what flows over them.
+// The tree of a virtual service: engines that serve it, its pools, their servers; edges as thick as what flows over them. Four
+// columns where there is room, else an outline.
 
+import { useLayoutEffect, useRef, useState } from "react";
 import { type Document, get, nameOf, uuidOf } from "../core/api";
 import { measured, plural, state as stateOf, type Tone } from "../core/format";
 import { useLoad } from "../core/live";
@@ -28,6 +30,10 @@ const WIDTH = 178;
 const HEIGHT = 46;
 const GAP = 12;
 const COLUMN = 250;
+const WHOLE = COLUMN * 3 + WIDTH + 4;
+/** Of the outline. */
+const STEP = 22;
+const LEAST = 200;
 const SERVERS_SHOWN_MAX = 24;
 const POOLS_SHOWN_MAX = 8;
 const FLOWS = "metric_id=l4_server.avg_bandwidth&step=5&limit=2&pad_missing_data=false&obj_id=*";
@@ -84,52 +90,106 @@ export function Topology({ entry, vips }: { entry: Document; vips: Document[] })
     }),
   );
   const columns: Node[][] = [engines, [{ id: "vs", title: entry.config.name, sub: word, tone }], pools, leaves];
-  const rows = Math.max(1, ...columns.map((column) => column.length));
-  const height = rows * (HEIGHT + GAP) + 4;
-  const x = (column: number) => column * COLUMN + 2;
-  const y = (column: number, at: number) => {
-    const count = columns[column]!.length;
-    return (height - count * (HEIGHT + GAP) + GAP) / 2 + at * (HEIGHT + GAP);
-  };
-  const edges: { d: string; width: number; tone: Tone }[] = [];
-  const join = (a: number, i: number, b: number, j: number, share: number, of: Tone) => {
-    const [x1, y1, x2, y2] = [x(a) + WIDTH, y(a, i) + HEIGHT / 2, x(b), y(b, j) + HEIGHT / 2];
-    edges.push({ d: `M${x1} ${y1} C${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2} ${x2} ${y2}`, width: 1 + 4 * share, tone: of });
-  };
   const busiest = Math.max(1, ...carried.values());
   const fullest = Math.max(1, ...pools.map((pool) => pool.flow));
   const most = Math.max(1, ...leaves.map((leaf) => leaf.flow));
-  engines.forEach((engine, at) => join(0, at, 1, 0, (carried.get(engine.id) ?? 0) / busiest, engine.standby ? "off" : engine.tone));
-  pools.forEach((pool, at) => join(1, 0, 2, at, pool.flow / fullest, pool.tone === "bad" ? "bad" : "ok"));
-  leaves.forEach((leaf, at) => join(2, leaf.pool, 3, at, leaf.flow / most, leaf.tone));
+  const joints: Joint[] = [
+    ...engines.map((engine, at): Joint => ({ from: [0, at], to: [1, 0], share: (carried.get(engine.id) ?? 0) / busiest, tone: engine.standby ? "off" : engine.tone })),
+    ...pools.map((pool, at): Joint => ({ from: [1, 0], to: [2, at], share: pool.flow / fullest, tone: pool.tone === "bad" ? "bad" : "ok" })),
+    ...leaves.map((leaf, at): Joint => ({ from: [2, leaf.pool], to: [3, at], share: leaf.flow / most, tone: leaf.tone })),
+  ];
+  const holder = useRef<HTMLDivElement>(null);
+  const [across, setAcross] = useState(WHOLE);
+  useLayoutEffect(() => {
+    const element = holder.current!;
+    const look = () => setAcross(Math.max(LEAST, element.clientWidth));
+    look();
+    const sizes = new ResizeObserver(look);
+    sizes.observe(element);
+    return () => sizes.disconnect();
+  }, []);
+  const drawing = across < WHOLE ? outline(columns, joints, leaves.map((leaf) => leaf.pool), across) : abreast(columns, joints);
   const hidden = members.reduce((sum, member) => sum + Math.max(0, member.servers.length - room), 0);
   const said = `${entry.config.name}: served by ${engines.map((one) => `${one.title} (${one.sub})`).join(", ") || "no engine"}; ${pools.map((pool) => `pool ${pool.title}, ${pool.sub}`).join("; ") || "no pool"}`;
   return (
-    <div className="topology" role="region" aria-label="Engines, pools and servers" tabIndex={0}>
-      <svg width={COLUMN * 3 + WIDTH + 4} height={height} role="group" aria-label={said}>
-        {edges.map((edge) => <path key={edge.d} d={edge.d} className={`edge ${edge.tone}`} strokeWidth={edge.width} />)}
-        {columns.map((column, c) =>
-          column.map((node, at) => (
+    <div className="topology" ref={holder}>
+      <svg width={drawing.width} height={drawing.height} role="group" aria-label={said}>
+        {drawing.edges.map((edge) => <path key={edge.d} d={edge.d} className={`edge ${edge.tone}`} strokeWidth={edge.width} />)}
+        {drawing.boxes.map(({ node, x, y, width }) => {
+          const letters = (of: number) => Math.floor((width - 38) / of);
+          return (
             <g
               key={node.id}
-              transform={`translate(${x(c)} ${y(c, at)})`}
+              transform={`translate(${x} ${y})`}
               className={`node ${node.tone} ${node.to ? "link" : ""}`}
               role={node.to ? "link" : undefined}
               tabIndex={node.to ? 0 : undefined}
               onClick={() => node.to && go(node.to)}
               onKeyDown={(event) => event.key === "Enter" && node.to && go(node.to)}
             >
-              <rect width={WIDTH} height={HEIGHT} rx={9} />
+              <rect width={width} height={HEIGHT} rx={9} />
               <circle cx={16} cy={HEIGHT / 2} r={4} />
-              <text x={30} y={20}>{cut(node.title, 20)}{node.title.length > 20 && <title>{node.title}</title>}</text>
-              <text x={30} y={36} className="sub">{cut(node.sub, 24)}{node.sub.length > 24 && <title>{node.sub}</title>}</text>
+              <text x={30} y={20}>{cut(node.title, letters(7))}{node.title.length > letters(7) && <title>{node.title}</title>}</text>
+              <text x={30} y={36} className="sub">{cut(node.sub, letters(5.8))}{node.sub.length > letters(5.8) && <title>{node.sub}</title>}</text>
             </g>
-          )),
-        )}
+          );
+        })}
       </svg>
       {hidden > 0 && <p className="muted small">and {plural(hidden, "more server")}</p>}
     </div>
   );
+}
+
+interface Joint {
+  /** Column and place. */
+  from: [number, number];
+  to: [number, number];
+  share: number;
+  tone: Tone;
+}
+
+interface Drawing {
+  width: number;
+  height: number;
+  boxes: { node: Node; x: number; y: number; width: number }[];
+  edges: { d: string; width: number; tone: Tone }[];
+}
+
+function thickness(share: number): number {
+  return 1 + 4 * share;
+}
+
+function abreast(columns: Node[][], joints: Joint[]): Drawing {
+  const rows = Math.max(1, ...columns.map((column) => column.length));
+  const height = rows * (HEIGHT + GAP) + 4;
+  const x = (column: number) => column * COLUMN + 2;
+  const y = (column: number, at: number) => (height - columns[column]!.length * (HEIGHT + GAP) + GAP) / 2 + at * (HEIGHT + GAP);
+  const edges = joints.map(({ from, to, share, tone }) => {
+    const [x1, y1, x2, y2] = [x(from[0]) + WIDTH, y(...from) + HEIGHT / 2, x(to[0]), y(...to) + HEIGHT / 2];
+    return { d: `M${x1} ${y1} C${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2} ${x2} ${y2}`, width: thickness(share), tone };
+  });
+  const boxes = columns.flatMap((column, c) => column.map((node, at) => ({ node, x: x(c), y: y(c, at), width: WIDTH })));
+  return { width: WHOLE, height, boxes, edges };
+}
+
+/** One under the other: the service, its engines, each pool and its servers. `poolOf`: of each server. */
+function outline(columns: Node[][], joints: Joint[], poolOf: number[], width: number): Drawing {
+  const order: [number, number][] = [[1, 0], ...columns[0]!.map((_, at): [number, number] => [0, at])];
+  columns[2]!.forEach((_, pool) => {
+    order.push([2, pool]);
+    poolOf.forEach((of, at) => of === pool && order.push([3, at]));
+  });
+  const row = new Map(order.map((place, at) => [place.join(), at]));
+  const depth = (column: number) => (column === 1 ? 0 : column === 3 ? 2 : 1);
+  const x = (column: number) => depth(column) * STEP + 3;
+  const y = (place: [number, number]) => row.get(place.join())! * (HEIGHT + GAP / 2) + 2;
+  const edges = joints.map(({ from, to, share, tone }) => {
+    const [parent, child] = depth(from[0]) < depth(to[0]) ? [from, to] : [to, from];
+    const [px, cy] = [x(parent[0]) + STEP / 2, y(child) + HEIGHT / 2];
+    return { d: `M${px} ${y(parent) + HEIGHT} V${cy - 7} Q${px} ${cy} ${px + 7} ${cy} H${x(child[0])}`, width: thickness(share), tone };
+  });
+  const boxes = order.map((place) => ({ node: columns[place[0]]![place[1]]!, x: x(place[0]), y: y(place), width: width - x(place[0]) - 3 }));
+  return { width, height: order.length * (HEIGHT + GAP / 2) + 2, boxes, edges };
 }
 
 function cut(text: string, most: number): string {

@@ -1,28 +1,23 @@
 import { useEffect, useState } from "react";
-import { ApiError, get, signIn } from "../core/api";
-import { Button, Field } from "../ui/basics";
+import { get, signIn } from "../core/api";
+import { useAttempt } from "../core/attempt";
+import { Button, Fault, Field } from "../ui/basics";
 
 export function SignIn({ onDone }: { onDone: () => void }) {
   const [name, setName] = useState("admin");
   const [password, setPassword] = useState("");
-  const [error, setError] = useState("");
-  const [busy, setBusy] = useState(false);
+  const { busy, fault, attempt } = useAttempt();
   const [ways, setWays] = useState<{ name: string; url: string }[]>([]);
   useEffect(() => {
     document.title = "Sign in · Shoal";
     get("/api/initial-data").then((about) => setWays(about.sign_in ?? []), () => undefined);
   }, []);
-  const submit = async (event: React.FormEvent) => {
+  const submit = (event: React.FormEvent) => {
     event.preventDefault();
-    setBusy(true);
-    setError("");
-    try {
+    void attempt(async () => {
       await signIn(name, password);
       onDone();
-    } catch (fault) {
-      setError(fault instanceof ApiError ? fault.message : String(fault));
-      setBusy(false);
-    }
+    });
   };
   return (
     <main className="sign-in">
@@ -34,7 +29,7 @@ export function SignIn({ onDone }: { onDone: () => void }) {
             <p className="muted">Sign in to the controller</p>
           </div>
         </div>
-        {error && <div className="note bad" role="alert">{error}</div>}
+        {fault && <Fault error={fault} />}
         <Field label="User name" htmlFor="user">
           <input id="user" autoComplete="username" autoCapitalize="none" required value={name} onChange={(event) => setName(event.target.value)} />
         </Field>

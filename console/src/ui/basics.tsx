@@ -263,10 +263,21 @@ export function Command({ text, label }: { text: string; label: string }) {
 
 // --- forms ---
 
-export function Field({ label, hint, error, unit, children, htmlFor, wide = false }: { label: ReactNode; hint?: ReactNode; error?: string; unit?: string; children: ReactNode; htmlFor: string; wide?: boolean }) {
+/** What a field is called in the API and the shell, and whether anything reads it. */
+export function FieldName({ code, idle = false }: { code?: string; idle?: boolean }) {
+  if (!code) return null;
+  return (
+    <span className="field-name">
+      {idle && <Tag title="It is kept for other tools; nothing here reads it.">no effect</Tag>}
+      <code title={code}>{code}</code>
+    </span>
+  );
+}
+
+export function Field({ label, code, idle, hint, error, unit, children, htmlFor, wide = false }: { label: ReactNode; code?: string; idle?: boolean; hint?: ReactNode; error?: string; unit?: string; children: ReactNode; htmlFor: string; wide?: boolean }) {
   return (
     <div className={`field ${error ? "wrong" : ""} ${wide ? "wide" : ""}`}>
-      <label htmlFor={htmlFor}>{label}</label>
+      {code ? <div className="labelled"><label htmlFor={htmlFor}>{label}</label><FieldName code={code} idle={idle} /></div> : <label htmlFor={htmlFor}>{label}</label>}
       <div className="input">
         {children}
         {unit && <span className="unit">{unit}</span>}
@@ -286,12 +297,13 @@ export function Field({ label, hint, error, unit, children, htmlFor, wide = fals
   );
 }
 
-export function Switch({ id, label, hint, checked, onChange, disabled }: { id: string; label: string; hint?: ReactNode; checked: boolean; onChange: (on: boolean) => void; disabled?: boolean }) {
+export function Switch({ id, label, code, idle, hint, checked, onChange, disabled }: { id: string; label: ReactNode; code?: string; idle?: boolean; hint?: ReactNode; checked: boolean; onChange: (on: boolean) => void; disabled?: boolean }) {
   return (
     <div className="switch-row">
       <input id={id} type="checkbox" role="switch" checked={checked} disabled={disabled} onChange={(event) => onChange(event.target.checked)} />
       <div>
         <label htmlFor={id}>{label}</label>
+        <FieldName code={code} idle={idle} />
         {hint && <p className="hint">{hint}</p>}
       </div>
     </div>

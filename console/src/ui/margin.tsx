@@ -21,21 +21,21 @@ export function anyOf(guarantee: { engines: number; exact: boolean }, of: number
   return guarantee.engines === 0 ? "none" : `${least}any ${guarantee.engines} of ${of}`;
 }
 
-/** "stays up: any 2 of 5; keeps capacity: any 1 of 5" */
+/** "stays up: any 2 of 5; keeps capacity: any 1" */
 export function MarginPills({ margin, short = false }: { margin: Document | undefined; short?: boolean }) {
   if (!isMargin(margin)) return <span className="muted">not known yet</span>;
   const { stays_up: up, keeps_capacity: whole, of_engines: of } = margin;
   if (!of) return <span className="muted">no engine is up</span>;
   if (up.engines >= of) return <span className="muted">nothing is served</span>;
   return (
-    <span className="row">
+    <span className="row margins">
       <Pill tone={up.engines > 0 ? "ok" : "bad"} title="Engines that may fail at once while every virtual service stays up">
         {short ? "" : "stays up: "}
         {up.engines ? anyOf(up, of) : "none may fail"}
       </Pill>
       {!short && (
         <Pill tone={whole.engines > 0 ? "ok" : "warn"} title="Engines that may fail at once while every virtual service keeps its number of engines">
-          keeps capacity: {whole.engines ? anyOf(whole, of) : "none may fail"}
+          keeps capacity: {whole.engines ? anyOf(whole, of).replace(up.engines ? ` of ${of}` : "", "") : "none may fail"}
         </Pill>
       )}
     </span>

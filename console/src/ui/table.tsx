@@ -49,7 +49,7 @@ export function Table<T>({ rows, columns, id, label, sort: sortedFirst, below, e
   const shown = virtual ? sorted.slice(from, to) : sorted;
   if (rows.length === 0 && empty) return <>{empty}</>;
   return (
-    <div className="table has-narrow" role="table" aria-label={label} aria-rowcount={sorted.length + 1} style={{ "--columns": template, "--narrow": narrow } as React.CSSProperties}>
+    <div className={`table has-narrow ${virtual ? "virtual" : ""}`} role="table" aria-label={label} aria-rowcount={sorted.length + 1} style={{ "--columns": template, "--narrow": narrow } as React.CSSProperties}>
       <div role="rowgroup" className="thead">
         <div role="row" className="tr">
           {columns.map((column) => (
