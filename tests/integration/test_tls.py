@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import socket
 import ssl
 import subprocess
 import time
@@ -20,7 +21,7 @@ from cryptography import x509
 
 from shoal.controller import desired, http_profile, policies
 from shoal.controller.tls import tls_of
-from shoal.engine.haproxy import certificates, render
+from shoal.engine.haproxy import certificates, render, tls
 from shoal.objects import views
 from shoal.wire import policy
 from shoal.wire.desired import (
@@ -114,7 +115,7 @@ class Lab:
         """Of clients, with an SSL profile of these fields."""
         versions = [{"type": "SSL_VERSION_TLS1_2"}, {"type": "SSL_VERSION_TLS1_3"}]
         document = {"uuid": "t", "name": "t", "accepted_versions": versions, **fields}
-        return tls_of(views.view(document, views.SslProfile), tickets=True)
+        return tls_of(views.view(document, views.SslProfile), of_clients=True)
 
     def pool(self, **fields: Any) -> Pool:
         """To the TLS server, with a profile unless another is given."""
@@ -540,6 +541,72 @@ async def test_tls_of_a_tcp_service_ends_when_it_is_idle(lab: Lab, tmp_path: Pat
         )
         assert await reader.read() == b"" and 0.8 < time.monotonic() - begun < 2.5
         writer.close()
+
+
+def parameters(group: str) -> str:
+    """Of finite-field key exchange, in PEM."""
+    command = ["openssl", "genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", f"group:{group}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+async def test_keys_are_exchanged_with_the_profiles_parameters(lab: Lab, tmp_path: Path) -> None:
+    lab.documents.certificate("rsa", GOOD.issue("www.example.com", kind="rsa"))
+    larger = lab.tls(dhparam=parameters("ffdhe3072").replace("\n", "\r\n"))
+    someone = TlsFor(clients=policy.Test(of="client", values=("127.0.0.1",)), tls=larger)
+    for port, fields in ((8710, {}), (8711, {"tls": larger}), (8712, {"tls_for": (someone,)})):
+        lab.serve(port, PLAIN, plain=False, **{"certificates": ("rsa",), "tls": lab.tls(), **fields})
+
+    async def exchanged() -> list[tuple[str, str]]:
+        """(bits, the certificate's serial number) at each port."""
+        found = []
+        for port in (8710, 8711, 8712):
+            said = await s_client(port, tmp_path, "-tls1_2", "-cipher", "DHE-RSA-AES128-GCM-SHA256")
+            assert "HTTP/1.1 200" in said, said
+            (tmp_path / "seen.pem").write_text(said)
+            serial = x509.load_pem_x509_certificate((tmp_path / "seen.pem").read_bytes()).serial_number
+            found.append((said.partition("Server Temp Key: DH, ")[2].partition(" ")[0], str(serial)))
+        return found
+
+    async with lab.running() as facts:
+        before = await exchanged()
+        assert [bits for bits, _ in before] == ["2048", "3072", "3072"]
+        again = GOOD.issue("www.example.com", kind="rsa")
+        lab.documents.certificate("rsa", again)
+        written = lab.write(facts)
+        assert written.replaced == {"rsa.pem", tls.certificate_file("rsa", larger.dh)} and not written.odd
+        files = certificates.files(lab._credentials(), lab.services.values())
+        assert await certificates.replace(facts, {name: files[name] for name in written.replaced})
+        assert await exchanged() == [(bits, str(again.parsed.serial_number)) for bits, _ in before]
+
+
+async def test_the_end_of_a_connection_is_told(lab: Lab, tmp_path: Path) -> None:
+    lab.serve(8720, PLAIN, plain=False, tls=lab.tls(send_close_notify=True))
+
+    def asked(port: int, version: ssl.TLSVersion) -> bytes:
+        """The whole answer. Raises SSLEOFError where the end is not told (RFC 8446, 6.1)."""
+        context = client(tmp_path)
+        context.minimum_version = context.maximum_version = version
+        with (
+            socket.create_connection(("127.0.0.1", port)) as plain,
+            context.wrap_socket(plain, server_hostname="www.example.com", suppress_ragged_eofs=False) as encrypted,
+        ):
+            encrypted.sendall(b"GET / HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n\r\n")
+            return b"".join(iter(lambda: encrypted.recv(4096), b""))
+
+    def cut(listening: socket.socket, context: ssl.SSLContext) -> None:
+        with context.wrap_socket(listening.accept()[0], server_side=True) as connection:
+            connection.recv(4096)  # and closes without a word
+
+    rude = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    rude.load_cert_chain(FRONT.write(tmp_path / "front.pem"))
+    async with lab.running():
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            assert (await asyncio.to_thread(asked, 8720, version)).startswith(b"HTTP/1.1 200")
+            with socket.create_server(("127.0.0.1", 0)) as listening:
+                cutting = asyncio.create_task(asyncio.to_thread(cut, listening, rude))
+                with pytest.raises(ssl.SSLEOFError):
+                    await asyncio.to_thread(asked, listening.getsockname()[1], version)
+                await cutting
 
 
 async def test_early_data_is_taken_for_what_is_safe_to_repeat(lab: Lab, tmp_path: Path) -> None:

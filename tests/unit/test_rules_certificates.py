@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
-from shoal.controller import certificates
+from shoal.controller import certificates, key_exchange
 from shoal.controller.intent import SYSTEM
 from tests.api_world import ControlledWorld, controlled_world, key_pair, warnings_of
 from tests.issuer import Issuer
@@ -284,3 +285,38 @@ async def test_who_asks_for_client_certificates_says_who_issues_them(world: Cont
         0
     ]
     assert problem["path"] == "http_profile.ssl_client_certificate_action.headers[0].request_header"
+
+
+def element(tag: int, content: bytes) -> bytes:
+    """DER (X.690)."""
+    return bytes([tag, 0x82]) + len(content).to_bytes(2) + content
+
+
+def parameters(*numbers: int) -> str:
+    """Of finite-field key exchange, in PEM."""
+    integers = (element(0x02, one.to_bytes(one.bit_length() // 8 + 1, signed=True)) for one in numbers)
+    text = base64.encodebytes(element(0x30, b"".join(integers))).decode()
+    return f"-----BEGIN DH PARAMETERS-----\n{text}-----END DH PARAMETERS-----\n"
+
+
+async def test_parameters_of_key_exchange_are_taken_or_refused(world: ControlledWorld) -> None:
+    command = ["openssl", "genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:ffdhe2048"]
+    good = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    prime, _, *_ = key_exchange._integers(base64.b64decode("".join(good.splitlines()[1:-1])))
+    profile = {"name": "t", "accepted_versions": [{"type": "SSL_VERSION_TLS1_2"}]}
+    path = "/api/sslprofile"
+    for given, words in (
+        ("ffdhe2048", "must be one block of DH parameters in PEM, and nothing else"),
+        (good + key_pair()[0], "must be one block of DH parameters in PEM, and nothing else"),
+        (good.replace("MII", "AII", 1), "is no DH parameters in PEM"),
+        (parameters(prime), "is no DH parameters in PEM"),
+        (parameters(prime >> 1024 | 1, 2), "has a prime of 1024 bits; 2048 to 4096 can be"),
+        (parameters(prime, 1), "has no generator"),
+        (parameters(prime - 2, 2), "has no prime"),
+    ):
+        (problem,) = (await world.post(path, {**profile, "dhparam": given}, 400))["problems"]
+        assert (problem["path"], problem["why"]) == ("dhparam", words) and "openssl dhparam 2048" in problem["hint"]
+    made = await world.post(path, {**profile, "dhparam": good.strip().replace("\n", "\r\n")})
+    assert made["dhparam"] == good.strip().replace("\n", "\r\n"), "as it was given"
+    await world.call("PUT", f"{path}/{made['uuid']}", 200, json={**made, "description": "x"})
+    await world.call("PATCH", f"{path}/{made['uuid']}", 400, json={"replace": {"dhparam": "x"}})

@@ -161,7 +161,7 @@ def service_part(
         **_reached(documents, service),
         **routed,
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
-        tls=tls_of(_fetch(documents, "sslprofile", service.ssl_profile_ref, views.SslProfile), tickets=True),
+        tls=tls_of(_fetch(documents, "sslprofile", service.ssl_profile_ref, views.SslProfile), of_clients=True),
         tls_for=tuple(_tls_for(documents, service)),
         client_certificates=_client_certificates(
             documents, profile, http=http, lenient=service.allow_invalid_client_cert
@@ -217,7 +217,7 @@ def _tls_for(documents: Documents, service: views.VirtualService) -> Iterator[wi
     for one in service.ssl_profile_selectors:
         profile = _fetch(documents, "sslprofile", one.ssl_profile_ref, views.SslProfile)
         if profile is not None:
-            yield wire.TlsFor(clients=clients_of(documents, one.client_ip_list), tls=tls_of(profile, tickets=True))
+            yield wire.TlsFor(clients=clients_of(documents, one.client_ip_list), tls=tls_of(profile, of_clients=True))
 
 
 def _towards_servers(documents: Documents, service: views.VirtualService, *, http: bool) -> dict[str, Any]:

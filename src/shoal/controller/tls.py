@@ -6,6 +6,8 @@ from shoal.objects import views
 from shoal.objects.views import uuid_of
 from shoal.wire.desired import SUITES, SUITES_DEFAULT, TLS_VERSIONS, ClientCertificates, ServerTls, Tls, Trust
 
+from . import key_exchange
+
 NO_CLIENT_CERTIFICATE = "SSL_CLIENT_CERTIFICATE_NONE"
 
 VERSIONS = dict(zip((f"SSL_VERSION_TLS1{minor}" for minor in ("", "_1", "_2", "_3")), TLS_VERSIONS, strict=True))
@@ -13,10 +15,10 @@ CIPHERS_DEFAULT = "AES:3DES:RC4"
 """The schema's: what it says is not what its owner means, so OpenSSL's own list is taken."""
 
 
-def tls_of(profile: views.SslProfile | None, *, tickets: bool = False) -> Tls:
-    """``tickets``: of a side that gives them."""
+def tls_of(profile: views.SslProfile | None, *, of_clients: bool = False) -> Tls:
+    """``of_clients``: of the side that they come to, which gives tickets and says the parameters of key exchange."""
     if profile is None:
-        return Tls(tickets=tickets)
+        return Tls(tickets=of_clients)
     accepted = versions(profile)
     return Tls(
         version_min=min(accepted, default=""),
@@ -28,7 +30,8 @@ def tls_of(profile: views.SslProfile | None, *, tickets: bool = False) -> Tls:
         early_data=profile.enable_early_data,
         session_s=profile.ssl_session_timeout,
         resumes=profile.enable_ssl_session_reuse,
-        tickets=tickets and profile.enable_ssl_session_reuse,
+        tickets=of_clients and profile.enable_ssl_session_reuse,
+        dh=key_exchange.parameters(profile.dhparam) if of_clients else "",
     )
 
 

@@ -28,9 +28,9 @@ NameOf = Callable[[str, str], str]
 
 
 class Values(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of an enum: the values that ``act``, and which of them the ``others_as`` are served as ("" = not at all)."""
+    """Of an enum, or of true and false: the values that ``act``, and which of them the ``others_as`` are served as ("" = not at all)."""
 
-    act: tuple[str, ...]
+    act: tuple[str | bool, ...]
     others_as: str
 
 
@@ -161,7 +161,7 @@ class _Look:
         values = self._acts.values[path]
         if value not in values.act:
             way = f"acts as {values.others_as}" if values.others_as else "is not run yet"
-            self.instead.append(f"{path} {value} {way}.")
+            self.instead.append(f"{path} {_shown(value)} {way}.")
 
     def _is_usual(self, field: Field, path: str, value: Any) -> bool:
         usual = self._acts.usual.get(path, "")
@@ -207,8 +207,12 @@ def _acting(acts: Acts) -> str:
     return ", ".join(texts) or "nothing yet"
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
+def _listed(names: Iterable[str | bool]) -> str:
+    return ", ".join(f"`{_shown(name)}`" for name in names)
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 if __name__ == "__main__":

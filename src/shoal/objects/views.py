@@ -544,6 +544,7 @@ class SslProfile(msgspec.Struct, frozen=True, kw_only=True):
     ssl_session_timeout: int = 86_400
     cipher_enums: tuple[str, ...] = ()
     enable_ssl_session_reuse: bool = True
+    dhparam: str = ""
 
 
 class HttpProfile(msgspec.Struct, frozen=True, kw_only=True):

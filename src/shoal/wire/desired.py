@@ -35,6 +35,12 @@ TLS_VERSIONS = ("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 SUITES_DEFAULT = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
 SUITES = (*SUITES_DEFAULT.split(":"), "TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_8_SHA256")
 """Of TLS 1.3 (RFC 8446, appendix B.4)."""
+DH_PARAMETERS = re.compile(
+    r"-----BEGIN DH PARAMETERS-----\n([A-Za-z0-9+/=]{1,76}\n){1,40}-----END DH PARAMETERS-----\n"
+)
+"""Of finite-field key exchange (PKCS #3), in PEM."""
+DH_BITS = (2048, 4096)
+"""OpenSSL takes no smaller ones; larger ones cost an engine more than their clients gain."""
 CURVES = ("X25519", "X448", "P-256", "P-384", "P-521", "prime256v1", "secp256r1", "secp384r1", "secp521r1")
 """Of key exchange, as OpenSSL names them."""
 DEFAULT_PORTS = (80, 443)
@@ -202,6 +208,8 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Sessions may be resumed at all."""
     tickets: bool = False
     """Sessions are resumed by tickets that all engines of the group can read (`Tickets`)."""
+    dh: str = ""
+    """`DH_PARAMETERS` of key exchange with clients, up to TLS 1.2; "" = HAProxy's own."""
 
 
 class TlsFor(msgspec.Struct, frozen=True, kw_only=True):
@@ -441,8 +449,13 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
 
     @property
     def terminates_tls(self) -> bool:
-        """On one port at least."""
-        return any(listener.tls for listener in self.listeners)
+        """On one port at least; a virtual host that is told by requests leaves that to its parent."""
+        return any(listener.tls for listener in self.listeners) and not (self.parent and self.by_request)
+
+    @property
+    def spoken(self) -> tuple[Tls, ...]:
+        """All TLS that one client or another speaks: first that of those whom ``tls_for`` does not name."""
+        return (self.tls, *(one.tls for one in self.tls_for))
 
     @property
     def lists(self) -> Iterator[str]:

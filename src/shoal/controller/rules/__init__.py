@@ -96,7 +96,10 @@ CHECK: dict[str, Rule] = {
 }
 
 
-PREPARE: dict[str, Callable[[Change], None]] = {"sslkeyandcertificate": certificates.make_key}
+PREPARE: dict[str, Callable[[Change], None]] = {
+    "sslkeyandcertificate": certificates.make_key,
+    "sslprofile": profiles.prepare_ssl,
+}
 """What takes long, and is done in a thread before the write is looked at."""
 
 

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
-from shoal.controller import http_profile, limits, log_streams, policies, protocols, sources, tls
+from shoal.controller import http_profile, key_exchange, limits, log_streams, policies, protocols, sources, tls
 from shoal.controller.answers import statuses_of
 from shoal.errors import Invalid
 from shoal.objects.views import SslProfile, uuid_of, view
@@ -175,8 +175,18 @@ def check_persistence(change: Change, around: Around) -> None:
         change.wrong(f"{part}.{field}", "must be letters, digits, '_', '.' and '-'", name)
 
 
+def prepare_ssl(change: Change) -> None:
+    """Finds out whether parameters of key exchange are good, which takes time."""
+    if isinstance(given := change.raw.get("dhparam"), str) and given:
+        key_exchange.fault(key_exchange.parameters(given))
+
+
 def check_ssl(change: Change, around: Around) -> None:
     profile = change.document
+    given = profile.get("dhparam", "")
+    if given and given != (change.before or {}).get("dhparam"):
+        if fault := key_exchange.fault(key_exchange.parameters(given)):
+            change.wrong("dhparam", fault, hint="Give what `openssl dhparam 2048` prints.")
     accepted = [one["type"] for one in profile.get("accepted_versions") or ()]
     if accepted and not tls.VERSIONS.keys() & set(accepted):
         change.wrong("accepted_versions", "no version is left that can be served", accepted, "Give SSL_VERSION_TLS1_2.")

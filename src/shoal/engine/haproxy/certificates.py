@@ -62,6 +62,7 @@ def files(credentials: Iterable[Credential], services: Iterable[Service] = ()) -
     """``services`` may have tickets, each with keys of its own: what one has let in, another has not."""
     found: dict[str, File] = {}
     days = (_OWN,) * TICKET_KEYS
+    certificates: dict[str, Certificate] = {}
     for one in credentials:
         if isinstance(one, Tickets):
             days = one.secrets
@@ -71,12 +72,21 @@ def files(credentials: Iterable[Credential], services: Iterable[Service] = ()) -
             if one.revoked:
                 found[tls.revoked_file(one.id)] = File("crl-file", one.revoked)
         else:
+            certificates[one.id] = one
             found[tls.certificate_file(one.id)] = File("cert", one.pem, _beside(one))
-    for service in services:
-        if service.tls.tickets and service.terminates_tls:
+    for service in filter(_encrypted, services):
+        for dh in {spoken.dh for spoken in service.spoken if spoken.dh}:
+            for certificate in (certificates[id] for id in service.certificates if id in certificates):
+                name = tls.certificate_file(certificate.id, dh)
+                found[name] = File("cert", certificate.pem + dh, _beside(certificate))
+        if service.tls.tickets:
             keys = (_ticket_key(secret, service.id) for secret in days)
             found[tls.tickets_file(service.id)] = File("tls-key", "".join(f"{key}\n" for key in keys))
     return found
+
+
+def _encrypted(service: Service) -> bool:
+    return service.terminates_tls
 
 
 def _ticket_key(secret: bytes, service: str) -> str:

@@ -264,7 +264,7 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
 def _inner(service: Service, shared: Sequence[Listener], facts: Facts) -> Iterator[str]:
     """Binds of a frontend that connections are handed to, one for each TLS that is spoken."""
     http2, folder = any(one.http2 for one in shared), str(certificates_folder(facts))
-    for number, spoken in enumerate((service.tls, *(one.tls for one in service.tls_for))):
+    for number, spoken in enumerate(service.spoken):
         speaking = msgspec.structs.replace(service, tls=spoken)
         arguments = tls.bind(speaking, shared[0].port, folder, http2=http2)
         yield virtual_hosts.bind(facts.directory, service.id, arguments, number)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import ssl
 from collections.abc import Iterator
 
 from shoal.wire.desired import (
     CURVES,
+    DH_PARAMETERS,
     SERVER_NAME,
     SUITES,
     TLS_VERSIONS,
@@ -30,9 +32,13 @@ _ANY = " ca-ignore-err all crt-ignore-err all"
 """What does not verify is served all the same."""
 
 
-def certificate_file(id: str) -> str:
-    """Below `render.certificates_folder`, which relative names are below."""
-    return f"{word(id)}.pem"
+def certificate_file(id: str, dh: str = "") -> str:
+    """Below `render.certificates_folder`, which relative names are below. HAProxy takes parameters of key exchange (``dh``) with a
+    certificate: with each it is another file."""
+    if not dh:
+        return f"{word(id)}.pem"
+    digest = hashlib.blake2b(dh.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+    return f"{word(f'{id}/dh/{digest}')}.pem"
 
 
 def authorities_file(id: str) -> str:
@@ -52,7 +58,9 @@ def bind(service: Service, port: int, folder: str, *, http2: bool) -> str:
     Unrenderable."""
     if not service.certificates:
         raise Unrenderable(f"Port {port} has TLS and the virtual service no certificate.")
-    text = " ssl" + "".join(f" crt {quoted(certificate_file(id))}" for id in service.certificates)
+    if service.tls.dh and not DH_PARAMETERS.fullmatch(service.tls.dh):
+        raise Unrenderable("The parameters of key exchange (dhparam) are none in PEM.")
+    text = " ssl" + "".join(f" crt {quoted(certificate_file(id, service.tls.dh))}" for id in service.certificates)
     if service.mode == "http":
         text += f" alpn {'h2,http/1.1' if http2 else 'http/1.1'}"
     text += _accepted(service.tls) + (" prefer-client-ciphers" if service.tls.client_order else "")
@@ -110,7 +118,7 @@ def session_s(service: Service) -> int:
     looked at anew before long: a resumed session is not."""
     if not service.terminates_tls or not service.tls.resumes:
         return 0
-    given = [one.session_s for one in (service.tls, *(one.tls for one in service.tls_for)) if one.session_s > 0]
+    given = [one.session_s for one in service.spoken if one.session_s > 0]
     wanted = min(given, default=0)
     return min(wanted or VERIFIED_S_MAX, VERIFIED_S_MAX) if service.client_certificates is not None else wanted
 
@@ -178,7 +186,7 @@ def uses(service: Service) -> Iterator[str]:
         yield from _trust_files(wanted.trust)
         yield certificate_file(wanted.certificate)
     if service.terminates_tls:
-        yield from (certificate_file(id) for id in service.certificates)
+        yield from {certificate_file(id, spoken.dh) for spoken in service.spoken for id in service.certificates}
         if service.tls.tickets:
             yield tickets_file(service.id)
         if service.client_certificates is not None:
