@@ -23,6 +23,12 @@ Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 DAY = datetime.timedelta(days=1)
 
 
+def exchange_parameters(group: str) -> str:
+    """Of finite-field key exchange, in PEM: one of RFC 7919's groups, ``ffdhe2048``."""
+    command = ["openssl", "genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", f"group:{group}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 class Issued(msgspec.Struct, frozen=True):
     """A certificate and its key, in PEM. ``pem`` holds both."""
 

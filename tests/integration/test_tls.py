@@ -36,7 +36,7 @@ from shoal.wire.desired import (
     Tls,
     TlsFor,
 )
-from tests.issuer import Issued, Issuer
+from tests.issuer import Issued, Issuer, exchange_parameters
 
 from .private_host import private_host
 
@@ -445,6 +445,37 @@ async def test_sessions_of_a_profile_without_reuse_begin_anew_and_those_of_other
                 (tmp_path / f"session{version}").unlink(missing_ok=True)
 
 
+async def test_an_engine_keeps_as_many_sessions_as_its_services_ask_for(lab: Lab, tmp_path: Path) -> None:
+    other = Lab(tmp_path / "other")
+    other.folder.mkdir()
+    for one, ports in ((lab, {8415: 20}), (other, {8415: 20, 8416: 40})):
+        for port, sessions in ports.items():
+            one.serve(port, PLAIN, plain=False, tls=one.tls(), sessions=sessions)
+    context = client(tmp_path)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_TICKET
+
+    def session(known: ssl.SSLSession | None = None) -> tuple[ssl.SSLSession | None, bool]:
+        """(it, whether ``known`` was resumed)"""
+        with (
+            socket.create_connection(("127.0.0.1", 8415)) as plain,
+            context.wrap_socket(plain, server_hostname="www.example.com", session=known) as encrypted,
+        ):
+            encrypted.sendall(b"GET / HTTP/1.1\r\nHost: www.example.com\r\nConnection: close\r\n\r\n")
+            assert b"".join(iter(lambda: encrypted.recv(4096), b"")).startswith(b"HTTP/1.1 200")
+            return encrypted.session, bool(encrypted.session_reused)
+
+    def resumed() -> list[bool]:
+        """Whether the last, the twentieth before and the first of fifty sessions are."""
+        made = [session()[0] for _ in range(50)]
+        return [session(one)[1] for one in (made[-1], made[-20], made[0])]
+
+    async with lab.running():
+        assert await asyncio.to_thread(resumed) == [True, True, False]
+    async with other.running():
+        assert await asyncio.to_thread(resumed) == [True, True, True]
+
+
 async def test_ciphers_may_be_listed_by_their_names(lab: Lab, tmp_path: Path) -> None:
     lists = {
         8420: ["TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"],
@@ -543,18 +574,12 @@ async def test_tls_of_a_tcp_service_ends_when_it_is_idle(lab: Lab, tmp_path: Pat
         writer.close()
 
 
-def parameters(group: str) -> str:
-    """Of finite-field key exchange, in PEM."""
-    command = ["openssl", "genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", f"group:{group}"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
 async def test_keys_are_exchanged_with_the_profiles_parameters(lab: Lab, tmp_path: Path) -> None:
     lab.documents.certificate("rsa", GOOD.issue("www.example.com", kind="rsa"))
-    larger = lab.tls(dhparam=parameters("ffdhe3072").replace("\n", "\r\n"))
+    larger = lab.tls(dhparam=exchange_parameters("ffdhe3072").replace("\n", "\r\n"))
     someone = TlsFor(clients=policy.Test(of="client", values=("127.0.0.1",)), tls=larger)
-    for port, fields in ((8710, {}), (8711, {"tls": larger}), (8712, {"tls_for": (someone,)})):
-        lab.serve(port, PLAIN, plain=False, **{"certificates": ("rsa",), "tls": lab.tls(), **fields})
+    for port, everyone, some in ((8710, lab.tls(), ()), (8711, larger, ()), (8712, lab.tls(), (someone,))):
+        lab.serve(port, PLAIN, plain=False, certificates=("rsa",), tls=everyone, tls_for=some)
 
     async def exchanged() -> list[tuple[str, str]]:
         """(bits, the certificate's serial number) at each port."""

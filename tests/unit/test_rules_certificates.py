@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from shoal.controller import certificates, key_exchange
 from shoal.controller.intent import SYSTEM
 from tests.api_world import ControlledWorld, controlled_world, key_pair, warnings_of
-from tests.issuer import Issuer
+from tests.issuer import Issuer, exchange_parameters
 
 PATH = "/api/sslkeyandcertificate"
 
@@ -300,8 +299,7 @@ def parameters(*numbers: int) -> str:
 
 
 async def test_parameters_of_key_exchange_are_taken_or_refused(world: ControlledWorld) -> None:
-    command = ["openssl", "genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:ffdhe2048"]
-    good = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    good = exchange_parameters("ffdhe2048")
     prime, _, *_ = key_exchange._integers(base64.b64decode("".join(good.splitlines()[1:-1])))
     profile = {"name": "t", "accepted_versions": [{"type": "SSL_VERSION_TLS1_2"}]}
     path = "/api/sslprofile"

@@ -186,6 +186,7 @@ def service_part(
         **_towards_servers(documents, service, http=http),
         pools_up_min=service.min_pools_up,
         shut_when_down=service.remove_listening_port_on_vs_down,
+        sessions=service.ssl_sess_cache_avg_size,
         copies_to=_copies_to(documents, service.traffic_clone_profile_ref),
         cuts_clients=service.close_client_conn_on_config_update,
     )

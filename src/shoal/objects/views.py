@@ -354,6 +354,7 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     remove_listening_port_on_vs_down: bool = False
     close_client_conn_on_config_update: bool = False
     traffic_clone_profile_ref: str = ""
+    ssl_sess_cache_avg_size: int = 1024
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -429,6 +429,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     """Of the `default_pools`: with fewer up the service is down; 0 = with none of all."""
     shut_when_down: bool = False
     """While it is down its proxied ports refuse clients."""
+    sessions: int = 1024
+    """Of TLS, that an engine keeps for clients who have no tickets: about so many."""
     copies_to: tuple[str, ...] = ()
     """Machines on the engine's own network that get a copy of each packet to and from its servers, each flow's one of them."""
     cuts_clients: bool = False

@@ -184,9 +184,9 @@ def prepare_ssl(change: Change) -> None:
 def check_ssl(change: Change, around: Around) -> None:
     profile = change.document
     given = profile.get("dhparam", "")
-    if given and given != (change.before or {}).get("dhparam"):
-        if fault := key_exchange.fault(key_exchange.parameters(given)):
-            change.wrong("dhparam", fault, hint="Give what `openssl dhparam 2048` prints.")
+    is_new = given and given != (change.before or {}).get("dhparam")
+    if is_new and (fault := key_exchange.fault(key_exchange.parameters(given))):
+        change.wrong("dhparam", fault, hint="Give what `openssl dhparam 2048` prints.")
     accepted = [one["type"] for one in profile.get("accepted_versions") or ()]
     if accepted and not tls.VERSIONS.keys() & set(accepted):
         change.wrong("accepted_versions", "no version is left that can be served", accepted, "Give SSL_VERSION_TLS1_2.")

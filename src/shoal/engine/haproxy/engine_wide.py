@@ -13,6 +13,10 @@ from .escape import within
 
 SESSION_S, SESSION_S_MAX = 300, 86_400
 """Of TLS, that may be resumed. Tickets are not read for longer than a day after their key has gone."""
+BLOCKS, BLOCKS_WITH_CERTIFICATE = 2, 12
+"""That a session takes in HAProxy's memory of them; with it the certificate is kept that its client has shown."""
+BLOCKS_MAX = 500_000
+"""100 MB."""
 HEAD_KB, HEAD_KB_MAX = 15, 256
 HEADERS, HEADERS_MAX = 256, 4096
 STREAMS_MAX, WINDOW_KB_MAX = 256, 32_768
@@ -27,6 +31,8 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True):
 
     session_s: int = 0
     """How long TLS sessions may be resumed: the shortest counts."""
+    blocks: int = 0
+    """Of the memory of TLS sessions: all together."""
     forgets: bool = False
     """Sessions must not be resumed: then HAProxy keeps none at all, and those of others are resumed by tickets alone."""
     hello: bool = False
@@ -47,6 +53,7 @@ def of(service: Service) -> Wants:
     encrypted = service.terminates_tls
     return Wants(
         session_s=tls.session_s(service),
+        blocks=service.sessions * (BLOCKS_WITH_CERTIFICATE if service.client_certificates else BLOCKS) * encrypted,
         forgets=encrypted and not service.tls.resumes,
         hello=encrypted and http is not None and http.fingerprints,
         streams=http.streams_max if http and by_streams else 0,
@@ -61,6 +68,7 @@ def together(wanted: Iterable[Wants]) -> Wants:
     found = tuple(wanted)
     return Wants(
         session_s=within(min((one.session_s for one in found if one.session_s), default=SESSION_S), 1, SESSION_S_MAX),
+        blocks=within(sum(one.blocks for one in found), 0, BLOCKS_MAX),
         forgets=any(one.forgets for one in found),
         hello=any(one.hello for one in found),
         streams=within(min((one.streams for one in found if one.streams), default=0), 0, STREAMS_MAX),
@@ -81,8 +89,8 @@ def lines(done: Wants) -> Iterator[str]:
         yield f"tune.h2.max-concurrent-streams {done.streams}"
     if done.window_kb:
         yield f"tune.h2.initial-window-size {done.window_kb * 1024}"
-    if done.forgets:
-        yield "tune.ssl.cachesize 0"
+    if done.forgets or done.blocks:
+        yield f"tune.ssl.cachesize {0 if done.forgets else done.blocks}"
     if done.hello:
         yield f"tune.ssl.capture-buffer-size {HELLO_OCTETS}"
     yield f"tune.http.maxhdr {done.headers + 1}"  # it counts the first line, too
