@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.api_world import World, api_world
+from tests.api_world import World, api_world, warnings_of
 
 
 @pytest.fixture
@@ -207,3 +207,33 @@ async def test_what_could_not_be_served_as_it_says_is_refused(world: World, fiel
 
 def _filled(value: Any, tls: str) -> Any:
     return [{**one, "ssl_profile_ref": tls} for one in value] if isinstance(value, list) else value
+
+
+async def test_texts_to_replace_are_texts_that_can_be(world: World) -> None:
+    made = await world.service()
+    path, field = f"/api/virtualservice/{made['uuid']}", "content_rewrite"
+
+    def pair(search: str, replacement: str = "", kind: str = "SEARCH_LITERAL_STRING") -> dict[str, Any]:
+        return {"search_string": {"type": kind, "val": search}, "replacement_string": {"val": replacement}}
+
+    def body(*pairs: dict[str, Any], **more: Any) -> dict[str, Any]:
+        rule = {"index": 1, "name": "r", "enable": True, "pairs": list(pairs)}
+        return {**made, field: {"rsp_rewrite_rules": [rule]}, **more}
+
+    pairs = f"{field}.rsp_rewrite_rules[0].pairs"
+    for given, where, words in (
+        (body(pair("")), f"{pairs}[0].search_string.val", "has 0 octets; 1 to 500 can be"),
+        (body(pair("é" * 251)), f"{pairs}[0].search_string.val", "has 502 octets; 1 to 500 can be"),
+        (body(pair("a", "b" * 501)), f"{pairs}[0].replacement_string.val", "has 501 octets; 0 to 500 can be"),
+        (body(pair("a"), pair("a", "b")), f"{pairs}[1].search_string.val", "is searched for by another pair"),
+        (body(*(pair(f"a{n}") for n in range(17))), pairs, "17 texts; 16 can be"),
+    ):
+        (problem,) = (await world.call("PUT", path, 400, json=given))["problems"]
+        assert (problem["path"], problem["why"]) == (where, words)
+    reply = await world.client.put(path, json=body(pair("a", "b"), pair("c.*", "d", "SEARCH_REGEX")))
+    assert reply.status_code == 200 and warnings_of(reply) == [
+        f"{pairs}[1] does not act: only search_string SEARCH_LITERAL_STRING and replacement_string LITERAL_STRING do."
+    ]
+    latest = {"_last_modified": reply.json()["_last_modified"], "application_profile_ref": L4}
+    reply = await world.client.put(path, json=body(pair("a", "b"), **latest))
+    assert f"{field} has no effect: System-L4-Application is not HTTP." in warnings_of(reply)

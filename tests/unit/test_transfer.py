@@ -39,7 +39,11 @@ def avi_export() -> Document:
                 "application_profile_ref": "/api/applicationprofile/?tenant=admin&name=System-Secure-HTTP",
                 "ssl_key_and_certificate_refs": ["/api/sslkeyandcertificate/?tenant=admin&name=shop-cert"],
                 "se_group_ref": f"/api/serviceenginegroup/?{scope}&name=Default-Group",
-                "content_rewrite": {"rewritable_content_ref": "/api/stringgroup/?tenant=admin&name=mirror"},
+                "saml_sp_config": {
+                    "entity_id": "shop",
+                    "single_signon_url": "https://shop.example/sso",
+                    "signing_ssl_key_and_certificate_ref": "/api/sslkeyandcertificate/?tenant=admin&name=mirror",
+                },
                 "waf_policy_ref": "/api/wafpolicy/?tenant=admin&name=strict",
             },
             {
@@ -110,7 +114,8 @@ async def test_each_object_is_told_about_and_nothing_is_written(world: Controlle
     assert of(report, "shop-pool")["result"] == "taken over"
     shop = of(report, "shop")
     assert shop["result"] == "different" and shop["action"] == "create"
-    assert fields(shop) == {"waf_policy_ref", "content_rewrite.rewritable_content_ref"}
+    config = {"saml_sp_config", "saml_sp_config.signing_ssl_key_and_certificate_ref"}
+    assert fields(shop) == {"waf_policy_ref", *config}
     for name, why in (
         ("odd-pool", "lb_algorithm"),
         ("lost", "Pool odd-pool"),
@@ -138,7 +143,7 @@ async def test_applied_it_is_there_under_its_own_uuids(world: ControlledWorld) -
     assert report["applied"] and report["created"] == 5
     shop = await world.get("/api/virtualservice/virtualservice-1111")
     assert shop["pool_ref"].endswith("/api/pool/pool-1111")
-    assert "waf_policy_ref" not in shop and "rewritable_content_ref" not in shop.get("content_rewrite", {})
+    assert "waf_policy_ref" not in shop and "signing_ssl_key_and_certificate_ref" not in shop.get("saml_sp_config", {})
     assert await world.get("/api/virtualservice?name=lost") == {"count": 0, "results": []}
     cert = world.view.get("sslkeyandcertificate", "cert-1")
     assert cert is not None and cert["key"].startswith("enc:v1:")

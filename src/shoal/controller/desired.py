@@ -29,6 +29,7 @@ from .policies import clients_of, connection_rules_of, rules_of
 from .pool_groups import group_part
 from .protocols import Documents
 from .records import VipRecord
+from .rewriting import rewriting_of
 from .selection import selection_rules_of
 from .sources import wire_sources
 from .tls import NO_CLIENT_CERTIFICATE, client_certificates, server_tls, tls_of, trust_of
@@ -205,6 +206,7 @@ def _http(
         http_of(documents, own),
         server_host=service.host_name_xlate,
         cache=cache_of(documents, own),
+        rewriting=rewriting_of(documents, service.content_rewrite),
         errors=error_pages(documents, service.error_page_profile_ref),
     )
     references = (reference for one in vip.services for reference in one.ssl_key_and_certificate_refs)

@@ -306,6 +306,34 @@ class VhMatch(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[VhRule, ...] = ()
 
 
+class SearchString(msgspec.Struct, frozen=True, kw_only=True):
+    val: str
+    type: str = "SEARCH_LITERAL_STRING"
+
+
+class ReplacementString(msgspec.Struct, frozen=True, kw_only=True):
+    val: str = ""
+    type: str = "LITERAL_STRING"
+
+
+class RewritePair(msgspec.Struct, frozen=True, kw_only=True):
+    search_string: SearchString
+    replacement_string: ReplacementString | None = None
+
+
+class RewriteRule(msgspec.Struct, frozen=True, kw_only=True):
+    index: int = 0
+    enable: bool = True
+    pairs: tuple[RewritePair, ...] = ()
+
+
+class ContentRewrite(msgspec.Struct, frozen=True, kw_only=True):
+    """``VirtualService.content_rewrite``. ``rewritable_content_ref`` is a string group of content types."""
+
+    rewritable_content_ref: str = ""
+    rsp_rewrite_rules: tuple[RewriteRule, ...] = ()
+
+
 class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
@@ -355,6 +383,7 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     close_client_conn_on_config_update: bool = False
     traffic_clone_profile_ref: str = ""
     ssl_sess_cache_avg_size: int = 1024
+    content_rewrite: ContentRewrite | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:

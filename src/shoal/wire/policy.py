@@ -214,6 +214,19 @@ class Compressing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     compresses: bool = True
 
 
+REWRITTEN_OCTETS_MAX, REWRITTEN_PAIRS_MAX = 500, 16
+"""Of each text that is searched for or put in its place (a buffer has room for one at a time), and how many can be."""
+
+
+class Rewriting(msgspec.Struct, frozen=True, kw_only=True):
+    """In bodies of servers' answers each text that is the first of a pair becomes the second: all that the server sent, and
+    nothing that was put there. Of two at one place the longer counts. Case matters."""
+
+    pairs: tuple[tuple[str, str], ...]
+    types: tuple[str, ...]
+    """Of content, ``text/html`` or ``text/*``: others stay as they are, and so does what the server has compressed."""
+
+
 class ErrorPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What clients get in place of an error that the engine answers with: a body, or a redirect."""
 
@@ -300,5 +313,6 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     server_host: str = ""
     """What servers are told instead of the client's host; in their redirects and cookies clients get their own back."""
     cache: Cache | None = None
+    rewriting: Rewriting | None = None
     errors: tuple[ErrorPage, ...] = ()
     """The first that has a status is its page."""

@@ -8,7 +8,7 @@ import msgspec
 
 from shoal.wire.desired import Service
 
-from . import tls
+from . import rewriting, tls
 from .escape import within
 
 SESSION_S, SESSION_S_MAX = 300, 86_400
@@ -35,6 +35,8 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True):
     """Of the memory of TLS sessions: all together."""
     forgets: bool = False
     """Sessions must not be resumed: then HAProxy keeps none at all, and those of others are resumed by tickets alone."""
+    rewrites: bool = False
+    """Bodies are changed."""
     hello: bool = False
     """What clients say at the beginning of TLS is looked at."""
     streams: int = 0
@@ -55,6 +57,7 @@ def of(service: Service) -> Wants:
         session_s=tls.session_s(service),
         blocks=service.sessions * (BLOCKS_WITH_CERTIFICATE if service.client_certificates else BLOCKS) * encrypted,
         forgets=encrypted and not service.tls.resumes,
+        rewrites=http is not None and http.rewriting is not None,
         hello=encrypted and http is not None and http.fingerprints,
         streams=http.streams_max if http and by_streams else 0,
         window_kb=http.window_kb if http and by_streams else 0,
@@ -70,6 +73,7 @@ def together(wanted: Iterable[Wants]) -> Wants:
         session_s=within(min((one.session_s for one in found if one.session_s), default=SESSION_S), 1, SESSION_S_MAX),
         blocks=within(sum(one.blocks for one in found), 0, BLOCKS_MAX),
         forgets=any(one.forgets for one in found),
+        rewrites=any(one.rewrites for one in found),
         hello=any(one.hello for one in found),
         streams=within(min((one.streams for one in found if one.streams), default=0), 0, STREAMS_MAX),
         window_kb=within(max((one.window_kb for one in found), default=0), 0, WINDOW_KB_MAX),
@@ -91,6 +95,8 @@ def lines(done: Wants) -> Iterator[str]:
         yield f"tune.h2.initial-window-size {done.window_kb * 1024}"
     if done.forgets or done.blocks:
         yield f"tune.ssl.cachesize {0 if done.forgets else done.blocks}"
+    if done.rewrites:
+        yield from rewriting.engine_wide()
     if done.hello:
         yield f"tune.ssl.capture-buffer-size {HELLO_OCTETS}"
     yield f"tune.http.maxhdr {done.headers + 1}"  # it counts the first line, too

@@ -106,7 +106,7 @@ def responses(http: Http, idle_s: int) -> Iterator[str]:
     if http.compress:
         types = " ".join(quoted(one) for one in http.compress)
         yield from ("compression algo gzip", f"compression type {types}")
-        yield from ["compression offload"] if http.compress_alone else []
+        yield from ["compression offload"] if http.compress_alone or http.rewriting else []
     yield from _connection(http, within(idle_s, 1, IDLE_S_MAX))
 
 

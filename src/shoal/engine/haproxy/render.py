@@ -25,6 +25,7 @@ from . import (
     favour,
     http_profile,
     monitors,
+    rewriting,
     rules,
     servers,
     tls,
@@ -223,7 +224,8 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
         front += [*([] if requests else tls.early(service.tls)), *rules.proof(service.http)]
         front += [*http_profile.first(service.http, encrypted=tls_port > 0 and not requests), *made.lines]
         front += [] if requests else _told_of_clients(service)
-        front += http_profile.last(service.http)
+        front += [*http_profile.last(service.http), *rewriting.requests(service.http)]
+        front += rewriting.filters(service.id, service.http)
         front += [*chosen.responses, *http_profile.responses(service.http, idle_s)]
         if service.log is not None and any(rule.log for rule in service.rules):
             front.append(client_log.told())
