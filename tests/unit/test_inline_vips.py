@@ -40,6 +40,9 @@ async def test_a_vip_with_the_service_is_made_changed_and_deleted_with_it(world:
     whole = await world.call("PUT", f"{PATH}/{made['uuid']}", 200, json=whole)
     moved = await world.call("PUT", f"{PATH}/{made['uuid']}", 200, json={**whole, "vip": body("10.9.0.8")["vip"]})
     assert addresses(moved) == addresses(world.view.all("vsvip")[0]) == ["10.9.0.8"]
+    off = {**moved, "vip": [{**moved["vip"][0], "enabled": False}]}
+    await world.call("PUT", f"{PATH}/{made['uuid']}", 200, json=off)
+    assert world.view.all("vsvip")[0]["vip"][0]["enabled"] is False
     assert len(world.view.all("vsvip")) == 1
     await world.call("DELETE", f"{PATH}/{made['uuid']}", 204)
     assert not world.view.all("vsvip")
