@@ -558,7 +558,12 @@ def of(type: str, path: str) -> tuple[str, str]:
             )
             return name, "web" if name == "base" else name
         case "NetworkProfile":
-            for name, part in (("fast", "tcp_fast"), ("datagrams", "udp_fast"), ("questions", "udp_proxy")):
+            for name, part in (
+                ("fast", "connection_mirror"),
+                ("fast", "tcp_fast"),
+                ("datagrams", "udp_fast"),
+                ("questions", "udp_proxy"),
+            ):
                 if part in path:
                     return name, name
             return "stream", "stream"
@@ -663,6 +668,8 @@ RECORD = (
     "service_locator",
 )
 BY_NAME = ("servers.resolve_server_by_dns", "delete_server_on_dns_refresh", "resolve_pool_by_dns", "ipaddrgroup_ref")
+LISTS = ("geo_matches", "ip_reputation_type")
+BY_ADDRESS = dict.fromkeys(("geo_db_ref", "ip_reputation_db_ref"), "unit/test_addresses.py")
 SHOWN_BY: dict[str, dict[str, str]] = {
     "VirtualService": {
         "type": "unit/test_virtual_hosts.py",
@@ -690,6 +697,13 @@ SHOWN_BY: dict[str, dict[str, str]] = {
     "ApplicationProfile": {
         "dos_rl_profile.rl_profile.http_header_rate_limits.http_cookie": "integration/test_http_profile.py",
     },
+    "HTTPPolicySet": BY_ADDRESS
+    | {
+        f"http_{kind}_policy.rules.match.{one}": "unit/test_addresses.py"
+        for kind in ("security", "request")
+        for one in LISTS
+    },
+    "NetworkSecurityPolicy": BY_ADDRESS | {f"rules.match.{one}": "unit/test_addresses.py" for one in LISTS},
     "NetworkProfile": {"profile.udp_fast_path_profile.snat": "unit/test_rules_services.py"},
     "PoolGroup": {"deactivate_primary_pool_on_down": "unit/test_primaries.py"},
 }
