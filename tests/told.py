@@ -131,6 +131,7 @@ LIMITS = {
     "http_header_rate_limits": [{**RATE, "http_header": "A", "http_cookie": "a"}],
 }  # fmt: skip
 TWO = ((11, "base"), (12, "local"))
+PAIR = {"search_string": {"val": "a"}, "replacement_string": {"val": "b"}}
 RULE, NEXT = {"name": "a", "index": 1, "enable": True}, {"name": "b", "index": 2, "enable": True}
 
 
@@ -406,19 +407,41 @@ def _services() -> Iterator[tuple[str, Document]]:
         "network_profile_ref": "/api/networkprofile?name=stream",
     }
     web = {
-        **secure, "application_profile_ref": "/api/applicationprofile?name=base", "pool_ref": "/api/pool?name=base",
-        "http_policies": [{"index": index, "http_policy_set_ref": f"/api/httppolicyset?name={name}"} for index, name in TWO],
+        **secure,
+        "application_profile_ref": "/api/applicationprofile?name=base",
+        "pool_ref": "/api/pool?name=base",
+        "http_policies": [
+            {"index": index, "http_policy_set_ref": f"/api/httppolicyset?name={name}"} for index, name in TWO
+        ],
         "network_security_policy_ref": "/api/networksecuritypolicy?name=base",
-        "error_page_profile_ref": "/api/errorpageprofile?name=base", "analytics_profile_ref": "/api/analyticsprofile?name=base",
-        "vs_datascripts": [{"index": index, "vs_datascript_set_ref": f"/api/vsdatascriptset?name={name}"} for index, name in TWO],
-        "service_pool_select": [{"service_port": 80, "service_port_range_end": 80, "service_pool_ref": "/api/pool?name=hashed"}],
+        "error_page_profile_ref": "/api/errorpageprofile?name=base",
+        "analytics_profile_ref": "/api/analyticsprofile?name=base",
+        "vs_datascripts": [
+            {"index": index, "vs_datascript_set_ref": f"/api/vsdatascriptset?name={name}"} for index, name in TWO
+        ],
+        "service_pool_select": [
+            {"service_port": 80, "service_port_range_end": 80, "service_pool_ref": "/api/pool?name=hashed"}
+        ],
         "performance_limits": {"max_concurrent_connections": 1000, "max_throughput": 100},
-        "connections_rate_limit": RATE, "requests_rate_limit": RATE, "limit_doser": True, "max_cps_per_client": 10,
-        "analytics_policy": {"metrics_realtime_update": {"enabled": False, "duration": 0}, "full_client_logs": {"enabled": True, "duration": 5, "throttle": 3}},
+        "connections_rate_limit": RATE,
+        "requests_rate_limit": RATE,
+        "limit_doser": True,
+        "max_cps_per_client": 10,
+        "analytics_policy": {
+            "metrics_realtime_update": {"enabled": False, "duration": 0},
+            "full_client_logs": {"enabled": True, "duration": 5, "throttle": 3},
+        },
         "ssl_profile_selectors": [{"client_ip_list": CLIENTS, "ssl_profile_ref": "/api/sslprofile?name=base"}],
-        "snat_ip": [{"addr": "10.9.0.200", "type": "V4"}], "snat_ip6_addresses": [{"addr": "fd00:9::200", "type": "V6"}],
-        "enable_rhi": True, "enable_rhi_snat": True, "bgp_peer_labels": ["a"],
-    }  # fmt: skip
+        "snat_ip": [{"addr": "10.9.0.200", "type": "V4"}],
+        "snat_ip6_addresses": [{"addr": "fd00:9::200", "type": "V6"}],
+        "content_rewrite": {
+            "rewritable_content_ref": "/api/stringgroup?name=base",
+            "rsp_rewrite_rules": [{**RULE, "pairs": [PAIR]}],
+        },
+        "enable_rhi": True,
+        "enable_rhi_snat": True,
+        "bgp_peer_labels": ["a"],
+    }
     yield from _service("web", web)
     select = {
         "service_port": 80,
@@ -606,6 +629,7 @@ VALUES: dict[str, Document] = {
         "snat_ip": [{"addr": "10.9.0.201", "type": "V4"}],
         "snat_ip6_addresses": [{"addr": "fd00:9::201", "type": "V6"}],
         "requests_rate_limit.action": ANSWER,
+        "content_rewrite.rsp_rewrite_rules.pairs": [{**PAIR, "replacement_string": {"val": "c"}}],
     },
     "Pool": {
         "servers.ip": {"addr": "192.0.2.11", "type": "V4"},
@@ -677,6 +701,7 @@ SHOWN_BY: dict[str, dict[str, str]] = {
         "se_group_ref": "unit/test_operations.py",
         "vrf_context_ref": "integration/test_networks.py",
         "ign_pool_net_reach": "unit/test_placement_networks.py",
+        "content_rewrite.rsp_rewrite_rules.index": "integration/test_rewriting.py",
         "vh_parent_vs_ref": "unit/test_virtual_hosts.py",
         "vip.placement_networks": "unit/test_placement_networks.py",
         "vip.enabled": "unit/test_inline_vips.py",
@@ -704,6 +729,7 @@ SHOWN_BY: dict[str, dict[str, str]] = {
         for one in LISTS
     },
     "NetworkSecurityPolicy": BY_ADDRESS | {f"rules.match.{one}": "unit/test_addresses.py" for one in LISTS},
+    "SSLProfile": dict.fromkeys(("dhparam", "send_close_notify"), "integration/test_tls.py"),
     "NetworkProfile": {"profile.udp_fast_path_profile.snat": "unit/test_rules_services.py"},
     "PoolGroup": {"deactivate_primary_pool_on_down": "unit/test_primaries.py"},
 }
