@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 
 import pytest
 
 from shoal.engine.monitors import runners
-from shoal.engine.monitors.checks import Checks
+from shoal.engine.monitors.checks import Checks, Health
 from shoal.wire.desired import Pool, Server, ServerId, Service
 from shoal.wire.monitors import Monitor
 
@@ -86,3 +87,19 @@ async def test_pools_share_a_look_unless_each_is_to_have_its_own(apart: bool, ca
         both = [service(id, server.port, (asks,)) for id in ("one", "two")]
         await judged(both, lambda verdicts: len(verdicts) == 2)
         assert server.came == came
+
+
+@pytest.mark.parametrize(("quick", "after_s"), [(True, 0.0), (False, 1.0)])
+async def test_a_server_is_looked_at_as_soon_as_it_is_there_or_after_the_interval(quick: bool, after_s: float) -> None:
+    asks = Monitor(name="m", kind="TCP", interval_s=1, fall=1, quick=quick, maintenance="closed")
+    began = time.monotonic()
+    await judged([service("one", CLOSED, (asks,))], lambda verdicts: any(verdicts.values()))
+    assert time.monotonic() - began >= after_s
+
+
+def test_the_first_look_alone_decides_of_a_quick_start_only() -> None:
+    for quick, decided in ((True, True), (False, False)):
+        asks = Monitor(name="m", kind="TCP", fall=2, quick=quick)
+        pool = service("one", 80, (asks,)).pool
+        assert Health(asks).note("it is closed") is decided
+        assert pool is not None and bool(runners.by_haproxy(pool)) is quick

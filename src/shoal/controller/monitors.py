@@ -59,6 +59,7 @@ def monitor_part(documents: Documents, document: Document, unseal: Unseal) -> wi
         "fall": found.failed_checks,
         "port": found.monitor_port,
         "apart": found.allow_duplicate_monitors,
+        "quick": not found.disable_quickstart,
     }
     if secret.username and kind not in ("TCP", "UDP", "PING", "DNS"):
         part |= {

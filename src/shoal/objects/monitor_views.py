@@ -108,6 +108,7 @@ class HealthMonitor(msgspec.Struct, frozen=True, kw_only=True):
     failed_checks: int = 2
     monitor_port: int = 0
     allow_duplicate_monitors: bool = False
+    disable_quickstart: bool = False
     authentication: Authentication | None = None
     http_monitor: Http | None = None
     https_monitor: Http | None = None

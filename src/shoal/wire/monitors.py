@@ -155,6 +155,9 @@ class Monitor(msgspec.Struct, frozen=True, kw_only=True):
     tls: MonitorTls | None = None
     apart: bool = False
     """Each pool looks at a server for itself, whoever else does so with the same monitor."""
+    quick: bool = True
+    """A server is looked at as soon as it is there, and what is found then decides; else first after ``interval_s``, and it takes
+    as many failures as ever."""
     asks: Asks | None = None
 
 
@@ -166,4 +169,5 @@ def asks_for_more(monitor: Monitor) -> bool:
         or monitor.user
         or monitor.tls is not None
         or monitor.answer_bytes != ANSWER_BYTES
+        or not monitor.quick
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from shoal.engine.monitors.runners import by_haproxy
 from shoal.wire.desired import Service
 
 from . import rewriting, tls
@@ -22,6 +23,8 @@ HEADERS, HEADERS_MAX = 256, 4096
 STREAMS_MAX, WINDOW_KB_MAX = 256, 32_768
 HELLO_OCTETS = 1024
 """Of each TLS connection."""
+FIRST_CHECKS_MS = 500
+"""Servers are checked for the first time within so long, or 1 ms for each of them: by itself HAProxy would take the interval."""
 REWRITTEN_KB = 1
 """Kept free in a buffer for headers that the engine adds."""
 
@@ -47,6 +50,8 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True):
     """That a head may have: the largest counts."""
     headers: int = 0
     """In a head: the largest counts."""
+    checked: int = 0
+    """Servers that HAProxy checks: all of them together count."""
 
 
 def of(service: Service) -> Wants:
@@ -63,6 +68,7 @@ def of(service: Service) -> Wants:
         window_kb=http.window_kb if http and by_streams else 0,
         head_kb=max(http.head_kb_max, http.response_head_kb_max) if http else 0,
         headers=http.headers_max if http else 0,
+        checked=sum(len(pool.servers) for pool in service.pools if by_haproxy(pool)),
     )
 
 
@@ -79,6 +85,7 @@ def together(wanted: Iterable[Wants]) -> Wants:
         window_kb=within(max((one.window_kb for one in found), default=0), 0, WINDOW_KB_MAX),
         head_kb=within(max((one.head_kb for one in found), default=0), HEAD_KB, HEAD_KB_MAX),
         headers=within(max((one.headers for one in found), default=0), HEADERS, HEADERS_MAX),
+        checked=sum(one.checked for one in found),
     )
 
 
@@ -89,6 +96,7 @@ def buffer_kb(done: Wants) -> int:
 def lines(done: Wants) -> Iterator[str]:
     """Of the section ``global``."""
     yield f"tune.ssl.lifetime {done.session_s}"
+    yield f"max-spread-checks {max(FIRST_CHECKS_MS, done.checked)}"
     if done.streams:
         yield f"tune.h2.max-concurrent-streams {done.streams}"
     if done.window_kb:

@@ -47,12 +47,12 @@ class Looked(NamedTuple):
 
 class Health:
     """A server is well until its first check; from then on ``fall`` failures in a row make it ill, ``rise`` successes
-    well again. The first check alone decides."""
+    well again. The first check alone decides, where the monitor is ``quick``."""
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
         self._well = True
-        self._streak = max(0, monitor.fall - 1)
+        self._streak = max(0, monitor.fall - 1) if monitor.quick else 0
         """Results in a row against what holds."""
         self.why = ""
         self.judged = False
@@ -149,7 +149,7 @@ class Checks:
 
     async def _repeat(self, check: Check, health: Health) -> None:
         loop = asyncio.get_running_loop()
-        due = loop.time() + FIRST_WITHIN_S * _share(check)
+        due = loop.time() + FIRST_WITHIN_S * _share(check) + (0 if check.monitor.quick else _pace_s(check.monitor))
         while True:
             await asyncio.sleep(max(0.0, due - loop.time()))
             began = loop.time()
@@ -165,7 +165,7 @@ class Checks:
                 self._on_change()
             elif first:
                 self._on_change()
-            due = began + max(1, check.monitor.interval_s)
+            due = began + _pace_s(check.monitor)
 
 
 def looked(id: ServerId, pool: Pool, server: Server) -> Looked:
@@ -195,6 +195,10 @@ def _tls(pool: Pool, monitor: Monitor) -> MonitorTls | None:
     if monitor.kind in TLS_KINDS or (monitor.kind == "HTTP" and pool.tls is not None and not monitor.port):
         return monitor.tls or MonitorTls()
     return None
+
+
+def _pace_s(monitor: Monitor) -> int:
+    return max(1, monitor.interval_s)
 
 
 def _share(check: Check) -> float:
