@@ -133,7 +133,7 @@ async def test_a_service_without_pools_enough_has_no_open_port_if_it_says_so(lab
     plain = service("plain", port=81)
     await lab.controller.push(settings(), vip(), shut, plain)
     await lab.controller.hear(messages.Ownership, lambda m: m.owner and m.vip == "v")
-    assert await lab.names() == {"a", "b"}
+    assert await lab.names(20) == {"a", "b"}
     await lab.backends["a"].stop()
     await lab.until_refused(80)
     assert (await lab.get(port=81))[0] == 200, "one server is enough for it"
@@ -149,7 +149,7 @@ async def test_a_service_without_pools_enough_has_no_open_port_if_it_says_so(lab
     async with asyncio.timeout(5):
         while not await lab.is_open(80):
             await asyncio.sleep(0.05)
-    assert await lab.names() == {"a", "b"}
+    assert await lab.names(20) == {"a", "b"}
 
 
 async def test_an_engine_that_is_told_of_nothing_answers_for_nothing_once_it_says_so(lab: Lab) -> None:

@@ -14,18 +14,23 @@ import pytest
 
 from shoal.engine.client_logs import ClientLogs
 from shoal.engine.fastpath.carrier import Carrier
-from shoal.engine.haproxy import render, runtime, steer
+from shoal.engine.haproxy import render, runtime, stats, steer
 from shoal.engine.monitors.checks import Checks
+from shoal.engine.counters import Tally
 from shoal.wire.client_logs import SLOW
 from shoal.wire.desired import Service
 
+from shoal.objects import views
 from . import test_http
+from shoal.wire.counters import Counters, EngineCounts
 from .private_host import private_host
+from tests.api_world import Clock, controlled_world
 from .test_http import (
     BACKEND,
     Documents,
     answered,
     ask,
+    PORT,
     drawn,
     facts_of,
     of_documents,

@@ -11,7 +11,7 @@ import subprocess
 import time
 import urllib.parse
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from cryptography import x509
 
 from shoal.controller import desired, http_profile, policies
 from shoal.controller.tls import tls_of
-from shoal.engine.haproxy import certificates, render, tls
+from shoal.engine import measure
+from shoal.engine.counters import Tally
+from shoal.engine.haproxy import certificates, render, runtime, stats, tls
 from shoal.objects import views
 from shoal.wire import policy
 from shoal.wire.desired import (
@@ -117,11 +119,12 @@ class Lab:
         document = {"uuid": "t", "name": "t", "accepted_versions": versions, **fields}
         return tls_of(views.view(document, views.SslProfile), of_clients=True)
 
-    def pool(self, **fields: Any) -> Pool:
-        """To the TLS server, with a profile unless another is given."""
+    def pool(self, modes: Collection[bool] = (), **fields: Any) -> Pool:
+        """To the TLS server, with a profile unless another is given. ``modes``: whether the service's ports have TLS."""
         document = {"uuid": "p", "name": "p", "ssl_profile_ref": "/api/sslprofile/plain", **fields}
         server = {"ip": {"addr": "127.0.0.1"}, "port": TLS_PORT}
-        return desired.pool_part(self.documents, views.view({**document, "servers": [server]}, views.Pool))
+        typed = views.view({**document, "servers": [server]}, views.Pool)
+        return desired.pool_part(self.documents, typed, modes=modes)
 
     def _credentials(self) -> Iterator[Credential]:
         yield Certificate(id="front", name="front", pem=FRONT.pem)
@@ -196,10 +199,14 @@ class Answer(dict[str, str]):
 
 
 async def ask(
-    port: int, host: str = "www.example.com", context: ssl.SSLContext | None = None, **headers: str
+    port: int,
+    host: str = "www.example.com",
+    context: ssl.SSLContext | None = None,
+    address: str = "127.0.0.1",
+    **headers: str,
 ) -> Answer:
     """Raises ConnectionError or ssl.SSLError when the client is refused."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=context and host)
+    reader, writer = await asyncio.open_connection(address, port, ssl=context, server_hostname=context and host)
     return await _exchange(reader, writer, host, headers)
 
 
@@ -287,6 +294,44 @@ async def test_servers_are_verified_as_the_pool_says(lab: Lab) -> None:
         assert (await ask(8100))["peer"] == ""
         assert (await ask(8202))["host"] == f"app.internal:{TLS_PORT}"
         assert (await ask(8203))["host"] == "app.internal"
+
+
+async def test_servers_are_spoken_to_as_the_clients_port_says(lab: Lab, tmp_path: Path) -> None:
+    """One pool to whoever looks, with its servers' one state."""
+    beside = "127.0.0.2"
+    monitor = {"type": "HEALTH_MONITOR_TCP", "send_interval": 3600, "monitor_port": PLAIN_PORT}
+    lab.documents.found["healthmonitor", "m"] = {"uuid": "m", "name": "m", **monitor}
+    fields: Document = {
+        "use_service_port": True,
+        "use_service_ssl_mode": True,
+        "health_monitor_refs": ["/api/healthmonitor/m"],
+    }
+    ports = tuple(Listener(port=port, port_end=port, tls=port == TLS_PORT) for port in (PLAIN_PORT, TLS_PORT))
+    pool = lab.pool([False, True], ssl_profile_ref="", **fields)
+    lab.serve(1, pool, addresses=(beside,), listeners=ports, certificates=("front",))
+    both = ((PLAIN_PORT, None), (TLS_PORT, client(tmp_path)))
+    async with lab.running() as facts:
+
+        async def answers() -> list[tuple[int, str]]:
+            found = [await ask(port, context=context, address=beside) for port, context in both]
+            return [(answer.status, answer.get("sni", "")) for answer in found]
+
+        async def told(command: str) -> str:
+            return await runtime.command(render.admin_socket(facts), command)
+
+        assert await answers() == [(200, ""), (200, "www.example.com")]
+        await told(f"set server be_s1:p/127.0.0.1:{TLS_PORT} health down")
+        assert [status for status, _ in await answers()] == [503, 503]
+        await told(f"set server be_s1:p/127.0.0.1:{TLS_PORT} health up")
+        assert [status for status, _ in await answers()] == [200, 200]
+        rows = stats.parse_rows(await told("show stat"))
+    (state,) = measure.server_states(lab.services, rows)
+    assert (state.pool, state.state, state.sessions_total) == ("p", "up", 4)
+    tally = Tally()
+    tally.take("w", [])
+    tally.take("w", rows)
+    (counted,) = tally.report(lab.services)[0].pools
+    assert counted.id == "p" and [(name, one.requests) for name, one in counted.servers] == [(state.server, 4)]
 
 
 async def test_clients_show_certificates_and_servers_are_told(lab: Lab, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ from .metric_file import MetricFile
 from .metrics import CONTROLLER, Metrics
 from .names.names import Names
 from .observer import Observer, Place
+from .metric_ids import POOL
 from .operations import KINDS, CallerLike, Operations
 from .outward import Outward
 from .plans import Aside, Plans

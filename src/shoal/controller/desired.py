@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -32,7 +32,7 @@ from .records import VipRecord
 from .rewriting import rewriting_of
 from .selection import selection_rules_of
 from .sources import wire_sources
-from .tls import NO_CLIENT_CERTIFICATE, client_certificates, server_tls, tls_of, trust_of
+from .tls import NO_CLIENT_CERTIFICATE, client_certificates, server_tls, tls_as_client, tls_of, trust_of
 from .virtual_hosts import by_request, matches_of
 
 Document = Mapping[str, Any]
@@ -146,7 +146,10 @@ def service_part(
         *(datascripts.rules_of(documents, service.vs_datascripts) if http else ()),
         *selection_rules_of(documents, service),
     )
-    routed = _pools(documents, service, rules, unseal, proxied=0 if http else _proxy_protocol(profile), http=http)
+    reached = _reached(documents, service)
+    modes = {port.tls for port in reached["listeners"] if not port.carried}
+    version = 0 if http else _proxy_protocol(profile)
+    routed = _pools(documents, service, rules, unseal, proxied=version, modes=modes, http=http)
     network = _fetch(documents, "networkprofile", service.network_profile_ref, views.NetworkProfile)
     proxy = (network.profile.tcp_proxy_profile if network else None) or views.TcpProxyProfile()
     most = service.performance_limits or views.PerformanceLimits()
@@ -159,7 +162,7 @@ def service_part(
         addresses=vip.addresses,
         enabled=_takes_traffic(documents, service),
         mode="http" if http else "tcp",
-        **_reached(documents, service),
+        **reached,
         **routed,
         certificates=tuple(uuid_of(ref) for ref in service.ssl_key_and_certificate_refs),
         tls=tls_of(_fetch(documents, "sslprofile", service.ssl_profile_ref, views.SslProfile), of_clients=True),
@@ -280,17 +283,18 @@ def _pools(
     unseal: Unseal,
     *,
     proxied: int,
+    modes: Collection[bool],
     http: bool,
 ) -> dict[str, Any]:
     """The members of `wire.Service` that say where its requests may go. ``proxied``: the version of the PROXY protocol
-    that servers are told of clients by."""
+    that servers are told of clients by; ``modes``: whether its ports have TLS."""
     default, group = uuid_of(service.pool_ref), uuid_of(service.pool_group_ref)
     switches = [action for rule in rules for action in rule.actions if isinstance(action, Switch)]
     ids = dict.fromkeys(id for id in (group, *(one.group for one in switches)) if id)
     groups = [found for id in ids if (found := group_part(documents, id)) is not None]
     named = [default, *(one.pool for found in groups for one in found.members), *(one.pool for one in switches)]
     there = (_fetch(documents, "pool", id, views.Pool) for id in dict.fromkeys(named) if id)
-    parts = {pool.uuid: pool_part(documents, pool, unseal, proxied) for pool in there if pool is not None}
+    parts = {pool.uuid: pool_part(documents, pool, unseal, proxied, modes) for pool in there if pool is not None}
     if not http:
         parts = {id: msgspec.structs.replace(part, http2=False) for id, part in parts.items()}
     return {
@@ -327,12 +331,19 @@ def _proxy_protocol(profile: views.ApplicationProfile | None) -> int:
     return 2 if wanted.proxy_protocol_version == "PROXY_PROTOCOL_VERSION_2" else 1
 
 
-def pool_part(documents: Documents, pool: views.Pool, unseal: Unseal = withheld, proxy_protocol: int = 0) -> wire.Pool:
+def pool_part(
+    documents: Documents,
+    pool: views.Pool,
+    unseal: Unseal = withheld,
+    proxy_protocol: int = 0,
+    modes: Collection[bool] = (),
+) -> wire.Pool:
+    """``modes``: as of `_pools`."""
     monitors = _monitors(documents, pool.health_monitor_refs)
     graceful = pool.graceful_disable_timeout
     kept = pool.application_persistence_profile_ref
     profile = _fetch(documents, "applicationpersistenceprofile", kept, views.ApplicationPersistenceProfile)
-    called = pools.names_told(pool)
+    called, as_client = pools.names_told(pool), tls_as_client(pool)
     return wire.Pool(
         id=pool.uuid,
         name=pool.name,
@@ -347,7 +358,10 @@ def pool_part(documents: Documents, pool: views.Pool, unseal: Unseal = withheld,
             pool,
             _fetch(documents, "sslprofile", pool.ssl_profile_ref, views.SslProfile),
             _fetch(documents, "pkiprofile", pool.pki_profile_ref, views.PkiProfile),
-        ),
+        )
+        if not as_client or True in modes
+        else None,
+        tls_as_client=as_client and len(modes) > 1,
         proxy_protocol=proxy_protocol,
         host=pools.told_host(pool),
         tells_names=bool(called),

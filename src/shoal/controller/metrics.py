@@ -8,9 +8,10 @@ controller were apart for longer than `GAP_MAX_S`, or while no controller ran.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec

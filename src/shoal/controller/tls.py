@@ -89,6 +89,16 @@ def _joined(texts: list[str]) -> str:
     return "".join(f"{text.strip()}\n" for text in texts if text.strip())
 
 
+def tls_as_client(pool: views.Pool) -> bool:
+    """Whether the port that a client came to says if servers are spoken to by TLS."""
+    return pool.use_service_port and pool.use_service_ssl_mode
+
+
+def may_speak(pool: views.Pool) -> bool:
+    """Whether servers are spoken to by TLS, at some ports at least."""
+    return bool(pool.ssl_profile_ref) or tls_as_client(pool)
+
+
 def server_tls(
     pool: views.Pool, profile: views.SslProfile | None, authorities: views.PkiProfile | None
 ) -> ServerTls | None:
@@ -97,7 +107,7 @@ def server_tls(
     HAProxy checks a verified server's certificate for the name that it tells the server. So a name that need not be checked
     is told only where it is given, or where nothing is verified.
     """
-    if not pool.ssl_profile_ref:
+    if not may_speak(pool):
         return None
     checked = pool.host_check_enabled and authorities is not None
     told = pool.server_name if pool.sni_enabled else ""
@@ -135,8 +145,8 @@ def client_certificates(
 
 def names_not_checked(pool: views.Pool) -> tuple[str, str]:
     """(what can't be done as the pool asks, what is done otherwise than it asks), each "" for nothing."""
-    if not pool.ssl_profile_ref or not pool.pki_profile_ref:
-        lacking = "pki_profile_ref" if pool.ssl_profile_ref else "ssl_profile_ref"
+    if not may_speak(pool) or not pool.pki_profile_ref:
+        lacking = "pki_profile_ref" if may_speak(pool) else "ssl_profile_ref"
         return "", f"host_check_enabled has no effect without {lacking}." if pool.host_check_enabled else ""
     told = pool.server_name if pool.sni_enabled else ""
     if not pool.host_check_enabled:

@@ -422,8 +422,8 @@ class Agent:
 
     async def _favour(self) -> None:
         """Servers get shares by how they do, where pools ask for that."""
-        services = self._control.services.values()
-        await self._control.favour(favour.favours(services, self._meter.rows, self._checks.tasks(services)))
+        tasks = self._checks.tasks(self._control.services.values())
+        await self._control.favour(favour.favours(self._control.rendered.values(), self._meter.rows, tasks))
 
     async def _busy(self) -> frozenset[str]:
         """Addresses that clients have something of; looked up only while a VIP is drained."""

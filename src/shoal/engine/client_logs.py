@@ -20,9 +20,9 @@ from shoal.wire.counters import ServiceCounts
 from shoal.wire.desired import Service
 from shoal.wire.latency import Buckets, bucket_of
 
-from .haproxy import render, servers
+from .haproxy import render, server_modes, servers
 from .haproxy.client_log import socket_address
-from .haproxy.escape import backend_name, word
+from .haproxy.escape import word
 
 log = logging.getLogger("shoal.client_logs")
 
@@ -41,7 +41,7 @@ class Measured(msgspec.Struct):
 
     latency: Histogram = {}
     responses: dict[tuple[str, str], Histogram] = {}
-    """By (backend, server): `backend_name`, `word`."""
+    """By (backend, server): `server_modes.backends`, `word`."""
     significant: int = 0
     others: int = 0
 
@@ -176,13 +176,20 @@ def _timed(one: ServiceCounts, measured: Measured) -> ServiceCounts:
     known: dict[tuple[str, str], Histogram] = {}
     pools = []
     for pool in one.pools:
-        back = backend_name(one.id, pool.id)
-        mine = {name: found for name, _ in pool.servers if (found := measured.responses.get((back, word(name))))}
-        known |= {(back, word(name)): found for name, found in mine.items()}
+        mine: dict[str, Histogram] = {}
+        for back in server_modes.backends(one.id, pool.id):
+            for name, _ in pool.servers:
+                if found := measured.responses.get((back, word(name))):
+                    known[back, word(name)] = found
+                    mine[name] = _together(mine[name], found) if name in mine else found
         responses = tuple((name, _buckets(found)) for name, found in mine.items())
         pools.append(msgspec.structs.replace(pool, responses=responses))
     measured.responses = known
     return msgspec.structs.replace(one, latency=_buckets(measured.latency), pools=tuple(pools))
+
+
+def _together(one: Histogram, other: Histogram) -> Histogram:
+    return {bucket: one.get(bucket, 0) + other.get(bucket, 0) for bucket in one.keys() | other.keys()}
 
 
 def _buckets(histogram: Histogram) -> Buckets:

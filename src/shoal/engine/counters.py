@@ -13,14 +13,13 @@ import msgspec
 from shoal.wire import counters as wire
 from shoal.wire.desired import Service
 
-from .haproxy import render, servers
-from .haproxy.escape import backend_name
+from .haproxy import render, server_modes, servers
 from .haproxy.stats import FRONTEND, Row
 
 Key = tuple[str, str]
 """(proxy, name)"""
-KeysOfPools = tuple[tuple[str, tuple[tuple[str, Key], ...]], ...]
-"""(pool, (server, its key))"""
+KeysOfPools = tuple[tuple[str, tuple[tuple[str, tuple[Key, ...]], ...]], ...]
+"""(pool, (server, its keys))"""
 Totals = list[int]
 NONE = wire.Counts()
 """Of what nobody has used yet: most servers of an engine with many services."""
@@ -86,7 +85,7 @@ class Tally:
             pools = []
             every: list[wire.Counts] = []
             for pool, named in keys:
-                servers = tuple((name, self._counts(key)) for name, key in named)
+                servers = tuple((name, _together([self._counts(key) for key in own])) for name, own in named)
                 every += (counts for _, counts in servers)
                 pools.append(wire.PoolCounts(pool, servers[:left]))
                 left -= min(left, len(servers))
@@ -101,8 +100,9 @@ class Tally:
             return known
         pools = []
         for pool in service.pools:
-            back = backend_name(service.id, pool.id)
-            pools.append((pool.id, tuple((server.name, (back, servers.name(server))) for server in pool.servers)))
+            backs = server_modes.backends(service.id, pool.id)[: 2 if pool.tls_as_client else 1]
+            named = ((one.name, tuple((back, servers.name(one)) for back in backs)) for one in pool.servers)
+            pools.append((pool.id, tuple(named)))
         return service, (render.frontend_name(service.id), FRONTEND), tuple(pools)
 
     def _counts(self, key: Key) -> wire.Counts:
@@ -116,12 +116,20 @@ class Tally:
 
     def _forget(self) -> None:
         wanted = {front for _, front, _ in self._keys.values()}
-        wanted |= {key for _, _, pools in self._keys.values() for _, named in pools for _, key in named}
+        wanted |= {key for _, _, pools in self._keys.values() for _, named in pools for _, own in named for key in own}
         seen = wanted.union(*self._workers.values())
         for key in self._totals.keys() - seen:
             del self._totals[key]
         for key in self._built.keys() - seen:
             del self._built[key]
+
+
+def _together(counts: list[wire.Counts]) -> wire.Counts:
+    """Of one server that HAProxy has several rows of."""
+    first, *others = counts
+    if not others:
+        return first
+    return wire.Counts(*(sum(figures) for figures in zip(*map(msgspec.structs.astuple, counts), strict=True)))
 
 
 def _figures(row: Row) -> Totals:

@@ -15,12 +15,12 @@ import msgspec
 from shoal.wire.desired import ServerId, Service
 from shoal.wire.messages import ServerState, ServiceStats
 
-from .haproxy import render, servers
-from .haproxy.escape import backend_name
+from .haproxy import render, server_modes, servers
 from .haproxy.stats import FRONTEND, Row
 
 STATES = {"UP": "up", "DOWN": "down", "DRAIN": "drain", "MAINT": "maint", "NOLB": "drain", "no": "up"}
 """HAProxy's words; ``no check`` counts as up."""
+NOTHING = Row("", "", "", "")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -29,8 +29,11 @@ def server_states(services: Mapping[str, Service], rows: Iterable[Row]) -> tuple
     by_name = {(row.proxy, row.name): row for row in rows}
     found = []
     for service in services.values():
-        for id, _, server in service.servers:
-            row = by_name.get((backend_name(service.id, id.pool), servers.name(server)))
+        for id, pool, server in service.servers:
+            own, twin = server_modes.backends(service.id, id.pool)
+            name = servers.name(server)
+            row = by_name.get((own, name))
+            more = by_name.get((twin, name), NOTHING) if pool.tls_as_client else NOTHING
             if row is not None:
                 found.append(
                     ServerState(
@@ -39,9 +42,9 @@ def server_states(services: Mapping[str, Service], rows: Iterable[Row]) -> tuple
                         server=server.name,
                         state=STATES.get(row.status.split(" ", 1)[0], "unknown"),
                         check=row.check,
-                        connections=row.current,
-                        sessions_total=row.total,
-                        errors_total=row.errors,
+                        connections=row.current + more.current,
+                        sessions_total=row.total + more.total,
+                        errors_total=row.errors + more.errors,
                     )
                 )
     return tuple(found)

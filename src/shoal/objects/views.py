@@ -491,6 +491,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     enable_http2: bool = False
     server_reselect: ServerReselect | None = None
     fail_action: FailAction | None = None
+    use_service_ssl_mode: bool = False
     inline_health_monitor: bool = True
     pki_profile_ref: str = ""
     ssl_key_and_certificate_ref: str = ""

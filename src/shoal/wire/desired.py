@@ -289,6 +289,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tls: ServerTls | None = None
     graceful_disable_s: int = 60
     """How long a disabled server keeps its connections; -1 = until they end by themselves."""
+    tls_as_client: bool = False
+    """Only for clients that came to a port with TLS."""
     admits_kept: bool = False
     """Clients whose cookie leads to a disabled server go on coming to it for that time."""
     servers_min: int = 1

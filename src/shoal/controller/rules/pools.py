@@ -7,9 +7,10 @@ from typing import Any
 
 from shoal.controller import pools, tls
 from shoal.controller.desired import passed_over
+from shoal.controller.metric_ids import METRICS, POOL
 from shoal.controller.names import members
 from shoal.objects import views
-from shoal.objects.check import shown
+from shoal.objects.check import meant, shown
 from shoal.objects.views import uuid_of
 from shoal.wire.desired import SERVER_NAME
 
@@ -81,10 +82,12 @@ def _tls(change: Change, around: Around) -> None:
     own = pool.ssl_key_and_certificate_ref
     found = around.view.get("sslkeyandcertificate", uuid_of(own)) if own else None
     if found is not None and not (found.get("key") and found["certificate"].get("certificate")):
+    if pool.use_service_ssl_mode and not pool.use_service_port:
+        change.warnings.append("use_service_ssl_mode has no effect without use_service_port.")
         why = f"{found['name']} has no {'certificate yet' if found.get('key') else 'private key'}"
         change.wrong("ssl_key_and_certificate_ref", why, hint="Give one with certificate and key.")
     for field in ("pki_profile_ref", "ssl_key_and_certificate_ref"):
-        if change.document.get(field) and not pool.ssl_profile_ref:
+        if change.document.get(field) and not tls.may_speak(pool):
             change.warnings.append(f"{field} has no effect without ssl_profile_ref: servers are spoken to without TLS.")
 
 
@@ -125,6 +128,7 @@ def check_group(change: Change, around: Around) -> None:
     fail_action(change, group.get("fail_action") or {})
 
 
+    _candidates(change)
 def fail_action(change: Change, action: Document) -> None:
     kind = action.get("type")
     for of, part in (("FAIL_ACTION_HTTP_REDIRECT", "redirect"), ("FAIL_ACTION_HTTP_LOCAL_RSP", "local_rsp")):

@@ -117,6 +117,14 @@ class Pools:
         document = self._of.view.get("pool", uuid)
         if document is None:
             return "OPER_DOWN", "the pool is gone"
+    def up(self, uuid: str) -> list[str]:
+        """Names of the servers that are up; none of a pool that is gone."""
+        if self._of.view.get("pool", uuid) is None:
+            return []
+        pool = self._of.pool(uuid)
+        seen = zip(pool.servers, self.servers(uuid), strict=True)
+        return [server_name(pool, one) for one, found in seen if found["oper_status"]["state"] == "OPER_UP"]
+
         if not document.get("enabled", True):
             return "OPER_DISABLED", "the pool is disabled"
         servers = self.servers(uuid)

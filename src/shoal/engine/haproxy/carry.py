@@ -14,6 +14,7 @@ from shoal.wire.desired import Monitor, Pool, Server, ServerId, Service
 
 from . import servers, steer
 from .escape import backend_name
+from .server_modes import Twin
 
 EMPTY = "1\n"
 VERSION_LINES = 2
@@ -57,13 +58,17 @@ def _kept(
     for service in after.values():
         old = before.get(service.id)
         was = {id: (pool, server) for id, pool, server in old.servers} if old is not None else {}
+        # Who follows a server that the file disables is in maintenance, until that one leaves it: to drain is another state.
+        followed = {pool.of for pool in service.pools if isinstance(pool, Twin)}
         for id, pool, server in service.servers:
+            if isinstance(pool, Twin):  # HAProxy gives them what those that they follow have
+                continue
             drains = servers.known(id, server) in draining and not server.enabled
             former = was.get(id)
             if former is not None and (drains or _same(*former, pool, server)):
                 admin = READY
                 if not server.enabled:
-                    to_drain = drains and steer.admits(pool)
+                    to_drain = drains and steer.admits(pool) and pool.id not in followed
                     admin = CONFIGURED_MAINTENANCE | (FORCED_DRAIN if to_drain else FORCED_MAINTENANCE)
                 yield (backend_name(id.service, id.pool), servers.name(server)), admin
 

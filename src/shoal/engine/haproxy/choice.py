@@ -16,7 +16,7 @@ from shoal.wire import policy
 from shoal.wire.desired import Group, Member, Persistence, Service
 from shoal.wire.policy import Switch
 
-from . import rules
+from . import rules, server_modes
 from .escape import Unrenderable, argument, backend_name, quoted, within
 from .rules import CHOSEN, FREE, SERVERS_MAX, TO
 
@@ -63,6 +63,7 @@ def choice(service: Service, *, http: bool) -> Choice:
     for group in service.groups:
         lines += _group(group, groups[group.id], targets, ups, verb, http=http)
     if lines or any(switches(service.rules)):
+        lines += server_modes.ways(service, targets, TO)
         lines.append(f"use_backend %[var({TO})] if {CHOSEN}")
     keeps = http and any(_by_cookie(group) for group in service.groups)
     responses = (f"http-response add-header Set-Cookie %[var({KEPT})] if {{ var({KEPT}) -m found }}",) if keeps else ()

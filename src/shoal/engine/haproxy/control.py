@@ -17,7 +17,7 @@ from shoal.engine.monitors.runners import by_haproxy
 from shoal.wire.desired import Credential, Pool, ServerId, Service
 from shoal.wire.networks import Networks
 
-from . import carry, certificates, favour, lists, monitors, render, runtime, steer, tls
+from . import carry, certificates, favour, lists, monitors, render, runtime, server_modes, steer, tls
 from . import servers as names
 from .escape import Unrenderable, backend_name, word
 from .favour import Favour
@@ -58,6 +58,10 @@ class Control:
         self.process = Process(facts)
         self._marks = Marks(facts)
         self._services: dict[str, Service] = {}
+        """As HAProxy has them (`server_modes.expanded`)."""
+        self._served: dict[str, Service] = {}
+        """The same, as they are wanted."""
+        self._expanded: dict[str, tuple[Service, Service]] = {}
         self._config = ""
         self._drawn: dict[str, tuple[Drawn, Fragment]] = {}
         self._refused: dict[str, str] = {}
@@ -78,6 +82,11 @@ class Control:
     @property
     def services(self) -> Mapping[str, Service]:
         """What is served now."""
+        return self._served
+
+    @property
+    def rendered(self) -> Mapping[str, Service]:
+        """The same as HAProxy has it: some pools have two parts."""
         return self._services
 
     async def apply(
@@ -146,12 +155,13 @@ class Control:
                         yield id, (names.known(id, server), pool)
 
     async def _apply(
-        self, services: Mapping[str, Service], wanted: certificates.Files, draining: Collection[str]
+        self, asked: Mapping[str, Service], wanted: certificates.Files, draining: Collection[str]
     ) -> Result:
         self._marks.write(draining)
         written = certificates.write(self.facts, wanted)
         if written.fresh or written.replaced:
             self._refused.clear()
+        services = self._as_rendered(asked)
         fragments, problems = self._fragments(services)
         config = render.config(self.facts, fragments)
         render.write_pages(self.facts, fragments.values())
@@ -174,7 +184,7 @@ class Control:
         if await self._marks.put(draining) and how == "none":
             how = "map"
         self._config = config
-        self._services = _without(services, problems)
+        self._services, self._served = _without(services, problems), _without(asked, problems)
         self._account((), [id for id in self._drains if id.service not in self._services])
         if self._told:
             known = {names.known(id, server) for one in self._services.values() for id, _, server in one.servers}
@@ -182,6 +192,15 @@ class Control:
         certificates.forget_others(self.facts, wanted)
         notes = {id: " ".join(fragments[id].notes) for id in self._services if fragments[id].notes}
         return Result(how, {**_orphans(self._services), **problems}, notes)
+
+    def _as_rendered(self, services: Mapping[str, Service]) -> dict[str, Service]:
+        """The very same objects for the same ones: what has not changed is known by that."""
+        known = self._expanded
+        self._expanded = {
+            id: known[id] if id in known and known[id][0] is service else (service, server_modes.expanded(service))
+            for id, service in services.items()
+        }
+        return {id: expanded for id, (_, expanded) in self._expanded.items()}
 
     def _fragments(self, services: Mapping[str, Service]) -> tuple[dict[str, Fragment], dict[str, str]]:
         drawn: dict[str, tuple[Drawn, Fragment]] = {}

@@ -12,7 +12,7 @@ import msgspec
 
 from shoal.wire.desired import Pool, ServerId, Service
 
-from . import servers
+from . import server_modes, servers
 from .escape import backend_name
 from .stats import Row
 
@@ -56,7 +56,7 @@ def _costs(
     backend = backend_name(service.id, pool.id)
     for server in pool.servers:
         if pool.algorithm == FEWEST_TASKS:
-            count = tasks.get(ServerId(service.id, pool.id, server.name))
+            count = tasks.get(ServerId(service.id, server_modes.known_as(pool), server.name))
             if count is not None:
                 yield server.name, 1.0 + max(0, count)
         elif (row := rows.get((backend, servers.name(server)))) is not None and row.total:

@@ -28,6 +28,7 @@ from . import (
     rewriting,
     rules,
     servers,
+    server_modes,
     tls,
     transport,
     virtual_hosts,
@@ -188,6 +189,7 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
     """A virtual service's frontend and a backend for each pool; with fast paths only the backends alone, whose servers are
     checked. ``children`` are its virtual hosts. Raises Unrenderable, naming what can't be."""
     http = service.mode == "http"
+    service = server_modes.expanded(service)
     listeners = [listener for listener in service.listeners if not listener.carried]
     if service.listeners and not listeners:
         return _checks_only(service)
@@ -242,6 +244,7 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
     front += chosen.lines
     if service.pool is not None:
         front.append(f"default_backend {chosen.targets[service.pool.id]}")
+        front += server_modes.default_way(service, chosen.targets)
     elif not chosen.lines and http:
         front.append("http-request deny deny_status 503")
     notes = made.notes
@@ -252,6 +255,7 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
         sections += (_section(*one) for one in _outer(service, virtual_hosts.told_apart(children), shared, facts))
     steered = {action.pool for action in choice.switches(service.rules) if action.server}
     for pool in service.pools:
+    pages = answers.pages(service.http.errors) if http else {}
         directives, others = _pool(pool, http)
         named = (
             [f"use-server %[var({rules.SERVER})] if {{ var({rules.SERVER}) -m found }}"] if pool.id in steered else []
@@ -259,7 +263,6 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
         sections.append(_section(f"backend {chosen.targets[pool.id]}", [*back, *directives, *named]))
         notes += others
     descriptors = ports * len(service.addresses) + sum(len(pool.servers) for pool in service.pools)
-    pages = answers.pages(service.http.errors) if http else {}
     return Fragment("\n".join([*sections, *made.tables]), descriptors, notes, engine_wide.of(service), pages)
 
 
@@ -438,17 +441,16 @@ def _retry(pool: Pool) -> Iterator[str]:
 def _persistence(pool: Pool, http: bool) -> Iterator[str]:
     """Cookies are made of servers' addresses and a key: servers that come without a reload have theirs, and it is the
     same on every engine."""
-    wanted = pool.persistence
-    if wanted is None or not http or wanted.kind not in COOKIES:
+    wanted, name = pool.persistence, _cookie(pool)
+    if wanted is None or not http or not name:
         return
-    name = argument(wanted.name or f"S{_digest(pool.id, 8)}")
     if wanted.kind == "app_cookie":
         yield f"cookie {name} prefix nocache dynamic"
     else:
         seconds = int(wanted.timeout_s)
         lasts = f" maxidle {seconds}s maxlife {seconds}s" if seconds > 0 else ""
         yield f"cookie {name} insert indirect nocache dynamic{' httponly' if wanted.http_only else ''}{lasts}"
-    key = _digest(pool.id, 32)
+    key = _digest(server_modes.known_as(pool), 32)
     yield f"dynamic-cookie-key {key}"
     if wanted.when_down != "leave":
         yield "option persist"
@@ -463,6 +465,14 @@ def _digest(text: str, characters: int) -> str:
 
 def _by_client(kept: Persistence) -> str:
     return f"hash {choice.client_key(kept)}" if kept.bits >= 0 else "source"
+
+
+def _cookie(pool: Pool) -> str:
+    """Which cookie leads clients to its servers; "" = none."""
+    wanted = pool.persistence
+    if wanted is None or wanted.kind not in COOKIES:
+        return ""
+    return argument(wanted.name or f"S{_digest(server_modes.known_as(pool), 8)}")
 
 
 def _balance(pool: Pool, http: bool) -> tuple[list[str], str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from shoal.wire.desired import Pool, Server, ServerId
 
-from . import monitors, tls
+from . import monitors, server_modes, tls
 from .escape import Unrenderable, address, quoted, within, word
 
 CONSISTENT_HASH = "LB_ALGORITHM_CONSISTENT_HASH"
@@ -99,6 +99,8 @@ def arguments(pool: Pool, server: Server, check: monitors.Check, id: int = 0) ->
     text += _pace(pool)
     if check.server and pool.service_port:
         text += f" port {int(server.port)}"
+    if isinstance(pool, server_modes.Twin) and pool.follows:
+        text += f" track {pool.follows}/{name(server)}"
     return f"{text} {check.server}" if check.server else text
 
 

@@ -10,6 +10,7 @@ from shoal.wire.desired import COOKIES, Pool, Server, ServerId, Service
 
 from . import monitors, servers
 from .escape import backend_name, word
+from .server_modes import Twin
 
 COMMANDS_MAX = 500
 """Beyond it one reload is cheaper."""

@@ -100,9 +100,14 @@ def outer_of_requests(
 
 def behind_tls(lines: Iterable[str], service: Service) -> list[str]:
     """Lines of a frontend or backend behind `outer_of_requests`: there the port tells whether TLS was spoken."""
-    ports = " ".join(_ports(one.port, one.port_end) for one in service.listeners if one.tls)
-    condition = f"{{ dst_port {ports} }}" if ports else "{ always_false }"
+    condition = over_tls(service)
     return [_OVER_TLS.sub(lambda found: found[0] if found[0][0] == "'" else condition, line) for line in lines]
+
+
+def over_tls(service: Service) -> str:
+    """The condition that a client came to a port with TLS."""
+    ports = " ".join(_ports(one.port, one.port_end) for one in service.listeners if one.tls)
+    return f"{{ dst_port {ports} }}" if ports else "{ always_false }"
 
 
 def _ports(first: int, last: int) -> str:
