@@ -146,17 +146,17 @@ async def serving(
         yield
 
 
-def facts_of(folder: Path) -> render.Facts:
-    return render.Facts(directory=str(folder), sockets=str(folder), descriptors_max=4000)
+def facts_of(folder: Path, threads: int = 1) -> render.Facts:
+    return render.Facts(directory=str(folder), sockets=str(folder), descriptors_max=4000, threads=threads)
 
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, service: Service, answers: Answers = _echo, children: tuple[Service, ...] = ()
+    folder: Path, service: Service, answers: Answers = _echo, children: tuple[Service, ...] = (), threads: int = 1
 ) -> AsyncIterator[None]:
     """HAProxy with this service and its virtual hosts, and servers s0 to s3."""
     folder.mkdir(exist_ok=True)
-    facts = facts_of(folder)
+    facts = facts_of(folder, threads)
     Path(render.draining_file(facts)).touch()
     Path(render.chroot_folder(facts)).mkdir()
     Path(render.state_file(facts)).write_text("1\n")

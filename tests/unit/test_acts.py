@@ -87,7 +87,6 @@ READ_WITHOUT_EFFECT = {
         for kind in ("http", "smtp", "pop3", "imap", "ftp", "ldap")
         for field in ("ssl_profile_ref", "pki_profile_ref", "ssl_key_and_certificate_ref", "server_name")
     },
-    "ServiceEngineGroup": {"vcpus_per_se"},  # for clouds that size machines
 }
 
 

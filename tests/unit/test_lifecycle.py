@@ -44,6 +44,7 @@ class TryingCloud(NoopCloud):
         self.tried: list[str] = []
         self.restarted: list[str] = []
         self.memory_mb: list[int] = []
+        self.vcpus: list[int] = []
         self.deleted: list[str] = []
         self.underway = self.most_underway = 0
         self.room = 1000
@@ -54,6 +55,7 @@ class TryingCloud(NoopCloud):
     async def create(self, spec: EngineSpec) -> EngineHandle:
         self.tried.append(spec.host)
         self.memory_mb.append(spec.memory_mb)
+        self.vcpus.append(spec.vcpus)
         self.underway += 1
         self.most_underway = max(self.most_underway, self.underway)
         try:
@@ -332,12 +334,12 @@ def test_sizes_count_for_engines_made_later() -> None:
     async def story(life: Life) -> None:
         await life.want()
         await life.wait(2.0)
-        life.group = msgspec.structs.replace(GROUP, memory_per_se=4096)
+        life.group = msgspec.structs.replace(GROUP, memory_per_se=4096, vcpus_per_se=2)
         await life.wait(10.0)
         assert life.cloud.memory_mb == [2048], "what runs stays as it is"
         await life.want()
         await life.wait(2.0)
-        assert life.cloud.memory_mb == [2048, 4096]
+        assert life.cloud.memory_mb == [2048, 4096] and life.cloud.vcpus == [1, 2]
 
     live(story)
 

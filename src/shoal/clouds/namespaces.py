@@ -212,6 +212,7 @@ class NamespacesCloud:
             prefix_length=self._fabric.addressing.network.prefixlen,
             mac=record.mac,
             memory_mb=spec.memory_mb,
+            threads=spec.vcpus,
             recorder=memory.folder(self._fabric.addressing.namespace(record.name)),
         )
         files = {

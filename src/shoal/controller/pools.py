@@ -64,6 +64,7 @@ def balance(pool: views.Pool) -> dict[str, Any]:
         "servers_min": max(1, pool.min_servers_up),
         "ramp_s": pool.connection_ramp_duration * SECONDS_PER_MINUTE if pool.lb_algorithm in RAMPED else 0,
         "feedback_s": pool.fewest_tasks_feedback_delay,
+        "affinity": max(1, pool.lb_algorithm_core_nonaffinity),
         "known_by_address": pool.ignore_server_port,
         "admits_kept": pool.server_disable_type == "ALLOW_NEW_CONNECTION_IF_PERSISTENCE_PRESENT",
         "idle_max": idle.upstream_connpool_server_max_cache if idle else 0,

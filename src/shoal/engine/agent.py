@@ -59,6 +59,8 @@ APPLY_INTERVAL_S = 0.5
 """A burst's first change is applied at once, the reloads after it at least this far apart."""
 RELOADING_SHARE_MAX = 0.5
 """Of the time, where a reload takes long: an engine has something else to do, too."""
+THREADS_MAX = 64
+"""HAProxy 2.6 takes no more."""
 FAILURE_RETRY_S = 1.0
 INTERFACE_RETRY_S = 0.1
 MEASURE_INTERVAL_S = 0.5
@@ -91,6 +93,7 @@ class Agent:
             secrets=str(secrets),
             descriptors_max=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
             memory_mb=config.memory_mb,
+            threads=max(1, min(config.threads, len(os.sched_getaffinity(0)), THREADS_MAX)),
             hard_stop_after_s=config.hard_stop_after_s,
             old_workers_max=config.old_workers_max,
         )

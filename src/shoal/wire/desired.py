@@ -277,6 +277,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     algorithm: str = "LB_ALGORITHM_LEAST_CONNECTIONS"
     feedback_s: int = 10
     """How often LB_ALGORITHM_FEWEST_TASKS goes by what monitors say of tasks."""
+    affinity: int = 2
+    """Of LB_ALGORITHM_CORE_AFFINITY: by so many threads each server is used."""
     hash: str = ""
     """For consistent hash: ``LB_ALGORITHM_CONSISTENT_HASH_SOURCE_IP_ADDRESS`` and its siblings."""
     hash_header: str = ""

@@ -26,6 +26,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     prefix_length: int = 0
     mac: str = ""
     memory_mb: int = 2048
+    threads: int = 1
+    """Of HAProxy; no more than the machine has CPUs."""
     hard_stop_after_s: int = 600
     """How long an HAProxy worker that a reload has replaced may keep its connections."""
     old_workers_max: int = 20

@@ -21,6 +21,7 @@ from . import (
     choice,
     client_log,
     cookies,
+    core_affinity,
     engine_wide,
     favour,
     http_profile,
@@ -257,9 +258,16 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
     for pool in service.pools:
     pages = answers.pages(service.http.errors) if http else {}
         directives, others = _pool(pool, http)
-        named = (
-            [f"use-server %[var({rules.SERVER})] if {{ var({rules.SERVER}) -m found }}"] if pool.id in steered else []
-        )
+        steers = server_modes.known_as(pool) in steered
+        named = [f"use-server %[var({rules.SERVER})] if {{ var({rules.SERVER}) -m found }}"] if steers else []
+        if core_affinity.applies(pool, facts.threads):
+            file, text = core_affinity.file(pool, facts.threads)
+            path, pages[file] = str(pages_folder(facts) / file), text
+            cookie = _cookie(pool) if http else ""
+            directives = [*directives, *core_affinity.draws(path, http=http)]
+            named += core_affinity.uses(path, cookie)
+        elif pool.algorithm == core_affinity.ALGORITHM and facts.threads == 1:
+            others = (*others, "HAProxy has one thread here, which uses all servers.")
         sections.append(_section(f"backend {chosen.targets[pool.id]}", [*back, *directives, *named]))
         notes += others
     descriptors = ports * len(service.addresses) + sum(len(pool.servers) for pool in service.pools)
@@ -485,6 +493,8 @@ def _balance(pool: Pool, http: bool) -> tuple[list[str], str]:
     if kept is not None and not http:
         note = f"Clients are not kept by {kept.kind}: that is for HTTP."
         return _balance(msgspec.structs.replace(pool, persistence=None), http)[0], note
+    if pool.algorithm == core_affinity.ALGORITHM:
+        return ["balance roundrobin"], ""
     if pool.algorithm in favour.ALGORITHMS:
         return ["balance roundrobin", f"description {word(pool.algorithm)}"], ""
     if pool.algorithm != CONSISTENT_HASH:

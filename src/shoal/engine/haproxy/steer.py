@@ -8,7 +8,7 @@ import msgspec
 
 from shoal.wire.desired import COOKIES, Pool, Server, ServerId, Service
 
-from . import monitors, servers
+from . import core_affinity, monitors, servers
 from .escape import backend_name, word
 from .server_modes import Twin
 
@@ -120,6 +120,10 @@ def _pool(service: str, before: Pool, after: Pool, lingering: Lingering) -> list
     moved = [name for name in new if name in old and _place(old[name]) != _place(new[name])]
     if moved or (old.keys() != new.keys() and after.algorithm == servers.FEWEST_SERVERS):
         return None  # there the order of the servers counts
+    if not core_affinity.same_file(before, after):
+        return None
+    if old.keys() != new.keys() and isinstance(after, Twin):
+        return None  # nobody can follow a server that came without a reload (management guide 9.3)
     if not servers.same_names(old, new) or (_named_one_by_one(after) and _enabled(old) != _enabled(new)):
         return None
     commands = [_leave(_known(service, after, old[name])) for name in old if name not in new]
