@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from shoal.controller.capacity import Capacities
+from shoal.controller.desired import VipIntent, service_part
+from shoal.controller.metrics import Metrics
 from shoal.engine.client_logs import ClientLogs
 from shoal.engine.fastpath.carrier import Carrier
 from shoal.engine.haproxy import render, runtime, stats, steer

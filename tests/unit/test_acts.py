@@ -231,14 +231,14 @@ async def test_a_long_list_is_cut(intent: Intent) -> None:
 
 async def test_only_what_this_write_changes_is_warned_of(intent: Intent) -> None:
     made = await intent.create(
-        "pool", {"name": "p", "fail_action": {"type": "FAIL_ACTION_CLOSE_CONN"}, "capacity_estimation": True}, ADMIN
+        "pool", {"name": "p", "fail_action": {"type": "FAIL_ACTION_CLOSE_CONN"}, "routing_pool": True}, ADMIN
     )
     assert made.warnings
     again = await intent.replace("pool", made.doc["uuid"], dict(made.doc), ADMIN)
     assert again.warnings == ()
     change = {"replace": {"lb_algorithm": "LB_ALGORITHM_ROUND_ROBIN"}}
     assert (await intent.patch("pool", made.doc["uuid"], change, ADMIN)).warnings == ()
-    back = await intent.patch("pool", made.doc["uuid"], {"replace": {"capacity_estimation": False}}, ADMIN)
+    back = await intent.patch("pool", made.doc["uuid"], {"replace": {"routing_pool": False}}, ADMIN)
     assert back.warnings == ()
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from shoal.controller.alerts.watch import Alerts
-from shoal.controller.autoscale import IN, OUT, Autoscale, chosen_servers
+from shoal.controller.autoscale import IN, OUT, Autoscale, by_load, chosen_servers
+from shoal.controller.capacity import Capacities, Whole
 from shoal.controller.clock import SystemClock
 from tests.api_world import HERE, ControlledWorld, controlled_world
 
@@ -143,3 +144,51 @@ def test_who_comes_and_who_goes(enabled: str, policy: Document, direction: str, 
     pool = {"servers": [{"enabled": one == "+"} for one in enabled]}
     found, why = chosen_servers(pool, policy, direction)
     assert found == chosen and bool(why) is (not chosen)
+
+
+@pytest.mark.parametrize(
+    ("load", "capacity", "servers", "direction"),
+    [
+        (100, 119, 2, OUT),
+        (100, 121, 2, ""),
+        (0, 0, 2, ""),
+        (5, 0, 2, OUT),
+        (100, 500, 4, IN),
+        (100, 150, 4, ""),
+        (100, 230, 2, ""),
+        (100, 250, 2, IN),
+        (0, 100, 2, IN),
+        (1000, None, 2, ""),
+    ],
+)
+def test_a_pool_grows_when_it_gets_tight_and_gives_up_what_is_not_missed(
+    load: float, capacity: float | None, servers: int, direction: str
+) -> None:
+    found, why = by_load({"intelligent_autoscale": True}, Whole(load, capacity), servers)
+    assert found == direction and bool(why) is bool(direction)
+    assert by_load({"intelligent_scaleout_margin": 50}, Whole(100, 149), 2)[0] == OUT
+    assert by_load({"intelligent_scalein_margin": 99}, Whole(100, 190), 4)[0] == ""
+
+
+async def test_load_enables_servers_without_an_alert(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (policy,) = made.world.view.all("serverautoscalepolicy")
+    capacities = made.world.controller.capacities
+    monkeypatch.setattr(Capacities, "whole", lambda self, pool: Whole(100.0, 105.0))
+    running = asyncio.create_task(made.scale.run())
+    try:
+        made.scale.look(capacities)
+        await asyncio.sleep(0.05)
+        assert made.enabled() == ["1", "2"], "nobody asked for that"
+        url = f"/api/serverautoscalepolicy/{policy['uuid']}"
+        reply = await made.world.client.patch(url, json={"replace": {"intelligent_autoscale": True}})
+        assert reply.status_code == 200
+        made.scale.look(capacities)
+        async with asyncio.timeout(5):
+            while made.enabled() != ["1", "2", "3"]:
+                await asyncio.sleep(0.01)
+        assert made.events() == ["SERVER_AUTOSCALE_OUT"]
+        reply = await made.world.client.patch(f"/api/pool/{made.pool}", json={"replace": {"description": "x"}})
+        assert "capacity_estimation" in reply.headers["x-shoal-warning"]
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

@@ -21,6 +21,7 @@ from .answering import Engines
 from .balance import Balance
 from .bgp import ESTABLISHED
 from .bootstrap import PROPERTIES
+from .capacity import Capacities
 from .capture.captures import Captures
 from .capture.wish import Wish
 from .client_logs import ClientLogStore
@@ -321,6 +322,7 @@ class Controller:
                 leave()
 
     async def attend(self, link: Link, identity: str, certificate: str = "") -> None:
+                tasks.create_task(self.capacities.run(), name="capacities")
         """Serve one engine's connection until it ends."""
         await self.fleet.attend(link, identity, certificate)
 

@@ -43,6 +43,11 @@ def _rate(*names: str, times: float = 1.0) -> Value:
     return lambda window: window.rate(*names) * times
 
 
+def _gauge_beside(name: str, known: str) -> Value:
+    """Nothing where the other one is 0."""
+    return lambda window: window.rate(name) if window.total(known) else None
+
+
 def _total(*names: str) -> Value:
     return lambda window: window.total(*names)
 
@@ -131,6 +136,18 @@ def _side(kind: str, l4: str, l7: str, whose: str) -> list[Metric]:
     return [Metric(name, kind, units, text, value) for name, units, text, value in rows]
 
 
+def _capacity() -> list[Metric]:
+    """Of pools with ``capacity_estimation``; nothing before the first of its servers has shown its own."""
+    rows = (
+        ("avg_est_capacity", "est_capacity", "what its servers that are up can take in time"),
+        ("avg_available_capacity", "free_capacity", "what they can take beside what they have"),
+    )
+    return [
+        Metric(f"l4_server.{name}", POOL, PER_SECOND, f"{text} (estimated)", _gauge_beside(series, "est_capacity"))
+        for name, series, text in rows
+    ]
+
+
 def _engine() -> list[Metric]:
     rows: list[tuple[str, str, str, Value]] = [
         ("se_stats.avg_cpu_usage", PERCENT, "of one core: all processes of the engine", _rate("cpu_ms", times=0.1)),
@@ -172,6 +189,7 @@ METRICS = {
     for metric in (
         *_side(SERVICE, "l4_client", "l7_client", "clients"),
         *_side(POOL, "l4_server", "l7_server", "servers"),
+        *_capacity(),
         *_engine(),
         *_controller(),
     )

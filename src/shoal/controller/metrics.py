@@ -179,6 +179,16 @@ class Metrics:
         free = max(0.0, min(1 - used, (1 - busy) * now.cores / threads))
         self._free.setdefault(engine, deque(maxlen=int(FREE_CPU_OVER_S / INTERVAL_S))).append((end, free))
 
+    def note(self, key: Key, since: float, gauges: Mapping[str, float]) -> float:
+        """What was so ``since`` then, of an entity that is measured: until what is returned, which is to be the next ``since``."""
+        rings = self._entities.get(key)
+        end = rings.until if rings is not None else since
+        begin = max(since, end - GAP_MAX_S)
+        if rings is not None and begin < end:
+            amounts = [(name, value * (end - begin)) for name, value in gauges.items()]
+            rings.add(begin, end, pieces(begin, end), amounts)
+        return max(since, end)
+
     def free_cpu(self, engine: str) -> float | None:
         """The share 0..1 of the CPU HAProxy could use there that was free, in the last 30 s; None: nothing is known.
 

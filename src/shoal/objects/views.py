@@ -476,6 +476,9 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     lb_algorithm: str = "LB_ALGORITHM_LEAST_CONNECTIONS"
     lb_algorithm_hash: str = "LB_ALGORITHM_CONSISTENT_HASH_SOURCE_IP_ADDRESS"
     lb_algorithm_consistent_hash_hdr: str = ""
+    lb_algorithm_core_nonaffinity: int = 2
+    capacity_estimation: bool = False
+    capacity_estimation_ttfb_thresh: int = 0
     fewest_tasks_feedback_delay: int = 10
     graceful_disable_timeout: int = 1
     health_monitor_refs: tuple[str, ...] = ()

@@ -51,6 +51,9 @@ def check(change: Change, around: Around) -> None:
     segments.of_pool(change, around)
     _names(change)
     _tls(change, around)
+    policy = around.view.get("serverautoscalepolicy", uuid_of(pool.get("autoscale_policy_ref") or "")) or {}
+    if policy.get("intelligent_autoscale") and not pool.get("capacity_estimation"):
+        change.warnings.append(f"{policy['name']} scales by load only pools with capacity_estimation.")
     change.warnings += passed_over(around.view, pool)
 
 

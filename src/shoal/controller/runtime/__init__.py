@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
+from shoal.controller.capacity import Capacities
 from shoal.controller.clock import Clock
 from shoal.controller.compiler import Compiler
 from shoal.controller.fleet import Fleet
@@ -74,6 +75,7 @@ class Runtime:
         self._services = services
         self._maps = Maps(sources, margins)
         forecasts = Forecasts(sources)
+        self.servers_up = pools.up
         self._readers: dict[tuple[str, str], Callable[[str], Any]] = {
             ("virtualservice", "runtime"): services.runtime,
             ("virtualservice", "runtime/detail"): services.detail,

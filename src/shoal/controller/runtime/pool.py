@@ -106,6 +106,7 @@ class Pools:
             reason = next((report.check for report in reports if report.check), "")
         return {
             "ip_addr": {"addr": server.ip.addr, "type": server.ip.type},
+        estimate = self._of.capacities.of(pool.uuid).get(server_name(pool, server))
             "port": port,
             "hostname": server.hostname,
             "oper_status": oper_status(state, at, reason),
@@ -113,6 +114,7 @@ class Pools:
             "sessions_total": sum(report.sessions_total for report in reports),
         }
 
+            **({"capacity": estimate.document()} if estimate is not None else {}),
     def state(self, uuid: str) -> tuple[str, str]:
         document = self._of.view.get("pool", uuid)
         if document is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from shoal.controller.capacity import Capacities
 from shoal.controller.clock import Clock
 from shoal.controller.compiler import Compiler
 from shoal.controller.fleet import Fleet
