@@ -27,7 +27,7 @@ from shoal.controller.clock import SystemClock
 from shoal.controller.controller import Controller
 from shoal.controller.engine_documents import EngineDocuments
 from shoal.controller.events import Event
-from shoal.controller.intent import Caller, Guard, Intent
+from shoal.controller.intent import SYSTEM, Caller, Guard, Intent
 from shoal.controller.journal import Journal
 from shoal.controller.ledger import Changes
 from shoal.controller.metrics import Metrics
@@ -348,6 +348,11 @@ async def _controller(store: MemoryStore, view: View, intent: Intent, cloud: Noo
         heartbeat_key=lambda group: b"",
         clock=StillClock(),
     )
+
+    async def write_group(group: str, document: Mapping[str, Any]) -> None:
+        await intent.replace("poolgroup", group, document, SYSTEM)
+
+    controller.deployments.write = write_group
     await controller.load()
     view.subscribe(controller.reconciler.on_document)  # what it keeps of the documents follows them also when not run
     return controller

@@ -15,7 +15,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -47,7 +47,7 @@ from shoal.controller.clock import SystemClock
 from shoal.controller.controller import Controller
 from shoal.controller.decision_log import DecisionLog
 from shoal.controller.engine_documents import EngineDocuments
-from shoal.controller.intent import Intent
+from shoal.controller.intent import SYSTEM, Intent
 from shoal.controller.journal import Journal
 from shoal.controller.metric_file import MetricFile
 from shoal.controller.observer import Place
@@ -219,10 +219,16 @@ async def running(
         )
         await controller.load()
         accounts.note = controller.events_log.add
+
+        async def write_group(group: str, document: Mapping[str, Any]) -> None:
+            await intent.replace("poolgroup", group, document, SYSTEM)
+
+        controller.deployments.write = write_group
         alerts = Alerts(view, intent, controller.events_log, controller.metrics, SystemClock(), reach)
         alerts.listen()
         autoscale = Autoscale(view, intent, controller.events_log, SystemClock())
         alerts.on_alert = autoscale.alert
+        controller.capacities.on_look = partial(autoscale.look, controller.capacities)
         wire = await serve_wire(names.gateway, WIRE_PORT, authority.wire_server_context(), _attend(controller))
         stack.push_async_callback(wire.close)
         task = asyncio.create_task(controller.run(), name="controller")

@@ -16,24 +16,24 @@ from shoal.controller.capacity import Capacities
 from shoal.controller.desired import VipIntent, service_part
 from shoal.controller.metrics import Metrics
 from shoal.engine.client_logs import ClientLogs
+from shoal.engine.counters import Tally
 from shoal.engine.fastpath.carrier import Carrier
 from shoal.engine.haproxy import render, runtime, stats, steer
 from shoal.engine.monitors.checks import Checks
-from shoal.engine.counters import Tally
-from shoal.wire.client_logs import SLOW
-from shoal.wire.desired import Service
-
 from shoal.objects import views
-from . import test_http
+from shoal.wire.client_logs import SLOW
 from shoal.wire.counters import Counters, EngineCounts
-from .private_host import private_host
+from shoal.wire.desired import Service
 from tests.api_world import Clock, controlled_world
+
+from . import test_http
+from .private_host import private_host
 from .test_http import (
     BACKEND,
+    PORT,
     Documents,
     answered,
     ask,
-    PORT,
     drawn,
     facts_of,
     of_documents,
@@ -366,3 +366,190 @@ async def test_cookies_lead_to_servers_that_are_disabled_or_down_as_far_as_they_
         }
         for name in pools:
             assert set(await drawn(3, f"/{name}/")) == {"s1"}, "nobody new"
+
+
+async def test_new_servers_are_checked_at_once_or_after_the_interval(tmp_path: Path) -> None:
+    """HAProxy runs one of the monitors and the agent the other."""
+    asks = {"http_request": "GET /health HTTP/1.0", "http_response_code": ["HTTP_2XX"]}
+    monitor = {"type": "HEALTH_MONITOR_HTTP", "http_monitor": asks}
+    more: Documents = {
+        ("healthmonitor", "quick"): {**monitor, "send_interval": 3600},
+        ("healthmonitor", "late"): {**monitor, "send_interval": 1, "failed_checks": 1, "disable_quickstart": True},
+    }
+    pools = {
+        "quick": pool_of(0, 1, health_monitor_refs=[ref("healthmonitor", "quick")]),
+        "late": pool_of(2, 3, health_monitor_refs=[ref("healthmonitor", "late")]),
+    }
+
+    async def half_ill(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            if head.startswith(b"GET /health "):
+                writer.write(b"HTTP/1.0 %d Text\r\n\r\n" % (503 if name in ("s1", "s3") else 200))
+            else:
+                await test_http._echo(name, test_http._again(head), writer)
+        writer.close()
+
+    service = service_of(pools, more)
+    checks = Checks(lambda: None)
+    async with running(tmp_path, service, half_ill):
+        async with asyncio.timeout(4):
+            while set(await drawn(4, "/quick/")) != {"s0"}:
+                await asyncio.sleep(0.02)
+        began = asyncio.get_running_loop().time()
+        checks.want([service])
+        looking = asyncio.create_task(checks.run())
+        try:
+            assert set(await drawn(4, "/late/")) == {"s2", "s3"}
+            await until(lambda: bool(checks.ill([service])))
+        finally:
+            looking.cancel()
+        assert asyncio.get_running_loop().time() - began >= 1
+        for server, why in checks.ill([service]).items():
+            await told(tmp_path, *(command.text for command in steer.told(server, why)))
+        assert set(await drawn(4, "/late/")) == {"s2"}
+
+
+async def test_each_thread_has_servers_of_its_own(tmp_path: Path) -> None:
+    """A connection stays with its thread."""
+    by_core = {"lb_algorithm": "LB_ALGORITHM_CORE_AFFINITY"}
+    pools = {str(degree): pool_of(0, 1, 2, 3, lb_algorithm_core_nonaffinity=degree, **by_core) for degree in (1, 2)}
+    even, odd = frozenset({"s0", "s2"}), frozenset({"s1", "s3"})
+
+    async def seen(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str) -> frozenset[str]:
+        reader, writer = connection
+        found = set()
+        for _ in range(40):
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: www.example.com\r\n\r\n".encode())
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            fields = dict(line.split(": ", 1) for line in head.lower().splitlines()[1:] if line)
+            await reader.readexactly(int(fields["content-length"]))
+            found.add(fields["x-server"])
+        return frozenset(found)
+
+    async with running(tmp_path, service_of(pools), threads=2):
+        connections = [await asyncio.open_connection("127.0.0.1", test_http.PORT) for _ in range(8)]
+        mine = [await seen(connection, "/1/") for connection in connections]
+        assert set(mine) == {even, odd}
+        assert {await seen(connection, "/2/") for connection in connections} == {even | odd}
+        first, other = connections[mine.index(even)], connections[mine.index(odd)]
+        await told(tmp_path, f"set server be_one:1/127.0.0.1:{BACKEND} state maint")
+        assert (await seen(first, "/1/"), await seen(other, "/1/")) == (frozenset({"s2"}), odd)
+        await told(tmp_path, f"set server be_one:1/127.0.0.1:{BACKEND + 2} state maint")
+        assert await seen(first, "/1/") == odd
+        for _, writer in connections:
+            writer.close()
+
+
+def _counters(epoch: str, number: int, at_ms: int, services: Any) -> Counters:
+    return Counters(epoch=epoch, number=number, at_ms=at_ms, engine=EngineCounts(), services=services)
+
+
+class Measured:
+    """What HAProxy counts, as the controller has it. Time passes when told."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.metrics = Metrics(clock)
+
+    async def take(self, folder: Path, service: Service, seconds: int) -> None:
+        """What was counted since HAProxy began, in so many seconds; each HAProxy is another engine."""
+        tally = Tally()
+        tally.take("w", [])
+        self.metrics.take(folder.name, _counters(str(folder), 1, 0, tally.report({"one": service})))
+        self.clock.s += seconds
+        tally.take("w", stats.parse_rows(await runtime.command(f"{folder}/admin.sock", "show stat")))
+        self.metrics.take(folder.name, _counters(str(folder), 2, 1000 * seconds, tally.report({"one": service})))
+
+
+async def test_a_new_pool_of_a_group_proves_itself_with_real_requests(tmp_path: Path) -> None:
+    async def failing(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            bad = name == "s1" and b"/bad" in head
+            await test_http._echo(
+                name, test_http._again(head.replace(b"/bad", b"/status/500") if bad else head), writer
+            )
+        writer.close()
+
+    async with controlled_world(tmp_path) as world:
+        rule = {"metric_id": "l7_server.pct_response_errors", "operator": "CO_LE", "threshold": 5}
+        fields = {"scheme": "CANARY", "test_traffic_ratio_rampup": 25, "target_test_traffic_ratio": 50, "rules": [rule]}
+        await world.post("/api/poolgroupdeploymentpolicy", {"name": "prove", "evaluation_duration": 60, **fields})
+        for number, name in enumerate(("old", "new")):
+            server = {"ip": {"addr": "127.0.0.1", "type": "V4"}, "port": BACKEND + number}
+            await world.post("/api/pool", {"name": name, "servers": [server]})
+        members = [
+            {"pool_ref": "/api/pool?name=old", "deployment_state": "IN_SERVICE"},
+            {"pool_ref": "/api/pool?name=new", "deployment_state": "EVALUATION_IN_PROGRESS"},
+        ]
+        policy = "/api/poolgroupdeploymentpolicy?name=prove"
+        group = await world.post("/api/poolgroup", {"name": "g", "members": members, "deployment_policy_ref": policy})
+        measured, deployments = Measured(world.clock), world.controller.deployments
+        deployments._clock, deployments._metrics = world.clock, measured.metrics
+        document = {"uuid": "one", "name": "one", "services": [{"port": PORT}], "pool_group_ref": group["url"]}
+        typed = views.view(document, views.VirtualService)
+        intent = VipIntent(id="v", name="one", addresses=("127.0.0.1",), services=(typed,), created=0.0)
+
+        async def share(folder: str, path: str) -> float:
+            """Of the new pool, while its time passes; then it is judged."""
+            await deployments.look()
+            service = service_part(deployments, typed, intent)
+            async with running(tmp_path / folder, service, failing):
+                found = Counter(await drawn(120, path))
+                await measured.take(tmp_path / folder, service, 60)
+            world.clock.s += 7
+            await deployments.look()
+            return found["s1"] / 120
+
+        assert 0.1 < await share("first", "/") < 0.4
+        assert 0.35 < await share("second", "/bad") < 0.65
+        assert await share("third", "/bad") == 0
+        states = [one["deployment_state"] for one in (world.view.get("poolgroup", group["uuid"]) or {})["members"]]
+        assert states == ["IN_SERVICE", "EVALUATION_FAILED"]
+        told_of = [event.name for event in world.controller.events_log.read({})]
+        assert [name for name in told_of if "DEPLOYMENT" in name] == [
+            f"POOL_DEPLOYMENT_{what}" for what in ("FAILED", "RAMPED", "STARTED")
+        ]
+
+
+async def test_what_a_server_can_take_is_seen_in_its_requests(tmp_path: Path) -> None:
+    turn = asyncio.Semaphore(2)
+
+    async def narrow(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            async with turn:
+                await asyncio.sleep(0.02)
+            await test_http._echo(name, test_http._again(head), writer)
+        writer.close()
+
+    fields = {"capacity_estimation": True, "capacity_estimation_ttfb_thresh": 50}
+    pool = {**pool_of(0, **fields), "uuid": "p"}
+    service = of_documents({("pool", "p"): pool}, pool_ref=ref("pool", "p"))
+    measured, server = Measured(Clock()), f"127.0.0.1:{BACKEND}"
+    documents = OnePool(pool)
+    capacities = Capacities(documents, documents, measured.metrics, measured.clock, up=lambda uuid: [server])  # type: ignore[arg-type]
+    for folder, at_once_ in (("calm", 2), ("busy", 30)):
+        async with running(tmp_path / folder, service, narrow):
+            for _ in range(20 // at_once_ + 1):
+                await asyncio.gather(*(answered() for _ in range(at_once_)))
+            await measured.take(tmp_path / folder, service, 5)
+        measured.clock.s += 10
+        await capacities.look()
+        found = capacities.of("p")[server]
+        assert found is not None and found.reached is (folder == "busy")
+        assert found.capacity == pytest.approx(22 / 5, rel=0.3)
+
+
+class OnePool:
+    """Documents, and a view, of one pool."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self._document = document
+
+    def get(self, type: str, uuid: str) -> dict[str, Any]:
+        return self._document
+
+    def all(self, type: str) -> list[dict[str, Any]]:
+        return [self._document]

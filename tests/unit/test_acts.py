@@ -77,7 +77,7 @@ READ_ELSEWHERE = {
         or (path.startswith("http_profile.") and path.count("_profile") < 3 and path not in IN_VIEW)
     },
 }
-READ_ELSEWHERE["PoolGroup"] = {"deactivate_primary_pool_on_down"}  # primaries
+READ_ELSEWHERE["PoolGroup"] = {"deactivate_primary_pool_on_down", "deployment_policy_ref"}  # primaries, deployments
 READ_ELSEWHERE["VirtualService"].add("vrf_context_ref")  # rules
 READ_ELSEWHERE["SSLProfile"] = {"send_close_notify"}  # HAProxy sends it
 READ_ELSEWHERE["SSLKeyAndCertificate"] = set(acts.load().types["SSLKeyAndCertificate"].acts) - {"key"}  # rules, issuing

@@ -28,12 +28,14 @@ from .client_logs import ClientLogStore
 from .clock import Clock, FreshId, SystemClock, fresh_uuid
 from .compiler import Compiler
 from .decision_log import DecisionLog
+from .deployments import Deployments
 from .desired import engines_of
 from .events import EventLog
 from .expiry import Expiry
 from .fine_history import FineHistory
 from .fleet import Fleet, Link, unplanned
 from .freed import Freed
+from .health_scores import HealthScores
 from .incident import Incidents, vsvip_of
 from .intent import Caller, Guard, Intent
 from .joining import Joining, Sign
@@ -44,10 +46,10 @@ from .loads import Loads
 from .log_streams import LogStreams
 from .making import Documents
 from .metric_file import MetricFile
+from .metric_ids import POOL
 from .metrics import CONTROLLER, Metrics
 from .names.names import Names
 from .observer import Observer, Place
-from .metric_ids import POOL
 from .operations import KINDS, CallerLike, Operations
 from .outward import Outward
 from .plans import Aside, Plans
@@ -163,8 +165,22 @@ class Controller:
             storms=storms,
         )
         self.names = Names(view, store, self.events_log, clock, lambda pool: self._servers_changed(pool))
-        self.primaries = Primaries(
+        self.capacities = Capacities(
+            view, self.names, self.metrics, clock, up=lambda pool: self._runtime.servers_up(pool)
+        )
+        self.deployments = Deployments(
             self.names,
+            view,
+            store,
+            self.metrics,
+            self.events_log,
+            clock,
+            state=lambda pool: self._runtime.pool_state(pool),
+            health=lambda pool: self._scores.now(POOL, pool).value,
+            on_change=lambda group: self._group_changed(group),
+        )
+        self.primaries = Primaries(
+            self.deployments,
             view,
             store,
             self.events_log,
@@ -252,7 +268,10 @@ class Controller:
             self._upgrades,
             clock,
             self.loads,
+            self.capacities,
+            self.deployments,
         )
+        self._scores = HealthScores(self.metrics, view, self._runtime, clock)
         self._whatifs = WhatIfs(self._runtime.sources, self.metrics)
         self.expiry = Expiry(view, self.events_log, clock)
         self.stapling = Stapling(view, store, self.events_log, clock, self._stapled, outward)
@@ -278,6 +297,7 @@ class Controller:
         await self.events_log.load()
         await self.names.load()
         await self.primaries.load()
+        await self.deployments.load()
         await self.contents.load()
         await self.stapling.load()
         await self.zones.load()
@@ -294,6 +314,7 @@ class Controller:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.names.run(), name="names")
                 tasks.create_task(self.primaries.run(), name="primaries")
+                tasks.create_task(self.deployments.run(), name="deployments")
                 tasks.create_task(self.contents.run(), name="contents")
                 tasks.create_task(self.zones.run(), name="zones")
                 tasks.create_task(self.reconciler.run(), name="reconciler")
@@ -301,6 +322,7 @@ class Controller:
                 tasks.create_task(self._upgrades.run(), name="upgrades")
                 tasks.create_task(self.events_log.run(), name="events")
                 tasks.create_task(self.metrics.run(self._metric_file), name="metrics")
+                tasks.create_task(self.capacities.run(), name="capacities")
                 if self._keeps_history:
                     tasks.create_task(self.history.run(), name="history")
                 if self._journal is not None:
@@ -322,7 +344,6 @@ class Controller:
                 leave()
 
     async def attend(self, link: Link, identity: str, certificate: str = "") -> None:
-                tasks.create_task(self.capacities.run(), name="capacities")
         """Serve one engine's connection until it ends."""
         await self.fleet.attend(link, identity, certificate)
 

@@ -292,6 +292,19 @@ class Metrics:
         found = self.read(kind, id, FULL[0].step_s, limit=1)
         return found[0] if found and found[0].seconds else None
 
+    def over(self, kind: str, id: str, seconds: float, *, ago: float = 0.0) -> Window | None:
+        """So many seconds, a day at most, up to so long ago, as one; None when nothing is known of them."""
+        rings = self._entities.get((kind, id))
+        if rings is None:
+            return None
+        end = self.time() - ago
+        fine = end - seconds >= self.time() - rings.resolutions[0].step_s * (rings.resolutions[0].slots - 1)
+        number = 0 if fine else min(1, len(rings.resolutions) - 1)
+        step = rings.resolutions[number].step_s
+        slots = range(math.ceil((end - seconds) / step), max(math.ceil((end - seconds) / step) + 1, int(end // step)))
+        window = Window(rings, number, slots, self._entities.get(times_of((kind, id))))
+        return window if window.seconds else None
+
     def read(
         self, kind: str, id: str, step_s: int, *, start: float | None = None, stop: float | None = None, limit: int
     ) -> list[Window]:

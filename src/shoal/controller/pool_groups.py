@@ -15,7 +15,7 @@ from .protocols import Documents
 from .view import View
 
 Document = Mapping[str, Any]
-OUT_OF_SERVICE = "OUT_OF_SERVICE"
+OUT_OF_SERVICE = ("OUT_OF_SERVICE", "EVALUATION_FAILED")
 _PARTS = re.compile(r"[0-9]+|[^0-9]+")
 NAMES_POOLS = ("poolgroup", "httppolicyset", "l4policyset")
 """Types through which a virtual service may use a pool."""
@@ -38,7 +38,7 @@ def group_part(documents: Documents, uuid: str) -> Group | None:
         pool = uuid_of(one.pool_ref)
         if documents.get("pool", pool) is None:
             continue
-        ratio = 0 if one.deployment_state == OUT_OF_SERVICE else one.ratio
+        ratio = 0 if one.deployment_state in OUT_OF_SERVICE else one.ratio
         before = members.get(pool)
         priority = _priority(one.priority_label, labels)
         if before is not None:

@@ -491,10 +491,10 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     request_queue_depth: int = 128
     server_timeout: int = 0
     use_service_port: bool = False
+    use_service_ssl_mode: bool = False
     enable_http2: bool = False
     server_reselect: ServerReselect | None = None
     fail_action: FailAction | None = None
-    use_service_ssl_mode: bool = False
     inline_health_monitor: bool = True
     pki_profile_ref: str = ""
     ssl_key_and_certificate_ref: str = ""

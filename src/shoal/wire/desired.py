@@ -289,10 +289,10 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     passive: bool = False
     """Connections to servers that fail count as failed checks."""
     tls: ServerTls | None = None
-    graceful_disable_s: int = 60
-    """How long a disabled server keeps its connections; -1 = until they end by themselves."""
     tls_as_client: bool = False
     """Only for clients that came to a port with TLS."""
+    graceful_disable_s: int = 60
+    """How long a disabled server keeps its connections; -1 = until they end by themselves."""
     admits_kept: bool = False
     """Clients whose cookie leads to a disabled server go on coming to it for that time."""
     servers_min: int = 1

@@ -58,6 +58,7 @@ CHECK: dict[str, Rule] = {
     "virtualservice": services.check,
     "pool": pools.check,
     "poolgroup": pools.check_group,
+    "poolgroupdeploymentpolicy": pools.check_deployment,
     "healthmonitor": monitors.check,
     "networkprofile": profiles.check,
     "analyticsprofile": profiles.check_analytics,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shoal.controller import pools, tls
+from shoal.controller import deployments, pools, tls
 from shoal.controller.desired import passed_over
 from shoal.controller.metric_ids import METRICS, POOL
 from shoal.controller.names import members
@@ -82,11 +82,11 @@ def _tls(change: Change, around: Around) -> None:
         change.warnings.append(otherwise)
     if pool.rewrite_host_header_to_sni and not (pool.sni_enabled and pool.server_name):
         change.warnings.append("rewrite_host_header_to_sni has no effect without sni_enabled and server_name.")
+    if pool.use_service_ssl_mode and not pool.use_service_port:
+        change.warnings.append("use_service_ssl_mode has no effect without use_service_port.")
     own = pool.ssl_key_and_certificate_ref
     found = around.view.get("sslkeyandcertificate", uuid_of(own)) if own else None
     if found is not None and not (found.get("key") and found["certificate"].get("certificate")):
-    if pool.use_service_ssl_mode and not pool.use_service_port:
-        change.warnings.append("use_service_ssl_mode has no effect without use_service_port.")
         why = f"{found['name']} has no {'certificate yet' if found.get('key') else 'private key'}"
         change.wrong("ssl_key_and_certificate_ref", why, hint="Give one with certificate and key.")
     for field in ("pki_profile_ref", "ssl_key_and_certificate_ref"):
@@ -128,10 +128,32 @@ def check_group(change: Change, around: Around) -> None:
         if member["pool_ref"] in seen:
             change.wrong(f"members[{index}].pool_ref", f"is that of members[{seen[member['pool_ref']]}] again")
         seen[member["pool_ref"]] = index
+    _candidates(change)
     fail_action(change, group.get("fail_action") or {})
 
 
-    _candidates(change)
+def _candidates(change: Change) -> None:
+    """Of a deployment policy."""
+    members = change.document.get("members") or ()
+    found = [index for index, one in enumerate(members) if one.get("deployment_state") == deployments.CANDIDATE]
+    for index in found[1:]:
+        why = f"members[{found[0]}] is evaluated: one at a time"
+        change.wrong(f"members[{index}].deployment_state", why, deployments.CANDIDATE)
+    if found and not change.document.get("deployment_policy_ref"):
+        change.warnings.append(f"members[{found[0]}] is evaluated by nothing: give the group a deployment_policy_ref.")
+    elif found and not deployments.peers(members, found[0]):
+        change.warnings.append(f"members[{found[0]}] gets all requests: no other member is in service.")
+
+
+def check_deployment(change: Change, around: Around) -> None:
+    known = {name: metric for name, metric in METRICS.items() if metric.kind == POOL}
+    for index, rule in enumerate(change.document.get("rules") or ()):
+        name = rule.get("metric_id") or deployments.HEALTH
+        if name != deployments.HEALTH and name not in known:
+            hint = meant(name, known) or f"Such as {deployments.HEALTH} or l7_server.pct_response_errors."
+            change.wrong(f"rules[{index}].metric_id", "is no metric of pools", shown(name), hint)
+
+
 def fail_action(change: Change, action: Document) -> None:
     kind = action.get("type")
     for of, part in (("FAIL_ACTION_HTTP_REDIRECT", "redirect"), ("FAIL_ACTION_HTTP_LOCAL_RSP", "local_rsp")):

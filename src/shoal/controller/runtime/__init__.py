@@ -13,6 +13,7 @@ from typing import Any
 from shoal.controller.capacity import Capacities
 from shoal.controller.clock import Clock
 from shoal.controller.compiler import Compiler
+from shoal.controller.deployments import Deployments
 from shoal.controller.fleet import Fleet
 from shoal.controller.ledger import Ledger
 from shoal.controller.loads import Loads
@@ -51,6 +52,8 @@ class Runtime:
         upgrades: Upgrades,
         clock: Clock,
         loads: Loads,
+        capacities: Capacities,
+        deployments: Deployments,
     ) -> None:
         self._view = view
         self._started = clock.now()
@@ -65,17 +68,19 @@ class Runtime:
             reconciler=reconciler,
             clock=clock,
             loads=loads,
+            capacities=capacities,
+            deployments=deployments,
         )
         self.sources = sources
         self.pool_state: Callable[[str], str] = lambda uuid: pools.state(uuid)[0] if pools.servers(uuid) else ""
         """How a pool stands, "" for one without servers: their names may still be looked up."""
         pools, engines = Pools(sources), ServiceEngines(sources)
+        self.servers_up = pools.up
         services, groups = VirtualServices(sources, pools), Groups(sources, margins, upgrades)
         placements = Placements(sources, services.notes)
         self._services = services
         self._maps = Maps(sources, margins)
         forecasts = Forecasts(sources)
-        self.servers_up = pools.up
         self._readers: dict[tuple[str, str], Callable[[str], Any]] = {
             ("virtualservice", "runtime"): services.runtime,
             ("virtualservice", "runtime/detail"): services.detail,

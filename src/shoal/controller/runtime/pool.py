@@ -54,6 +54,7 @@ class Pools:
         note = f"{idle} went down, and gets nothing until it is made primary again" if idle else ""
         reason = "" if state == "OPER_UP" else f"none of its {len(states)} pools is up" if states else "it has no pools"
         counts = ("num_servers", "num_servers_enabled", "num_servers_up")
+        deployment = self._of.deployments.shown(uuid)
         return {
             "oper_status": oper_status(state, at, reason, note),
             **{name: sum(pool[name] for _, pool in found) for name in counts},
@@ -67,6 +68,7 @@ class Pools:
                 }
                 for one, pool in found
             ],
+            **({"deployment": deployment} if deployment is not None else {}),
         }
 
     def servers(self, uuid: str) -> list[Document]:
@@ -104,21 +106,17 @@ class Pools:
         else:
             state = SERVER_STATES.get(states[0], "OPER_UNKNOWN")
             reason = next((report.check for report in reports if report.check), "")
+        estimate = self._of.capacities.of(pool.uuid).get(server_name(pool, server))
         return {
             "ip_addr": {"addr": server.ip.addr, "type": server.ip.type},
-        estimate = self._of.capacities.of(pool.uuid).get(server_name(pool, server))
             "port": port,
             "hostname": server.hostname,
             "oper_status": oper_status(state, at, reason),
             "connections": sum(report.connections for report in reports),
             "sessions_total": sum(report.sessions_total for report in reports),
+            **({"capacity": estimate.document()} if estimate is not None else {}),
         }
 
-            **({"capacity": estimate.document()} if estimate is not None else {}),
-    def state(self, uuid: str) -> tuple[str, str]:
-        document = self._of.view.get("pool", uuid)
-        if document is None:
-            return "OPER_DOWN", "the pool is gone"
     def up(self, uuid: str) -> list[str]:
         """Names of the servers that are up; none of a pool that is gone."""
         if self._of.view.get("pool", uuid) is None:
@@ -127,6 +125,10 @@ class Pools:
         seen = zip(pool.servers, self.servers(uuid), strict=True)
         return [server_name(pool, one) for one, found in seen if found["oper_status"]["state"] == "OPER_UP"]
 
+    def state(self, uuid: str) -> tuple[str, str]:
+        document = self._of.view.get("pool", uuid)
+        if document is None:
+            return "OPER_DOWN", "the pool is gone"
         if not document.get("enabled", True):
             return "OPER_DISABLED", "the pool is disabled"
         servers = self.servers(uuid)

@@ -10,6 +10,7 @@ import msgspec
 from shoal.controller.capacity import Capacities
 from shoal.controller.clock import Clock
 from shoal.controller.compiler import Compiler
+from shoal.controller.deployments import Deployments
 from shoal.controller.fleet import Fleet
 from shoal.controller.ledger import Ledger
 from shoal.controller.loads import Loads
@@ -63,6 +64,8 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     reconciler: Reconciler
     clock: Clock
     loads: Loads
+    capacities: Capacities
+    deployments: Deployments
 
     def service(self, uuid: str) -> views.VirtualService:
         return view(self.found("virtualservice", uuid), views.VirtualService)

@@ -28,8 +28,8 @@ from . import (
     monitors,
     rewriting,
     rules,
-    servers,
     server_modes,
+    servers,
     tls,
     transport,
     virtual_hosts,
@@ -189,8 +189,8 @@ def config(facts: Facts, fragments: Mapping[str, Fragment]) -> str:
 def service_fragment(service: Service, facts: Facts, children: Sequence[Service] = ()) -> Fragment:
     """A virtual service's frontend and a backend for each pool; with fast paths only the backends alone, whose servers are
     checked. ``children`` are its virtual hosts. Raises Unrenderable, naming what can't be."""
-    http = service.mode == "http"
     service = server_modes.expanded(service)
+    http = service.mode == "http"
     listeners = [listener for listener in service.listeners if not listener.carried]
     if service.listeners and not listeners:
         return _checks_only(service)
@@ -244,8 +244,8 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
         front.append(f"{'http-request' if http else f'tcp-request {stage}'} set-var(txn.port) src_port")
     front += chosen.lines
     if service.pool is not None:
-        front.append(f"default_backend {chosen.targets[service.pool.id]}")
         front += server_modes.default_way(service, chosen.targets)
+        front.append(f"default_backend {chosen.targets[service.pool.id]}")
     elif not chosen.lines and http:
         front.append("http-request deny deny_status 503")
     notes = made.notes
@@ -255,8 +255,8 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
     if shared and not service.parent:
         sections += (_section(*one) for one in _outer(service, virtual_hosts.told_apart(children), shared, facts))
     steered = {action.pool for action in choice.switches(service.rules) if action.server}
-    for pool in service.pools:
     pages = answers.pages(service.http.errors) if http else {}
+    for pool in service.pools:
         directives, others = _pool(pool, http)
         steers = server_modes.known_as(pool) in steered
         named = [f"use-server %[var({rules.SERVER})] if {{ var({rules.SERVER}) -m found }}"] if steers else []
@@ -467,20 +467,20 @@ def _persistence(pool: Pool, http: bool) -> Iterator[str]:
         yield from cookies.refusals(pool, name, key)
 
 
-def _digest(text: str, characters: int) -> str:
-    return hashlib.blake2b(text.encode(errors="surrogatepass")).hexdigest()[:characters]
-
-
-def _by_client(kept: Persistence) -> str:
-    return f"hash {choice.client_key(kept)}" if kept.bits >= 0 else "source"
-
-
 def _cookie(pool: Pool) -> str:
     """Which cookie leads clients to its servers; "" = none."""
     wanted = pool.persistence
     if wanted is None or wanted.kind not in COOKIES:
         return ""
     return argument(wanted.name or f"S{_digest(server_modes.known_as(pool), 8)}")
+
+
+def _digest(text: str, characters: int) -> str:
+    return hashlib.blake2b(text.encode(errors="surrogatepass")).hexdigest()[:characters]
+
+
+def _by_client(kept: Persistence) -> str:
+    return f"hash {choice.client_key(kept)}" if kept.bits >= 0 else "source"
 
 
 def _balance(pool: Pool, http: bool) -> tuple[list[str], str]:
