@@ -718,6 +718,9 @@ SHOWN_BY: dict[str, dict[str, str]] = {
         ),
         "placement_networks": "unit/test_placement_networks.py",
         "autoscale_policy_ref": "unit/test_autoscale.py",
+        "use_service_ssl_mode": "unit/test_server_modes.py",
+        "capacity_estimation": "unit/test_capacity.py",
+        "capacity_estimation_ttfb_thresh": "unit/test_capacity.py",
     },
     "ApplicationProfile": {
         "dos_rl_profile.rl_profile.http_header_rate_limits.http_cookie": "integration/test_http_profile.py",
@@ -731,6 +734,9 @@ SHOWN_BY: dict[str, dict[str, str]] = {
     "NetworkSecurityPolicy": BY_ADDRESS | {f"rules.match.{one}": "unit/test_addresses.py" for one in LISTS},
     "SSLProfile": dict.fromkeys(("dhparam", "send_close_notify"), "integration/test_tls.py"),
     "NetworkProfile": {"profile.udp_fast_path_profile.snat": "unit/test_rules_services.py"},
-    "PoolGroup": {"deactivate_primary_pool_on_down": "unit/test_primaries.py"},
+    "PoolGroup": {
+        "deactivate_primary_pool_on_down": "unit/test_primaries.py",
+        "deployment_policy_ref": "unit/test_deployments.py",
+    },
 }
 """What acts in the controller, by the test that shows it."""

@@ -91,7 +91,7 @@ def _first(at: Any) -> Any:
     return at[0] if isinstance(at, list) else at
 
 
-def other(field: Field, now: Any, choices: tuple[str, ...] = ()) -> Any:
+def other(field: Field, now: Any, choices: tuple[str | bool, ...] = ()) -> Any:
     """A valid value that is another one than ``now``; of an enum one of the ``choices``, if there are any."""
     if field.kind == "array" and field.nested is None:
         if field.ref:
