@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 import uuid
@@ -17,7 +18,7 @@ import pytest
 
 from shoal.engine.fastpath import conntrack
 from shoal.engine.fastpath.carrier import Carrier, Outcome
-from shoal.engine.fastpath.plan import TCP
+from shoal.engine.fastpath.plan import OURS, TCP
 from shoal.engine.monitors.checks import Checks
 from shoal.lab import backend
 from shoal.wire import policy
@@ -434,6 +435,11 @@ async def test_servers_see_the_engine_a_pool_of_addresses_or_the_client(world: W
         ):
             assert (await carrier.apply({"one": msgspec.structs.replace(made, **changes)})).problems == {}
             assert await world.connect(VIP, FLOWS, TCP_PORT, "clients") == seen
+        client, vip, source, *servers = map(socket.inet_aton, ("10.66.0.9", VIP, pool[0], "10.66.0.7", "10.66.0.8"))
+        for server in (servers[0], servers[0], servers[1]):  # as another engine tells of them; the client comes again
+            told = conntrack.Connection(OURS | TCP | 5, (client, 5000, vip, TCP_PORT), (server, 80, source, 6000))
+            conntrack.put([told], 60)
+            assert list(conntrack.established({told.mark})) == [told]
         at_80 = Listener(port=80, port_end=81, fast=True, idle_s=300)
         own = msgspec.structs.replace(
             made, listeners=(at_80,), pool=msgspec.structs.replace(made.pool, service_port=True)

@@ -155,9 +155,9 @@ def established(marks: Collection[int]) -> Iterator[Connection]:
 
 
 def put(connections: Iterable[Connection], seconds: int) -> None:
-    """Have the kernel know them for so long, or until a packet comes; those that it knows are renewed. Raises OSError when
-    it refuses any, after all the others."""
-    _say(_new(one, seconds) + _renewed(one, seconds) for one in connections)
+    """Have the kernel know them, as they are now, for so long, or until a packet comes: a client may have come from the same
+    port before. Raises OSError when it refuses any, after all the others."""
+    _say(_gone(one) + _new(one, seconds) for one in connections)
 
 
 def renew(connections: Iterable[Connection], seconds: int) -> None:
@@ -166,7 +166,8 @@ def renew(connections: Iterable[Connection], seconds: int) -> None:
 
 
 def _say(said: Iterator[bytes]) -> None:
-    """The kernel answers by the time it has been told, and only what it refuses: what is there already, or is not any more, too."""
+    """The kernel answers by the time it has been told, and only what it refuses; that something is there already, or is not, is
+    no fault."""
     refused: set[int] = set()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK) as link:
         link.bind((0, 0))
@@ -189,6 +190,10 @@ def _new(one: Connection, seconds: int) -> bytes:
     state = attribute(CTA_PROTOINFO_TCP_STATE, bytes([TCP_ESTABLISHED]))
     body += _nest(CTA_PROTOINFO, _nest(CTA_PROTOINFO_TCP, state))
     return message(NEW, body, flags=NLM_F_CREATE | NLM_F_EXCL, family=_family(client[0]))
+
+
+def _gone(one: Connection) -> bytes:
+    return message(DELETE, _tuple(CTA_TUPLE_ORIG, one.client), flags=0, family=_family(one.client[0]))
 
 
 def _renewed(one: Connection, seconds: int) -> bytes:

@@ -267,6 +267,8 @@ class Mirror:
 
     def judged(self, data: bytes, address: str) -> list[Connection]:
         """The connections that a datagram from ``address`` tells of, and that may be put into this kernel."""
+        if address not in self._peers.values():  # before anything that costs
+            return []
         signature, body = data[:SIGNATURE_BYTES], data[SIGNATURE_BYTES:]
         if not self._key or not hmac.compare_digest(signature, self._signature(body)):
             log.debug("%s: not signed by this group", address)
