@@ -7,6 +7,7 @@ import os
 import pwd
 import signal
 import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -478,6 +479,19 @@ async def test_lists_of_networks_come_once_and_go_when_nobody_names_them(lab: La
     assert (applied.how, (await lab.get())[0]) == ("none", 403)
     applied = await lab.controller.push(settings(), vip(), refusing(others))
     assert "one" in applied.problems[0].part, "a rule that has lost its list does not let anybody in"
+
+
+async def test_a_link_is_shared_by_weight_while_weights_differ(lab: Lab) -> None:
+    def shaped() -> bool:
+        shown = subprocess.run(["tc", "qdisc", "show"], capture_output=True, text=True, check=True)
+        return "htb 5a0:" in shown.stdout
+
+    linked = msgspec.structs.replace(settings(), link_mbit=100)
+    await lab.controller.push(linked, vip(), service(), service("two", 81, weight=3))
+    await lab.controller.hear(messages.Ownership, lambda m: m.owner and m.vip == "v")
+    assert shaped() and [(await lab.get(port=port))[0] for port in (80, 81)] == [200, 200]
+    applied = await lab.controller.push(linked, vip(), service(), service("two", 81))
+    assert not shaped() and applied.notes == ()
 
 
 async def test_clients_of_a_service_that_changes_or_rests_are_cut_off_and_no_others(lab: Lab) -> None:

@@ -20,6 +20,7 @@ from shoal.engine.fastpath import conntrack
 from shoal.engine.fastpath.carrier import Carrier, Outcome
 from shoal.engine.fastpath.plan import OURS, TCP
 from shoal.engine.monitors.checks import Checks
+from shoal.engine.weights import Weights
 from shoal.lab import backend
 from shoal.wire import policy
 from shoal.wire.counters import Counts, ServiceCounts
@@ -115,6 +116,11 @@ class World:
         ip(f"{at}link set {link} up")
         ip(f"{at}addr add 10.66.0.{number}/24 dev {link}")
         ip(f"{at}addr add fd66::{number}/64 dev {link} nodad")
+
+    def narrow(self) -> None:
+        """The way to the client, to 60 Mbit/s."""
+        limit = ["tbf", "rate", "60mbit", "burst", "64k", "limit", "200k"]
+        subprocess.run(["tc", "-n", f"{self.prefix}wire", "qdisc", "add", "dev", "client", "root", *limit], check=True)
 
     def start(self, node: str, module: str, *words: str) -> subprocess.Popen[str]:
         command = ["ip", "netns", "exec", self.prefix + node, sys.executable, "-m", module, *words]
@@ -446,3 +452,47 @@ async def test_servers_see_the_engine_a_pool_of_addresses_or_the_client(world: W
         )
         await carrier.apply({"one": own})
         assert await world.connect(VIP, FLOWS, 80, "clients") == {ENGINE: FLOWS}
+
+
+async def test_services_share_a_full_link_by_their_weights(world: World) -> None:
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(bytes(65_536))
+                await writer.drain()
+        writer.transport.abort()
+
+    def weighing(**weights: int) -> list[Service]:
+        base = service(monitors=())["one"]
+        ports = {name: Listener(port=9000 + n, port_end=9000 + n) for n, name in enumerate(weights)}
+        return [
+            msgspec.structs.replace(base, id=name, listeners=(ports[name],), weight=weight)
+            for name, weight in weights.items()
+        ]
+
+    async def share(name: str, other: str) -> float:
+        child = world.start("client", "shoal.lab.downloads", VIP, "1.6", *["9000", "9001"] * 4)
+        found: dict[str, int] = json.loads((await asyncio.to_thread(child.communicate))[0])
+        return found[name] / max(1, found[other])
+
+    def there() -> tuple[bool, bool]:
+        shown = subprocess.run(
+            ["tc", "qdisc", "show", "dev", "eth0"], capture_output=True, text=True, check=True
+        ).stdout
+        tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+        return "htb" in shown, "shoal_weights" in tables
+
+    servers = [await asyncio.start_server(pour, VIP, port) for port in (9000, 9001)]
+    world.narrow()
+    weights = Weights("eth0")
+    assert (await weights.want(weighing(a=1, b=4), 50), there()) == ("", (True, True))
+    assert 2.8 < await share("9001", "9000") < 5.2
+    killed = Weights("eth0")  # what its agent left is another's to change
+    assert (await killed.want(weighing(a=8, b=2), 50), there()) == ("", (True, True))
+    assert 2.8 < await share("9000", "9001") < 5.2
+    for wanted, link_mbit in ((weighing(a=3, b=3), 50), (weighing(a=1, b=4), 0)):
+        assert (await killed.want(weighing(a=1, b=4), 50), there()) == ("", (True, True))
+        assert (await killed.want(wanted, link_mbit), there()) == ("", (False, False))
+    for server in servers:
+        server.close()
+    await asyncio.sleep(0.1)  # the connections have ended, too

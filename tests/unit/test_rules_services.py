@@ -237,3 +237,16 @@ async def test_texts_to_replace_are_texts_that_can_be(world: World) -> None:
     latest = {"_last_modified": reply.json()["_last_modified"], "application_profile_ref": L4}
     reply = await world.client.put(path, json=body(pair("a", "b"), **latest))
     assert f"{field} has no effect: System-L4-Application is not HTTP." in warnings_of(reply)
+
+
+async def test_a_weight_counts_where_the_links_width_is_known(world: World) -> None:
+    made = await world.service()
+    heavy = {"replace": {"weight": 4}}
+    reply = await world.client.patch(f"/api/virtualservice/{made['uuid']}", json=heavy)
+    assert reply.headers["x-shoal-warning"].startswith(
+        "weight has no effect until data_link_mbit of Default-Group says"
+    )
+    (group,) = (await world.get("/api/serviceenginegroup"))["results"]
+    await world.call("PATCH", group["url"], 200, json={"replace": {"data_link_mbit": 900}})
+    reply = await world.client.patch(f"/api/virtualservice/{made['uuid']}", json=heavy)
+    assert reply.status_code == 200 and "x-shoal-warning" not in reply.headers

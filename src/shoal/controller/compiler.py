@@ -299,6 +299,7 @@ class Compiler:
             return_through_primary=group.se_tunnel_mode == TUNNEL_ALWAYS,
             heartbeat_key=self._heartbeat_key(group.uuid),
             count_packets=group.auto_rebalance,
+            link_mbit=group.data_link_mbit,
         )
 
     def _strangers(self, group: str) -> tuple[str, ...]:

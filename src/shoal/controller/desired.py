@@ -186,6 +186,7 @@ def service_part(
         keeps_client=profile.preserve_client_ip if profile else False,
         sources=wire_sources(service, vip.addresses),
         flow_dist=service.flow_dist,
+        weight=service.weight,
         log=log_policy(documents, service, [pool.id for pool in (routed["pool"], *routed["others"]) if pool]),
         **_towards_servers(documents, service, http=http),
         pools_up_min=service.min_pools_up,

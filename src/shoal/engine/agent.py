@@ -52,6 +52,7 @@ from .session import Session
 from .sharing import carried, flow_idle_s, sharing
 from .static_routes import StaticRoutes
 from .vip_packets import PacketCounters
+from .weights import Weights
 
 log = logging.getLogger("shoal.agent")
 
@@ -107,6 +108,7 @@ class Agent:
         self._carrier = Carrier(config.address, config.interface, self._checks, self._facts.user)
         self._mirror = Mirror(config.id, config.address, lambda: self._owned, lambda: self._carrier.targets)
         self._packets = PacketCounters()
+        self._weights = Weights(config.interface)
         self._interfaces = Interfaces()
         self._static_routes = StaticRoutes()
         self._speaker = Speaker(secrets, Path(self._facts.sockets), Path(config.directory))
@@ -186,6 +188,7 @@ class Agent:
             for task in tasks:
                 task.cancel()
             await self._carrier.stop()
+            await self._weights.want((), 0)
             await self._control.process.stop()
         if self._facts.sockets != self.config.directory:
             shutil.rmtree(self._facts.sockets, ignore_errors=True)
@@ -243,6 +246,7 @@ class Agent:
         self._judged.set()
         outcome = await self._carrier.apply(self._control.services, interfaces, lists)
         self._mirror.want(settings, vips, self._control.services.values())
+        unshared = await self._weights.want(self._control.services.values(), settings.link_mbit if settings else 0)
         beside = [address for one in interfaces for address in one.addresses]
         place = Place(self.config.address, self.config.prefix_length, own_address6(self.config.interface), beside)
         unspoken = await self._speaker.apply(self._parts.bgp(), vips, place)
@@ -280,6 +284,8 @@ class Agent:
         notes = dict(result.notes)
         for id, note in outcome.notes.items():
             notes[id] = f"{notes[id]} {note}" if id in notes else note
+        if unshared:
+            notes |= {id: f"{notes.get(id, '')} {unshared}".strip() for id in self._control.services}
         if root:
             self._session.say(
                 messages.Applied(

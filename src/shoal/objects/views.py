@@ -63,6 +63,7 @@ class ServiceEngineGroup(msgspec.Struct, frozen=True, kw_only=True):
     vs_switchover_timeout: int = 300
     distribute_load_active_standby: bool = False
     auto_redistribute_active_standby_load: bool = False
+    data_link_mbit: int = 0
 
 
 class VnicNetwork(msgspec.Struct, frozen=True, kw_only=True):
@@ -343,6 +344,7 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     vh_parent_vs_ref: str = ""
     vh_domain_name: tuple[str, ...] = ()
     vh_type: str = "VS_TYPE_VH_SNI"
+    weight: int = 1
     vh_matches: tuple[VhMatch, ...] = ()
     pool_ref: str = ""
     pool_group_ref: str = ""

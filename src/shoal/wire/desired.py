@@ -84,6 +84,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, tag="settings"):
     """What the group's guards sign their messages to one another with."""
     count_packets: bool = False
     """Packets of each VIP are wanted (auto-rebalance is on)."""
+    link_mbit: int = 0
+    """What the data link carries, which services share by weight; 0 = not known."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -437,6 +439,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, tag="service"):
     """Of TLS, that an engine keeps for clients who have no tickets: about so many."""
     copies_to: tuple[str, ...] = ()
     """Machines on the engine's own network that get a copy of each packet to and from its servers, each flow's one of them."""
+    weight: int = 1
+    """Its share of what the engine sends to clients, when the link is full."""
     cuts_clients: bool = False
     """When anything of this part changes, the connections that its clients have at proxied ports end."""
 

@@ -142,6 +142,15 @@ def _limits(change: Change, around: Around) -> None:
     for problem in limits.problems(service, limits.OF_SERVICE):
         change.wrong(*problem)
     change.warnings += limits.untaken(service, limits.OF_SERVICE)
+    if service.get("weight", 1) != 1:
+        group = around.view.get("serviceenginegroup", uuid_of(service.get("se_group_ref") or "")) or {}
+        if service.get("type") == "VS_TYPE_VH_CHILD":
+            change.warnings.append("weight has no effect: a virtual host has its parent's.")
+        elif not group.get("data_link_mbit"):
+            name = group.get("name", "")
+            change.warnings.append(
+                f"weight has no effect until data_link_mbit of {name} says what an engine's link carries."
+            )
     most = (service.get("performance_limits") or {}).get("max_throughput", 0)
     proxied = [port["port"] for port in service.get("services", ()) if not _on_fast_path(around, service, port)]
     if most and proxied:
