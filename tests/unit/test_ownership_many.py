@@ -129,3 +129,26 @@ def test_a_plan_repeated_changes_nothing_and_one_that_differs_does() -> None:
     assert engine.state.vips["vip-7"].succession == ("se-a",)
     engine.tell(*(vip(number, owner="se-b", generation=2) for number in range(MANY)))
     assert engine.state.slots_used == MANY + MANY // 2
+
+
+def test_what_a_stranger_says_of_vips_served_elsewhere_is_passed_over() -> None:
+    engine = Engine()
+    engine.hear_owner()
+    engine.now += 0.01
+    elsewhere = tuple(on.Entry(f"other-{n}", Mode.HELD, Claim(1, 0, 3), 1) for n in range(3))
+    before, done = engine.state, len(engine.effects)
+    engine.feed(on.Heard(on.Heartbeat("se-c", "stranger", True, elsewhere)))
+    assert engine.state is before and len(engine.effects) == done
+    owned = tuple(engine.state.peers["se-a"].said)
+    engine.feed(
+        on.Together(
+            (
+                on.Heard(on.Heartbeat("se-c", "stranger", True, elsewhere)),
+                on.Heard(on.Heartbeat("se-a", "owner", True, owned)),
+            )
+        )
+    )
+    assert engine.state.peers["se-a"].heard_at == engine.now and "se-c" not in engine.state.peers
+    one_of_ours = on.Entry("vip-7", Mode.HELD, Claim(9, 0, 3), 1)
+    engine.feed(on.Heard(on.Heartbeat("se-c", "stranger", True, (*elsewhere, one_of_ours))))
+    assert engine.state.vips["vip-7"].holder == "se-c"

@@ -52,12 +52,14 @@ from shoal.wire.messages import Claim, Ownership
 def step(state: State, event: Event, now: float) -> tuple[State, list[Effect]]:
     """The next state, and what to do, in order. ``now``: monotonic seconds, never going back."""
     if isinstance(event, Together):
-        while event.events and isinstance(first := event.events[0], Heard) and _is_old_news(state, first.message, now):
-            state, event = _still_alive(state, first.message, now), Together(event.events[1:])
+        while event.events and isinstance(first := event.events[0], Heard):
+            if (after := _without_conclusions(state, first.message, now)) is None:
+                break
+            state, event = after, Together(event.events[1:])
         if not event.events:
             return state, []
-    if isinstance(event, Heard) and _is_old_news(state, event.message, now):
-        return _still_alive(state, event.message, now), []
+    if isinstance(event, Heard) and (after := _without_conclusions(state, event.message, now)) is not None:
+        return after, []
     if isinstance(event, Tick) and _is_calm(state, now):
         return _beaten(state, now)
     turn = _Turn(state, now)
@@ -65,6 +67,23 @@ def step(state: State, event: Event, now: float) -> tuple[State, list[Effect]]:
     turn.take_in(event)
     turn.settle()
     return turn.state, turn.effects
+
+
+def _without_conclusions(state: State, message: PeerMessage, now: float) -> State | None:
+    """The state after a message that there is nothing to conclude from, as from nearly all; None if there may be."""
+    if _is_old_news(state, message, now):
+        return _still_alive(state, message, now)
+    return state if _is_none_of_ours(state, message, now) else None
+
+
+def _is_none_of_ours(state: State, message: PeerMessage, now: float) -> bool:
+    """A stranger speaks of VIPs that are not served here: what time alone changes has a `Tick` of its own."""
+    return (
+        isinstance(message, Heartbeat)
+        and message.engine not in state.peers
+        and now - state.stepped_at <= known.lease_s(state)
+        and not any(entry.vip in state.vips for entry in message.entries)
+    )
 
 
 def _is_old_news(state: State, message: PeerMessage, now: float) -> bool:
