@@ -158,6 +158,13 @@ def test_it_reads_well_and_counts_the_connections_that_end() -> None:
         assert told(answer).startswith("NOT ENOUGH ROOM: 6 virtual services would get no engine")
         assert "What would help: " in told(answer) and "max_se" in told(answer)
         assert told(await asked(world)).startswith("Any 1 of 3 engines may fail at once, and everything stays up")
+        for name in ("news", "wine", "docs", "cart", "bank"):
+            await world.service(name, "g")
+        await world.pass_time(ENDED_S)
+        text = told(await asked(world, fail_any=1))
+        assert "1 virtual service is not served as it is: bank." in text
+        steps = [line.split()[-6:] for line in text.splitlines() if " of " in line and "buffer 2" in line]
+        assert len(steps) == 3 and "\nFree slots   before       0 of 8 (buffer 2, SHORT)\n" in text
 
     run(main)
 

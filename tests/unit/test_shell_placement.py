@@ -187,7 +187,7 @@ def test_the_worst_of_a_plan_is_listed_first() -> None:
 def test_the_verdict_of_a_what_if_has_the_colour_of_what_it_says(
     services: dict[str, list[str]], kept: bool, survives: int, colour: int
 ) -> None:
-    words = ("down", "waiting", "unplaced", "interrupted", "weakened", "reduced", "exposed")
+    words = ("down", "waiting", "unplaced", "interrupted", "weakened", "reduced", "exposed", "unserved")
     guarantee = {"engines": survives, "exact": True, "at_most": survives, "broken_by": []}
     margin = {"stays_up": guarantee, "keeps_capacity": guarantee, "of_engines": 3, "worst_host": ""}
     buffer = {"free": 4, "slots": 12, "needed": 4, "kept": kept}

@@ -115,7 +115,7 @@ def _coloured(answer: Document, verdict: str, ink: Ink) -> str:
     if services["down"] or services["waiting"] or services["unplaced"]:
         return ink.bad(verdict)
     lasts = figures["kept"] and answer["margin"]["after"]["stays_up"]["engines"]
-    touched = any(services[word] for word in ("interrupted", "weakened", "reduced", "exposed"))
+    touched = any(services[word] for word in ("interrupted", "weakened", "reduced", "exposed", "unserved"))
     return ink.good(verdict) if lasts and not touched else ink.doubtful(verdict)
 
 
@@ -198,7 +198,8 @@ def _figures(answer: Document) -> Iterable[tuple[str, str]]:
         yield "Engines", ", ".join(words)
     steps = ("before", "right_after", "in_the_end") if answer["fails"] else ("before", "in_the_end")
     if anything:
-        yield "Free slots", ", ".join(f"{step.replace('_', ' ')} {_free(capacity[step])}" for step in steps)
+        for step in steps:
+            yield "" if step != steps[0] else "Free slots", f"{step.replace('_', ' '):<11}  {_free(capacity[step])}"
     else:
         yield "Free slots", _free(capacity["before"])
     if counted := _counted(connections):
@@ -209,8 +210,8 @@ def _figures(answer: Document) -> Iterable[tuple[str, str]]:
         yield "", f"then {end}"
     create = answer["times"]["engine_creation_ms"]
     detection = answer["times"]["failure_detection"]["detection_ms"]
-    made = f", a new engine takes {duration(create)}" if create is not None else ", no engine's making was measured yet"
-    yield "Times", f"a silent engine is noticed after {duration(detection)}, a dead process at once{made}"
+    yield "Times", f"a silent engine is noticed after {duration(detection)}, a dead process at once"
+    yield "", f"a new engine takes {duration(create)}" if create is not None else "no engine's making was measured yet"
 
 
 def _counted(connections: Document) -> str:

@@ -128,6 +128,8 @@ class Telling:
         vips = [self._vip(fate) for fate in outcome.fates]
         vips.sort(key=lambda v: (SEVERITY.index(v["what"]), -v["not_answered_ms"]["least"]))
         services = {vip.id: self._services(vip.id) for vip in (*outcome.start.vips, *outcome.end.vips)}
+        serving = served_by(self._present)
+        unserved = [vip.id for vip in self._present.vips if vip.enabled and not serving[vip.id]]
         document: Document = {
             "group": self._group.name,
             "group_uuid": self._wish.group,
@@ -138,7 +140,8 @@ class Telling:
             "keeps_capacity": outcome.keeps_capacity,
             "restored": outcome.restored,
             "virtualservices": {
-                "served": self._count(vip for vip, engines in served_by(self._present).items() if engines),
+                "served": self._count(vip for vip, engines in serving.items() if engines),
+                "unserved": sorted({name for vip in unserved for name in services.get(vip, [vip])}),
                 **{
                     word: sorted({name for vip in getattr(outcome, word) for name in services.get(vip, [vip])})
                     for word in ("interrupted", "waiting", "down", "weakened", "reduced", "exposed", "unplaced")

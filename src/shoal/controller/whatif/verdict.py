@@ -137,6 +137,9 @@ def _worst(answer: Document) -> list[str]:
 def _after(answer: Document) -> list[str]:
     told, end, engines = answer["virtualservices"], answer["capacity"]["in_the_end"], answer["engines"]
     found = []
+    if told["unserved"]:
+        are = "is" if len(told["unserved"]) == 1 else "are"
+        found.append(f"{_services(len(told['unserved']))} {are} not served as it is: {some(told['unserved'])}.")
     if engines["not_drained"]:
         found.append(f"{some(engines['not_drained'])} can't be drained: what is there has nowhere to go, and stays.")
     if told["reduced"]:
