@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
+
+from joserfc.jwk import ECKey, KeySet
 
 from tests.issuer import Issuer
 
@@ -11,7 +14,7 @@ Document = dict[str, Any]
 
 TYPES = (
     "VirtualService", "Pool", "HealthMonitor", "ApplicationProfile", "NetworkProfile", "HTTPPolicySet", "SSLProfile",
-    "ApplicationPersistenceProfile", "PoolGroup", "L4PolicySet", "NetworkSecurityPolicy",
+    "ApplicationPersistenceProfile", "PoolGroup", "L4PolicySet", "NetworkSecurityPolicy", "SSOPolicy", "JWTServerProfile",
 )  # fmt: skip
 CLIENTS = {"match_criteria": "IS_IN", "addrs": [{"addr": "192.0.2.1", "type": "V4"}]}
 MATCH: Document = {
@@ -143,6 +146,7 @@ def objects() -> Iterator[tuple[str, Document]]:
         own = issuer.issue(f"{name}.example")
         yield "sslkeyandcertificate", {"name": name, "key": own.key, "certificate": {"certificate": own.certificate}}
         yield "stringgroup", {"name": name, "type": "SG_TYPE_STRING", "kv": [{"key": f"text/{name}"}]}
+        yield from _tokens(name)
         yield "ipaddrgroup", {"name": name, "addrs": [{"addr": "192.0.2.7", "type": "V4"}]}
         yield "errorpagebody", {"name": name, "error_page_body": name}
         page = {
@@ -202,6 +206,22 @@ def objects() -> Iterator[tuple[str, Document]]:
     yield from _profiles()
     yield from _policies()
     yield from _services()
+
+
+def _tokens(name: str) -> Iterator[tuple[str, Document]]:
+    yield "jwtserverprofile", {"name": name, "issuer": name, "jwks_keys": key_set()}
+    yield (
+        "authprofile",
+        {"name": name, "type": "AUTH_PROFILE_JWT", "jwt_profile_ref": f"/api/jwtserverprofile?name={name}"},
+    )
+    path = {"match": {"path": MATCH["path"]}}
+    rules = [{**RULE, **path, "action": {"type": "SKIP_AUTHENTICATION"}}, {**NEXT, **path}]
+    asked = {"default_auth_profile_ref": f"/api/authprofile?name={name}", "authn_rules": rules}
+    yield "ssopolicy", {"name": name, "type": "SSO_TYPE_JWT", "authentication_policy": asked}
+
+
+def key_set() -> str:
+    return json.dumps(KeySet([ECKey.generate_key("P-256", private=False)]).as_dict(private=False))
 
 
 def _pools() -> Iterator[tuple[str, Document]]:
@@ -438,6 +458,8 @@ def _services() -> Iterator[tuple[str, Document]]:
             "rewritable_content_ref": "/api/stringgroup?name=base",
             "rsp_rewrite_rules": [{**RULE, "pairs": [PAIR]}],
         },
+        "sso_policy_ref": "/api/ssopolicy?name=base",
+        "jwt_config": {"audience": "a", "jwt_location": "JWT_LOCATION_QUERY_PARAM", "jwt_name": "a"},
         "enable_rhi": True,
         "enable_rhi_snat": True,
         "bgp_peer_labels": ["a"],
@@ -676,6 +698,8 @@ VALUES: dict[str, Document] = {
         "l4_connection_policy.rules.action.select_pool": OTHER_POOL,
     },
     "NetworkSecurityPolicy": {"rules.index": 3},
+    "SSOPolicy": {"authentication_policy.authn_rules.index": 3},
+    "JWTServerProfile": {"jwks_keys": key_set()},
 }
 """What to try where not any other value will do."""
 VIP = ("vip_id", "ip_address", "ip6_address", "auto_allocate_ip", "auto_allocate_ip_type", "ipam_network_subnet")
@@ -695,6 +719,8 @@ BY_NAME = ("servers.resolve_server_by_dns", "delete_server_on_dns_refresh", "res
 LISTS = ("geo_matches", "ip_reputation_type")
 BY_ADDRESS = dict.fromkeys(("geo_db_ref", "ip_reputation_db_ref"), "unit/test_addresses.py")
 SHOWN_BY: dict[str, dict[str, str]] = {
+    "SSOPolicy": {"type": "unit/test_rules_sso.py"},
+    "JWTServerProfile": {"jwt_profile_type": "unit/test_rules_sso.py"},
     "VirtualService": {
         "type": "unit/test_virtual_hosts.py",
         "vh_type": "unit/test_virtual_hosts.py",

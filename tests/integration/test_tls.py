@@ -18,6 +18,8 @@ from typing import Any
 import msgspec
 import pytest
 from cryptography import x509
+from joserfc import jwt
+from joserfc.jwk import RSAKey
 
 from shoal.controller import desired, http_profile, policies
 from shoal.controller.tls import tls_of
@@ -677,6 +679,30 @@ async def test_the_end_of_a_connection_is_told(lab: Lab, tmp_path: Path) -> None
                 with pytest.raises(ssl.SSLEOFError):
                     await asyncio.to_thread(asked, listening.getsockname()[1], version)
                 await cutting
+
+
+async def test_a_bad_token_ends_nobody_elses_connection(lab: Lab, tmp_path: Path) -> None:
+    key = RSAKey.generate_key(2048, {"kid": "k"}, private=True)
+    known = policy.TokenKey(pem=key.as_pem(private=False).decode(), algorithms=("RS256",), id="k")
+    asked = policy.Http(bearer=policy.Bearer(issuer="i", audience="a", keys=(known,)))
+    lab.serve(8730, PLAIN, http=asked)
+    lab.serve(8731, PLAIN, plain=False)
+    claims = {"iss": "i", "aud": "a", "exp": int(time.time()) + 600}
+    good = jwt.encode({"alg": "RS256", "kid": "k"}, claims, key)
+    bad = f"{good[:-9]}{'A' if good[-9] != 'A' else 'B'}{good[-8:]}"
+    async with lab.running():
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", 8731, ssl=client(tmp_path), server_hostname="www.example.com"
+        )
+        for text, status in ((good, 200), (bad, 401)) * 10:
+            assert (await ask(8730, Authorization=f"Bearer {text}")).status == status
+            writer.write(b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200"), (
+                "an error that another one's signature left is not taken for its own"
+            )
+            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]))
+        writer.close()
 
 
 async def test_early_data_is_taken_for_what_is_safe_to_repeat(lab: Lab, tmp_path: Path) -> None:

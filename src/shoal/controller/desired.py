@@ -20,6 +20,7 @@ from shoal.wire.policy import Http, Rule, Switch
 from . import datascripts, ocsp, pools, protocols
 from .acme.profile import read as read_acme
 from .answers import cache_of, error_pages
+from .bearer import bearer_of
 from .http_profile import http_of
 from .idle import client_idle_s
 from .limits import limits_of
@@ -211,6 +212,7 @@ def _http(
         server_host=service.host_name_xlate,
         cache=cache_of(documents, own),
         rewriting=rewriting_of(documents, service.content_rewrite),
+        bearer=bearer_of(documents, service),
         errors=error_pages(documents, service.error_page_profile_ref),
     )
     references = (reference for one in vip.services for reference in one.ssl_key_and_certificate_refs)

@@ -307,6 +307,14 @@ class VhMatch(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[VhRule, ...] = ()
 
 
+class JwtConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``VirtualService.jwt_config``."""
+
+    audience: str = ""
+    jwt_location: str = "JWT_LOCATION_AUTHORIZATION_HEADER"
+    jwt_name: str = ""
+
+
 class SearchString(msgspec.Struct, frozen=True, kw_only=True):
     val: str
     type: str = "SEARCH_LITERAL_STRING"
@@ -386,6 +394,8 @@ class VirtualService(msgspec.Struct, frozen=True, kw_only=True):
     traffic_clone_profile_ref: str = ""
     ssl_sess_cache_avg_size: int = 1024
     content_rewrite: ContentRewrite | None = None
+    sso_policy_ref: str = ""
+    jwt_config: JwtConfig | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:

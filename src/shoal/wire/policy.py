@@ -227,6 +227,44 @@ class Rewriting(msgspec.Struct, frozen=True, kw_only=True):
     """Of content, ``text/html`` or ``text/*``: others stay as they are, and so does what the server has compressed."""
 
 
+RSA_ALGORITHMS = ("RS256", "RS384", "RS512")
+TOKEN_ALGORITHMS = (*RSA_ALGORITHMS, "ES256", "ES384", "ES512")
+"""RFC 7518, 3.1."""
+TOKEN_KEYS_MAX = 16
+KEY_ID = re.compile(r"[ -~]{0,200}")
+PUBLIC_KEY = re.compile(r"-----BEGIN PUBLIC KEY-----\n((?:[A-Za-z0-9+/=]{1,64}\n){1,40})-----END PUBLIC KEY-----\n")
+PARAMETER = re.compile(r"[A-Za-z0-9_.~-]{1,100}")
+"""Of a query."""
+
+
+class TokenKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A public key in PEM, and the algorithms that it proves signatures of. ``id``: what tokens call it (``kid``); "" = nothing."""
+
+    pem: str
+    algorithms: tuple[str, ...]
+    id: str = ""
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether requests of which all ``tests`` hold are asked for a token."""
+
+    tests: tuple[Test, ...] = ()
+    asked: bool = True
+
+
+class Bearer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Requests bring a JSON web token (RFC 7519) of ``issuer`` for ``audience`` that has not ended, signed with one of ``keys``;
+    others are answered 401."""
+
+    issuer: str
+    audience: str
+    keys: tuple[TokenKey, ...] = ()
+    parameter: str = ""
+    """Of the query, that has the token; "" = the header Authorization (RFC 6750, 2.1)."""
+    asked: tuple[Asked, ...] = ()
+    """The first that fits decides; where none does a token is asked for."""
+
+
 class ErrorPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What clients get in place of an error that the engine answers with: a body, or a redirect."""
 
@@ -314,5 +352,6 @@ class Http(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What servers are told instead of the client's host; in their redirects and cookies clients get their own back."""
     cache: Cache | None = None
     rewriting: Rewriting | None = None
+    bearer: Bearer | None = None
     errors: tuple[ErrorPage, ...] = ()
     """The first that has a status is its page."""

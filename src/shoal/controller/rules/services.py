@@ -12,7 +12,7 @@ from shoal.objects.views import uuid_of
 from shoal.placement import presets
 from shoal.wire.desired import PROXIED_PORTS_MAX
 
-from . import profiles, rewriting, segments, service_names, service_sides, vips, virtual_hosts
+from . import profiles, rewriting, segments, service_names, service_sides, sso, vips, virtual_hosts
 from .change import Address, Around, Change
 
 DEFAULT_CERTIFICATE = "System-Default-Cert"
@@ -86,6 +86,7 @@ def check(change: Change, around: Around) -> None:
     service_sides.check(change, around)
     service_names.check(change, around)
     rewriting.check(change, around)
+    sso.check(change, around)
     _limits(change, around)
     _sources(change, around)
     _pools(change, around)

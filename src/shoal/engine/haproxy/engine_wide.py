@@ -9,7 +9,7 @@ import msgspec
 from shoal.engine.monitors.runners import by_haproxy
 from shoal.wire.desired import Service
 
-from . import rewriting, tls
+from . import bearer, rewriting, tls
 from .escape import within
 
 SESSION_S, SESSION_S_MAX = 300, 86_400
@@ -18,6 +18,7 @@ BLOCKS, BLOCKS_WITH_CERTIFICATE = 2, 12
 """That a session takes in HAProxy's memory of them; with it the certificate is kept that its client has shown."""
 BLOCKS_MAX = 500_000
 """100 MB."""
+LUA_MB_MAX = 256
 HEAD_KB, HEAD_KB_MAX = 15, 256
 HEADERS, HEADERS_MAX = 256, 4096
 STREAMS_MAX, WINDOW_KB_MAX = 256, 32_768
@@ -40,6 +41,8 @@ class Wants(msgspec.Struct, frozen=True, kw_only=True):
     """Sessions must not be resumed: then HAProxy keeps none at all, and those of others are resumed by tickets alone."""
     rewrites: bool = False
     """Bodies are changed."""
+    verifies: bool = False
+    """Tokens are."""
     hello: bool = False
     """What clients say at the beginning of TLS is looked at."""
     streams: int = 0
@@ -62,6 +65,7 @@ def of(service: Service) -> Wants:
         session_s=tls.session_s(service),
         blocks=service.sessions * (BLOCKS_WITH_CERTIFICATE if service.client_certificates else BLOCKS) * encrypted,
         forgets=encrypted and not service.tls.resumes,
+        verifies=http is not None and http.bearer is not None,
         rewrites=http is not None and http.rewriting is not None,
         hello=encrypted and http is not None and http.fingerprints,
         streams=http.streams_max if http and by_streams else 0,
@@ -79,6 +83,7 @@ def together(wanted: Iterable[Wants]) -> Wants:
         session_s=within(min((one.session_s for one in found if one.session_s), default=SESSION_S), 1, SESSION_S_MAX),
         blocks=within(sum(one.blocks for one in found), 0, BLOCKS_MAX),
         forgets=any(one.forgets for one in found),
+        verifies=any(one.verifies for one in found),
         rewrites=any(one.rewrites for one in found),
         hello=any(one.hello for one in found),
         streams=within(min((one.streams for one in found if one.streams), default=0), 0, STREAMS_MAX),
@@ -103,8 +108,12 @@ def lines(done: Wants) -> Iterator[str]:
         yield f"tune.h2.initial-window-size {done.window_kb * 1024}"
     if done.forgets or done.blocks:
         yield f"tune.ssl.cachesize {0 if done.forgets else done.blocks}"
+    if done.rewrites or done.verifies:
+        yield f"tune.lua.maxmem {LUA_MB_MAX}"
     if done.rewrites:
         yield from rewriting.engine_wide()
+    if done.verifies:
+        yield from bearer.engine_wide()
     if done.hello:
         yield f"tune.ssl.capture-buffer-size {HELLO_OCTETS}"
     yield f"tune.http.maxhdr {done.headers + 1}"  # it counts the first line, too

@@ -18,6 +18,7 @@ from shoal.wire.policy import Http
 
 from . import (
     answers,
+    bearer,
     choice,
     client_log,
     cookies,
@@ -221,7 +222,9 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
     made, sections = rules.Rules(), list[str]()
     if http:
         tls_port = next((listener.port for listener in listeners if listener.tls), 0)
-        made = rules.rules(service.id, service.http, service.rules, chosen.targets, tls_port=tls_port)
+        asked = service.http.bearer
+        proof = [*bearer.requests(asked)] if asked is not None else []
+        made = rules.rules(service.id, service.http, service.rules, chosen.targets, tls_port=tls_port, proof=proof)
         idle_s = within(service.client_idle_s, 1, transport.IDLE_S_MAX)
         front += [f"timeout http-keep-alive {idle_s}s", *_head_timeout(service.http)]
         front += [*([] if requests else tls.early(service.tls)), *rules.proof(service.http)]
@@ -229,6 +232,7 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
         front += [] if requests else _told_of_clients(service)
         front += [*http_profile.last(service.http), *rewriting.requests(service.http)]
         front += rewriting.filters(service.id, service.http)
+        front += bearer.responses() if proof else []
         front += [*chosen.responses, *http_profile.responses(service.http, idle_s)]
         if service.log is not None and any(rule.log for rule in service.rules):
             front.append(client_log.told())

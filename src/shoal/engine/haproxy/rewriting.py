@@ -11,14 +11,12 @@ from . import answers
 from .escape import Unrenderable, quoted
 
 SCRIPT = Path(__file__).with_name("rewriting.lua")
-LUA_MB_MAX = 256
 GZIP = r"^gzip\s*(;\s*q=(1(\.0*)?|0?\.[0-9]*[1-9][0-9]*))?$"
 """What says of itself that gzip is welcome (RFC 9110, 12.5.3)."""
 
 
 def engine_wide() -> Iterator[str]:
     """Lines of the section ``global``."""
-    yield f"tune.lua.maxmem {LUA_MB_MAX}"
     yield f"lua-load-per-thread {quoted(str(SCRIPT))}"
 
 

@@ -88,15 +88,23 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 def rules(
-    service: str, http: Http, wanted: Sequence[Rule], targets: Mapping[str, str] | None = None, *, tls_port: int = 0
+    service: str,
+    http: Http,
+    wanted: Sequence[Rule],
+    targets: Mapping[str, str] | None = None,
+    *,
+    tls_port: int = 0,
+    proof: Sequence[str] = (),
 ) -> Rules:
     """The rules of one virtual service. ``targets``: where a `Switch` leads, by id; ``tls_port``: where it has TLS, 0 for
-    nowhere. Raises Unrenderable."""
+    nowhere; ``proof``: lines behind the security rules, that let in who proves that he may. Raises Unrenderable."""
     lines, counters, notes = _first(http, wanted, tls_port), Counters(service), list[str]()
-    allowed = False
+    allowed, proven = False, not proof
     for number, rule in enumerate(wanted):
         if rule.phase not in (policy.SECURITY, policy.REQUEST):
             continue
+        if not proven and rule.phase == policy.REQUEST:
+            lines, proven = [*lines, *proof], True
         conditions = [condition(test) for test in rule.tests]
         if allowed and rule.phase == policy.SECURITY:
             conditions.append(f"!{{ var({ALLOWED}) -m bool }}")
@@ -116,6 +124,8 @@ def rules(
             else:
                 allowed = allowed or isinstance(action, policy.Allow)
                 lines += (f"http-request {text}{_if(conditions)}" for text in answer(action))
+    if not proven:
+        lines += proof
     if http.to_https and tls_port:  # a policy is more specific
         lines.append(f"http-request {_redirect(Redirect(tls=True, port=tls_port))} if !{OVER_TLS}")
     lines += _responses(wanted)
