@@ -8,19 +8,22 @@ import pwd
 import signal
 import ssl
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey
 
 from shoal.engine.haproxy.process import CAPABILITIES
-from shoal.wire import messages
+from shoal.wire import messages, policy
 from shoal.wire.desired import Certificate, Group, Listener, Member, Monitor, Service, digest, encode_part
 from shoal.wire.monitors import Script
 from shoal.wire.networks import Layer, Networks, packed
-from shoal.wire.policy import SECURITY, Respond, Rule, Test
+from shoal.wire.policy import SECURITY, Respond, Rule
 
 from .engine_lab import ENGINE, QUICK, VIP, Lab, engine, pool, servers, service, settings, vip
 from .private_host import private_host
@@ -461,7 +464,7 @@ async def test_lists_of_networks_come_once_and_go_when_nobody_names_them(lab: La
     others = Networks(layers=(Layer((packed(["203.0.113.0/24", "2001:db8::/32"]),)),))
 
     def refusing(list: Networks, id: str = "one", port: int = 80) -> Service:
-        test = Test(of="client", lists=(digest(encode_part(list)),))
+        test = policy.Test(of="client", lists=(digest(encode_part(list)),))
         rule = Rule(name="r", phase=SECURITY, tests=(test,), actions=(Respond(status=403),))
         return service(id, port, rules=(rule,))
 
@@ -522,3 +525,20 @@ async def test_clients_of_a_service_that_changes_or_rests_are_cut_off_and_no_oth
     assert await lab.names() == {"a", "b"}
     for writer in (writing, writing_there):
         writer.close()
+
+
+async def test_tokens_are_asked_for_until_the_service_no_longer_says_so(lab: Lab) -> None:
+    key = ECKey.generate_key("P-256", private=True)
+    known = policy.TokenKey(pem=key.as_pem(private=False).decode(), algorithms=("ES256",))
+    bearer = policy.Bearer(issuer="i", audience="a", keys=(known,), parameter="jwt")
+    asking = service(http=policy.Http(bearer=bearer))
+    token = jwt.encode({"alg": "ES256"}, {"iss": "i", "aud": "a", "exp": int(time.time()) + 600}, key)
+    applied = await lab.controller.push(settings(), vip(), asking)
+    assert applied.problems == ()
+    await lab.controller.hear(messages.Ownership, lambda m: m.owner and m.vip == "v")
+    assert [(await lab.get(path))[0] for path in ("/", f"/?jwt={token}", f"/?jwt={token}x")] == [401, 200, 401]
+    other = service("two", 81)
+    applied = await lab.controller.push(settings(), vip(), asking, other)
+    assert (applied.problems, [(await lab.get("/", port))[0] for port in (80, 81)]) == ((), [401, 200])
+    applied = await lab.controller.push(settings(), vip(), service(), other)
+    assert (applied.how, (await lab.get())[0]) == ("reload", 200)
