@@ -11,6 +11,7 @@ A connection goes on elsewhere only if its server sees an address that moves wit
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import hmac
 import ipaddress
@@ -43,6 +44,7 @@ TOLD_AT_FIRST = 2
 FAILURE_RETRY_S = 1.0
 CONNECTIONS_MAX = 65_536
 """Of an engine that are told of, and as many that wait to be put into the kernel."""
+ADDRESSES_KEPT = 1_024
 FLOWS_BYTES_MAX = 1_200
 """So that a datagram fits an Ethernet frame."""
 DATAGRAM_BYTES_MAX = 2_048
@@ -94,17 +96,18 @@ def fits(service: Service, target: Target, one: Connection) -> bool:
     """Whether this engine would have made the same of a client's SYN: nothing else is put into its kernel."""
     (client, port, vip, own), (server, server_port, source, _) = one.client, one.server
     return (
-        vip in _packed(service.addresses)
+        vip in _packed(*service.addresses)
         and any(ports.mirrored and ports.port <= own <= ports.port_end for ports in service.listeners)
-        and server == _packed([target.address])[0]
+        and (server,) == _packed(target.address)
         and server_port == (target.port or own)
-        and (source == client if target.mark & KEEPS_CLIENT else source in _packed(service.sources))
+        and (source == client if target.mark & KEEPS_CLIENT else source in _packed(*service.sources))
         and port > 0
     )
 
 
-def _packed(addresses: Iterable[str]) -> list[bytes]:
-    return [ipaddress.ip_address(address).packed for address in addresses]
+@functools.lru_cache(ADDRESSES_KEPT)
+def _packed(*addresses: str) -> tuple[bytes, ...]:
+    return tuple(ipaddress.ip_address(address).packed for address in addresses)
 
 
 class Mirror:
