@@ -235,6 +235,12 @@ class World:
         return made
 
 
+async def lead_to_group(world: World, service: Document, group: Document) -> None:
+    """The virtual service goes to a pool group instead of its pool."""
+    change = {"delete": {"pool_ref": service["pool_ref"]}, "replace": {"pool_group_ref": group["url"]}}
+    await world.call("PATCH", f"/api/virtualservice/{service['uuid']}", 200, json=change)
+
+
 def key_pair(name: str = "www.example.org") -> tuple[str, str]:
     """(key, certificate) in PEM."""
     key, certificate = self_signed_default(name)

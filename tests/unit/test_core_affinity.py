@@ -60,6 +60,12 @@ def test_one_thread_or_all_of_them_use_what_there_is() -> None:
     assert halved.text.count("use-server") == core_affinity.TRIES and len(halved.pages) == 1 and halved.notes == ()
 
 
+def test_who_would_wait_for_a_full_server_gets_any() -> None:
+    limited = msgspec.structs.replace(pool(4, 1), connections_max=5)
+    found = render.service_fragment(service(limited), FACTS)
+    assert "use-server" not in found.text and "limit of connections" in " ".join(found.notes)
+
+
 def test_a_cookie_leads_and_a_hash_decides_by_itself() -> None:
     kept = [Persistence(kind=kind, name="X") for kind in ("cookie", "header")]
     led, hashed = (

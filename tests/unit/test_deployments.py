@@ -13,7 +13,7 @@ from shoal.controller.deployments import Deployments
 from shoal.controller.metrics import Metrics
 from shoal.wire.counters import Counters, Counts, EngineCounts, PoolCounts, ServiceCounts
 from shoal.wire.desired import Service, decode_part
-from tests.api_world import ControlledWorld, controlled_world
+from tests.api_world import ControlledWorld, controlled_world, lead_to_group
 
 POOLS = ("old", "new", "spare")
 RULE = {"metric_id": "l7_server.pct_response_errors", "operator": "CO_LE", "threshold": 5}
@@ -51,9 +51,7 @@ class World:
         ]
         body = {"name": "g", "members": members, "deployment_policy_ref": self.policy["url"]}
         self.group = await self.world.post("/api/poolgroup", body)
-        change = {"delete": {"pool_ref": made["pool_ref"]}, "replace": {"pool_group_ref": self.group["url"]}}
-        url = f"/api/virtualservice/{self.service}"
-        assert (await self.world.client.patch(url, json=change)).status_code == 200
+        await lead_to_group(self.world, made, self.group)
         (name,) = await self.world.staged(1)
         engines = self.world.controller.ledger.engines
         self.engine = next(id for id, engine in engines.items() if engine.name == name)

@@ -10,7 +10,7 @@ import pytest
 
 from shoal.wire import messages
 from shoal.wire.desired import Service, decode_part
-from tests.api_world import ControlledWorld, controlled_world
+from tests.api_world import ControlledWorld, controlled_world, lead_to_group
 
 POOLS = ("first", "second", "third")
 
@@ -31,9 +31,7 @@ class World:
         members = [{"pool_ref": self.pools[name]["url"], "priority_label": str(9 - n)} for n, name in enumerate(POOLS)]
         body = {"name": "g", "members": members, "deactivate_primary_pool_on_down": True}
         self.group = await self.world.post("/api/poolgroup", body)
-        change = {"delete": {"pool_ref": made["pool_ref"]}, "replace": {"pool_group_ref": self.group["url"]}}
-        url = f"/api/virtualservice/{self.service}"
-        assert (await self.world.client.patch(url, json=change)).status_code == 200
+        await lead_to_group(self.world, made, self.group)
         (name,) = await self.world.staged(1)
         engines = self.world.controller.ledger.engines
         self.engine = next(id for id, engine in engines.items() if engine.name == name)

@@ -34,6 +34,12 @@ def service(*servers: Server, monitors: tuple[Monitor, ...] = ()) -> Service:
     )
 
 
+def split() -> Pool:
+    pool = service(A).pool
+    assert pool is not None
+    return pool
+
+
 class Nothing:
     def get(self, type: str, uuid: str) -> None:
         return None
@@ -62,7 +68,7 @@ def test_what_is_drained_drains_in_both_and_what_comes_is_a_reload() -> None:
     wide = [{"s": server_modes.expanded(one)} for one in (before, off, service(A))]
     steering = steer.steer(wide[0], wide[1])
     assert steering is not None
-    places = {f"set server {back}/{B.name} state drain" for back in server_modes.backends("s", "p")}
+    places = {f"set server {back}/{B.name} state drain" for back in server_modes.backends("s", split())}
     assert {command.text for command in steering.commands} == places and len(steering.begin) == 2
     assert steer.steer(wide[0], wide[2]) is None and steer.steer(wide[2], wide[0]) is None
 
@@ -89,7 +95,7 @@ def test_servers_follow_where_anybody_looks_at_them() -> None:
 def test_how_long_servers_took_is_told_of_one_pool() -> None:
     log = msgspec.structs.replace(service(A), log=LogPolicy(full=True))
     logs = ClientLogs("test")
-    for back in server_modes.backends("s", "p"):
+    for back in server_modes.backends("s", split()):
         line = f"h vs_s {back}/{A.name} 192.0.2.9 4000 192.0.2.1 80 1.5 200 -- 0 0 0 7 9 1 1 0 -1 GET / HTTP/1.1"
         logs.take(line.encode(), {"s": log}, 2.0)
     (counted,) = logs.counted((ServiceCounts("s", Counts(), (PoolCounts("p", ((A.name, Counts()),)),)),))

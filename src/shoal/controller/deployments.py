@@ -180,7 +180,7 @@ class Deployments:
                 except ShoalError as error:
                     log.warning("the deployment of pool group %s does not go on for now: %s", group["name"], error)
         self._waits = {uuid: why for uuid, why in self._waits.items() if uuid in under_way}
-        for uuid in self._kept.keys() - under_way:
+        for uuid in sorted(self._kept.keys() - under_way):
             try:
                 await self._keep(uuid, None)
             except Conflict:

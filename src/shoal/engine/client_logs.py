@@ -22,7 +22,7 @@ from shoal.wire.latency import Buckets, bucket_of
 
 from .haproxy import render, server_modes, servers
 from .haproxy.client_log import socket_address
-from .haproxy.escape import word
+from .haproxy.escape import backend_name, word
 
 log = logging.getLogger("shoal.client_logs")
 
@@ -41,7 +41,7 @@ class Measured(msgspec.Struct):
 
     latency: Histogram = {}
     responses: dict[tuple[str, str], Histogram] = {}
-    """By (backend, server): `server_modes.backends`, `word`."""
+    """By (backend, server): `backend_name`, `word`."""
     significant: int = 0
     others: int = 0
 
@@ -100,7 +100,8 @@ class ClientLogs:
         if line.http:
             # What HAProxy answers itself does not come by the rule that draws: each has its line.
             alone = why == FAILED or (why == SLOW and service.log.every_slow) or line.told or not line.server
-            _count(measured, line, _own_name(service, line), 1 if alone else _weight(service.log, now))
+            place = _own_backend(service, line), _own_name(service, line)
+            _count(measured, line, place, 1 if alone else _weight(service.log, now))
         self._keep(measured, service.log, Logged(service.id, why, data), now, full=line.told)
 
     def _keep(self, measured: Measured, policy: LogPolicy, logged: Logged, now: float, *, full: bool) -> None:
@@ -156,14 +157,20 @@ def _own_name(service: Service, line: Line) -> str:
     return next((word(one.name) for one in named if servers.name(one) == line.server), line.server)
 
 
-def _count(measured: Measured, line: Line, server: str, weight: int) -> None:
+def _own_backend(service: Service, line: Line) -> str:
+    """Of two that are one pool's, the first."""
+    split = (server_modes.backends(service.id, pool) for pool in service.pools if pool.tls_as_client)
+    return next((names[0] for names in split if line.backend in names), line.backend)
+
+
+def _count(measured: Measured, line: Line, place: tuple[str, str], weight: int) -> None:
     us = line.us if line.us >= 0 else whole(line.total_ms)
     if us >= 0:
         bucket = bucket_of(us)
         measured.latency[bucket] = measured.latency.get(bucket, 0) + weight
     if line.response_ms >= 0 and line.server:
         bucket = bucket_of(whole(line.response_ms))
-        histogram = measured.responses.setdefault((line.backend, server), {})
+        histogram = measured.responses.setdefault(place, {})
         histogram[bucket] = histogram.get(bucket, 0) + weight
 
 
@@ -176,20 +183,13 @@ def _timed(one: ServiceCounts, measured: Measured) -> ServiceCounts:
     known: dict[tuple[str, str], Histogram] = {}
     pools = []
     for pool in one.pools:
-        mine: dict[str, Histogram] = {}
-        for back in server_modes.backends(one.id, pool.id):
-            for name, _ in pool.servers:
-                if found := measured.responses.get((back, word(name))):
-                    known[back, word(name)] = found
-                    mine[name] = _together(mine[name], found) if name in mine else found
+        back = backend_name(one.id, pool.id)
+        mine = {name: found for name, _ in pool.servers if (found := measured.responses.get((back, word(name))))}
+        known |= {(back, word(name)): found for name, found in mine.items()}
         responses = tuple((name, _buckets(found)) for name, found in mine.items())
         pools.append(msgspec.structs.replace(pool, responses=responses))
     measured.responses = known
     return msgspec.structs.replace(one, latency=_buckets(measured.latency), pools=tuple(pools))
-
-
-def _together(one: Histogram, other: Histogram) -> Histogram:
-    return {bucket: one.get(bucket, 0) + other.get(bucket, 0) for bucket in one.keys() | other.keys()}
 
 
 def _buckets(histogram: Histogram) -> Buckets:

@@ -100,7 +100,7 @@ class Tally:
             return known
         pools = []
         for pool in service.pools:
-            backs = server_modes.backends(service.id, pool.id)[: 2 if pool.tls_as_client else 1]
+            backs = server_modes.backends(service.id, pool)
             named = ((one.name, tuple((back, servers.name(one)) for back in backs)) for one in pool.servers)
             pools.append((pool.id, tuple(named)))
         return service, (render.frontend_name(service.id), FRONTEND), tuple(pools)

@@ -30,10 +30,10 @@ def server_states(services: Mapping[str, Service], rows: Iterable[Row]) -> tuple
     found = []
     for service in services.values():
         for id, pool, server in service.servers:
-            own, twin = server_modes.backends(service.id, id.pool)
+            own, *twin = server_modes.backends(service.id, pool)
             name = servers.name(server)
             row = by_name.get((own, name))
-            more = by_name.get((twin, name), NOTHING) if pool.tls_as_client else NOTHING
+            more = by_name.get((twin[0], name), NOTHING) if twin else NOTHING
             if row is not None:
                 found.append(
                     ServerState(

@@ -24,7 +24,16 @@ SIZE, DRAW = "txn.core_size", "txn.core_draw"
 
 def applies(pool: Pool, threads: int) -> bool:
     """Whether threads differ in what they use."""
-    return pool.algorithm == ALGORITHM and 0 < pool.affinity < threads and not servers.hashes(pool)
+    return 0 < pool.affinity < threads and not servers.hashes(pool) and not why_not(pool, threads)
+
+
+def why_not(pool: Pool, threads: int) -> str:
+    """Why a pool of this algorithm is served as any other; "" where it need not be."""
+    if threads == 1:
+        return "HAProxy has one thread here, which uses all servers."
+    if pool.connections_max > 0:  # who is led to a server waits for it, though another one is free
+        return "All threads use all servers: there is a limit of connections to each."
+    return ""
 
 
 def shares(pool: Pool, threads: int) -> list[list[str]]:

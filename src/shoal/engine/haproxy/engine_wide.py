@@ -24,8 +24,9 @@ HEADERS, HEADERS_MAX = 256, 4096
 STREAMS_MAX, WINDOW_KB_MAX = 256, 32_768
 HELLO_OCTETS = 1024
 """Of each TLS connection."""
-FIRST_CHECKS_MS = 500
-"""Servers are checked for the first time within so long, or 1 ms for each of them: by itself HAProxy would take the interval."""
+FIRST_CHECKS_MS, FIRST_CHECK_MS = 500, 2
+"""Servers are checked for the first time within so long, or so long for each of them: by itself HAProxy would take the interval.
+As the first ones follow upon each other, so do the later ones."""
 REWRITTEN_KB = 1
 """Kept free in a buffer for headers that the engine adds."""
 
@@ -101,7 +102,7 @@ def buffer_kb(done: Wants) -> int:
 def lines(done: Wants) -> Iterator[str]:
     """Of the section ``global``."""
     yield f"tune.ssl.lifetime {done.session_s}"
-    yield f"max-spread-checks {max(FIRST_CHECKS_MS, done.checked)}"
+    yield f"max-spread-checks {max(FIRST_CHECKS_MS, FIRST_CHECK_MS * done.checked)}"
     if done.streams:
         yield f"tune.h2.max-concurrent-streams {done.streams}"
     if done.window_kb:

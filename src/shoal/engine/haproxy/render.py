@@ -264,14 +264,15 @@ def service_fragment(service: Service, facts: Facts, children: Sequence[Service]
         directives, others = _pool(pool, http)
         steers = server_modes.known_as(pool) in steered
         named = [f"use-server %[var({rules.SERVER})] if {{ var({rules.SERVER}) -m found }}"] if steers else []
-        if core_affinity.applies(pool, facts.threads):
+        by_core = pool.algorithm == core_affinity.ALGORITHM
+        if by_core and core_affinity.applies(pool, facts.threads):
             file, text = core_affinity.file(pool, facts.threads)
             path, pages[file] = str(pages_folder(facts) / file), text
             cookie = _cookie(pool) if http else ""
             directives = [*directives, *core_affinity.draws(path, http=http)]
             named += core_affinity.uses(path, cookie)
-        elif pool.algorithm == core_affinity.ALGORITHM and facts.threads == 1:
-            others = (*others, "HAProxy has one thread here, which uses all servers.")
+        elif by_core and (why := core_affinity.why_not(pool, facts.threads)):
+            others = (*others, why)
         sections.append(_section(f"backend {chosen.targets[pool.id]}", [*back, *directives, *named]))
         notes += others
     descriptors = ports * len(service.addresses) + sum(len(pool.servers) for pool in service.pools)

@@ -53,9 +53,10 @@ def known_as(pool: Pool) -> str:
     return pool.of if isinstance(pool, Twin) else pool.id
 
 
-def backends(service: str, pool: str) -> tuple[str, str]:
-    """Of a pool by its id: its own, and its twin's, which most have not."""
-    return backend_name(service, pool), backend_name(service, f"{pool}{ENDING}")
+def backends(service: str, pool: Pool) -> tuple[str, ...]:
+    """Of a pool as it is wanted: its own, and its twin's if it has one."""
+    own = backend_name(service, pool.id)
+    return (own, backend_name(service, f"{pool.id}{ENDING}")) if pool.tls_as_client else (own,)
 
 
 def ways(service: Service, targets: Mapping[str, str], chosen: str) -> Iterator[str]:
