@@ -136,8 +136,8 @@ def _restore(person: Person) -> None:
         person.page.get_by_role("button", name="Save a backup").click()
     person.page.get_by_label("Backup file").set_input_files(waiting.value.path())
     person.page.get_by_role("button", name="Open it").click()
-    commands = person.page.get_by_role("region", name="Commands that restore")
-    commands.scroll_into_view_if_needed()
+    person.page.get_by_text("By hand, at the controller").click()
+    person.page.get_by_role("region", name="Commands that restore").scroll_into_view_if_needed()
 
 
 def _sure(person: Person) -> None:

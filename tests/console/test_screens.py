@@ -160,3 +160,13 @@ def test_a_session_that_ends_asks_to_sign_in(browser: Browser, served: Controlle
         person.page.get_by_label("Password").fill("wrong")
         person.page.get_by_role("button", name="Sign in").click()
         expect(person.page.get_by_role("alert")).to_contain_text("wrong")
+
+
+def test_what_is_not_there_says_where_it_may_be(person: Person) -> None:
+    person.show("/virtualservices/virtualservice-of-yesterday")
+    person.sees("It was deleted, or it is another tenant's")
+    person.page.get_by_role("link", name="See all").click()
+    person.sees("checkout")
+    person.show("/nowhere")
+    person.sees("There is no such page")
+    person.faults.clear()  # the browser notes the 404

@@ -8,7 +8,7 @@ import { useGet } from "../core/live";
 import { pick, useMetrics } from "../core/metrics";
 import { Link } from "../core/router";
 import { useSession } from "../core/session";
-import { Button, Card, Fault, Loading, Meter, Note, Page, Pill, Time } from "../ui/basics";
+import { Button, Card, Fault, Loading, Meter, Missing, Note, Page, Pill, Time } from "../ui/basics";
 import { Chart } from "../ui/chart";
 import { DrainDialog } from "./DrainDialog";
 import { enable } from "./Engines";
@@ -27,7 +27,7 @@ export default function Engine({ id }: { id: string }) {
   const { busy, fault, attempt } = useAttempt();
   const [draining, setDraining] = useState(false);
   const most = useRef(0);
-  if (!engine) return error ? <Page title="Service Engine" crumbs={[["Service Engines", "/serviceengines"]]}><Fault error={error} retry={refresh} /></Page> : <Loading />;
+  if (!engine) return error ? <Page title="Service Engine" crumbs={[["Service Engines", "/serviceengines"]]}><Missing error={error} retry={refresh} all="/serviceengines" /></Page> : <Loading />;
   const status: Document = runtime.data?.oper_status ?? {};
   const [word, tone] = engineState(status.state, engine.enable_state);
   const enabled = engine.enable_state === "SE_STATE_ENABLED";

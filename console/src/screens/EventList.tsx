@@ -55,7 +55,7 @@ export function EventList({ object = "", text = "", level = "", module = "", sin
           <Pill tone={TONES[event.level] ?? "off"}>{event.event_id}</Pill>
           <span>
             {brief && <b className="small">{event.event_id} </b>}
-            {event.event_description} {!brief && <Where objects={event.objects ?? {}} />}
+            {whole(event.event_description)} {!brief && <Where objects={event.objects ?? {}} />}
             {!brief && <Changes changes={event.changes ?? {}} />}
           </span>
         </li>
@@ -85,6 +85,11 @@ function Changes({ changes }: { changes: Record<string, [unknown, unknown]> }) {
       </table>
     </details>
   );
+}
+
+/** A number keeps its unit on its line. */
+function whole(text: string): string {
+  return text.replace(/(\d) (ms|s|min|h|%)(?![\w])/g, "$1\u00a0$2");
 }
 
 const PATHS: Record<string, string> = { virtualservice: "/virtualservices/", serviceengine: "/serviceengines/", serviceenginegroup: "/map?group=" };

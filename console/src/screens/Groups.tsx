@@ -82,7 +82,7 @@ export default function Groups() {
       { id: "max", title: "Maximum", width: "82px", numeric: true, hideNarrow: true, by: (row) => row.engines_max, cell: (row) => row.engines_max },
       { id: "services", title: "Virtual Services", width: "118px", numeric: true, hideNarrow: true, by: (row) => row.services, cell: (row) => row.services },
       { id: "mode", title: "HA Mode", width: "188px", hideNarrow: true, by: (row) => MODES[row.mode] ?? row.mode, cell: (row) => MODES[row.mode] ?? row.mode },
-      { id: "margin", title: "Stays up without", width: "minmax(150px, 1.6fr)", hideNarrow: true, by: (row) => row.margin?.stays_up?.engines ?? -1, cell: (row) => <MarginPills margin={row.margin} short /> },
+      { id: "margin", title: "Stays up without", width: "124px", hideNarrow: true, by: (row) => row.margin?.stays_up?.engines ?? -1, cell: (row) => <MarginPills margin={row.margin} short /> },
       {
         id: "edit",
         title: "",

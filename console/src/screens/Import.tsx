@@ -50,7 +50,7 @@ export function Import() {
             {objects.slice(0, 500).map((one, at) => (
               <tr key={at}>
                 <td>{one.type} <b>{one.name}</b></td>
-                <td className="nowrap">{one.result}{one.action ? `, ${one.action}` : ""}</td>
+                <td className="nowrap">{one.result}{one.action && one.action !== "none" ? `, ${one.action}` : ""}</td>
                 <td className="muted small">{[one.why, ...(one.differences ?? []).map((difference: Document) => `${difference.field ?? difference.path}: ${difference.why ?? ""}`)].filter(Boolean).join(" ")}</td>
               </tr>
             ))}

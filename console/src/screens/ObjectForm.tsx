@@ -4,13 +4,14 @@ import { useEffect, useMemo, useState } from "react";
 import { call, type Document, nameOf, uuidOf } from "../core/api";
 import { useAttempt } from "../core/attempt";
 import { useGet } from "../core/live";
-import { Button, Fault, Field, FieldName, Loading, Names, Note, Switch, toast } from "../ui/basics";
+import { Button, Fault, Field, FieldName, Icon, Loading, Names, Note, Switch, toast } from "../ui/basics";
 import { Search } from "../ui/table";
 import { choiceOf, type FieldSchema, labelOf, Numeric, type Schema } from "./fields";
 
-const HIDDEN = new Set(["uuid", "url", "_last_modified", "tenant_ref", "vip_runtime", "version", "self_se_election", "runtime"]);
+const HIDDEN = new Set(["uuid", "url", "_last_modified", "tenant_ref", "vip_runtime", "version", "self_se_election", "runtime", "configpb_attributes"]);
 
-export function ObjectForm({ type, id = "", readOnly = false, onSaved }: { type: string; id?: string; readOnly?: boolean; onSaved?: () => void }) {
+/** `acting`: what has an effect is shown whether or not it is set. */
+export function ObjectForm({ type, id = "", readOnly = false, acting = false, onSaved }: { type: string; id?: string; readOnly?: boolean; acting?: boolean; onSaved?: () => void }) {
   const path = id ? `/api/${type}/${id}` : `/api/${type}`;
   const schema = useGet<{ fields: Schema }>(`/api/console/schema/${type}`);
   const stored = useGet<Document>(`${path}?include_name`, { on: [type] });
@@ -46,7 +47,7 @@ export function ObjectForm({ type, id = "", readOnly = false, onSaved }: { type:
     <div className="stack">
       {fault && <Fault error={fault} />}
       {warnings.map((warning) => <Note tone="warn" key={warning}>{warning}</Note>)}
-      <EveryField fields={schema.data.fields} stored={stored.data} draft={draft} changed={edits} wrong={wrong} readOnly={readOnly} onChange={(name, value) => setDraft((was) => ({ ...was, [name]: value }))}>
+      <EveryField fields={schema.data.fields} stored={stored.data} draft={draft} changed={edits} wrong={wrong} readOnly={readOnly} acting={acting} onChange={(name, value) => setDraft((was) => ({ ...was, [name]: value }))}>
         {!readOnly && (
           <>
             <Button disabled={!changed} onClick={() => setDraft({})}>Undo</Button>
@@ -69,11 +70,11 @@ function isCalled(name: string, text: string): boolean {
 }
 
 /** The fields of a schema: those that are set, or all of them, or those that are called so. `prefix` keeps ids apart. */
-export function EveryField({ fields, stored, draft, changed, wrong, readOnly, prefix = "", without = [], onChange, children }: { fields: Schema; stored: Document; draft: Document; changed: Document; wrong: Map<string | undefined, string>; readOnly: boolean; prefix?: string; without?: string[]; onChange: (name: string, value: unknown) => void; children?: React.ReactNode }) {
+export function EveryField({ fields, stored, draft, changed, wrong, readOnly, acting = false, prefix = "", without = [], onChange, children }: { fields: Schema; stored: Document; draft: Document; changed: Document; wrong: Map<string | undefined, string>; readOnly: boolean; acting?: boolean; prefix?: string; without?: string[]; onChange: (name: string, value: unknown) => void; children?: React.ReactNode }) {
   const [text, setText] = useState("");
   const [all, setAll] = useState(false);
   const names = Object.keys(fields)
-    .filter((name) => !HIDDEN.has(name) && !without.includes(name) && (text ? isCalled(name, text) : all || name in draft || says(fields[name]!, stored[name])))
+    .filter((name) => !HIDDEN.has(name) && !without.includes(name) && (text ? isCalled(name, text) : all || name in draft || (acting && !fields[name]!.idle) || says(fields[name]!, stored[name])))
     .sort((a, b) => Number(b === "name") - Number(a === "name") || Number(isWide(fields[a]!)) - Number(isWide(fields[b]!)) || labelOf(a).localeCompare(labelOf(b)));
   return (
     <>
@@ -159,44 +160,93 @@ function AnyField({ id, name, schema, value, changed, error, readOnly, onChange 
       </Field>
     );
   }
+  if (schema.kind === "array" && schema.item?.fields) return <Entries id={id} name={name} schema={schema} value={value} changed={changed} error={error} readOnly={readOnly} onChange={onChange} />;
   if (schema.fields) return <Nested id={id} name={name} schema={schema} value={value} changed={changed} error={error} readOnly={readOnly} onChange={onChange} />;
   return <JsonField {...named} value={value} readOnly={readOnly} onChange={onChange} />;
+}
+
+/** What says something, and what could have an effect. */
+function worthShowing(schema: Schema, stored: Document): [string, FieldSchema][] {
+  const fields = Object.entries(schema).filter(([field]) => !HIDDEN.has(field));
+  const shown = fields.filter(([field, one]) => !one.idle || says(one, stored[field]));
+  return shown.length ? shown : fields;
+}
+
+/** The fields of a message. `id`: the message's own. */
+function Members({ id, fields, stored, readOnly, onChange }: { id: string; fields: Schema; stored: Document; readOnly: boolean; onChange: (value: Document) => void }) {
+  return (
+    <div className="form">
+      {worthShowing(fields, stored).map(([field, one]) => (
+        <AnyField
+          key={field}
+          id={`${id}.${field}`}
+          name={field}
+          schema={one}
+          value={stored[field]}
+          changed={false}
+          readOnly={readOnly}
+          onChange={(given) => {
+            const { [field]: _, ...rest } = stored;
+            onChange(given === undefined ? rest : { ...rest, [field]: given });
+          }}
+        />
+      ))}
+    </div>
+  );
 }
 
 /** A message: its own fields, behind its name. */
 function Nested({ id, name, schema, value, changed, error, readOnly, onChange }: AnyProps) {
   const [open, setOpen] = useState(false);
   const stored = (value ?? {}) as Document;
-  const fields = Object.entries(schema.fields ?? {}).filter(([field]) => !HIDDEN.has(field));
-  const set = fields.filter(([field, one]) => says(one, stored[field]) && JSON.stringify(stored[field]) !== JSON.stringify(one.default)).length;
-  const shown = fields.filter(([field, one]) => !one.idle || says(one, stored[field]));
+  const set = Object.entries(schema.fields!).filter(([field, one]) => stored[field] !== undefined && JSON.stringify(stored[field]) !== JSON.stringify(one.default)).length;
   return (
     <details className="nested wide" onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>
         <span className={changed ? "changed" : ""}>{labelOf(name)}</span> <span className="muted small">{value === undefined ? "not set" : set ? `${set} set` : "as usual"}</span> <FieldName code={name} idle={schema.idle} />
       </summary>
       {error && <p className="error">{error}</p>}
-      {open && (
-        <div className="form">
-          {(shown.length ? shown : fields).map(([field, one]) => (
-            <AnyField
-              key={field}
-              id={`${id}.${field}`}
-              name={field}
-              schema={one}
-              value={stored[field]}
-              changed={false}
-              readOnly={readOnly}
-              onChange={(given) => {
-                const { [field]: _, ...rest } = stored;
-                onChange(given === undefined ? rest : { ...rest, [field]: given });
-              }}
-            />
-          ))}
-        </div>
-      )}
+      {open && <Members id={id} fields={schema.fields!} stored={stored} readOnly={readOnly} onChange={onChange} />}
     </details>
   );
+}
+
+/** A list of messages, each behind what tells it from the others. */
+function Entries({ id, name, schema, value, changed, error, readOnly, onChange }: AnyProps) {
+  const [open, setOpen] = useState<ReadonlySet<number>>(new Set());
+  const entries = (Array.isArray(value) ? value : []) as Document[];
+  const text = labelOf(name);
+  const toggle = (at: number, on: boolean) => setOpen((was) => new Set(on ? [...was, at] : [...was].filter((one) => one !== at)));
+  return (
+    <fieldset className="entries wide">
+      <legend className="labelled">
+        <span className={changed ? "changed" : ""}>{text}</span> <FieldName code={name} idle={schema.idle} />
+      </legend>
+      {error && <p className="error">{error}</p>}
+      {entries.map((entry, at) => (
+        <div className="entry" key={at}>
+          <details className="nested" open={open.has(at)} onToggle={(event) => event.target === event.currentTarget && toggle(at, event.currentTarget.open)}>
+            <summary>{brief(entry) || `${at + 1}`}</summary>
+            {open.has(at) && <Members id={`${id}.${at}`} fields={schema.item!.fields!} stored={entry} readOnly={readOnly} onChange={(given) => onChange(entries.map((one, n) => (n === at ? given : one)))} />}
+          </details>
+          {!readOnly && (
+            <button type="button" className="icon" aria-label={`Remove ${brief(entry) || at + 1} from ${text}`} onClick={() => { setOpen(new Set()); onChange(entries.filter((_, n) => n !== at)); }}>
+              <Icon name="trash" size={16} />
+            </button>
+          )}
+        </div>
+      ))}
+      {!readOnly && <div><Button onClick={() => { toggle(entries.length, true); onChange([...entries, {}]); }}><Icon name="plus" size={16} /> Add one</Button></div>}
+    </fieldset>
+  );
+}
+
+/** What tells an entry of a list from the others: its name, or what it says first. */
+function brief(entry: Document): string {
+  const said = (value: unknown): string => (typeof value === "string" ? nameIn(value) : typeof value === "number" ? String(value) : value && typeof value === "object" && !Array.isArray(value) ? Object.values(value).map(said).filter(Boolean).join(" ") : "");
+  const { name, index, ...rest } = entry;
+  const parts = name !== undefined ? [name] : Object.entries(rest).flatMap(([field, value]) => (said(value) && typeof value !== "boolean" ? [`${labelOf(field)} ${said(value)}`] : []));
+  return [index, ...parts.slice(0, 3)].filter((part) => part !== undefined).join(" · ").slice(0, 90);
 }
 
 /** The name in a reference, stored or typed. */
@@ -215,7 +265,7 @@ function KnownNames({ id, type }: { id: string; type: string }) {
   return <datalist id={id}>{(data?.results ?? []).map((one) => <option key={one.uuid} value={String(one.name)} />)}</datalist>;
 }
 
-/** Lists and nested messages, as the API has them. */
+/** What is nested deeper, as the API has it. */
 function JsonField({ label, code, idle, htmlFor, value, error, readOnly, onChange }: { label: React.ReactNode; code: string; idle?: boolean; htmlFor: string; value: unknown; error?: string; readOnly: boolean; onChange: (value: unknown) => void }) {
   const given = value === undefined ? "" : JSON.stringify(value, null, 2);
   const [text, setText] = useState(given);

@@ -9,7 +9,7 @@ import { pick, useMetrics } from "../core/metrics";
 import { go, Link, setQuery, useQueryParam } from "../core/router";
 import { useSession } from "../core/session";
 import { Decisions } from "../map/Details";
-import { Button, Card, Fault, Loading, Meter, Note, Page, Panel, Pill, Tabs, toast } from "../ui/basics";
+import { Button, Card, Fault, Loading, Meter, Missing, Note, Page, Panel, Pill, Tabs, toast } from "../ui/basics";
 import { Chart } from "../ui/chart";
 import { DeleteDialog } from "./DeleteDialog";
 import { EventList } from "./EventList";
@@ -31,7 +31,7 @@ export default function Service({ id }: { id: string }) {
   const groupName = useGet<Document>(entry ? `/api/serviceenginegroup/${uuidOf(entry.config.se_group_ref)}?fields=name` : null);
   const [asking, setAsking] = useState<ScaleKind | "delete" | null>(null);
   const { busy: toggling, fault, attempt } = useAttempt();
-  if (!entry) return error ? <Page title="Virtual Service" crumbs={[["Virtual Services", "/virtualservices"]]}><Fault error={error} retry={refresh} /></Page> : <Loading />;
+  if (!entry) return error ? <Page title="Virtual Service" crumbs={[["Virtual Services", "/virtualservices"]]}><Missing error={error} retry={refresh} all="/virtualservices" /></Page> : <Loading />;
   const [word, tone] = stateOf(entry.runtime.oper_status.state);
   const vips: Document[] = detail.data?.[0]?.vip_runtime ?? [];
   const busy = vips.find((vip) => vip.scaleout_in_progress || vip.scalein_in_progress || vip.migrate_in_progress || vip.switchover_in_progress);

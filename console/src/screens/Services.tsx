@@ -48,7 +48,7 @@ const COLUMNS: Column<ServiceRow>[] = [
   { id: "ports", title: "Services", width: "64px", hideNarrow: true, by: (row) => row.ports[0] ?? 0, cell: (row) => row.ports.join(", ") },
   { id: "pool", title: "Pools", width: "minmax(104px, 1.2fr)", hideNarrow: true, by: (row) => row.pool, cell: (row) => row.pool ? <span title={row.pool}>{row.pool}</span> : <span className="muted">–</span> },
   { id: "group", title: "Service Engine Group", width: "minmax(142px, 1fr)", hideNarrow: true, by: (row) => row.group, cell: (row) => <Link to={`/map?group=${row.group_uuid}`}>{row.group}</Link> },
-  { id: "engines", title: "Service Engines", width: "minmax(132px, 1.4fr)", hideNarrow: true, by: (row) => row.engines.join(), cell: (row) => <span title={row.engines.join(", ")}>{row.engines.length > 1 ? `${row.engines[0]} and ${row.engines.length - 1} more` : row.engines[0] || <span className="muted">none</span>}</span> },
+  { id: "engines", title: "Service Engines", width: "minmax(132px, 1.4fr)", hideNarrow: true, by: (row) => row.engines.join(), cell: (row) => <span title={row.engines.join(", ")}>{row.engines.length > 1 ? `${row.engines[0]} +${row.engines.length - 1}` : row.engines[0] || <span className="muted">none</span>}</span> },
   { id: "count", title: "# SEs", width: "64px", numeric: true, hideNarrow: true, by: (row) => row.assigned, cell: (row) => (row.assigned < row.requested ? <b className="worse">{row.assigned} of {row.requested}</b> : row.assigned) },
 ];
 

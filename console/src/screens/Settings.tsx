@@ -34,8 +34,8 @@ export default function Settings() {
       <Card label="Settings">
         <Tabs label="Settings" tabs={tabs} current={tab} onChange={(next) => setQuery({ tab: next === "system" ? null : next })} />
         <Panel id={tab}>
-          {tab === "system" && <><About /><ObjectForm type="systemconfiguration" readOnly={!mayWrite("systemconfiguration")} /></>}
-          {tab === "controller" && <ObjectForm type="controllerproperties" readOnly={!mayWrite("controllerproperties")} />}
+          {tab === "system" && <><About /><ObjectForm type="systemconfiguration" acting readOnly={!mayWrite("systemconfiguration")} /></>}
+          {tab === "controller" && <ObjectForm type="controllerproperties" acting readOnly={!mayWrite("controllerproperties")} />}
           {tab === "account" && <Password />}
           {tab === "alerts" && <Alerts />}
           {tab === "dns" && <Dns />}

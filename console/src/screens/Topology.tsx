@@ -129,8 +129,8 @@ export function Topology({ entry, vips }: { entry: Document; vips: Document[] })
             >
               <rect width={width} height={HEIGHT} rx={9} />
               <circle cx={16} cy={HEIGHT / 2} r={4} />
-              <text x={30} y={20}>{cut(node.title, letters(7))}{node.title.length > letters(7) && <title>{node.title}</title>}</text>
-              <text x={30} y={36} className="sub">{cut(node.sub, letters(5.8))}{node.sub.length > letters(5.8) && <title>{node.sub}</title>}</text>
+              <text x={30} y={20}>{cut(node.title, letters(7.2))}{node.title.length > letters(7.2) && <title>{node.title}</title>}</text>
+              <text x={30} y={36} className="sub">{cut(node.sub, letters(6.2))}{node.sub.length > letters(6.2) && <title>{node.sub}</title>}</text>
             </g>
           );
         })}

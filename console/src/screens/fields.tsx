@@ -43,7 +43,7 @@ const SHORT = new Map(
 );
 const SPELLED: Record<string, string> = {
   addr: "address", algo: "algorithm", auth: "authentication", bw: "bandwidth", cert: "certificate", certs: "certificates", cksum: "checksum",
-  config: "configuration", conn: "connection", conns: "connections", cps: "connections a second", dist: "distribution", doser: "attackers",
+  config: "configuration", conn: "connection", conns: "connections", cps: "connections a second", dist: "distribution", del: "delete", doser: "attackers",
   ecmp: "ECMP", hdr: "header", hm: "health monitor", ign: "ignore", info: "information", ip6: "IPv6", lb: "load balancing", mem: "memory",
   mgmt: "management", net: "network", num: "number of", params: "parameters", req: "request", resp: "response", scalein: "scale-in",
   scaleout: "scale-out", vcenter: "vCenter", vcpus: "vCPUs", vh: "virtual host", vm: "VM", vsvip: "VsVip", xlate: "translation",

@@ -105,6 +105,18 @@ export function Fault({ error, retry }: { error: ApiError; retry?: () => void })
   );
 }
 
+/** Instead of what is not there; other faults as they are. `all`: where the others are. */
+export function Missing({ error, retry, all }: { error: ApiError; retry: () => void; all: string }) {
+  if (error.status !== 404) return <Fault error={error} retry={retry} />;
+  return (
+    <Card label="Not found">
+      <Empty title="It is not here" action={<Link to={all} className="button">See all</Link>}>
+        It was deleted, or it is another tenant's: the tenant is chosen at the top.
+      </Empty>
+    </Card>
+  );
+}
+
 export function Note({ tone = "info", children }: { tone?: Tone; children: ReactNode }) {
   return <div className={`note ${tone}`}>{children}</div>;
 }

@@ -31,11 +31,11 @@ export function MarginPills({ margin, short = false }: { margin: Document | unde
     <span className="row margins">
       <Pill tone={up.engines > 0 ? "ok" : "bad"} title="Engines that may fail at once while every virtual service stays up">
         {short ? "" : "stays up: "}
-        {up.engines ? anyOf(up, of) : "none may fail"}
+        {anyOf(up, of)}
       </Pill>
       {!short && (
         <Pill tone={whole.engines > 0 ? "ok" : "warn"} title="Engines that may fail at once while every virtual service keeps its number of engines">
-          keeps capacity: {whole.engines ? anyOf(whole, of).replace(up.engines ? ` of ${of}` : "", "") : "none may fail"}
+          keeps capacity: {anyOf(whole, of).replace(` of ${of}`, "")}
         </Pill>
       )}
     </span>
