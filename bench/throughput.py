@@ -1,6 +1,6 @@
 """Rate, latency and CPU per request: Shoal, hand-written HAProxy, nginx and the direct server, paired (as root).
 
-HTTP and TCP load is wrk's (16 connections), TLS 1.3 load `bench.rig.tls` (4 connections, a handshake and a request
+HTTP and TCP load is wrk's (16 connections), HTTP/2 load h2load's (4 connections of 16 streams), TLS 1.3 load `bench.rig.tls` (4 connections, a handshake and a request
 each), which forces and counts resumption. CPU is that of the proxy's processes, master included, over the requests
 answered; Shoal's ``engine_us`` adds agent and guard.
 """
@@ -16,11 +16,16 @@ import msgspec
 from bench.rig import contestants, figures, load, pem, processes
 from bench.rig.stage import Stage, installed, play
 
-CASES = ("keep_alive", "close", "tls_full", "tls_resumed", "tcp", "tcp_close")
+from shoal.lab.api import Document
+
+CASES = ("keep_alive", "close", "tls_full", "tls_resumed", "tcp", "tcp_close", "http2", "policies", "persistence")
 CPU_LIMIT = 1.05
 SETTLE_S = 2.0
 READY_WITHIN_S = 15.0
 HAND_WRITTEN = "hand_written"
+KEPT = {"application_persistence_profile_ref": "/api/applicationpersistenceprofile?name=System-Persistence-Client-IP"}
+BESIDE = {"policies": contestants.POLICIES_PORT, "persistence": contestants.PERSISTENCE_PORT}
+"""Ports of the other proxies, which have one address."""
 
 
 class Contestant(msgspec.Struct):
@@ -38,14 +43,27 @@ class Run(msgspec.Struct):
     engine_us: float
 
 
-def places(address: str, tcp: int = contestants.TCP_PORT) -> dict[str, tuple[str, int]]:
-    ports = {"tls_full": contestants.TLS_PORT, "tls_resumed": contestants.TLS_PORT, "tcp": tcp, "tcp_close": tcp}
+def places(
+    address: str, tcp: int = contestants.TCP_PORT, own: dict[str, int] | None = None
+) -> dict[str, tuple[str, int]]:
+    """``own``: ports by case where they are not those of a service of its own address."""
+    ports = {
+        "tls_full": contestants.TLS_PORT,
+        "tls_resumed": contestants.TLS_PORT,
+        "tcp": tcp,
+        "tcp_close": tcp,
+        "http2": contestants.HTTP2_PORT,
+        **dict.fromkeys(("policies", "persistence"), 80),
+        **(own or {}),
+    }
     return {case: (address, ports.get(case, 80)) for case in CASES}
 
 
 def made_load(stage: Stage, case: str, at: tuple[str, int], seconds: float) -> load.Loaded:
     if case.startswith("tls"):
         return load.tls(stage.lab, *at, seconds, resumed=case == "tls_resumed")
+    if case == "http2":
+        return load.http2(stage.lab, *at, seconds)
     return load.wrk(stage.lab, *at, seconds, close=case.endswith("close"))
 
 
@@ -130,12 +148,40 @@ class Play:
             services=[{"port": contestants.TCP_PORT}],
             application_profile_ref="/api/applicationprofile?name=System-L4-Application",
         )
-        for made in (web, tls, tcp):
+        http2 = await api.service(
+            "http2",
+            servers,
+            se_group_ref=self.group,
+            services=[{"port": contestants.HTTP2_PORT, "enable_ssl": True, "enable_http2": True}],
+            ssl_key_and_certificate_refs=["/api/sslkeyandcertificate?name=bench"],
+        )
+        kept = await api.service("persistence", servers, se_group_ref=self.group, pool=KEPT)
+        policies = await self.with_rules(servers)
+        for made in (web, tls, tcp, http2, policies, kept):
             self.engine = (await stage.settled(made))["answers"]
-        addresses = {"tls_full": tls, "tls_resumed": tls, "tcp": tcp, "tcp_close": tcp}
+        addresses = {"tls_full": tls, "tls_resumed": tls, "tcp": tcp, "tcp_close": tcp, "http2": http2}
+        addresses |= {"policies": policies, "persistence": kept}
         self.shoal = {
             case: (addresses.get(case, web)["address"], port) for case, (_, port) in places(self.server).items()
         }
+
+    async def with_rules(self, servers: list[tuple[str, int]]) -> Document:
+        """The service that has `contestants.RULES` rules."""
+        rules = [
+            {
+                "name": str(number),
+                "index": number,
+                "enable": True,
+                "match": {"path": {"match_criteria": "BEGINS_WITH", "match_str": [contestants.rule(number)]}},
+                "hdr_action": [
+                    {"action": "HTTP_REPLACE_HDR", "hdr": {"name": "X-Rule", "value": {"val": str(number)}}}
+                ],
+            }
+            for number in range(contestants.RULES)
+        ]
+        await self.stage.api.post("httppolicyset", {"name": "rules", "http_request_policy": {"rules": rules}})
+        policies = [{"index": 11, "http_policy_set_ref": "/api/httppolicyset?name=rules"}]
+        return await self.stage.api.service("policies", servers, se_group_ref=self.group, http_policies=policies)
 
     async def field(self, services: int) -> dict[str, Contestant]:
         stage = self.stage
@@ -155,8 +201,8 @@ class Play:
         family = processes.family(nginx_pid)
         return {
             "shoal": Contestant(self.shoal, lambda: haproxy, lambda: engine),
-            HAND_WRITTEN: Contestant(places(plain), lambda: [plain_pid]),
-            "nginx": Contestant(places(nginx), lambda: family),
+            HAND_WRITTEN: Contestant(places(plain, own=BESIDE), lambda: [plain_pid]),
+            "nginx": Contestant(places(nginx, own=BESIDE), lambda: family),
             "direct": Contestant(places(self.server, tcp=80), list),
         }
 
@@ -179,6 +225,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each run; wrk wants whole ones")
     options = parser.parse_args()
+    installed("h2load", "nghttp2-client")
     installed("nginx", "nginx-light", "libnginx-mod-stream")
     play(lambda stage: Play(stage, options).measure())
 

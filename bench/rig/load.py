@@ -1,5 +1,5 @@
-"""Load from the client's node: wrk for HTTP and TCP, `bench.rig.tls` for handshakes, where it must be said whether a
-session is resumed."""
+"""Load from the client's node: wrk for HTTP and TCP, h2load for HTTP/2, `bench.rig.tls` for handshakes, where it must be
+said whether a session is resumed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import re
 import resource
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import msgspec
 
 from shoal.lab.network import Lab
 
+from .figures import percentile
 from .stage import ROOT
 
 CONNECTIONS = 16
 TLS_CONNECTIONS = 4
+HTTP2_CONNECTIONS, HTTP2_STREAMS = 4, 16
 UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
@@ -77,3 +81,17 @@ def tls(lab: Lab, address: str, port: int, seconds: float, *, resumed: bool) -> 
     command = [sys.executable, "-m", "bench.rig.tls", address, str(port), str(seconds), how, str(TLS_CONNECTIONS)]
     out = _run(lab, *command)
     return msgspec.json.decode(out, type=Loaded)
+
+
+def http2(lab: Lab, address: str, port: int, seconds: float) -> Loaded:
+    """h2load's, over TLS: so many requests at a time on each connection. Raises RuntimeError when one of them failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        streams = (f"-c{HTTP2_CONNECTIONS}", f"-m{HTTP2_STREAMS}", f"-D{max(1, round(seconds))}")
+        out = _run(lab, "h2load", "-t1", *streams, f"--log-file={log}", f"https://{address}:{port}/")
+        took = [int(line.split("\t")[2]) / 1000 for line in log.read_text().splitlines()]
+    found = re.search(r"finished in [^,]+, ([\d.]+) req/s", out)
+    counts = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", out)
+    if found is None or counts is None or counts[1] == "0" or (counts[2], counts[3]) != ("0", "0") or "h2" not in out:
+        raise RuntimeError(out)
+    return Loaded(int(counts[1]), float(found[1]), percentile(took, 0.5), percentile(took, 0.99))
