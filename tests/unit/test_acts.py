@@ -245,6 +245,10 @@ async def test_only_what_this_write_changes_is_warned_of(intent: Intent) -> None
 async def test_system_objects_put_back_do_not_warn(intent: Intent) -> None:
     for type in [load().objects[name].endpoint for name in acts.load().types]:
         for document in list(intent._view.all(type)):
+            if (
+                document.get("name") == "System-Persistence-TLS"
+            ):  # playbooks name it; that it has no effect is worth a word
+                continue
             assert (await intent.replace(type, document["uuid"], dict(document), ADMIN)).warnings == (), type
 
 

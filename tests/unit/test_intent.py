@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shoal.controller import bootstrap as bootstrapping
 from shoal.controller.bootstrap import Options, bootstrap
 from shoal.controller.intent import SYSTEM, Caller, Intent
 from shoal.controller.secrets import Secrets
@@ -133,6 +134,40 @@ async def test_system_objects_and_engines_are_not_deleted_or_made_by_hand(intent
         await intent.delete("serviceenginegroup", group["uuid"], ADMIN)
     with pytest.raises(NotAllowed, match="made by the controller"):
         await intent.create("serviceengine", {"name": "x"}, ADMIN)
+
+
+async def test_what_later_versions_start_with_is_made_unless_an_operator_has_made_it(
+    intent: Intent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(vip_networks=("10.9.0.0/29",))
+    body = {"name": "System-To-Come", "type": "SG_TYPE_STRING", "kv": [{"key": "mine"}]}
+    mine = (await intent.create("stringgroup", body, ADMIN)).doc
+    later = [("stringgroup", body | {"kv": []}), ("stringgroup", body | {"name": "System-New"})]
+    monkeypatch.setattr(bootstrapping, "system_objects", lambda options: later)
+    await bootstrap(intent, intent._view, options)
+    await bootstrap(intent, intent._view, options)
+    found = [group for group in intent._view.all("stringgroup") if group["name"] in ("System-To-Come", "System-New")]
+    assert found[0] == mine and len(found) == 2
+    with pytest.raises(NotAllowed, match="system default"):
+        await intent.delete("stringgroup", found[1]["uuid"], ADMIN)
+    await intent.delete("stringgroup", mine["uuid"], ADMIN)
+
+
+async def test_the_profiles_that_playbooks_name_are_there(intent: Intent) -> None:
+    """As the vendor's documentation, its Kubernetes operator and its Terraform provider name them."""
+    for type, names in {
+        "applicationpersistenceprofile": ("Client-IP", "Http-Cookie", "TLS", "App-Cookie", "Custom-Http-Header"),
+        "healthmonitor": ("HTTP", "HTTPS", "TCP", "UDP", "Ping"),
+        "applicationprofile": ("HTTP", "Secure-HTTP", "L4-Application", "SSL-Application"),
+        "sslprofile": ("Standard", "Standard-PFS"),
+        "stringgroup": ("Compressible-Content-Types", "Cacheable-Resource-Types", "Devices-Mobile"),
+        "actiongroupconfig": ("Alert-Level-High", "Alert-Level-Medium", "Alert-Level-Low"),
+    }.items():
+        kind = "System-Persistence-" if type == "applicationpersistenceprofile" else "System-"
+        for name in names:
+            assert intent._view.named(type, kind + name), name
+    secure = intent._view.named("applicationprofile", "System-Secure-HTTP")
+    assert secure and all(secure["http_profile"][field] for field in bootstrapping.SSL_EVERYWHERE)
 
 
 async def test_a_stale_write_is_refused_and_a_taken_name_too(intent: Intent) -> None:
