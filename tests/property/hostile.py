@@ -136,8 +136,8 @@ class Maker:
             may_lack = len(kinds) < len(typing.get_args(kind))
             return None if may_lack and self._rng.random() < 0.2 else self._value(name, self._rng.choice(kinds))
         if typing.get_origin(kind) is tuple:
-            few = self._rng.choice((0, 1, 1, 2, 3))
-            return tuple(self._value(name, typing.get_args(kind)[0]) for _ in range(few))
+            few, (first, *others) = self._rng.choice((0, 1, 1, 2, 3)), typing.get_args(kind)
+            return tuple(self._value(name, one) for one in ([first] * few if others == [...] else [first, *others]))
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             return self.make(kind)
         if kind is str:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from shoal.controller.desired import service_part
 from shoal.controller.pki import self_signed_default
-from shoal.engine.haproxy import certificates, render, rules, servers, tls
+from shoal.engine.haproxy import certificates, render, rules, server_modes, servers, tls
 from shoal.engine.haproxy.escape import Unrenderable, backend_name, word
 from shoal.engine.haproxy.render import Facts, Fragment
 from shoal.objects import load, views
@@ -121,11 +121,13 @@ GLOBAL_WORDS = frozenset(
         "ca-base",
         "chroot",
         "crt-base",
+        "default-path",
         "group",
         "hard-stop-after",
         "http-request",
         "load-server-state-from-file",
         "lua-load-per-thread",
+        "max-spread-checks",
         "maxconn",
         "mode",
         "nbthread",
@@ -183,7 +185,8 @@ def judged(folder: Path, facts: Facts, fragments: dict[str, Fragment], services:
     lines = [line for line in whole.split("\n") if line]
     counters = re.compile(f"backend limit_({'|'.join(re.escape(word(id)) for id in fragments)})_[0-9]+")
     sections = [line for line in lines if not line.startswith(" ") and not counters.fullmatch(line)]
-    backends = {f"backend {backend_name(s.id, p.id)}" for s in services if s.id in fragments for p in s.pools}
+    shown = [server_modes.expanded(service) for service in services if service.id in fragments]
+    backends = {f"backend {backend_name(s.id, p.id)}" for s in shown for p in s.pools}
     frontends = {f"frontend {render.frontend_name(id)}" for id in fragments}
     assert {"global", "defaults", "frontend shoal_alive"} | backends <= set(sections), seed
     assert set(sections) <= {"global", "defaults", "frontend shoal_alive"} | backends | frontends, seed

@@ -101,3 +101,8 @@ def test_how_long_servers_took_is_told_of_one_pool() -> None:
     (counted,) = logs.counted((ServiceCounts("s", Counts(), (PoolCounts("p", ((A.name, Counts()),)),)),))
     ((name, buckets),) = counted.pools[0].responses
     assert name == A.name and sum(count for _, count in buckets) == 2
+
+
+def test_what_the_kernel_carries_has_no_twins() -> None:
+    carried = msgspec.structs.replace(service(), listeners=(Listener(port=80, port_end=80, fast=True),))
+    assert server_modes.expanded(carried) is carried

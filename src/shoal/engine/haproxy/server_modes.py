@@ -29,8 +29,10 @@ class Twin(Pool, frozen=True, kw_only=True):
 
 
 def expanded(service: Service) -> Service:
-    """With both parts of such pools; the very same service where it has none."""
-    if not any(pool.tls_as_client for pool in service.pools):
+    """With both parts of such pools; the very same service where it has none, or where the kernel carries it: nobody comes to
+    that by TLS."""
+    proxied = not service.listeners or any(not listener.carried for listener in service.listeners)
+    if not proxied or not any(pool.tls_as_client for pool in service.pools):
         return service
     pools = [part for pool in service.pools for part in _parts(service, pool)]
     if service.pool is None:
