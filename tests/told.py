@@ -217,7 +217,16 @@ def _tokens(name: str) -> Iterator[tuple[str, Document]]:
     path = {"match": {"path": MATCH["path"]}}
     rules = [{**RULE, **path, "action": {"type": "SKIP_AUTHENTICATION"}}, {**NEXT, **path}]
     asked = {"default_auth_profile_ref": f"/api/authprofile?name={name}", "authn_rules": rules}
-    yield "ssopolicy", {"name": name, "type": "SSO_TYPE_JWT", "authentication_policy": asked}
+    permissions = [{**RULE, **path, "action": {"type": "HTTP_LOCAL_RESPONSE"}}, {**NEXT, **path, "action": {}}]
+    yield (
+        "ssopolicy",
+        {
+            "name": name,
+            "type": "SSO_TYPE_JWT",
+            "authentication_policy": asked,
+            "authorization_policy": {"authz_rules": permissions},
+        },
+    )
 
 
 def key_set() -> str:
@@ -698,7 +707,11 @@ VALUES: dict[str, Document] = {
         "l4_connection_policy.rules.action.select_pool": OTHER_POOL,
     },
     "NetworkSecurityPolicy": {"rules.index": 3},
-    "SSOPolicy": {"authentication_policy.authn_rules.index": 3},
+    "SSOPolicy": {
+        "authentication_policy.authn_rules.index": 3,
+        "authorization_policy.authz_rules.index": 3,
+        "authorization_policy.authz_rules.action": {"type": "CLOSE_CONNECTION"},
+    },
     "JWTServerProfile": {"jwks_keys": key_set()},
 }
 """What to try where not any other value will do."""

@@ -6,7 +6,7 @@ import base64
 import hmac
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from joserfc.jwk import ECKey, KeySet, RSAKey
 
 from shoal.wire.desired import Service
 
-from .test_http import Documents, Seen, alone, answered, of_documents, pool_of, ref, rule, running, text
+from .test_http import Documents, Seen, alone, answered, ask, of_documents, pool_of, ref, rule, running, text
 
 pytestmark = pytest.mark.root
 __all__ = ["alone"]
@@ -40,7 +40,12 @@ def token(key: Any = RSA, algorithm: str = "RS256", header: dict[str, Any] | Non
     return jws.serialize_compact(head, data, key, algorithms=ALL)
 
 
-def service(policy: dict[str, Any] | None = None, sets: dict[str, Any] | None = None, **config: Any) -> Service:
+def service(
+    policy: dict[str, Any] | None = None,
+    sets: dict[str, Any] | None = None,
+    permissions: Sequence[dict[str, Any]] = (),
+    **config: Any,
+) -> Service:
     keys = KeySet([RSA, CURVED, LARGE]).as_dict(private=False)
     stored: Documents = {
         ("pool", "a"): pool_of(0),
@@ -49,6 +54,7 @@ def service(policy: dict[str, Any] | None = None, sets: dict[str, Any] | None = 
         ("ssopolicy", "sso"): {
             "type": "SSO_TYPE_JWT",
             "authentication_policy": {"default_auth_profile_ref": ref("x", "auth"), **(policy or {})},
+            "authorization_policy": {"authz_rules": list(permissions)},
         },
         ("httppolicyset", "set"): sets or {},
     }
@@ -59,8 +65,8 @@ def service(policy: dict[str, Any] | None = None, sets: dict[str, Any] | None = 
     )
 
 
-async def bringing(text: str, path: str = "/", **headers: str) -> Seen:
-    return await answered(path, Authorization=f"Bearer {text}", **headers)
+async def bringing(text: str, path: str = "/", **request: Any) -> Seen:
+    return await answered(path, Authorization=f"Bearer {text}", **request)
 
 
 def encoded(data: bytes) -> str:
@@ -198,3 +204,51 @@ async def test_without_a_key_nobody_gets_in(tmp_path: Path) -> None:
     http = msgspec.structs.replace(wanted.http, bearer=msgspec.structs.replace(wanted.http.bearer, keys=()))
     async with running(tmp_path / "lab", msgspec.structs.replace(wanted, http=http)):
         assert (await bringing(token())).status == 401
+
+
+def claim(name: str, kind: str = "STRING", *, mandatory: bool = True, **match: Any) -> dict[str, Any]:
+    return {"name": name, "type": f"JWT_CLAIM_TYPE_{kind}", "is_mandatory": mandatory, "validate": bool(match), **match}
+
+
+def permission(index: int, action: str, *claims: dict[str, Any], status: int = 403, **match: Any) -> dict[str, Any]:
+    if claims:
+        match["access_token"] = {"matches": list(claims)}
+    does = {"type": action, "status_code": f"HTTP_RESPONSE_STATUS_CODE_{status}"}
+    return {"index": index, "name": f"p{index}", "enable": True, "match": match, "action": does}
+
+
+async def test_what_a_token_says_decides_who_gets_where(tmp_path: Path) -> None:
+    allow, refuse, close = "ALLOW_ACCESS", "HTTP_LOCAL_RESPONSE", "CLOSE_CONNECTION"
+    post: dict[str, Any] = {"method": {"match_criteria": "IS_IN", "methods": ["HTTP_METHOD_POST"]}}
+    wanted = service(
+        permissions=[
+            permission(9, refuse, path=text("BEGINS_WITH", "/admin")),
+            permission(1, close, claim("banned", "BOOL", bool_match=True)),
+            permission(2, allow, claim("https://shop.example/role", string_match=text("EQUALS", "chief", "boss"))),
+            permission(3, allow, claim("level", "INT", int_match=7), path=text("BEGINS_WITH", "/admin/log")),
+            permission(
+                4, refuse, claim("kind", mandatory=False, string_match=text("DOES_NOT_BEGIN_WITH", "p")), **post
+            ),
+            permission(5, refuse, claim("x"), status=401),
+            permission(6, allow, claim("sub", string_match={"match_criteria": "EQUALS", "match_str": []})),
+        ]
+    )
+    async with running(tmp_path / "lab", wanted):
+        for said, path, status in (
+            ({}, "/", 200),
+            ({}, "/admin", 403),
+            ({"https://shop.example/role": "boss"}, "/admin", 200),
+            ({"https://shop.example/role": "bossy"}, "/admin", 403),
+            ({"https://shop.example/role": ["boss"]}, "/admin", 403),
+            ({"https://shop": {"example/role": "boss"}}, "/admin", 403),
+            ({"level": 7}, "/admin/log", 200),
+            ({"level": 8}, "/admin/log", 403),
+            ({"level": 7}, "/admin/log/../x", 403),
+            ({"x": ""}, "/", 401),
+        ):
+            assert (await bringing(token(**said), path)).status == status, (said, path)
+        assert await ask("/", Authorization=f"Bearer {token(banned=True)}") is None
+        assert (await bringing(token(banned=False))).status == 200
+        for kind, status in ((None, 403), ("person", 200), ("robot", 403)):
+            assert (await bringing(token(kind=kind), method="POST")).status == status, kind
+        assert (await answered("/admin")).status == 401

@@ -94,8 +94,19 @@ async def test_a_service_that_is_meant_to_ask_for_tokens_is_not_left_open(world:
     assert await wrong(policy, type="SSO_TYPE_SAML") == "type"
     assert await wrong(auth, type="AUTH_PROFILE_LDAP") == "type"
     assert await wrong(server, jwt_profile_type="CONTROLLER_INTERNAL_AUTH") == "jwt_profile_type"
-    rule = {"index": 1, "name": "r", "enable": True, "match": {}, "action": {"type": "CLOSE_CONNECTION"}}
-    assert await wrong(policy, authorization_policy={"authz_rules": [rule]}) == "authorization_policy.authz_rules[0]"
+    text = {"match_criteria": "EQUALS", "match_str": ["a"]}
+    claim = {"type": "JWT_CLAIM_TYPE_STRING", "is_mandatory": True, "validate": True, "name": "a"}
+    for match, where in (
+        ({"attr_matches": [{"attribute_name": "a", "attribute_value_list": text}]}, "attr_matches"),
+        ({"access_token": {"matches": [claim]}}, "access_token.matches[0].string_match"),
+        (
+            {"access_token": {"matches": [{**claim, "string_match": text, "name": "a)"}]}},
+            "access_token.matches[0].name",
+        ),
+    ):
+        rule = {"index": 1, "name": "r", "enable": True, "match": match, "action": {"type": "CLOSE_CONNECTION"}}
+        path = await wrong(policy, authorization_policy={"authz_rules": [rule]})
+        assert path == f"authorization_policy.authz_rules[0].match.{where}"
     for document in (policy, auth, server):
         assert (await world.client.delete(document["url"].partition("#")[0])).status_code >= 400
 

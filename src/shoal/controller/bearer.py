@@ -15,13 +15,13 @@ from shoal.objects import views
 from shoal.objects.views import uuid_of
 from shoal.wire import policy
 
-from .policies import tests_of
+from .policies import tests_of, text_test
 from .protocols import Documents
 
 Document = Mapping[str, Any]
 JWT, AUTH_JWT, CLIENTS = "SSO_TYPE_JWT", "AUTH_PROFILE_JWT", "CLIENT_AUTH"
 IN_QUERY = "JWT_LOCATION_QUERY_PARAM"
-SKIP = "SKIP_AUTHENTICATION"
+SKIP, ALLOW = "SKIP_AUTHENTICATION", "ALLOW_ACCESS"
 CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 RSA_BITS_MIN = 2048
 """RFC 7518, 3.3."""
@@ -57,6 +57,7 @@ def bearer_of(documents: Documents, service: views.VirtualService) -> policy.Bea
         keys=keys.taken,
         parameter=wanted.jwt_name if wanted.jwt_location == IN_QUERY else "",
         asked=tuple(_asked(documents, rules)),
+        permissions=tuple(_permissions(documents, sso.get("authorization_policy") or {})),
     )
 
 
@@ -68,6 +69,43 @@ def _asked(documents: Documents, rules: Document) -> Iterator[policy.Asked]:
                 match["path"] = {**path, "match_decoded_string": True}
             skips = (rule.get("action") or {}).get("type") == SKIP
             yield policy.Asked(tests=tests_of(documents, match), asked=not skips)
+
+
+def _permissions(documents: Documents, rules: Document) -> Iterator[policy.Permission]:
+    for rule in sorted(rules.get("authz_rules") or (), key=lambda rule: rule["index"]):
+        if rule.get("enable", True):
+            match, action = rule.get("match") or {}, rule.get("action") or {}
+            of_request = {name: match[name] for name in ("host_hdr", "method", "path") if match.get(name)}
+            claims = (match.get("access_token") or {}).get("matches") or ()
+            yield policy.Permission(
+                tests=tests_of(documents, of_request),
+                claims=tuple(_claim(documents, one) for one in claims),
+                then=_then(action),
+            )
+
+
+def _then(action: Document) -> policy.Respond | policy.Close | None:
+    match action.get("type", ALLOW):
+        case "CLOSE_CONNECTION":
+            return policy.Close()
+        case "HTTP_LOCAL_RESPONSE":
+            return policy.Respond(status=401 if str(action.get("status_code")).endswith("401") else 403)
+    return None
+
+
+def _claim(documents: Documents, wanted: Document) -> policy.Claim:
+    how, values, negated = "exists", tuple[str, ...](), False
+    if wanted.get("validate"):
+        match wanted["type"]:
+            case "JWT_CLAIM_TYPE_BOOL":
+                how, values = "truth", (str(wanted.get("bool_match", False)).lower(),)
+            case "JWT_CLAIM_TYPE_INT":
+                how, values = "number", (str(wanted.get("int_match", 0)),)
+            case _:
+                test = text_test(documents, wanted["string_match"], "claim")
+                how, values, negated = test.how, test.values, test.negated
+    optional = not wanted.get("is_mandatory", True)
+    return policy.Claim(name=wanted["name"], how=how, values=values, negated=negated, optional=optional)
 
 
 @functools.lru_cache(maxsize=64)

@@ -252,6 +252,29 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     asked: bool = True
 
 
+CLAIM = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
+"""The name of one that is looked at."""
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a good token says by this name fits one of ``values``, or with ``negated`` none. ``how`` as of a `Test`, of texts, where
+    case matters, or ``number`` and ``truth`` (``true``, ``false``). ``optional``: one that is not there will do."""
+
+    name: str
+    how: str = "exists"
+    values: tuple[str, ...] = ()
+    negated: bool = False
+    optional: bool = False
+
+
+class Permission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What becomes of a request with a good token of which all ``tests`` and ``claims`` hold; None = it gets in."""
+
+    tests: tuple[Test, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    then: Respond | Close | None = None
+
+
 class Bearer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Requests bring a JSON web token (RFC 7519) of ``issuer`` for ``audience`` that has not ended, signed with one of ``keys``;
     others are answered 401."""
@@ -263,6 +286,8 @@ class Bearer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of the query, that has the token; "" = the header Authorization (RFC 6750, 2.1)."""
     asked: tuple[Asked, ...] = ()
     """The first that fits decides; where none does a token is asked for."""
+    permissions: tuple[Permission, ...] = ()
+    """The first that fits decides about a good token; where none does the request gets in."""
 
 
 class ErrorPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

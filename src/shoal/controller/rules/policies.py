@@ -105,7 +105,7 @@ def check_match(change: Change, around: Around, path: str, match: Document) -> N
     for of in ("hdrs", "rsp_hdrs"):
         texts += [(f"{of}[{number}]", header) for number, header in enumerate(match.get(of) or ())]
     for of, text in texts:
-        _text(change, around, f"{path}.{of}", text)
+        check_text(change, around, f"{path}.{of}", text)
     if hello := match.get("tls_fingerprint_match"):
         _fingerprints(change, around, f"{path}.tls_fingerprint_match", hello)
     for number, status in enumerate(_statuses(match.get("status") or {})):
@@ -151,7 +151,7 @@ def _ordered(first: Any, last: Any) -> bool:
     return same and bool(first <= last)
 
 
-def _text(change: Change, around: Around, path: str, match: Document) -> None:
+def check_text(change: Change, around: Around, path: str, match: Document) -> None:
     for field in ("name", "hdr"):
         if field in match and not NAME.fullmatch(match[field]):
             change.wrong(f"{path}.{field}", "must be letters, digits, '_', '.' and '-'", match[field])

@@ -9,6 +9,7 @@ from typing import Any
 
 from shoal.controller import bearer
 from shoal.objects.views import uuid_of
+from shoal.wire.policy import CLAIM
 
 from . import policies, users
 from .change import Around, Change
@@ -16,6 +17,7 @@ from .change import Around, Change
 Document = Mapping[str, Any]
 PARAMETER = re.compile(r"[A-Za-z0-9_.~-]{1,100}")
 HTTP = "APPLICATION_PROFILE_TYPE_HTTP"
+COMPARED = {f"JWT_CLAIM_TYPE_{kind}": f"{kind.lower()}_match" for kind in ("BOOL", "INT", "STRING")}
 
 
 def check_server(change: Change, around: Around) -> None:
@@ -70,10 +72,25 @@ def check_policy(change: Change, around: Around) -> None:
     policies.check_indices(change, f"{path}.authn_rules", listed)
     for number, rule in enumerate(listed):
         policies.check_match(change, around, f"{path}.authn_rules[{number}].match", rule.get("match") or {})
-    for number, rule in enumerate((document.get("authorization_policy") or {}).get("authz_rules") or ()):
-        if rule.get("enable", True):
-            hint = "Leave it out, or turn it off: without it everybody with a good token gets in."
-            change.wrong(f"authorization_policy.authz_rules[{number}]", "can't be carried out here", rule["name"], hint)
+    permissions = (document.get("authorization_policy") or {}).get("authz_rules") or ()
+    policies.check_indices(change, "authorization_policy.authz_rules", permissions)
+    for number, rule in enumerate(permissions):
+        _permission(change, around, f"authorization_policy.authz_rules[{number}].match", rule.get("match") or {})
+
+
+def _permission(change: Change, around: Around, path: str, match: Document) -> None:
+    policies.check_match(change, around, path, match)
+    if match.get("attr_matches"):
+        change.wrong(f"{path}.attr_matches", "is of SAML", hint="Of a token match access_token.")
+    for number, claim in enumerate((match.get("access_token") or {}).get("matches") or ()):
+        where = f"{path}.access_token.matches[{number}]"
+        if not CLAIM.fullmatch(claim["name"]):
+            change.wrong(f"{where}.name", "must be letters, digits, '_', '.', ':', '/' and '-'", claim["name"])
+        needed = COMPARED[claim["type"]]
+        if claim.get("validate") and claim.get(needed) is None:
+            change.wrong(f"{where}.{needed}", f"required by {claim['type']}, and missing")
+        elif claim.get("validate") and needed == "string_match":
+            policies.check_text(change, around, f"{where}.string_match", claim["string_match"])
 
 
 def check(change: Change, around: Around) -> None:

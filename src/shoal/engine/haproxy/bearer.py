@@ -10,7 +10,18 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from shoal.wire.policy import KEY_ID, PARAMETER, PUBLIC_KEY, TOKEN_ALGORITHMS, TOKEN_KEYS_MAX, Bearer, TokenKey
+from shoal.wire.policy import (
+    CLAIM,
+    KEY_ID,
+    PARAMETER,
+    PUBLIC_KEY,
+    TOKEN_ALGORITHMS,
+    TOKEN_KEYS_MAX,
+    Bearer,
+    Claim,
+    Permission,
+    TokenKey,
+)
 
 from . import rules
 from .escape import Unrenderable, quoted
@@ -23,6 +34,8 @@ AUDIENCES_MAX = 8
 """Of a token, that are looked at."""
 DEVIOUS = quoted(r"(?:^|/)\.{1,2}(?:[/;]|$)|//|\\|%")
 """Of a decoded path that a server may take for another one."""
+STRAIGHT = f"!{{ path,url_dec -m reg -- {DEVIOUS} }}"
+PERMITTED = "txn.token_permitted"
 ASKED, GIVEN = f"!{{ var({WAIVED}) -m bool }}", f"{{ var({TOKEN}) -m found }}"
 
 
@@ -59,10 +72,56 @@ def requests(bearer: Bearer) -> Iterator[str]:
     yield f"http-request set-var-fmt({CHALLENGE}) 'Bearer' {refused}"  # RFC 6750, 3
     yield f"http-request set-var-fmt({CHALLENGE}) 'Bearer error=\"invalid_token\"' {refused} {GIVEN}"
     yield f"http-request deny deny_status 401 {refused}"
+    for number, permission in enumerate(bearer.permissions):
+        yield from _permitted(permission, number)
 
 
 def responses() -> Iterator[str]:
     yield f"http-after-response set-header WWW-Authenticate %[var({CHALLENGE})] if {{ var({CHALLENGE}) -m found }}"
+
+
+def _permitted(permission: Permission, number: int) -> Iterator[str]:
+    tests = [rules.condition(test) for test in permission.tests]
+    if permission.then is None and any(test.of == "path" for test in permission.tests):
+        tests.append(STRAIGHT)
+    for place, claim in enumerate(permission.claims):
+        holds, variable = _holds(claim), f"txn.token_claim{number}_{place}"
+        if claim.optional:
+            yield f"http-request set-var({variable}) bool(true) if {holds}"
+            yield f"http-request set-var({variable}) bool(true) if !{{ {_said(claim)} -m found }}"
+            holds = f"{{ var({variable}) -m bool }}"
+        tests.append(holds)
+    fits = f"if {' '.join([ASKED, *tests, f'!{{ var({PERMITTED}) -m found }}'])}"
+    if permission.then is None:
+        yield f"http-request set-var({PERMITTED}) bool(true) {fits}"
+    else:
+        yield from (f"http-request {text} {fits}" for text in rules.answer(permission.then))
+
+
+def _holds(claim: Claim) -> str:
+    said = _said(claim)
+    if claim.how == "exists" or (claim.negated and not claim.values):
+        return f"{{ {said} -m found }}"
+    if not claim.values:  # of a string group that is empty
+        return "{ always_false }"
+    match claim.how:
+        case "number":
+            text = f"{{ {said} -m int {' '.join(str(int(value)) for value in claim.values)} }}"
+        case "truth":
+            text = f"{{ {said} -m str {'1' if claim.values[0] == 'true' else '0'} }}"
+        case how if how in rules.MATCHES:
+            text = f"{{ {said} -m {rules.MATCHES[how]} -- {' '.join(map(quoted, claim.values))} }}"
+        case how:
+            raise Unrenderable(f"There is no comparison {how[:40]!r}.")
+    return f"{{ {said} -m found }} !{text}" if claim.negated else text
+
+
+def _said(claim: Claim) -> str:
+    if not CLAIM.fullmatch(claim.name):
+        raise Unrenderable(f"{claim.name[:40]!r} is no name of a claim.")
+    path = "$." + claim.name.replace(".", r"\\.")
+    kind = ",'int'" if claim.how == "number" else ""
+    return f"var({TOKEN}),jwt_payload_query('{path}'{kind})"
 
 
 def _waivers(bearer: Bearer) -> Iterator[str]:
@@ -70,7 +129,7 @@ def _waivers(bearer: Bearer) -> Iterator[str]:
     for one in bearer.asked:
         tests = [rules.condition(test) for test in one.tests]
         if not one.asked and any(test.of == "path" for test in one.tests):
-            tests.append(f"!{{ path,url_dec -m reg -- {DEVIOUS} }}")
+            tests.append(STRAIGHT)
         tests.append(f"!{{ var({WAIVED}) -m found }}")
         yield f"http-request set-var({WAIVED}) bool({'false' if one.asked else 'true'}) if {' '.join(tests)}"
 
