@@ -186,7 +186,7 @@ class Mirror:
     # --- telling ---
 
     async def _tell(self, link: socket.socket) -> None:
-        """While there is anything to mirror."""
+        """While there is anything to mirror. Raises OSError; what was taken over meanwhile is seen to the next time."""
         loop = asyncio.get_running_loop()
         while self._services:
             began = loop.time()
@@ -235,7 +235,7 @@ class Mirror:
     async def _keep(self, connections: list[Connection]) -> None:
         """Of a VIP that was taken over: they may be silent for as long as the service lets them."""
         if connections:
-            log.info("%d connections were taken over", len(connections))
+            log.info("%d connections are this engine's now", len(connections))
             await asyncio.to_thread(conntrack.renew, connections, self._idle_s)
 
     @property
@@ -308,8 +308,5 @@ class Mirror:
 
 
 def _look(marks: Collection[int]) -> list[Connection]:
-    try:
-        return list(islice(conntrack.established(marks), CONNECTIONS_MAX))
-    except OSError as error:
-        log.warning("connections are not known: %s", error)
-        return []
+    """Raises OSError."""
+    return list(islice(conntrack.established(marks), CONNECTIONS_MAX))
