@@ -219,6 +219,23 @@ async def test_a_server_that_is_slow_to_answer_is_not_waited_for(tmp_path: Path)
         await asyncio.sleep(0.1)  # servers let go of what they have
 
 
+async def test_a_server_has_so_long_to_answer_as_the_pool_says(tmp_path: Path) -> None:
+    over = asyncio.Event()
+
+    async def never(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    async with running(tmp_path, service_of({"short": pool_of(0, server_timeout=300), "usual": pool_of(1)}), never):
+        async with asyncio.timeout(2):
+            assert (await answered("/short/")).status == 504
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await answered("/usual/")
+        over.set()
+        await asyncio.sleep(0.1)
+
+
 async def test_servers_are_told_their_own_names(tmp_path: Path) -> None:
     named = with_servers(pool_of(0, 1), {"hostname": "app.internal"}, {"hostname": "db.internal"})
     same = with_servers(pool_of(0, 1), {"hostname": "app.internal"}, {"hostname": "app.internal"})

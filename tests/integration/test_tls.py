@@ -549,6 +549,26 @@ async def test_ciphers_may_be_listed_by_their_names(lab: Lab, tmp_path: Path) ->
         assert await taken(8422, *old("ECDHE-ECDSA-AES256-GCM-SHA384"))
 
 
+async def test_the_order_of_ciphers_is_the_profiles_or_the_clients(lab: Lab, tmp_path: Path) -> None:
+    small, large = "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384"
+    for port, clients in ((8430, False), (8431, True)):
+        order = {"accepted_ciphers": f"{small}:{large}", "prefer_client_cipher_ordering": clients}
+        lab.serve(port, PLAIN, plain=False, tls=lab.tls(**order))
+    async with lab.running():
+        for port, taken in ((8430, small), (8431, large)):
+            said = await s_client(port, tmp_path, "-tls1_2", "-cipher", f"{large}:{small}")
+            assert f"Cipher is {taken}" in said, said[:2000]
+
+
+async def test_a_session_is_resumed_until_its_time_is_over(lab: Lab, tmp_path: Path) -> None:
+    lab.serve(8440, PLAIN, plain=False, tls=lab.tls(ssl_session_timeout=2))
+    async with lab.running():
+        await s_client(8440, tmp_path, "-tls1_2", "-sess_out", "session")
+        assert "Reused, TLS" in await s_client(8440, tmp_path, "-tls1_2", "-sess_in", "session")
+        await asyncio.sleep(3.1)
+        assert "New, TLS" in await s_client(8440, tmp_path, "-tls1_2", "-sess_in", "session")
+
+
 def ja3(context: ssl.SSLContext, name: str) -> str:
     """Of what a client of this context begins with."""
     out = ssl.MemoryBIO()
