@@ -8,8 +8,19 @@ import pytest
 from shoal.engine.haproxy import carry, monitors, render, runtime, servers, steer
 from shoal.engine.haproxy.escape import Unrenderable
 from shoal.engine.monitors import runners
-from shoal.wire.desired import Listener, Monitor, Persistence, Pool, Server, ServerId, ServerTls, Service, Tls
-from shoal.wire.policy import Http
+from shoal.wire.desired import (
+    ClientCertificates,
+    Listener,
+    Monitor,
+    Persistence,
+    Pool,
+    Server,
+    ServerId,
+    ServerTls,
+    Service,
+    Tls,
+)
+from shoal.wire.policy import Http, Rewriting
 
 FACTS = render.Facts(directory="/d", sockets="/d", descriptors_max=20_000)
 A = Server(name="10.0.0.1:80", address="10.0.0.1", port=80)
@@ -431,3 +442,25 @@ def test_servers_are_asked_at_the_clients_port_and_checked_at_their_own() -> Non
         if line.strip().startswith("server ")
     ]
     assert "[2001:db8::1] weight" in line and f" port {one.port}" in line
+
+
+def test_lua_is_loaded_for_services_that_need_it_and_may_have_an_eighth_of_the_memory() -> None:
+    changing = Http(rewriting=Rewriting(pairs=(("a", "b"),), types=("text/html",)))
+    for http, needed in ((Http(), False), (changing, True)):
+        text = render.config(FACTS, {"s": render.service_fragment(msgspec.structs.replace(SERVICE, http=http), FACTS)})
+        assert ("/rewriting.lua'" in text, f"tune.lua.maxmem {FACTS.memory_mb // 8}\n" in text) == (needed, needed)
+
+
+def test_the_memory_of_tls_sessions_is_what_services_ask_for_together() -> None:
+    def size(*services: Service) -> str:
+        text = render.config(FACTS, {str(n): render.service_fragment(one, FACTS) for n, one in enumerate(services)})
+        return text.partition("tune.ssl.cachesize ")[2].partition("\n")[0]
+
+    encrypted = msgspec.structs.replace(
+        SERVICE, listeners=(Listener(port=443, port_end=443, tls=True),), certificates=("c",), sessions=1000
+    )
+    asking = msgspec.structs.replace(encrypted, client_certificates=ClientCertificates(trust="t"))
+    forgetful = msgspec.structs.replace(encrypted, tls=Tls(resumes=False))
+    assert (size(SERVICE), size(SERVICE, encrypted), size(encrypted, encrypted)) == ("", "2000", "4000")
+    assert (size(asking), size(encrypted, forgetful)) == ("12000", "0")
+    assert size(*[msgspec.structs.replace(encrypted, sessions=200_000)] * 2) == "500000"

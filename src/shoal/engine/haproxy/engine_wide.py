@@ -18,7 +18,8 @@ BLOCKS, BLOCKS_WITH_CERTIFICATE = 2, 12
 """That a session takes in HAProxy's memory of them; with it the certificate is kept that its client has shown."""
 BLOCKS_MAX = 500_000
 """100 MB."""
-LUA_MB_MAX = 256
+LUA_SHARE, LUA_MB_MIN = 8, 128
+"""Of an engine's memory, that Lua may have: it takes 7 KB a request, so that every connection may have one (`render.connections_max`)."""
 HEAD_KB, HEAD_KB_MAX = 15, 256
 HEADERS, HEADERS_MAX = 256, 4096
 STREAMS_MAX, WINDOW_KB_MAX = 256, 32_768
@@ -99,8 +100,8 @@ def buffer_kb(done: Wants) -> int:
     return done.head_kb + REWRITTEN_KB
 
 
-def lines(done: Wants) -> Iterator[str]:
-    """Of the section ``global``."""
+def lines(done: Wants, memory_mb: int) -> Iterator[str]:
+    """Of the section ``global``. ``memory_mb``: the engine's."""
     yield f"tune.ssl.lifetime {done.session_s}"
     yield f"max-spread-checks {max(FIRST_CHECKS_MS, FIRST_CHECK_MS * done.checked)}"
     if done.streams:
@@ -110,7 +111,7 @@ def lines(done: Wants) -> Iterator[str]:
     if done.forgets or done.blocks:
         yield f"tune.ssl.cachesize {0 if done.forgets else done.blocks}"
     if done.rewrites or done.verifies:
-        yield f"tune.lua.maxmem {LUA_MB_MAX}"
+        yield f"tune.lua.maxmem {max(LUA_MB_MIN, memory_mb // LUA_SHARE)}"
     if done.rewrites:
         yield from rewriting.engine_wide()
     if done.verifies:

@@ -144,7 +144,7 @@ def connections_max(facts: Facts, descriptors: int = 0, buffer_kb: int = BUFFER_
 def head(facts: Facts, descriptors: int = 0, wanted: Iterable[engine_wide.Wants] = ()) -> str:
     """What every engine has, and the socket where the guard asks whether HAProxy works."""
     done = engine_wide.together(wanted)
-    tuned = "\n    ".join(engine_wide.lines(done))
+    tuned = "\n    ".join(engine_wide.lines(done, facts.memory_mb))
     return f"""global
     default-path config
     stats socket {quoted(admin_socket(facts))} mode 600 level admin expose-fd listeners
