@@ -36,7 +36,7 @@ from shoal.controller.secrets import Secrets
 from shoal.controller.view import View
 from shoal.objects import load
 from shoal.store.sqlite import SqliteStore
-from shoal.system import settle_collector
+from shoal.system import settle_interpreter
 
 Document = dict[str, Any]
 PASSWORD = "bench-only password"
@@ -77,7 +77,7 @@ async def served(directory: Path, *, controlled: bool) -> None:
     certificate, key = (Path(file) for file in files)
     http = await serve(App(deps), listen("127.0.0.1", 0), certificate, key)
     tasks = [asyncio.create_task(controller.run())] if controlled else []
-    settle_collector()
+    settle_interpreter()
     print(http.port, flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until the bench ends
     for task in tasks:

@@ -48,6 +48,20 @@ CASES: dict[str, tuple[Document, Document]] = {
         {"type": "APPLICATION_PROFILE_TYPE_HTTP", "http_profile": {"xff_enabled": True, "keepalive_timeout": 20000}},
         {"http_profile": {"xff_enabled": False, "keepalive_timeout": 20000}},
     ),
+    "authprofile": (
+        {
+            "type": "AUTH_PROFILE_LDAP",
+            "ldap": {
+                "server": ["10.0.0.5"],
+                "base_dn": "dc=example,dc=org",
+                "security_mode": "AUTH_LDAP_SECURE_USE_LDAPS",
+                "user_bind": {"dn_template": "uid=<user>,dc=example,dc=org", "token": "<user>", "user_id_attribute": "uid"},
+            },
+        },
+        DESCRIBED,
+    ),
+    "backupconfiguration": ({"maximum_backups_stored": 4}, {"maximum_backups_stored": 5}),
+    "cloud": ({"vtype": "CLOUD_NONE"}, {"mtu": 1400}),
     "errorpageprofile": ({"error_pages": []}, {"error_pages": [{"index": 1, "enable": False}]}),
     "errorpagebody": ({"error_page_body": "<p>no</p>"}, {"error_page_body": "<p>sorry</p>"}),
     "healthmonitor": (
@@ -109,10 +123,15 @@ CASES: dict[str, tuple[Document, Document]] = {
         {"cloud_ref": CLOUD, "ha_mode": "HA_MODE_SHARED_PAIR", "max_se": 4, "se_deprovision_delay": 0},
         {"max_se": 5},
     ),
+    "snmptrapprofile": (
+        {"trap_servers": [{"ip_addr": {"addr": "10.0.0.9", "type": "V4"}, "version": "SNMP_VER2"}]},
+        {"trap_servers": [{"ip_addr": {"addr": "10.0.0.8", "type": "V4"}, "version": "SNMP_VER2"}]},
+    ),
     "sslprofile": ({"accepted_versions": [{"type": "SSL_VERSION_TLS1_2"}]}, DESCRIBED),
     "stringgroup": ({"type": "SG_TYPE_STRING", "kv": [{"key": "a"}]}, DESCRIBED),
     "tenant": ({"local": True}, DESCRIBED),
     "trafficcloneprofile": ({"preserve_client_ip": False}, {"preserve_client_ip": True}),
+    "useraccountprofile": ({"max_login_failure_count": 5}, {"max_login_failure_count": 6}),
     "vrfcontext": ({"cloud_ref": CLOUD}, DESCRIBED),
     "vsdatascriptset": ({}, DESCRIBED),
     "vsvip": (
@@ -226,6 +245,23 @@ def test_a_key_and_certificate(modules: Modules) -> None:
         "create, repeat = changed when it holds the key (by the module's design), else not, check mode, absent twice"
     )
     seen(client(), "avi_sslkeyandcertificate", result)
+
+
+def test_a_user_and_its_password(modules: Modules, ansible_controller: SdkController) -> None:
+    """A password never comes back, so the module can't tell whether it differs: it says *changed* each time."""
+    first, second = "anchovies by moonlight", "herrings by daylight"
+    given = {"name": "ansible-1", "obj_username": "ansible-1", "obj_password": first, "email": "a@example.org"}
+    given["access"] = [{"tenant_ref": TENANT, "role_ref": "/api/role?name=Application-Admin", "all_tenants": False}]
+    assert modules.check("avi_user", **given)["changed"]
+    assert modules.run("avi_user", **given)["obj"]["username"] == "ansible-1"
+    assert modules.run("avi_user", **given)["changed"]
+    where = {"controller": f"127.0.0.1:{ansible_controller.port}", "username": "ansible-1", "password": second}
+    change = {"avi_credentials": {**where, "api_version": VERSION}, "old_password": first, "force_change": True}
+    assert modules.run("avi_useraccount", **change)["changed"]
+    assert modules.run("avi_user", **given, state="absent")["changed"]
+    assert not modules.run("avi_user", **given, state="absent")["changed"]
+    seen(client(), "avi_user", "create, repeat = changed (the password, by the module's design), check mode, absent twice")
+    seen(client(), "avi_useraccount", "the own password")
 
 
 def test_patching_a_pool(modules: Modules) -> None:

@@ -24,6 +24,8 @@ log = logging.getLogger("shoal.zones")
 PUBLISHED = "/dns/"
 """``/dns/<name>/<type>``."""
 RETRY_S_MIN, RETRY_S_MAX = 2.0, 60.0
+PAUSES, PAUSE_S_MAX = 10.0, 1.0
+"""All names are looked at whenever one could have changed: others get so many times what that took, up to this."""
 TYPES = ("vsvip", "virtualservice", "cloud", "ipamdnsproviderprofile")
 
 
@@ -83,7 +85,9 @@ class Publisher:
         while True:
             wait = min(RETRY_S_MIN * float(2 ** (failures - 1)), RETRY_S_MAX) if failures else None
             await woken(self._changed, wait)
+            began = self._clock.monotonic()
             failures = min(failures + 1, 16) if not await self.reconcile() else 0
+            await self._clock.sleep(min(PAUSES * (self._clock.monotonic() - began), PAUSE_S_MAX))
 
     async def reconcile(self) -> bool:
         """Once. False when something is left to do."""

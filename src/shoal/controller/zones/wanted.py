@@ -97,6 +97,8 @@ def is_secret(text: str) -> bool:
 def wanted(source: Source, is_served: Callable[[str], bool] = lambda vsvip: True) -> dict[str, RecordSet]:
     """By key. ``is_served(uuid)``: whether an enabled virtual service has the VsVip."""
     found: dict[str, RecordSet] = {}
+    if not any(_provider_in(source, cloud) for cloud in source.all("cloud")):
+        return found
     for vsvip in source.all("vsvip"):
         infos = vsvip.get("dns_info") or ()
         provider = provider_for(source, vsvip) if infos and is_served(vsvip["uuid"]) else None
@@ -132,7 +134,10 @@ def _add(found: dict[str, RecordSet], sets: Iterable[RecordSet]) -> None:
 
 
 def provider_for(source: Source, vsvip: Document) -> Provider | None:
-    cloud = source.get("cloud", uuid_of(vsvip.get("cloud_ref", ""))) or {}
+    return _provider_in(source, source.get("cloud", uuid_of(vsvip.get("cloud_ref", ""))) or {})
+
+
+def _provider_in(source: Source, cloud: Document) -> Provider | None:
     profile = source.get("ipamdnsproviderprofile", uuid_of(cloud.get("dns_provider_ref", "")))
     return provider_of(profile) if profile is not None else None
 
