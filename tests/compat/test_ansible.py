@@ -55,7 +55,11 @@ CASES: dict[str, tuple[Document, Document]] = {
                 "server": ["10.0.0.5"],
                 "base_dn": "dc=example,dc=org",
                 "security_mode": "AUTH_LDAP_SECURE_USE_LDAPS",
-                "user_bind": {"dn_template": "uid=<user>,dc=example,dc=org", "token": "<user>", "user_id_attribute": "uid"},
+                "user_bind": {
+                    "dn_template": "uid=<user>,dc=example,dc=org",
+                    "token": "<user>",
+                    "user_id_attribute": "uid",
+                },
             },
         },
         DESCRIBED,
@@ -254,13 +258,17 @@ def test_a_user_and_its_password(modules: Modules, ansible_controller: SdkContro
     given["access"] = [{"tenant_ref": TENANT, "role_ref": "/api/role?name=Application-Admin", "all_tenants": False}]
     assert modules.check("avi_user", **given)["changed"]
     assert modules.run("avi_user", **given)["obj"]["username"] == "ansible-1"
-    assert modules.run("avi_user", **given)["changed"]
+    assert modules.run("avi_user", **given)["changed"]  # and its password is not one that was used before
     where = {"controller": f"127.0.0.1:{ansible_controller.port}", "username": "ansible-1", "password": second}
     change = {"avi_credentials": {**where, "api_version": VERSION}, "old_password": first, "force_change": True}
     assert modules.run("avi_useraccount", **change)["changed"]
     assert modules.run("avi_user", **given, state="absent")["changed"]
     assert not modules.run("avi_user", **given, state="absent")["changed"]
-    seen(client(), "avi_user", "create, repeat = changed (the password, by the module's design), check mode, absent twice")
+    seen(
+        client(),
+        "avi_user",
+        "create, repeat = changed (the password, by the module's design), check mode, absent twice",
+    )
     seen(client(), "avi_useraccount", "the own password")
 
 

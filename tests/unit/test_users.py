@@ -327,6 +327,17 @@ async def test_a_put_without_a_password_keeps_it(world: World) -> None:
         pass
 
 
+async def test_a_whole_user_sent_again_has_no_new_password(world: World) -> None:
+    """As playbooks send it. Set by itself it is refused, as one that was used before."""
+    made = await make(world, "pat", "Tenant-Admin")
+    access = {"role_ref": "/api/role?name=Tenant-Admin", "tenant_ref": "/api/tenant?name=admin"}
+    body = {"name": "pat", "password": SECRET, "email": "pat@example.org", "access": [access]}
+    async with entered(world, "pat") as client:
+        await world.call("PUT", f"/api/user/{made['uuid']}", 200, json=body)
+        assert await status(client, "GET", "/api/useraccount") == 200, "its session goes on"
+    await world.call("PATCH", f"/api/user/{made['uuid']}", 400, json={"replace": {"password": SECRET}})
+
+
 async def test_the_password_policy_is_the_system_configurations(world: World) -> None:
     user = await make(world, "patricia", "Tenant-Admin")
     path = f"/api/user/{user['uuid']}"
