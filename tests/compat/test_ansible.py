@@ -254,7 +254,12 @@ def test_a_key_and_certificate(modules: Modules) -> None:
 def test_a_user_and_its_password(modules: Modules, ansible_controller: SdkController) -> None:
     """A password never comes back, so the module can't tell whether it differs: it says *changed* each time."""
     first, second = "anchovies by moonlight", "herrings by daylight"
-    given = {"name": "ansible-1", "obj_username": "ansible-1", "obj_password": first, "email": "a@example.org"}
+    given: Document = {
+        "name": "ansible-1",
+        "obj_username": "ansible-1",
+        "obj_password": first,
+        "email": "a@example.org",
+    }
     given["access"] = [{"tenant_ref": TENANT, "role_ref": "/api/role?name=Application-Admin", "all_tenants": False}]
     assert modules.check("avi_user", **given)["changed"]
     assert modules.run("avi_user", **given)["obj"]["username"] == "ansible-1"
