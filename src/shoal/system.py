@@ -281,9 +281,7 @@ async def running(
         settle_interpreter()
         if restored is not None:
             restored.serves = True
-            controller.events_log.add(
-                "SYSTEM_RESTORED", f"a backup has taken the place of what is now in {restored.before}"
-            )
+            controller.events_log.add(*restored.told(), level="info" if restored.is_new else "warning")
         yield served, new_password
 
 
@@ -297,11 +295,19 @@ class _Restored:
     def __init__(self, before: Path) -> None:
         self.before = before
         self.serves = False
+        self.is_new = replacing.is_former(before)
+        """Else it is what was called back."""
+
+    def told(self) -> tuple[str, str]:
+        """An event's name and words."""
+        if self.is_new:
+            return "SYSTEM_RESTORED", f"a backup has taken the place of what is now in {self.before}"
+        return "SYSTEM_RESTORE_FAILED", f"a backup, now in {self.before}, did not start: what was there serves again"
 
     def failed(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and not self.serves and replacing.is_former(self.before):
+        if isinstance(error, Exception) and not self.serves and self.is_new:
             replacing.call_back(self.before)
             raise _CalledBack(f"What was restored does not start ({error}), so what was there before is called back.")
 
