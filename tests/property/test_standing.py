@@ -45,7 +45,7 @@ class Fleet(History):
         return [
             self.add, self.remove, self.fail, self.fail_host, self.recover, self.disable, self.edit_some, self.request,
             self.request, self.stop, self.wait, self.claim, self.disarm, self.resize, self.move, self.slow, self.report,
-            self.lose_sight, self.see_again, self.keep_pace, self.plug, self.readdress,
+            self.lose_sight, self.see_again, self.keep_pace, self.plug, self.readdress, self.upgrade,
         ]  # fmt: skip
 
     def run(self) -> World:
@@ -130,6 +130,14 @@ class Fleet(History):
     def keep_pace(self) -> None:
         moves = self.random.choice([None, 0, 2])
         self.world.pace = None if moves is None else Pace(moves=moves, next_at=self.world.now + 5.0)
+
+    def upgrade(self) -> None:
+        """The turn of an engine begins, or ends: what drains from it has a time of its own."""
+        self.world.group = msgspec.structs.replace(
+            self.world.group,
+            upgrading=self.random.choice(["", self.engine(), self.engine()]),
+            vs_scalein_timeout_for_upgrade_s=self.random.choice([5.0, 60.0]),
+        )
 
     def plug(self) -> None:
         """An engine is put into VLANs, or taken out of them."""

@@ -11,6 +11,7 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -29,7 +30,7 @@ from shoal.placement.model import Event as PlanEvent
 from shoal.placement.presets import LEGACY
 from shoal.store.protocol import Conflict
 
-from . import scaling, siblings
+from . import scaling, served, siblings
 from . import snapshot as snapshots
 from .balance import Balance
 from .clock import Clock, woken
@@ -324,6 +325,7 @@ class Reconciler:
         self.on_planned()
         margins = self._margins.told(snapshot, result, moved)
         self._raise(group, (*margins, *shortfall_events(snapshot, result)))
+        served.tell(self._events, snapshot, moved, self.shortfalls[group], partial(self._names_of, group))
         self._answer(snapshot, result)
         self._schedule(typed, result)
         if self.lifecycle is not None and (retired or result.new_engines):
@@ -602,6 +604,11 @@ class Reconciler:
                     serviceenginegroup=group,
                 )
         self._raised[group] = frozenset(events)
+
+    def _names_of(self, group: str, vip: str) -> dict[str, str]:
+        """The virtual services that a VIP is there for."""
+        intent = self._compiler.intent(group, vip)
+        return {service.uuid: service.name for service in intent.enabled} if intent is not None else {}
 
     def _answer(self, snapshot: Snapshot, result: Plan) -> None:
         results = {answer.request: answer for answer in result.results}
