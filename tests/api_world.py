@@ -18,6 +18,7 @@ from shoal.api.ports import Runtime
 from shoal.clouds.noop import HOSTS, NoopCloud
 from shoal.clouds.protocol import EngineSpec, Identity
 from shoal.controller.accounts import Accounts
+from shoal.controller.addresses.contents import Contents
 from shoal.controller.addresses.uploads import Uploads
 from shoal.controller.backup.kept import Backups
 from shoal.controller.bootstrap import Options, bootstrap
@@ -414,6 +415,7 @@ async def _app(
         for event in EVENTS:
             journal.event(event)
     await accounts.ensure_admin(PASSWORD)
+    contents = runtime.contents if isinstance(runtime, Controller) else Contents(view, view, store)
     deps = Dependencies(
         view=view,
         intent=intent,
@@ -423,6 +425,6 @@ async def _app(
         metrics=metrics,
         journal=journal,
         backups=Backups(store, view, intent, directory),
-        uploads=Uploads(runtime.contents, intent, view, clock) if isinstance(runtime, Controller) else None,
+        uploads=Uploads(contents, intent, view, clock),
     )
     return App(deps, clock)

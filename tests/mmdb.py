@@ -13,7 +13,7 @@ SEPARATOR_BYTES = 16
 
 
 class Data(int):
-    """Which record a branch of the tree leads to."""
+    """Where in the data a branch of the tree leads to."""
 
 
 class Short(int):
@@ -27,8 +27,9 @@ class Long(int):
 def mmdb(records: Mapping[str, Any]) -> bytes:
     """Network -> record. Both versions of IP in a tree of IPv6, as MaxMind's are; no network within another."""
     nodes: list[Node] = [[None, None]]
-    data = b""
-    offsets: list[int] = []
+    data, tree = bytearray(), bytearray()
+    offsets: dict[bytes, int] = {}
+    """Of each record: networks share them."""
     for text, record in records.items():
         network = ipaddress.ip_network(text)
         bits = format(int(network.network_address), "0128b")[-network.max_prefixlen :]
@@ -39,18 +40,19 @@ def mmdb(records: Mapping[str, Any]) -> bytes:
                 nodes.append([None, None])
                 nodes[at][bit] = len(nodes) - 1
             at = nodes[at][bit]
-        nodes[at][int(bits[-1])] = Data(len(offsets))
-        offsets.append(len(data))
-        data += encoded(record)
+        octets = encoded(record)
+        if octets not in offsets:
+            offsets[octets] = len(data)
+            data += octets
+        nodes[at][int(bits[-1])] = Data(offsets[octets])
     count = len(nodes)
-    tree = b""
     for node in nodes:
         for branch in node:
             there = branch
             if branch is None:
                 there = count
             elif isinstance(branch, Data):
-                there = count + SEPARATOR_BYTES + offsets[branch]
+                there = count + SEPARATOR_BYTES + branch
             tree += int(there).to_bytes(3)
     about = {
         "binary_format_major_version": Short(2),
@@ -63,7 +65,7 @@ def mmdb(records: Mapping[str, Any]) -> bytes:
         "node_count": count,
         "record_size": Short(24),
     }
-    return tree + bytes(SEPARATOR_BYTES) + data + MMDB + encoded(about)
+    return bytes(tree) + bytes(SEPARATOR_BYTES) + bytes(data) + MMDB + encoded(about)
 
 
 def encoded(value: Any) -> bytes:

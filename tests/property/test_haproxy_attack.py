@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from shoal.controller.desired import service_part
 from shoal.controller.pki import self_signed_default
-from shoal.engine.haproxy import certificates, render, rules, server_modes, servers, tls
+from shoal.engine.haproxy import certificates, lists, render, rules, server_modes, servers, tls
 from shoal.engine.haproxy.escape import Unrenderable, backend_name, word
 from shoal.engine.haproxy.render import Facts, Fragment
 from shoal.objects import load, views
@@ -30,6 +30,8 @@ from tests.api_world import ControlledWorld, controlled_world
 from .hostile import SEED, STRINGS, Maker, text
 
 Document = dict[str, Any]
+LIST = "0" * 24
+"""Of networks: there is one."""
 USUAL: dict[str, Any] = {
     "address": ("10.0.0.1", "fd00::1"),
     "addresses": ("127.0.0.1", "::1"),
@@ -79,6 +81,7 @@ USUAL: dict[str, Any] = {
         "404",
         "500:599",
     ),
+    "lists": (LIST,),
     "phase": ("security", "request", "response", "selection"),
     "action": ("add", "replace", "remove"),
     "variable": ("", *rules.VARIABLES, *rules.PEM_VARIABLES),
@@ -155,6 +158,8 @@ def facts_of(folder: Path) -> Facts:
     facts = Facts(directory=str(folder), sockets=str(folder), descriptors_max=2**19, user="root", memory_mb=2**16)
     (folder / "servers.state").write_text("1\n")
     (folder / "draining.lst").write_text("")
+    lists.folder_of(facts).mkdir()
+    (lists.folder_of(facts) / LIST).write_text("192.0.2.0/24\n")
     return facts
 
 

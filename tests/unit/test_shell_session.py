@@ -576,6 +576,24 @@ def test_a_certificate_is_uploaded_and_renewed(session: Session, tmp_path: Path)
     said(session, "delete sslkeyandcertificate www")
 
 
+def test_a_file_about_addresses_is_uploaded_and_named_by_a_database(session: Session, tmp_path: Path) -> None:
+    file = tmp_path / "lands.csv"
+    file.write_text("192.0.2.0/24,DE\n")
+    assert "networks" in said(session, f"upload fileobject countries file {file} type geo_db")
+    said(session, "configure geodb places", "files", "name countries", "index 1", "file_ref countries", "save", "save")
+    found = stored(session, "geodb", "places")["files"][0]
+    assert found["file_ref"].endswith("#countries")
+    for line, words in (
+        (f"upload fileobject countries file {file}", "a type is required"),
+        (f"upload fileobject countries file {tmp_path}/none type geo_db", "can't be read: No such file"),
+        (f"upload fileobject other file {file} type ip_reputation", "line 1: DE is no type"),
+        (f"upload pool countries file {file}", "is for sslkeyandcertificate and fileobject"),
+    ):
+        with pytest.raises(ShoalError, match=words):
+            said(session, line)
+    said(session, "delete geodb places", "delete fileobject countries")
+
+
 def test_what_a_capture_takes_is_said_by_debug(session: Session, shop: dict[str, Any]) -> None:
     with pytest.raises(NotFound, match="Did you mean shop"):
         said(session, "debug virtualservice shpo")

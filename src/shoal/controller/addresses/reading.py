@@ -134,10 +134,13 @@ def _cells(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     if numbered and delimiter not in numbered[0][1] and "\t" in numbered[0][1]:
         delimiter = "\t"
     for number, line in numbered:
+        if '"' not in line:  # nearly all; ten times as quick
+            yield number, [cell.strip() for cell in line.split(delimiter)]
+            continue
         try:
             yield number, [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
-        except (csv.Error, StopIteration) as error:
-            raise Unreadable(f"line {number}: {error or 'is empty'}") from None
+        except csv.Error as error:
+            raise Unreadable(f"line {number}: {error}") from None
 
 
 def _places(lines: Sequence[str]) -> Iterator[Line]:
@@ -167,7 +170,8 @@ def _headings(number: int, cells: Sequence[str]) -> list[str]:
 
 
 def _without_headings(cells: Sequence[str]) -> list[str]:
-    place = ["first", "last"] if len(cells) > 2 and _is_address(cells[1]) else ["network"]
+    is_range = len(cells) > 2 and "/" not in cells[0] and _is_address(cells[1])
+    place = ["first", "last"] if is_range else ["network"]
     return [*place, ATTRIBUTE + "COUNTRY_CODE", ATTRIBUTE + "COUNTRY_NAME"]
 
 
