@@ -385,3 +385,16 @@ def test_an_operation_whose_engine_is_not_ready_in_time_is_taken_back(kind: str,
     world.wait(world.group.vs_scalein_timeout_s)
     assert world.on("VS1") == before
     assert (world.vips["VS1"].requested, world.vips["VS1"].user_factor) == (1, 0)
+
+
+def test_without_a_limit_an_operation_waits_for_its_engine() -> None:
+    world = World(vs_scaleout_timeout_s=0.0)
+    world.add("VS1")
+    world.requests["q"] = Request(id="q", kind=RequestKind.SCALE_OUT, vip="VS1", at=world.now)
+    world.step()
+    for _ in range(3):
+        world.now += 3600.0
+        world.step()
+        assert not world.results
+    world.settle()
+    assert [answer.ok for answer in world.results] == [True] and len(world.on("VS1")) == 2

@@ -1,6 +1,6 @@
 """VS_UP and VS_DOWN: engines serve a virtual service, or none does any more (reference: elastic-ha 7.4).
 
-They are read off the record that a plan writes, so each change is told once, whichever controller makes it. That a pool has
+They are read off the record that a plan writes, so no change is told twice, whichever controller makes it. That a pool has
 no server left is not among them: the runtime says so.
 """
 

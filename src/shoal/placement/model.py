@@ -51,7 +51,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     se_deprovision_delay_s: float = 7200.0
     """0 = never delete an idle engine."""
     vs_scaleout_timeout_s: float = 600.0
-    """An engine that is to join for an operation and is not ready so long after it was told, won't be."""
+    """An engine that is to join for an operation and is not ready so long after it was told, won't be. 0 = no limit."""
     vs_scalein_timeout_s: float = 30.0
     vs_scalein_timeout_for_upgrade_s: float = 30.0
     upgrading: str = ""

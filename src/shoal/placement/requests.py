@@ -130,8 +130,8 @@ def _drains(work: Work, request: Request) -> bool:
 
 def _late(board: Board, joined: Placement) -> bool:
     """The engine was told long ago, and is not ready. (One that is being made has time-outs of its own.)"""
-    told = joined.state is PlacementState.ASSIGNED
-    return told and board.now - joined.since >= board.group.vs_scaleout_timeout_s
+    told, most_s = joined.state is PlacementState.ASSIGNED, board.group.vs_scaleout_timeout_s
+    return told and 0.0 < most_s <= board.now - joined.since
 
 
 def _give_up(board: Board, work: Work, request: Request, joined: Placement) -> None:
