@@ -25,15 +25,13 @@ def tell(
     short: Shortfalls,
     services: Callable[[str], Mapping[str, str]],
 ) -> None:
-    """Raise them. ``changes``: by VIP, the records written now; ``services(vip)``: uuid -> name of those it is enabled for."""
+    """Raise them. ``changes``: by VIP, the records written now; ``services(vip)``: uuid -> name of those it is enabled for;
+    none where nobody is meant to serve it."""
     turned = {vip: bool(ready(change.after)) for vip, change in changes.items() if _turns(change)}
     if not turned:
         return
     names = {engine.id: engine.name for engine in snapshot.engines}
-    wanted = {vip.id for vip in snapshot.vips if vip.enabled}
     for vip, served in turned.items():
-        if vip not in wanted:
-            continue  # nobody is meant to serve it
         if served:
             detail = f"served by {', '.join(names.get(p.engine, p.engine) for p in ready(changes[vip].after))}"
         else:
