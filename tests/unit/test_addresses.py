@@ -83,6 +83,17 @@ def test_headings_say_what_the_columns_are_and_inner_networks_inherit() -> None:
     assert "10.1.0.0/16" in said(content, "ATTRIBUTE_ISP_NAME")["ours"]
 
 
+def test_an_inner_network_is_not_in_the_outer_ones_country_by_another_name() -> None:
+    text = "10.0.0.0/8,DE,Germany\n10.1.0.0/16,FR\n"
+    assert said(read(GEO, text.encode()), NAME)["-"] == ["10.1.0.0/16"]
+    text = "network,Country Code,Region Name,City Name\n10.0.0.0/8,DE,Bayern,Fürth\n10.1.0.0/16,,Hessen,\n"
+    content = read(GEO, text.encode())
+    assert "10.1.0.0/16" in said(content)["DE"]
+    assert (
+        said(content, "ATTRIBUTE_REGION_NAME")["Hessen"] == said(content, "ATTRIBUTE_CITY_NAME")["-"] == ["10.1.0.0/16"]
+    )
+
+
 def test_reputations_may_be_several_of_one_network() -> None:
     text = "network,type\n192.0.2.0/24,SPAM_SOURCE\n192.0.2.7,IP_REPUTATION_TYPE_TOR,proxy\n"
     assert said(read(REPUTATION, text.encode()), "IP_REPUTATION_TYPE") == {

@@ -60,6 +60,9 @@ TEXTS = (
 PLACE = {"network": "network", "ip/prefix": "network", "prefix": "network", "cidr": "network"}
 PLACE |= {"ip start": "first", "start ip": "first", "start": "first", "first": "first", "ip from": "first"}
 PLACE |= {"ip end": "last", "end ip": "last", "end": "last", "last": "last", "ip to": "last"}
+ABOUT = {"CONTINENT": ("place", 0), "COUNTRY": ("place", 1), "REGION": ("place", 2), "CITY": ("place", 3)}
+ABOUT |= dict.fromkeys(("ISP", "ORGANIZATION", "AS"), ("owner", 0))
+"""First words of attributes that belong together: what they are about, and how narrowly. Others stand for themselves."""
 NO_VALUE = ("", "-")
 MMDB = b"\xab\xcd\xefMaxMind.com"
 MMDB_END_BYTES = 128 * 1024
@@ -138,7 +141,10 @@ def _cells(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
             yield number, [cell.strip() for cell in line.split(delimiter)]
             continue
         try:
-            yield number, [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
+            yield (
+                number,
+                [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))],
+            )
         except csv.Error as error:
             raise Unreadable(f"line {number}: {error}") from None
 
@@ -261,7 +267,7 @@ def _disjoint(lines: Sequence[Line]) -> dict[Attributes, Spans]:
                 if last > outer[-1][1]:
                     raise Unreadable(f"line {number}: its range overlaps that of line {outer[-1][0]}")
                 say(at, first - 1, version, outer[-1][2])
-                own = tuple(sorted({**dict(outer[-1][2]), **dict(own)}.items()))
+                own = _inherited(outer[-1][2], own)
             outer.append((number, last, tuple(sorted(own))))
             at = first
         while outer:
@@ -269,6 +275,23 @@ def _disjoint(lines: Sequence[Line]) -> dict[Attributes, Spans]:
             say(at, end, version, said)
             at = max(at, end + 1)
     return found
+
+
+def _inherited(outer: Attributes, own: Attributes) -> Attributes:
+    """What is said of a network within another: what it says of places hides the other's that are as narrow or narrower, and
+    what it says of whose it is all of the kind."""
+    said = {ABOUT.get(_word(name), (name, 0)) for name, _ in own}
+    broadest = {kind: min(rank for one, rank in said if one == kind) for kind, _ in said}
+    kept = {}
+    for name, value in outer:
+        kind, rank = ABOUT.get(_word(name), (name, 0))
+        if kind not in broadest or rank < broadest[kind]:
+            kept[name] = value
+    return tuple(sorted({**kept, **dict(own)}.items()))
+
+
+def _word(name: str) -> str:
+    return name.removeprefix(ATTRIBUTE).partition("_")[0]
 
 
 # --- MaxMind's ---
