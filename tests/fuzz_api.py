@@ -13,18 +13,39 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 
+from shoal.controller.view import View
+from shoal.objects import load
 from tests.api_served import Controller
-from tests.api_world import PASSWORD, controlled_world
+from tests.api_world import PASSWORD, World, controlled_world
 
 EXAMPLES = 20_000
 PER_OPERATION = 20
+REFERENCES = Path(__file__).with_name("fuzz_references.py")
+SERVICES_THERE = 8
+REFERRED: dict[str, dict[str, Any]] = {
+    "errorpageprofile": {},
+    "httppolicyset": {"is_internal_policy": False},
+    "ipaddrgroup": {"addrs": [{"addr": "10.0.0.7", "type": "V4"}]},
+    "l4policyset": {"is_internal_policy": False},
+    "microservicegroup": {},
+    "networksecuritypolicy": {},
+    "poolgroup": {},
+    "prioritylabels": {},
+    "stringgroup": {"type": "SG_TYPE_STRING", "kv": [{"key": "a"}]},
+    "trafficcloneprofile": {},
+    "vsdatascriptset": {},
+}
+"""One of each, beside the system's own profiles."""
+WRITTEN_EACH_S = 0.5
 NEVER_ENDS = "/api/stream|/capture$"
 """Answers that end only when their reader goes."""
 OUT_OF_REACH = "/logout|/api/configuration/"
@@ -43,6 +64,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     """Answered by the API."""
     writes: int
     """Of them, those that changed what is stored: a run whose requests were all refused shows nothing."""
+    services: int
+    """Virtual services among them."""
     server_errors: int
     failures: list[str]
     """What the checks found, a line each; its first words are the check."""
@@ -79,6 +102,8 @@ def asked(directory: Path, options: Sequence[str], only: str = "", *, within_s: 
         revision = controller.world.view.revision
         environment = {k: v for k, v in os.environ.items() if k not in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")}
         environment |= {"NO_PROXY": "127.0.0.1", "COLUMNS": "200"}
+        environment |= {"SCHEMATHESIS_HOOKS": str(REFERENCES), "SHOAL_FUZZ_THERE": str(directory / "there.json")}
+        there = controller.ask(partial(_there, controller.world, directory / "there.json"))
         ran = subprocess.run(
             command, cwd=directory, env=environment, capture_output=True, text=True, timeout=within_s, check=False
         )
@@ -91,10 +116,52 @@ def asked(directory: Path, options: Sequence[str], only: str = "", *, within_s: 
         return Outcome(
             requests=len(controller.requests),
             writes=controller.world.view.revision - revision,
+            services=there.services,
             server_errors=sum("Server error" in failure for failure in failures),
             failures=failures,
             text=text,
         )
+
+
+class _There:
+    """Keeps a file saying what is there: type -> uuids, as JSON."""
+
+    def __init__(self, view: View, file: Path) -> None:
+        self._file = file
+        self._found = {type: {document["uuid"]: None for document in view.all(type)} for type in load().types}
+        self._written_at = float("-inf")
+        self.services = 0
+        """Virtual services made since."""
+        view.subscribe(self._changed)
+        self._write()
+
+    def _changed(self, type: str, uuid: str, document: dict[str, Any] | None) -> None:
+        found = self._found.setdefault(type, {})
+        if document is None:
+            found.pop(uuid, None)
+        elif uuid not in found:
+            found[uuid] = None
+            self.services += type == "virtualservice"
+        if time.monotonic() - self._written_at > WRITTEN_EACH_S:
+            self._write()
+
+    def _write(self) -> None:
+        whole = self._file.with_suffix(".new")
+        whole.write_bytes(msgspec.json.encode({type: list(found) for type, found in self._found.items()}))
+        whole.rename(self._file)
+        self._written_at = time.monotonic()
+
+
+async def _there(world: World, file: Path) -> _There:
+    """Services with their VIPs and pools, a VIP and a pool that nothing uses, and what is there by itself."""
+    for number in range(SERVICES_THERE):
+        await world.service(f"there-{number}", f"10.9.0.{10 + number}")
+        await world.post("/api/pool", {"name": f"free-{number}"})
+        vip = {"vip_id": "0", "ip_address": {"addr": f"10.9.0.{50 + number}", "type": "V4"}}
+        await world.post("/api/vsvip", {"name": f"free-{number}", "vip": [vip]})
+    for type, body in REFERRED.items():
+        await world.post(f"/api/{type}", {"name": "there", **body})
+    return _There(world.view, file)
 
 
 def main() -> None:
@@ -108,6 +175,7 @@ def main() -> None:
     total: dict[str, Any] = {
         "requests": 0,
         "writes": 0,
+        "services": 0,
         "server_errors": 0,
         "undocumented": 0,
         "failures": 0,
@@ -120,6 +188,7 @@ def main() -> None:
             )
         total["requests"] += found.requests
         total["writes"] += found.writes
+        total["services"] += found.services
         total["server_errors"] += found.server_errors
         total["undocumented"] += found.undocumented
         total["failures"] += len(found.failures)

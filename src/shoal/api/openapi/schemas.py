@@ -114,6 +114,7 @@ def _scalar(field: Field) -> Schema:
         schema["default"] = field.default
     if field.ref:
         schema["description"] = f"A reference to a {field.ref}: URL, path with uuid, or ?name="
+        schema["x-refers-to"] = field.ref
     elif field.unit:
         schema["description"] = f"Unit: {field.unit}"
     if field.deprecated:
