@@ -14,7 +14,7 @@ import pytest
 from tests.issuer import Issued
 
 SHARE = Path(__file__).parents[1] / ".venv" / "share" / "receivers"
-WITHIN_S = 10.0
+WITHIN_S = 30.0
 RSYSLOG = """
 global(workDirectory="{folder}" defaultNetstreamDriver="gtls" defaultNetstreamDriverCAFile="{folder}/ca.pem"
        defaultNetstreamDriverCertFile="{own}" defaultNetstreamDriverKeyFile="{own}")
