@@ -46,3 +46,25 @@ async def test_nobody_sees_the_ledger_half_read() -> None:
     while not reading.done():
         assert list(one.engines) == [engine.id] and list(one.vips) == ["g"]
         await asyncio.sleep(0)
+
+
+async def test_two_writers_give_no_rank_twice() -> None:
+    one, other, _ = await two_writers()
+    await one.load()
+
+    def made(ledger: Ledger) -> Changes:
+        engine = ledger.new_engine("g", "Avi", 0.0, host="", why="")
+        return Changes(engines={engine.id: engine})
+
+    mine, late, theirs = made(one), made(one), made(other)
+    await other.write(theirs)
+    with pytest.raises(Conflict):
+        await one.write(mine)
+    await one.load()
+    with pytest.raises(Conflict):
+        await one.write(mine)
+    await one.write(late)
+    await one.write(made(one))
+    await other.load()
+    ranks = [engine.rank for engine in other.engines.values()]
+    assert len(ranks) == len(set(ranks)) == 4

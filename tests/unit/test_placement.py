@@ -22,6 +22,8 @@ from shoal.placement.model import (
     Placement,
     PlacementState,
     Rejection,
+    Request,
+    RequestKind,
     Role,
     Snapshot,
     Vip,
@@ -204,6 +206,28 @@ def test_a_move_to_the_host_that_is_being_left_breaks_no_rule() -> None:
     assert violations(snapshot, result) == []
     member = msgspec.structs.replace(snapshot, engines=known)
     assert any("placed twice on host h1" in sentence for sentence in violations(member, result))
+
+
+def test_a_migration_to_the_host_that_it_leaves_breaks_no_rule() -> None:
+    """Its engine dies before it has begun; the successor is on the host that the migration goes to."""
+    hosts = {"A": "h1", "B": "h1", "C": "h2", "D": "h3"}
+    known = tuple(msgspec.structs.replace(engine, host=hosts[engine.id]) for engine in engines(*hosts))
+    dead = msgspec.structs.replace(known[3], state=EngineState.DOWN, down_since=5.0)
+    vip = msgspec.structs.replace(on("D", "v", 1), succession=("D", "A"), list_version=1, armed=True)
+    asked = Request(id="r", kind=RequestKind.MIGRATE, vip="v", at=8.0, to_engine="B")
+    snapshot = Snapshot(
+        revision=1,
+        group=Group(id="g", name="g", buffer_se=0, max_se=4),
+        engines=(*known[:3], dead),
+        vips=(vip,),
+        requests=(asked,),
+    )
+    result = plan(snapshot, 10.0)
+    assert [p.engine for p in result.vips[0].placements] == ["A", "B"]
+    assert violations(snapshot, result) == []
+    more = msgspec.structs.replace(asked, kind=RequestKind.SCALE_OUT)
+    found = violations(msgspec.structs.replace(snapshot, requests=(more,)), result)
+    assert any("placed twice on host h1" in sentence for sentence in found)
 
 
 def test_who_has_no_engine_left_comes_before_who_has_fewer_whatever_could_be_made() -> None:

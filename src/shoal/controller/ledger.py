@@ -63,6 +63,9 @@ class Ledger:
         self._fresh_id = fresh_id
         self._versions: dict[str, int] = {}
         self._rank = 0
+        self._rank_written = 0
+        self._rank_loaded = 0
+        """Others may have given the ranks up to this one."""
         self._writing = asyncio.Lock()
         self.engines: dict[str, EngineRecord] = {}
         self.vips: dict[str, dict[str, VipRecord]] = {}
@@ -94,7 +97,9 @@ class Ledger:
             rank = await self._store.get(records.RANK)
             found = (*engines, *vips, *requests, *rebalances, *upgrades, *floors)
             self._versions = {record.key: record.version for record in found}
-            self._rank = int(rank.value) if rank else 0
+            self._rank_written = self._rank_loaded = int(rank.value) if rank else 0
+            self._versions[records.RANK] = rank.version if rank else 0
+            self._rank = max(self._rank, self._rank_loaded)  # what a plan has given away may be written yet
             self.engines = {e.id: e for e in (records.decode(record.value, EngineRecord) for record in engines)}
             self.vips = {}
             for vip in (records.decode(record.value, VipRecord) for record in vips):
@@ -221,19 +226,30 @@ class Ledger:
 
     async def _commit(self, wanted: dict[str, msgspec.Struct | None]) -> None:
         puts = [(key, records.encode(record)) for key, record in wanted.items() if record is not None]
-        puts.append((records.RANK, str(self._rank).encode()))
+        keys, rank = list(wanted), self._rank
+        if any(isinstance(r, EngineRecord) and self._is_taken(key, r.rank) for key, r in wanted.items()):
+            raise Conflict((records.RANK,))
+        if rank != self._rank_written:  # another controller may give ranks, too
+            puts.append((records.RANK, str(rank).encode()))
+            keys.append(records.RANK)
         revision = await self._store.commit(
             Transaction(
-                conditions=tuple(Condition(key, self._versions.get(key, 0)) for key in wanted),
+                conditions=tuple(Condition(key, self._versions.get(key, 0)) for key in keys),
                 puts=tuple(puts),
                 deletes=tuple(key for key, record in wanted.items() if record is None),
             )
         )
+        if rank != self._rank_written:
+            self._rank_written, self._versions[records.RANK] = rank, revision
         for key, record in wanted.items():
             if record is None:
                 self._versions.pop(key, None)
             else:
                 self._versions[key] = revision
+
+    def _is_taken(self, key: str, rank: int) -> bool:
+        """Whether another engine may have the rank of one that is to be made."""
+        return key not in self._versions and rank <= self._rank_loaded
 
     def _remember(self, changes: Changes, floors: Mapping[str, Floor | None]) -> None:
         if changes.vips:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from . import reach
 from .carry import applied
-from .model import Engine, EngineState, Placement, PlacementState, Plan, Role, Snapshot, Vip
+from .model import Engine, EngineState, Placement, PlacementState, Plan, RequestKind, Role, Snapshot, Vip
 from .presets import LEGACY, SHARED
 from .standing import Standing
 
@@ -131,12 +131,15 @@ def _lacks(snapshot: Snapshot, vip: Vip, engine: Engine) -> str:
 
 
 def _host(after: Snapshot, vip: Vip, placement: Placement, engines: dict[str, Engine]) -> Iterator[str]:
+    """One that is migrated may be where its successor goes: it leaves."""
+    moving = {request.id for request in after.requests if request.kind is RequestKind.MIGRATE}
+
     def hosts(active: list[Placement]) -> set[str]:
         others = [engines[p.engine] for p in active if p.engine in engines and p.engine != placement.engine]
         return {engine.host for engine in others if engine.enable_state not in LEAVING_STATES}
 
     own = engines[placement.engine].host
-    taken = hosts([p for p in vip.placements if p.state in ACTIVE])
+    taken = hosts([p for p in vip.placements if p.state in ACTIVE and p.request not in moving])
     if not own or own not in taken:
         return
     load = _load(after, {v.id: v.slots for v in after.vips})
