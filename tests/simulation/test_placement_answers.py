@@ -134,6 +134,7 @@ def test_why_each_engine_can_not_take_a_vip_is_thought_about_beside_the_loop(mon
         for name in ("one", "two", "three"):
             await world.service(name, "g")
         await world.pass_time(10.0)
+        aside.clear()  # of what was written
         found = await world.controller.look("serviceenginegroup", uuid, "placement/ineligible")
         assert aside == [reasons.lines]
         assert found == world.controller.read("serviceenginegroup", uuid, "placement/ineligible")

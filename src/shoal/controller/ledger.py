@@ -248,8 +248,8 @@ class Ledger:
                 self._versions[key] = revision
 
     def _is_taken(self, key: str, rank: int) -> bool:
-        """Whether another engine may have the rank of one that is to be made."""
-        return key not in self._versions and rank <= self._rank_loaded
+        """Whether another engine may have the rank of one that is to be made. The first one is 1."""
+        return key not in self._versions and 0 < rank <= self._rank_loaded
 
     def _remember(self, changes: Changes, floors: Mapping[str, Floor | None]) -> None:
         if changes.vips:
