@@ -67,6 +67,7 @@ def main() -> int:
         "vips_compared": sum(one.vips for one in found),
         "vips_touched": sum(one.touched for one in found),
         "otherwise_than_foretold": wrong,
+        "by_order_of_deaths": sum(len(one.by_order) for one in found),
         "not_compared": failed,
         "took_s": round(time.monotonic() - began, 1),
     }

@@ -110,7 +110,7 @@ def test_the_way_of_sharing_changes_under_connections(guards: Lab) -> None:
     )
     held = LongConnections(guards, 20)
     assert held.alive() == 20
-    assert sum(lives > 900 for lives in _lives_s(a)) == 20, "flows live as long as the services say"
+    assert sum(lives > 900 for lives in _lives_s(a)) >= 20, "flows live as long as the services say"
     held.close()
 
 
