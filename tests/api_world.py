@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -218,6 +218,12 @@ class World:
 
     async def post(self, path: str, body: Document, status: int = 201, **more: Any) -> Any:
         return await self.call("POST", path, status, json=body, **more)
+
+    async def pools(self, names: Sequence[str]) -> dict[str, Document]:
+        """Pools of one server each."""
+        servers = [{"ip": {"addr": f"10.0.1.{number}", "type": "V4"}} for number in range(1, len(names) + 1)]
+        made = zip(names, servers, strict=True)
+        return {name: await self.post("/api/pool", {"name": name, "servers": [server]}) for name, server in made}
 
     async def service(self, name: str = "web", address: str = "10.9.0.5", group: str = "") -> Document:
         """A pool, its VIP and the virtual service (of a ``group`` by its reference, if not the default one)."""

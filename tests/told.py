@@ -532,14 +532,9 @@ def _services() -> Iterator[tuple[str, Document]]:
                 "http_policies": [{"index": 11, "http_policy_set_ref": f"/api/httppolicyset?name={name}"}],
             },
         )
-    yield from _service(
-        "parent",
-        {**secure, "type": "VS_TYPE_VH_PARENT", "vh_type": "VS_TYPE_VH_SNI", "pool_ref": "/api/pool?name=other"},
-    )
-    yield from _service(
-        "other",
-        {**secure, "type": "VS_TYPE_VH_PARENT", "vh_type": "VS_TYPE_VH_SNI", "pool_ref": "/api/pool?name=other"},
-    )
+    parent = {**secure, "type": "VS_TYPE_VH_PARENT", "pool_ref": "/api/pool?name=other"}
+    for name, kind in (("parent", "SNI"), ("other", "SNI"), ("parent2", "ENHANCED")):
+        yield from _service(name, {**parent, "vh_type": f"VS_TYPE_VH_{kind}"})
     yield (
         "virtualservice",
         {
@@ -551,10 +546,6 @@ def _services() -> Iterator[tuple[str, Document]]:
             "pool_ref": "/api/pool?name=other",
             "ssl_key_and_certificate_refs": secure["ssl_key_and_certificate_refs"],
         },
-    )
-    yield from _service(
-        "parent2",
-        {**secure, "type": "VS_TYPE_VH_PARENT", "vh_type": "VS_TYPE_VH_ENHANCED", "pool_ref": "/api/pool?name=other"},
     )
     yield (
         "virtualservice",

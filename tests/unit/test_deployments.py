@@ -31,10 +31,7 @@ class World:
     async def build(self) -> None:
         made = await self.world.service()
         self.service = made["uuid"]
-        self.pools = {}
-        for number, name in enumerate(POOLS):
-            server = {"ip": {"addr": f"10.0.1.{number + 1}", "type": "V4"}}
-            self.pools[name] = await self.world.post("/api/pool", {"name": name, "servers": [server]})
+        self.pools = await self.world.pools(POOLS)
         body = {
             "name": "by-and-by",
             "scheme": "CANARY",

@@ -24,10 +24,7 @@ class World:
     async def build(self) -> None:
         made = await self.world.service()
         self.service = made["uuid"]
-        self.pools = {}
-        for number, name in enumerate(POOLS):
-            server = {"ip": {"addr": f"10.0.1.{number + 1}", "type": "V4"}}
-            self.pools[name] = await self.world.post("/api/pool", {"name": name, "servers": [server]})
+        self.pools = await self.world.pools(POOLS)
         members = [{"pool_ref": self.pools[name]["url"], "priority_label": str(9 - n)} for n, name in enumerate(POOLS)]
         body = {"name": "g", "members": members, "deactivate_primary_pool_on_down": True}
         self.group = await self.world.post("/api/poolgroup", body)

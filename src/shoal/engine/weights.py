@@ -8,7 +8,6 @@ Nothing of this is there while all weights are the same.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import subprocess
 import threading
@@ -18,6 +17,7 @@ import msgspec
 
 from shoal.wire.desired import Service
 
+from .fastpath.family import address_of
 from .fastpath.gate import joined
 from .guard.nft import Nft, NftError
 
@@ -122,17 +122,9 @@ def rules(wanted: Iterable[Share]) -> str:
 def _sockets(service: Service, version: int, protocol: str) -> str:
     """Addresses that are none are passed over: they have been refused elsewhere."""
     ports = joined((int(one.port), int(one.port_end)) for one in service.listeners if one.protocol == protocol)
-    addresses = (_parsed(one) for one in service.addresses)
+    addresses = (address_of(one) for one in service.addresses)
     mine = [str(one) for one in addresses if one is not None and one.version == version]
     return ", ".join(f"{address} . {port}" for address in mine for port in ports)
-
-
-def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        found = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    return None if "%" in text else found
 
 
 def _tc(lines: str) -> str:

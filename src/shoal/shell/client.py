@@ -79,10 +79,7 @@ class Client:
         """Raises Refusal, NotFound, NotReady. A session that has ended is opened again, once."""
         if self.on_call is not None:
             self.on_call(method, path, body)
-        answer = self._api(method, path, body, within_s)
-        if answer.status_code == 401:
-            self.login()
-            answer = self._api(method, path, body, within_s)
+        answer = self._signed_in(lambda: self._api(method, path, body, within_s))
         if method != "GET":  # completion reads meanwhile, in a thread of its own
             self.warnings = answer.headers.get_list("x-shoal-warning")
         if answer.status_code >= 300:
@@ -100,22 +97,22 @@ class Client:
         """A POST of a form with a file. Raises as `call`."""
         if self.on_call is not None:
             self.on_call("POST", path, form)
-        for _ in range(2):
-            answer = self._send(
-                "POST",
-                f"/api/{path}",
-                data=form,
-                files={"file": ("file", file)},
-                headers=self.headers(),
-                timeout=within_s,
-            )
-            if answer.status_code != 401:
-                break
-            self.login()
+        address, sent = f"/api/{path}", {"file": ("file", file)}
+        answer = self._signed_in(
+            lambda: self._send("POST", address, data=form, files=sent, headers=self.headers(), timeout=within_s)
+        )
         self.warnings = answer.headers.get_list("x-shoal-warning")
         if answer.status_code >= 300:
             raise refused(answer)
         return self._document(answer)
+
+    def _signed_in(self, ask: Callable[[], httpx.Response]) -> httpx.Response:
+        """The answer; a session that has ended is opened again, once."""
+        answer = ask()
+        if answer.status_code == 401:
+            self.login()
+            answer = ask()
+        return answer
 
     def _document(self, answer: httpx.Response) -> Any:
         try:

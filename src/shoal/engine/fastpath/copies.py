@@ -6,14 +6,13 @@ its server: of one that several virtual services have, the packets of all of the
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from shoal.wire.desired import Service
 
-from .family import Family
+from .family import Family, address_of
 from .gate import joined
 from .rules import Ruleset
 
@@ -43,7 +42,9 @@ def added(rules: Ruleset, services: Iterable[Service], family: Family) -> Rulese
 
 def _listeners(service: Service, family: Family) -> str:
     """Who gets a packet: both ways of a flow the same one."""
-    found = [str(one) for one in map(_parsed, service.copies_to) if one is not None and one.version == family.version]
+    found = [
+        str(one) for one in map(address_of, service.copies_to) if one is not None and one.version == family.version
+    ]
     if len(found) < 2:
         return found[0] if found else ""
     return f"symhash mod {len(found)} map {{ {', '.join(f'{number} : {one}' for number, one in enumerate(found))} }}"
@@ -59,7 +60,7 @@ def _sockets(service: Service, family: Family) -> str:
 
 def _servers(service: Service, family: Family) -> Iterator[tuple[str, int, int]]:
     for _, pool, server in service.servers:
-        address = _parsed(server.address)
+        address = address_of(server.address)
         if address is None or address.version != family.version:
             continue
         if not pool.service_port:
@@ -67,11 +68,3 @@ def _servers(service: Service, family: Family) -> Iterator[tuple[str, int, int]]
         else:
             for one in service.listeners:
                 yield str(address), int(one.port), int(one.port_end)
-
-
-def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        found = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    return None if "%" in text else found

@@ -70,3 +70,12 @@ def own_address6(interface: str) -> str:
         if name == interface and scope == "00" and prefix != "80":
             return str(ipaddress.IPv6Address(bytes.fromhex(digits)))
     return ""
+
+
+def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address of a data network; None for a text that is none, or has a scope, which may be any text."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return None if "%" in text else found
