@@ -230,6 +230,28 @@ def test_a_migration_to_the_host_that_it_leaves_breaks_no_rule() -> None:
     assert any("placed twice on host h1" in sentence for sentence in found)
 
 
+def test_the_host_that_a_migration_goes_to_is_taken_for_others_as_well() -> None:
+    """A member dies meanwhile: its successor shares a host with one that stays, as it would with the one that comes."""
+    hosts = {"A": "h1", "B": "h2", "C": "h3", "D": "h1", "E": "h3", "F": "h4"}
+    alive = tuple(msgspec.structs.replace(engine, host=hosts[engine.id]) for engine in engines(*hosts))
+    dead = msgspec.structs.replace(alive[-1], state=EngineState.DOWN, down_since=5.0)
+    first, second, ready = Role.PRIMARY, Role.SECONDARY, PlacementState.READY
+    held = (("A", first, ""), ("B", second, ""), ("F", second, ""), ("C", second, "r"))
+    placed = tuple(Placement(engine=e, role=r, state=ready, since=0.0, request=q) for e, r, q in held)
+    vip = msgspec.structs.replace(on("A", "v", 1), placements=placed, requested=3, user_factor=2, armed=True)
+    asked = Request(id="r", kind=RequestKind.MIGRATE, vip="v", at=8.0, to_engine="C", from_engine="B")
+    snapshot = Snapshot(
+        revision=1,
+        group=Group(id="g", name="g", buffer_se=0, max_se=5, algo="PLACEMENT_ALGO_DISTRIBUTED"),
+        engines=(*alive[:-1], dead),
+        vips=(vip,),
+        requests=(asked,),
+    )
+    result = plan(snapshot, 10.0)
+    assert "D" in {p.engine for p in result.vips[0].placements}
+    assert violations(snapshot, result) == []
+
+
 def test_who_has_no_engine_left_comes_before_who_has_fewer_whatever_could_be_made() -> None:
     """A large VIP that lost one of two engines would otherwise take the room that a small one needs at once."""
     first, second = Role.PRIMARY, Role.SECONDARY

@@ -127,13 +127,18 @@ class Freed:
         """Addresses that no new VIP should get now."""
         return sorted({given.address for given in self._since if self._obstacle(given)})
 
-    def obstacle(self, addresses: Iterable[str], vip: str = "") -> str:
+    def obstacle(self, addresses: Iterable[str], vip: str = "", group: str = "") -> str:
         """Why the VIP (by its id) can't be served by these addresses yet, in a sentence without its full stop; "" if
-        it can."""
+        it can. ``group``: whose engines serve it; one that it takes again may be answered for by those of an earlier one."""
         if not self._since:
             return ""
-        others = (given for address in addresses for given in self._of.get(address, ()) if given.vip != vip)
-        return next((why for given in others if (why := self._obstacle(given))), "")
+        reasons = (
+            self._elsewhere(vip, address, group) if given.vip == vip else self._obstacle(given)
+            for address in addresses
+            for given in self._of.get(address, ())
+            if given.vip != vip or group
+        )
+        return next(filter(None, reasons), "")
 
     def obstacle_to_move(self, addresses: Iterable[str], vip: str, group: str) -> str:
         """The same for a VIP that is new in this group and was served by another one."""

@@ -13,7 +13,7 @@ from .standing import Standing
 ACTIVE = (PlacementState.WAITING, PlacementState.ASSIGNED, PlacementState.READY)
 ENABLED = "SE_STATE_ENABLED"
 FORCE = "SE_STATE_DISABLED_FORCE"
-LEAVING_STATES = ("SE_STATE_DISABLED", FORCE)
+LEAVING_STATES = ("SE_STATE_DISABLED", FORCE, "NO_GATEWAY")
 
 
 def violations(snapshot: Snapshot, plan: Plan | None = None) -> list[str]:
@@ -142,6 +142,7 @@ def _host(after: Snapshot, vip: Vip, placement: Placement, engines: dict[str, En
     taken = hosts([p for p in vip.placements if p.state in ACTIVE and p.request not in moving])
     if not own or own not in taken:
         return
+    taken |= hosts([p for p in vip.placements if p.state in ACTIVE])  # what is migrated takes up its new host, too
     load = _load(after, {v.id: v.slots for v in after.vips})
     held = {p.engine for p in vip.placements}  # it may be leaving one, as was asked for
     for engine in after.engines:

@@ -189,7 +189,7 @@ def _sources(change: Change, around: Around) -> None:
     if not change.problems:
         fresh = sorted(set(texts) - set(sources.addresses_of(change.before)))
         vip = next((f"{uuid_of(service['vsvip_ref'])}/{one['vip_id']}" for one in _vips_of(service, around)), "")
-        if why := around.freed.obstacle(fresh, vip):
+        if why := around.freed.obstacle(fresh, vip, uuid_of(service["se_group_ref"])):
             raise Refused(f"{why}.", hint="Try again when they have.")
 
 

@@ -96,7 +96,8 @@ def _safe(change: Change, around: Around, vip: Document, before: Mapping[str, An
     """An address that another VIP has just given up may still be answered for. A new VIP waits for that; one that has
     an address keeps it meanwhile."""
     fresh = set(addresses_of({"vip": [vip]})) - set(addresses_of({"vip": [before]}))
-    why = around.freed.obstacle(sorted(fresh), f"{change.uuid}/{vip['vip_id']}")
+    group = next((uuid_of(service["se_group_ref"]) for service in around.services_of(change)), "")
+    why = around.freed.obstacle(sorted(fresh), f"{change.uuid}/{vip['vip_id']}", group)
     if why and before:
         hint = "Try again when they have, or delete those that are dead for good by forcedelete."
         raise Refused(f"{why}.", hint=hint)
