@@ -93,6 +93,19 @@ def test_the_host_of_a_disabled_engine_out_of_sight_is_as_good_as_another(enable
         assert placed == {"d"}
 
 
+def test_who_only_waits_for_an_engine_that_is_out_of_sight_goes_elsewhere() -> None:
+    """It came up and was lost sight of before it was told of the VIP: nobody else need wait for it."""
+    states = {"a": SUSPECT, "b": EngineState.UP}
+    engines = tuple(
+        Engine(id=id, name=id, rank=n, host=id, state=state) for n, (id, state) in enumerate(states.items())
+    )
+    waiting = Placement(engine="a", role=Role.PRIMARY, state=PlacementState.WAITING, since=0.0)
+    vip = Vip(id="v", name="v", slots=1, created=0.0, placements=(waiting,), generation=1, requested=1)
+    group = Group(id="g", name="g", ha_mode="HA_MODE_LEGACY_ACTIVE_STANDBY")
+    result = planned(Snapshot(revision=1, group=group, engines=engines, vips=(vip,)))
+    assert [p.engine for p in result.vips[0].placements] == ["b"]
+
+
 def test_a_suspect_engine_counts_for_the_buffer_and_against_max_se() -> None:
     here = world(max_se=4)
     assert len(here.engines) == 4

@@ -164,14 +164,16 @@ def _kept_up(was: Vip, vip: Vip, engines: dict[str, Engine]) -> Iterator[str]:
 
 
 def _left_alone(was: Vip, vip: Vip, engines: dict[str, Engine]) -> Iterator[str]:
-    """What engines out of sight hold stays there: they serve it still, for all that is known."""
+    """What engines out of sight hold stays there: they serve it still, for all that is known. One that a VIP only waits for
+    was never told of it."""
     if not vip.enabled or was.claimant:
         return
     held = {p.engine for p in vip.placements if p.state in ACTIVE}
     for placement in was.placements:
         engine = engines.get(placement.engine)
         suspect = engine is not None and engine.state is EngineState.SUSPECT and engine.enable_state != FORCE
-        if suspect and placement.state in ACTIVE and placement.engine not in held:
+        told = placement.state in ACTIVE and placement.state is not PlacementState.WAITING
+        if suspect and (told or placement.engine in was.succession) and placement.engine not in held:
             yield f"{vip.name} was moved off {placement.engine}, which is out of sight and may serve it"
 
 
