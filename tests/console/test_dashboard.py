@@ -66,12 +66,17 @@ def test_an_engine_tells_its_load_its_part_and_whom_it_hears(person: Person, ser
         {"peer_ip": "10.0.0.2", "vrf_ref": "/api/vrfcontext/g", "state": "Active", "bfd": "", "routes": 0, "why": "Hold timer expired"},
     ]  # fmt: skip
 
+    gateways = [{"gateway_ip": "10.0.0.8", "up": True, "why": ""}, {"gateway_ip": "10.0.0.9", "up": False, "why": "no answer"}]
+
     def announcing(route: Route) -> None:
         answer = route.fetch()
-        route.fulfill(response=answer, json={**answer.json(), "bgp_peers": routers})
+        route.fulfill(response=answer, json={**answer.json(), "bgp_peers": routers, "gateways": gateways})
 
     page.route("**/api/serviceengine/*/runtime", announcing)
     page.reload()
     table = page.get_by_role("region", name="Routers, by BGP")
     expect(table.get_by_role("row").filter(has_text="10.0.0.1")).to_contain_text("Established")
     expect(table.get_by_role("row").filter(has_text="10.0.0.2")).to_contain_text("Hold timer expired")
+    watched = page.get_by_role("region", name="Gateways")
+    expect(watched.get_by_role("row").filter(has_text="10.0.0.8")).to_contain_text("answers")
+    expect(watched.get_by_role("row").filter(has_text="10.0.0.9")).to_contain_text("lostno answer")

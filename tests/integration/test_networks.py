@@ -127,6 +127,59 @@ async def test_a_route_that_this_engine_can_not_follow_is_told_and_the_others_co
     await api.until("only the good one is there", well)
 
 
+# --- gateways ---
+
+
+async def test_who_loses_its_gateway_hands_over_and_nobody_notices(made: World, api: Api) -> None:
+    """The router is there, and this engine's pings do not come through: an uplink that is dead beyond its own port."""
+    vrf = (await api.get("vrfcontext?name=global"))["results"][0]["uuid"]
+    watch = {"gateway_ip": ip_address(made.router), "gateway_monitor_interval": 100}
+    watch |= {"gateway_monitor_fail_threshold": 3, "gateway_monitor_success_threshold": 3}
+    await api.call("PATCH", f"vrfcontext/{vrf}", {"replace": {"gateway_mon": [watch]}})
+    engines = (await api.get("serviceengine"))["results"]
+    assert len(engines) == 2
+
+    async def seen(up: bool, *among: str) -> bool:
+        runtimes = [await api.get(f"serviceengine/{e['uuid']}/runtime") for e in engines if e["name"] in among]
+        return all([g["up"] for g in runtime["gateways"]] == [up] == [runtime["gateway_up"]] for runtime in runtimes)
+
+    names = [engine["name"] for engine in engines]
+    await api.until("both engines, the idle one too, reach it", lambda: seen(True, *names))
+    owner = (await api.placement(made.service["uuid"]))["answers"]
+    (other,) = (name for name in names if name != owner)
+    await made.lab.node("near")  # not behind the router
+    probing = asyncio.create_task(made.lab.probe("near", made.service["address"], 80, 6.0))
+    await asyncio.sleep(1.0)
+    neighbour = (made.router, "dev", "eth0")
+    nowhere = ("lladdr", "02:00:00:00:00:01", "nud", "permanent")
+    await made.inside(owner, "ip", "neigh", "replace", *neighbour, *nowhere)
+    try:
+        await api.until("it is lost", lambda: seen(False, owner))
+        assert await seen(True, other)
+
+        async def moved() -> bool:
+            found = await api.placement(made.service["uuid"])
+            return bool(found["answers"] == other and len(found["placements"]) == 1)
+
+        await api.until("the other one serves", moved)
+        probed = await probing
+        assert len(probed.starts) > 500 and not probed.failed(), [start.why for start in probed.failed()]
+        (event,) = (await api.get("analytics/logs?type=2&filter=eq(event_id,se_gateway_heartbeat_failed)"))["results"]
+        assert f"{owner}: gateway {made.router} does not answer" in str(event)
+        engine = next(engine["uuid"] for engine in engines if engine["name"] == owner)
+        assert "others do" in (await api.get(f"serviceengine/{engine}/placement"))["answer"]
+    finally:
+        await made.inside(owner, "ip", "neigh", "del", *neighbour)
+    await api.until("it is reached again", lambda: seen(True, *names))
+    await api.call("PATCH", f"vrfcontext/{vrf}", {"delete": {"gateway_mon": []}})
+    await api.until("nobody asks any more", lambda: _unwatched(api, engines))
+
+
+async def _unwatched(api: Api, engines: list[dict[str, Any]]) -> bool:
+    runtimes = [await api.get(f"serviceengine/{engine['uuid']}/runtime") for engine in engines]
+    return not any(runtime["gateways"] for runtime in runtimes)
+
+
 # --- VLANs ---
 
 

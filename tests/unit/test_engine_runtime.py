@@ -32,4 +32,4 @@ def test_the_state_of_an_engine_in_the_fields_words(
     state: EngineState, wish: str, migrate_state: str, oper: str
 ) -> None:
     record = EngineRecord(id="e", name="e", rank=1, group="g", created=True, seen=True, migrate_state=migrate_state)
-    assert engine_state(record, state, wish)[0] == oper
+    assert engine_state(record, state, wish, "")[0] == oper

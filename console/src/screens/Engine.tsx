@@ -36,6 +36,7 @@ export default function Engine({ id }: { id: string }) {
   const heir: Document[] = placed.data?.successor_of ?? [];
   const peers: Document[] = runtime.data?.hb_status?.peers ?? [];
   const routers: Document[] = runtime.data?.bgp_peers ?? [];
+  const gateways: Document[] = runtime.data?.gateways ?? [];
   const leaving = status.state === "OPER_DISABLING";
   most.current = leaving ? Math.max(most.current, held.length) : 0;
   const switchOn = () =>
@@ -114,6 +115,20 @@ export default function Engine({ id }: { id: string }) {
             </table>
           </div>
         </Card>
+        {gateways.length > 0 && <Card title="Gateways">
+          <div className="body">
+            <table className="plain">
+              <tbody>
+                {gateways.map((gateway) => (
+                  <tr key={gateway.gateway_ip}>
+                    <th scope="row">{gateway.gateway_ip}</th>
+                    <td><Pill tone={gateway.up ? "ok" : "bad"}>{gateway.up ? "answers" : "lost"}</Pill>{gateway.why && <p className="muted small">{gateway.why}</p>}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        </Card>}
         {routers.length > 0 && <Card title="Routers, by BGP">
           <div className="body">
             <table className="plain">

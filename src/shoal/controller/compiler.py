@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ from .desired import (
     vip_part,
 )
 from .fleet import Fleet
+from .gateways import gateways_part
 from .interfaces import interfaces_part, vlans
 from .ledger import Ledger
 from .ocsp import Answer
@@ -36,6 +38,8 @@ from .tickets import Secrets
 
 TUNNEL_ALWAYS = 1
 """``se_tunnel_mode``: 0 and 2 are direct."""
+WATCHED = {False: "gateways", True: "gateways and next hops"}
+"""By ``host_gateway_monitor`` of the group."""
 
 
 class GroupState(msgspec.Struct, kw_only=True):
@@ -43,6 +47,8 @@ class GroupState(msgspec.Struct, kw_only=True):
 
     group: views.ServiceEngineGroup
     intents: dict[str, VipIntent]
+    vrfs: Counter[str]
+    """How many VIPs are of each."""
 
 
 class CompiledVip(msgspec.Struct, frozen=True):
@@ -132,7 +138,7 @@ class Compiler:
                 self._services.pop(service, None)
             return services.keys()
         if type == "vrfcontext":
-            for kind in ("bgp", "routes"):
+            for kind in ("bgp", "routes", *WATCHED.values()):
                 self._credentials.pop((kind, uuid), None)
             return None
         if type == "pkiprofile":
@@ -152,20 +158,26 @@ class Compiler:
         something else now."""
         known = self._groups.get(group.uuid)
         if known is None or vips is None:
-            self._groups[group.uuid] = GroupState(group=group, intents=dict(intents))
+            vrfs = Counter(intent.vrf for intent in intents.values())
+            self._groups[group.uuid] = GroupState(group=group, intents=dict(intents), vrfs=vrfs)
             compiled = self._vips.get(group.uuid, {})
             self._vips[group.uuid] = {id: vip for id, vip in compiled.items() if id in intents}
             self._settings_of = {id: made for id, made in self._settings_of.items() if id in self._ledger.engines}
             return True
+        vrfs = known.vrfs.copy()
         for id in vips:
+            if (was := known.intents.get(id)) is not None:
+                vrfs[was.vrf] -= 1
             intent = intents.get(id)
             if intent is not None:
                 known.intents[id] = intent
+                vrfs[intent.vrf] += 1
             else:
                 known.intents.pop(id, None)
                 self._vips.get(group.uuid, {}).pop(id, None)
         before, known.group = known.group, group
-        return before != group
+        watched, known.vrfs = known.vrfs, +vrfs
+        return before != group or known.vrfs.keys() != watched.keys()
 
     def forget(self, group: str) -> None:
         self._groups.pop(group, None)
@@ -177,7 +189,7 @@ class Compiler:
         return state.intents.get(vip) if state else None
 
     def parts(self, engine: str) -> EngineParts:
-        """All parts the engine should run, by id. An engine without placements gets its settings only."""
+        """All parts the engine should run, by id. An engine without placements gets its settings and gateways only."""
         record = self._ledger.engines.get(engine)
         state = self._groups.get(record.group) if record else None
         if record is None or state is None:
@@ -195,6 +207,9 @@ class Compiler:
         if (interfaces := interfaces_part(document)) is not None and document is not None:
             parts["interfaces"] = encoded(interfaces)
             self._add_routes(parts, (views.uuid_of(vlan.get("vrf_ref") or "") for vlan in vlans(document)))
+        for vrf in state.vrfs:  # an idle engine watches, too: whether it would do better is asked before it is needed
+            if (gateways := self._credential(WATCHED[state.group.host_gateway_monitor], vrf)) is not None:
+                parts[f"gateways/{vrf}"] = gateways
         parts["settings"] = self._encoded_settings(engine, self._settings(record, state.group, mine))
         return parts
 
@@ -263,13 +278,15 @@ class Compiler:
         if kind == KIND:
             return self._networks(uuid)
         if (kind, uuid) not in self._credentials:
-            part: wire.Credential | wire.Bgp | wire.Routes | None
+            part: wire.Credential | wire.Bgp | wire.Routes | wire.Gateways | None
             if kind == "certificate":
                 part = certificate_part(self._documents, uuid, self._unseal, self._answer)
             elif kind == "bgp":
                 part = bgp_part(self._documents, uuid, self._unseal)
             elif kind == "routes":
                 part = routes_part(self._documents, uuid)
+            elif kind in WATCHED.values():
+                part = gateways_part(self._documents, uuid, next_hops=kind == WATCHED[True])
             else:
                 part = trust_part(self._documents, uuid)
             self._credentials[kind, uuid] = encoded(part) if part else None

@@ -161,6 +161,7 @@ class Controller:
             on_join=Joining(self.ledger, sign, self.events_log).certificate if sign is not None else None,
             on_captured=lambda engine, message: self._captures.take(engine, message),
             on_router=self._on_router,
+            on_gateway=self._on_gateway,
             shares=self.shares,
             storms=storms,
         )
@@ -445,9 +446,18 @@ class Controller:
         if self._journal is not None:
             self._journal.decided(snapshot, plan, now)
 
-    def _on_router(self, engine: str, peer: messages.BgpPeerState) -> None:
+    def _on_gateway(self, engine: str, gateway: messages.GatewayState) -> None:
+        name, why = self._engine_name(engine), gateway.why
+        said = f"{name}: gateway {gateway.address} {f'does not answer ({why})' if why else 'answers again'}"
+        event = "SE_GATEWAY_HEARTBEAT_FAILED" if why else "SE_GATEWAY_HEARTBEAT_SUCCESS"
+        self.events_log.add(event, said, level="warning" if why else "info", serviceengine=engine)
+
+    def _engine_name(self, engine: str) -> str:
         record = self.ledger.engines.get(engine)
-        name = record.name if record else engine
+        return record.name if record else engine
+
+    def _on_router(self, engine: str, peer: messages.BgpPeerState) -> None:
+        name = self._engine_name(engine)
         if peer.state == ESTABLISHED:
             self.events_log.add("SE_BGP_PEER_STATE_CHANGE", f"{name}: {peer.address} is reached", serviceengine=engine)
         else:

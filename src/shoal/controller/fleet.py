@@ -24,6 +24,7 @@ from shoal.wire.counters import Counters
 from shoal.wire.preflight import Probe, Probed
 from shoal.wire.recorded import Recall, Recorded
 
+from . import gateways
 from .acknowledged import Acknowledged, Root, root_of
 from .bgp import turns
 from .clock import Clock
@@ -336,6 +337,7 @@ class Fleet:
         on_join: Callable[[messages.Join, str, str], Awaitable[bytes]] | None = None,
         on_captured: Callable[[str, Captured], None] = lambda engine, message: None,
         on_router: Callable[[str, messages.BgpPeerState], None] = lambda engine, peer: None,
+        on_gateway: Callable[[str, messages.GatewayState], None] = lambda engine, gateway: None,
         shares: SharesLike | None = None,
         storms: Storms | None = None,
         name: str = "controller",
@@ -351,6 +353,7 @@ class Fleet:
         self._takes_logs = on_client_logs is not None
         self.captured = on_captured
         self._on_router = on_router
+        self._on_gateway = on_gateway
         self.shares = shares
         self.storms = storms or Storms(Settings, lambda group: 0)
         self._record = record
@@ -366,6 +369,8 @@ class Fleet:
         """Engine -> the VIPs it answers for, by `_owners`."""
         self._runners: dict[str, dict[str, None]] = {}
         """VIP -> the engines that run a state with it, as far as they were heard of."""
+        self._lack_gateways: dict[str, None] = {}
+        """Engines that say so of any."""
         self.first_heard = 0
         """How many engines were heard of for the first time since this controller started."""
 
@@ -407,6 +412,17 @@ class Fleet:
         for record in engines.values() if self.storms.active else unclear:
             states[record.id] = self._state(record, now, heard)
         return states
+
+    def lacks_gateway(self, engine: str) -> bool:
+        """Whether the engine says that any does not answer; see `without_gateway`."""
+        return engine in self._lack_gateways
+
+    def without_gateway(self, engines: Iterable[str]) -> dict[str, str]:
+        """Of these engines, those that do not reach a gateway which others of them do: engine -> that gateway."""
+        if not self._lack_gateways:
+            return {}
+        heard = {id: live for id in engines if (live := self.live(id)).session is not None}
+        return gateways.lost({id: live.status.gateways for id, live in heard.items() if live.status is not None})
 
     def plainly_up(self, engine: EngineRecord) -> bool:
         """It is up beyond doubt, so nothing has to be weighed: nearly all engines are, nearly always. No answer while there
@@ -591,11 +607,22 @@ class Fleet:
         live.status, live.status_at = status, self.clock.monotonic()
         for peer in turns(before.bgp if before is not None else (), status.bgp) if status.bgp else ():
             self._on_router(live.id, peer)
+        if before is None or before.gateways != status.gateways:
+            self._note_gateways(live.id, before.gateways if before is not None else (), status.gateways)
         self.note_owned(live.id, status.owned)
         # That it is drained may count only now: see `drained`.
         if before is None or _differ(before, status) or live.down_since is not None or status.drained:
             live.servers_since = _since(live.servers_since, before, status, self.clock.now())
             self.changed(live.id)
+
+    def _note_gateways(
+        self, engine: str, before: tuple[messages.GatewayState, ...], now: tuple[messages.GatewayState, ...]
+    ) -> None:
+        self._lack_gateways.pop(engine, None)
+        if any(gateway.why for gateway in now):
+            self._lack_gateways[engine] = None
+        for gateway in gateways.turns(before, now):
+            self._on_gateway(engine, gateway)
 
     def ownership(self, live: Live, message: messages.Ownership) -> None:
         if message.owner:
@@ -635,6 +662,7 @@ class Fleet:
     def forget_engine(self, engine: str) -> None:
         """The engine was deleted."""
         gone = self._live.pop(engine, None)
+        self._lack_gateways.pop(engine, None)
         if gone is not None:
             self.note_runs(engine, gone.runs.lists, {})
         for vip in list(self.owned(engine)):
@@ -710,7 +738,7 @@ def _since(
 
 
 def _weight(status: messages.Status) -> tuple[object, ...]:
-    return status.haproxy, status.link, status.owned, status.drained
+    return status.haproxy, status.link, status.owned, status.drained, status.gateways
 
 
 def _states(status: messages.Status) -> list[tuple[str, str, str, str]]:

@@ -156,6 +156,7 @@ class SnapshotKeeper:
 
     def _look_at_engines(self, states: Mapping[str, EngineState], fresh: Fresh) -> None:
         records = self._ledger.engines_of(self._group)
+        gateways = self._fleet.without_gateway(record.id for record in records)
         for record in records:
             id, live, document = record.id, self._fleet.live(record.id), self._document(record.id)
             known, state, blank = self._engines.get(id), states[id], live.session is not None and live.applied == ""
@@ -166,10 +167,11 @@ class SnapshotKeeper:
                 and known.state is state
                 and known.down_since == live.down_since
                 and known.blank is blank
+                and known.value.lost_gateway == gateways.get(id, "")
             ):
                 continue
             fresh.engines_looked_at[id] = None
-            value = engine_value(record, state, document, live.down_since)
+            value = engine_value(record, state, document, live.down_since, gateways.get(id, ""))
             self._engines[id] = _Seen(record, document, state, live.down_since, blank, value)
             if known is None or known.value != value:
                 fresh.engines[id] = value

@@ -21,7 +21,7 @@ from shoal.placement.model import (
     Snapshot,
     Vip,
 )
-from shoal.placement.standing import ENABLED
+from shoal.placement.standing import ENABLED, LEAVING_STATES, NO_GATEWAY
 
 from . import interfaces
 from .desired import VipIntent
@@ -128,6 +128,7 @@ def build(
     ``needs`` which networks it wants its engines in; ``networks`` those that an engine that is made will be in."""
     engines = ledger.engines_of(group.uuid)
     states = fleet.look(ledger.engines)
+    lost = fleet.without_gateway(engine.id for engine in engines)
     known = ledger.vips.get(group.uuid, {})
     return Snapshot(
         revision=revision,
@@ -139,7 +140,13 @@ def build(
             upgrading=emptied(ledger, group.uuid),
         ),
         engines=tuple(
-            engine_value(engine, states[engine.id], document(engine.id), fleet.live(engine.id).down_since)
+            engine_value(
+                engine,
+                states[engine.id],
+                document(engine.id),
+                fleet.live(engine.id).down_since,
+                lost.get(engine.id, ""),
+            )
             for engine in engines
         ),
         vips=tuple(
@@ -165,15 +172,18 @@ def requests_of(ledger: Ledger, group: str) -> tuple[Request, ...]:
 
 
 def engine_value(
-    record: EngineRecord, state: EngineState, document: Document | None, down_since: float | None
+    record: EngineRecord, state: EngineState, document: Document | None, down_since: float | None, gateway: str = ""
 ) -> Engine:
+    """``gateway``: one that the engine has lost."""
+    wish = document.get("enable_state", ENABLED) if document is not None else ENABLED
     return Engine(
         id=record.id,
         name=record.name,
         rank=record.rank,
         host=record.host,
         state=state,
-        enable_state=document.get("enable_state", ENABLED) if document is not None else ENABLED,
+        enable_state=NO_GATEWAY if gateway and wish not in LEAVING_STATES else wish,
+        lost_gateway=gateway,
         idle_since=record.idle_since,
         down_since=down_since,
         migrate_state=record.migrate_state,

@@ -38,6 +38,7 @@ from .fastpath import conntrack
 from .fastpath.carrier import Carrier
 from .fastpath.family import own_address6
 from .fastpath.mirror import Mirror
+from .gateways import GatewayWatch
 from .guard_link import GuardLink
 from .haproxy import favour, render
 from .haproxy.control import Control
@@ -111,6 +112,7 @@ class Agent:
         self._weights = Weights(config.interface)
         self._interfaces = Interfaces()
         self._static_routes = StaticRoutes()
+        self._gateways = GatewayWatch(self._on_gateway)
         self._speaker = Speaker(secrets, Path(self._facts.sockets), Path(config.directory))
         self._draining_since: dict[str, float] = {}
         """Of announced VIPs that are drained here."""
@@ -177,7 +179,10 @@ class Agent:
             loops = (self._apply_loop(), self._watch_loop(), self._measure_loop(), self._session.run())
             tasks = [group.create_task(loop) for loop in loops]
             beside = (self._guard.run(), self._carrier.run(), self._checks.run(), self._verdict_loop())
-            tasks += [group.create_task(loop) for loop in (*beside, self._speaker.run(), self._mirror.run())]
+            tasks += [
+                group.create_task(loop)
+                for loop in (*beside, self._speaker.run(), self._mirror.run(), self._gateways.run())
+            ]
             await self._stopping.wait()
             self._recorder.record("agent stopping")
             for task in tasks[:3]:
@@ -232,6 +237,7 @@ class Agent:
             asyncio.get_running_loop().call_later(INTERFACE_RETRY_S, self._wanted.set)
             return
         unrouted = self._static_routes.apply(self._parts.routes())  # servers may be behind them
+        self._gateways.want(self._parts.gateways())
         cut = await self._open(cut_off(self._control.services, {**services, **self._parts.resting()}))
         draining = [vip.id for vip in vips if self.config.id in vip.draining]
         lists = self._parts.lists()
@@ -332,6 +338,9 @@ class Agent:
     def _on_verdict(self) -> None:
         self._judged.set()
         self._carrier.look()
+
+    def _on_gateway(self) -> None:
+        self._meter.wake()
 
     async def _verdict_loop(self) -> None:
         """HAProxy is told of servers that are ill."""
@@ -457,6 +466,7 @@ class Agent:
             cpu_percent=round(cpu, 1),
             memory_mb=round(memory, 1),
             bgp=self._speaker.peers,
+            gateways=self._gateways.states,
             drained=tuple(vip.id for vip in left if busy.isdisjoint(map(measure.plain, vip.addresses))),
             partial=True,
         )
@@ -486,7 +496,7 @@ def _folder_in_memory(config: EngineConfig) -> Path:
 
 def _health(status: messages.Status) -> tuple[object, ...]:
     """What the controller should hear of at once, beside the servers' states."""
-    return status.haproxy, status.link, status.owned, status.drained, status.bgp
+    return status.haproxy, status.link, status.owned, status.drained, status.bgp, status.gateways
 
 
 def _set_sysctls() -> None:

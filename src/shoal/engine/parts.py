@@ -8,7 +8,19 @@ from pathlib import Path
 import msgspec
 
 from shoal.wire import desired as wire
-from shoal.wire.desired import Bgp, Credential, Interface, Interfaces, Manifest, Part, Routes, Service, Settings, Vip
+from shoal.wire.desired import (
+    Bgp,
+    Credential,
+    Gateways,
+    Interface,
+    Interfaces,
+    Manifest,
+    Part,
+    Routes,
+    Service,
+    Settings,
+    Vip,
+)
 from shoal.wire.networks import KIND, Networks
 
 
@@ -114,6 +126,9 @@ class Parts:
 
     def routes(self) -> tuple[Routes, ...]:
         return tuple(p for _, p in sorted(self._decoded.items()) if isinstance(p, Routes))
+
+    def gateways(self) -> tuple[Gateways, ...]:
+        return tuple(p for _, p in sorted(self._decoded.items()) if isinstance(p, Gateways))
 
     def vips(self) -> tuple[Vip, ...]:
         return self._vips

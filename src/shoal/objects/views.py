@@ -64,6 +64,7 @@ class ServiceEngineGroup(msgspec.Struct, frozen=True, kw_only=True):
     distribute_load_active_standby: bool = False
     auto_redistribute_active_standby_load: bool = False
     data_link_mbit: int = 0
+    host_gateway_monitor: bool = False
 
 
 class VnicNetwork(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,12 +180,33 @@ class StaticRoute(msgspec.Struct, frozen=True, kw_only=True):
     next_hop: IpAddr
     route_id: str
     if_name: str = ""
+    disable_gateway_monitor: bool = False
+
+
+class GatewayMonitor(msgspec.Struct, frozen=True, kw_only=True):
+    """The interval is in milliseconds, the thresholds are answers in a row, given or missing."""
+
+    gateway_ip: IpAddr
+    gateway_monitor_interval: int = 1000
+    gateway_monitor_fail_threshold: int = 10
+    gateway_monitor_success_threshold: int = 15
+
+
+class InternalGatewayMonitor(msgspec.Struct, frozen=True, kw_only=True):
+    """How next hops of static routes are monitored; see `GatewayMonitor`."""
+
+    disable_gateway_monitor: bool = False
+    gateway_monitor_interval: int = 1000
+    gateway_monitor_failure_threshold: int = 10
+    gateway_monitor_success_threshold: int = 15
 
 
 class VrfContext(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     name: str
     static_routes: tuple[StaticRoute, ...] = ()
+    gateway_mon: tuple[GatewayMonitor, ...] = ()
+    internal_gateway_monitor: InternalGatewayMonitor = InternalGatewayMonitor()
     bgp_profile: BgpProfile | None = None
     bfd_profile: BfdProfile | None = None
 

@@ -6,6 +6,7 @@ from . import choose as choosing
 from . import requests
 from .board import FORCE, LEAVING_STATES, Board, Field, Work
 from .model import EngineState, Placement, PlacementState, Role
+from .standing import NO_GATEWAY
 
 
 def evacuate(board: Board) -> None:
@@ -63,7 +64,9 @@ def _leave(board: Board, work: Work, engine: str) -> bool:
     if all(placement.state is PlacementState.READY for placement in staying):
         _hand_over(board, work, engine)
         board.drain(work, engine)
-        why = f"{board.name(engine)} is disabled and {board.name(staying[0].engine)} serves it"
+        lost = board.engines[engine].enable_state == NO_GATEWAY
+        leaves = f"does not reach gateway {board.engines[engine].lost_gateway}" if lost else "is disabled"
+        why = f"{board.name(engine)} {leaves} and {board.name(staying[0].engine)} serves it"
         board.decide(work.vip.id, "drain", why, engine=engine)
     return True
 

@@ -12,6 +12,7 @@ from . import choose as choosing
 from .board import Board, Work
 from .model import Buffer, PlacementState, Snapshot
 from .pair import ENGINES, Pair, effective
+from .standing import NO_GATEWAY
 
 NAMES_MAX = 3
 """Virtual services that an event names."""
@@ -57,8 +58,8 @@ def homes(snapshot: Snapshot, now: float) -> dict[str, str]:
 
 
 def _retire(board: Board, pair: Pair) -> tuple[list[str], float | None]:
-    """One that is none of the pair has no part any more, once it is empty: where engines can be made again. A pair that
-    nothing uses goes like any idle engines."""
+    """One that is none of the pair has no part any more, once it is empty: where engines can be made again; but for one that
+    waits for its gateway. A pair that nothing uses goes like any idle engines."""
     if not pair.used and not any(work.vip.enabled for work in board.works.values()):
         return capacity.retire(board)
     if not board.group.can_create:
@@ -66,6 +67,8 @@ def _retire(board: Board, pair: Pair) -> tuple[list[str], float | None]:
     named = {engine for work in board.works.values() for engine in work.succession}
     retired = []
     for engine in board.up():
+        if engine.enable_state == NO_GATEWAY:
+            continue
         if engine.id not in pair.engines and engine.id not in named and not board.load[engine.id]:
             retired.append(engine.id)
             why = f"{engine.name} holds nothing and is not of the pair"
@@ -222,6 +225,8 @@ def _tell_margin(board: Board, pair: Pair) -> None:
     coming = next((e for e in pair.engines if not pair.up(e)), "")
     if coming:
         why = f"{board.name(coming)} is being made"
+    elif len(pair.engines) < ENGINES and (lost := next((e for e in board.up() if e.lost_gateway), None)):
+        why = f"{lost.name} does not reach gateway {lost.lost_gateway}"
     elif len(pair.engines) < ENGINES:
         why = f"the pair has one engine, and {board.create_refusal()}"
     else:

@@ -90,6 +90,8 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     state: EngineState
     enable_state: str = "SE_STATE_ENABLED"
+    """What the operator has set; ``NO_GATEWAY`` if that is enabled and it has lost a gateway that others reach."""
+    lost_gateway: str = ""
     idle_since: float | None = None
     """Since when it has held no placement; None while it holds one."""
     down_since: float | None = None

@@ -12,6 +12,7 @@ import msgspec
 from .board import ENABLED, Board
 from .model import Buffer, Decision, Engine, EngineState, Group, Request, RequestKind, Snapshot
 from .planner import placed
+from .standing import NO_GATEWAY
 from .wording import alternatives
 
 STEPS_MAX = 64
@@ -104,7 +105,10 @@ def _found(snapshot: Snapshot, now: float, wrong: Wrong, held: Container[str] = 
     group = snapshot.group
     if now < group.create_retry_at and helps(retry := Remedy(field="retry", value=1)):
         yield retry
-    idle = [e for e in snapshot.engines if e.state is EngineState.UP and e.enable_state != ENABLED and e.id not in held]
+    usual = (ENABLED, NO_GATEWAY)
+    idle = [
+        e for e in snapshot.engines if e.state is EngineState.UP and e.enable_state not in usual and e.id not in held
+    ]
     for engine in idle[:ENGINES_TRIED_MAX]:
         if helps(enable := Remedy(field="enable_state", value=ENABLED, engine=engine.id, name=engine.name)):
             yield enable

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from .board import Board, Work
 from .model import Candidate, Engine, EngineState, Judgement, Rejection
-from .standing import ENABLED
+from .standing import ENABLED, NO_GATEWAY
 
 HOST_IN_USE = "host_in_use"
 """The soft one: an engine that only shares a host is taken when there is no other."""
@@ -46,7 +46,7 @@ def _detail(board: Board, work: Work, engine: Engine, rule: str) -> str:
             held = work.on(engine.id)
             return f"it holds this VIP already ({held.state.value if held else 'gone'})"
         case "disabled":
-            return f"enable_state is {engine.enable_state}"
+            return barred(engine)
         case "network":
             return f"it has no interface in {board.lacks(work, engine.id)}"
         case "no_room":
@@ -55,6 +55,13 @@ def _detail(board: Board, work: Work, engine: Engine, rule: str) -> str:
         case "host_in_use":
             return f"host {engine.host} already runs an engine of this virtual service (vs_host_redundancy)"
     return "it is being made" if engine.state is EngineState.CREATING else f"the engine is {engine.state.value}"
+
+
+def barred(engine: Engine) -> str:
+    """Why one that runs gets nothing new, in words."""
+    if engine.enable_state == NO_GATEWAY:
+        return f"it does not reach gateway {engine.lost_gateway}, others do"
+    return f"enable_state is {engine.enable_state}"
 
 
 def judge(board: Board, work: Work, besides: Iterable[str] = ()) -> Judgement:

@@ -18,7 +18,9 @@ ACTIVE = (PlacementState.WAITING, PlacementState.ASSIGNED, PlacementState.READY)
 ENABLED = "SE_STATE_ENABLED"
 FOR_PLACEMENT = "SE_STATE_DISABLED_FOR_PLACEMENT"
 FORCE = "SE_STATE_DISABLED_FORCE"
-LEAVING_STATES = ("SE_STATE_DISABLED", FORCE)
+NO_GATEWAY = "NO_GATEWAY"
+"""No state of the schema: the engine does not reach a gateway that others of the group reach, and is emptied in grace."""
+LEAVING_STATES = ("SE_STATE_DISABLED", FORCE, NO_GATEWAY)
 AWAITING_EVENT_AFTER_S = 60.0
 """The schema's default of ``vs_awaiting_se_timeout``."""
 

@@ -26,6 +26,10 @@ DRAIN_S = (0.1, 6.0)
 Connect = Callable[[str], Connection]
 
 
+REACHED = (messages.GatewayState(address="10.0.0.1"),)
+LOST = (messages.GatewayState(address="10.0.0.1", why="no answer within 1 s"),)
+
+
 class SimulatedAgent:
     """``connect(engine)`` reaches a controller or raises NotReady. ``on_desired(engine, vips)`` is told what the guard
     is about to be told. The desired state survives `kill`, as on a disk."""
@@ -59,6 +63,8 @@ class SimulatedAgent:
         self._drains: dict[str, float] = {}
         self.shares: dict[str, dict[str, int]] = {}
         self.drain_s = DRAIN_S
+        self.gateway = True
+        """It reaches the one that all have."""
         self._thawed = asyncio.Event()
         self._thawed.set()
 
@@ -160,6 +166,7 @@ class SimulatedAgent:
             link=machine.link,
             owned=self._owned(),
             drained=self._drained(),
+            gateways=REACHED if self.gateway else LOST,
         )
 
     def _owned(self) -> tuple[messages.Owned, ...]:

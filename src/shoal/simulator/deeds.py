@@ -44,6 +44,7 @@ class Deeds:
             "haproxy": self._haproxy,
             "unplug": self._unplug,
             "plug": self._plug,
+            "gateway": self._gateway,
             "part": self._part,
             "join": self._join,
             "reset": self._reset,
@@ -153,6 +154,12 @@ class Deeds:
         if self._world.segment.engines[engine].link:
             raise Skip
         self._world.heal(engine)
+
+    async def _gateway(self, event: Event) -> None:
+        engine, up = self._named(event.engine), bool(event.count)
+        if self._world.agents[engine].gateway == up:
+            raise Skip
+        self._world.set_gateway(engine, up)
 
     async def _part(self, event: Event) -> None:
         engine = self._named(event.engine)

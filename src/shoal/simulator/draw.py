@@ -46,6 +46,7 @@ class Draw:
             self._haproxy: 2,
             self._unplug: 2,
             self._plug: 3,
+            self._gateway: 2,
             self._part: 2,
             self._join: 3,
             self._reset: 2,
@@ -149,6 +150,11 @@ class Draw:
 
     def _plug(self) -> Event | None:
         return self._end("plug", lambda id: not self._world.segment.engines[id].link)
+
+    def _gateway(self) -> Event | None:
+        agents = self._world.agents
+        lost = self._end("gateway", lambda id: not agents[id].gateway, count=1) if self._random.random() < 0.5 else None
+        return lost or self._fail("gateway")
 
     def _part(self) -> Event | None:
         engine = self._which(lambda id: id not in self._world.unreachable)

@@ -23,6 +23,7 @@ KINDS = {
     "haproxy": "an engine's HAProxy dies, or is there again",
     "unplug": "an engine loses its only link",
     "plug": "... and has it again",
+    "gateway": "an engine reaches its gateway no more, or again",
     "part": "an engine and the controller lose each other (one way or both)",
     "join": "... and meet again",
     "reset": "the connection of an engine and the controller breaks, with what is under way",

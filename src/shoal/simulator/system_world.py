@@ -246,6 +246,10 @@ class SystemWorld:
         self.segment.link(engine, True)
         self.join(engine)
 
+    def set_gateway(self, engine: str, up: bool) -> None:
+        self.note(f"{engine} {'reaches its gateway again' if up else 'does not reach its gateway'}")
+        self.agents[engine].gateway = up
+
     def part(self, engine: str, *, to_engine: bool = True, to_controller: bool = True) -> None:
         """The controller and the engine lose each other, or one of them the other; the data network goes on."""
         ways = [way for way, lost in (("it hears nothing", to_engine), ("it is not heard", to_controller)) if lost]
@@ -293,6 +297,7 @@ class SystemWorld:
                 self.thaw(engine)
             if not machine.haproxy:
                 segment.set_haproxy(engine, True)
+            self.agents[engine].gateway = True
             if restart and not machine.running:
                 await self.cloud.restart(engine)
         for engine in sorted(self.unreachable):

@@ -4,7 +4,7 @@ It is cut into **parts**, each with an id and a content hash; the sorted (id, ha
 the **root**. An engine fetches only the parts it lacks and acknowledges the root it runs.
 
 Part ids: ``settings``, ``vip/<vip id>``, ``service/<virtual service uuid>``, ``certificate/<uuid>``,
-``trust/<PKI profile uuid>``, ``bgp/<vrf uuid>``, ``routes/<vrf uuid>``,
+``trust/<PKI profile uuid>``, ``bgp/<vrf uuid>``, ``routes/<vrf uuid>``, ``gateways/<vrf uuid>``,
 ``interfaces``, ``tickets/<group uuid>``, ``networks/<its hash>``.
 Values are plain and complete: an engine needs nothing else to serve, nor to fail over, with the controller gone.
 """
@@ -572,6 +572,23 @@ class Routes(msgspec.Struct, frozen=True, kw_only=True, tag="routes"):
     routes: tuple[StaticRoute, ...]
 
 
+class GatewayMonitor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A next hop that is pinged; ``fall`` and ``rise`` are answers in a row. ``interface``: where a link-local address is."""
+
+    address: str
+    interval_ms: int
+    fall: int
+    rise: int
+    interface: str = ""
+
+
+class Gateways(msgspec.Struct, frozen=True, kw_only=True, tag="gateways"):
+    """Those of a VRF that engines of a group are to watch; ``id`` is its uuid."""
+
+    id: str
+    monitors: tuple[GatewayMonitor, ...]
+
+
 class Tickets(msgspec.Struct, frozen=True, kw_only=True, tag="tickets"):
     """What the keys of TLS session tickets are made from, of a group (``id``): the last day's, this one's (which new tickets
     are made with) and the next one's."""
@@ -581,7 +598,7 @@ class Tickets(msgspec.Struct, frozen=True, kw_only=True, tag="tickets"):
 
 
 Credential = Certificate | Trust | Tickets
-Part = Settings | Vip | Service | Credential | Bgp | Routes | Interfaces | Networks
+Part = Settings | Vip | Service | Credential | Bgp | Routes | Gateways | Interfaces | Networks
 
 
 class PartReference(msgspec.Struct, frozen=True, order=True):

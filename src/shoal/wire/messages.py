@@ -157,6 +157,13 @@ class BgpPeerState(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
+class GatewayState(msgspec.Struct, frozen=True, kw_only=True):
+    """A next hop that the engine watches. ``why``: what is wrong, "" while it answers."""
+
+    address: str
+    why: str = ""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
     """Sent at least every `STATUS_INTERVAL_S`, and at once when a server's state changes. Doubles as heartbeat."""
 
@@ -172,6 +179,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
     drained: tuple[str, ...] = ()
     """VIP ids this engine drains and has no connection left for."""
     bgp: tuple[BgpPeerState, ...] = ()
+    gateways: tuple[GatewayState, ...] = ()
+    """Those that were judged already."""
     partial: bool = False
     """``servers`` and ``services`` are left out: they are as in the last status that had them."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from shoal.controller.bgp import community
 
-from .change import Around, Change
+from .change import Address, Around, Change
 
 UNSAFE = frozenset('"\n\r\0')
 SECRET_BYTES_MAX = 80
@@ -26,7 +26,25 @@ def check(change: Change, around: Around) -> None:
             change.wrong(
                 f"{where}.route_id", f"is that of static_routes[{seen[route['route_id']]}], too", route["route_id"]
             )
+    watched: dict[str, int] = {}
+    for index, gateway in enumerate(change.document.get("gateway_mon") or ()):
+        where = f"gateway_mon[{index}].gateway_ip"
+        address = change.address(where, gateway["gateway_ip"])
+        if address is None:
+            continue
+        _router(change, where, address)
+        if address.is_link_local:
+            change.wrong(where, "is a link-local address: every interface has those", address)
+        if watched.setdefault(str(address), index) != index:
+            change.wrong(where, f"is that of gateway_mon[{watched[str(address)]}], too", address)
     _bgp(change)
+
+
+def _router(change: Change, where: str, address: Address) -> bool:
+    if address.is_unspecified or address.is_multicast or address.is_loopback:
+        change.wrong(where, "is not the address of a router", address)
+        return False
+    return True
 
 
 def _route(change: Change, around: Around, where: str, route: dict[str, Any]) -> None:
@@ -48,9 +66,7 @@ def _route(change: Change, around: Around, where: str, route: dict[str, Any]) ->
             change.wrong(f"{where}.prefix", why, network)
     if hop is None:
         return
-    if hop.is_unspecified or hop.is_multicast or hop.is_loopback:
-        change.wrong(f"{where}.next_hop", "is not the address of a router", hop)
-    elif hop.is_link_local and not interface:
+    if _router(change, f"{where}.next_hop", hop) and hop.is_link_local and not interface:
         hint = "Give if_name, the interface it is reached by."
         change.wrong(f"{where}.next_hop", "is a link-local address: every interface has those", hop, hint)
 

@@ -27,6 +27,7 @@ class Maps:
         document = self._of.group(uuid)
         engines = self._of.ledger.engines_of(uuid)
         places = {engine.id: place for place, engine in enumerate(engines)}
+        lost = self._of.fleet.without_gateway(places)
         plan, snapshot = self._of.reconciler.plans.get(uuid), self._of.reconciler.snapshots.get(uuid)
         buffer = plan.buffer if plan else None
         return {
@@ -45,21 +46,23 @@ class Maps:
             else {},
             "ha_margin": self._margins.document(uuid, self._of.engine_name),
             "last_plan": plan.sentence if plan else "",
-            "engines": [self._engine(engine.id) for engine in engines],
+            "engines": [self._engine(engine.id, lost.get(engine.id, "")) for engine in engines],
             "vips": [self._vip(vip, places) for vip in self._of.ledger.vips.get(uuid, {}).values()],
         }
 
     def pulse(self) -> Mapping[str, Any]:
         """By topic, something that is another one when what is shown of it is."""
         ledger, fleet = self._of.ledger, self._of.fleet
-        states = [(e.id, fleet.state(e.id), e.migrate_state) for e in ledger.engines.values()]
+        states = [
+            (e.id, fleet.state(e.id), e.migrate_state, fleet.lacks_gateway(e.id)) for e in ledger.engines.values()
+        ]
         plans = [(group, id(plan)) for group, plan in self._of.reconciler.plans.items()]
         return {"engines": states, "placements": (ledger.vips_written, plans)}
 
-    def _engine(self, uuid: str) -> Document:
+    def _engine(self, uuid: str, gateway: str) -> Document:
         record, live, state = self._of.engine(uuid), self._of.fleet.live(uuid), self._of.fleet.state(uuid)
         wish = (self._of.view.get("serviceengine", uuid) or {}).get("enable_state", "SE_STATE_ENABLED")
-        oper, reason = engine_state(record, state, wish)
+        oper, reason = engine_state(record, state, wish, gateway)
         up = live.status is not None and state is EngineState.UP
         return {
             "uuid": uuid,

@@ -209,11 +209,11 @@ class Placements:
         held, heir = parts.held.get(uuid, []), parts.heir.get(uuid, [])
         used = sum(self._slots(vip) for vip, _ in held)
         most = self._slots_of_group(record.group)
-        state, wish = self._of.fleet.state(uuid), self._wish(uuid)
+        state, wish, gateway = self._of.fleet.state(uuid), self._wish(uuid), self._of.lost_gateway(record)
         return {
             "serviceengine": record.name,
             "serviceenginegroup": self._of.view.name_of("serviceenginegroup", record.group) or record.group,
-            "answer": self._engine_in_words(record.name, record.why, state, wish, used, most, held, heir),
+            "answer": self._engine_in_words(record.name, record.why, state, wish, gateway, used, most, held, heir),
             "host": record.host,
             "state": state.value,
             "enable_state": wish,
@@ -249,6 +249,7 @@ class Placements:
         why: str,
         state: EngineState,
         wish: str,
+        gateway: str,
         used: int,
         most: int,
         held: list[tuple[VipRecord, Placement]],
@@ -267,6 +268,8 @@ class Placements:
             serves += f" and is a successor of {len(heir)} more" if held else f", and a successor of {len(heir)} VIPs"
         if wish != "SE_STATE_ENABLED":
             return f"{serves}. It gets nothing new: it is {wish}."
+        if gateway:
+            return f"{serves}. It does not reach gateway {gateway}, others do: what it has moves to them."
         return f"{serves}. It is full." if used >= most else f"{serves}."
 
     def _why_here(self, vip: VipRecord, engine: str) -> str:

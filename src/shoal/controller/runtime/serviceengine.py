@@ -20,7 +20,7 @@ class ServiceEngines:
         record = self._of.engine(uuid)
         live, state = self._of.fleet.live(uuid), self._of.fleet.state(uuid)
         wish = (self._of.view.get("serviceengine", uuid) or {}).get("enable_state", "SE_STATE_ENABLED")
-        oper, reason = engine_state(record, state, wish)
+        oper, reason = engine_state(record, state, wish, self._of.lost_gateway(record))
         owned = [o.vip for o in live.status.owned] if live.status else []
         return {
             "oper_status": oper_status(oper, live.down_since or live.up_since, reason),
@@ -35,6 +35,7 @@ class ServiceEngines:
             "sufficient_memory": True,
             "active_tags": self._active_tags(record),
             "vips_owned": owned,
+            **self._gateways(uuid),
             **self._bgp(uuid),
             "cpu_percent": live.status.cpu_percent if live.status else 0.0,
             "memory_mb": live.status.memory_mb if live.status else 0.0,
@@ -51,6 +52,15 @@ class ServiceEngines:
         active = [v for v in vips if any(p.engine == record.id and p.role is Role.PRIMARY for p in v.placements)]
         intents = (self._of.compiler.intent(record.group, vip.id) for vip in active)
         return sorted({intent.tag for intent in intents if intent is not None})
+
+    def _gateways(self, uuid: str) -> Document:
+        """``gateway_up``: none that it watches is lost."""
+        status = self._of.fleet.live(uuid).status
+        gateways = status.gateways if status else ()
+        return {
+            "gateway_up": not any(gateway.why for gateway in gateways),
+            "gateways": [{"gateway_ip": g.address, "up": not g.why, "why": g.why} for g in gateways],
+        }
 
     def _bgp(self, uuid: str) -> Document:
         """``bgp_peers_up``: every router that it is to speak with is reached."""
@@ -83,8 +93,8 @@ class ServiceEngines:
         }
 
 
-def engine_state(record: EngineRecord, state: EngineState, wish: str) -> tuple[str, str]:
-    """(oper state, why) of an engine; ``wish``: its ``enable_state``."""
+def engine_state(record: EngineRecord, state: EngineState, wish: str, gateway: str) -> tuple[str, str]:
+    """(oper state, why) of an engine; ``wish``: its ``enable_state``; ``gateway``: one that it has lost and others reach."""
     if state is EngineState.CREATING:
         return "OPER_CREATING", "being created" if not record.created else "waiting for its first contact"
     if state is EngineState.DOWN:
@@ -99,4 +109,6 @@ def engine_state(record: EngineRecord, state: EngineState, wish: str) -> tuple[s
             return "OPER_ERROR_DISABLED", "at least one virtual service could not be moved"
         done = record.migrate_state == "FINISHED"
         return ("OPER_DISABLED", "disabled") if done else ("OPER_DISABLING", "virtual services are moving away")
+    if gateway:
+        return "OPER_UP", f"it does not reach gateway {gateway}, others do: virtual services move away"
     return "OPER_UP", ""

@@ -90,6 +90,11 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
             raise NotFound(f"There is no service engine {uuid}.")
         return record
 
+    def lost_gateway(self, record: EngineRecord) -> str:
+        """A next hop that the engine does not reach though others of its group do; "" = none."""
+        group = self.ledger.engines_of(record.group)
+        return self.fleet.without_gateway(engine.id for engine in group).get(record.id, "")
+
     def engine_name(self, uuid: str) -> str:
         record = self.ledger.engines.get(uuid)
         return record.name if record else uuid

@@ -9,21 +9,18 @@ import os
 import secrets
 import socket
 import ssl
-import struct
 from collections.abc import Awaitable, Callable
 
 from shoal.wire.monitors import DnsQuestion, Monitor, MonitorTls, Sip
 
 from . import directory, dns, files, mail, radius, script, sip, talk
 from .connection import Wrong, connected, shown
+from .ping import FAMILY, echo
 from .talk import Maintenance
 
 log = logging.getLogger("shoal.monitors.probe")
 
 DATAGRAM_BYTES_MAX = 4096
-FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
-ICMP_PROTOCOL = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
-ECHO_REQUEST, ECHO_REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}
 OVER_TLS = {"SMTPS": "SMTP", "POP3S": "POP3", "IMAPS": "IMAP", "FTPS": "FTP", "LDAPS": "LDAP"}
 
 
@@ -108,15 +105,7 @@ def _rested(maintenance: bytes, data: bytes) -> None:
 
 
 async def _ping(monitor: Monitor, address: str, port: int) -> None:
-    version = ipaddress.ip_address(address).version
-    token = secrets.token_bytes(16)
-    with _socket(address, socket.SOCK_DGRAM, ICMP_PROTOCOL[version]) as link:  # the kernel fills id and checksum
-        link.connect((address, 0))
-        await _send(link, struct.pack("!BBHHH", ECHO_REQUEST[version], 0, 0, 0, 1) + token)
-        while True:
-            answer = await _receive(link)
-            if answer[:1] == bytes([ECHO_REPLY[version]]) and answer[8:] == token:
-                return
+    await echo(address)
 
 
 async def _dns(monitor: Monitor, address: str, port: int) -> None:

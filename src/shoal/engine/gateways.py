@@ -1,0 +1,95 @@
+"""Watches the next hops that the engine's VRFs name: pings each at its pace."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable
+
+from shoal.wire.desired import GatewayMonitor, Gateways
+from shoal.wire.messages import GatewayState
+from shoal.wire.monitors import Monitor
+
+from .monitors.checks import Health
+from .monitors.ping import echo
+
+log = logging.getLogger("shoal.gateways")
+
+
+class Watched:
+    """``states`` has a gateway from its first answer, or the time that it counts as lost."""
+
+    def __init__(self, monitor: GatewayMonitor) -> None:
+        self.monitor = monitor
+        self.health = Health(Monitor(name=monitor.address, kind="PING", rise=monitor.rise, fall=monitor.fall))
+        self.answered = False
+
+    @property
+    def state(self) -> GatewayState | None:
+        if self.health.why:
+            return GatewayState(address=self.monitor.address, why=self.health.why)
+        return GatewayState(address=self.monitor.address) if self.answered else None
+
+
+class GatewayWatch:
+    """``on_change`` is called on the loop after each verdict that is new."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        self._wanted: dict[str, GatewayMonitor] = {}
+        self._changed = asyncio.Event()
+        self._watched: dict[str, Watched] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def want(self, parts: Iterable[Gateways]) -> None:
+        """Watch these and no others. One that several VRFs name is watched once."""
+        self._wanted = {monitor.address: monitor for part in parts for monitor in part.monitors}
+        self._changed.set()
+
+    @property
+    def states(self) -> tuple[GatewayState, ...]:
+        return tuple(state for watched in self._watched.values() if (state := watched.state) is not None)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                for address, watched in list(self._watched.items()):
+                    if self._wanted.get(address) != watched.monitor:
+                        del self._watched[address]
+                        self._tasks.pop(address).cancel()
+                for address, monitor in self._wanted.items():
+                    if address not in self._watched:
+                        watched = self._watched[address] = Watched(monitor)
+                        self._tasks[address] = group.create_task(self._watch(watched))
+
+    async def _watch(self, watched: Watched) -> None:
+        loop, monitor = asyncio.get_running_loop(), watched.monitor
+        interval_s = monitor.interval_ms / 1000
+        due = loop.time()
+        while True:
+            await asyncio.sleep(due - loop.time())
+            why = await _asked(monitor, interval_s)
+            first = not watched.answered and not why
+            watched.answered |= first
+            if watched.health.note(why):
+                log.info("gateway %s %s", monitor.address, f"is lost: {why}" if why else "answers again")
+                self._on_change()
+            elif first:
+                self._on_change()
+            due = max(due + interval_s, loop.time())
+
+
+async def _asked(monitor: GatewayMonitor, within_s: float) -> str:
+    """ "" or what is wrong."""
+    try:
+        async with asyncio.timeout(within_s):
+            await echo(monitor.address, monitor.interface)
+    except TimeoutError:
+        return f"no answer within {within_s:g} s"
+    except OSError as error:
+        return os.strerror(error.errno) if error.errno else str(error)
+    return ""
