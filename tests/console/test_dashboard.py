@@ -66,7 +66,10 @@ def test_an_engine_tells_its_load_its_part_and_whom_it_hears(person: Person, ser
         {"peer_ip": "10.0.0.2", "vrf_ref": "/api/vrfcontext/g", "state": "Active", "bfd": "", "routes": 0, "why": "Hold timer expired"},
     ]  # fmt: skip
 
-    gateways = [{"gateway_ip": "10.0.0.8", "up": True, "why": ""}, {"gateway_ip": "10.0.0.9", "up": False, "why": "no answer"}]
+    gateways = [
+        {"gateway_ip": "10.0.0.8", "up": True, "why": ""},
+        {"gateway_ip": "10.0.0.9", "up": False, "why": "no answer"},
+    ]
 
     def announcing(route: Route) -> None:
         answer = route.fetch()

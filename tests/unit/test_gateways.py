@@ -11,7 +11,7 @@ import pytest
 
 from shoal.controller.gateways import gateways_part, lost, turns
 from shoal.engine import gateways
-from shoal.engine.gateways import GatewayWatch
+from shoal.engine.gateways import GatewayWatch, on_link
 from shoal.wire.desired import GatewayMonitor, Gateways
 from shoal.wire.messages import GatewayState
 from tests.api_world import ControlledWorld, controlled_world
@@ -91,6 +91,42 @@ def test_turns_are_told_once() -> None:
     assert turns((), (UP,)) == [] and turns((UP,), (UP,)) == []
     assert turns((), (DOWN,)) == [DOWN] and turns((UP,), (DOWN,)) == [DOWN]
     assert turns((DOWN,), (UP,)) == [UP] and turns((DOWN,), ()) == []
+
+
+ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\t0100640A\t0003\t0\t0\t0\t00000000\t0\t0\t0
+eth0\t0000640A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+"""
+ADDRESSES = """00000000000000000000000000000001 01 80 10 80       lo
+fd000000000000000000000000000007 02 40 00 80     eth0
+"""
+
+
+@pytest.mark.parametrize(
+    "gateway, there",
+    [("10.100.0.254", True), ("10.101.0.1", False), ("fd00::1", True), ("fd00:0:0:1::1", False), ("fe80::1", True)],
+)
+def test_a_gateway_is_on_link_in_a_network_of_an_interface(gateway: str, there: bool) -> None:
+    assert on_link(gateway, ROUTES, ADDRESSES) is there
+
+
+async def test_one_that_is_elsewhere_is_neither_reached_nor_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def echo(address: str, interface: str) -> None:
+        raise OSError(113, "No route to host")
+
+    monkeypatch.setattr(gateways, "echo", echo)
+    states: dict[str, tuple[GatewayState, ...]] = {}
+    for text in ("127.0.0.1", "198.51.100.200"):
+        watch = GatewayWatch(lambda: None)
+        running = asyncio.create_task(watch.run())
+        monitor = GatewayMonitor(address=text, interval_ms=1, fall=3, rise=3)
+        monkeypatch.setattr(gateways, "on_link", lambda text, routes, addresses: text == "127.0.0.1")
+        watch.want([Gateways(id="v", monitors=(monitor,))])
+        await asyncio.sleep(0.1)
+        running.cancel()
+        states[text] = watch.states
+    assert states["198.51.100.200"] == ()
+    assert states["127.0.0.1"] == (GatewayState(address="127.0.0.1", why="No route to host"),)
 
 
 async def test_a_gateway_is_lost_after_so_many_failures_in_a_row_and_back_after_so_many_answers(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from shoal.wire.desired import GatewayMonitor, Gateways
 from shoal.wire.messages import GatewayState
@@ -17,11 +20,22 @@ from .monitors.ping import echo
 log = logging.getLogger("shoal.gateways")
 
 
+IPV4_ROUTES, IPV6_ADDRESSES = Path("/proc/net/route"), Path("/proc/net/if_inet6")
+
+
+class Elsewhere(Exception):
+    """It does not answer, and is in none of the engine's own networks: of an engine that is not in its VLAN that says nothing."""
+
+
 class Watched:
-    """``states`` has a gateway from its first answer, or the time that it counts as lost."""
+    """``state`` is there from the first answer on, or the time that it counts as lost."""
 
     def __init__(self, monitor: GatewayMonitor) -> None:
         self.monitor = monitor
+        self.forget()
+
+    def forget(self) -> None:
+        monitor = self.monitor
         self.health = Health(Monitor(name=monitor.address, kind="PING", rise=monitor.rise, fall=monitor.fall))
         self.answered = False
 
@@ -72,7 +86,14 @@ class GatewayWatch:
         due = loop.time()
         while True:
             await asyncio.sleep(due - loop.time())
-            why = await _asked(monitor, interval_s)
+            try:
+                why = await _asked(monitor, interval_s)
+            except Elsewhere:
+                if watched.state is not None:
+                    watched.forget()
+                    self._on_change()
+                due = max(due + interval_s, loop.time())
+                continue
             first = not watched.answered and not why
             watched.answered |= first
             if watched.health.note(why):
@@ -84,12 +105,28 @@ class GatewayWatch:
 
 
 async def _asked(monitor: GatewayMonitor, within_s: float) -> str:
-    """ "" or what is wrong."""
+    """What is wrong, "" if it answers. Raises Elsewhere."""
     try:
         async with asyncio.timeout(within_s):
             await echo(monitor.address, monitor.interface)
+        return ""
     except TimeoutError:
-        return f"no answer within {within_s:g} s"
+        why = f"no answer within {within_s:g} s"
     except OSError as error:
-        return os.strerror(error.errno) if error.errno else str(error)
-    return ""
+        why = os.strerror(error.errno) if error.errno else str(error)
+    if not on_link(monitor.address, IPV4_ROUTES.read_text(), IPV6_ADDRESSES.read_text()):
+        raise Elsewhere
+    return why
+
+
+def on_link(text: str, routes: str, addresses: str) -> bool:
+    """Whether the address is in a network that an interface is in, by ``/proc/net/route`` or ``/proc/net/if_inet6``."""
+    address = ipaddress.ip_address(text)
+    if address.is_link_local:
+        return True
+    if address.version == 4:
+        number = int.from_bytes(address.packed, sys.byteorder)
+        fields = (line.split() for line in routes.splitlines()[1:])
+        return any(int(f[2], 16) == 0 and number & int(f[7], 16) == int(f[1], 16) for f in fields)
+    found = (line.split() for line in addresses.splitlines())
+    return any(address in ipaddress.ip_network((int(f[0], 16), int(f[2], 16)), strict=False) for f in found)
