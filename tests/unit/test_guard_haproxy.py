@@ -104,6 +104,23 @@ def test_it_asks_with_the_heartbeat_and_not_at_each_of_quick_ones(asked: Asked) 
     assert asked.due() == [asked.loop.time + TIMEOUT_S]
 
 
+def test_an_answer_that_came_while_the_guard_was_at_work_counts(asked: Asked) -> None:
+    asked.answer()
+    for answers in (True, False):
+        asked.loop.time += CHECK_MAX_S
+        asked.check.awake()
+        overdue = asked.loop.timers[-1].call
+        assert overdue is not None
+        if answers:
+            asked.link.sendall(ANSWER)
+        asked.loop.time += 2 * TIMEOUT_S
+        overdue()
+        assert asked.due()[-1] == (
+            asked.loop.time - 2 * TIMEOUT_S + CHECK_MAX_S if answers else asked.loop.time + AGAIN_S
+        )
+    assert asked.news == [True]
+
+
 def test_its_end_right_after_an_answer_is_a_death_to_look_into_at_once(asked: Asked) -> None:
     asked.answer()
     asked.loop.time += 0.02

@@ -4,7 +4,7 @@
 The engine's guard and the simulator run this same code.
 """
 
-from shoal.ownership.machine import step
+from shoal.ownership.machine import breathe, step
 from shoal.ownership.state import State, initial, report, wake_at
 
-__all__ = ["State", "initial", "report", "step", "wake_at"]
+__all__ = ["State", "breathe", "initial", "report", "step", "wake_at"]

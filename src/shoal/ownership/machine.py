@@ -121,6 +121,12 @@ def _beaten(state: State, now: float) -> tuple[State, list[Effect]]:
     return replace(state, stepped_at=now, beat_at=now), [*renewed, Send(state.said)]
 
 
+def breathe(state: State, now: float) -> tuple[State, list[Effect]]:
+    """In the midst of what a step has ordered, where that takes long: lease and heartbeat as they stand. Nothing is concluded,
+    whatever is due; the next step does that. After more than a lease there is nothing to do but that either: it is a freeze."""
+    return _beaten(state, now) if now - state.stepped_at <= known.lease_s(state) else (state, [])
+
+
 class _Turn:
     """One step in the making. ``say`` asks for a heartbeat at the end of it."""
 

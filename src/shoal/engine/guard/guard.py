@@ -32,7 +32,7 @@ from shoal.engine.guard.sockets import Carried, Sockets
 from shoal.engine.guard.spread import Spreader
 from shoal.observe.ring import GUARD_FILE, GUARD_SLOTS, Recorder
 from shoal.ownership import events as on
-from shoal.ownership import initial, report, step, wake_at
+from shoal.ownership import breathe, initial, report, step, wake_at
 from shoal.wire.guard import Changed, Desired, GuardStart, Heard, Report, Stop, ToGuard, Unready
 from shoal.wire.messages import Shares
 
@@ -255,17 +255,20 @@ class Guard:
         """Was the lease lost on the way? Then nothing that speaks for a VIP was done after it."""
         effects = tuple(effects)
         self._persist([effect for effect in effects if isinstance(effect, on.PersistClaim)])
-        lost = False
+        lost, breathes = False, not any(isinstance(effect, on.AcquireLease) for effect in effects)
         for effect in effects:
             if isinstance(effect, on.PersistClaim):
                 continue
             speaks = isinstance(effect, SPEAKING) or (
                 isinstance(effect, on.Send) and isinstance(effect.message, on.Heartbeat)
             )
-            if lost and speaks:
-                continue
             try:
+                if breathes and not lost:  # a thousand VIPs may take longer than the lease
+                    lost = not self._breathe()
+                if lost and speaks:
+                    continue
                 if self._do(effect):
+                    breathes = breathes or isinstance(effect, on.AcquireLease)
                     self._notes.effect(self._state, effect, self.loop.now())
                 else:
                     lost = True
@@ -273,6 +276,11 @@ class Guard:
                 log.error("%s failed: %s", type(effect).__name__, error)
                 self._notes.failed(effect, str(error))
         return lost
+
+    def _breathe(self) -> bool:
+        """False if the lease was lost."""
+        self._state, effects = breathe(self._state, self.loop.now())
+        return all(self._do(effect) for effect in effects)
 
     def _persist(self, claims: Sequence[on.PersistClaim]) -> None:
         """All of one step at once: an engine that takes a thousand VIPs over has no time to write a thousand files."""
