@@ -31,8 +31,8 @@ from shoal.engine.guard.segments import Segments
 from shoal.engine.guard.sockets import Carried, Sockets
 from shoal.engine.guard.spread import Spreader
 from shoal.observe.ring import GUARD_FILE, GUARD_SLOTS, Recorder
-from shoal.ownership import events as on
 from shoal.ownership import breathe, initial, report, step, wake_at
+from shoal.ownership import events as on
 from shoal.wire.guard import Changed, Desired, GuardStart, Heard, Report, Stop, ToGuard, Unready
 from shoal.wire.messages import Shares
 
