@@ -172,8 +172,8 @@ def _left_alone(was: Vip, vip: Vip, engines: dict[str, Engine]) -> Iterator[str]
     for placement in was.placements:
         engine = engines.get(placement.engine)
         suspect = engine is not None and engine.state is EngineState.SUSPECT and engine.enable_state != FORCE
-        told = placement.state in ACTIVE and placement.state is not PlacementState.WAITING
-        if suspect and (told or placement.engine in was.succession) and placement.engine not in held:
+        told = placement.state is not PlacementState.WAITING or placement.engine in was.succession
+        if suspect and told and placement.state in ACTIVE and placement.engine not in held:
             yield f"{vip.name} was moved off {placement.engine}, which is out of sight and may serve it"
 
 
