@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from shoal.controller.acknowledged import STATES_KEPT_MAX, Acknowledged
 from shoal.controller.answering import INDEXED_FROM, Engines
@@ -92,6 +93,22 @@ def test_an_engine_may_answer_for_what_it_was_sent_until_it_confirms_a_later_sta
     assert runs.may_answer("web/0", "10.0.0.5"), "it confirmed the state before"
     runs.take(applied(without), None, 0.0, 0.0)
     assert not runs.may_answer("web/0", "10.0.0.5") and runs.may_answer("app/0", "10.0.0.6")
+
+
+def test_a_state_that_was_sent_before_is_confirmed_by_its_turn() -> None:
+    """A, B, A: the engine was frozen, and goes from the first to the last. By the root alone it may still go by B."""
+    runs = Acknowledged()
+    with_web, without = parts(web=("10.0.0.5",)), parts()
+    for turn, state in enumerate((without, with_web, without), 7):
+        runs.sent(root(state), state, turn)
+    runs.take(replace(applied(without), turn=7), None, 0.0, 0.0)
+    assert runs.may_answer("web/0", "10.0.0.5"), "it was the first"
+    runs.take(applied(without), None, 0.0, 0.0)
+    assert runs.may_answer("web/0", "10.0.0.5"), "it says not which"
+    runs.take(replace(applied(with_web), turn=9), None, 0.0, 0.0)
+    assert runs.may_answer("web/0", "10.0.0.5"), "a turn of another state"
+    runs.take(replace(applied(without), turn=9), None, 0.0, 0.0)
+    assert not runs.may_answer("web/0", "10.0.0.5")
 
 
 def test_a_vip_with_another_address_gives_the_former_one_up() -> None:

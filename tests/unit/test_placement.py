@@ -252,6 +252,20 @@ def test_the_host_that_a_migration_goes_to_is_taken_for_others_as_well() -> None
     assert violations(snapshot, result) == []
 
 
+def test_a_running_engine_on_another_host_is_better_than_waiting_for_one_on_the_same() -> None:
+    hosts = {"A": "h1", "B": "h2", "C": "h1"}
+    found = tuple(msgspec.structs.replace(engine, host=hosts[engine.id]) for engine in engines(*hosts))
+    coming = msgspec.structs.replace(found[2], state=EngineState.CREATING)
+    group = Group(id="g", name="g", ha_mode="HA_MODE_SHARED_PAIR", buffer_se=0, max_se=3, max_vs_per_se=4,
+                  algo="PLACEMENT_ALGO_DISTRIBUTED", min_scaleout_per_vs=1)  # fmt: skip
+    lost = Vip(id="v", name="v", slots=1, created=1.0, generation=2, user_factor=1, requested=2)
+    vips = (on("A", "w", 1), on("B", "x", 2), lost)
+    snapshot = Snapshot(revision=1, group=group, engines=(*found[:2], coming), vips=vips)
+    result = plan(snapshot, 10.0)
+    assert {p.engine for vip in result.vips if vip.id == "v" for p in vip.placements} == {"A", "B"}
+    assert violations(snapshot, result) == []
+
+
 def test_who_has_no_engine_left_comes_before_who_has_fewer_whatever_could_be_made() -> None:
     """A large VIP that lost one of two engines would otherwise take the room that a small one needs at once."""
     first, second = Role.PRIMARY, Role.SECONDARY

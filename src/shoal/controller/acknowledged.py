@@ -51,6 +51,7 @@ class Sent(msgspec.Struct, frozen=True):
 
     root: str
     addresses: Mapping[str, frozenset[str] | None] | None
+    turn: int = 0
 
     def may_answer(self, vip: str, address: str) -> bool:
         if self.addresses is None:
@@ -114,10 +115,10 @@ class Acknowledged(msgspec.Struct):
             self._drain(root, monotonic)
         self.states = [_greeted(hello, known)]
 
-    def sent(self, root: str, parts: EngineParts) -> None:
+    def sent(self, root: str, parts: EngineParts, turn: int = 0) -> None:
         """The engine is about to be sent this state."""
         vips = [part.vip for part in parts.values() if part.vip is not None]
-        self.states.append(Sent(root, {vip.id: frozenset(vip.owned) for vip in vips}))
+        self.states.append(Sent(root, {vip.id: frozenset(vip.owned) for vip in vips}, turn))
         if len(self.states) > STATES_KEPT_MAX:
             first, second = self.states[:2]
             self.states[:2] = [first.joined(second)]
@@ -135,8 +136,9 @@ class Acknowledged(msgspec.Struct):
     def take(self, message: messages.Applied, root: Root | None, now: float, monotonic: float) -> None:
         """``root`` is None for a state that was not sent in this session."""
         self.ways[message.how] = self.ways.get(message.how, 0) + 1
-        first = next((n for n, state in enumerate(self.states) if state.root == message.root), 0)
-        del self.states[:first]
+        same = [n for n, state in enumerate(self.states) if state.root == message.root]
+        by_turn = [n for n in same if message.turn and self.states[n].turn == message.turn]
+        del self.states[: next(iter(by_turn or same), 0)]
         if root is None:
             return
         self.lists = dict(root.lists)

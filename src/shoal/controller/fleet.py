@@ -266,10 +266,11 @@ class Session:
         self._live.pushed = {id: part.hash for id, part in parts.items()}
         self._cache = {id: part.data for id, part in parts.items()}
         self._remember(manifest.root, parts)
-        self._live.runs.sent(manifest.root, parts)
+        turn = self._fleet.next_turn()
+        self._live.runs.sent(manifest.root, parts, turn)
         self._fleet.told += 1
         self._sent_root, self._sent = manifest.root, parts
-        await self._link.send(messages.State(manifest=manifest, inline=inline))
+        await self._link.send(messages.State(manifest=manifest, inline=inline, turn=turn))
 
     def _remember(self, root: str, parts: EngineParts) -> None:
         self._roots[root] = root_of(parts)
@@ -362,6 +363,7 @@ class Fleet:
         self._name = name
         self._started_at = clock.monotonic()
         self._live: dict[str, Live] = {}
+        self._turn = round(clock.now() * 1e6)
         self.told = 0
         """Grows whenever it may be another question what engines go by."""
         self._owners: dict[str, Ownership] = {}
@@ -521,6 +523,11 @@ class Fleet:
         """The VIPs that the engine may answer for anything of; None = not known."""
         live = self.live(engine)
         return None if live.heard_at == 0.0 else live.runs.vips
+
+    def next_turn(self) -> int:
+        """Of a state that is sent: never the same, nor one of an earlier controller's."""
+        self._turn += 1
+        return self._turn
 
     # --- the engines speak ---
 

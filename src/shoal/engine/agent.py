@@ -228,7 +228,7 @@ class Agent:
 
     async def _apply(self) -> None:
         """Raises Broken, Crowded, OSError; then nothing of the new state was told to anyone."""
-        root, began = self._parts.root, time.monotonic()
+        root, turn, began = self._parts.root, self._parts.turn, time.monotonic()
         unreadable, vips, settings = self._parts.problems, self._parts.vips(), self._parts.settings()
         services = self._parts.services()
         interfaces = self._parts.interfaces()
@@ -296,6 +296,7 @@ class Agent:
             self._session.say(
                 messages.Applied(
                     root=root,
+                    turn=turn,
                     how=result.how,
                     took_ms=took_ms,
                     problems=tuple(messages.PartProblem(part, why) for part, why in problems.items()),

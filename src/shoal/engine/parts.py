@@ -35,6 +35,8 @@ class Parts:
     def __init__(self, file: Path) -> None:
         self._file = file
         self.root = ""
+        self.turn = 0
+        """Of the `State` that it came with; 0 = from the file."""
         self._data: dict[str, bytes] = {}
         self._hashes: dict[str, str] = {}
         self._decoded: dict[str, Part] = {}
@@ -61,11 +63,12 @@ class Parts:
         """Ids of the manifest's parts that are not here."""
         return tuple(p.id for p in manifest.parts if self._find(p.id, p.hash) is None)
 
-    def accept(self, manifest: Manifest) -> None:
+    def accept(self, manifest: Manifest, turn: int = 0) -> None:
         """Make the manifest the desired state. All its parts must be here."""
         found = ((p, self._find(p.id, p.hash)) for p in manifest.parts)
         parts = {p: data for p, data in found if data is not None}
         self._take(manifest.root, {p.id: data for p, data in parts.items()}, {p.id: p.hash for p in parts})
+        self.turn = turn
         self._pool.clear()
         self._save()
 

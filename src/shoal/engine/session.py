@@ -69,6 +69,7 @@ class Session:
         self._link: Link | None = None
         self._probes: set[asyncio.Task[None]] = set()
         self._manifest: Manifest | None = None
+        self._turn = 0
         self._asked_for = ""
         self.client_logs = False
         """Whether the controller takes them."""
@@ -140,8 +141,8 @@ class Session:
     async def _receive(self, link: Link) -> None:
         while True:
             match await link.receive():
-                case messages.State(manifest=manifest, inline=inline):
-                    self._manifest = manifest
+                case messages.State(manifest=manifest, inline=inline, turn=turn):
+                    self._manifest, self._turn = manifest, turn
                     self._parts.offer(inline)
                     await self._advance(link)
                 case messages.Parts(parts=parts):
@@ -184,7 +185,7 @@ class Session:
                 await link.send(messages.Fetch(lacking))
             return
         manifest, self._manifest = self._manifest, None
-        self._parts.accept(manifest)
+        self._parts.accept(manifest, self._turn)
         self._on_state()
 
 

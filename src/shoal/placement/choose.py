@@ -104,6 +104,8 @@ def choose(board: Board, work: Work, field: Field, *, urgent: bool = False) -> C
         return least
     refusal = board.create_refusal() or board.made_lacks(work)
     wait = waiting_room(board, work)
+    if wait and least is not None and board.shares_host(work, wait):
+        wait = ""  # one that runs on another host is better
     if wait and (packed or work.lost):
         return Choice(wait, f"{board.name(wait)} is being made and has room")
     if not refusal:

@@ -84,7 +84,9 @@ def _frame(text: str) -> None:
     room = size.lines - 2
     left = len(lines) - room
     shown = lines[:room] + ([f"... {left} more lines; | grep chooses."] if left > 0 else [])
-    print(CLEAR_SCREEN + "".join(f"{line}\n" for line in shown), end="", flush=True)  # one piece: Ctrl-C may come at any time
+    print(
+        CLEAR_SCREEN + "".join(f"{line}\n" for line in shown), end="", flush=True
+    )  # one piece: Ctrl-C may come at any time
 
 
 def confirm(text: str) -> bool:

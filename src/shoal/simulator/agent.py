@@ -52,7 +52,7 @@ class SimulatedAgent:
         self._address, self._mac = address, mac
         self._connect = connect
         self._random = random.Random(seed)
-        self._root = ""
+        self._root, self._turn = "", 0
         self._parts: dict[str, bytes] = {}
         self._decoded: tuple[wire.Vip, ...] | None = None
         self._applied = ""
@@ -141,7 +141,7 @@ class SimulatedAgent:
     def _accept(self, state: messages.State) -> None:
         sent = dict(state.inline)
         self._parts = {part.id: sent.get(part.id) or self._parts[part.id] for part in state.manifest.parts}
-        self._root, self._decoded = state.manifest.root, None
+        self._root, self._turn, self._decoded = state.manifest.root, state.turn, None
         self._wanted.set()
 
     async def _report_on(self) -> None:
@@ -189,7 +189,7 @@ class SimulatedAgent:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            root, parts = self._root, dict(self._parts)
+            root, turn, parts = self._root, self._turn, dict(self._parts)
             await asyncio.sleep(self._random.uniform(*APPLY_S))
             await self._thawed.wait()
             if root:
@@ -198,7 +198,7 @@ class SimulatedAgent:
                 self._segment.tell(self._engine, _for_guard(parts, vips))
             self._applied = root
             if root:
-                self._say(messages.Applied(root=root, how="reload", took_ms=1.0))
+                self._say(messages.Applied(root=root, turn=turn, how="reload", took_ms=1.0))
 
 
 def _surface(task: asyncio.Task[None]) -> None:

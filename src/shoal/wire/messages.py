@@ -92,6 +92,8 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, tag="applied"):
     problems: tuple[PartProblem, ...] = ()
     notes: tuple[PartProblem, ...] = ()
     """Parts that are served, but not quite as asked for."""
+    turn: int = 0
+    """That of the `State` it is: a root alone may have been sent before, with another one between. 0 = not known."""
 
 
 class Ownership(msgspec.Struct, frozen=True, kw_only=True, tag="ownership"):
@@ -215,6 +217,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
 
     manifest: Manifest
     inline: tuple[tuple[str, bytes], ...] = ()
+    turn: int = 0
+    """Grows with each that this controller sends."""
 
 
 class Parts(msgspec.Struct, frozen=True, tag="parts"):
