@@ -92,11 +92,12 @@ function Editor({ id, fields, stored }: { id: string; fields: Schema; stored: Do
   }, [changed, saving]);
 
   const preview = usePreview(id, stored, edits, Object.keys(invalid).length > 0);
+  const thinking = preview.data !== undefined && !preview.error && preview.data.of !== JSON.stringify(edits);
   const wrong = { ...problemsOf(preview.error), ...problemsOf(fault), ...invalid };
   const save = () =>
     attempt(async () => {
       // The plan one has seen is applied, or nothing is: the world may have moved since.
-      const apply = preview.data?.plan?.id ? `?apply=${encodeURIComponent(preview.data.plan.id)}` : "";
+      const apply = preview.data?.plan?.id && !preview.error ? `?apply=${encodeURIComponent(preview.data.plan.id)}` : "";
       const answer = await (fresh ? call("POST", `/api/serviceenginegroup${apply}`, edits) : call("PUT", `/api/serviceenginegroup/${id}${apply}`, { ...stored, ...edits })).catch((error) => {
         preview.refresh();
         throw error;
@@ -137,7 +138,7 @@ function Editor({ id, fields, stored }: { id: string; fields: Schema; stored: Do
           {!fresh && write && <Button disabled={runtime.data?.upgrade?.state !== undefined} onClick={() => setAsking("upgrade")}>Upgrade engines</Button>}
           <Button onClick={() => go("/serviceenginegroups")}>{write ? "Cancel" : "Back"}</Button>
           {write && (
-            <Button kind="primary" busy={saving} disabled={!changed || Object.keys(invalid).length > 0 || (fresh && !value("name"))} onClick={save}>
+            <Button kind="primary" busy={saving} disabled={!changed || thinking || Object.keys(invalid).length > 0 || (fresh && !value("name"))} onClick={save}>
               Save
             </Button>
           )}
@@ -351,6 +352,8 @@ function Listed({ id, label, values, include, onChange }: { id: string; label: s
 // --- what the edit would do ---
 
 interface Foreseen {
+  /** The edits that it is about. */
+  of: string;
   plan: Document | undefined;
   whatif: Document | undefined;
   warnings: string[];
@@ -374,7 +377,7 @@ function usePreview(id: string, stored: Document, edits: Document, invalid: bool
       const set = Object.fromEntries(Object.entries(given).filter(([name]) => name !== "name").map(([name, value]) => [`serviceenginegroup:${id}.${name}`, value]));
       const think = fresh ? null : call("POST", "/api/whatif", Object.keys(set).length ? { set } : { group: id }, signal).catch(() => null);
       const [plan, thought] = await Promise.all([ask, think]);
-      return { plan: plan?.data, whatif: thought?.data, warnings: plan?.warnings ?? [] };
+      return { of: settled, plan: plan?.data, whatif: thought?.data, warnings: plan?.warnings ?? [] };
     },
     { on: ["placements", "engines"], pause: 1500 },
   );
