@@ -85,6 +85,9 @@ def test_lost_is_what_another_engine_reaches() -> None:
     assert lost({"a": (UP,), "b": (DOWN,), "c": (UP_2,)}) == {"b": "10.0.0.9"}
     assert lost({"a": (DOWN,), "b": (DOWN, UP_2)}) == {}
     assert lost({"a": (), "b": (DOWN,)}) == {}  # nobody knows whether it lives
+    other = GatewayState(address="10.0.0.8", why="no answer within 1 s")
+    each = {"a": (UP, other), "b": (DOWN, UP_2)}
+    assert lost(each) == {} and lost({**each, "c": ()}) == {"a": "10.0.0.8", "b": "10.0.0.9"}
 
 
 def test_turns_are_told_once() -> None:

@@ -49,14 +49,14 @@ def _next_hops(context: views.VrfContext) -> Iterator[wire.GatewayMonitor]:
 
 def lost(reports: Mapping[str, Iterable[GatewayState]]) -> dict[str, str]:
     """Engine -> a gateway that it does not reach though another of these engines does. One that nobody reaches is dead
-    itself: no engine is better off without it than the others."""
+    itself: no engine is better off without it than the others. None where each of them lacks one: there is nowhere to go."""
     reached = {gateway.address for states in reports.values() for gateway in states if not gateway.why}
     found: dict[str, str] = {}
     for engine, states in reports.items():
         missed = next((g.address for g in states if g.why and g.address in reached), "")
         if missed:
             found[engine] = missed
-    return found
+    return found if len(found) < len(reports) else {}
 
 
 def turns(before: Iterable[GatewayState], now: Iterable[GatewayState]) -> list[GatewayState]:
