@@ -113,6 +113,10 @@ def test_a_gateway_is_on_link_in_a_network_of_an_interface(gateway: str, there: 
     assert on_link(gateway, ROUTES, ADDRESSES) is there
 
 
+def test_a_kernel_without_ipv6_has_no_list_of_its_addresses(tmp_path: Path) -> None:
+    assert not on_link("fd00::1", "", gateways._lines(tmp_path / "if_inet6"))
+
+
 async def test_one_that_is_elsewhere_is_neither_reached_nor_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     async def echo(address: str, interface: str) -> None:
         raise OSError(113, "No route to host")

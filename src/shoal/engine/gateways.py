@@ -114,9 +114,16 @@ async def _asked(monitor: GatewayMonitor, within_s: float) -> str:
         why = f"no answer within {within_s:g} s"
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
-    if not on_link(monitor.address, IPV4_ROUTES.read_text(), IPV6_ADDRESSES.read_text()):
+    if not on_link(monitor.address, _lines(IPV4_ROUTES), _lines(IPV6_ADDRESSES)):
         raise Elsewhere
     return why
+
+
+def _lines(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:  # a kernel without IPv6 has no list of its addresses
+        return ""
 
 
 def on_link(text: str, routes: str, addresses: str) -> bool:
