@@ -15,21 +15,13 @@ from shoal.engine.gateways import GatewayWatch, on_link
 from shoal.wire.desired import GatewayMonitor, Gateways
 from shoal.wire.messages import GatewayState
 from tests.api_world import ControlledWorld, controlled_world
+from tests.unit.test_static_routes import address, route
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[ControlledWorld]:
     async with controlled_world(tmp_path) as world:
         yield world
-
-
-def address(text: str) -> dict[str, str]:
-    return {"addr": text, "type": "V6" if ":" in text else "V4"}
-
-
-def route(id: str, prefix: str, hop: str, **more: Any) -> dict[str, Any]:
-    first, _, mask = prefix.partition("/")
-    return {"route_id": id, "prefix": {"ip_addr": address(first), "mask": int(mask)}, "next_hop": address(hop), **more}
 
 
 async def put(world: ControlledWorld, status: int, **fields: Any) -> Any:
@@ -52,10 +44,10 @@ async def test_a_gateway_is_named_once(world: ControlledWorld) -> None:
 async def test_next_hops_are_watched_where_the_group_says_so(world: ControlledWorld) -> None:
     own = {"gateway_ip": address("10.0.0.9"), "gateway_monitor_interval": 200, "gateway_monitor_fail_threshold": 3}
     hops = [
-        route("1", "10.50.0.0/16", "10.0.0.9"),
-        route("2", "10.60.0.0/16", "10.0.0.8"),
-        route("3", "10.70.0.0/16", "10.0.0.7", disable_gateway_monitor=True),
-        route("4", "fd00:5::/64", "fe80::1", if_name="eth0"),
+        route("10.50.0.0/16", "10.0.0.9"),
+        route("10.60.0.0/16", "10.0.0.8", route_id="2"),
+        route("10.70.0.0/16", "10.0.0.7", route_id="3", disable_gateway_monitor=True),
+        route("fd00:5::/64", "fe80::1", route_id="4", if_name="eth0"),
     ]
     how = {
         "gateway_monitor_interval": 500,

@@ -112,7 +112,7 @@ class Agent:
         self._weights = Weights(config.interface)
         self._interfaces = Interfaces()
         self._static_routes = StaticRoutes()
-        self._gateways = GatewayWatch(self._on_gateway)
+        self._gateways = GatewayWatch(self._meter.wake)
         self._speaker = Speaker(secrets, Path(self._facts.sockets), Path(config.directory))
         self._draining_since: dict[str, float] = {}
         """Of announced VIPs that are drained here."""
@@ -339,9 +339,6 @@ class Agent:
     def _on_verdict(self) -> None:
         self._judged.set()
         self._carrier.look()
-
-    def _on_gateway(self) -> None:
-        self._meter.wake()
 
     async def _verdict_loop(self) -> None:
         """HAProxy is told of servers that are ill."""

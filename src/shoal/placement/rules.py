@@ -45,8 +45,10 @@ def _detail(board: Board, work: Work, engine: Engine, rule: str) -> str:
         case "holds_vip":
             held = work.on(engine.id)
             return f"it holds this VIP already ({held.state.value if held else 'gone'})"
+        case "disabled" if engine.enable_state == NO_GATEWAY:
+            return f"it does not reach gateway {engine.lost_gateway}, others do"
         case "disabled":
-            return barred(engine)
+            return f"enable_state is {engine.enable_state}"
         case "network":
             return f"it has no interface in {board.lacks(work, engine.id)}"
         case "no_room":
@@ -55,13 +57,6 @@ def _detail(board: Board, work: Work, engine: Engine, rule: str) -> str:
         case "host_in_use":
             return f"host {engine.host} already runs an engine of this virtual service (vs_host_redundancy)"
     return "it is being made" if engine.state is EngineState.CREATING else f"the engine is {engine.state.value}"
-
-
-def barred(engine: Engine) -> str:
-    """Why one that runs gets nothing new, in words."""
-    if engine.enable_state == NO_GATEWAY:
-        return f"it does not reach gateway {engine.lost_gateway}, others do"
-    return f"enable_state is {engine.enable_state}"
 
 
 def judge(board: Board, work: Work, besides: Iterable[str] = ()) -> Judgement:

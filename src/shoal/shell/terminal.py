@@ -84,9 +84,8 @@ def _frame(text: str) -> None:
     room = size.lines - 2
     left = len(lines) - room
     shown = lines[:room] + ([f"... {left} more lines; | grep chooses."] if left > 0 else [])
-    print(
-        CLEAR_SCREEN + "".join(f"{line}\n" for line in shown), end="", flush=True
-    )  # one piece: Ctrl-C may come at any time
+    picture = "".join(f"{line}\n" for line in shown)
+    print(CLEAR_SCREEN + picture, end="", flush=True)  # one piece: Ctrl-C may come at any time
 
 
 def confirm(text: str) -> bool:
