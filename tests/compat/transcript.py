@@ -14,7 +14,7 @@ ASKS = re.compile(r".*\? \[y/N\]:?")
 PAGERS = (":", "--More--")
 ENGINE = re.compile(r"\b[A-Za-z0-9]+-se-[a-z]{5}\b")
 MOVES = "scaleout|scalein|migrate|restart|reboot|upgrade|switchover|redistribute|purge|drill|forcedelete"
-SETTLED = re.compile(rf"placement|whatif|\$ shoal |> ({MOVES})\b")
+SETTLED = re.compile(rf"placement|whatif|show log|\$ shoal |> ({MOVES})\b")
 """Lines before which the system comes to rest."""
 LINUX_PROMPT = {"PS1": "$ ", "PS2": "> ", "PATH": PATH}
 """Of a `BASH` whose lines stand in a transcript."""
@@ -65,9 +65,10 @@ class Reader:
     """Types blocks into one shell, one after the other; questions are answered with yes. Engines that a block names are
     called what they are called now."""
 
-    def __init__(self, terminal: Terminal, settle: Callable[[], None] = lambda: None, server: str = "") -> None:
+    def __init__(self, terminal: Terminal, settle: Callable[[str], None] = lambda _: None, server: str = "") -> None:
         self._terminal = terminal
         self._settle = settle
+        """Called with what is typed next."""
         self._server = server
         """Stands for the address in what is typed."""
         self._engines: dict[str, str] = {}
@@ -77,7 +78,7 @@ class Reader:
         told = []
         for typed, before in exchanges(block):
             if SETTLED.search(typed):
-                self._settle()
+                self._settle(typed)
             typed = self._as_now(typed)
             prompt = PROMPT.match(typed)
             assert prompt is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,9 +38,11 @@ async def make(page: Page, servers: list[str]) -> str:
     await page.get_by_role("button", name="Sign in").click()
     await page.get_by_role("link", name="Create a virtual service").click()
     await page.get_by_label("Name", exact=True).fill("shop")
-    hint = await page.get_by_label("VIP address").get_attribute("placeholder")
+    address = page.get_by_label("VIP address")
+    await expect(address).to_have_attribute("placeholder", re.compile(r"\d"))  # the networks are known
+    hint = await address.get_attribute("placeholder")
     assert hint
-    await page.get_by_label("VIP address").fill(hint)
+    await address.fill(hint)
     await page.get_by_label("Servers", exact=True).fill("\n".join(servers))
     await page.get_by_role("button", name="Create").click()
     await expect(page.get_by_role("heading", level=1)).to_contain_text("shop Up", timeout=PATIENCE_MS)

@@ -20,7 +20,7 @@ from tests.compat.terminal import BASH, Terminal
 from tests.compat.transcript import LINUX_PROMPT, Reader, exchanges, masked
 from tests.integration.private_shoal import launched
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(230)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(350)]
 
 GUIDE = Path(__file__).parents[2] / "docs" / "user-guide"
 PAGES = ("two-modes.md", "moving.md", "at-night.md")
@@ -29,6 +29,8 @@ WRITES = bool(os.environ.get("SHOAL_WRITE_GUIDE"))
 BLOCK = re.compile(r"```shoal\n(.*?)```\n", re.DOTALL)
 COLUMNS = 80
 SETTLES_WITHIN_S = 40.0
+LOGGED_WITHIN_S = 120.0
+"""Of ten probes a second, one in 128 is logged."""
 SHOP = """
 pool: [{{name: shop-pool, servers: [{{ip: {web1}, port: 80}}, {{ip: {web2}, port: 80}}]}}]
 vsvip: [{{name: shop-vip, vip: [{{vip_id: "0", auto_allocate_ip: true}}]}}]
@@ -56,13 +58,13 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
                 **LINUX_PROMPT,
             }  # fmt: skip
             with Terminal(environment=environment, program=BASH, columns=COLUMNS, directory=tmp_path) as terminal:
-                yield Reader(terminal, lambda: asyncio.run(_settled(bench.url)), web1)
+                yield Reader(terminal, lambda typed: asyncio.run(_settled(bench.url, typed)), web1)
         finally:
             asyncio.run(lab.close())
 
 
-async def _settled(url: str) -> None:
-    """Every virtual service is as wanted, and its successors are armed."""
+async def _settled(url: str, typed: str) -> None:
+    """Every virtual service is as wanted, and its successors are armed; something is logged where logs are asked for."""
     async with Api(url, PASSWORD) as api:
 
         async def check() -> bool:
@@ -82,7 +84,12 @@ async def _settled(url: str) -> None:
                     return False
             return True
 
+        async def logged() -> bool:
+            return bool((await api.get("analytics/logs?type=1&duration=600&page_size=1"))["results"])
+
         await api.until("all is settled", check, SETTLES_WITHIN_S)
+        if "show log" in typed:
+            await api.until("something is logged", logged, LOGGED_WITHIN_S)
 
 
 def beginnings(block: str) -> list[str]:

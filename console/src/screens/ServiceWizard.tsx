@@ -98,7 +98,7 @@ export default function ServiceWizard() {
               </select>
             </Field>
             <Field label="VIP address" htmlFor="address" error={shown("address")} hint={subnets.length ? `An unused address of ${subnets.slice(0, 3).join(", ")}. Leave it empty and one is allocated.` : "Leave it empty and one is allocated."}>
-              <input id="address" value={draft.address} inputMode="decimal" placeholder={placeholder(subnets[0])} onChange={(event) => set({ address: event.target.value.trim() })} />
+              <input id="address" value={draft.address} inputMode="decimal" placeholder={networks.data ? placeholder(subnets[0]) : ""} onChange={(event) => set({ address: event.target.value.trim() })} />
             </Field>
             <Field label="Port" htmlFor="port" error={shown("port")}>
               <input id="port" type="number" min={1} max={65535} value={draft.port} onChange={(event) => set({ port: event.target.value })} />

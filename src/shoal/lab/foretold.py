@@ -38,7 +38,8 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True):
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """One fault. ``differences``: sentences; () = all came as foretold. ``by_order``: the owner did, and beside it another of
-    the engines that were left serves than foretold. Which of several deaths is noticed first decides that."""
+    the engines that were left serves than foretold. Which of several deaths is noticed first decides that; after one death,
+    which of its VIPs is adopted first: then they have each other's engines, and no others."""
 
     seed: int
     group: Document
@@ -198,6 +199,7 @@ class Foretold:
                 if found != [taker]:
                     differences.append(f"{address}: {found} answer after {TAKEN_WITHIN_S:g} s, foretold {taker}")
         await self._rest(f"whole without {', '.join(dead)}")
+        swapped: list[tuple[str, Vip, Vip]] = []
         for address, was in before.items():
             wanted = was
             if address in told:
@@ -206,8 +208,13 @@ class Foretold:
             came = await self._state(address, engines)
             if came != wanted:
                 alike = came.owner == wanted.owner and len(came.engines) == len(wanted.engines)
-                free = len(dead) > 1 and alike and not {*came.engines} & {*dead}
-                (by_order if free else differences).append(f"{address}: {came}, foretold {wanted}")
+                if alike and not {*came.engines} & {*dead}:
+                    swapped.append((address, came, wanted))
+                else:
+                    differences.append(f"{address}: {came}, foretold {wanted}")
+        exchanged = _engines_of(came for _, came, _ in swapped) == _engines_of(wanted for _, _, wanted in swapped)
+        told_of = by_order if exchanged or len(dead) > 1 else differences
+        told_of.extend(f"{address}: {came}, foretold {wanted}" for address, came, wanted in swapped)
         more = len(await self._engines()) - len(engines) + len(dead)
         if more != foretold["engines"]["made"]:
             differences.append(f"{more} engines made, foretold {foretold['engines']['made']}")
@@ -221,6 +228,10 @@ class Foretold:
             differences=tuple(differences),
             by_order=tuple(by_order),
         )
+
+
+def _engines_of(vips: Iterable[Vip]) -> list[str]:
+    return sorted(engine for vip in vips for engine in vip.engines)
 
 
 def _ends(answer: Document) -> dict[str, tuple[list[str], list[str]]]:
