@@ -149,8 +149,8 @@ class World:
 class Kept:
     """Flows of the client that stay."""
 
-    def __init__(self, world: World, module: str = "datagrams", port: int = 5000) -> None:
-        self._child = world.start("client", f"shoal.lab.{module}", VIP, str(port), str(FLOWS), "keep")
+    def __init__(self, world: World, module: str = "datagrams", port: int = 5000, address: str = VIP) -> None:
+        self._child = world.start("client", f"shoal.lab.{module}", address, str(port), str(FLOWS), "keep")
 
     async def told(self) -> dict[str, int]:
         assert self._child.stdout is not None

@@ -39,6 +39,9 @@ VIEWS: dict[str, type[msgspec.Struct]] = {
 }
 IN_VIEW = {f"http_profile.{name}" for name in ("keepalive_timeout", "ssl_client_certificate_mode", "pki_profile_ref")}
 READ_ELSEWHERE = {
+    "NetworkProfile": {  # protocols.direct_return
+        f"profile.{part}_fast_path_profile.dsr_profile.dsr_type" for part in ("tcp", "udp")
+    },
     "VirtualService": {
         path
         for path in acts.load().types["VirtualService"].acts

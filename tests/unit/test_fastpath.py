@@ -205,7 +205,7 @@ def test_a_change_of_one_service_touches_no_other() -> None:
     two = service(id="two", addresses=("10.1.0.2",))
     before = ruleset([plan(service(), 4, (), ()), plan(two, 4, (), ())], "10.0.0.9")
     after = ruleset([plan(service(), 4, (), ()), _turned(plan(two, 4, (), ()))], "10.0.0.9")
-    text = _step(IPV4, before, after)
+    text = _step(IPV4.table, IPV4, before, after)
     (mine,) = (name for name, chain in after.chains.items() if chain != before.chains[name])
     assert text.count("flush chain") == 1 and f"flush chain ip shoal_fast {mine}\n" in text
 

@@ -57,11 +57,8 @@ async def test_what_udp_cannot_have_is_refused(world: World) -> None:
         ({"type": "PROTOCOL_TYPE_SCTP_PROXY"}, "is SCTP, which is not served"),
         ({"type": "PROTOCOL_TYPE_UDP_FAST_PATH", "udp_fast_path_profile": {"snat": False}}, "sets snat to False"),
         (
-            {
-                "type": "PROTOCOL_TYPE_TCP_FAST_PATH",
-                "tcp_fast_path_profile": {"dsr_profile": {"dsr_type": "DSR_TYPE_L2", "dsr_encap_type": "ENCAP_GRE"}},
-            },
-            "has a dsr_profile",
+            {"type": "PROTOCOL_TYPE_TCP_FAST_PATH", "tcp_fast_path_profile": {"dsr_profile": {}}},
+            "has a dsr_profile of DSR_TYPE_L3",
         ),
     ],
 )
@@ -250,3 +247,20 @@ async def test_a_weight_counts_where_the_links_width_is_known(world: World) -> N
     await world.call("PATCH", group["url"], 200, json={"replace": {"data_link_mbit": 900}})
     reply = await world.client.patch(f"/api/virtualservice/{made['uuid']}", json=heavy)
     assert reply.status_code == 200 and "x-shoal-warning" not in reply.headers
+
+
+async def test_servers_answer_clients_by_all_ports_of_a_protocol_or_none(world: World) -> None:
+    returned = {"dsr_profile": {"dsr_type": "DSR_TYPE_L2"}}
+    body = {"type": "PROTOCOL_TYPE_TCP_FAST_PATH", "tcp_fast_path_profile": returned}
+    await world.post("/api/networkprofile", {"name": "direct", "profile": body})
+    body = {"type": "PROTOCOL_TYPE_UDP_FAST_PATH", "udp_fast_path_profile": {"snat": False, **returned}}
+    await world.post("/api/networkprofile", {"name": "datagrams", "profile": body})
+    tcp, udp = (f"/api/networkprofile?name={name}" for name in ("direct", "datagrams"))
+    fast = {"port": 81, "override_network_profile_ref": "/api/networkprofile?name=System-TCP-Fast-Path"}
+    path = f"/api/virtualservice/{(await world.service())['uuid']}"
+    change = {"network_profile_ref": tcp, "application_profile_ref": L4}
+    await world.call("PATCH", path, 200, json={"replace": change})
+    ports = [{"port": 80}, {"port": 53, "override_network_profile_ref": udp}]
+    await world.call("PATCH", path, 200, json={"replace": {"services": ports}})
+    reply = await world.call("PATCH", path, 400, json={"replace": {"services": [*ports, fast]}})
+    assert "have a dsr_profile all, or none" in reply["problems"][0]["why"]

@@ -323,6 +323,7 @@ def _listener(documents: Documents, service: views.VirtualService, port: views.P
         mss=protocols.segment(profile),
         unheard_ms=protocols.unheard_ms(profile),
         mirrored=protocols.mirrors(profile),
+        direct=protocols.direct_return(profile) is not None,
     )
 
 

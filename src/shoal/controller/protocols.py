@@ -14,6 +14,7 @@ Document = Mapping[str, Any]
 Range = tuple[int, int, str]
 """First port, last port, ``tcp`` or ``udp``."""
 SERVED = frozenset(f"PROTOCOL_TYPE_{kind}" for kind in ("TCP_PROXY", "TCP_FAST_PATH", "UDP_FAST_PATH", "UDP_PROXY"))
+L2 = "DSR_TYPE_L2"
 UDP_IDLE_S = 10
 RETRANSMISSIONS, RETRANSMITTED_MS = 8, 200
 """The schema's default; after how long the kernel sends the first again at the earliest."""
@@ -46,12 +47,24 @@ def unserved(profile: Document) -> str:
     body = profile["profile"]
     if body["type"] not in SERVED:
         return f"is {protocol(profile).upper()}, which is not served"
-    if body["type"] == "PROTOCOL_TYPE_UDP_FAST_PATH" and (body.get("udp_fast_path_profile") or {}).get("snat") is False:
-        return "sets snat to False, which is not served: servers have to answer to the engine"
-    named = "tcp_fast_path_profile" if body["type"] == "PROTOCOL_TYPE_TCP_FAST_PATH" else "udp_fast_path_profile"
-    if body["type"] in FAST and (body.get(named) or {}).get("dsr_profile"):
-        return "has a dsr_profile, which is not served: servers have to answer to the engine"
+    returned = direct_return(profile)
+    if returned is not None and (kind := returned.get("dsr_type", "DSR_TYPE_L3")) != L2:
+        return f"has a dsr_profile of {kind}, which is not served: set its dsr_type to {L2}"
+    snat = (body.get("udp_fast_path_profile") or {}).get("snat")
+    if body["type"] == "PROTOCOL_TYPE_UDP_FAST_PATH" and snat is False and returned is None:
+        return "sets snat to False without a dsr_profile, which is not served: servers have to answer to the engine"
     return ""
+
+
+def direct_return(profile: Document | None) -> Document | None:
+    """The ``dsr_profile``: how servers answer clients themselves; None: they answer to the engine."""
+    body = profile["profile"] if profile is not None else {}
+    named = {
+        "PROTOCOL_TYPE_TCP_FAST_PATH": "tcp_fast_path_profile",
+        "PROTOCOL_TYPE_UDP_FAST_PATH": "udp_fast_path_profile",
+    }
+    found: Document | None = (body.get(named.get(body.get("type", ""), "")) or {}).get("dsr_profile")
+    return found
 
 
 def profile_of(documents: Documents, service: Document, port: Document) -> dict[str, Any] | None:

@@ -148,6 +148,8 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """Of a proxied client's connection, in bytes; 0 = what the network's MTU gives."""
     mirrored: bool = False
     """Of fast TCP: the successors know its connections."""
+    direct: bool = False
+    """On a fast path: servers have the VIP's address too, and answer clients themselves."""
     unheard_ms: int = 0
     """A proxied client that does not acknowledge for so long is gone; 0 = as the kernel has it."""
 

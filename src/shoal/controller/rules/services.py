@@ -112,11 +112,17 @@ def _transport(change: Change, around: Around) -> None:
     """A service that says one protocol and is served by another would be up, and dead to its clients."""
     service = change.document
     given = {"network_profile_ref": service.get("network_profile_ref", "")}
+    answering: dict[str, bool] = {}
     for index, port in enumerate(service.get("services", ())):
         given[f"services[{index}].override_network_profile_ref"] = port.get("override_network_profile_ref", "")
         profile = protocols.profile_of(around.view, service, port)
         if profile is not None and protocols.fast(profile):
             _fast(change, around, index, port, protocols.kind(profile))
+            direct, named = protocols.direct_return(profile) is not None, protocols.protocol(profile)
+            if answering.setdefault(named, direct) != direct:
+                why = f"its {named.upper()} ports have a dsr_profile all, or none"
+                hint = "Make another virtual service of the ports without it, with the same vsvip_ref."
+                change.wrong(f"services[{index}].override_network_profile_ref", why, hint=hint)
     for path, reference in given.items():
         profile = around.view.get("networkprofile", uuid_of(reference))
         why = protocols.unserved(profile) if profile is not None else ""

@@ -23,10 +23,10 @@ from shoal.wire.counters import ServiceCounts
 from shoal.wire.desired import Interface, ServerId, Service
 from shoal.wire.networks import Networks
 
-from . import conntrack, copies, lists
+from . import conntrack, copies, direct, lists, surroundings
 from .family import FAMILIES, IPV4, Family, own_address6
 from .gate import limits
-from .plan import Gated, Paced, Plan, Target, Unservable, carried, gated, paced, plan, target, versions
+from .plan import Gated, Near, Paced, Plan, Target, Unservable, carried, gated, paced, plan, target, versions
 from .rules import ruleset
 from .table import Table
 from .tally import Counted, Tally
@@ -65,11 +65,13 @@ class Carrier:
         self._proxy = pwd.getpwnam(proxy).pw_uid
         self._interface = interface
         self._tables = tuple(Table(family) for family in FAMILIES)
+        self._direct = tuple(Table(family, direct.table(family), direct.NETDEV) for family in FAMILIES)
         self._tally = Tally()
         self._services: dict[str, Service] = {}
         self._sets: lists.Texts = {}
         self._beside: tuple[Interface, ...] = ()
         self._plans: dict[Key, Plan] = {}
+        self._near: tuple[Near, ...] = ()
         self._drains: dict[int, Drain] = {}
         self._down: frozenset[ServerId] = frozenset()
         self._fresh = True
@@ -147,7 +149,7 @@ class Carrier:
             gates, paces = self._gates(problems)
             wanted = {
                 table: ruleset(
-                    [one for (_, version, _), one in self._plans.items() if version == table.family.version],
+                    [one for one in self._plans_of(table.family) if not one.direct],
                     self._address if table.family is IPV4 else own_address6(self._interface),
                     table.family,
                     [one for one in gates if one.version == table.family.version],
@@ -158,13 +160,20 @@ class Carrier:
                 for table in self._tables
             }
             for table, rules in wanted.items():
+                rules = direct.errors_added(rules, self._plans_of(table.family), table.family)
                 rules = lists.added(rules, self._sets, table.family)
                 wanted[table] = copies.added(rules, self._services.values(), table.family)
+            interfaces = [self._interface, *(one.name for one in self._beside)]
+            for table in self._direct:
+                rules = direct.ruleset(
+                    [one for one in self._plans_of(table.family) if one.direct], table.family, interfaces
+                )
+                wanted[table] = lists.added(rules, self._sets, table.family)
             targets = _targets(before)
             try:
                 self._tally.take(await self._read(), targets.values())
                 for table, rules in wanted.items():
-                    if await asyncio.to_thread(table.put, rules):
+                    if await asyncio.to_thread(table.put, rules) and table in self._tables:
                         self._forward(table.family, rules.forwards)
             except NftError as error:
                 log.error("the kernel refuses the rules: %s", error)
@@ -182,6 +191,9 @@ class Carrier:
             await self._cut(gone)
             return Outcome(problems, self._notes())
 
+    def _plans_of(self, family: Family) -> list[Plan]:
+        return [one for (_, version, _), one in self._plans.items() if version == family.version]
+
     def _own_beside(self, family: Family) -> dict[str, str]:
         """Interface -> the engine's address there."""
         own = [(one.name, ipaddress.ip_interface(text)) for one in self._beside for text in one.addresses]
@@ -195,6 +207,9 @@ class Carrier:
 
     def _planned(self, problems: dict[str, str]) -> dict[Key, Plan]:
         plans: dict[Key, Plan] = {}
+        self._near = (
+            surroundings.near(self._interface, self._beside) if any(map(answered, self._services.values())) else ()
+        )
         now = asyncio.get_running_loop().time()
         self._ill = self._checks.ill(self._services.values())
         self._drains = {
@@ -244,7 +259,12 @@ class Carrier:
         keeping += [one for one in takers if one.name in down and one.name not in cut]
         return {
             (service.id, version, protocol): plan(
-                service, version, down, [one for one in keeping if one.version == version], protocol=protocol
+                service,
+                version,
+                down,
+                [one for one in keeping if one.version == version],
+                protocol=protocol,
+                near=self._near,
             )
             for version in versions(service)
         }
@@ -271,7 +291,7 @@ class Carrier:
     async def _read(self) -> Counted:
         """The kernel's counters."""
         found: dict[str, tuple[int, int]] = {}
-        for table in self._tables:
+        for table in (*self._tables, *self._direct):
             if table.present:
                 found |= await asyncio.to_thread(table.counted)
         return found
@@ -321,10 +341,18 @@ class Carrier:
 
     async def _flows(self, *, all_: bool = False) -> Counter[int]:
         try:
-            return await asyncio.to_thread(conntrack.flows, *((None,) if all_ else ()))
+            found = await asyncio.to_thread(conntrack.flows, *((None,) if all_ else ()))
+            for table in self._direct:
+                found += await asyncio.to_thread(table.flows)
         except OSError as error:
             log.warning("flows are not known: %s", error)
             return Counter()
+        return found
+
+
+def answered(service: Service) -> bool:
+    """By its servers themselves, in part at least."""
+    return any(one.direct for one in carried(service))
 
 
 def _mine(service: Service) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -44,6 +44,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """At a time; 0 = any number."""
     rate: policy.Limit | None = None
     """Of new ones."""
+    interface: str = ""
+    """Where packets leave for it, if it answers clients itself."""
 
     @property
     def version(self) -> int:
@@ -84,11 +86,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     mbit_max: int = 0
     sources: tuple[str, ...] = ()
     """What servers see; () is the engine's own address, or the client's where the marks say so."""
+    direct: bool = False
+    """Servers answer clients themselves."""
     notes: tuple[str, ...] = ()
 
     @property
     def targets(self) -> tuple[Target, ...]:
         return (*self.taking, *self.keeping)
+
+
+class Near(msgspec.Struct, frozen=True):
+    """A network that the engine is in, and by which interface."""
+
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network
+    interface: str
 
 
 class Gated(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,10 +143,17 @@ def mirrored(service: Service) -> bool:
 
 
 def plan(
-    service: Service, version: int, down: Collection[str], draining: Iterable[Target], *, protocol: str = "udp"
+    service: Service,
+    version: int,
+    down: Collection[str],
+    draining: Iterable[Target],
+    *,
+    protocol: str = "udp",
+    near: Sequence[Near] = (),
 ) -> Plan:
     """How the VIP's addresses of one version of IP are served, by the servers of the same. ``down``: names of servers
-    whose monitors fail. ``draining``: targets that may finish what they have. Raises Unservable."""
+    whose monitors fail. ``draining``: targets that may finish what they have. ``near``: where servers can be that answer
+    clients themselves. Raises Unservable."""
     vips = [str(vip) for vip in map(_parsed, service.addresses) if vip.version == version]
     ports = tuple(
         Ports(address=vip, first=one.port, last=one.port_end, idle_s=max(1, one.idle_s))
@@ -154,7 +172,19 @@ def plan(
         notes += (f"{named} goes to the servers as it comes: ssl_profile_ref of the pool has no effect on it.",)
     same = [(server, target(service, server, protocol)) for server in pool.servers]
     same = [(server, one) for server, one in same if one.version == version]
-    if any(one.mirrored for one in carried(service, protocol)) and not mirrored(service):
+    direct = directly(service, protocol)
+    if direct:
+        choice, more = _direct_choice(choice, pool, named)
+        notes += (*more, *_left_out(service, pool))
+        reached = [(server, reachable(one, near)) for server, one in same]
+        notes += tuple(
+            f"{server.name[:60]} is in no network of the engine's: it can't answer clients itself."
+            for server, one in reached
+            if one is None
+        )
+        same = [(server, one) for server, one in reached if one is not None]
+        draining = [found for one in draining if (found := reachable(one, near)) is not None]
+    if not direct and any(one.mirrored for one in carried(service, protocol)) and not mirrored(service):
         notes += ("connection_mirror has no effect: servers see this engine's own address, which ends with it.",)
     if pool.servers and not same:
         notes += (f"No server has an IPv{version} address: {named} to {', '.join(vips)} is refused.",)
@@ -180,10 +210,51 @@ def plan(
         flows_max=max(0, service.connections_max),
         mbit_max=max(0, service.mbit_max),
         sources=()
-        if service.keeps_client
+        if service.keeps_client or direct
         else tuple(str(s) for s in map(_parsed, service.sources) if s.version == version),
+        direct=direct,
         notes=notes,
     )
+
+
+def directly(service: Service, protocol: str) -> bool:
+    """Whether servers answer clients themselves. Raises Unservable: all of a protocol's ports have it, or none."""
+    found = {one.direct for one in carried(service, protocol)}
+    if len(found) > 1:
+        raise Unservable(f"Some of its {protocol.upper()} ports have a dsr_profile, and some have none.")
+    return True in found
+
+
+def reachable(one: Target, near: Iterable[Near]) -> Target | None:
+    """Where it is; None if it is in none of these networks."""
+    address = ipaddress.ip_address(one.address)
+    for there in near:
+        if address in there.network:
+            return msgspec.structs.replace(one, interface=there.interface, port=0)
+    return None
+
+
+def _direct_choice(choice: str, pool: Pool, named: str) -> tuple[str, tuple[str, ...]]:
+    if choice in HASHES.values():
+        return choice, ()
+    why = "every engine has to choose the same server"
+    return "saddr and port", (
+        f"For {named} with a dsr_profile there is no {pool.algorithm[:60]}: {why}, by the client's address and port.",
+    )
+
+
+def _left_out(service: Service, pool: Pool) -> Iterator[str]:
+    """What an engine can't do that does not see the answers."""
+    if service.connections_max or pool.connections_max:
+        yield "With a dsr_profile the end of connections is not seen: their number is not limited."
+    if service.sources or service.keeps_client:
+        yield "With a dsr_profile servers see clients' own addresses: snat_ip, use_vip_as_snat and preserve_client_ip have no effect."
+    ports = [(one.port, one.port_end) for one in carried(service) if one.direct]
+    others = [
+        s for s in pool.servers if not pool.service_port and not any(low <= s.port <= high for low, high in ports)
+    ]
+    if others:
+        yield f"With a dsr_profile ports are not translated: {others[0].name[:60]} gets clients at the port they came to, not at {others[0].port}."
 
 
 def gated(service: Service, version: int, *, shut: bool = False) -> Gated | None:
@@ -227,7 +298,8 @@ def target(service: Service, server: Server, protocol: str = "udp") -> Target:
     if not 0 < server.port <= 65535:
         raise Unservable(f"The server {server.name[:60]!r} has the port {server.port}.")
     text = f"{service.id}\0{server.name}\0{parsed}\0{server.port}\0{protocol}".encode(errors="surrogatepass")
-    kind = OURS | (TCP if protocol == "tcp" else 0) | (KEEPS_CLIENT if service.keeps_client else 0)
+    keeps_client = service.keeps_client and not directly(service, protocol)
+    kind = OURS | (TCP if protocol == "tcp" else 0) | (KEEPS_CLIENT if keeps_client else 0)
     most = service.pool.connections_max if service.pool else 0
     mark = kind | int.from_bytes(hashlib.blake2b(text, digest_size=4).digest()) & ~(KIND | KEEPS_CLIENT)
     return Target(

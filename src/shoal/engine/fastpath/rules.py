@@ -6,28 +6,31 @@ mark names its server: rules, counters and deletion all go by it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 
 import msgspec
 
-from shoal.wire.policy import Rule
-
 from .family import IPV4, Family
-from .gate import each, gate, joined, rate, refusal
+from .gate import each, joined, rate, refusal
+from .parts import (
+    body,
+    by_mark,
+    cap_of,
+    chain_of,
+    chosen,
+    counter,
+    digest,
+    dispatch,
+    gate_chains,
+    limit_name,
+    mbit,
+    port_range,
+    throughput,
+)
 from .plan import FLOWS_MAX, KEEPS_CLIENT, OURS, Gated, Paced, Plan, Target
 
-SEED = 0x5EED
-"""Not that of the spreading over engines: an engine's share of one hash would be a part of the servers by the other."""
 BEFORE = 10
 """What is in front of HAProxy comes before it is decided what is tracked."""
-MBIT_MAX = 100_000
-"""More than a network gives, and about what the kernel can count in."""
-BURST_BYTES_MAX = 10**9
-BURST_SHARE = 10
-"""Of a second's octets; at least what the kernel hands on as one packet, several times."""
-BURST_BYTES_MIN = 262_144
 CLOSING_S = {
     "syn_sent": 30,
     "syn_recv": 30,
@@ -43,14 +46,16 @@ would let 540 connections a second go to one server: each holds one of the 64,51
 
 class Ruleset(msgspec.Struct, frozen=True):
     """``chains``: name -> (hook, rules); without a hook it is called by another. ``counters``: names. ``timeouts``:
-    (protocol, seconds that flows may be idle). ``sets`` and ``limits``: name -> what it is. ``forwards``: packets go on
-    to other machines."""
+    (protocol, seconds that flows may be idle). ``sets``, ``maps`` and ``limits``: name -> what it is. ``keeping``: chain ->
+    (map, seconds), whose one rule `shoal.engine.guard.flow_rules` makes. ``forwards``: packets go on to other machines."""
 
     chains: dict[str, tuple[str, str]]
     counters: frozenset[str]
     timeouts: frozenset[tuple[str, int]]
     sets: Mapping[str, str] = {}
     limits: Mapping[str, str] = {}
+    maps: Mapping[str, str] = {}
+    keeping: Mapping[str, tuple[str, int]] = {}
     forwards: bool = False
 
 
@@ -75,20 +80,21 @@ def ruleset(
     chains: dict[str, tuple[str, str]] = dict(gates.chains)
     sets: dict[str, str] = dict(gates.sets)
     for plan in open_:
-        name = _digest(plan.service, plan.protocol)
-        before, more = _gate(plan.rules, plan.protocol, family, name, plan.flows_max)
+        name = digest(plan.service, plan.protocol)
+        cap = [f"ct count over {min(plan.flows_max, FLOWS_MAX)} {refusal(plan.protocol)}"] if plan.flows_max else []
+        before, more = gate_chains(plan.rules, plan.protocol, family, name, cap)
         chains |= before
         sets |= more
         for idle_s in sorted({ports.idle_s for ports in plan.ports}):
-            chains[_chain(plan, idle_s)] = "", _choose(plan, idle_s, family.ip, before)
+            chains[chain_of(plan, idle_s)] = "", _choose(plan, idle_s, family.ip, before)
     for one in targets.values():
         if bounds := _bounds(one):
-            chains[_cap(one)] = "", _lines(bounds)
+            chains[cap_of(one)] = "", body(bounds)
     for protocol in protocols:
         chains[f"give_{protocol}"] = "", _give([t for t in targets.values() if t.protocol == protocol], family.ip)
-    chains["raw_in"] = "type filter hook prerouting priority raw", _lines(_tracked_in(plans, protocols, family))
-    chains["raw_out"] = "type filter hook output priority raw", _lines(_tracked_out(plans, protocols, family))
-    closed = _lines(
+    chains["raw_in"] = "type filter hook prerouting priority raw", body(_tracked_in(plans, protocols, family))
+    chains["raw_out"] = "type filter hook output priority raw", body(_tracked_out(plans, protocols, family))
+    closed = body(
         f"ct state new {family.ip} daddr . {protocol} dport {{ {sockets} }} {refusal(protocol)}"
         for protocol in protocols
         if (sockets := _sockets(plan for plan in plans if plan.protocol == protocol and not plan.taking))
@@ -97,33 +103,32 @@ def ruleset(
         chains["closed"] = "type filter hook prerouting priority mangle", closed
     chains["arriving"] = (
         "type nat hook prerouting priority dstnat",
-        _lines(
+        body(
             f"{family.ip} daddr . {protocol} dport vmap {{ {ways} }}"
             for protocol in protocols
-            if (ways := _dispatch(plan for plan in open_ if plan.protocol == protocol))
+            if (ways := dispatch(open_, protocol))
         ),
     )
     chains["leaving"] = (
         "type nat hook postrouting priority srcnat",
-        _lines([*_sources(plans), *_own(address, beside or {})]),
+        body([*_sources(plans), *_own(address, beside or {})]),
     )
     chains["passing"] = (
         "type filter hook forward priority filter; policy drop",
-        _lines([*_throughput(plans)])
-        + _lines(
-            f"ct direction {way} counter name ct mark map {{ {_counters(prefix, targets)} }} accept"
-            for way, prefix in (("original", "in"), ("reply", "out"))
+        body(
+            [
+                *filter(None, [throughput(plans, "ct mark")]),
+                *(
+                    f"ct direction {way} counter name ct mark map {{ {by_mark(prefix, targets)} }} accept"
+                    for way, prefix in (("original", "in"), ("reply", "out"))
+                ),
+            ]
         ),
     )
     counters = frozenset(counter(prefix, mark) for mark in targets for prefix in ("new", "in", "out"))
     timeouts = frozenset((plan.protocol, ports.idle_s) for plan in plans for ports in plan.ports)
-    limits = {_rate(plan): _mbit(plan.mbit_max) for plan in plans if plan.mbit_max}
+    limits = {limit_name(plan): mbit(plan.mbit_max) for plan in plans if plan.mbit_max}
     return Ruleset(chains, counters, timeouts, sets, limits, forwards=True)
-
-
-def counter(prefix: str, mark: int) -> str:
-    """``new`` (its packets are flows), ``in`` or ``out``, of the server with this mark."""
-    return f"{prefix}_{mark:08x}"
 
 
 def timeout(protocol: str, idle_s: int) -> str:
@@ -134,18 +139,6 @@ def timeout_policy(protocol: str, idle_s: int) -> str:
     """How long the kernel remembers a flow in each of its states."""
     states = {**CLOSING_S, "established": idle_s} if protocol == "tcp" else {"unreplied": idle_s, "replied": idle_s}
     return ", ".join(f"{state} : {seconds}" for state, seconds in states.items())
-
-
-def _digest(*words: str) -> str:
-    return hashlib.blake2b("\0".join(words).encode(errors="surrogatepass"), digest_size=8).hexdigest()
-
-
-def _chain(plan: Plan, idle_s: int) -> str:
-    return f"s_{_digest(plan.service, plan.protocol)}_{idle_s}"
-
-
-def _cap(target: Target) -> str:
-    return f"n_{target.mark:08x}"
 
 
 def _bounds(target: Target) -> list[str]:
@@ -160,12 +153,12 @@ def _gates(gated: Iterable[Gated], family: Family) -> Ruleset:
     sets: dict[str, str] = {}
     ways = []
     for one in gated:
-        name = _digest(one.service, "proxied")
-        before, more = _gate(one.rules, "tcp", family, name)
+        name = digest(one.service, "proxied")
+        before, more = gate_chains(one.rules, "tcp", family, name)
         sets |= more
         chains |= before
-        chains[f"p_{name}"] = "", refusal("tcp") if one.shut else _lines(f"jump {chain}" for chain in before)
-        ways += [f"{address} . {_range(first, last)} : goto p_{name}" for address, first, last in one.ports]
+        chains[f"p_{name}"] = "", refusal("tcp") if one.shut else body(f"jump {chain}" for chain in before)
+        ways += [f"{address} . {port_range(first, last)} : goto p_{name}" for address, first, last in one.ports]
     if ways:
         hook = f"type filter hook prerouting priority raw - {BEFORE}"
         met = f"tcp flags & (fin | syn | rst | ack) == syn {family.ip} daddr . tcp dport vmap {{ {', '.join(ways)} }}"
@@ -179,14 +172,14 @@ def _paced(gates: Ruleset, paced: Iterable[Paced], family: Family, proxy: int) -
     for one in paced:
         places = ", ".join(f"{address} . {text}" for address, text in _places(one.servers))
         key = f"{family.ip} daddr . tcp dport"
-        line, more = each(one.rate, key, f"{family.address} . inet_service", f"q_{_digest(one.service, one.pool)}")
+        line, more = each(one.rate, key, f"{family.address} . inet_service", f"q_{digest(one.service, one.pool)}")
         lines.append(f"{key} {{ {places} }} {line} {refusal('tcp')}")
         sets |= more
     if not lines:
         return gates
     met = f"meta skuid {int(proxy)} tcp flags & (fin | syn | rst | ack) == syn jump pacing"
     hook = "type filter hook output priority filter"
-    chains = {**gates.chains, "pacing": ("", _lines(lines)), "connecting": (hook, met)}
+    chains = {**gates.chains, "pacing": ("", body(lines)), "connecting": (hook, met)}
     return msgspec.structs.replace(gates, chains=chains, sets={**gates.sets, **sets})
 
 
@@ -196,35 +189,6 @@ def _places(servers: Iterable[tuple[str, int, int]]) -> Iterator[tuple[str, str]
     for address, first, last in servers:
         ports.setdefault(address, set()).add((first, last))
     return ((address, text) for address, found in ports.items() for text in joined(found))
-
-
-def _gate(
-    rules: Sequence[Rule], protocol: str, family: Family, name: str, flows_max: int = 0
-) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
-    """The chains that a connection goes through, in their order, and their sets."""
-    made = gate(rules, protocol, family, f"c_{name}")
-    cap = [f"ct count over {min(flows_max, FLOWS_MAX)} {refusal(protocol)}"] if flows_max else []
-    chains = {f"g_{name}": made.connection, f"a_{name}": (*made.admission, *cap)}
-    return {chain: ("", _lines(lines)) for chain, lines in chains.items() if lines}, made.sets
-
-
-def _rate(plan: Plan) -> str:
-    return f"r_{_digest(plan.service, plan.protocol, str(plan.mbit_max))}"
-
-
-def _mbit(most: int) -> str:
-    octets = min(most, MBIT_MAX) * 125_000
-    return f"rate over {octets} bytes/second burst {min(max(octets // BURST_SHARE, BURST_BYTES_MIN), BURST_BYTES_MAX)} bytes;"
-
-
-def _throughput(plans: Iterable[Plan]) -> Iterable[str]:
-    limited = ", ".join(f'{t.mark:#x} : "{_rate(plan)}"' for plan in plans if plan.mbit_max for t in plan.targets)
-    if limited:
-        yield f"limit name ct mark map {{ {limited} }} drop\n        "
-
-
-def _lines(rules: Iterable[str]) -> str:
-    return "\n        ".join(rules)
 
 
 def _tracked_in(plans: Sequence[Plan], protocols: Sequence[str], family: Family) -> Iterable[str]:
@@ -247,7 +211,7 @@ def _tracked_out(plans: Sequence[Plan], protocols: Sequence[str], family: Family
 
 
 def _sockets(plans: Iterable[Plan]) -> str:
-    return ", ".join(f"{p.address} . {_range(p.first, p.last)}" for plan in plans for p in plan.ports)
+    return ", ".join(f"{p.address} . {port_range(p.first, p.last)}" for plan in plans for p in plan.ports)
 
 
 def _servers(plans: Iterable[Plan]) -> str:
@@ -276,48 +240,19 @@ def _own(address: str, beside: Mapping[str, str]) -> Iterable[str]:
     yield f"{mine} snat to {address}"
 
 
-def _dispatch(plans: Iterable[Plan]) -> str:
-    return ", ".join(
-        f"{p.address} . {_range(p.first, p.last)} : goto {_chain(plan, p.idle_s)}" for plan in plans for p in plan.ports
-    )
-
-
-def _range(first: int, last: int) -> str:
-    return f"{first}-{last}" if last > first else str(first)
-
-
 def _choose(plan: Plan, idle_s: int, ip: str, before: Iterable[str]) -> str:
-    size = len(plan.shares)
-    client = f"{ip} saddr & {plan.mask}" if plan.mask else f"{ip} saddr"
-    way = {
-        "turns": f"numgen inc mod {size}",
-        "random": f"numgen random mod {size}",
-        "saddr": f"jhash {client} mod {size} seed {SEED:#x}",
-        "saddr and port": f"jhash {ip} saddr . {plan.protocol} sport mod {size} seed {SEED:#x}",
-    }[plan.choice]
-    chosen = f"{way} map {{ {_runs(plan.shares)} }}" if len(set(plan.shares)) > 1 else f"{plan.shares[0]:#x}"
-    lines = [f"jump {chain}" for chain in before]
-    lines += [
+    found = [f"jump {chain}" for chain in before]
+    found += [
         f'ct timeout set "{timeout(plan.protocol, idle_s)}"',
-        f"ct mark set {chosen}",
+        f"ct mark set {chosen(plan, ip)}",
         f"goto give_{plan.protocol}",
     ]
-    return _lines(lines)
-
-
-def _runs(shares: Sequence[int]) -> str:
-    """Equal neighbours in one element."""
-    texts, at = [], 0
-    for mark, run in groupby(shares):
-        size = len(list(run))
-        texts.append(f"{_range(at, at + size - 1)} : {mark:#x}")
-        at += size
-    return ", ".join(texts)
+    return body(found)
 
 
 def _give(targets: Sequence[Target], ip: str) -> str:
     new = ", ".join(f'{t.mark:#x} : "{counter("new", t.mark)}"' for t in targets)
-    caps = ", ".join(f"{t.mark:#x} : jump {_cap(t)}" for t in targets if _bounds(t))
+    caps = ", ".join(f"{t.mark:#x} : jump {cap_of(t)}" for t in targets if _bounds(t))
     lines = [f"ct mark vmap {{ {caps} }}"] if caps else []
     protocol = targets[0].protocol
     lines.append(f"counter name ct mark map {{ {new} }}")
@@ -327,8 +262,4 @@ def _give(targets: Sequence[Target], ip: str) -> str:
     ):
         if to:
             lines.append(f"meta l4proto {protocol} dnat {ip} to ct mark map {{ {to} }}")
-    return _lines(lines)
-
-
-def _counters(prefix: str, marks: Iterable[int]) -> str:
-    return ", ".join(f'{mark:#x} : "{counter(prefix, mark)}"' for mark in marks)
+    return body(lines)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import struct
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from shoal.engine.guard.flow_rules import FlowRules
 from shoal.engine.guard.netlink import attribute
-from shoal.engine.guard.nft import Nft
+from shoal.engine.guard.nft import Nft, NftError
 
+from . import kept
 from .family import IPV4, Family
 from .netfilter import answers, nested, request
 from .rules import Ruleset, timeout, timeout_policy
@@ -24,10 +27,12 @@ NOTHING = Ruleset({}, frozenset(), frozenset())
 
 
 class Table:
-    """One owner. Every change is one transaction. What a former agent left is replaced by the first `put`."""
+    """One owner. Every change is one transaction. What a former agent left is replaced by the first `put`. ``name``: with
+    nft's word for its family; ``number``: the kernel's."""
 
-    def __init__(self, family: Family = IPV4) -> None:
+    def __init__(self, family: Family = IPV4, name: str = "", number: int = 0) -> None:
         self.family = family
+        self._name, self._number = name or family.table, number or family.number
         self._nft: Nft | None = None
         self._there = NOTHING
         self._known = False
@@ -48,24 +53,38 @@ class Table:
     def _put(self, wanted: Ruleset) -> bool:
         if self._known and wanted == self._there:
             return False
-        batch = (
-            _whole(self.family, wanted)
-            if not (self._known and self.present and wanted.chains)
-            else _step(self.family, self._there, wanted)
-        )
-        self._kernel().run(batch.encode())
+        stays = self._known and self.present and wanted.chains
+        if not stays or not self._kernel().tries(_step(self._name, self.family, self._there, wanted).encode()):
+            # A network interface that is gone has taken its chain with it, so that a step can fail.
+            self._kernel().run(_whole(self._name, self.family, wanted).encode())
+            stays = False
+        self._keep(wanted.keeping, self._there.keeping if stays else {})
         self._there, self._known = wanted, True
         return True
+
+    def _keep(self, wanted: Mapping[str, tuple[str, int]], there: Mapping[str, tuple[str, int]]) -> None:
+        """Their rules. A flow that is not kept follows the hash."""
+        for flows in {flows for flows, _ in wanted.values()}:
+            chains = {chain: seconds for chain, (of, seconds) in wanted.items() if of == flows and chain not in there}
+            try:
+                FlowRules(self._name.split()[1], flows, by_mark=True).set(chains)
+            except OSError as error:
+                raise NftError(error.errno, str(error)) from None
 
     def counted(self) -> dict[str, tuple[int, int]]:
         """Counter -> (packets, bytes)."""
         if not self.present:
             return {}
         try:
-            return dict(counters(self.family.table, self.family.number))
+            return dict(counters(self._name, self._number))
         except OSError as error:
             log.warning("the counters can't be read: %s", error)
             return {}
+
+    def flows(self) -> Counter[int]:
+        """Mark -> how many flows its maps keep. Raises OSError."""
+        name = self._name.split()[1]
+        return sum((kept.flows(name, self._number, one) for one in self._there.maps), Counter())
 
     def _kernel(self) -> Nft:
         if self._nft is None:
@@ -87,18 +106,17 @@ def counters(table: str, family: int) -> Iterator[tuple[str, tuple[int, int]]]:
         yield found.get(NFTA_OBJ_NAME, b"").rstrip(b"\0").decode(), (packets, octets)
 
 
-def _whole(family: Family, wanted: Ruleset) -> str:
-    table = family.table
+def _whole(table: str, family: Family, wanted: Ruleset) -> str:
     text = f"add table {table}\ndelete table {table}\n"
-    return text + (f"add table {table}\n{_step(family, NOTHING, wanted)}" if wanted.chains else "")
+    return text + (f"add table {table}\n{_step(table, family, NOTHING, wanted)}" if wanted.chains else "")
 
 
-def _step(family: Family, there: Ruleset, wanted: Ruleset) -> str:
+def _step(table: str, family: Family, there: Ruleset, wanted: Ruleset) -> str:
     """What is used is made before, what is not used any more goes after."""
-    table = family.table
     text = "".join(f"add counter {table} {name}\n" for name in sorted(wanted.counters - there.counters))
-    text += "".join(_timeout(family, *one) for one in sorted(wanted.timeouts - there.timeouts))
+    text += "".join(_timeout(table, family, *one) for one in sorted(wanted.timeouts - there.timeouts))
     text += "".join(f"add set {table} {name} {{ {wanted.sets[name]} }}\n" for name in _new(there.sets, wanted.sets))
+    text += "".join(f"add map {table} {name} {{ {wanted.maps[name]} }}\n" for name in _new(there.maps, wanted.maps))
     text += "".join(
         f"add limit {table} {name} {{ {wanted.limits[name]} }}\n" for name in _new(there.limits, wanted.limits)
     )
@@ -113,6 +131,7 @@ def _step(family: Family, there: Ruleset, wanted: Ruleset) -> str:
     text += "".join(f"delete chain {table} {name}\n" for name in gone)
     text += "".join(f"delete counter {table} {name}\n" for name in sorted(there.counters - wanted.counters))
     text += "".join(f"delete set {table} {name}\n" for name in _new(wanted.sets, there.sets))
+    text += "".join(f"delete map {table} {name}\n" for name in _new(wanted.maps, there.maps))
     text += "".join(f"delete limit {table} {name}\n" for name in _new(wanted.limits, there.limits))
     unused = sorted(there.timeouts - wanted.timeouts)
     return text + "".join(f"delete ct timeout {table} {timeout(*one)}\n" for one in unused)
@@ -123,7 +142,7 @@ def _new(there: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     return sorted(wanted.keys() - there.keys())
 
 
-def _timeout(family: Family, protocol: str, seconds: int) -> str:
+def _timeout(table: str, family: Family, protocol: str, seconds: int) -> str:
     policy = f"policy = {{ {timeout_policy(protocol, seconds)} }}"
     head = f"ct timeout {timeout(protocol, seconds)} {{\n  protocol {protocol}; l3proto {family.ip}; {policy}\n  }}"
-    return f"table {family.table} {{\n  {head}\n}}\n"
+    return f"table {table} {{\n  {head}\n}}\n"

@@ -9,8 +9,8 @@ import msgspec
 from shoal.wire.counters import Counts, PoolCounts, ServiceCounts
 from shoal.wire.desired import Service
 
+from .parts import counter
 from .plan import Target
-from .rules import counter
 
 ADDED = ("open", "connections", "bytes_in", "bytes_out", "packets_in", "packets_out")
 Counted = Mapping[str, tuple[int, int]]

@@ -27,6 +27,8 @@ NFTA_PAYLOAD_DREG, NFTA_PAYLOAD_BASE, NFTA_PAYLOAD_OFFSET, NFTA_PAYLOAD_LEN = 1,
 NFTA_DYNSET_SET_NAME, NFTA_DYNSET_OP, NFTA_DYNSET_SREG_KEY, NFTA_DYNSET_SREG_DATA, NFTA_DYNSET_TIMEOUT = 1, 3, 4, 5, 6
 NFT_DYNSET_OP_UPDATE, NFT_DYNSET_OP_DELETE = 1, 2
 NFT_PAYLOAD_LL_HEADER, NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER = 0, 1, 2
+NFTA_META_DREG, NFTA_META_KEY = 1, 2
+NFT_META_MARK = 3
 NFT_REG32_00 = 8
 KEY = (
     (NFT_PAYLOAD_NETWORK_HEADER, 8, 16),
@@ -42,14 +44,15 @@ ANSWER_WITHIN_S = 1.0
 
 
 class FlowRules:
-    """``table``: the netdev table's name; ``flows``: the map's."""
+    """``table``: the netdev table's name; ``flows``: the map's. ``by_mark``: what is remembered is the packet's mark, not the
+    MAC it is addressed to."""
 
-    def __init__(self, table: str, flows: str) -> None:
-        self._table, self._flows = table, flows
+    def __init__(self, table: str, flows: str, *, by_mark: bool = False) -> None:
+        self._table, self._flows, self._by_mark = table, flows, by_mark
 
     def set(self, chains: Mapping[str, int]) -> None:
-        """Chain -> what its rule does with the packet's flow: remember for so many seconds that it belongs to the engine
-        the packet is addressed to; 0 = forget it. One transaction. Raises OSError.
+        """Chain -> what its rule does with the packet's flow: remember for so many seconds whose it is; 0 = forget it. One
+        transaction. Raises OSError.
         """
         batch = [(NFNL_MSG_BATCH_BEGIN, 0, _head(0, NFNL_SUBSYS_NFTABLES))]
         for chain, seconds in chains.items():
@@ -77,7 +80,7 @@ class FlowRules:
         for place in KEY:
             found += _payload(place, register)
             register += -(-place[2] // 4)
-        found += _payload(ETHER_DADDR, register)
+        found += _mark(register) if self._by_mark else _payload(ETHER_DADDR, register)
         values = attribute(NFTA_DYNSET_SET_NAME, _text(self._flows))
         values += _number(NFTA_DYNSET_OP, NFT_DYNSET_OP_UPDATE if seconds else NFT_DYNSET_OP_DELETE)
         values += _number(NFTA_DYNSET_SREG_KEY, NFT_REG32_00) + _number(NFTA_DYNSET_SREG_DATA, register)
@@ -90,6 +93,10 @@ def _payload(place: tuple[int, int, int], register: int) -> bytes:
     base, offset, size = place
     values = _number(NFTA_PAYLOAD_DREG, register) + _number(NFTA_PAYLOAD_BASE, base)
     return _expression("payload", values + _number(NFTA_PAYLOAD_OFFSET, offset) + _number(NFTA_PAYLOAD_LEN, size))
+
+
+def _mark(register: int) -> bytes:
+    return _expression("meta", _number(NFTA_META_DREG, register) + _number(NFTA_META_KEY, NFT_META_MARK))
 
 
 def _expression(name: str, values: bytes) -> bytes:
