@@ -1,6 +1,6 @@
 """TCP fast path beside TCP proxy and the direct server: rate and machine CPU, paired; UDP through pool changes (as root).
 
-``forwarding`` is a machine that only forwards, without a rule: what any engine on this network costs at least.
+``direct_return`` is a fast path whose server answers clients itself (a ``dsr_profile``). ``forwarding`` is a machine that only forwards, without a rule: what any engine on this network costs at least.
 ``keep_alive`` and ``close`` are small answers (a connection for all, and one each), ``bulk`` ones of 128 KiB. Load is wrk's, 16 connections. The kernel's work is nobody's process, so the machine's whole CPU is taken, client and
 server included: ``added`` is what is left of it beside the direct server, of the same round.
 """
@@ -18,7 +18,7 @@ import msgspec
 from bench.rig import contestants, figures, load
 from bench.rig.stage import Stage, play
 
-DIRECT, FORWARDING, FAST, PROXY = "direct", "forwarding", "fast_path", "proxy"
+DIRECT, FORWARDING, FAST, RETURN, PROXY = "direct", "forwarding", "fast_path", "direct_return", "proxy"
 ALIAS = 1999
 """Number of the node whose address the server has, too."""
 CASES = ("keep_alive", "close", "bulk")
@@ -78,7 +78,7 @@ def compared(
             found = run(stage, case, field[name], seconds if number >= 0 else 1)
             if number >= 0:  # the first round warms up
                 runs[name].append(found)
-    direct, forwarding, fast, proxy = (runs[name] for name in (DIRECT, FORWARDING, FAST, PROXY))
+    direct, forwarding, fast, returned, proxy = (runs[name] for name in (DIRECT, FORWARDING, FAST, RETURN, PROXY))
     added = [(f.cpu_us - d.cpu_us, p.cpu_us - d.cpu_us) for d, f, p in zip(direct, fast, proxy, strict=True)]
     return {
         **{
@@ -90,12 +90,18 @@ def compared(
             for name, taken in runs.items()
         },
         "rate_to_direct": figures.paired_ratio([(f.rps, d.rps) for f, d in zip(fast, direct, strict=True)]),
+        "rate_of_direct_return_to_direct": figures.paired_ratio(
+            [(r.rps, d.rps) for r, d in zip(returned, direct, strict=True)]
+        ),
         "rate_of_forwarding_to_direct": figures.paired_ratio(
             [(w.rps, d.rps) for w, d in zip(forwarding, direct, strict=True)]
         ),
         "rate_to_forwarding": figures.paired_ratio([(f.rps, d.rps) for f, d in zip(fast, forwarding, strict=True)]),
         "rate_of_proxy_to_direct": figures.paired_ratio([(p.rps, d.rps) for p, d in zip(proxy, direct, strict=True)]),
         "machine_to_proxy": figures.paired_ratio([(f.cpu_us, p.cpu_us) for f, p in zip(fast, proxy, strict=True)]),
+        "machine_of_direct_return_to_proxy": figures.paired_ratio(
+            [(r.cpu_us, p.cpu_us) for r, p in zip(returned, proxy, strict=True)]
+        ),
         "added_us": {
             FAST: round(statistics.median(a for a, _ in added), 1),
             PROXY: round(statistics.median(b for _, b in added), 1),
@@ -163,13 +169,23 @@ async def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object
     bulk = stage.folder / "bulk"
     bulk.write_bytes(bytes(BULK_BYTES))
     stage.haproxy("server", SERVER.format(bulk=bulk))
-    tcp = {"services": [{"port": contestants.TCP_PORT}], "application_profile_ref": L4}
     field = {DIRECT: (server, 80), FORWARDING: (await forwarded(stage, server), 80)}
-    for name, profile in ((FAST, "System-TCP-Fast-Path"), (PROXY, "System-TCP-Proxy")):
+    returned = {
+        "type": "PROTOCOL_TYPE_TCP_FAST_PATH",
+        "tcp_fast_path_profile": {"dsr_profile": {"dsr_type": "DSR_TYPE_L2"}},
+    }
+    await stage.api.post("networkprofile", {"name": "direct-return", "profile": returned})
+    profiles = {FAST: "System-TCP-Fast-Path", RETURN: "direct-return", PROXY: "System-TCP-Proxy"}
+    for name, profile in profiles.items():
         profile = f"/api/networkprofile?name={profile}"
-        made = await stage.api.service(name.replace("_", "-"), [(server, 80)], network_profile_ref=profile, **tcp)
+        port = (
+            80 if name == RETURN else contestants.TCP_PORT
+        )  # who answers himself does so at the port that clients came to
+        tcp = {"services": [{"port": port}], "application_profile_ref": L4, "network_profile_ref": profile}
+        made = await stage.api.service(name.replace("_", "-"), [(server, 80)], **tcp)
         await stage.settled(made)
-        field[name] = (str(made["address"]), contestants.TCP_PORT)
+        field[name] = (str(made["address"]), port)
+    await stage.lab.takes_part("server", field[RETURN][0])
     await asyncio.sleep(SETTLE_S)
     found: dict[str, object] = {"bench": "fastpath", "pairs": options.pairs, "seconds": options.seconds}
     found["limits"] = {"keep_alive.rate_to_direct": RATE_LIMIT, "close.added_to_proxy": CPU_LIMIT}

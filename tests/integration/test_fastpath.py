@@ -187,6 +187,7 @@ def test_a_udp_service_from_its_first_datagram_to_the_death_of_its_owner(bench: 
                 await the_owner_dies(world)
                 await flows_stay_while_engines_come_and_go(world)
                 await servers_see_an_address_that_fails_over_with_the_vip(world)
+                await servers_answer_clients_themselves(world)
         finally:
             await lab.close()
 
@@ -341,11 +342,15 @@ async def servers_see_an_address_that_fails_over_with_the_vip(world: World) -> N
     async def served() -> bool:
         return await seen() == {source: 20}
 
-    placed = await api.placed(made["uuid"], 1)
-    owner = placed["answers"]
+    owner = (await api.placed(made["uuid"], 1))["answers"]
     await api.until("servers see the pool's address", served, 5.0)
     kept = Kept(world, made["address"], "connections", 80)
-    (successor,) = {engine_name(reference) for reference in placed["succession"]} - {owner}
+
+    async def armed() -> str | None:
+        found = await api.placement(made["uuid"])
+        return next((name for one in found["succession"] if (name := engine_name(one)) != owner), None)
+
+    successor = await api.until("the engine that is kept as buffer is its successor", armed)
 
     async def mirrored() -> bool:
         return world.flows(successor) >= FLOWS
@@ -356,3 +361,40 @@ async def servers_see_an_address_that_fails_over_with_the_vip(world: World) -> N
     assert await seen() == {source: 20}
     assert await asyncio.to_thread(kept.ask) == kept.first, "connections outlive their engine"
     kept.close()
+
+
+async def servers_answer_clients_themselves(world: World) -> None:
+    """Their connections go on where engines come, go and die: all choose the same server."""
+    api, lab = world.api, world.lab
+    group = {"name": "direct", "max_se": 3, "min_scaleout_per_vs": 1, "vs_scalein_timeout": 1, "buffer_se": 1}
+    await api.post("serviceenginegroup", group)
+    for kind in ("tcp", "udp"):
+        returned = {"dsr_profile": {"dsr_type": "DSR_TYPE_L2"}}
+        profile = {"type": f"PROTOCOL_TYPE_{kind.upper()}_FAST_PATH", f"{kind}_fast_path_profile": returned}
+        await api.post("networkprofile", {"name": f"direct-{kind}", "profile": profile})
+    servers = [one.rpartition(":")[0] for one in world.servers]
+    made = await api.service(
+        "direct",
+        [(address, 81) for address in servers],
+        services=[{"port": 81}, {"port": 85, "override_network_profile_ref": "/api/networkprofile?name=direct-udp"}],
+        se_group_ref="/api/serviceenginegroup?name=direct",
+        network_profile_ref="/api/networkprofile?name=direct-tcp",
+    )
+    vip = str(made["address"])
+    for name in ("dns1", "dns2"):
+        await lab.takes_part(name, vip)
+        for port in (81, 85):
+            await lab.serve(name, port, vip)
+    await api.placed(made["uuid"], 1)
+    kept = [Kept(world, vip, "connections", 81), Kept(world, vip, "datagrams", 85)]
+    assert all(one.first.keys() == {"dns1", "dns2"} for one in kept)
+    await api.post(f"virtualservice/{made['uuid']}/scaleout", {"vip_id": "0"})
+    placed = await api.placed(made["uuid"], 2)
+    await all_stay(kept)
+    lab.kill(placed["answers"])
+    await asyncio.sleep(0.5)
+    await all_stay(kept)
+    runtime = await api.get(f"virtualservice/{made['uuid']}/runtime")
+    assert "every engine has to choose the same server" in str(runtime)
+    for one in kept:
+        one.close()

@@ -17,6 +17,8 @@ from shoal.errors import NotReady
 
 from .probe import Probed
 
+QUIET = ("net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2")
+"""Nobody is answered for an address that is not of the interface he asks at."""
 FIRST_INDEX = 1500
 """Lab nodes take addresses well behind the engines'."""
 
@@ -99,12 +101,22 @@ class Lab(Faults):
         """A node with an HTTP server that answers its own name (and TCP echo on the next port)."""
         address = await self.node(name)
         address6 = self.fabric.addressing.address6(address) if self.fabric.ipv6 else ""
-        both = f"{address},{address6}".removesuffix(",")
-        child = self.start(name, "shoal.lab.backend", both, str(port), name, output=subprocess.PIPE)
+        await self.serve(name, port, *filter(None, (address, address6)))
+        return Backend(name, address, port, address6)
+
+    async def serve(self, name: str, port: int, *addresses: str) -> None:
+        """A backend's server at these addresses of the node."""
+        child = self.start(name, "shoal.lab.backend", ",".join(addresses), str(port), name, output=subprocess.PIPE)
         assert child.stdout is not None
         if await asyncio.to_thread(child.stdout.readline) != b"ready\n":
             raise NotReady(f"Backend {name} did not start.", hint=f"It ended with status {child.wait()}.")
-        return Backend(name, address, port, address6)
+
+    async def takes_part(self, node: str, *vips: str) -> None:
+        """The node has these addresses of VIPs, too, and tells nobody: servers that answer clients themselves need it."""
+        namespace = self.fabric.addressing.namespace(LAB + node)
+        await ip("netns", "exec", namespace, "sysctl", "-qw", *QUIET)
+        for vip in vips:
+            await ip("-n", namespace, "address", "replace", vip, "dev", "lo")
 
     def start(
         self, node: str, module: str, *arguments: str, output: int = subprocess.DEVNULL
