@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from shoal.engine.fastpath import conntrack
-from shoal.engine.fastpath.carrier import Carrier, Outcome
+from shoal.engine.fastpath import conntrack, netfilter, rules
+from shoal.engine.fastpath.carrier import CUT_AGAIN_AFTER_S, Carrier, Outcome
 from shoal.engine.fastpath.plan import OURS, TCP
 from shoal.engine.monitors.checks import Checks
 from shoal.engine.weights import Weights
@@ -291,6 +291,28 @@ async def test_tcp_without_a_proxy(world: World) -> None:
         assert await kept.ask() == {"reset": FLOWS // 4, "b2": FLOWS * 3 // 4}
         assert await asyncio.to_thread(conntrack.close, {VIP}) > FLOWS * 3 // 4
         assert await kept.ask() == {"reset": FLOWS}
+        await carrier.stop()
+
+
+async def test_so_many_connections_a_second_keep_their_port_for_as_long_as_their_server_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "WAITS_PER_S", 1)
+    monkeypatch.setattr(rules, "WAITS_BURST", 10)
+    async with agent() as carrier:
+        await carrier.apply(service(monitors=()))
+        for number, all_at_most in enumerate((rules.ALL_WAIT_BURST, 8)):
+            monkeypatch.setattr(rules, "ALL_WAIT_PER_S", 1)
+            monkeypatch.setattr(rules, "ALL_WAIT_BURST", all_at_most)
+            if number:  # a limit is made anew with its table
+                await carrier.stop()
+                await asyncio.sleep(2 * CUT_AGAIN_AFTER_S)
+                await carrier.apply(service(monitors=()))
+            assert sum((await world.connect()).values()) == FLOWS
+            await asyncio.sleep(rules.HASTE_S + 1)
+            kept = len(list(netfilter.answers(conntrack.dump("tcp"))))
+            most = min(2 * 10, all_at_most)
+            assert most <= kept <= most + 4, "of two servers; a few more came later"
         await carrier.stop()
 
 

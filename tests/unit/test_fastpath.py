@@ -14,8 +14,9 @@ import pytest
 from shoal.engine.fastpath import buckets, lists
 from shoal.engine.fastpath.family import IPV4, IPV6, Family
 from shoal.engine.fastpath.gate import gate
+from shoal.engine.fastpath.parts import counter
 from shoal.engine.fastpath.plan import OURS, TCP, Plan, Unservable, paced, plan, versions
-from shoal.engine.fastpath.rules import counter, ruleset
+from shoal.engine.fastpath.rules import ruleset
 from shoal.engine.fastpath.table import NOTHING, _step
 from shoal.engine.fastpath.tally import Tally
 from shoal.engine.guard.netlink import attribute
@@ -335,7 +336,7 @@ def test_tcp_and_udp_of_a_service_have_marks_and_ways_of_their_own() -> None:
     raw = rules.chains["raw_in"][1]
     assert "ip daddr . tcp dport { 10.1.0.1 . 53-63 } accept" in raw, "and not the proxied port 80"
     assert "ip daddr . udp dport { 10.1.0.1 . 53 } accept" in raw
-    assert rules.timeouts == {("udp", 10), ("tcp", 300)}
+    assert {one.name for one in rules.timeouts} == {"udp_10", "tcp_300_2", "tcp_300_70"}
     closed = ruleset([plan(both, 4, {"s1", "s2"}, tcp.taking, protocol="tcp")], "10.0.0.9").chains["closed"][1]
     assert closed.endswith("{ 10.1.0.1 . 53-63 } reject with tcp reset")
 

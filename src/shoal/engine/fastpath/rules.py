@@ -7,6 +7,7 @@ mark names its server: rules, counters and deletion all go by it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -40,18 +41,45 @@ CLOSING_S = {
     "time_wait": 10,
     "close": 5,
 }
-"""How long TCP is remembered without a packet before and after it is established. Linux' own two minutes of ``time_wait``
-would let 540 connections a second go to one server: each holds one of the 64,512 ports that there are."""
+"""How long TCP is remembered without a packet before and after it is established."""
+WAITS_S = 70
+"""In TIME_WAIT. A server that has closed waits 60 s, and some more by its timer: a SYN from the same port of the engine's, of another
+client with other timestamps, would not be taken but answered by an ACK, and the client would lose a second or more."""
+WAITS_PER_S, WAITS_BURST = 800, 4_000
+"""To one server, from each address it sees: new connections that wait so long. They hold 60,000 of the 64,512 ports at most."""
+ALL_WAIT_PER_S, ALL_WAIT_BURST = 1_800, 18_000
+"""Of the engine: half of what conntrack has room for."""
+HASTE_S = 2
+"""Those beyond, in TIME_WAIT: a port that may be too early is better than none."""
+
+
+class Timeouts(NamedTuple):
+    """``idle_s``: of UDP's flows and established connections; ``waits_s``: in TIME_WAIT."""
+
+    protocol: str
+    idle_s: int
+    waits_s: int = 0
+
+    @property
+    def name(self) -> str:
+        return "_".join(map(str, filter(None, self)))
+
+    @property
+    def policy(self) -> str:
+        """How long the kernel remembers a flow in each of its states."""
+        states = {"unreplied": self.idle_s, "replied": self.idle_s}
+        if self.protocol == "tcp":
+            states = {**CLOSING_S, "time_wait": self.waits_s, "established": self.idle_s}
+        return ", ".join(f"{state} : {seconds}" for state, seconds in states.items())
 
 
 class Ruleset(msgspec.Struct, frozen=True):
-    """``chains``: name -> (hook, rules); without a hook it is called by another. ``counters``: names. ``timeouts``:
-    (protocol, seconds that flows may be idle). ``sets``, ``maps`` and ``limits``: name -> what it is. ``keeping``: chain ->
+    """``chains``: name -> (hook, rules); without a hook it is called by another. ``counters``: names. ``sets``, ``maps`` and ``limits``: name -> what it is. ``keeping``: chain ->
     (map, seconds), whose one rule `shoal.engine.guard.flow_rules` makes. ``forwards``: packets go on to other machines."""
 
     chains: dict[str, tuple[str, str]]
     counters: frozenset[str]
-    timeouts: frozenset[tuple[str, int]]
+    timeouts: frozenset[Timeouts]
     sets: Mapping[str, str] = {}
     limits: Mapping[str, str] = {}
     maps: Mapping[str, str] = {}
@@ -126,19 +154,34 @@ def ruleset(
         ),
     )
     counters = frozenset(counter(prefix, mark) for mark in targets for prefix in ("new", "in", "out"))
-    timeouts = frozenset((plan.protocol, ports.idle_s) for plan in plans for ports in plan.ports)
+    timeouts = frozenset(one for plan in plans for ports in plan.ports for one in _timeouts(plan, ports.idle_s))
     limits = {limit_name(plan): mbit(plan.mbit_max) for plan in plans if plan.mbit_max}
+    limits |= {_waiting(plan, one.mark): _waits(plan) for plan in open_ if _shares_ports(plan) for one in plan.taking}
+    if any(map(_shares_ports, open_)):
+        limits["waiting"] = f"rate over {ALL_WAIT_PER_S}/second burst {ALL_WAIT_BURST} packets;"
     return Ruleset(chains, counters, timeouts, sets, limits, forwards=True)
 
 
-def timeout(protocol: str, idle_s: int) -> str:
-    return f"{protocol}_{idle_s}"
+def _shares_ports(plan: Plan) -> bool:
+    """Whether the connections of all clients come to servers from the same few addresses."""
+    return plan.protocol == "tcp" and not any(one.mark & KEEPS_CLIENT for one in plan.targets)
 
 
-def timeout_policy(protocol: str, idle_s: int) -> str:
-    """How long the kernel remembers a flow in each of its states."""
-    states = {**CLOSING_S, "established": idle_s} if protocol == "tcp" else {"unreplied": idle_s, "replied": idle_s}
-    return ", ".join(f"{state} : {seconds}" for state, seconds in states.items())
+def _timeouts(plan: Plan, idle_s: int) -> tuple[Timeouts, ...]:
+    """Of its flows; the last are usual, the others for those that exceed the limits."""
+    if _shares_ports(plan):
+        return Timeouts("tcp", idle_s, HASTE_S), Timeouts("tcp", idle_s, WAITS_S)
+    return (Timeouts(plan.protocol, idle_s, CLOSING_S["time_wait"] if plan.protocol == "tcp" else 0),)
+
+
+def _waiting(plan: Plan, mark: int) -> str:
+    """The limit of those that wait long; its name says what it is."""
+    return f"w_{mark:08x}_{max(1, len(plan.sources))}"
+
+
+def _waits(plan: Plan) -> str:
+    seen = max(1, len(plan.sources))
+    return f"rate over {WAITS_PER_S * seen}/second burst {WAITS_BURST * seen} packets;"
 
 
 def _bounds(target: Target) -> list[str]:
@@ -242,11 +285,13 @@ def _own(address: str, beside: Mapping[str, str]) -> Iterable[str]:
 
 def _choose(plan: Plan, idle_s: int, ip: str, before: Iterable[str]) -> str:
     found = [f"jump {chain}" for chain in before]
-    found += [
-        f'ct timeout set "{timeout(plan.protocol, idle_s)}"',
-        f"ct mark set {chosen(plan, ip)}",
-        f"goto give_{plan.protocol}",
-    ]
+    found.append(f"ct mark set {chosen(plan, ip)}")
+    give, (*hasty, usual) = f"goto give_{plan.protocol}", _timeouts(plan, idle_s)
+    for one in hasty:
+        waiting = ", ".join(f'{mark:#x} : "{_waiting(plan, mark)}"' for mark in dict.fromkeys(plan.shares))
+        limits = (f"limit name ct mark map {{ {waiting} }}", 'limit name "waiting"')
+        found += (f'{limit} ct timeout set "{one.name}" {give}' for limit in limits)
+    found += [f'ct timeout set "{usual.name}"', give]
     return body(found)
 
 

@@ -15,7 +15,7 @@ from shoal.engine.guard.nft import Nft, NftError
 from . import kept
 from .family import IPV4, Family
 from .netfilter import answers, nested, request
-from .rules import Ruleset, timeout, timeout_policy
+from .rules import Ruleset, Timeouts
 
 log = logging.getLogger("shoal.fastpath.table")
 
@@ -114,7 +114,7 @@ def _whole(table: str, family: Family, wanted: Ruleset) -> str:
 def _step(table: str, family: Family, there: Ruleset, wanted: Ruleset) -> str:
     """What is used is made before, what is not used any more goes after."""
     text = "".join(f"add counter {table} {name}\n" for name in sorted(wanted.counters - there.counters))
-    text += "".join(_timeout(table, family, *one) for one in sorted(wanted.timeouts - there.timeouts))
+    text += "".join(_timeout(table, family, one) for one in sorted(wanted.timeouts - there.timeouts))
     text += "".join(f"add set {table} {name} {{ {wanted.sets[name]} }}\n" for name in _new(there.sets, wanted.sets))
     text += "".join(f"add map {table} {name} {{ {wanted.maps[name]} }}\n" for name in _new(there.maps, wanted.maps))
     text += "".join(
@@ -134,7 +134,7 @@ def _step(table: str, family: Family, there: Ruleset, wanted: Ruleset) -> str:
     text += "".join(f"delete map {table} {name}\n" for name in _new(wanted.maps, there.maps))
     text += "".join(f"delete limit {table} {name}\n" for name in _new(wanted.limits, there.limits))
     unused = sorted(there.timeouts - wanted.timeouts)
-    return text + "".join(f"delete ct timeout {table} {timeout(*one)}\n" for one in unused)
+    return text + "".join(f"delete ct timeout {table} {one.name}\n" for one in unused)
 
 
 def _new(there: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
@@ -142,7 +142,8 @@ def _new(there: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     return sorted(wanted.keys() - there.keys())
 
 
-def _timeout(table: str, family: Family, protocol: str, seconds: int) -> str:
-    policy = f"policy = {{ {timeout_policy(protocol, seconds)} }}"
-    head = f"ct timeout {timeout(protocol, seconds)} {{\n  protocol {protocol}; l3proto {family.ip}; {policy}\n  }}"
+def _timeout(table: str, family: Family, one: Timeouts) -> str:
+    head = (
+        f"ct timeout {one.name} {{\n  protocol {one.protocol}; l3proto {family.ip}; policy = {{ {one.policy} }}\n  }}"
+    )
     return f"table {table} {{\n  {head}\n}}\n"
