@@ -189,7 +189,7 @@ async def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object
     await asyncio.sleep(SETTLE_S)
     found: dict[str, object] = {"bench": "fastpath", "pairs": options.pairs, "seconds": options.seconds}
     found["limits"] = {"keep_alive.rate_to_direct": RATE_LIMIT, "close.added_to_proxy": CPU_LIMIT}
-    for case in CASES:
+    for case in options.case or CASES:
         found[case] = compared(stage, field, case, options.pairs, options.seconds)
     found["udp_through_pool_changes"] = await through_changes(stage)
     return found
@@ -199,6 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--case", choices=CASES, action="append", help="only these (default: all)")
     options = parser.parse_args()
     play(lambda stage: measure(stage, options))
 

@@ -204,7 +204,9 @@ async def test_a_router_that_wants_smaller_packets_is_heard(world: Direct) -> No
 async def test_servers_elsewhere_are_left_out(world: Direct) -> None:
     far = (*SERVERS, Server(name="far", address="192.0.2.9", port=PORT))
     async with agent() as carrier:
-        outcome = await carrier.apply(service(servers=far, connections_max=5))
+        limited = msgspec.structs.replace(service(servers=far, connections_max=5)["one"], mbit_max=100)
+        outcome = await carrier.apply({"one": limited})
+        assert (await world.connect(port=PORT)).keys() == {"b1", "b2"}
         assert "far is in no network of the engine's" in outcome.notes["one"]
         assert "their number is not limited" in outcome.notes["one"]
         mixed = service()["one"]

@@ -25,7 +25,6 @@ from .parts import (
     gate_chains,
     limit_name,
     mbit,
-    throughput,
 )
 from .plan import KEEPS_CLIENT, Plan, Target
 from .rules import Ruleset
@@ -55,11 +54,9 @@ def flows_map(protocol: str) -> str:
 def ruleset(plans: Iterable[Plan], family: Family, interfaces: Sequence[str]) -> Ruleset:
     """``interfaces``: where clients' packets come in. Raises `gate.Ungated`."""
     plans = [plan for plan in plans if plan.targets]
-    if not plans:
-        return Ruleset({}, frozenset(), frozenset())
     chains: dict[str, tuple[str, str]] = {}
     sets: dict[str, str] = {}
-    keeping: dict[str, tuple[str, int]] = {}
+    kept: set[tuple[str, int]] = set()
     protocols = [one for one in ("tcp", "udp") if any(plan.protocol == one for plan in plans)]
     for plan in plans:
         before, more = gate_chains(plan.rules, plan.protocol, family, digest(plan.service, plan.protocol))
@@ -67,32 +64,29 @@ def ruleset(plans: Iterable[Plan], family: Family, interfaces: Sequence[str]) ->
         sets |= more
         for idle_s in sorted({ports.idle_s for ports in plan.ports}):
             chains[chain_of(plan, idle_s)] = "", body(_serve(plan, idle_s, family, tuple(before)))
-            for seconds in (idle_s, SYN_S) if plan.protocol == "tcp" else (idle_s,):
-                keeping[_keep(plan.protocol, seconds)] = flows_map(plan.protocol), seconds
+            kept |= {(plan.protocol, idle_s), (plan.protocol, SYN_S), (plan.protocol, FIN_S), (plan.protocol, 0)}
         for one in plan.targets:
+            chains[_to(one)] = "", body(_send(one, plan, family))
             if one.rate is not None:
                 chains[cap_of(one)] = "", f"{rate(one.rate)} {refusal(one.protocol)}"
     for protocol in protocols:
         mine = [plan for plan in plans if plan.protocol == protocol]
-        targets = list({one.mark: one for plan in mine for one in plan.targets}.values())
+        targets = [one for plan in mine for one in plan.targets]
         for idle_s in {ports.idle_s for plan in mine for ports in plan.ports}:
-            chains[_known(protocol, idle_s)] = "", body(_go_on(targets, protocol, idle_s))
+            chains[_known(protocol, idle_s)] = "", body(_go_on(targets, protocol, idle_s, family))
         if protocol == "tcp":
-            keeping[_keep(protocol, FIN_S)] = flows_map(protocol), FIN_S
-            chains["over_tcp"] = "", body(_over())
-            chains["closing_tcp"] = "", body(_closing())
-        keeping[_forget(protocol)] = flows_map(protocol), 0
-        chains[f"send_{protocol}"] = "", body(_send(mine, targets, protocol, family))
-    chains |= {name: ("", _kept(name, *what, family)) for name, what in keeping.items()}
+            chains["over_tcp"] = "", body(_over(family))
+            chains["closing_tcp"] = "", body(_closing(targets, family))
     ways = body(
         f"meta pkttype host {family.ip} daddr . {protocol} dport vmap {{ {dispatch(plans, protocol)} }}"
         for protocol in protocols
     )
-    for interface in dict.fromkeys(interfaces):
-        chains[f"in_{digest(interface)}"] = (
-            f'type filter hook ingress device "{interface}" priority {AFTER_THE_GUARD}',
-            ways,
-        )
+    for interface in dict.fromkeys(interfaces if plans else ()):
+        hook = f'type filter hook ingress device "{interface}" priority {AFTER_THE_GUARD}'
+        chains[f"in_{digest(interface)}"] = hook, ways
+    if family.version == 4:
+        kept = set()
+    chains |= {_keeper(*one): ("", "") for one in kept}
     marks = {one.mark for plan in plans for one in plan.targets}
     return Ruleset(
         chains,
@@ -101,7 +95,7 @@ def ruleset(plans: Iterable[Plan], family: Family, interfaces: Sequence[str]) ->
         sets,
         {limit_name(plan): mbit(plan.mbit_max) for plan in plans if plan.mbit_max},
         maps={flows_map(protocol): _map(family) for protocol in protocols},
-        keeping=keeping if family.version == 6 else {},
+        keeping={_keeper(*one): (flows_map(one[0]), one[1]) for one in kept},
     )
 
 
@@ -127,12 +121,13 @@ def _known(protocol: str, idle_s: int) -> str:
     return f"known_{protocol}_{idle_s}"
 
 
-def _keep(protocol: str, seconds: int) -> str:
-    return f"keep_{protocol}_{seconds}"
+def _to(target: Target) -> str:
+    return f"to_{target.mark:08x}"
 
 
-def _forget(protocol: str) -> str:
-    return f"forget_{protocol}"
+def _keeper(protocol: str, seconds: int) -> str:
+    """IPv6's chain of the one rule that `_keep` is for IPv4."""
+    return f"keep_{protocol}_{seconds}" if seconds else f"forget_{protocol}"
 
 
 def _flow(protocol: str, family: Family) -> str:
@@ -144,16 +139,20 @@ def _map(family: Family) -> str:
     return f"type {socket} . {socket} : mark; flags dynamic,timeout; size {FLOWS_MAX};"
 
 
-def _kept(chain: str, flows: str, seconds: int, family: Family) -> str:
-    """IPv6's rule is made by `shoal.engine.guard.flow_rules`."""
+def _keep(protocol: str, seconds: int, family: Family) -> str:
+    """Keep the flow with the server that the mark says for so long; 0 = forget it."""
     if family.version == 6:
-        return ""
-    flow = _flow(flows.removeprefix("flows_"), family)
-    return (
-        f"update @{flows} {{ {flow} timeout {seconds}s : meta mark }}"
-        if seconds
-        else f"delete @{flows} {{ {flow} : meta mark }}"
-    )
+        return f"jump {_keeper(protocol, seconds)}"
+    flow, flows = _flow(protocol, family), flows_map(protocol)
+    if not seconds:
+        return f"delete @{flows} {{ {flow} : meta mark }}"
+    return f"update @{flows} {{ {flow} timeout {seconds}s : meta mark }}"
+
+
+def _on(targets: Iterable[Target]) -> str:
+    """To the server that the mark says; the rules go on if there is no such server."""
+    ways = dict.fromkeys(f"{one.mark:#x} : goto {_to(one)}" for one in targets)
+    return f"meta mark vmap {{ {', '.join(ways)} }}"
 
 
 def _serve(plan: Plan, idle_s: int, family: Family, before: Sequence[str]) -> Iterator[str]:
@@ -167,46 +166,43 @@ def _serve(plan: Plan, idle_s: int, family: Family, before: Sequence[str]) -> It
         return  # who is not known is refused by the engine's own IP
     if protocol == "udp":
         yield from (f"jump {chain}" for chain in before)
-    yield f"jump {_forget(protocol)}"
+    yield _keep(protocol, 0, family)
     yield f"meta mark set {chosen(plan, family.ip)}"
     if caps := ", ".join(f"{one.mark:#x} : jump {cap_of(one)}" for one in plan.taking if one.rate is not None):
         yield f"{'tcp flags & (syn | ack) == syn ' if protocol == 'tcp' else ''}meta mark vmap {{ {caps} }}"
-    yield f"jump {_keep(protocol, SYN_S if protocol == 'tcp' else idle_s)}"
+    yield _keep(protocol, SYN_S if protocol == "tcp" else idle_s, family)
     yield f"counter name meta mark map {{ {by_mark('new', (one.mark for one in plan.taking))} }}"
-    yield f"goto send_{protocol}"
+    yield _on(plan.taking)
 
 
-def _go_on(targets: Iterable[Target], protocol: str, idle_s: int) -> Iterator[str]:
+def _go_on(targets: Sequence[Target], protocol: str, idle_s: int, family: Family) -> Iterator[str]:
     if protocol == "tcp":
         yield f"meta mark & {CLOSING:#x} != 0 goto closing_tcp"
-    yield f"meta mark != {{ {', '.join(f'{one.mark:#x}' for one in targets)} }} return"
-    yield f"jump {_keep(protocol, idle_s)}"
-    yield f"goto send_{protocol}"
+    yield _keep(protocol, idle_s, family)
+    yield _on(targets)
 
 
-def _over() -> Iterator[str]:
+def _closing(targets: Sequence[Target], family: Family) -> Iterator[str]:
+    yield _keep("tcp", FIN_S, family)
+    yield _open_again()
+    yield _on(targets)
+
+
+def _over(family: Family) -> Iterator[str]:
     yield f"meta mark set meta mark | {CLOSING:#x}"
-    yield f"jump {_forget('tcp')}"
-    yield f"jump {_keep('tcp', FIN_S)}"
-    yield from _open_again()
+    yield _keep("tcp", 0, family)
+    yield _keep("tcp", FIN_S, family)
+    yield _open_again()
 
 
-def _closing() -> Iterator[str]:
-    yield f"jump {_keep('tcp', FIN_S)}"
-    yield from _open_again()
-    yield "goto send_tcp"
+def _open_again() -> str:
+    return f"meta mark set meta mark & {CLOSING ^ 0xFFFFFFFF:#x}"
 
 
-def _open_again() -> Iterator[str]:
-    yield f"meta mark set meta mark & {CLOSING ^ 0xFFFFFFFF:#x}"
-
-
-def _send(plans: Sequence[Plan], targets: Sequence[Target], protocol: str, family: Family) -> Iterator[str]:
-    if limited := throughput(plans, "meta mark"):
-        yield limited
-    yield f"counter name meta mark map {{ {by_mark('in', (one.mark for one in targets))} }}"
-    if protocol == "tcp":
+def _send(one: Target, plan: Plan, family: Family) -> Iterator[str]:
+    if plan.mbit_max:
+        yield f'limit name "{limit_name(plan)}" drop'
+    yield f'counter name "{counter("in", one.mark)}"'
+    if plan.protocol == "tcp":
         yield "tcp flags & (fin | rst) != 0 jump over_tcp"
-    to = ", ".join(f"{one.mark:#x} : {one.address}" for one in targets)
-    by = ", ".join(f'{one.mark:#x} : "{one.interface}"' for one in targets)
-    yield f"fwd {family.ip} to meta mark map {{ {to} }} device meta mark map {{ {by} }}"
+    yield f'fwd {family.ip} to {one.address} device "{one.interface}"'

@@ -79,12 +79,6 @@ def mbit(most: int) -> str:
     return f"rate over {octets} bytes/second burst {min(max(octets // BURST_SHARE, BURST_BYTES_MIN), BURST_BYTES_MAX)} bytes;"
 
 
-def throughput(plans: Iterable[Plan], mark: str) -> str:
-    """The rule that keeps services below their ``mbit_max``; "" if there are none. ``mark``: where a packet's is."""
-    limited = ", ".join(f'{t.mark:#x} : "{limit_name(plan)}"' for plan in plans if plan.mbit_max for t in plan.targets)
-    return f"limit name {mark} map {{ {limited} }} drop" if limited else ""
-
-
 def chosen(plan: Plan, ip: str) -> str:
     """The mark of the server of a new flow."""
     size = len(plan.shares)

@@ -26,7 +26,6 @@ from .parts import (
     limit_name,
     mbit,
     port_range,
-    throughput,
 )
 from .plan import FLOWS_MAX, KEEPS_CLIENT, OURS, Gated, Paced, Plan, Target
 
@@ -145,7 +144,7 @@ def ruleset(
         "type filter hook forward priority filter; policy drop",
         body(
             [
-                *filter(None, [throughput(plans, "ct mark")]),
+                *_throughput(plans),
                 *(
                     f"ct direction {way} counter name ct mark map {{ {by_mark(prefix, targets)} }} accept"
                     for way, prefix in (("original", "in"), ("reply", "out"))
@@ -251,6 +250,12 @@ def _tracked_out(plans: Sequence[Plan], protocols: Sequence[str], family: Family
         sockets = _servers(plan for plan in plans if plan.protocol == protocol)
         yield f"{family.ip} daddr . {protocol} dport {{ {sockets} }} accept"
     yield "notrack"
+
+
+def _throughput(plans: Iterable[Plan]) -> Iterable[str]:
+    limited = ", ".join(f'{t.mark:#x} : "{limit_name(plan)}"' for plan in plans if plan.mbit_max for t in plan.targets)
+    if limited:
+        yield f"limit name ct mark map {{ {limited} }} drop"
 
 
 def _sockets(plans: Iterable[Plan]) -> str:
