@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +211,33 @@ async def agent() -> AsyncIterator[Checked]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def listening(handler: Handler, *ports: int) -> AsyncIterator[None]:
+    """At the VIP, in the engine itself. What is open at the end is cut."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def handled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await handler(reader, writer)
+
+    servers = [await asyncio.start_server(handled, VIP, port) for port in ports]
+    try:
+        yield
+    finally:
+        for server in servers:
+            server.close()
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+
+async def own(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await backend._http("own", reader, writer)
+
+
 async def until_ill(carrier: Checked, ill: set[str]) -> None:
     async with asyncio.timeout(5):
         while {id.server for id in carrier.ill} != ill:
@@ -339,24 +366,22 @@ async def test_connections_are_allowed_refused_and_counted(world: World) -> None
     listed = msgspec.structs.replace(deny, tests=(policy.Test(of="client", lists=("there", "here")),))
     elsewhere = policy.Test(of="client", lists=("there",))
     async with agent() as carrier:
-        for fast in (True, False):
-            server = await asyncio.start_server(lambda r, w: backend._http("own", r, w), VIP, GATED_PORT)
-            answered = {"b1", "b2"} if fast else {"own"}
-            for rules, good in (
-                ((rule(policy.ADMISSION, five),), 5),
-                ((rule(policy.ADMISSION, each),), 5),
-                ((rule(policy.CONNECTION, Allow(), "10.66.0.10"), deny, rule(policy.ADMISSION, five)), 5),
-                ((some, rule(policy.CONNECTION, Close())), 5),
-                ((rule(policy.ADMISSION, five), listed), 0),
-                ((rule(policy.ADMISSION, each), msgspec.structs.replace(listed, tests=(elsewhere,))), 5),
-                ((deny,), 0 if fast else 8),  # without a limit HAProxy's own rules decide
-            ):
-                assert (await carrier.apply(gated(*rules, fast=fast), networks=lists)).problems == {}
-                found = await world.connect(count=8, port=GATED_PORT)
-                assert found.pop("refused", 0) == 8 - good, (fast, rules)
-                assert sum(found.values()) == good and (not good or found.keys() <= answered)
-            server.close()
-            await server.wait_closed()
+        async with listening(own, GATED_PORT):
+            for fast in (True, False):
+                answered = {"b1", "b2"} if fast else {"own"}
+                for rules, good in (
+                    ((rule(policy.ADMISSION, five),), 5),
+                    ((rule(policy.ADMISSION, each),), 5),
+                    ((rule(policy.CONNECTION, Allow(), "10.66.0.10"), deny, rule(policy.ADMISSION, five)), 5),
+                    ((some, rule(policy.CONNECTION, Close())), 5),
+                    ((rule(policy.ADMISSION, five), listed), 0),
+                    ((rule(policy.ADMISSION, each), msgspec.structs.replace(listed, tests=(elsewhere,))), 5),
+                    ((deny,), 0 if fast else 8),  # without a limit HAProxy's own rules decide
+                ):
+                    assert (await carrier.apply(gated(*rules, fast=fast), networks=lists)).problems == {}
+                    found = await world.connect(count=8, port=GATED_PORT)
+                    assert found.pop("refused", 0) == 8 - good, (fast, rules)
+                    assert sum(found.values()) == good and (not good or found.keys() <= answered)
         lacking = await carrier.apply(gated(rule(policy.ADMISSION, five), listed), networks={"here": lists["here"]})
         assert "lists of networks that are not here" in lacking.problems["one"]
         assert (await world.connect(count=2, port=GATED_PORT)) == {"refused": 2}, "it is not served without its rules"
@@ -364,8 +389,7 @@ async def test_connections_are_allowed_refused_and_counted(world: World) -> None
 
 async def test_a_client_that_exceeds_its_limit_by_far_is_punished(world: World) -> None:
     each = Limit(count=10, period_s=1, by_client=True, punishes=True, then=Close())
-    async with agent() as carrier:
-        server = await asyncio.start_server(lambda r, w: backend._http("own", r, w), VIP, GATED_PORT)
+    async with agent() as carrier, listening(own, GATED_PORT):
         plain = rule(policy.ADMISSION, msgspec.structs.replace(each, punishes=False))
         assert (await carrier.apply(gated(plain, fast=False))).problems == {}
         assert (await world.connect(count=40, port=GATED_PORT))["refused"] >= 25
@@ -377,8 +401,6 @@ async def test_a_client_that_exceeds_its_limit_by_far_is_punished(world: World) 
         await asyncio.sleep(1.1)
         found = await world.connect(count=5, port=GATED_PORT)
         assert found["refused"] >= 4, "a tenth of ten is one"
-        server.close()
-        await server.wait_closed()
 
 
 class Listening:
@@ -504,17 +526,14 @@ async def test_services_share_a_full_link_by_their_weights(world: World) -> None
         tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
         return "htb" in shown, "shoal_weights" in tables
 
-    servers = [await asyncio.start_server(pour, VIP, port) for port in (9000, 9001)]
-    world.narrow()
-    weights = Weights("eth0")
-    assert (await weights.want(weighing(a=1, b=4), 50), there()) == ("", (True, True))
-    assert 2.8 < await share("9001", "9000") < 5.2
-    killed = Weights("eth0")  # what its agent left is another's to change
-    assert (await killed.want(weighing(a=8, b=2), 50), there()) == ("", (True, True))
-    assert 2.8 < await share("9000", "9001") < 5.2
-    for wanted, link_mbit in ((weighing(a=3, b=3), 50), (weighing(a=1, b=4), 0)):
-        assert (await killed.want(weighing(a=1, b=4), 50), there()) == ("", (True, True))
-        assert (await killed.want(wanted, link_mbit), there()) == ("", (False, False))
-    for server in servers:
-        server.close()
-    await asyncio.sleep(0.1)  # the connections have ended, too
+    async with listening(pour, 9000, 9001):
+        world.narrow()
+        weights = Weights("eth0")
+        assert (await weights.want(weighing(a=1, b=4), 50), there()) == ("", (True, True))
+        assert 2.8 < await share("9001", "9000") < 5.2
+        killed = Weights("eth0")  # what its agent left is another's to change
+        assert (await killed.want(weighing(a=8, b=2), 50), there()) == ("", (True, True))
+        assert 2.8 < await share("9000", "9001") < 5.2
+        for wanted, link_mbit in ((weighing(a=3, b=3), 50), (weighing(a=1, b=4), 0)):
+            assert (await killed.want(weighing(a=1, b=4), 50), there()) == ("", (True, True))
+            assert (await killed.want(wanted, link_mbit), there()) == ("", (False, False))
