@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from shoal.engine.fastpath import direct
+from shoal.engine.fastpath.family import FAMILIES
 from shoal.wire import policy
 from shoal.wire.counters import Counts, ServiceCounts
 from shoal.wire.desired import Listener, Pool, Server, ServerId, Service
@@ -142,12 +144,31 @@ async def test_flows_stay_with_their_servers_through_changes(world: Direct, addr
         await carrier.stop()
 
 
+@pytest.mark.parametrize("address", [VIP, VIP6])
+async def test_an_agent_that_starts_again_finds_the_flows_of_the_one_before(world: Direct, address: str) -> None:
+    five = Limit(count=500, period_s=1, by_client=True, then=Close())
+    admitted = Rule(name="many", phase=policy.ADMISSION, tests=(), actions=(five,))
+    async with agent() as carrier:
+        await carrier.apply({id: msgspec.structs.replace(one, mbit_max=100) for id, one in service(admitted).items()})
+        kept, datagrams = Kept(world, "connections", PORT, address), Kept(world, "datagrams", UDP_PORT, address)
+        first = await kept.told()
+        await datagrams.told()
+    for number in range(2):
+        async with agent() as carrier:
+            await carrier.apply(service(servers=without("b1", enabled=False), graceful_disable_s=-1))
+            assert await kept.ask() == first and await datagrams.ask() == {"same": FLOWS, "moved": 0, "lost": 0}, number
+            if number:
+                await carrier.stop()
+
+
 async def test_another_engine_chooses_the_same(world: Direct) -> None:
-    """What an agent has kept is gone with it, as with its engine."""
+    """What an agent has kept is gone with its engine."""
     async with agent() as carrier:
         await carrier.apply(service())
         kept = Kept(world, "connections", PORT)
         first = await kept.told()
+    for family in FAMILIES:
+        await asyncio.to_thread(subprocess.run, ["nft", "delete", "table", *direct.table(family).split()], check=True)
     async with agent() as carrier:
         await carrier.apply(service())
         assert await kept.ask() == first

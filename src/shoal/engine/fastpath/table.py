@@ -19,16 +19,20 @@ from .rules import Ruleset, Timeouts
 
 log = logging.getLogger("shoal.fastpath.table")
 
-GETOBJ = 10 << 8 | 19
+GETCHAIN, GETSET, GETOBJ = 10 << 8 | 4, 10 << 8 | 10, 10 << 8 | 19
 """And below: linux/netfilter/nf_tables.h."""
-NFTA_OBJ_TABLE, NFTA_OBJ_NAME, NFTA_OBJ_TYPE, NFTA_OBJ_DATA = 1, 2, 3, 4
-OBJECT_COUNTER, COUNTER_BYTES, COUNTER_PACKETS = 1, 1, 2
+NFTA_TABLE = 1
+"""Whose a chain, a set or an object is."""
+NFTA_CHAIN_NAME, NFTA_SET_NAME, NFTA_SET_FLAGS = 3, 2, 3
+NFT_SET_ANONYMOUS, NFT_SET_MAP = 1, 8
+NFTA_OBJ_NAME, NFTA_OBJ_TYPE, NFTA_OBJ_DATA = 2, 3, 4
+OBJECT_COUNTER, COUNTER_BYTES, COUNTER_PACKETS, OBJECT_LIMIT = 1, 1, 2, 4
 NOTHING = Ruleset({}, frozenset(), frozenset())
 
 
 class Table:
-    """One owner. Every change is one transaction. What a former agent left is replaced by the first `put`. ``name``: with
-    nft's word for its family; ``number``: the kernel's."""
+    """One owner. Every change is one transaction. What a former agent left is replaced by the first `put`, but for the flows in
+    its maps. ``name``: with nft's word for its family; ``number``: the kernel's."""
 
     def __init__(self, family: Family = IPV4, name: str = "", number: int = 0) -> None:
         self.family = family
@@ -53,7 +57,9 @@ class Table:
     def _put(self, wanted: Ruleset) -> bool:
         if self._known and wanted == self._there:
             return False
-        stays = self._known and self.present and wanted.chains
+        if wanted.maps and not self._known:
+            self._there = self._left()
+        stays = (self._known or wanted.maps) and self.present and wanted.chains
         if not stays or not self._kernel().tries(_step(self._name, self.family, self._there, wanted).encode()):
             # A network interface that is gone has taken its chain with it, so that a step can fail.
             self._kernel().run(_whole(self._name, self.family, wanted).encode())
@@ -70,6 +76,33 @@ class Table:
                 FlowRules(self._name.split()[1], flows, by_mark=True).set(chains)
             except OSError as error:
                 raise NftError(error.errno, str(error)) from None
+
+    def _left(self) -> Ruleset:
+        """What an agent before has left: names. What they stand for is made anew, but for the maps."""
+        table = self._name.split()[1]
+        try:
+            chains = [_text(one, NFTA_CHAIN_NAME) for one in self._all(GETCHAIN, table)]
+            sets = {_text(one, NFTA_SET_NAME): int.from_bytes(one[NFTA_SET_FLAGS]) for one in self._all(GETSET, table)}
+            objects = [(int.from_bytes(o[NFTA_OBJ_TYPE]), _text(o, NFTA_OBJ_NAME)) for o in self._all(GETOBJ, table)]
+        except (OSError, KeyError) as error:
+            log.warning("%s: what was there is not known: %s", table, error)
+            return NOTHING
+        named = {name: flags for name, flags in sets.items() if not flags & NFT_SET_ANONYMOUS}
+        return Ruleset(
+            dict.fromkeys(chains, ("", "?")),
+            frozenset(name for kind, name in objects if kind == OBJECT_COUNTER),
+            frozenset(),
+            {name: "" for name, flags in named.items() if not flags & NFT_SET_MAP},
+            {name: "" for kind, name in objects if kind == OBJECT_LIMIT},
+            {name: "" for name, flags in named.items() if flags & NFT_SET_MAP},
+        )
+
+    def _all(self, asked: int, table: str) -> Iterator[dict[int, bytes]]:
+        """The chains, sets or objects of the table."""
+        for data in answers(request(asked, b"", dump=True, family=self._number)):
+            found = nested(data)
+            if _text(found, NFTA_TABLE) == table:
+                yield found
 
     def counted(self) -> dict[str, tuple[int, int]]:
         """Counter -> (packets, bytes)."""
@@ -98,12 +131,16 @@ def counters(table: str, family: int) -> Iterator[tuple[str, tuple[int, int]]]:
     By netlink: libnftables would read every table of the namespace first, a guard's 100,000 flows too.
     """
     name = table.split()[1].encode()
-    asked = attribute(NFTA_OBJ_TABLE, name + b"\0") + attribute(NFTA_OBJ_TYPE, struct.pack("!I", OBJECT_COUNTER))
+    asked = attribute(NFTA_TABLE, name + b"\0") + attribute(NFTA_OBJ_TYPE, struct.pack("!I", OBJECT_COUNTER))
     for data in answers(request(GETOBJ, asked, dump=True, family=family)):
         found = nested(data)
         counts = nested(found.get(NFTA_OBJ_DATA, b""))
         octets, packets = (int.from_bytes(counts.get(kind, b"")) for kind in (COUNTER_BYTES, COUNTER_PACKETS))
-        yield found.get(NFTA_OBJ_NAME, b"").rstrip(b"\0").decode(), (packets, octets)
+        yield _text(found, NFTA_OBJ_NAME), (packets, octets)
+
+
+def _text(found: Mapping[int, bytes], kind: int) -> str:
+    return found.get(kind, b"").rstrip(b"\0").decode()
 
 
 def _whole(table: str, family: Family, wanted: Ruleset) -> str:
