@@ -343,6 +343,24 @@ async def test_so_many_connections_a_second_keep_their_port_for_as_long_as_their
         await carrier.stop()
 
 
+async def test_connections_of_the_engine_itself_to_the_same_servers_take_not_all_ports(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "OWN_WAIT_PER_S", 1)
+    monkeypatch.setattr(rules, "OWN_WAIT_BURST", 10)
+    async with agent() as carrier:
+        await carrier.apply(service(monitors=()))
+        for _ in range(FLOWS):
+            reader, writer = await asyncio.open_connection(f"10.66.0.{NODES['b1']}", 80)
+            writer.write(b"GET / HTTP/1.0\r\n\r\n")
+            await reader.read()
+            writer.close()
+        await asyncio.sleep(rules.HASTE_S + 1)
+        kept = len(list(netfilter.answers(netfilter.request(conntrack.GET, b"", dump=True))))
+        assert 10 <= kept <= 14, "as HAProxy's; a few more came later"
+        await carrier.stop()
+
+
 def rule(phase: str, action: Action, *clients: str) -> Rule:
     tests = (policy.Test(of="client", values=clients),) if clients else ()
     return Rule(name="r", phase=phase, tests=tests, actions=(action,))

@@ -336,7 +336,13 @@ def test_tcp_and_udp_of_a_service_have_marks_and_ways_of_their_own() -> None:
     raw = rules.chains["raw_in"][1]
     assert "ip daddr . tcp dport { 10.1.0.1 . 53-63 } accept" in raw, "and not the proxied port 80"
     assert "ip daddr . udp dport { 10.1.0.1 . 53 } accept" in raw
-    assert {one.name for one in rules.timeouts} == {"udp_10", "tcp_300_2", "tcp_300_70"}
+    assert {one.name for one in rules.timeouts} == {
+        "udp_10",
+        "tcp_300_2",
+        "tcp_300_70",
+        "tcp_432000_2",
+        "tcp_432000_70",
+    }
     closed = ruleset([plan(both, 4, {"s1", "s2"}, tcp.taking, protocol="tcp")], "10.0.0.9").chains["closed"][1]
     assert closed.endswith("{ 10.1.0.1 . 53-63 } reject with tcp reset")
 

@@ -44,8 +44,12 @@ CLOSING_S = {
 WAITS_S = 70
 """In TIME_WAIT. A server that has closed waits 60 s, and some more by its timer: a SYN from the same port of the engine's, of another
 client with other timestamps, would not be taken but answered by an ACK, and the client would lose a second or more."""
-WAITS_PER_S, WAITS_BURST = 800, 4_000
-"""To one server, from each address it sees: new connections that wait so long. They hold 60,000 of the 64,512 ports at most."""
+WAITS_PER_S, WAITS_BURST = 600, 3_000
+"""To one server, from each address it sees: new connections that wait so long. They hold 45,000 of the 64,512 ports at most."""
+OWN_WAIT_PER_S, OWN_WAIT_BURST = 250, 2_000
+"""And of HAProxy's own to the same server, if it has any: 19,500 ports."""
+OWN_IDLE_S = 432_000
+"""As the kernel has it: HAProxy says when its connections end."""
 ALL_WAIT_PER_S, ALL_WAIT_BURST = 1_800, 18_000
 """Of the engine: half of what conntrack has room for."""
 HASTE_S = 2
@@ -70,6 +74,9 @@ class Timeouts(NamedTuple):
         if self.protocol == "tcp":
             states = {**CLOSING_S, "time_wait": self.waits_s, "established": self.idle_s}
         return ", ".join(f"{state} : {seconds}" for state, seconds in states.items())
+
+
+OWN = Timeouts("tcp", OWN_IDLE_S, HASTE_S), Timeouts("tcp", OWN_IDLE_S, WAITS_S)
 
 
 class Ruleset(msgspec.Struct, frozen=True):
@@ -119,6 +126,9 @@ def ruleset(
             chains[cap_of(one)] = "", body(bounds)
     for protocol in protocols:
         chains[f"give_{protocol}"] = "", _give([t for t in targets.values() if t.protocol == protocol], family.ip)
+    shared = [plan for plan in plans if _shares_ports(plan)]
+    if shared:
+        chains["own"] = "type filter hook output priority mangle", body(_own_waiting(shared, family))
     chains["raw_in"] = "type filter hook prerouting priority raw", body(_tracked_in(plans, protocols, family))
     chains["raw_out"] = "type filter hook output priority raw", body(_tracked_out(plans, protocols, family))
     closed = body(
@@ -156,8 +166,11 @@ def ruleset(
     timeouts = frozenset(one for plan in plans for ports in plan.ports for one in _timeouts(plan, ports.idle_s))
     limits = {limit_name(plan): mbit(plan.mbit_max) for plan in plans if plan.mbit_max}
     limits |= {_waiting(plan, one.mark): _waits(plan) for plan in open_ if _shares_ports(plan) for one in plan.taking}
-    if any(map(_shares_ports, open_)):
+    if shared:
+        timeouts |= {*OWN}
         limits["waiting"] = f"rate over {ALL_WAIT_PER_S}/second burst {ALL_WAIT_BURST} packets;"
+        own = f"rate over {OWN_WAIT_PER_S}/second burst {OWN_WAIT_BURST} packets;"
+        limits |= {_own_limit(*one): own for one in _server_sockets(shared)}
     return Ruleset(chains, counters, timeouts, sets, limits, forwards=True)
 
 
@@ -263,14 +276,34 @@ def _sockets(plans: Iterable[Plan]) -> str:
 
 
 def _servers(plans: Iterable[Plan]) -> str:
+    return ", ".join(f"{address} . {text}" for address, text in _server_sockets(plans))
+
+
+def _server_sockets(plans: Iterable[Plan]) -> Iterator[tuple[str, str]]:
     """Ranges of several services may overlap, and a kernel set takes none that do."""
-    found = (
+    return _places(
         (one.address, *ports)
         for plan in plans
         for one in plan.targets
         for ports in ([(one.port, one.port)] if one.port else [(p.first, p.last) for p in plan.ports])
     )
-    return ", ".join(f"{address} . {text}" for address, text in _places(found))
+
+
+def _own_limit(address: str, ports: str) -> str:
+    return f"o_{digest(address, ports)}"
+
+
+def _own_waiting(plans: Sequence[Plan], family: Family) -> Iterator[str]:
+    """How long HAProxy's own connections to the same servers are remembered: theirs are the same ports."""
+    socket = f"{family.ip} daddr . tcp dport"
+    new = f"ct state new {socket} {{ {_servers(plans)} }}"
+    limits = ", ".join(
+        f'{address} . {ports} : "{_own_limit(address, ports)}"' for address, ports in _server_sockets(plans)
+    )
+    hasty, usual = (f'ct timeout set "{one.name}" accept' for one in OWN)
+    yield f"{new} limit name {socket} map {{ {limits} }} {hasty}"
+    yield f'{new} limit name "waiting" {hasty}'
+    yield f"{new} {usual}"
 
 
 def _sources(plans: Iterable[Plan]) -> Iterable[str]:
