@@ -1,7 +1,7 @@
 """Servers that answer clients themselves (direct server return), as nftables rules. Pure.
 
-A packet is handed on where it comes in, before the engine's own IP sees it: as it is, to the server's MAC, or through a
-tunnel to it. Answers do not come by here, so conntrack could not follow; a flow's server is kept in a map instead, and
+A packet is handed on where it comes in, before the engine's own IP sees it: as it is, to the server's MAC.
+Answers do not come by here, so conntrack could not follow; a flow's server is kept in a map instead, and
 chosen by a hash that all engines share: whoever gets the next packet of a flow that he does not know chooses the same.
 """
 
