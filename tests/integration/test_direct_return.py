@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,15 +13,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from shoal.engine.fastpath import direct
+from shoal.engine.fastpath import direct, surroundings
 from shoal.engine.fastpath.family import FAMILIES
+from shoal.engine.fastpath.plan import Near
 from shoal.wire import policy
 from shoal.wire.counters import Counts, ServiceCounts
-from shoal.wire.desired import Listener, Pool, Server, ServerId, Service
+from shoal.wire.desired import Interface, Listener, Pool, Server, ServerId, Service
 from shoal.wire.policy import Close, Limit, Rule
 
 from .private_host import private_host
-from .test_fastpath_kernel import FLOWS, NODES, VIP, VIP6, Kept, World, agent, ip
+from .test_fastpath_kernel import FLOWS, NODES, POOL, VIP, VIP6, Kept, World, agent, ip
 
 pytestmark = pytest.mark.root
 
@@ -31,6 +34,19 @@ SERVERS = tuple(
 )
 HALF_AT_LEAST = FLOWS // 5
 """Of flows that are dealt by a hash, to one server of two."""
+
+
+FROM_ONE_PORT = """
+import socket, struct
+one = socket.socket()
+one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it ends by a reset
+one.bind(("", 40000))
+one.settimeout(3)
+one.connect(("{vip}", {port}))
+one.sendall(b"GET / HTTP/1.1\\r\\nHost: lab\\r\\n\\r\\n")
+print(one.recv(4096).decode().rsplit("\\n", 2)[-2])
+one.close()
+"""
 
 
 class Direct(World):
@@ -157,6 +173,10 @@ async def test_an_agent_that_starts_again_finds_the_flows_of_the_one_before(worl
         async with agent() as carrier:
             await carrier.apply(service(servers=without("b1", enabled=False), graceful_disable_s=-1))
             assert await kept.ask() == first and await datagrams.ask() == {"same": FLOWS, "moved": 0, "lost": 0}, number
+            (counted,) = await carrier.counted((ServiceCounts("one", Counts()),))
+            assert (counted.counts.open, counted.counts.connections) == (2 * FLOWS, 0), (
+                "what was before is counted once"
+            )
             if number:
                 await carrier.stop()
 
@@ -235,4 +255,68 @@ async def test_servers_elsewhere_are_left_out(world: Direct) -> None:
             mixed, listeners=(*mixed.listeners, Listener(port=9000, port_end=9000, fast=True))
         )
         assert "some have none" in (await carrier.apply({"one": mixed})).problems["one"]
+        await carrier.stop()
+
+
+async def test_a_connection_from_the_port_of_one_that_has_ended_is_a_new_one(world: Direct) -> None:
+    async def connect() -> str:
+        script = FROM_ONE_PORT.format(vip=VIP, port=PORT)
+        command = ["ip", "netns", "exec", f"{world.prefix}client", sys.executable, "-c", script]
+        return (await asyncio.to_thread(subprocess.check_output, command, text=True)).strip()
+
+    async with agent() as carrier:
+        await carrier.apply(service())
+        first = await connect()
+        assert first in ("b1", "b2") and await connect() == first
+        await carrier.apply(service(servers=without(first, enabled=False), graceful_disable_s=-1))
+        assert await connect() == {"b1": "b2", "b2": "b1"}[first]
+        (counted,) = await carrier.counted((ServiceCounts("one", Counts()),))
+        assert (counted.counts.open, counted.counts.connections) == (0, 3)
+        await carrier.stop()
+
+
+async def test_an_interface_that_is_made_anew_is_used_anew(world: Direct) -> None:
+    def made() -> None:
+        ip("link add d0 type veth peer name d1")
+        ip("link set d0 up")
+        ip("addr add 10.77.0.1/24 dev d0")
+
+    def rules() -> str:
+        return subprocess.check_output(["nft", "list", "table", "netdev", "shoal_direct"], text=True)
+
+    beside = [Interface(name="d0", vlan=5, addresses=("10.77.0.1/24",))]
+    servers = (*SERVERS, Server(name="far", address="10.77.0.9", port=PORT))
+    async with agent() as carrier:
+        await carrier.apply(service(), beside)
+        kept = Kept(world, "connections", PORT)
+        first = await kept.told()
+        for _ in range(2):
+            outcome = await carrier.apply(service(servers=servers), beside)
+            assert "far is in no network of the engine's" in outcome.notes["one"] and not outcome.problems
+            made()
+            outcome = await carrier.apply(service(servers=servers), beside)
+            assert "far is in" not in outcome.notes["one"] and not outcome.problems
+            assert 'fwd ip to 10.77.0.9 device "d0"' in rules()
+            ip("link del d0")
+            made()
+            await carrier.apply(service(servers=servers), beside)
+            assert 'fwd ip to 10.77.0.9 device "d0"' in rules(), "not the number of the one that is gone"
+            assert await kept.ask() == first
+            ip("link del d0")
+        await carrier.stop()
+
+
+async def test_what_the_kernel_refuses_is_no_other_services_problem(
+    world: Direct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = (Near(ipaddress.ip_network("10.66.0.0/24"), "nowhere"),)
+    monkeypatch.setattr(surroundings, "near", lambda interface, beside: nowhere)
+    by_nat = msgspec.structs.replace(
+        service()["one"], id="two", listeners=(Listener(port=8100, port_end=8100, fast=True),)
+    )
+    by_nat = msgspec.structs.replace(by_nat, pool=msgspec.structs.replace(POOL, monitors=()))
+    async with agent() as carrier:
+        outcome = await carrier.apply({**service(), "two": by_nat})
+        assert outcome.problems.keys() == {"one"}
+        assert (await world.connect(port=8100)).keys() == {"b1", "b2"}
         await carrier.stop()

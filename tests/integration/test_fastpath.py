@@ -43,6 +43,8 @@ HTTP_MONITOR = {
     "type": "HEALTH_MONITOR_HTTP",
     "http_monitor": {"http_request": "GET / HTTP/1.0", "http_response_code": ["HTTP_2XX"]},
 }
+ASKED_WITHIN_S = 4.0
+"""A new owner of several engines asks all of them whose a connection is."""
 DETECTED_WITHIN_S = 6.0
 """Two checks of an interval and a time-out, half a second until HAProxy's word is read, and what a busy machine needs."""
 TCP_FAST_PATH = "/api/networkprofile?name=System-TCP-Fast-Path"
@@ -102,9 +104,9 @@ class World:
     def pool(self) -> str:
         return str(self.made["pool_ref"].partition("#")[0].rpartition("/")[2])
 
-    async def send(self, count: int, address: str = "") -> dict[str, int]:
+    async def send(self, count: int, address: str = "", port: int = PORT) -> dict[str, int]:
         """Each from a port of its own: who answered how many."""
-        words = (address or self.address, str(PORT), str(count))
+        words = (address or self.address, str(port), str(count))
         child = self.lab.start("client", "shoal.lab.datagrams", *words, output=subprocess.PIPE)
         out, _ = await asyncio.to_thread(child.communicate)
         self.lab._children.remove(child)
@@ -388,11 +390,26 @@ async def servers_answer_clients_themselves(world: World) -> None:
     await api.placed(made["uuid"], 1)
     kept = [Kept(world, vip, "connections", 81), Kept(world, vip, "datagrams", 85)]
     assert all(one.first.keys() == {"dns1", "dns2"} for one in kept)
+
+    async def allow(enabled: bool) -> None:
+        """The first server; while it is not, its flows are where no hash would have them."""
+        path = f"pool/{made['pool_ref'].partition('#')[0].rpartition('/')[2]}"
+        pool = await api.get(path) | {"graceful_disable_timeout": -1}
+        pool["servers"][0]["enabled"] = enabled
+        await api.call("PUT", path, pool)
+        await asyncio.sleep(1)
+
+    await allow(False)
     await api.post(f"virtualservice/{made['uuid']}/scaleout", {"vip_id": "0"})
+    await all_stay(kept)
     placed = await api.placed(made["uuid"], 2)
     await all_stay(kept)
+    await allow(True)
     lab.kill(placed["answers"])
     await asyncio.sleep(0.5)
+    assert sum((await world.send(20, vip, 85)).values()) == 20
+    await api.placed(made["uuid"], 2)
+    await asyncio.sleep(ASKED_WITHIN_S)
     await all_stay(kept)
     runtime = await api.get(f"virtualservice/{made['uuid']}/runtime")
     assert "every engine has to choose the same server" in str(runtime)

@@ -70,7 +70,7 @@ class Asking:
             cast(Loop, self.time),
             "a",
             cast(Sockets, self.kernel),
-            cast(Carried, self.kernel),
+            (cast(Carried, self.kernel),),
             cast(Spreader, self.kernel),
             self._send,
             lambda: 600,

@@ -263,4 +263,15 @@ async def test_servers_answer_clients_by_all_ports_of_a_protocol_or_none(world: 
     ports = [{"port": 80}, {"port": 53, "override_network_profile_ref": udp}]
     await world.call("PATCH", path, 200, json={"replace": {"services": ports}})
     reply = await world.call("PATCH", path, 400, json={"replace": {"services": [*ports, fast]}})
-    assert "have a dsr_profile all, or none" in reply["problems"][0]["why"]
+    assert "have a dsr_profile at some TCP ports" in reply["problems"][0]["why"]
+    for name in ("one", "other"):
+        await world.post("/api/networkprofile", {"name": name, "profile": {"type": "PROTOCOL_TYPE_TCP_FAST_PATH"}})
+    ports = [
+        {"port": 80 + n, "override_network_profile_ref": f"/api/networkprofile?name={one}"}
+        for n, one in enumerate(("one", "other"))
+    ]
+    await world.call("PATCH", path, 200, json={"replace": {"services": ports}})
+    found = (await world.call("GET", "/api/networkprofile?name=one", 200))["results"][0]
+    change = {"profile": {"type": "PROTOCOL_TYPE_TCP_FAST_PATH", "tcp_fast_path_profile": returned}}
+    reply = await world.call("PATCH", f"/api/networkprofile/{found['uuid']}", 400, json={"replace": change})
+    assert "virtual service web has ports" in reply["problems"][0]["why"]

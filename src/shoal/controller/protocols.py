@@ -67,6 +67,18 @@ def direct_return(profile: Document | None) -> Document | None:
     return found
 
 
+def mixed(documents: Documents, service: Document) -> str:
+    """The protocol, ``TCP`` or ``UDP``, of whose fast ports some have a ``dsr_profile`` and some have none; "" if none."""
+    found: dict[str, bool] = {}
+    for port in service.get("services", ()):
+        profile = profile_of(documents, service, port)
+        if profile is not None and fast(profile):
+            direct = direct_return(profile) is not None
+            if found.setdefault(protocol(profile), direct) != direct:
+                return protocol(profile).upper()
+    return ""
+
+
 def profile_of(documents: Documents, service: Document, port: Document) -> dict[str, Any] | None:
     """The network profile of one entry of ``services``."""
     reference = port.get("override_network_profile_ref") or service.get("network_profile_ref") or ""

@@ -17,6 +17,7 @@ from shoal.wire.policy import ERRORS, NAME, PAGE_OCTETS_MAX, TOKEN
 from .change import Around, Change
 from .policies import check_clients, check_indices, plain
 
+ONE_WAY = "Make another virtual service of the ports without it, with the same vsvip_ref."
 OTHER = "Use System-TCP-Proxy, System-UDP-Fast-Path, or another TCP or UDP profile."
 
 
@@ -40,6 +41,10 @@ def check(change: Change, around: Around) -> None:
             why = f"can't become a fast path: virtual service {change.named(proxied)} needs a proxy for HTTP or TLS"
             change.wrong("profile.type", why, hint="Make another profile.")
         _one_engine(change, around, "profile.type")
+    after = sources.Changed(around.view, change.type, change.uuid, change.document)
+    if mixed := [service for service in users if protocols.mixed(after, service)]:
+        why = f"virtual service {change.named(mixed)} has ports of the protocol with a dsr_profile then, and ports without"
+        change.wrong("profile", why, hint=ONE_WAY)
 
 
 def _needs_proxy(service: Mapping[str, Any], profile: str, around: Around) -> bool:

@@ -112,17 +112,13 @@ def _transport(change: Change, around: Around) -> None:
     """A service that says one protocol and is served by another would be up, and dead to its clients."""
     service = change.document
     given = {"network_profile_ref": service.get("network_profile_ref", "")}
-    answering: dict[str, bool] = {}
     for index, port in enumerate(service.get("services", ())):
         given[f"services[{index}].override_network_profile_ref"] = port.get("override_network_profile_ref", "")
         profile = protocols.profile_of(around.view, service, port)
         if profile is not None and protocols.fast(profile):
             _fast(change, around, index, port, protocols.kind(profile))
-            direct, named = protocols.direct_return(profile) is not None, protocols.protocol(profile)
-            if answering.setdefault(named, direct) != direct:
-                why = f"its {named.upper()} ports have a dsr_profile all, or none"
-                hint = "Make another virtual service of the ports without it, with the same vsvip_ref."
-                change.wrong(f"services[{index}].override_network_profile_ref", why, hint=hint)
+    if named := protocols.mixed(around.view, service):
+        change.wrong("services", f"have a dsr_profile at some {named} ports, and none at others", hint=profiles.ONE_WAY)
     for path, reference in given.items():
         profile = around.view.get("networkprofile", uuid_of(reference))
         why = protocols.unserved(profile) if profile is not None else ""
@@ -202,7 +198,8 @@ def _sources(change: Change, around: Around) -> None:
 def _not_mirrored(service: Mapping[str, Any], around: Around) -> list[str]:
     """Servers that see the engine's own address have nobody to answer to once it is gone."""
     profiles_of = (protocols.profile_of(around.view, service, port) for port in service.get("services", ()))
-    names = dict.fromkeys(one["name"] for one in profiles_of if one is not None and protocols.mirrors(one))
+    asking = [one for one in profiles_of if one is not None and protocols.mirrors(one)]
+    names = dict.fromkeys(one["name"] for one in asking if protocols.direct_return(one) is None)
     needed = "needs an address that moves with the VIP: give snat_ip or use_vip_as_snat, or an application profile with preserve_client_ip"
     return [f"connection_mirror of {name} has no effect: it {needed}." for name in names]
 

@@ -23,11 +23,11 @@ from shoal.wire.counters import ServiceCounts
 from shoal.wire.desired import Interface, ServerId, Service
 from shoal.wire.networks import Networks
 
-from . import conntrack, copies, direct, lists, surroundings
+from . import conntrack, copies, direct, kept, lists, surroundings
 from .family import FAMILIES, IPV4, Family, own_address6
 from .gate import limits
 from .plan import Gated, Near, Paced, Plan, Target, Unservable, carried, gated, paced, plan, target, versions
-from .rules import ruleset
+from .rules import Ruleset, ruleset
 from .table import Table
 from .tally import Counted, Tally
 
@@ -65,7 +65,7 @@ class Carrier:
         self._proxy = pwd.getpwnam(proxy).pw_uid
         self._interface = interface
         self._tables = tuple(Table(family) for family in FAMILIES)
-        self._direct = tuple(Table(family, direct.table(family), direct.NETDEV) for family in FAMILIES)
+        self._direct = tuple(Table(family, direct.table(family), kept.NETDEV) for family in FAMILIES)
         self._tally = Tally()
         self._services: dict[str, Service] = {}
         self._sets: lists.Texts = {}
@@ -163,17 +163,11 @@ class Carrier:
                 rules = direct.errors_added(rules, self._plans_of(table.family), table.family)
                 rules = lists.added(rules, self._sets, table.family)
                 wanted[table] = copies.added(rules, self._services.values(), table.family)
-            interfaces = [self._interface, *(one.name for one in self._beside)]
-            for table in self._direct:
-                rules = direct.ruleset(
-                    [one for one in self._plans_of(table.family) if one.direct], table.family, interfaces
-                )
-                wanted[table] = lists.added(rules, self._sets, table.family)
             targets = _targets(before)
             try:
                 self._tally.take(await self._read(), targets.values())
                 for table, rules in wanted.items():
-                    if await asyncio.to_thread(table.put, rules) and table in self._tables:
+                    if await asyncio.to_thread(table.put, rules):
                         self._forward(table.family, rules.forwards)
             except NftError as error:
                 log.error("the kernel refuses the rules: %s", error)
@@ -182,6 +176,7 @@ class Carrier:
                 return Outcome(
                     dict.fromkeys(self._services, f"The kernel refuses the rules of fast paths: {error}"), {}
                 )
+            wanted |= await self._put_direct(problems)
             self._tally.keep(frozenset().union(*(rules.counters for rules in wanted.values())), self._services)
             now = _targets(self._plans)
             gone = targets.keys() - now.keys()
@@ -190,6 +185,23 @@ class Carrier:
                 self._fresh = False
             await self._cut(gone)
             return Outcome(problems, self._notes())
+
+    async def _put_direct(self, problems: dict[str, str]) -> dict[Table, Ruleset]:
+        """What the kernel refuses are these services' problems, and no others'."""
+        interfaces = surroundings.numbers([self._interface, *(one.name for one in self._beside)])
+        found: dict[Table, Ruleset] = {}
+        for table in self._direct:
+            plans = [one for one in self._plans_of(table.family) if one.direct]
+            rules = lists.added(direct.ruleset(plans, table.family, interfaces), self._sets, table.family)
+            try:
+                await asyncio.to_thread(table.put, rules)
+            except NftError as error:
+                log.error("the kernel refuses the rules of direct return: %s", error)
+                why = f"The kernel refuses the rules of direct return: {error}"
+                problems |= dict.fromkeys((one.service for one in plans), why)
+                asyncio.get_running_loop().call_later(FAILURE_RETRY_S, self._changed.set)
+            found[table] = rules
+        return found
 
     def _plans_of(self, family: Family) -> list[Plan]:
         return [one for (_, version, _), one in self._plans.items() if version == family.version]

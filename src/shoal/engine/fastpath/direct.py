@@ -7,12 +7,15 @@ chosen by a hash that all engines share: whoever gets the next packet of a flow 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from shoal.engine.guard.nft import ASKED
+
 from .family import Family
 from .gate import rate, refusal
+from .kept import CLOSING
 from .parts import (
     body,
     by_mark,
@@ -26,19 +29,15 @@ from .parts import (
     limit_name,
     mbit,
 )
-from .plan import KEEPS_CLIENT, Plan, Target
+from .plan import Plan, Target
 from .rules import Ruleset
 
-CLOSING = KEEPS_CLIENT
-"""Set in what is kept of a TCP connection whose client has said that it is over. These servers always see their client."""
 FLOWS_MAX = 262_144
 """Of one protocol, and version of IP, that are kept. More are served, and follow the hash when servers come or go."""
 SYN_S, FIN_S = 30, 20
 """How long a TCP connection is kept after a first packet until the second comes, and after its client has closed it."""
 ERRORS_PER_S = 200
 """Packets that speak of a flow (an MTU that is too large somewhere): each of a VIP's servers gets them."""
-NETDEV = 5
-"""NFPROTO_NETDEV."""
 AFTER_THE_GUARD = 10
 """The guard's own rules hand on what is another engine's."""
 
@@ -51,8 +50,8 @@ def flows_map(protocol: str) -> str:
     return f"flows_{protocol}"
 
 
-def ruleset(plans: Iterable[Plan], family: Family, interfaces: Sequence[str]) -> Ruleset:
-    """``interfaces``: where clients' packets come in. Raises `gate.Ungated`."""
+def ruleset(plans: Iterable[Plan], family: Family, interfaces: Mapping[str, int]) -> Ruleset:
+    """``interfaces``: where clients' packets come in, and the kernel's number of each. Raises `gate.Ungated`."""
     plans = [plan for plan in plans if plan.targets]
     chains: dict[str, tuple[str, str]] = {}
     sets: dict[str, str] = {}
@@ -64,7 +63,9 @@ def ruleset(plans: Iterable[Plan], family: Family, interfaces: Sequence[str]) ->
         sets |= more
         for idle_s in sorted({ports.idle_s for ports in plan.ports}):
             chains[chain_of(plan, idle_s)] = "", body(_serve(plan, idle_s, family, tuple(before)))
-            kept |= {(plan.protocol, idle_s), (plan.protocol, SYN_S), (plan.protocol, FIN_S), (plan.protocol, 0)}
+            kept |= {(plan.protocol, seconds) for seconds in (idle_s, 0)}
+            if plan.protocol == "tcp":
+                kept |= {("tcp", SYN_S), ("tcp", FIN_S)}
         for one in plan.targets:
             chains[_to(one)] = "", body(_send(one, plan, family))
             if one.rate is not None:
@@ -81,7 +82,7 @@ def ruleset(plans: Iterable[Plan], family: Family, interfaces: Sequence[str]) ->
         f"meta pkttype host {family.ip} daddr . {protocol} dport vmap {{ {dispatch(plans, protocol)} }}"
         for protocol in protocols
     )
-    for interface in dict.fromkeys(interfaces if plans else ()):
+    for interface in interfaces if plans else ():
         hook = f'type filter hook ingress device "{interface}" priority {AFTER_THE_GUARD}'
         chains[f"in_{digest(interface)}"] = hook, ways
     if family.version == 4:
@@ -96,6 +97,7 @@ def ruleset(plans: Iterable[Plan], family: Family, interfaces: Sequence[str]) ->
         {limit_name(plan): mbit(plan.mbit_max) for plan in plans if plan.mbit_max},
         maps={flows_map(protocol): _map(family) for protocol in protocols},
         keeping={_keeper(*one): (flows_map(one[0]), one[1]) for one in kept},
+        interfaces=dict(interfaces) if plans else {},
     )
 
 
@@ -162,6 +164,7 @@ def _serve(plan: Plan, idle_s: int, family: Family, before: Sequence[str]) -> It
         yield from (f"tcp flags & (syn | ack) == syn jump {chain}" for chain in before)
     known = f"{_flow(protocol, family)} map @{flows_map(protocol)}"
     yield f"meta mark set {known} jump {_known(protocol, idle_s)}"
+    yield f"meta mark {ASKED:#x} drop"  # another engine may know whose it is
     if not plan.taking:
         return  # who is not known is refused by the engine's own IP
     if protocol == "udp":
@@ -183,6 +186,7 @@ def _go_on(targets: Sequence[Target], protocol: str, idle_s: int, family: Family
 
 
 def _closing(targets: Sequence[Target], family: Family) -> Iterator[str]:
+    yield "tcp flags & (syn | ack) == syn return"  # another connection, from the same port
     yield _keep("tcp", FIN_S, family)
     yield _open_again()
     yield _on(targets)

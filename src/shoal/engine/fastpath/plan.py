@@ -165,17 +165,16 @@ def plan(
         if not 0 < one.first <= one.last <= 65535:
             raise Unservable(f"The {named} ports {one.first} to {one.last} are no range.")
     pool = service.pool or Pool(id="", name="")
-    choice, notes = _choice(pool, named)
+    direct = directly(service, protocol)
+    choice, notes = _direct_choice(pool, named) if direct else _choice(pool, named)
     if pool.persistence is not None and pool.persistence.kind != "client":
         notes += (f"{named} has no cookies and no headers: the pool's persistence has no effect on it.",)
     if pool.tls is not None:
         notes += (f"{named} goes to the servers as it comes: ssl_profile_ref of the pool has no effect on it.",)
     same = [(server, target(service, server, protocol)) for server in pool.servers]
     same = [(server, one) for server, one in same if one.version == version]
-    direct = directly(service, protocol)
     if direct:
-        choice, more = _direct_choice(choice, pool, named)
-        notes += (*more, *_left_out(service, pool))
+        notes += tuple(_left_out(service, pool))
         reached = [(server, reachable(one, near)) for server, one in same]
         notes += tuple(
             f"{server.name[:60]} is in no network of the engine's: it can't answer clients itself."
@@ -234,13 +233,13 @@ def reachable(one: Target, near: Iterable[Near]) -> Target | None:
     return None
 
 
-def _direct_choice(choice: str, pool: Pool, named: str) -> tuple[str, tuple[str, ...]]:
+def _direct_choice(pool: Pool, named: str) -> tuple[str, tuple[str, ...]]:
+    choice, notes = _choice(pool, named)
     if choice in HASHES.values():
-        return choice, ()
+        return choice, notes
     why = "every engine has to choose the same server"
-    return "saddr and port", (
-        f"For {named} with a dsr_profile there is no {pool.algorithm[:60]}: {why}, by the client's address and port.",
-    )
+    note = f"For {named} with a dsr_profile there is no {pool.algorithm[:60]}: {why}, by the client's address and port."
+    return HASHES["LB_ALGORITHM_CONSISTENT_HASH_SOURCE_IP_ADDRESS_AND_PORT"], (note,)
 
 
 def _left_out(service: Service, pool: Pool) -> Iterator[str]:
@@ -249,6 +248,8 @@ def _left_out(service: Service, pool: Pool) -> Iterator[str]:
         yield "With a dsr_profile the end of connections is not seen: their number is not limited."
     if service.sources or service.keeps_client:
         yield "With a dsr_profile servers see clients' own addresses: snat_ip, use_vip_as_snat and preserve_client_ip have no effect."
+    if service.copies_to:
+        yield "With a dsr_profile nothing is copied to the listeners of a traffic_clone_profile."
     ports = [(one.port, one.port_end) for one in carried(service) if one.direct]
     others = [
         s for s in pool.servers if not pool.service_port and not any(low <= s.port <= high for low, high in ports)

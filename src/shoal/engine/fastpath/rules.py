@@ -51,7 +51,7 @@ OWN_WAIT_PER_S, OWN_WAIT_BURST = 250, 2_000
 OWN_IDLE_S = 432_000
 """As the kernel has it: HAProxy says when its connections end."""
 ALL_WAIT_PER_S, ALL_WAIT_BURST = 1_800, 18_000
-"""Of the engine: half of what conntrack has room for."""
+"""Of the engine: they hold 144,000 entries of conntrack at most."""
 HASTE_S = 2
 """Those beyond, in TIME_WAIT: a port that may be too early is better than none."""
 
@@ -81,7 +81,8 @@ OWN = Timeouts("tcp", OWN_IDLE_S, HASTE_S), Timeouts("tcp", OWN_IDLE_S, WAITS_S)
 
 class Ruleset(msgspec.Struct, frozen=True):
     """``chains``: name -> (hook, rules); without a hook it is called by another. ``counters``: names. ``sets``, ``maps`` and ``limits``: name -> what it is. ``keeping``: chain ->
-    (map, seconds), whose one rule `shoal.engine.guard.flow_rules` makes. ``forwards``: packets go on to other machines."""
+    (map, seconds), whose one rule `shoal.engine.guard.flow_rules` makes. ``interfaces``: name -> the kernel's number, which
+    rules mean. ``forwards``: packets go on to other machines."""
 
     chains: dict[str, tuple[str, str]]
     counters: frozenset[str]
@@ -90,6 +91,7 @@ class Ruleset(msgspec.Struct, frozen=True):
     limits: Mapping[str, str] = {}
     maps: Mapping[str, str] = {}
     keeping: Mapping[str, tuple[str, int]] = {}
+    interfaces: Mapping[str, int] = {}
     forwards: bool = False
 
 
@@ -165,7 +167,7 @@ def ruleset(
     counters = frozenset(counter(prefix, mark) for mark in targets for prefix in ("new", "in", "out"))
     timeouts = frozenset(one for plan in plans for ports in plan.ports for one in _timeouts(plan, ports.idle_s))
     limits = {limit_name(plan): mbit(plan.mbit_max) for plan in plans if plan.mbit_max}
-    limits |= {_waiting(plan, one.mark): _waits(plan) for plan in open_ if _shares_ports(plan) for one in plan.taking}
+    limits |= {_waiting(plan, one): _waits(plan) for plan in open_ if _shares_ports(plan) for one in plan.taking}
     if shared:
         timeouts |= {*OWN}
         limits["waiting"] = f"rate over {ALL_WAIT_PER_S}/second burst {ALL_WAIT_BURST} packets;"
@@ -186,9 +188,9 @@ def _timeouts(plan: Plan, idle_s: int) -> tuple[Timeouts, ...]:
     return (Timeouts(plan.protocol, idle_s, CLOSING_S["time_wait"] if plan.protocol == "tcp" else 0),)
 
 
-def _waiting(plan: Plan, mark: int) -> str:
-    """The limit of those that wait long; its name says what it is."""
-    return f"w_{mark:08x}_{max(1, len(plan.sources))}"
+def _waiting(plan: Plan, one: Target) -> str:
+    """The limit of those to this server, from these addresses, that wait long: several services may have both."""
+    return f"w_{digest(one.address, str(one.port or [(p.first, p.last) for p in plan.ports]), *plan.sources)}"
 
 
 def _waits(plan: Plan) -> str:
@@ -325,10 +327,10 @@ def _choose(plan: Plan, idle_s: int, ip: str, before: Iterable[str]) -> str:
     found = [f"jump {chain}" for chain in before]
     found.append(f"ct mark set {chosen(plan, ip)}")
     give, (*hasty, usual) = f"goto give_{plan.protocol}", _timeouts(plan, idle_s)
-    for one in hasty:
-        waiting = ", ".join(f'{mark:#x} : "{_waiting(plan, mark)}"' for mark in dict.fromkeys(plan.shares))
+    for times in hasty:
+        waiting = ", ".join(f'{one.mark:#x} : "{_waiting(plan, one)}"' for one in plan.taking)
         limits = (f"limit name ct mark map {{ {waiting} }}", 'limit name "waiting"')
-        found += (f'{limit} ct timeout set "{one.name}" {give}' for limit in limits)
+        found += (f'{limit} ct timeout set "{times.name}" {give}' for limit in limits)
     found += [f'ct timeout set "{usual.name}"', give]
     return body(found)
 

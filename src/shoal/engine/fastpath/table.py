@@ -8,6 +8,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from shoal.engine.guard.flow_rules import FlowRules
 from shoal.engine.guard.netlink import attribute
 from shoal.engine.guard.nft import Nft, NftError
@@ -32,7 +34,7 @@ NOTHING = Ruleset({}, frozenset(), frozenset())
 
 class Table:
     """One owner. Every change is one transaction. What a former agent left is replaced by the first `put`, but for the flows in
-    its maps. ``name``: with nft's word for its family; ``number``: the kernel's."""
+    its maps, if some are wanted. ``name``: with nft's word for its family; ``number``: the kernel's."""
 
     def __init__(self, family: Family = IPV4, name: str = "", number: int = 0) -> None:
         self.family = family
@@ -57,28 +59,52 @@ class Table:
     def _put(self, wanted: Ruleset) -> bool:
         if self._known and wanted == self._there:
             return False
-        if wanted.maps and not self._known:
-            self._there = self._left()
-        stays = (self._known or wanted.maps) and self.present and wanted.chains
-        if not stays or not self._kernel().tries(_step(self._name, self.family, self._there, wanted).encode()):
-            # A network interface that is gone has taken its chain with it, so that a step can fail.
+        if not self._steps(wanted) and not self._clears(wanted):
             self._kernel().run(_whole(self._name, self.family, wanted).encode())
-            stays = False
-        self._keep(wanted.keeping, self._there.keeping if stays else {})
+            self._keep(wanted.keeping)
         self._there, self._known = wanted, True
         return True
 
-    def _keep(self, wanted: Mapping[str, tuple[str, int]], there: Mapping[str, tuple[str, int]]) -> None:
-        """Their rules. A flow that is not kept follows the hash."""
-        for flows in {flows for flows, _ in wanted.values()}:
-            chains = {chain: seconds for chain, (of, seconds) in wanted.items() if of == flows and chain not in there}
+    def _steps(self, wanted: Ruleset) -> bool:
+        """Changes what differs. False: nothing was done."""
+        there = self._there
+        if not (self._known and self.present and wanted.chains) or there.interfaces != wanted.interfaces:
+            return False
+        if not self._kernel().tries(_step(self._name, self.family, there, wanted).encode()):
+            return False
+        self._keep({chain: what for chain, what in wanted.keeping.items() if chain not in there.keeping})
+        return True
+
+    def _clears(self, wanted: Ruleset) -> bool:
+        """All anew but the flows in its maps: they are an agent's before this one, or an interface has been made anew, or is gone
+        and has taken its chain with it. False: nothing was done."""
+        left = self._left() if wanted.maps else NOTHING
+        if not left.maps:
+            return False
+        text = _cleared(self._name, left) + _step(
+            self._name,
+            self.family,
+            msgspec.structs.replace(NOTHING, maps={name: wanted.maps.get(name, "") for name in left.maps}),
+            wanted,
+        )
+        if not self._kernel().tries(text.encode()):
+            return False
+        self._keep(wanted.keeping)
+        return True
+
+    def _keep(self, chains: Mapping[str, tuple[str, int]]) -> None:
+        """Their rules. A flow that is not kept follows the hash. Raises NftError; then what is there is not known."""
+        for flows in {flows for flows, _ in chains.values()}:
             try:
-                FlowRules(self._name.split()[1], flows, by_mark=True).set(chains)
+                FlowRules(self._name.split()[1], flows, by_mark=True).set(
+                    {chain: seconds for chain, (of, seconds) in chains.items() if of == flows}
+                )
             except OSError as error:
+                self._known = False
                 raise NftError(error.errno, str(error)) from None
 
     def _left(self) -> Ruleset:
-        """What an agent before has left: names. What they stand for is made anew, but for the maps."""
+        """The names of what is there."""
         table = self._name.split()[1]
         try:
             chains = [_text(one, NFTA_CHAIN_NAME) for one in self._all(GETCHAIN, table)]
@@ -117,7 +143,7 @@ class Table:
     def flows(self) -> Counter[int]:
         """Mark -> how many flows its maps keep. Raises OSError."""
         name = self._name.split()[1]
-        return sum((kept.flows(name, self._number, one) for one in self._there.maps), Counter())
+        return sum((kept.flows(name, one) for one in self._there.maps), Counter())
 
     def _kernel(self) -> Nft:
         if self._nft is None:
@@ -146,6 +172,15 @@ def _text(found: Mapping[int, bytes], kind: int) -> str:
 def _whole(table: str, family: Family, wanted: Ruleset) -> str:
     text = f"add table {table}\ndelete table {table}\n"
     return text + (f"add table {table}\n{_step(table, family, NOTHING, wanted)}" if wanted.chains else "")
+
+
+def _cleared(table: str, there: Ruleset) -> str:
+    """Without all but its maps."""
+    text = "".join(f"flush chain {table} {name}\n" for name in there.chains)
+    text += "".join(f"delete chain {table} {name}\n" for name in there.chains)
+    for kind, names in (("counter", there.counters), ("limit", there.limits), ("set", there.sets)):
+        text += "".join(f"delete {kind} {table} {name}\n" for name in names)
+    return text
 
 
 def _step(table: str, family: Family, there: Ruleset, wanted: Ruleset) -> str:

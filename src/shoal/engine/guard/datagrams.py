@@ -2,9 +2,9 @@
 
 A flow has no beginning and no end but its silence: the first packet of an unknown one goes to its bucket, and it stays
 there until it has been idle for as long as its engine keeps it. After a takeover flows go by their buckets afresh. An
-owner that was alone and gets company keeps the flows it has: they are read from conntrack, and until that is done
-unknown ones stay too. A datagram in fragments is the owner's: only its first fragment has ports, and all must come to
-one engine.
+owner that was alone and gets company keeps the flows it has: they are read from conntrack, and from the maps of services
+whose servers answer clients themselves; until that is done unknown ones stay too. A datagram in fragments is the owner's:
+only its first fragment has ports, and all must come to one engine.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import ipaddress
 import logging
 import socket
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 
-from shoal.engine.fastpath import conntrack, netfilter
+from shoal.engine.fastpath import conntrack, direct, kept, netfilter
+from shoal.engine.fastpath import family as fast
 from shoal.engine.guard.family import FAMILIES, IPV4, Family, of, parted
 from shoal.engine.guard.flow_rules import FlowRules
 from shoal.engine.guard.loop import Loop
@@ -97,6 +98,7 @@ class Keeper:
         self._flow_rules = FlowRules(NAME, "datagram_flows6")
         self._waiting: deque[frozenset[str]] = deque()
         self._link: socket.socket | None = None
+        self._asking = deque(ASKED)
 
     def prepare(self, idle_s: int, flows_max: int) -> None:
         """Raises `NftError`, OSError."""
@@ -116,8 +118,12 @@ class Keeper:
                 self._begin()
 
     def _begin(self) -> None:
+        self._asking = deque(ASKED)
+        self._ask()
+
+    def _ask(self) -> None:
         link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, netfilter.NETLINK)
-        link.send(conntrack.dump("udp"))
+        link.send(self._asking[0][0])
         self._link = link
         self._loop.on_readable(link, self._read)
 
@@ -136,11 +142,10 @@ class Keeper:
                 self._load(keys)
                 self._end()
                 return
-            client = conntrack.client_of(data[netfilter.HEAD_BYTES :])
-            if client is not None and (vip := str(ipaddress.ip_address(client[2]))) in self._waiting[0]:
-                source, port, _, own = client
-                flow = f"{ipaddress.ip_address(source)} . {port} . {vip} . {own}"
-                keys.append((of("datagram_flows", vip), f"{flow} timeout {self._idle_s + GRACE_S}s : {self._mac}"))
+            for source, port, to, own in self._asking[0][1](data[netfilter.HEAD_BYTES :]):
+                if (vip := str(ipaddress.ip_address(to))) in self._waiting[0]:
+                    flow = f"{ipaddress.ip_address(source)} . {port} . {vip} . {own}"
+                    keys.append((of("datagram_flows", vip), f"{flow} timeout {self._idle_s + GRACE_S}s : {self._mac}"))
         self._load(keys)
 
     def _load(self, flows: list[tuple[str, str]]) -> None:
@@ -150,14 +155,35 @@ class Keeper:
                 self._nft.tries(_add([flow]))
 
     def _end(self) -> None:
-        addresses = self._waiting.popleft()
-        self._nft.tries(address_batch("staying", addresses, ()).encode())
+        """Of one of the answers."""
         if self._link is not None:
             self._loop.forget(self._link)
             self._link.close()
             self._link = None
+        self._asking.popleft()
+        if self._asking:
+            self._ask()
+            return
+        self._nft.tries(address_batch("staying", self._waiting.popleft(), ()).encode())
         if self._waiting:
             self._begin()
+
+
+def _carried(data: bytes) -> Iterator[kept.Flow]:
+    client = conntrack.client_of(data)
+    if client is not None:
+        yield client
+
+
+def _kept(data: bytes) -> Iterator[kept.Flow]:
+    return (kept.flow(key) for key, _ in kept.elements(data))
+
+
+ASKED: tuple[tuple[bytes, Callable[[bytes], Iterator[kept.Flow]]], ...] = (
+    (conntrack.dump("udp"), _carried),
+    *((kept.dump(direct.table(family).split()[1], direct.flows_map("udp")), _kept) for family in fast.FAMILIES),
+)
+"""What is asked, and the flows of a message of the answer. Of maps that are not there the answer is an error."""
 
 
 def _add(flows: list[tuple[str, str]]) -> bytes:

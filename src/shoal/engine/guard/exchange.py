@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from shoal.engine.guard.loop import Loop
-from shoal.engine.guard.sockets import Carried, Flow, Listing, Sockets
+from shoal.engine.guard.sockets import Flow, Listing, Sockets
 from shoal.engine.guard.spread import Spreader
 
 log = logging.getLogger("shoal.guard.exchange")
@@ -97,14 +97,15 @@ class _Collection:
 
 
 class Exchange:
-    """``send(message, to)`` reaches another engine's guard; ``idle_s()`` is the life of a flow's entry."""
+    """``carried``: lists of what the kernel carries; ``send(message, to)`` reaches another engine's guard; ``idle_s()`` is the
+    life of a flow's entry."""
 
     def __init__(
         self,
         loop: Loop,
         engine: str,
         sockets: Sockets,
-        carried: Carried,
+        carried: Sequence[Listing],
         spreader: Spreader,
         send: Callable[[FlowsWanted | Flows, str], None],
         idle_s: Callable[[], int],
@@ -207,7 +208,7 @@ class Exchange:
 
     def _answer(self, wanted: FlowsWanted) -> None:
         for address in wanted.addresses:
-            kinds = (self._sockets, self._carried) if wanted.vip in self.carried else (self._sockets,)
+            kinds = (self._sockets, *(self._carried if wanted.vip in self.carried else ()))
             _Speaker(self, wanted, address).speak(kinds)
 
     def say(self, part: Flows, to: str) -> None:

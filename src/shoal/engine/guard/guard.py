@@ -28,7 +28,7 @@ from shoal.engine.guard.returns import Returns
 from shoal.engine.guard.revive import Revive
 from shoal.engine.guard.routes import Routes
 from shoal.engine.guard.segments import Segments
-from shoal.engine.guard.sockets import Carried, Sockets
+from shoal.engine.guard.sockets import Carried, Kept, Sockets
 from shoal.engine.guard.spread import Spreader
 from shoal.observe.ring import GUARD_FILE, GUARD_SLOTS, Recorder
 from shoal.ownership import breathe, initial, report, step, wake_at
@@ -102,7 +102,7 @@ class Guard:
             self.loop,
             start.engine,
             Sockets(self.loop),
-            Carried(self.loop),
+            (Carried(self.loop), Kept(self.loop)),
             self._spreader,
             lambda message, to: self._peers.send(message, to),
             lambda: self._idle_s,

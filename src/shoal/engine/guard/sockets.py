@@ -1,5 +1,5 @@
 """This engine's own TCP connections at an address, a piece at a time: those of HAProxy from the kernel's socket tables
-(sock_diag(7)), those that the kernel itself carries from conntrack.
+(sock_diag(7)), those that the kernel itself carries from conntrack, or from a map where servers answer clients themselves.
 
 A piece of the answer (some 300 sockets, or 60 flows) is read per turn of the loop, so that heartbeats are not kept
 waiting by a hundred thousand connections.
@@ -14,7 +14,8 @@ import struct
 from collections import deque
 from collections.abc import Callable
 
-from shoal.engine.fastpath import conntrack, netfilter
+from shoal.engine.fastpath import conntrack, direct, kept, netfilter
+from shoal.engine.fastpath.family import FAMILIES
 from shoal.engine.guard.loop import Loop
 from shoal.engine.guard.netlink import messages
 
@@ -126,6 +127,27 @@ class Carried(Listing):
             for ends in (conntrack.client_of(found), conntrack.server_of(found)):  # the address may be a source, too
                 if ends is not None and ends[2] == vip:
                     flows.append((ends[0], ends[1], ends[3]))
+        return flows, False
+
+
+class Kept(Listing):
+    """An engine without such services has no such map: that is an error, which ends the list."""
+
+    netlink, piece_bytes = netfilter.NETLINK, 16384
+
+    def request(self, address: str) -> bytes:
+        family = FAMILIES[":" in address]
+        return kept.dump(direct.table(family).split()[1], direct.flows_map("tcp"))
+
+    def parsed(self, data: bytes, address: str) -> tuple[list[Flow], bool]:
+        vip, flows = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address), list[Flow]()
+        for kind, body in messages(data):
+            if kind in (NLMSG_DONE, NLMSG_ERROR):
+                return flows, True
+            for key, mark in kept.elements(body[netfilter.HEAD_BYTES :]):
+                client, port, to, own = kept.flow(key)
+                if to == vip and not mark & kept.CLOSING:
+                    flows.append((client, port, own))
         return flows, False
 
 
