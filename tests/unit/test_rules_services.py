@@ -272,6 +272,6 @@ async def test_servers_answer_clients_by_all_ports_of_a_protocol_or_none(world: 
     ]
     await world.call("PATCH", path, 200, json={"replace": {"services": ports}})
     found = (await world.call("GET", "/api/networkprofile?name=one", 200))["results"][0]
-    change = {"profile": {"type": "PROTOCOL_TYPE_TCP_FAST_PATH", "tcp_fast_path_profile": returned}}
-    reply = await world.call("PATCH", f"/api/networkprofile/{found['uuid']}", 400, json={"replace": change})
+    edit: dict[str, Any] = {"profile": {"type": "PROTOCOL_TYPE_TCP_FAST_PATH", "tcp_fast_path_profile": returned}}
+    reply = await world.call("PATCH", f"/api/networkprofile/{found['uuid']}", 400, json={"replace": edit})
     assert "virtual service web has ports" in reply["problems"][0]["why"]
