@@ -403,6 +403,7 @@ async def servers_answer_clients_themselves(world: World) -> None:
     await api.post(f"virtualservice/{made['uuid']}/scaleout", {"vip_id": "0"})
     await all_stay(kept)
     placed = await api.placed(made["uuid"], 2)
+    await asyncio.sleep(ASKED_WITHIN_S)
     await all_stay(kept)
     await allow(True)
     lab.kill(placed["answers"])
