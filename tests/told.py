@@ -763,7 +763,11 @@ SHOWN_BY: dict[str, dict[str, str]] = {
     },
     "NetworkSecurityPolicy": BY_ADDRESS | {f"rules.match.{one}": "unit/test_addresses.py" for one in LISTS},
     "SSLProfile": dict.fromkeys(("dhparam", "send_close_notify"), "integration/test_tls.py"),
-    "NetworkProfile": {"profile.udp_fast_path_profile.snat": "unit/test_rules_services.py"},
+    "NetworkProfile": {
+        "profile.udp_fast_path_profile.snat": "unit/test_rules_services.py",
+        "profile.tcp_fast_path_profile.dsr_profile.dsr_type": "integration/test_fastpath.py",
+        "profile.udp_fast_path_profile.dsr_profile.dsr_type": "integration/test_fastpath.py",
+    },
     "PoolGroup": {
         "deactivate_primary_pool_on_down": "unit/test_primaries.py",
         "deployment_policy_ref": "unit/test_deployments.py",
