@@ -1,6 +1,7 @@
 """TCP fast path beside TCP proxy and the direct server: rate and machine CPU, paired; UDP through pool changes (as root).
 
-``direct_return`` is a fast path whose server answers clients itself (a ``dsr_profile``). ``forwarding`` is a machine that only forwards, without a rule: what any engine on this network costs at least.
+``direct_return`` is a fast path whose server answers clients itself (a ``dsr_profile``). ``forwarding`` is a machine that
+only forwards, without a rule: what any engine on this network that sees both ways costs at least.
 ``keep_alive`` and ``close`` are small answers (a connection for all, and one each), ``bulk`` ones of 128 KiB. Load is wrk's, 16 connections. The kernel's work is nobody's process, so the machine's whole CPU is taken, client and
 server included: ``added`` is what is left of it beside the direct server, of the same round.
 """
@@ -67,6 +68,14 @@ def run(stage: Stage, case: str, at: tuple[str, int], seconds: float) -> Run:
     return Run(loaded.rps, loaded.p99_ms, (machine_s() - before) / loaded.requests * 1e6)
 
 
+def rates(ones: list[Run], others: list[Run]) -> dict[str, float]:
+    return figures.paired_ratio([(one.rps, other.rps) for one, other in zip(ones, others, strict=True)])
+
+
+def machines(ones: list[Run], others: list[Run]) -> dict[str, float]:
+    return figures.paired_ratio([(one.cpu_us, other.cpu_us) for one, other in zip(ones, others, strict=True)])
+
+
 def compared(
     stage: Stage, field: dict[str, tuple[str, int]], case: str, pairs: int, seconds: float
 ) -> dict[str, object]:
@@ -89,19 +98,13 @@ def compared(
             }
             for name, taken in runs.items()
         },
-        "rate_to_direct": figures.paired_ratio([(f.rps, d.rps) for f, d in zip(fast, direct, strict=True)]),
-        "rate_of_direct_return_to_direct": figures.paired_ratio(
-            [(r.rps, d.rps) for r, d in zip(returned, direct, strict=True)]
-        ),
-        "rate_of_forwarding_to_direct": figures.paired_ratio(
-            [(w.rps, d.rps) for w, d in zip(forwarding, direct, strict=True)]
-        ),
-        "rate_to_forwarding": figures.paired_ratio([(f.rps, d.rps) for f, d in zip(fast, forwarding, strict=True)]),
-        "rate_of_proxy_to_direct": figures.paired_ratio([(p.rps, d.rps) for p, d in zip(proxy, direct, strict=True)]),
-        "machine_to_proxy": figures.paired_ratio([(f.cpu_us, p.cpu_us) for f, p in zip(fast, proxy, strict=True)]),
-        "machine_of_direct_return_to_proxy": figures.paired_ratio(
-            [(r.cpu_us, p.cpu_us) for r, p in zip(returned, proxy, strict=True)]
-        ),
+        "rate_to_direct": rates(fast, direct),
+        "rate_of_direct_return_to_direct": rates(returned, direct),
+        "rate_of_forwarding_to_direct": rates(forwarding, direct),
+        "rate_to_forwarding": rates(fast, forwarding),
+        "rate_of_proxy_to_direct": rates(proxy, direct),
+        "machine_to_proxy": machines(fast, proxy),
+        "machine_of_direct_return_to_proxy": machines(returned, proxy),
         "added_us": {
             FAST: round(statistics.median(a for a, _ in added), 1),
             PROXY: round(statistics.median(b for _, b in added), 1),
@@ -178,9 +181,8 @@ async def measure(stage: Stage, options: argparse.Namespace) -> dict[str, object
     profiles = {FAST: "System-TCP-Fast-Path", RETURN: "direct-return", PROXY: "System-TCP-Proxy"}
     for name, profile in profiles.items():
         profile = f"/api/networkprofile?name={profile}"
-        port = (
-            80 if name == RETURN else contestants.TCP_PORT
-        )  # who answers himself does so at the port that clients came to
+        # Who answers clients himself does so at the port that they came to.
+        port = 80 if name == RETURN else contestants.TCP_PORT
         tcp = {"services": [{"port": port}], "application_profile_ref": L4, "network_profile_ref": profile}
         made = await stage.api.service(name.replace("_", "-"), [(server, 80)], **tcp)
         await stage.settled(made)

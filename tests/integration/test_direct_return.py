@@ -13,16 +13,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from shoal.engine.fastpath import direct, surroundings
+from shoal.engine.fastpath import surroundings
 from shoal.engine.fastpath.family import FAMILIES
+from shoal.engine.fastpath.kept import table
 from shoal.engine.fastpath.plan import Near
+from shoal.lab.network import QUIET
 from shoal.wire import policy
 from shoal.wire.counters import Counts, ServiceCounts
-from shoal.wire.desired import Interface, Listener, Pool, Server, ServerId, Service
+from shoal.wire.desired import Interface, Listener, Server, ServerId, Service
 from shoal.wire.policy import Close, Limit, Rule
 
-from .private_host import private_host
-from .test_fastpath_kernel import FLOWS, NODES, POOL, VIP, VIP6, Kept, World, agent, ip
+from . import test_fastpath_kernel
+from .test_fastpath_kernel import FLOWS, NODES, POOL, VIP, VIP6, Kept, World, agent, built, ip
 
 pytestmark = pytest.mark.root
 
@@ -54,8 +56,7 @@ class Direct(World):
         super().build()
         for name in ("b1", "b2"):
             node = f"{self.prefix}{name}"
-            quiet = "net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"
-            ip(f"netns exec {node} sysctl -qw {quiet}")
+            ip(f"netns exec {node} sysctl -qw", *QUIET)
             ip(f"-n {node} addr add {VIP}/32 dev lo")
             ip(f"-n {node} addr add {VIP6}/128 dev lo nodad")
             for port in (PORT, SHORT_PORT, UDP_PORT):
@@ -75,34 +76,18 @@ def settled(at: list[str]) -> None:
 
 @pytest.fixture
 def world() -> Iterator[Direct]:
-    with private_host():
-        made = Direct()
-        try:
-            made.build()
-            yield made
-        finally:
-            made.destroy()
+    with built(Direct()) as made:
+        yield made
 
 
 def service(*rules: Rule, **pool: Any) -> dict[str, Service]:
-    made = Service(
-        id="one",
-        name="one",
-        vip="v",
-        addresses=(VIP, VIP6),
-        enabled=True,
-        mode="tcp",
-        listeners=(
-            Listener(port=PORT, port_end=PORT, fast=True, idle_s=300, direct=True),
-            Listener(port=SHORT_PORT, port_end=SHORT_PORT, fast=True, idle_s=1, direct=True),
-            Listener(port=UDP_PORT, port_end=UDP_PORT, protocol="udp", direct=True),
-        ),
-        pool=msgspec.structs.replace(
-            Pool(id="p", name="p", algorithm="LB_ALGORITHM_ROUND_ROBIN", servers=SERVERS, service_port=True), **pool
-        ),
-        rules=rules,
+    made = test_fastpath_kernel.service(monitors=(), **{"servers": SERVERS, "service_port": True, **pool})["one"]
+    listeners = (
+        Listener(port=PORT, port_end=PORT, fast=True, idle_s=300, direct=True),
+        Listener(port=SHORT_PORT, port_end=SHORT_PORT, fast=True, idle_s=1, direct=True),
+        Listener(port=UDP_PORT, port_end=UDP_PORT, protocol="udp", direct=True),
     )
-    return {"one": made}
+    return {"one": msgspec.structs.replace(made, listeners=listeners, rules=rules)}
 
 
 def without(name: str, **changes: object) -> tuple[Server, ...]:
@@ -125,16 +110,11 @@ async def test_answers_do_not_come_by_the_engine(world: Direct) -> None:
         assert counted.counts.packets_in > 4 * FLOWS and counted.counts.packets_out == 0
         assert counted.counts.open == 2 * FLOWS, "of UDP: the connections are closed"
         assert await carrier.busy() == {VIP, VIP6}
-        clients = set(await who_is_seen(world))
-        assert clients == {f"10.66.0.{NODES['client']}"}
+        assert (await world.connect(VIP, 4, PORT, "clients")).keys() == {f"10.66.0.{NODES['client']}"}
         await carrier.apply(service(servers=()))
         assert await world.connect(count=3, port=PORT) == {"refused": 3}
         await carrier.stop()
     assert b"shoal_direct" not in await asyncio.to_thread(subprocess.check_output, ["nft", "list", "tables"])
-
-
-async def who_is_seen(world: Direct) -> dict[str, int]:
-    return await world.connect(VIP, 4, PORT, "clients")
 
 
 @pytest.mark.parametrize("address", [VIP, VIP6])
@@ -188,7 +168,7 @@ async def test_another_engine_chooses_the_same(world: Direct) -> None:
         kept = Kept(world, "connections", PORT)
         first = await kept.told()
     for family in FAMILIES:
-        await asyncio.to_thread(subprocess.run, ["nft", "delete", "table", *direct.table(family).split()], check=True)
+        await asyncio.to_thread(subprocess.run, ["nft", "delete", "table", *table(family).split()], check=True)
     async with agent() as carrier:
         await carrier.apply(service())
         assert await kept.ask() == first
@@ -234,7 +214,6 @@ async def test_a_router_that_wants_smaller_packets_is_heard(world: Direct) -> No
         await asyncio.sleep(1)
         quoted = "4500001400000000400600000a4200640a42000a1f400400"  # VIP to the client, from port 8000
         sender = f"import socket; s = socket.socket(2, 3, 1); s.sendto(bytes.fromhex('0304{0xFBFF:04x}00000514' + '{quoted}'), ('{VIP}', 0))"
-        ip(f"netns exec {world.prefix}client true")
         await asyncio.to_thread(
             subprocess.run, ["ip", "netns", "exec", f"{world.prefix}client", "python3", "-c", sender], check=True
         )

@@ -54,6 +54,10 @@ PROFILE = {
 }
 
 
+def pool_of(service: dict[str, Any]) -> str:
+    return str(service["pool_ref"].partition("#")[0].rpartition("/")[2])
+
+
 class World:
     def __init__(self, bench: Bench, lab: Lab, api: Api) -> None:
         self.bench, self.lab, self.api = bench, lab, api
@@ -102,7 +106,7 @@ class World:
 
     @property
     def pool(self) -> str:
-        return str(self.made["pool_ref"].partition("#")[0].rpartition("/")[2])
+        return pool_of(self.made)
 
     async def send(self, count: int, address: str = "", port: int = PORT) -> dict[str, int]:
         """Each from a port of its own: who answered how many."""
@@ -122,11 +126,12 @@ class World:
         done = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True)
         return str(done.stdout.strip())
 
-    async def change_pool(self, enabled: bool = True, **fields: object) -> None:
-        """``enabled``: the first server."""
-        pool = await self.api.get(f"pool/{self.pool}") | fields
+    async def change_pool(self, enabled: bool = True, uuid: str = "", **fields: object) -> None:
+        """``enabled``: the first server. ``uuid``: another pool than its own."""
+        path = f"pool/{uuid or self.pool}"
+        pool = await self.api.get(path) | fields
         pool["servers"][0]["enabled"] = enabled
-        await self.api.call("PUT", f"pool/{self.pool}", pool)
+        await self.api.call("PUT", path, pool)
 
     async def state(self, number: int) -> str:
         for server in await self.api.get(f"pool/{self.pool}/runtime/server"):
@@ -393,10 +398,7 @@ async def servers_answer_clients_themselves(world: World) -> None:
 
     async def allow(enabled: bool) -> None:
         """The first server; while it is not, its flows are where no hash would have them."""
-        path = f"pool/{made['pool_ref'].partition('#')[0].rpartition('/')[2]}"
-        pool = await api.get(path) | {"graceful_disable_timeout": -1}
-        pool["servers"][0]["enabled"] = enabled
-        await api.call("PUT", path, pool)
+        await world.change_pool(enabled, pool_of(made), graceful_disable_timeout=-1)
         await asyncio.sleep(1)
 
     await allow(False)

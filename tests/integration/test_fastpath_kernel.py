@@ -11,7 +11,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -166,15 +166,23 @@ class Kept:
         self._child.kill()
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
+Built = TypeVar("Built", bound=World)
+
+
+@contextlib.contextmanager
+def built(made: Built) -> Iterator[Built]:
     with private_host():
-        made = World()
         try:
             made.build()
             yield made
         finally:
             made.destroy()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with built(World()) as made:
+        yield made
 
 
 class Checked(Carrier):

@@ -58,12 +58,11 @@ def unserved(profile: Document) -> str:
 
 def direct_return(profile: Document | None) -> Document | None:
     """The ``dsr_profile``: how servers answer clients themselves; None: they answer to the engine."""
-    body = profile["profile"] if profile is not None else {}
-    named = {
-        "PROTOCOL_TYPE_TCP_FAST_PATH": "tcp_fast_path_profile",
-        "PROTOCOL_TYPE_UDP_FAST_PATH": "udp_fast_path_profile",
-    }
-    found: Document | None = (body.get(named.get(body.get("type", ""), "")) or {}).get("dsr_profile")
+    if profile is None:
+        return None
+    body = profile["profile"]
+    named = f"{body['type'].removeprefix('PROTOCOL_TYPE_').lower()}_profile"
+    found: Document | None = (body.get(named) or {}).get("dsr_profile")
     return found
 
 

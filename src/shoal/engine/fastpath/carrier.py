@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import pwd
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -65,13 +65,12 @@ class Carrier:
         self._proxy = pwd.getpwnam(proxy).pw_uid
         self._interface = interface
         self._tables = tuple(Table(family) for family in FAMILIES)
-        self._direct = tuple(Table(family, direct.table(family), kept.NETDEV) for family in FAMILIES)
+        self._direct = tuple(Table(family, kept.table(family), kept.NETDEV) for family in FAMILIES)
         self._tally = Tally()
         self._services: dict[str, Service] = {}
         self._sets: lists.Texts = {}
         self._beside: tuple[Interface, ...] = ()
         self._plans: dict[Key, Plan] = {}
-        self._near: tuple[Near, ...] = ()
         self._drains: dict[int, Drain] = {}
         self._down: frozenset[ServerId] = frozenset()
         self._fresh = True
@@ -219,9 +218,8 @@ class Carrier:
 
     def _planned(self, problems: dict[str, str]) -> dict[Key, Plan]:
         plans: dict[Key, Plan] = {}
-        self._near = (
-            surroundings.near(self._interface, self._beside) if any(map(answered, self._services.values())) else ()
-        )
+        answering = any(one.direct for service in self._services.values() for one in carried(service))
+        near = surroundings.near(self._interface, self._beside) if answering else ()
         now = asyncio.get_running_loop().time()
         self._ill = self._checks.ill(self._services.values())
         self._drains = {
@@ -233,7 +231,7 @@ class Carrier:
             try:
                 for protocol in PROTOCOLS:
                     if carried(service, protocol):
-                        plans |= self._plan(service, protocol, now)
+                        plans |= self._plan(service, protocol, now, near)
             except Unservable as error:
                 problems[id] = str(error)
         return plans
@@ -250,7 +248,7 @@ class Carrier:
                 problems[id] = str(error)
         return gates, paces
 
-    def _plan(self, service: Service, protocol: str, now: float) -> dict[Key, Plan]:
+    def _plan(self, service: Service, protocol: str, now: float, near: Sequence[Near]) -> dict[Key, Plan]:
         pool = service.pool
         servers = {server.name: server for server in pool.servers} if pool else {}
         ids = {name: ServerId(service.id, pool.id, name) for name in servers} if pool else {}
@@ -276,7 +274,7 @@ class Carrier:
                 down,
                 [one for one in keeping if one.version == version],
                 protocol=protocol,
-                near=self._near,
+                near=near,
             )
             for version in versions(service)
         }
@@ -360,11 +358,6 @@ class Carrier:
             log.warning("flows are not known: %s", error)
             return Counter()
         return found
-
-
-def answered(service: Service) -> bool:
-    """By its servers themselves, in part at least."""
-    return any(one.direct for one in carried(service))
 
 
 def _mine(service: Service) -> bool:

@@ -1,8 +1,8 @@
 """Servers that answer clients themselves (direct server return), as nftables rules. Pure.
 
-A packet is handed on where it comes in, before the engine's own IP sees it: as it is, to the server's MAC.
-Answers do not come by here, so conntrack could not follow; a flow's server is kept in a map instead, and
-chosen by a hash that all engines share: whoever gets the next packet of a flow that he does not know chooses the same.
+A packet is handed on where it comes in, before the engine's own IP sees it: as it is, to the server's MAC. Answers do not
+come by here, so conntrack could not follow; a flow's server is kept in a map instead (`kept`), and chosen by a hash that all
+engines share: whoever gets the next packet of a flow that he does not know chooses the same.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from shoal.engine.guard import family as spreading
 from shoal.engine.guard.nft import ASKED
 
 from .family import Family
-from .gate import rate, refusal
-from .kept import CLOSING
+from .kept import CLOSING, flows_map
 from .parts import (
     body,
+    bounds,
     by_mark,
     cap_of,
+    caps,
     chain_of,
     chosen,
     counter,
@@ -27,7 +29,7 @@ from .parts import (
     dispatch,
     gate_chains,
     limit_name,
-    mbit,
+    throughput_limits,
 )
 from .plan import Plan, Target
 from .rules import Ruleset
@@ -40,14 +42,8 @@ ERRORS_PER_S = 200
 """Packets that speak of a flow (an MTU that is too large somewhere): each of a VIP's servers gets them."""
 AFTER_THE_GUARD = 10
 """The guard's own rules hand on what is another engine's."""
-
-
-def table(family: Family) -> str:
-    return f"netdev shoal_direct{'' if family.version == 4 else family.version}"
-
-
-def flows_map(protocol: str) -> str:
-    return f"flows_{protocol}"
+FLOW = {4: spreading.IPV4.flow, 6: spreading.IPV6.flow}
+"""Version of IP -> what names a flow of a protocol, as `shoal.engine.guard.flow_rules` has it, too."""
 
 
 def ruleset(plans: Iterable[Plan], family: Family, interfaces: Mapping[str, int]) -> Ruleset:
@@ -68,8 +64,8 @@ def ruleset(plans: Iterable[Plan], family: Family, interfaces: Mapping[str, int]
                 kept |= {("tcp", SYN_S), ("tcp", FIN_S)}
         for one in plan.targets:
             chains[_to(one)] = "", body(_send(one, plan, family))
-            if one.rate is not None:
-                chains[cap_of(one)] = "", f"{rate(one.rate)} {refusal(one.protocol)}"
+            if bound := bounds(one):
+                chains[cap_of(one)] = "", body(bound)
     for protocol in protocols:
         mine = [plan for plan in plans if plan.protocol == protocol]
         targets = [one for plan in mine for one in plan.targets]
@@ -94,7 +90,7 @@ def ruleset(plans: Iterable[Plan], family: Family, interfaces: Mapping[str, int]
         frozenset(counter(prefix, mark) for mark in marks for prefix in ("new", "in")),
         frozenset(),
         sets,
-        {limit_name(plan): mbit(plan.mbit_max) for plan in plans if plan.mbit_max},
+        throughput_limits(plans),
         maps={flows_map(protocol): _map(family) for protocol in protocols},
         keeping={_keeper(*one): (flows_map(one[0]), one[1]) for one in kept},
         interfaces=dict(interfaces) if plans else {},
@@ -132,10 +128,6 @@ def _keeper(protocol: str, seconds: int) -> str:
     return f"keep_{protocol}_{seconds}" if seconds else f"forget_{protocol}"
 
 
-def _flow(protocol: str, family: Family) -> str:
-    return f"{family.ip} saddr . {protocol} sport . {family.ip} daddr . {protocol} dport"
-
-
 def _map(family: Family) -> str:
     socket = f"{family.address} . inet_service"
     return f"type {socket} . {socket} : mark; flags dynamic,timeout; size {FLOWS_MAX};"
@@ -145,7 +137,7 @@ def _keep(protocol: str, seconds: int, family: Family) -> str:
     """Keep the flow with the server that the mark says for so long; 0 = forget it."""
     if family.version == 6:
         return f"jump {_keeper(protocol, seconds)}"
-    flow, flows = _flow(protocol, family), flows_map(protocol)
+    flow, flows = FLOW[family.version](protocol), flows_map(protocol)
     if not seconds:
         return f"delete @{flows} {{ {flow} : meta mark }}"
     return f"update @{flows} {{ {flow} timeout {seconds}s : meta mark }}"
@@ -162,7 +154,7 @@ def _serve(plan: Plan, idle_s: int, family: Family, before: Sequence[str]) -> It
     protocol = plan.protocol
     if protocol == "tcp":
         yield from (f"tcp flags & (syn | ack) == syn jump {chain}" for chain in before)
-    known = f"{_flow(protocol, family)} map @{flows_map(protocol)}"
+    known = f"{FLOW[family.version](protocol)} map @{flows_map(protocol)}"
     yield f"meta mark set {known} jump {_known(protocol, idle_s)}"
     yield f"meta mark {ASKED:#x} drop"  # another engine may know whose it is
     if not plan.taking:
@@ -171,8 +163,8 @@ def _serve(plan: Plan, idle_s: int, family: Family, before: Sequence[str]) -> It
         yield from (f"jump {chain}" for chain in before)
     yield _keep(protocol, 0, family)
     yield f"meta mark set {chosen(plan, family.ip)}"
-    if caps := ", ".join(f"{one.mark:#x} : jump {cap_of(one)}" for one in plan.taking if one.rate is not None):
-        yield f"{'tcp flags & (syn | ack) == syn ' if protocol == 'tcp' else ''}meta mark vmap {{ {caps} }}"
+    if capped := caps(plan.taking):
+        yield f"{'tcp flags & (syn | ack) == syn ' if protocol == 'tcp' else ''}meta mark vmap {{ {capped} }}"
     yield _keep(protocol, SYN_S if protocol == "tcp" else idle_s, family)
     yield f"counter name meta mark map {{ {by_mark('new', (one.mark for one in plan.taking))} }}"
     yield _on(plan.taking)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from shoal.engine.guard.netlink import attribute
 
+from .conntrack import Ends
+from .family import Family
 from .netfilter import answers, nested, request
 from .plan import KEEPS_CLIENT
 
@@ -23,21 +25,27 @@ SAMPLE_MAX = 50_000
 """Flows of a map that are counted. The kernel goes through all that it has said for each message: so many take 0.13 s of a core,
 four times as many 5 s."""
 
-Flow = tuple[bytes, int, bytes, int]
-"""The client's address and port, and those it came to."""
+
+def table(family: Family) -> str:
+    return f"netdev shoal_direct{'' if family.version == 4 else family.version}"
 
 
-def dump(table: str, name: str) -> bytes:
-    """Asks the kernel for all flows of a map of a netdev table."""
-    asked = attribute(NFTA_LIST_TABLE, table.encode() + b"\0") + attribute(NFTA_LIST_SET, name.encode() + b"\0")
+def flows_map(protocol: str) -> str:
+    return f"flows_{protocol}"
+
+
+def dump(family: Family, flows: str) -> bytes:
+    """Asks the kernel for all flows of a map."""
+    name = table(family).split()[1]
+    asked = attribute(NFTA_LIST_TABLE, name.encode() + b"\0") + attribute(NFTA_LIST_SET, flows.encode() + b"\0")
     return request(GETSETELEM, asked, dump=True, family=NETDEV)
 
 
-def flows(table: str, name: str) -> Counter[int]:
+def count(family: Family, flows: str) -> Counter[int]:
     """Mark -> how many flows the map keeps for it, of `SAMPLE_MAX` at most; without TCP's that their clients have closed.
     Raises OSError."""
     found: Counter[int] = Counter()
-    for data in answers(dump(table, name)):
+    for data in answers(dump(family, flows)):
         found.update(mark for _, mark in elements(data))
         if found.total() >= SAMPLE_MAX:
             break
@@ -57,8 +65,8 @@ def elements(data: bytes) -> Iterator[tuple[bytes, int]]:
         at += (size + 3) & ~3
 
 
-def flow(key: bytes) -> Flow:
-    """Of an element's key: each part fills registers of four bytes."""
+def ends(key: bytes) -> Ends:
+    """Of an element's key, as what its client sends: each part fills registers of four bytes."""
     size = len(key) // 2 - 4
     (port,), (own,) = struct.unpack_from("!H", key, size), struct.unpack_from("!H", key, 2 * size + 4)
     return key[:size], port, key[size + 4 : 2 * size + 4], own

@@ -9,7 +9,7 @@ from itertools import groupby
 from shoal.wire.policy import Rule
 
 from .family import Family
-from .gate import gate
+from .gate import gate, rate, refusal
 from .plan import Plan, Target
 
 SEED = 0x5EED
@@ -55,6 +55,17 @@ def dispatch(plans: Iterable[Plan], protocol: str) -> str:
     )
 
 
+def bounds(target: Target) -> list[str]:
+    """Of new connections to a server."""
+    found = [f"ct count over {target.flows_max} {refusal(target.protocol)}"] if target.flows_max else []
+    return found + ([f"{rate(target.rate)} {refusal(target.protocol)}"] if target.rate is not None else [])
+
+
+def caps(targets: Iterable[Target]) -> str:
+    """The elements of a map: a server that has bounds -> its chain."""
+    return ", ".join(f"{one.mark:#x} : jump {cap_of(one)}" for one in targets if bounds(one))
+
+
 def cap_of(target: Target) -> str:
     """The chain that keeps a server below its limits."""
     return f"n_{target.mark:08x}"
@@ -74,7 +85,11 @@ def limit_name(plan: Plan) -> str:
     return f"r_{digest(plan.service, plan.protocol, str(plan.mbit_max))}"
 
 
-def mbit(most: int) -> str:
+def throughput_limits(plans: Iterable[Plan]) -> dict[str, str]:
+    return {limit_name(plan): _mbit(plan.mbit_max) for plan in plans if plan.mbit_max}
+
+
+def _mbit(most: int) -> str:
     octets = min(most, MBIT_MAX) * 125_000
     return f"rate over {octets} bytes/second burst {min(max(octets // BURST_SHARE, BURST_BYTES_MIN), BURST_BYTES_MAX)} bytes;"
 

@@ -228,8 +228,8 @@ def reachable(one: Target, near: Iterable[Near]) -> Target | None:
     """Where it is; None if it is in none of these networks."""
     address = ipaddress.ip_address(one.address)
     for there in near:
-        if address in there.network:
-            return msgspec.structs.replace(one, interface=there.interface, port=0)
+        if address in there.network:  # whoever does not see answers does not know how many connections there are
+            return msgspec.structs.replace(one, interface=there.interface, port=0, flows_max=0)
     return None
 
 

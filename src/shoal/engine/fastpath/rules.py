@@ -12,11 +12,13 @@ from typing import NamedTuple
 import msgspec
 
 from .family import IPV4, Family
-from .gate import each, joined, rate, refusal
+from .gate import each, joined, refusal
 from .parts import (
     body,
+    bounds,
     by_mark,
     cap_of,
+    caps,
     chain_of,
     chosen,
     counter,
@@ -24,8 +26,8 @@ from .parts import (
     dispatch,
     gate_chains,
     limit_name,
-    mbit,
     port_range,
+    throughput_limits,
 )
 from .plan import FLOWS_MAX, KEEPS_CLIENT, OURS, Gated, Paced, Plan, Target
 
@@ -80,9 +82,9 @@ OWN = Timeouts("tcp", OWN_IDLE_S, HASTE_S), Timeouts("tcp", OWN_IDLE_S, WAITS_S)
 
 
 class Ruleset(msgspec.Struct, frozen=True):
-    """``chains``: name -> (hook, rules); without a hook it is called by another. ``counters``: names. ``sets``, ``maps`` and ``limits``: name -> what it is. ``keeping``: chain ->
-    (map, seconds), whose one rule `shoal.engine.guard.flow_rules` makes. ``interfaces``: name -> the kernel's number, which
-    rules mean. ``forwards``: packets go on to other machines."""
+    """``chains``: name -> (hook, rules); without a hook it is called by another. ``counters``: names. ``sets``, ``maps`` and
+    ``limits``: name -> what it is. ``keeping``: chain -> (map, seconds), whose one rule `shoal.engine.guard.flow_rules` makes.
+    ``interfaces``: name -> the kernel's number, which rules mean. ``forwards``: packets go on to other machines."""
 
     chains: dict[str, tuple[str, str]]
     counters: frozenset[str]
@@ -124,8 +126,8 @@ def ruleset(
         for idle_s in sorted({ports.idle_s for ports in plan.ports}):
             chains[chain_of(plan, idle_s)] = "", _choose(plan, idle_s, family.ip, before)
     for one in targets.values():
-        if bounds := _bounds(one):
-            chains[cap_of(one)] = "", body(bounds)
+        if bound := bounds(one):
+            chains[cap_of(one)] = "", body(bound)
     for protocol in protocols:
         chains[f"give_{protocol}"] = "", _give([t for t in targets.values() if t.protocol == protocol], family.ip)
     shared = [plan for plan in plans if _shares_ports(plan)]
@@ -166,12 +168,15 @@ def ruleset(
     )
     counters = frozenset(counter(prefix, mark) for mark in targets for prefix in ("new", "in", "out"))
     timeouts = frozenset(one for plan in plans for ports in plan.ports for one in _timeouts(plan, ports.idle_s))
-    limits = {limit_name(plan): mbit(plan.mbit_max) for plan in plans if plan.mbit_max}
-    limits |= {_waiting(plan, one): _waits(plan) for plan in open_ if _shares_ports(plan) for one in plan.taking}
+    limits = throughput_limits(plans)
+    for plan in shared:
+        seen = max(1, len(plan.sources))
+        waits = _at_most(WAITS_PER_S * seen, WAITS_BURST * seen)
+        limits |= {_waiting(plan, one): waits for one in plan.taking}
     if shared:
         timeouts |= {*OWN}
-        limits["waiting"] = f"rate over {ALL_WAIT_PER_S}/second burst {ALL_WAIT_BURST} packets;"
-        own = f"rate over {OWN_WAIT_PER_S}/second burst {OWN_WAIT_BURST} packets;"
+        limits["waiting"] = _at_most(ALL_WAIT_PER_S, ALL_WAIT_BURST)
+        own = _at_most(OWN_WAIT_PER_S, OWN_WAIT_BURST)
         limits |= {_own_limit(*one): own for one in _server_sockets(shared)}
     return Ruleset(chains, counters, timeouts, sets, limits, forwards=True)
 
@@ -190,18 +195,11 @@ def _timeouts(plan: Plan, idle_s: int) -> tuple[Timeouts, ...]:
 
 def _waiting(plan: Plan, one: Target) -> str:
     """The limit of those to this server, from these addresses, that wait long: several services may have both."""
-    return f"w_{digest(one.address, str(one.port or [(p.first, p.last) for p in plan.ports]), *plan.sources)}"
+    return f"w_{digest(one.address, str(_ports(plan, one)), *plan.sources)}"
 
 
-def _waits(plan: Plan) -> str:
-    seen = max(1, len(plan.sources))
-    return f"rate over {WAITS_PER_S * seen}/second burst {WAITS_BURST * seen} packets;"
-
-
-def _bounds(target: Target) -> list[str]:
-    """Of new connections to a server."""
-    found = [f"ct count over {target.flows_max} {refusal(target.protocol)}"] if target.flows_max else []
-    return found + ([f"{rate(target.rate)} {refusal(target.protocol)}"] if target.rate is not None else [])
+def _at_most(per_s: int, burst: int) -> str:
+    return f"rate over {per_s}/second burst {burst} packets;"
 
 
 def _gates(gated: Iterable[Gated], family: Family) -> Ruleset:
@@ -283,12 +281,12 @@ def _servers(plans: Iterable[Plan]) -> str:
 
 def _server_sockets(plans: Iterable[Plan]) -> Iterator[tuple[str, str]]:
     """Ranges of several services may overlap, and a kernel set takes none that do."""
-    return _places(
-        (one.address, *ports)
-        for plan in plans
-        for one in plan.targets
-        for ports in ([(one.port, one.port)] if one.port else [(p.first, p.last) for p in plan.ports])
-    )
+    return _places((one.address, *ports) for plan in plans for one in plan.targets for ports in _ports(plan, one))
+
+
+def _ports(plan: Plan, one: Target) -> list[tuple[int, int]]:
+    """First and last of those that the server is reached at."""
+    return [(one.port, one.port)] if one.port else [(p.first, p.last) for p in plan.ports]
 
 
 def _own_limit(address: str, ports: str) -> str:
@@ -336,11 +334,9 @@ def _choose(plan: Plan, idle_s: int, ip: str, before: Iterable[str]) -> str:
 
 
 def _give(targets: Sequence[Target], ip: str) -> str:
-    new = ", ".join(f'{t.mark:#x} : "{counter("new", t.mark)}"' for t in targets)
-    caps = ", ".join(f"{t.mark:#x} : jump {cap_of(t)}" for t in targets if _bounds(t))
-    lines = [f"ct mark vmap {{ {caps} }}"] if caps else []
+    lines = [f"ct mark vmap {{ {capped} }}"] if (capped := caps(targets)) else []
     protocol = targets[0].protocol
-    lines.append(f"counter name ct mark map {{ {new} }}")
+    lines.append(f"counter name ct mark map {{ {by_mark('new', (t.mark for t in targets))} }}")
     for to in (
         ", ".join(f"{t.mark:#x} : {t.address} . {t.port}" for t in targets if t.port),
         ", ".join(f"{t.mark:#x} : {t.address}" for t in targets if not t.port),

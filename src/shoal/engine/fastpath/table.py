@@ -142,8 +142,7 @@ class Table:
 
     def flows(self) -> Counter[int]:
         """Mark -> how many flows its maps keep. Raises OSError."""
-        name = self._name.split()[1]
-        return sum((kept.flows(name, one) for one in self._there.maps), Counter())
+        return sum((kept.count(self.family, one) for one in self._there.maps), Counter())
 
     def _kernel(self) -> Nft:
         if self._nft is None:

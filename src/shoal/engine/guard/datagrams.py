@@ -15,7 +15,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 
-from shoal.engine.fastpath import conntrack, direct, kept, netfilter
+from shoal.engine.fastpath import conntrack, kept, netfilter
 from shoal.engine.fastpath import family as fast
 from shoal.engine.guard.family import FAMILIES, IPV4, Family, of, parted
 from shoal.engine.guard.flow_rules import FlowRules
@@ -169,19 +169,19 @@ class Keeper:
             self._begin()
 
 
-def _carried(data: bytes) -> Iterator[kept.Flow]:
+def _carried(data: bytes) -> Iterator[conntrack.Ends]:
     client = conntrack.client_of(data)
     if client is not None:
         yield client
 
 
-def _kept(data: bytes) -> Iterator[kept.Flow]:
-    return (kept.flow(key) for key, _ in kept.elements(data))
+def _kept(data: bytes) -> Iterator[conntrack.Ends]:
+    return (kept.ends(key) for key, _ in kept.elements(data))
 
 
-ASKED: tuple[tuple[bytes, Callable[[bytes], Iterator[kept.Flow]]], ...] = (
+ASKED: tuple[tuple[bytes, Callable[[bytes], Iterator[conntrack.Ends]]], ...] = (
     (conntrack.dump("udp"), _carried),
-    *((kept.dump(direct.table(family).split()[1], direct.flows_map("udp")), _kept) for family in fast.FAMILIES),
+    *((kept.dump(family, kept.flows_map("udp")), _kept) for family in fast.FAMILIES),
 )
 """What is asked, and the flows of a message of the answer. Of maps that are not there the answer is an error."""
 

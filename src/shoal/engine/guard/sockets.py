@@ -12,9 +12,9 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from shoal.engine.fastpath import conntrack, direct, kept, netfilter
+from shoal.engine.fastpath import conntrack, kept, netfilter
 from shoal.engine.fastpath.family import FAMILIES
 from shoal.engine.guard.loop import Loop
 from shoal.engine.guard.netlink import messages
@@ -110,45 +110,42 @@ class Sockets(Listing):
         return parsed(data)
 
 
-class Carried(Listing):
+class Flows(Listing):
+    """Of what the kernel carries, whatever address it is to."""
+
     netlink, piece_bytes = netfilter.NETLINK, 16384
 
+    @abc.abstractmethod
+    def ends(self, data: bytes) -> Iterator[conntrack.Ends]:
+        """Of the connections of one message that are not over: as what comes to the engine."""
+
+    def parsed(self, data: bytes, address: str) -> tuple[list[Flow], bool]:
+        vip, flows = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address), list[Flow]()
+        for kind, body in messages(data):
+            if kind in (NLMSG_DONE, NLMSG_ERROR):
+                return flows, True
+            found = self.ends(body[netfilter.HEAD_BYTES :])
+            flows += ((client, port, own) for client, port, to, own in found if to == vip)
+        return flows, False
+
+
+class Carried(Flows):
     def request(self, address: str) -> bytes:
         return conntrack.dump("tcp")
 
-    def parsed(self, data: bytes, address: str) -> tuple[list[Flow], bool]:
-        vip, flows = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address), list[Flow]()
-        for kind, body in messages(data):
-            if kind in (NLMSG_DONE, NLMSG_ERROR):
-                return flows, True
-            found = body[netfilter.HEAD_BYTES :]
-            if conntrack.seen_of(found)[1]:
-                continue
-            for ends in (conntrack.client_of(found), conntrack.server_of(found)):  # the address may be a source, too
-                if ends is not None and ends[2] == vip:
-                    flows.append((ends[0], ends[1], ends[3]))
-        return flows, False
+    def ends(self, data: bytes) -> Iterator[conntrack.Ends]:
+        if not conntrack.seen_of(data)[1]:  # the address may be a source, too
+            yield from filter(None, (conntrack.client_of(data), conntrack.server_of(data)))
 
 
-class Kept(Listing):
+class Kept(Flows):
     """An engine without such services has no such map: that is an error, which ends the list."""
 
-    netlink, piece_bytes = netfilter.NETLINK, 16384
-
     def request(self, address: str) -> bytes:
-        family = FAMILIES[":" in address]
-        return kept.dump(direct.table(family).split()[1], direct.flows_map("tcp"))
+        return kept.dump(FAMILIES[":" in address], kept.flows_map("tcp"))
 
-    def parsed(self, data: bytes, address: str) -> tuple[list[Flow], bool]:
-        vip, flows = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address), list[Flow]()
-        for kind, body in messages(data):
-            if kind in (NLMSG_DONE, NLMSG_ERROR):
-                return flows, True
-            for key, mark in kept.elements(body[netfilter.HEAD_BYTES :]):
-                client, port, to, own = kept.flow(key)
-                if to == vip and not mark & kept.CLOSING:
-                    flows.append((client, port, own))
-        return flows, False
+    def ends(self, data: bytes) -> Iterator[conntrack.Ends]:
+        return (kept.ends(key) for key, mark in kept.elements(data) if not mark & kept.CLOSING)
 
 
 def parsed(data: bytes) -> tuple[list[Flow], bool]:
