@@ -60,6 +60,7 @@ from shoal.errors import Invalid, NotReady, Problem, ShoalError
 from shoal.objects import load
 from shoal.observe.ring import PROBER_FILE
 from shoal.store import large
+from shoal.store.noted import NotedStore
 from shoal.store.sqlite import SqliteStore
 from shoal.wire import messages
 from shoal.wire.channel import Channel
@@ -165,7 +166,7 @@ async def running(
             restored = _Restored(before)
             stack.push(restored.failed)
         progress("store")
-        store = await SqliteStore.open(options.data_dir / "shoal.db")
+        store = NotedStore(await SqliteStore.open(options.data_dir / "shoal.db"), SystemClock().now)
         stack.push_async_callback(store.close)
         await large.finish(store)  # before anybody reads
         await check_first(store, options.admin_password)
@@ -220,6 +221,7 @@ async def running(
             freed=rules.freed,
             outward=reach,
         )
+        controller.watch(store)
         await controller.load()
         accounts.note = controller.events_log.add
 

@@ -231,4 +231,16 @@ BUGS = (
         "gone = max(0.0, self._clock.now() - last.at) if last is not None else interval_s(group)",
         "gone = interval_s(group)",
     ),
+    Bug(
+        "a write without an answer has not happened",
+        "controller/ledger.py",
+        "            self.unsure = True\n",
+        "            pass\n",
+    ),
+    Bug(
+        "an engine that was retired unheard is forgotten",
+        "controller/ledger.py",
+        "self.on_loaded([engine for id, engine in known.items() if id not in self.engines])",
+        "self.on_loaded([])",
+    ),
 )

@@ -223,6 +223,8 @@ def test_a_vip_that_takes_its_address_again_waits_for_nobody() -> None:
     freed, held, _ = world()
     held.by = {"se-1": "se-1"}
     assert freed.taken_again("web/0", "10.0.0.5") == [WEB.key]
+    assert freed.obstacle(["10.0.0.5"], "new/0"), "it may not be written"
+    freed.taken([WEB.key])
     assert freed.obstacle(["10.0.0.5"], "new/0") == "" and not freed
 
 

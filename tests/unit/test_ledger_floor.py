@@ -44,7 +44,7 @@ async def test_placements_are_found_by_every_engine_they_name_also_after_a_resta
     ledger = Ledger(store)
     told: list[object] = []
     versions = [ledger.vips_written]
-    ledger.on_written, ledger.on_loaded = told.append, lambda: told.append("loaded")
+    ledger.on_written, ledger.on_loaded = told.append, lambda gone: told.append("loaded")
     await ledger.load()
     waits = Placement(engine="a", role=Role.SECONDARY, state=PlacementState.WAITING, since=1.0)
     serves = Placement(engine="b", role=Role.PRIMARY, state=PlacementState.READY, since=1.0)

@@ -15,7 +15,7 @@ import pytest
 
 from shoal.errors import NotReady
 from shoal.store import history, sqlite
-from shoal.store.protocol import Batch, Compacted, Condition, Conflict, Transaction
+from shoal.store.protocol import Batch, Compacted, Condition, Conflict, Transaction, Unavailable
 from shoal.store.sqlite import SqliteStore
 
 CHILD = """
@@ -208,7 +208,7 @@ async def test_a_full_disk_refuses_the_write_and_only_that_and_recovers(tmp_path
     large, small = await asyncio.gather(
         put(store, "/large", bytes(900_000)), put(store, "/small", b"2"), return_exceptions=True
     )
-    assert isinstance(large, NotReady)
+    assert isinstance(large, Unavailable)
     assert "shoal.db" in large.message and "full" in large.message and "Free space" in large.hint
     assert small == 2
     assert [r.key for r in (await store.list("")).records] == ["/a", "/small"]

@@ -11,6 +11,7 @@ from shoal.clouds.protocol import Cloud, Identity
 from shoal.objects.views import ServiceEngineGroup, Views, uuid_of
 from shoal.placement.model import Plan, Snapshot
 from shoal.placement.presets import SHARED
+from shoal.store.noted import NotedStore, Trouble
 from shoal.store.protocol import Store
 from shoal.wire import messages
 from shoal.wire.counters import Counters
@@ -71,6 +72,7 @@ from .zones.publisher import Publisher
 
 ACME_PORT = 80
 """Where an authority looks for its proof (RFC 8555, 8.3)."""
+TROUBLE_TOLD_AGAIN_S = 60.0
 
 
 def _plain(service: Mapping[str, Any]) -> bool:
@@ -127,6 +129,7 @@ class Controller:
         clock = self._clock = clock or SystemClock()
         self.view = view
         self._store = store
+        self._trouble_told: Trouble | None = None
         self.metrics = Metrics(clock, self._known)
         self._metric_file = metric_file
         self.history = FineHistory(history_folder, self.metrics)
@@ -290,6 +293,23 @@ class Controller:
             gateway=gateway,
         )
         self._operations.make_primary = self.primaries.make_primary
+
+    def watch(self, store: NotedStore) -> None:
+        """Tell of its troubles from now on."""
+        store.on_change = self._store_changed
+        self._runtime.store_trouble = lambda: store.trouble
+        self._store_changed(None, store.trouble)
+
+    def _store_changed(self, before: Trouble | None, now: Trouble | None) -> None:
+        """A store that comes and goes is told of once a minute."""
+        told = self._trouble_told
+        if now is not None and (told is None or not 0.0 <= now.since - told.since < TROUBLE_TOLD_AGAIN_S):
+            self._trouble_told = now
+            what = f"{now.why} Meanwhile nothing can be changed or placed anew; engines go on by themselves."
+            self.events_log.add("STORE_UNAVAILABLE", what, level="error")
+        elif now is None and before is not None and before is told:
+            after_s = self._clock.now() - before.since
+            self.events_log.add("STORE_AVAILABLE", f"The store takes changes again, after {after_s:.0f} s.")
 
     async def load(self) -> None:
         """Pick up where the last controller was: records, events, and the cloud's engines. Call once, before `run`."""

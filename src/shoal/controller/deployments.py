@@ -18,6 +18,7 @@ import msgspec
 
 from shoal.errors import ShoalError
 from shoal.objects.views import uuid_of
+from shoal.store.patience import patiently
 from shoal.store.protocol import Condition, Conflict, Records, Transaction
 
 from .clock import Clock
@@ -176,7 +177,7 @@ class Deployments:
                 try:
                     await self._step(group, number, policy)
                 except Conflict:  # another controller was quicker
-                    await self.load()
+                    await patiently(self.load, "the deployment of pool groups")
                 except ShoalError as error:
                     log.warning("the deployment of pool group %s does not go on for now: %s", group["name"], error)
         self._waits = {uuid: why for uuid, why in self._waits.items() if uuid in under_way}
@@ -184,7 +185,7 @@ class Deployments:
             try:
                 await self._keep(uuid, None)
             except Conflict:
-                await self.load()
+                await patiently(self.load, "the deployment of pool groups")
             except ShoalError as error:
                 log.warning("what was kept of pool group %s can't be deleted for now: %s", uuid, error)
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
-from shoal.errors import Invalid, NotFound
+from shoal.errors import Duplicate, Invalid, NotFound
 from shoal.objects.views import ServiceEngineGroup
 
 from . import interfaces, siblings
@@ -46,6 +46,9 @@ class EngineDocuments:
             await self._intent.create("serviceengine", body, SYSTEM, slug=engine.id)
         except Invalid as error:  # the group was deleted meanwhile; so will be the engine
             log.info("%s: %s", engine.name, error)
+        except Duplicate:  # of itself, where it was written before and that could not be said
+            if not await self._intent.is_stored("serviceengine", engine.id):
+                raise
 
     def vlans(self, engine: str) -> tuple[int, ...]:
         """Those that an engine is to be in, in order."""

@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 
 from shoal.errors import ShoalError
+from shoal.store.patience import RETRY_S
 from shoal.store.protocol import Store, Transaction
 
-from .clock import Clock
+from .clock import Clock, woken
 
 log = logging.getLogger("shoal.events")
 
@@ -128,18 +129,22 @@ class EventLog:
 
     async def run(self) -> None:
         """Write events until cancelled; a store that refuses (disk full) costs durability, not service."""
+        refused = False
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
+            await woken(self._wanted, RETRY_S if self._pending else None)
             while self._pending:
                 batch = [self._pending[i] for i in range(min(WRITE_BATCH_MAX, len(self._pending)))]
                 try:
                     await self._write(batch)
                 except ShoalError as error:
-                    log.warning("events are not durable for now: %s", error)
+                    if not refused:
+                        log.warning("events are not durable for now: %s", error)
+                    refused = True
                     break
-                for _ in batch:
-                    self._pending.popleft()
+                refused = False
+                for event in batch:
+                    if self._pending[0] is event:  # the oldest goes by itself where there are too many
+                        self._pending.popleft()
 
     async def _write(self, batch: list[Event]) -> None:
         puts = tuple((EVENTS + event.id, msgspec.json.encode(event)) for event in batch)

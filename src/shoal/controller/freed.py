@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from shoal.store.protocol import TRANSACTION_OPERATIONS_MAX, Records, Transaction
+from shoal.store.protocol import TRANSACTION_OPERATIONS_MAX, Records, Transaction, Unavailable
 
 from .clock import Clock, SystemClock
 
@@ -96,11 +96,19 @@ class Freed:
         return given.key, msgspec.json.encode(given)
 
     def heed(self, transaction: Transaction) -> None:
-        """What drafts have noted, each in a copy, is about to be written for good."""
+        """It is written, if only in a draft."""
+        self.expect(transaction)
+        self.taken(transaction.deletes)
+
+    def expect(self, transaction: Transaction) -> None:
+        """It is about to be written, and may be though that fails: what it gives up counts as given up."""
         for key, value in transaction.puts:
             if key.startswith(FREED):
                 self._note(msgspec.json.decode(value, type=Given))
-        gone = {key for key in transaction.deletes if key.startswith(FREED)}
+
+    def taken(self, keys: Iterable[str]) -> None:
+        """These were deleted."""
+        gone = {key for key in keys if key.startswith(FREED)}
         for given in [given for given in self._since if given.key in gone] if gone else ():
             self._forget(given)
 
@@ -117,9 +125,9 @@ class Freed:
         return self._since.pop(given, None) is not None
 
     def taken_again(self, vip: str, address: str) -> list[str]:
-        """The VIP itself has the address once more: the keys to delete."""
+        """The VIP itself is to have the address once more: the keys to delete. It has it when they are (`taken`)."""
         given = Given(vip, address)
-        return [given.key] if self._forget(given) else []
+        return [given.key] if given in self._since else []
 
     # --- who must wait ---
 
@@ -187,8 +195,12 @@ class Freed:
             self._forget(given)
         if self._store is not None:
             for start in range(0, len(free), TRANSACTION_OPERATIONS_MAX):
-                keys = tuple(given.key for given in free[start : start + TRANSACTION_OPERATIONS_MAX])
-                await self._store.commit(Transaction(deletes=keys))
+                some = free[start : start + TRANSACTION_OPERATIONS_MAX]
+                try:
+                    await self._store.commit(Transaction(deletes=tuple(given.key for given in some)))
+                except Unavailable:
+                    for given in some:
+                        self._note(given)  # to be released later
 
 
 def _unconfirmed(engines: list[str]) -> str:

@@ -271,11 +271,12 @@ class Intent:
             guard()
             if not everything.puts and not everything.deletes:
                 return
-            self.rules.freed.heed(everything)
+            self.rules.freed.expect(everything)
             self._unfinished = True  # until it is known to have happened, or not
             self._view.hold()
             await large.commit(self._store, everything, self._stamps.next())
             await self._finished()
+            self.rules.freed.taken(everything.deletes)
             written = {key for key, _ in everything.puts}
             for key, record in draft.intent.trail.taken():
                 if key in written:
@@ -552,9 +553,14 @@ class Intent:
         revision = await self._store.commit(
             Transaction(conditions=tuple(keys.conditions), puts=tuple(keys.puts), deletes=tuple(keys.deletes))
         )
+        self.rules.freed.taken(keys.deletes)
         if keys.audit is not None:
             self.trail.written(*keys.audit)
         await self._view.seen(revision)
+
+    async def is_stored(self, type: str, uuid: str) -> bool:
+        """Whether there is such an object, even if it is not to be seen yet."""
+        return await self._store.get(intent_key(type, uuid)) is not None
 
     async def is_system(self, type: str, uuid: str) -> bool:
         """Whether the object is one of the system's own."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
-from shoal.store.protocol import TRANSACTION_OPERATIONS_MAX, Condition, Conflict, Store, Transaction
+from shoal.store.patience import patiently
+from shoal.store.protocol import TRANSACTION_OPERATIONS_MAX, Condition, Conflict, Store, Transaction, Unavailable
 
 from . import records
 from .clock import FreshId, fresh_uuid
@@ -66,6 +68,8 @@ class Ledger:
         self._rank_written = 0
         self._rank_loaded = 0
         """Others may have given the ranks up to this one."""
+        self.unsure = False
+        """A write may have been applied, or not: what is here may be older than what is stored until `load`."""
         self._writing = asyncio.Lock()
         self.engines: dict[str, EngineRecord] = {}
         self.vips: dict[str, dict[str, VipRecord]] = {}
@@ -78,8 +82,8 @@ class Ledger:
         """Grows whenever any of ``vips`` may have changed."""
         self.on_written: Callable[[Changes], None] = lambda changes: None
         """Called with all that was written, once it can be read here."""
-        self.on_loaded: Callable[[], None] = lambda: None
-        """Called when everything was read afresh."""
+        self.on_loaded: Callable[[Sequence[EngineRecord]], None] = lambda gone: None
+        """Called when everything was read afresh, with the engines that were known and are stored no more."""
         self._ranked: dict[str, list[EngineRecord]] = {}
         """By group, in order of rank; those that were asked for since an engine has changed."""
         self._naming: dict[str, dict[tuple[str, str], VipRecord]] = {}
@@ -100,6 +104,7 @@ class Ledger:
             self._rank_written = self._rank_loaded = int(rank.value) if rank else 0
             self._versions[records.RANK] = rank.version if rank else 0
             self._rank = max(self._rank, self._rank_loaded)  # what a plan has given away may be written yet
+            known = self.engines
             self.engines = {e.id: e for e in (records.decode(record.value, EngineRecord) for record in engines)}
             self.vips = {}
             for vip in (records.decode(record.value, VipRecord) for record in vips):
@@ -118,7 +123,8 @@ class Ledger:
             for of_group in self.vips.values():
                 for placement in of_group.values():
                     self._index(placement)
-            self.on_loaded()
+            self.unsure = False
+            self.on_loaded([engine for id, engine in known.items() if id not in self.engines])
 
     def engines_of(self, group: str) -> list[EngineRecord]:
         """By rank. Not to be changed."""
@@ -165,20 +171,27 @@ class Ledger:
         await self.insist(Changes(engines={engine: None}))
 
     async def insist(self, changes: Changes) -> None:
-        """`write` what is so whoever else has written meanwhile: an engine was made, has connected, is gone. Raises
-        `Conflict` only when another writer comes first again and again."""
+        """`write` what is so whoever else has written meanwhile, and however long the store can't be used: an engine was
+        made, has connected, is gone. Raises `Conflict` only when another writer comes first again and again."""
+        await patiently(partial(self.repeat, changes), "what is so")
+
+    async def repeat(self, changes: Changes) -> None:
+        """The same, for a caller who is to hear of it at once when the store can't be used (`Unavailable`)."""
         for _ in range(CONFLICTS_MAX):
             try:
+                if self.unsure:
+                    await self.load()
                 await self.write(msgspec.structs.replace(changes, engines=dict(changes.engines)))
                 return
             except Conflict as conflict:
                 log.warning("%s; written again", conflict)
                 await self.load()
-        await self.write(changes)
+        await self.write(msgspec.structs.replace(changes, engines=dict(changes.engines)))
 
     async def write(self, changes: Changes) -> None:
         """Write all of ``changes``; all or nothing up to `OPERATIONS_A_TRANSACTION` keys, beyond that in pieces that
-        are each whole (a VIP's placement is one key). Raises `Conflict` if another controller wrote meanwhile.
+        are each whole (a VIP's placement is one key). Raises `Conflict` if another controller wrote meanwhile, `Unavailable`;
+        after either nothing is written before `load`, and nothing should be concluded.
         """
         async with self._writing:
             for engine, fields in changes.engine_fields.items():
@@ -227,18 +240,23 @@ class Ledger:
     async def _commit(self, wanted: dict[str, msgspec.Struct | None]) -> None:
         puts = [(key, records.encode(record)) for key, record in wanted.items() if record is not None]
         keys, rank = list(wanted), self._rank
+        if self.unsure:
+            raise Unavailable("Whether the last change was stored is not known yet.", hint="Try again in a second.")
         if any(isinstance(r, EngineRecord) and self._is_taken(key, r.rank) for key, r in wanted.items()):
             raise Conflict((records.RANK,))
         if rank != self._rank_written:  # another controller may give ranks, too
             puts.append((records.RANK, str(rank).encode()))
             keys.append(records.RANK)
-        revision = await self._store.commit(
-            Transaction(
-                conditions=tuple(Condition(key, self._versions.get(key, 0)) for key in keys),
-                puts=tuple(puts),
-                deletes=tuple(key for key, record in wanted.items() if record is None),
-            )
+        transaction = Transaction(
+            conditions=tuple(Condition(key, self._versions.get(key, 0)) for key in keys),
+            puts=tuple(puts),
+            deletes=tuple(key for key, record in wanted.items() if record is None),
         )
+        try:
+            revision = await self._store.commit(transaction)
+        except (Unavailable, asyncio.CancelledError):
+            self.unsure = True
+            raise
         if rank != self._rank_written:
             self._rank_written, self._versions[records.RANK] = rank, revision
         for key, record in wanted.items():

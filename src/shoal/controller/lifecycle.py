@@ -17,7 +17,7 @@ from .clock import Clock, woken
 from .engine_timers import Timers
 from .events import EventLog
 from .fleet import Fleet
-from .ledger import Ledger
+from .ledger import Changes, Ledger
 from .making import Documents, Making
 from .mending import Mending
 from .plugging import Plugging
@@ -135,13 +135,13 @@ class Lifecycle:
     async def adopt(self) -> None:
         """Bring records and cloud together: engines that are no more (`shoal down` removed them) are forgotten, what
         they held is placed anew; engines without a record are removed; those that don't run are started, by `run`. Call
-        before it."""
+        before it. Raises what the store and the cloud raise; repeated, it goes on."""
         handles = await self._cloud.engines()
         self._plugging.adopt(handles)
         present = {handle.id: handle.running for handle in handles}
         for engine in list(self._ledger.engines.values()):
             if engine.created and engine.id not in present:
-                await self._ledger.forget_engine(engine.id)
+                await self._ledger.repeat(Changes(engines={engine.id: None}))
                 await self._documents.remove(engine.id)
         for id in sorted(present.keys() - self._ledger.engines.keys()):
             await self._cloud.delete(id)

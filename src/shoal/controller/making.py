@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 
 from shoal.clouds.protocol import Cloud, CloudError, EngineHandle, EngineSpec, Identity
+from shoal.errors import NotReady
 from shoal.objects.views import ServiceEngineGroup
+from shoal.store.patience import patiently
 from shoal.wire.tls import fingerprint_of_pem
 
 from .clock import Clock
@@ -169,7 +172,8 @@ class Making:
         await self._ledger.insist(Changes(engine_fields={engine.id: fields}))
         self._underway.pop(engine.id, None)
         if engine.id in self._ledger.engines:
-            await self._documents.put(self._ledger.engines[engine.id], group, handle.prefix_length)
+            put = partial(self._documents.put, self._ledger.engines[engine.id], group, handle.prefix_length)
+            await patiently(put, f"the object of {engine.name}", NotReady)
         self._mark(engine.group)
 
     async def _made(self, engine: EngineRecord, group: ServiceEngineGroup) -> EngineHandle:
@@ -204,6 +208,6 @@ class Making:
             self._events.add("DELETE_SE_FAIL", f"{engine.name}: {error}", level="error", serviceengine=engine.id)
             await self._clock.sleep(REMOVAL_RETRY_S)
             return False
-        await self._documents.remove(engine.id)
+        await patiently(partial(self._documents.remove, engine.id), f"the end of {engine.name}", NotReady)
         self._events.add("DELETED_SE", engine.name, serviceengine=engine.id, serviceenginegroup=engine.group)
         return True

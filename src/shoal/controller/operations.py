@@ -389,7 +389,7 @@ class Operations:
         meanwhile. Raises what the cloud says; repeated, it is tried again."""
         identity = self._identity(engine.id, engine.name)
         shown = fingerprint_of_pem(identity.certificate_pem)
-        await self._ledger.insist(Changes(engine_fields={engine.id: {"certificate": shown}}))
+        await self._ledger.repeat(Changes(engine_fields={engine.id: {"certificate": shown}}))
         self._events.add("CONFIG_ACTION", f"{engine.name}: certificate revoked by {caller.user}", level="warning",
                          serviceengine=engine.id)  # fmt: skip
         await self._cloud.renew(engine.id, identity)
@@ -428,7 +428,7 @@ class Operations:
         return {"status": f"{engine.name} is being deleted"}
 
     async def _remove(self, engine: EngineRecord, how: str) -> None:
-        await self._ledger.forget_engine(engine.id)
+        await self._ledger.repeat(Changes(engines={engine.id: None}))
         self._events.add("DELETING_SE", f"{engine.name}: {how} by an operator", serviceengine=engine.id)
         if self._reconciler.lifecycle is not None:
             self._reconciler.lifecycle.retire(engine)

@@ -28,7 +28,8 @@ from shoal.placement.model import (
 )
 from shoal.placement.model import Event as PlanEvent
 from shoal.placement.presets import LEGACY
-from shoal.store.protocol import Conflict
+from shoal.store.patience import RETRY_S, patiently
+from shoal.store.protocol import Conflict, Unavailable
 
 from . import scaling, served, siblings
 from . import snapshot as snapshots
@@ -207,10 +208,13 @@ class Reconciler:
         self._touch(vip for _, vip in changes.vips)
         self._touch(changes.floors_gone)
 
-    def on_loaded(self) -> None:
+    def on_loaded(self, gone: Iterable[EngineRecord]) -> None:
         """Everything may be otherwise (the ledger's callback)."""
         for kept in self._kept.values():
             kept.stale = True
+        for engine in gone:  # a plan retired it, and it was not known that this is stored
+            if self.lifecycle is not None:
+                self.lifecycle.retire(engine)
 
     def _touch(self, vips: Iterable[str]) -> None:
         touched = tuple(vips)
@@ -225,8 +229,14 @@ class Reconciler:
         loop = asyncio.get_running_loop()
         futures: dict[str, asyncio.Future[RequestResult | None]] = {r.request.id: loop.create_future() for r in records}
         self._waiting |= futures
-        await self._ledger.write(Changes(requests={(group, record.request.id): record for record in records}))
-        self.mark(group)
+        try:
+            await self._ledger.write(Changes(requests={(group, record.request.id): record for record in records}))
+        except BaseException:
+            for id in futures:
+                self._waiting.pop(id, None)
+            raise
+        finally:
+            self.mark(group)
         return await asyncio.gather(*futures.values())
 
     # --- the loop ---
@@ -272,6 +282,8 @@ class Reconciler:
     async def _settle(self, group: str) -> None:
         for _ in range(ROUNDS_MAX):
             try:
+                if self._ledger.unsure:
+                    await self._ledger.load()
                 began = self._clock.monotonic()
                 written = await self.reconcile(group)
                 if pause_s := max(self.pause_s_min, PAUSES_A_PLAN * (self._clock.monotonic() - began)):
@@ -280,7 +292,10 @@ class Reconciler:
                     return
             except Conflict as conflict:
                 log.warning("group %s: %s", group, conflict)
-                await self._ledger.load()
+                await patiently(self._ledger.load, "the next plan")
+            except Unavailable:  # what was planned is old when it can be written
+                await asyncio.sleep(RETRY_S)
+                break
         self.mark(group)
 
     async def reconcile(self, group: str) -> bool:

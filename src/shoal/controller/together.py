@@ -148,8 +148,9 @@ class Together:
         transaction = records.together()
         if not transaction.puts and not transaction.deletes:
             return
-        self._freed.heed(transaction)
+        self._freed.expect(transaction)
         revision = await self._store.commit(transaction)
+        self._freed.taken(transaction.deletes)
         for key, record in audits:
             self._trail.written(key, record)
         await self._view.seen(revision)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import msgspec
@@ -20,7 +21,7 @@ from shoal.clouds.protocol import Cloud
 from shoal.errors import Invalid, NotFound, NotReady, Problem, Refused, ShoalError
 from shoal.placement.model import EngineState, PlacementState, Request
 from shoal.placement.presets import LEGACY
-from shoal.store.protocol import Conflict
+from shoal.store.protocol import Conflict, Unavailable
 
 from .clock import Clock, woken
 from .events import EventLog
@@ -115,7 +116,7 @@ class Upgrades:
                 hint="To start them anew one after another all the same, say all.",
             )
         record = UpgradeRecord(group=group, user=user, at=self._clock.now(), waiting=tuple(todo), done=done)
-        await self._ledger.insist(Changes(upgrades={group: record}))
+        await self._ledger.repeat(Changes(upgrades={group: record}))
         self._forget(group)
         self._wanted.set()
         return {"status": self._sentence(record)}
@@ -168,12 +169,20 @@ class Upgrades:
         if record is None or record.suspended:
             return
         try:
-            await self._advance(record)
-        except Conflict as conflict:
-            log.warning("%s; looked at again", conflict)
-            await self._ledger.load()
+            await self._advance_or_suspend(record)
+        except (Conflict, Unavailable) as error:
+            log.warning("%s; looked at again", error)
+            with suppress(Unavailable):
+                await self._ledger.load()
         except NotReady as error:
             log.warning("the upgrade waits: %s", error)
+
+    async def _advance_or_suspend(self, record: UpgradeRecord) -> None:
+        """Raises what a second look may be without."""
+        try:
+            await self._advance(record)
+        except (Conflict, NotReady):
+            raise
         except ShoalError as error:
             await self._suspend(record, str(error).rstrip("."))
 
@@ -273,7 +282,7 @@ class Upgrades:
             for request in self._switchovers(engine)
         }
         if requests:
-            await self._ledger.insist(Changes(requests=requests))
+            await self._ledger.repeat(Changes(requests=requests))
             self._reconciler.mark(record.group)
 
     async def _enable(self, record: UpgradeRecord, engine: EngineRecord) -> None:
@@ -290,7 +299,7 @@ class Upgrades:
                 why = f"{why}; and it could not be enabled again: {error}"
         waiting = (*record.waiting, *([engine.id] if engine is not None else []))
         suspended = msgspec.structs.replace(record, suspended=why, engine="", waiting=waiting)
-        await self._ledger.insist(Changes(upgrades={record.group: suspended}))
+        await self._ledger.repeat(Changes(upgrades={record.group: suspended}))
         self._forget(record.group)
         about = {"serviceenginegroup": record.group, **({"serviceengine": engine.id} if engine else {})}
         self._events.add("UPGRADE_SE_SUSPENDED", f"{why}. To go on: upgrade again", level="warning", **about)

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from shoal.objects import Registry
 from shoal.objects.views import uuid_of
-from shoal.store.protocol import Batch, Compacted, Store
+from shoal.store.patience import RETRY_S, patiently
+from shoal.store.protocol import Batch, Compacted, Store, Unavailable
 
 from . import sources
 from .ipam import Address, addresses_of
@@ -80,7 +81,7 @@ class View:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def seen(self, revision: int) -> None:
-        """Returns once that revision is applied."""
+        """Returns once that revision is applied. Raises `Unavailable` when the store can't be followed until then."""
         if self.revision < revision:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append((revision, future))
@@ -230,7 +231,18 @@ class View:
                     self.take(batch)
             except Compacted:
                 log.info("the store's history does not reach back to %d; reading all", self.revision)
-                await self._read_all()
+                await patiently(self._read_all, "what documents there are")
+            except Unavailable as error:
+                self._lose_sight(error)
+                await asyncio.sleep(RETRY_S)
+
+    def _lose_sight(self, error: Unavailable) -> None:
+        waiting, self._waiters = self._waiters, []
+        for _, future in waiting:
+            if not future.done():
+                future.set_exception(
+                    Unavailable(f"It is written, but not in force yet: {error.message}", hint=error.hint)
+                )
 
     def hold(self) -> None:
         """Until `release` nothing that the store writes is seen here."""

@@ -93,6 +93,8 @@ class Overview(msgspec.Struct, kw_only=True):
     at: float
     url: str
     state: str
+    trouble: str = ""
+    """Of the controller itself."""
     groups: list[Group] = []
     engines: list[Engine] = []
     virtualservices: list[Service] = []
@@ -111,7 +113,8 @@ class Overview(msgspec.Struct, kw_only=True):
 
     def problems(self) -> list[str]:
         """One sentence each, what is worst first."""
-        found = [
+        found = [self.trouble] if self.trouble else []
+        found += [
             f"{one.name} is not served: {_why(one)}" for one in self.virtualservices if one.trouble and not one.assigned
         ]
         found += [
@@ -174,10 +177,9 @@ class Watcher:
     def look(self, *, load: bool = True) -> Overview:
         """Raises what `Client.call` raises."""
         client = self._client
+        cluster = client.call("GET", "cluster/runtime")["cluster_state"]
         found = Overview(
-            at=time.time(),
-            url=client.url,
-            state=client.call("GET", "cluster/runtime")["cluster_state"]["state"],
+            at=time.time(), url=client.url, state=cluster["state"], trouble=cluster.get("reason", "").rstrip(".")
         )
         for document in client.all("serviceenginegroup", "name,max_se,ha_mode"):
             try:

@@ -59,6 +59,7 @@ class Deeds:
             "crash": self._crash,
             "start": self._start,
             "store": self._store,
+            "outage": self._outage,
             "rival": self._rival,
             "clock": self._clock,
             "create": self._create,
@@ -232,6 +233,11 @@ class Deeds:
         self._world.slow_s = event.amount
         if self._world.process is not None:
             self._world.process.door.slow_s = event.amount
+
+    async def _outage(self, event: Event) -> None:
+        if event.target == self._world.outage:
+            raise Skip
+        self._world.lose_store(event.target)
 
     async def _rival(self, event: Event) -> None:
         """It writes what is there already: only the version changes."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from .deeds import ANY
 from .history import MODES, Event, Shape
+from .process import OUTAGES
 from .system_world import SystemWorld
 
 PAUSES_S = (0.0, 0.0, 0.01, 0.05, 0.1, 0.3, 0.6, 1.5)
@@ -59,6 +60,8 @@ class Draw:
             self._crash: 4,
             self._start: 8,
             self._store: 1,
+            self._outage: 1,
+            self._outage_end: 4,
             self._rival: 2,
             self._clock: 1,
             self._create: 3,
@@ -211,6 +214,12 @@ class Draw:
 
     def _store(self) -> Event | None:
         return self._event("store", amount=self._random.choice((0.0, 0.0, 0.02, 0.5)))
+
+    def _outage(self) -> Event | None:
+        return self._event("outage", target=self._random.choice(OUTAGES)) if not self._world.outage else None
+
+    def _outage_end(self) -> Event | None:
+        return self._event("outage") if self._world.outage else None
 
     def _rival(self) -> Event | None:
         return self._event(

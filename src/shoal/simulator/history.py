@@ -38,6 +38,7 @@ KINDS = {
     "crash": "the controller dies, at the n-th time from now that it reaches out of its process",
     "start": "a dead controller is started",
     "store": "the store is slow",
+    "outage": "the store takes no writes, can't be reached, or loses questions and answers; or is well again",
     "rival": "another writer touches a record: the controller's next write conflicts",
     "clock": "the wall clock jumps",
     "create": "a virtual service is created (on an address of its own, or that others had before, or another's)",

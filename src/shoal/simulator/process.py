@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,8 +19,10 @@ from shoal.controller.intent import Intent
 from shoal.controller.rules import Rules
 from shoal.controller.secrets import Secrets
 from shoal.controller.view import View
-from shoal.errors import NotReady
-from shoal.store.protocol import Batch, Lease, Listing, Record, Store, Transaction
+from shoal.errors import NotReady, ShoalError
+from shoal.store.memory import MemoryStore
+from shoal.store.noted import NotedStore
+from shoal.store.protocol import Batch, Lease, Listing, Record, Transaction, Unavailable
 from shoal.wire.messages import FromController, FromEngine
 from shoal.wire.recorded import Recording
 
@@ -35,6 +38,11 @@ NO_IDENTITY = Identity(key_pem=b"", certificate_pem=b"", ca_pem=b"")
 ANSWER_S_MAX = 60.0
 """An operator's call is answered, if only with an error, within this time."""
 CHECK_S = 0.5
+FULL, GONE, FLAKY = "full", "gone", "flaky"
+OUTAGES = (FULL, GONE, FLAKY)
+"""The store takes no writes; can't be reached; loses questions and answers, so that what failed may have happened."""
+LOST = 0.3
+"""Of the questions, and of the answers, while it is flaky."""
 
 _T = TypeVar("_T")
 
@@ -44,12 +52,13 @@ class Door:
     each message to an engine. A crash at any await has the effect of one at the door before it, so these are all.
 
     ``crash_in``: the process ends at so many doors from now; 0 = it does not. ``slow_s``: the store answers within
-    this time.
+    this time. ``outage``: one of `OUTAGES`, or "".
     """
 
     def __init__(self, chance: random.Random, die: Callable[[], None]) -> None:
         self.crash_in = 0
         self.slow_s = 0.0
+        self.outage = ""
         self.dead = False
         self._chance = chance
         self._die = die
@@ -67,32 +76,57 @@ class Door:
         if self.slow_s:
             await asyncio.sleep(self._chance.uniform(0.0, self.slow_s))
 
+    async def read(self) -> None:
+        await self.store()
+        self._refuse(self.outage == GONE or self._is_lost())
+
+    async def write(self) -> None:
+        await self.store()
+        self._refuse(self.outage in (FULL, GONE) or self._is_lost())
+
+    async def written(self) -> None:
+        await self.store()
+        self._refuse(self._is_lost())
+
+    def followed(self) -> None:
+        self._refuse(self.outage == GONE)
+
+    def _is_lost(self) -> bool:
+        return self.outage == FLAKY and self._chance.random() < LOST
+
+    def _refuse(self, refused: bool) -> None:
+        if refused:
+            raise Unavailable(f"The simulated store is {self.outage}.")
+
 
 class ReachedStore:
     """A `shoal.store.protocol.Store` through the door."""
 
-    def __init__(self, store: Store, door: Door) -> None:
+    def __init__(self, store: MemoryStore, door: Door) -> None:
         self._store, self._door = store, door
 
     async def get(self, key: str) -> Record | None:
-        await self._door.store()
+        await self._door.read()
         return await self._store.get(key)
 
     async def list(self, prefix: str) -> Listing:
-        await self._door.store()
+        await self._door.read()
         return await self._store.list(prefix)
 
     async def commit(self, transaction: Transaction) -> int:
-        await self._door.store()
+        await self._door.write()
         revision = await self._store.commit(transaction)
-        await self._door.store()
+        await self._door.written()
         return revision
 
-    def watch(self, prefix: str, since: int) -> AsyncIterator[Batch]:
-        return self._store.watch(prefix, since)
+    async def watch(self, prefix: str, since: int) -> AsyncIterator[Batch]:
+        async with aclosing(self._store.watch(prefix, since)) as batches:
+            async for batch in batches:
+                self._door.followed()
+                yield batch
 
     async def lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
-        await self._door.store()
+        await self._door.read()
         return await self._store.lease(name, holder, ttl_s)
 
     async def close(self) -> None: ...
@@ -177,16 +211,20 @@ class ControllerProcess:
         self._starting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Raises NotReady if it dies on the way."""
+        """Raises NotReady if it dies on the way, or the store can't be used."""
         self._starting = asyncio.create_task(self._start(), name="start")
         await asyncio.wait({self._starting})
         if self._starting.cancelled() or self.door.dead:
             raise NotReady("the controller died while it started")
-        self._starting.result()
+        try:
+            self._starting.result()
+        except ShoalError:
+            self.end()
+            raise
 
     async def _start(self) -> None:
         world = self._world
-        store = ReachedStore(world.store, self.door)
+        store = NotedStore(ReachedStore(world.store, self.door), world.clock.now)
         view = View(store, world.registry)
         self.view = view
         await view.start()
@@ -214,6 +252,7 @@ class ControllerProcess:
             clock=world.clock,
             fresh_id=world.fresh_id,
         )
+        self.controller.watch(store)
         await self.controller.load()
         self._tasks.append(asyncio.create_task(self.controller.run(), name="controller"))
 

@@ -107,6 +107,8 @@ class SystemWorld:
         """Engines that the controller can't reach, or that can't reach it."""
         self.slow_s = 0.0
         """The store answers within this time."""
+        self.outage = ""
+        """Why the controller can't use the store (`process.OUTAGES`)."""
         self.settled = 0
         """How often all was found to be as intended."""
         self._broken: Broken | None = None
@@ -120,7 +122,7 @@ class SystemWorld:
     async def start(self, crash_in: int = 0) -> None:
         """Raises NotReady if it dies on the way, at the ``crash_in``-th reach out of its process."""
         process = ControllerProcess(self, self._died)
-        process.door.crash_in, process.door.slow_s = crash_in, self.slow_s
+        process.door.crash_in, process.door.slow_s, process.door.outage = crash_in, self.slow_s, self.outage
         await process.start()
         self.process = process
 
@@ -270,6 +272,13 @@ class SystemWorld:
         if connection := self._connections.get(engine):
             connection.reset()
 
+    def lose_store(self, outage: str) -> None:
+        """One of `process.OUTAGES`; "" ends it."""
+        self.note(f"the store is {outage or 'well again'}")
+        self.outage = outage
+        if self.process is not None:
+            self.process.door.outage = outage
+
     async def kill_controller(self) -> None:
         self.note("the controller is killed")
         process, self.process = self.running, None
@@ -283,6 +292,7 @@ class SystemWorld:
         """Every fault ends; with ``restart`` dead machines start again, too. What is lost stays lost."""
         self.note("every fault ends")
         segment, self.slow_s = self.segment, 0.0
+        self.lose_store("")
         self.cloud.failures, self.cloud.create_s = 0, CREATE_S
         segment.loss = segment.repeated = 0.0
         for one, other in [sorted(pair) for pair in sorted(segment.cuts, key=sorted)]:

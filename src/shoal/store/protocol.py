@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from shoal.errors import ShoalError
+from shoal.errors import NotReady, ShoalError
 
 VALUE_BYTES_MAX = 1_000_000
 TRANSACTION_BYTES_MAX = 1_500_000
@@ -78,6 +78,11 @@ class Conflict(ShoalError):
         self.keys = keys
 
 
+class Unavailable(NotReady):
+    """The store can't be used now and may be later: its disk is full, or it can't be reached. A commit that raises it may
+    have been applied all the same."""
+
+
 class Compacted(ShoalError):
     """The revision asked for is older than the store's history: list again and watch from there."""
 
@@ -97,6 +102,8 @@ class Lease(Protocol):
 class Records(Protocol):
     """Reading and writing alone: what it takes to make a write, or to try one."""
 
+    """Each raises `Unavailable` for as long as that lasts."""
+
     async def get(self, key: str) -> Record | None: ...
 
     async def list(self, prefix: str) -> Listing: ...
@@ -114,7 +121,7 @@ class Store(Records, Protocol):
     def watch(self, prefix: str, since: int) -> AsyncIterator[Batch]:
         """Every later batch (revision > ``since``) under ``prefix``, in order, without gaps, for ever.
 
-        Ends by cancellation or ``aclose``. Raises `Compacted` if ``since`` is older than the history kept.
+        Ends by cancellation or ``aclose``. Raises `Compacted` if ``since`` is older than the history kept, `Unavailable`.
         """
         ...
 

@@ -106,7 +106,8 @@ class SqliteStore:
     async def commit(self, transaction: Transaction) -> int:
         """See `shoal.store.protocol.Store.commit`. A transaction that changes nothing makes no new revision.
 
-        Cancelled, it may have been applied or not, but never in part. Raises `NotReady` when the disk fails.
+        Cancelled, it may have been applied or not, but never in part. Raises `Unavailable` while the disk is full,
+        `NotReady` once it has failed: then only a controller that starts anew can tell what is stored.
         """
         caps.check(transaction)
         async with self._room:

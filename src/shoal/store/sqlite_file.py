@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from shoal.errors import NotReady
+from shoal.store.protocol import Unavailable
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x53484F41  # "SHOA": tells our database from any other
@@ -56,11 +57,16 @@ _FAULTS = {
 }
 
 
+_PASSING = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
+"""What is over by itself once somebody has done what the hint says."""
+
+
 def fault(path: Path, error: Exception) -> NotReady:
     """The error as a sentence that names the file and the next step."""
     code = getattr(error, "sqlite_errorcode", None)
     why, hint = _FAULTS.get(code & 0xFF if isinstance(code, int) else -1, ("it can't be used", "See the reason given."))
-    return NotReady(f"The store's database {path}: {why} ({error}).", hint=hint)
+    kind = Unavailable if isinstance(code, int) and code & 0xFF in _PASSING else NotReady
+    return kind(f"The store's database {path}: {why} ({error}).", hint=hint)
 
 
 def is_io_fault(error: Exception) -> bool:

@@ -25,6 +25,7 @@ from shoal.controller.view import View
 from shoal.controller.whatif.margins import Margins
 from shoal.controller.zones.publisher import Publisher
 from shoal.errors import NotFound
+from shoal.store.noted import Trouble
 
 from .forecast import Forecasts
 from .group import Groups
@@ -72,6 +73,7 @@ class Runtime:
             deployments=deployments,
         )
         self.sources = sources
+        self.store_trouble: Callable[[], Trouble | None] = lambda: None
         self.pool_state: Callable[[str], str] = lambda uuid: pools.state(uuid)[0] if pools.servers(uuid) else ""
         """How a pool stands, "" for one without servers: their names may still be looked up."""
         pools, engines = Pools(sources), ServiceEngines(sources)
@@ -160,7 +162,7 @@ class Runtime:
         name = nodes[0]["name"]
         address = "127.0.0.1"
         return {
-            "cluster_state": {"state": "CLUSTER_UP_NO_HA", "progress": 100, "up_since": since},
+            "cluster_state": {"state": "CLUSTER_UP_NO_HA", "progress": 100, "up_since": since, **self._reason()},
             "node_info": {
                 "uuid": cluster["uuid"],
                 "version": "22.1.3",
@@ -176,6 +178,16 @@ class Runtime:
                     "up_since": since,
                 }
             ],
+        }
+
+    def _reason(self) -> Document:
+        """Anybody may read it, so it names no files; the event does."""
+        trouble = self.store_trouble()
+        if trouble is None:
+            return {}
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(trouble.since))
+        return {
+            "reason": f"The controller's store has taken no changes since {since} (UTC): see STORE_UNAVAILABLE in the events."
         }
 
     def cluster_status(self) -> Document:

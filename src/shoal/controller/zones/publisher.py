@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -13,6 +14,7 @@ from shoal.controller.clock import Clock, woken
 from shoal.controller.events import EventLog
 from shoal.controller.view import View
 from shoal.errors import ShoalError
+from shoal.store.patience import patiently
 from shoal.store.protocol import Records, Transaction
 
 from . import update, wanted
@@ -130,7 +132,7 @@ class Publisher:
         except (NotUpdated, ShoalError) as error:
             self._note_away(provider, error)
             if isinstance(error, Taken):
-                await self._forget(key)  # nothing of it is ours
+                await patiently(partial(self._forget, key), "what is published")  # nothing of it is ours
             return self._failed(key, record, str(error))
         self._note("DNS_RECORD_PUBLISHED", record, f"{_told(record)} is published on {provider.server}.")
         self._states[key] = State(record=record, state="published", since=self._clock.now())
