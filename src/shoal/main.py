@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import errno
 import importlib
 import json
 import os
@@ -22,6 +23,7 @@ from shoal.shell.options import connection_options
 DATA_DIR = "/var/lib/shoal"
 LISTEN = "127.0.0.1:9443"
 EXIT_REFUSED = 1
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 data_dir_option = click.option(
     "--data-dir",
@@ -358,6 +360,14 @@ def main() -> None:
         sys.exit(EXIT_REFUSED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(
+            on_screen(f"Error: {where}{error.strerror}. Free space there, or mend the disk.", sys.stderr), err=True
+        )
+        sys.exit(EXIT_REFUSED)
     except (KeyboardInterrupt, EOFError):
         sys.exit(130)
     except asyncio.CancelledError:

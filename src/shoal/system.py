@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import ipaddress
 import json
 import logging
 import logging.handlers
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -72,6 +74,7 @@ WIRE_PORT = 9444
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 15.0
 POLL_S = 0.05
+RUNNING_BYTES = 256
 LOG_BYTES_MAX = 10_000_000
 COLLECTED_AFTER = (2_000, 5, 200)
 """Objects more than before until the youngest are looked at, and how often until the next older ones are: all of them when
@@ -397,26 +400,47 @@ async def _run(options: Options, console: Console) -> None:
             await _serving(options, console, stop, anew)
         except _CalledBack as error:
             log.error("%s", error)
-            console.print(str(error))
+            _say(console, str(error))
 
 
 async def _serving(options: Options, console: Console, stop: asyncio.Event, anew: asyncio.Event) -> None:
     """Until one of the two is set."""
     pid_file = options.data_dir / "controller.pid"
     began = time.monotonic()
-    async with running(options, lambda step: console.print(f"  starting: {step}"), anew) as (served, password):
+    say = partial(_say, console)
+    async with running(options, lambda step: say(f"  starting: {step}"), anew) as (served, password):
         host = f"[{options.host}]" if ":" in options.host else options.host
         url = f"https://{host}:{served.port}"
-        pid_file.write_bytes(msgspec.json.encode(Running(pid=os.getpid(), url=url, started=time.time())))
-        console.print(f"Shoal is up after {time.monotonic() - began:.1f} s: [bold]{url}[/bold]")
+        _put_down(Running(pid=os.getpid(), url=url, started=time.time()), pid_file)
+        say(f"Shoal is up after {time.monotonic() - began:.1f} s: [bold]{url}[/bold]")
         if password:
-            console.print(f"The password of user admin is [bold]{password}[/bold] (shown this once).")
-        console.print(f"Try: shoal shell --controller {url}")
+            say(f"The password of user admin is [bold]{password}[/bold] (shown this once).")
+        say(f"Try: shoal shell --controller {url}")
         try:
             await _first(stop, anew)
         finally:
             pid_file.unlink(missing_ok=True)
-        console.print("Stopping; engines keep serving." if stop.is_set() else "Beginning anew, with what is restored.")
+        say("Stopping; engines keep serving." if stop.is_set() else "Beginning anew, with what is restored.")
+
+
+def _say(console: Console, text: str) -> None:
+    """A full disk costs the words, where they go to a file."""
+    try:
+        console.print(text)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+
+
+def _put_down(running: Running, file: Path) -> None:
+    """In the place of what a killed controller has left, which takes no room on a full disk."""
+    data = msgspec.json.encode(running).ljust(RUNNING_BYTES)
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        os.pwrite(handle, data, 0)
+        os.ftruncate(handle, len(data))
+    finally:
+        os.close(handle)
 
 
 async def _first(*events: asyncio.Event) -> None:
@@ -478,7 +502,10 @@ def launch(options: Options, console: Console | None) -> Running:
         if child.poll() is not None:
             break
         time.sleep(POLL_S)
-    raise NotReady(f"It did not start: {output.read_text().strip()[-500:]}", hint=f"See {output}.")
+    why = (
+        output.read_text().strip()[-500:] or f"{shutil.disk_usage(options.data_dir).free:,} bytes are free on its disk."
+    )
+    raise NotReady(f"It did not start: {why}", hint=f"See {output}.")
 
 
 def stop(data_dir: Path, console: Console | None, *, purge: bool = False) -> None:

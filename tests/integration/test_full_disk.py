@@ -91,3 +91,12 @@ async def story(bench: Bench, ballast: Path) -> None:
         assert "shoal.db" in told["STORE_UNAVAILABLE"][0]["event_description"]
         assert not (await lab.probe("client", service["address"], 80, 1.0)).failed()
     assert running(bench) == pid, "the controller has started anew"
+    fill(ballast)
+    bench.kill_controller()
+    await asyncio.to_thread(bench.launch)
+    async with Api(bench.url, PASSWORD) as api:
+        await api.placed(service["uuid"], 1)
+        with pytest.raises(ShoalError, match=r"full.*Free space"):
+            await api.post("pool", {"name": "another"})
+        ballast.unlink()
+        await api.post("pool", {"name": "another"})

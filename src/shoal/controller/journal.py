@@ -71,6 +71,7 @@ class Journal:
         self._waiting: deque[tuple[float, Row]] = deque()
         self._writing = asyncio.Lock()
         self._missed = 0
+        self._refused = False
         self._number = 0
 
     # --- what is noted ---
@@ -177,8 +178,11 @@ class Journal:
             try:
                 await asyncio.to_thread(self._files.append, batch)
             except (sqlite3.Error, OSError) as error:
-                log.warning("the journal can't be written: %s", error)
+                if not self._refused:
+                    log.warning("the journal can't be written: %s", error)
+                self._refused = True
                 return
+            self._refused = False
             for _ in batch:
                 self._waiting.popleft()
             if self._missed:

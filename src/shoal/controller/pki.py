@@ -6,11 +6,12 @@ in them are what both sides check (RFC 5280 4.2.1.6), not host names.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
+import os
 import ssl
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -131,11 +132,8 @@ class Authority:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=self.ca_pem.decode())
         key, certificate = self.issue_server([], [])
-        # OpenSSL reads a key only from files; these live as long as the call, readable by us alone.
-        with tempfile.TemporaryDirectory(dir=self._directory) as directory:
-            _write(Path(directory) / "key.pem", key)
-            _write(Path(directory) / "certificate.pem", certificate)
-            context.load_cert_chain(Path(directory) / "certificate.pem", Path(directory) / "key.pem")
+        with _in_memory(certificate) as certificate_file, _in_memory(key) as key_file:
+            context.load_cert_chain(certificate_file, key_file)
         return context
 
     def api_server_files(
@@ -292,6 +290,15 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """A name under which this process alone can read it: OpenSSL takes keys only from files."""
+    with os.fdopen(os.memfd_create("shoal"), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -22,7 +22,8 @@ NOTHING: Mapping[str, int] = MappingProxyType({})
 
 def unsettled(world: SystemWorld) -> list[str]:
     """What is not (yet) as intended, in sentences. Empty = every service is served as it should be, or can't be."""
-    found: list[str] = []
+    ledger = world.controller.ledger
+    found = [f"{id} has no record, and is still there" for id in world.agents if id not in ledger.engines]
     owners = _owners(world)
     reconciler = world.controller.reconciler
     waiting = not all(machine.running for machine in world.segment.engines.values())

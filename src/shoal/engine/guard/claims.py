@@ -28,16 +28,18 @@ class ClaimFile:
             log.error("%s cannot be read (%s); starting without", path, error)
 
     def put(self, claims: Mapping[str, Claim]) -> None:
-        """On disk when it returns: one writing, however many they are. Raises OSError."""
+        """On disk when it returns: one writing, however many they are. Raises OSError; then all is as it was."""
         higher = {vip: claim for vip, claim in claims.items() if vip not in self.claims or self.claims[vip] < claim}
         if not higher:
             return
-        self.claims |= higher
-        new = self._path.with_suffix(".new")
+        claims = {**self.claims, **higher}
+        new, left = self._path.with_suffix(".new"), memoryview(msgspec.json.encode(claims))
         file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.write(file, msgspec.json.encode(self.claims))
+            while left:  # on a nearly full disk a part of it is written, and no error raised
+                left = left[os.write(file, left) :]
             os.fdatasync(file)
         finally:
             os.close(file)
         new.replace(self._path)
+        self.claims = claims
