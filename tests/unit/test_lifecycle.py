@@ -258,6 +258,18 @@ def test_the_next_creation_waits_longer_after_each_failure_up_to_a_bound() -> No
     live(story, max_se_spawn_interval_delay=60)
 
 
+def test_engines_that_fail_side_by_side_fail_once() -> None:
+    async def story(life: Life) -> None:
+        life.cloud.fails = set(HOSTS)
+        for expected in (5, 10, 20):
+            await life.want(count=6)
+            await life.wait(1.3)  # four at once, and the rest
+            assert len(life.told("CREATE_SE_FAIL")) % 6 == 0
+            assert round(life.retry_s() + 0.3) == expected
+
+    live(story, max_se_spawn_interval_delay=60)
+
+
 def test_engines_that_are_made_and_never_connect_lengthen_the_wait_too() -> None:
     async def story(life: Life) -> None:
         life.cloud.boots = False

@@ -75,7 +75,11 @@ class Making:
         self._abandon = abandon
         self._slots = asyncio.Semaphore(CREATIONS_AT_ONCE_MAX)
         self._failures: Counter[str] = Counter()
-        """In a row, by group."""
+        """In a row, by group; those of engines that were being made side by side are one."""
+        self._failed_at: dict[str, float] = {}
+        """By group, when (monotonic) the last of them was counted."""
+        self._begun: dict[str, float] = {}
+        """Engine -> since when (monotonic) it is being made."""
         self._retry_at: dict[str, float] = {}
         """By group; monotonic, so that a wall clock that is set back stops nothing."""
         self._bad_hosts: dict[str, float] = {}
@@ -95,19 +99,23 @@ class Making:
 
     def succeeded(self, engine: EngineRecord) -> None:
         """It has connected."""
+        self._begun.pop(engine.id, None)
         self._failures.pop(engine.group, None)
         self._retry_at.pop(engine.group, None)
         self._bad_hosts.pop(engine.host, None)
 
     async def failed(self, engine: EngineRecord, why: str, event: str = "CREATE_SE_FAIL") -> None:
-        """Give the engine up and wait before the next: longer each time, and on another host where there is one."""
-        timers = self._timers()
-        self._failures[engine.group] += 1
+        """Give the engine up and wait before the next: longer each time, and on another host where there is one. Several that
+        fail side by side are one failure: a full cloud is no worse for having been asked for four engines at once."""
+        timers, now = self._timers(), self._clock.monotonic()
+        if self._begun.pop(engine.id, now) >= self._failed_at.get(engine.group, 0.0):
+            self._failures[engine.group] += 1
+            self._failed_at[engine.group] = now
         first, most = timers.se_spawn_retry_interval, timers.max_se_spawn_interval_delay
         delay = min(first * 2 ** min(self._failures[engine.group] - 1, 30), max(first, most))
-        self._retry_at[engine.group] = self._clock.monotonic() + delay
+        self._retry_at[engine.group] = now + delay
         if engine.host:
-            self._bad_hosts[engine.host] = self._clock.monotonic() + max(first, most)
+            self._bad_hosts[engine.host] = now + max(first, most)
         self._events.add(
             event,
             f"{engine.name}: {why} Next try in {delay:.0f} s.",
@@ -144,6 +152,7 @@ class Making:
 
     async def create(self, engine: EngineRecord) -> None:
         """Until it is made or given up."""
+        self._begun[engine.id] = self._clock.monotonic()
         group = self._group(engine.group)
         if group is None:
             await self._ledger.forget_engine(engine.id)
@@ -202,6 +211,7 @@ class Making:
 
     async def remove(self, engine: EngineRecord) -> bool:
         """The engine and its object go. False: the cloud could not; try again."""
+        self._begun.pop(engine.id, None)
         try:
             await self._cloud.delete(engine.id)
         except CloudError as error:

@@ -6,12 +6,10 @@ in them are what both sides check (RFC 5280 4.2.1.6), not host names.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import ipaddress
-import os
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -23,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from shoal import whole_file
 from shoal.clouds.protocol import Identity
 from shoal.errors import Invalid, NotReady
-from shoal.wire.tls import CONTROLLER_URI, ENGINE_URI, JOIN_URI
+from shoal.wire.tls import CONTROLLER_URI, ENGINE_URI, JOIN_URI, show
 
 CA_DAYS = 3650
 LEAF_DAYS = 365
@@ -132,8 +130,7 @@ class Authority:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=self.ca_pem.decode())
         key, certificate = self.issue_server([], [])
-        with _in_memory(certificate) as certificate_file, _in_memory(key) as key_file:
-            context.load_cert_chain(certificate_file, key_file)
+        show(context, (certificate + key).decode())
         return context
 
     def api_server_files(
@@ -290,15 +287,6 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-@contextlib.contextmanager
-def _in_memory(content: bytes) -> Iterator[str]:
-    """A name under which this process alone can read it: OpenSSL takes keys only from files."""
-    with os.fdopen(os.memfd_create("shoal"), "wb") as file:
-        file.write(content)
-        file.flush()
-        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _write(file: Path, content: bytes) -> None:

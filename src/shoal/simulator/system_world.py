@@ -356,10 +356,17 @@ class SystemWorld:
     # --- what must come true ---
 
     async def settle(self, within_s: float = SETTLE_S_MAX) -> None:
-        """Until all is as intended. Raises Broken, with what is not, after that time."""
-        end = self.now + within_s
+        """Until all is as intended. Raises Broken, with what is not, after that time; it begins when an engine may be made
+        again, where creations have failed."""
+        end = self.now + self._retry_in_s() + within_s
         while found := unsettled(self):
             if self.now > end:
                 raise Broken(self.segment.explain("; ".join(found[:UNSETTLED_SHOWN_MAX])), "liveness")
             await self.pass_time(CHECK_S)
         self.settled += 1
+
+    def _retry_in_s(self) -> float:
+        retries = (
+            self.controller.lifecycle.retry_at(group["uuid"]) for group in self.running.view.all("serviceenginegroup")
+        )
+        return max([0.0, *(at - self.clock.now() for at in retries if at)])
