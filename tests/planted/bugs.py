@@ -243,4 +243,16 @@ BUGS = (
         "self.on_loaded([engine for id, engine in known.items() if id not in self.engines])",
         "self.on_loaded([])",
     ),
+    Bug(
+        "what an engine has received counts as run",
+        "controller/acknowledged.py",
+        "if (hello.root or hello.kept) == _manifest(hello):",
+        "if not hello.root or hello.root == _manifest(hello):",
+    ),
+    Bug(
+        "engines that fail side by side lengthen the wait each",
+        "controller/making.py",
+        "if self._begun.pop(engine.id, now) >= self._failed_at.get(engine.group, 0.0):",
+        "if self._begun.pop(engine.id, now):",
+    ),
 )

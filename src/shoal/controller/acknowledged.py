@@ -107,9 +107,9 @@ class Acknowledged(msgspec.Struct):
     def greet(self, hello: messages.Hello, known: EngineParts, monotonic: float) -> None:
         """What a hello says that it has. ``known``: those of its parts that are as they should be.
 
-        What it has only received, and not put into effect yet, it does not run: it will say so. An agent that was just
-        started ("") has not applied anything itself; its HAProxy serves what is on its disk."""
-        if hello.root in ("", _manifest(hello)):
+        What it has only received, and not put into effect yet, it does not run: it will say so. An agent that has not applied
+        anything itself begins with what an earlier one did."""
+        if (hello.root or hello.kept) == _manifest(hello):
             root = root_of(known)
             self.lists = dict(root.lists)
             self._drain(root, monotonic)

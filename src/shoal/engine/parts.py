@@ -1,4 +1,5 @@
-"""The desired state on an engine: the parts, kept in a file so that a restarted agent serves without a controller."""
+"""The desired state on an engine: the parts. What is in force is kept in a file, so that a restarted agent serves without a
+controller; what came and was not put into effect yet is not, as nobody may take an engine that starts for one that runs it."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from shoal.wire.desired import (
 from shoal.wire.networks import KIND, Networks
 
 
-class Kept(msgspec.Struct):
+class Kept(msgspec.Struct, frozen=True):
     root: str
     parts: dict[str, bytes]
 
@@ -41,6 +42,8 @@ class Parts:
         self._hashes: dict[str, str] = {}
         self._decoded: dict[str, Part] = {}
         self._pool: dict[str, bytes] = {}
+        self.kept = ""
+        """The root of what is in the file."""
         self._vips: tuple[Vip, ...] = ()
         self.problems: dict[str, str] = {}
         """Part id -> why it can't be read; the others count all the same."""
@@ -52,6 +55,7 @@ class Parts:
             self._take(kept.root, kept.parts, {id: wire.digest(data) for id, data in kept.parts.items()})
         except (OSError, ValueError):
             return False
+        self.kept = kept.root
         return True
 
     def offer(self, parts: Iterable[tuple[str, bytes]]) -> None:
@@ -70,7 +74,6 @@ class Parts:
         self._take(manifest.root, {p.id: data for p, data in parts.items()}, {p.id: p.hash for p in parts})
         self.turn = turn
         self._pool.clear()
-        self._save()
 
     def _find(self, id: str, digest: str) -> bytes | None:
         if self._hashes.get(id) == digest:
@@ -92,12 +95,20 @@ class Parts:
         self._hashes, self.problems = hashes, problems
         self._vips = tuple(p for _, p in sorted(decoded.items()) if isinstance(p, Vip))
 
-    def _save(self) -> None:
-        """Certificates' keys are in it, so only root may read it."""
+    def current(self) -> Kept:
+        """What is to be put into effect now, for `keep`."""
+        return Kept(self.root, self._data)
+
+    def keep(self, kept: Kept) -> None:
+        """It is in force: an agent that starts begins with it. Certificates' keys are in it, so only root may read the file.
+        Raises OSError."""
+        if kept.root in ("", self.kept):
+            return
         fresh = self._file.with_suffix(".new")
         fresh.touch(mode=0o600)
-        fresh.write_bytes(msgspec.msgpack.encode(Kept(self.root, self._data)))
+        fresh.write_bytes(msgspec.msgpack.encode(kept))
         fresh.replace(self._file)
+        self.kept = kept.root
 
     # --- reading ---
 

@@ -32,7 +32,7 @@ LOST = (messages.GatewayState(address="10.0.0.1", why="no answer within 1 s"),)
 
 class SimulatedAgent:
     """``connect(engine)`` reaches a controller or raises NotReady. ``on_desired(engine, vips)`` is told what the guard
-    is about to be told. The desired state survives `kill`, as on a disk."""
+    is about to be told. The desired state survives `kill`, once it is in force, as on a disk."""
 
     def __init__(
         self,
@@ -54,6 +54,8 @@ class SimulatedAgent:
         self._random = random.Random(seed)
         self._root, self._turn = "", 0
         self._parts: dict[str, bytes] = {}
+        self._kept: tuple[str, dict[str, bytes]] = ("", {})
+        """Root and parts of what was put into effect, on its disk."""
         self._decoded: tuple[wire.Vip, ...] | None = None
         self._applied = ""
         self._starts = 0
@@ -62,7 +64,7 @@ class SimulatedAgent:
         self._tasks: list[asyncio.Task[None]] = []
         self._drains: dict[str, float] = {}
         self.shares: dict[str, dict[str, int]] = {}
-        self.drain_s = DRAIN_S
+        self.drain_s, self.apply_s = DRAIN_S, APPLY_S
         self.gateway = True
         """It reaches the one that all have."""
         self._thawed = asyncio.Event()
@@ -70,7 +72,8 @@ class SimulatedAgent:
 
     def start(self) -> None:
         self._starts += 1
-        self._applied = ""
+        self._applied, self._turn, self._decoded = "", 0, None
+        self._root, self._parts = self._kept
         self._wanted.set()
         self._tasks = [asyncio.create_task(work) for work in (self._run(), self._apply_on())]
         for task in self._tasks:
@@ -85,6 +88,10 @@ class SimulatedAgent:
             self._link.hang_up()
             self._link = None
         self._thawed.set()
+
+    def wipe(self) -> None:
+        """Its disk is lost. Call while it is dead."""
+        self._kept, self._drains = ("", {}), {}
 
     def freeze(self) -> None:
         self._thawed.clear()
@@ -133,6 +140,7 @@ class SimulatedAgent:
             address=self._address,
             mac=self._mac,
             root=self._applied,
+            kept=self._kept[0],
             parts=tuple(sorted((id, wire.digest(data)) for id, data in self._parts.items())),
             owned=self._owned(),
             shares=self.shares,
@@ -190,12 +198,13 @@ class SimulatedAgent:
             await self._wanted.wait()
             self._wanted.clear()
             root, turn, parts = self._root, self._turn, dict(self._parts)
-            await asyncio.sleep(self._random.uniform(*APPLY_S))
+            await asyncio.sleep(self._random.uniform(*self.apply_s))
             await self._thawed.wait()
             if root:
                 vips = _vips_of(parts)
                 self._on_desired(self._engine, vips)
                 self._segment.tell(self._engine, _for_guard(parts, vips))
+                self._kept = root, parts
             self._applied = root
             if root:
                 self._say(messages.Applied(root=root, turn=turn, how="reload", took_ms=1.0))

@@ -9,6 +9,7 @@ from typing import Any
 from shoal.errors import NotReady, ShoalError
 from shoal.store.protocol import Condition, Conflict, Transaction
 
+from .agent import APPLY_S
 from .history import Event, Shape
 from .system_world import OPERATOR, SystemWorld
 
@@ -45,6 +46,8 @@ class Deeds:
             "unplug": self._unplug,
             "plug": self._plug,
             "gateway": self._gateway,
+            "wipe": self._wipe,
+            "lag": self._lag,
             "part": self._part,
             "join": self._join,
             "reset": self._reset,
@@ -161,6 +164,16 @@ class Deeds:
         if self._world.agents[engine].gateway == up:
             raise Skip
         self._world.set_gateway(engine, up)
+
+    async def _wipe(self, event: Event) -> None:
+        engine = self._named(event.engine)
+        if self._world.segment.engines[engine].running:
+            raise Skip
+        self._world.wipe(engine)
+
+    async def _lag(self, event: Event) -> None:
+        lag_s = (event.amount / 4, event.amount) if event.amount else APPLY_S
+        self._world.set_lag(self._named(event.engine), lag_s)
 
     async def _part(self, event: Event) -> None:
         engine = self._named(event.engine)

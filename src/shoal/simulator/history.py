@@ -24,6 +24,8 @@ KINDS = {
     "unplug": "an engine loses its only link",
     "plug": "... and has it again",
     "gateway": "an engine reaches its gateway no more, or again",
+    "wipe": "the disk of a dead engine is lost: claims and desired state",
+    "lag": "an engine takes seconds to put a new state into effect, or no longer",
     "part": "an engine and the controller lose each other (one way or both)",
     "join": "... and meet again",
     "reset": "the connection of an engine and the controller breaks, with what is under way",

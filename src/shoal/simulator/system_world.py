@@ -20,7 +20,7 @@ from shoal.errors import NotReady
 from shoal.objects import load
 from shoal.ownership.events import Tell
 
-from .agent import SimulatedAgent
+from .agent import APPLY_S, SimulatedAgent
 from .kernel import Broken
 from .link import Connection
 from .ownership_world import Engine, World
@@ -248,6 +248,19 @@ class SystemWorld:
         self.segment.link(engine, True)
         self.join(engine)
 
+    def wipe(self, engine: str) -> None:
+        """The disk of a dead machine is lost: claims and desired state."""
+        self.note(f"{engine} loses its disk")
+        machine = self.segment.engines[engine]
+        machine.disk.clear()
+        machine.desired = None
+        self.agents[engine].wipe()
+
+    def set_lag(self, engine: str, apply_s: tuple[float, float]) -> None:
+        """Putting a new state into effect takes that long from now on."""
+        self.note(f"{engine} applies within {apply_s[1]} s")
+        self.agents[engine].apply_s = apply_s
+
     def set_gateway(self, engine: str, up: bool) -> None:
         self.note(f"{engine} {'reaches its gateway again' if up else 'does not reach its gateway'}")
         self.agents[engine].gateway = up
@@ -308,6 +321,7 @@ class SystemWorld:
             if not machine.haproxy:
                 segment.set_haproxy(engine, True)
             self.agents[engine].gateway = True
+            self.agents[engine].apply_s = APPLY_S
             if restart and not machine.running:
                 await self.cloud.restart(engine)
         for engine in sorted(self.unreachable):

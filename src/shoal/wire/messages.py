@@ -38,7 +38,8 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
-    """First message. ``root`` is the desired state the engine runs ("" if none); ``incarnation`` changes at each start."""
+    """First message. ``root`` is the desired state that this agent has put into effect ("" if none), ``kept`` the one that it
+    began with: an earlier agent's, from the disk; ``incarnation`` changes at each start."""
 
     wire_version: int
     engine: str
@@ -47,8 +48,9 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     address: str
     mac: str
     root: str
+    kept: str = ""
     parts: tuple[tuple[str, str], ...] = ()
-    """(id, hash) of the parts it has, so that only the others are sent."""
+    """(id, hash) of the parts it has, in force or not, so that only the others are sent."""
     owned: tuple[Owned, ...] = ()
     recorder: bool = False
     """It answers `Recall`."""
