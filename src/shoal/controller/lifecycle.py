@@ -134,7 +134,8 @@ class Lifecycle:
 
     async def adopt(self) -> None:
         """Bring records and cloud together: engines that are no more (`shoal down` removed them) are forgotten, what
-        they held is placed anew; engines without a record are removed; those that don't run are started, by `run`. Call
+        they held is placed anew; engines without a record are removed, and those whose making the last controller did not see the
+        end of, as they are made anew; those that don't run are started, by `run`. Call
         before it. Raises what the store and the cloud raise; repeated, it goes on."""
         handles = await self._cloud.engines()
         self._plugging.adopt(handles)
@@ -143,7 +144,8 @@ class Lifecycle:
             if engine.created and engine.id not in present:
                 await self._ledger.repeat(Changes(engines={engine.id: None}))
                 await self._documents.remove(engine.id)
-        for id in sorted(present.keys() - self._ledger.engines.keys()):
+        made = {engine.id for engine in self._ledger.engines.values() if engine.created}
+        for id in sorted(present.keys() - made):
             await self._cloud.delete(id)
         for id in self._in_need(present):
             self._mending.starting[id] = None

@@ -20,6 +20,8 @@ BOOT_S = 0.25
 RECONNECT_S = 0.5
 APPLY_S = (0.02, 0.12)
 """Least and most of what putting a new state into effect takes (a reload of HAProxy)."""
+KEEP_S = (0.0, 0.005)
+"""... and of having it on the disk."""
 DRAIN_S = (0.1, 6.0)
 """How long the connections of a draining VIP live."""
 
@@ -92,6 +94,10 @@ class SimulatedAgent:
     def wipe(self) -> None:
         """Its disk is lost. Call while it is dead."""
         self._kept, self._drains = ("", {}), {}
+
+    @property
+    def runs(self) -> bool:
+        return bool(self._tasks)
 
     def freeze(self) -> None:
         self._thawed.clear()
@@ -204,6 +210,7 @@ class SimulatedAgent:
                 vips = _vips_of(parts)
                 self._on_desired(self._engine, vips)
                 self._segment.tell(self._engine, _for_guard(parts, vips))
+                await asyncio.sleep(self._random.uniform(*KEEP_S))
                 self._kept = root, parts
             self._applied = root
             if root:

@@ -46,6 +46,7 @@ class Deeds:
             "unplug": self._unplug,
             "plug": self._plug,
             "gateway": self._gateway,
+            "agent": self._agent,
             "wipe": self._wipe,
             "lag": self._lag,
             "part": self._part,
@@ -164,6 +165,13 @@ class Deeds:
         if self._world.agents[engine].gateway == up:
             raise Skip
         self._world.set_gateway(engine, up)
+
+    async def _agent(self, event: Event) -> None:
+        engine = self._named(event.engine)
+        machine = self._world.segment.engines[engine]
+        if machine.frozen or not machine.running:
+            raise Skip
+        self._world.restart_agent(engine, event.amount)
 
     async def _wipe(self, event: Event) -> None:
         engine = self._named(event.engine)

@@ -18,6 +18,7 @@ CALM_EACH = 80
 LULL_S = 12.0
 SERVICES_MAX = 8
 CREATE_S = (0.0, 0.0, 8.0, 40.0)
+RESTARTS_S = (0.05, 0.3, 1.0)
 LAGS_S = (0.0, 0.0, 1.0, 5.0, 15.0)
 JUMPS_S = (-7200.0, -60.0, -1.0, 1.0, 60.0, 7200.0)
 ENABLE_STATES = (
@@ -49,6 +50,7 @@ class Draw:
             self._unplug: 2,
             self._plug: 3,
             self._gateway: 2,
+            self._agent: 2,
             self._wipe: 1,
             self._lag: 2,
             self._part: 2,
@@ -161,6 +163,9 @@ class Draw:
         agents = self._world.agents
         lost = self._end("gateway", lambda id: not agents[id].gateway, count=1) if self._random.random() < 0.5 else None
         return lost or self._fail("gateway")
+
+    def _agent(self) -> Event | None:
+        return self._fail("agent", amount=self._random.choice(RESTARTS_S))
 
     def _wipe(self) -> Event | None:
         return self._end("wipe", lambda id: not self._world.segment.engines[id].running)

@@ -24,6 +24,7 @@ KINDS = {
     "unplug": "an engine loses its only link",
     "plug": "... and has it again",
     "gateway": "an engine reaches its gateway no more, or again",
+    "agent": "an engine's agent dies alone; its guard goes on, and starts it again",
     "wipe": "the disk of a dead engine is lost: claims and desired state",
     "lag": "an engine takes seconds to put a new state into effect, or no longer",
     "part": "an engine and the controller lose each other (one way or both)",

@@ -248,6 +248,23 @@ class SystemWorld:
         self.segment.link(engine, True)
         self.join(engine)
 
+    def restart_agent(self, engine: str, after_s: float) -> None:
+        """Its agent is killed, alone; the guard goes on, and has it started again."""
+        self.note(f"the agent of {engine} is killed")
+        agent, machine = self.agents[engine], self.segment.engines[engine]
+        agent.kill()
+
+        def start() -> None:
+            if not machine.running or agent.runs or self.agents.get(engine) is not agent:
+                return
+            if machine.frozen:
+                self._loop.at(self.now + after_s, start)
+                return
+            self.note(f"the agent of {engine} starts")
+            agent.start()
+
+        self._loop.at(self.now + after_s, start)
+
     def wipe(self, engine: str) -> None:
         """The disk of a dead machine is lost: claims and desired state."""
         self.note(f"{engine} loses its disk")
