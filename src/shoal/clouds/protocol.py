@@ -75,7 +75,8 @@ class Cloud(Protocol):
         ...
 
     async def create(self, spec: EngineSpec) -> EngineHandle:
-        """Make and start an engine. All or nothing: on `CloudError` nothing is left behind."""
+        """Make and start an engine. All or nothing: on `CloudError` nothing is left behind. (Where only the answer was lost
+        something is: what `engines` lists all the same is deleted.)"""
         ...
 
     async def restart(self, engine_id: str) -> EngineHandle:

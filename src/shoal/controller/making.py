@@ -163,8 +163,12 @@ class Making:
         except (CloudError, TimeoutError) as error:
             tried = self._on_host(engine, self._underway.pop(engine.id, ""))
             where = f" on {tried.host}" if tried.host else ""
-            if isinstance(error, CloudError):
-                await self.failed(tried, f"{error}", "NO_HOST_AVAIL" if isinstance(error, NoHost) else "CREATE_SE_FAIL")
+            if isinstance(error, NoHost):
+                await self.failed(tried, f"{error}", "NO_HOST_AVAIL")
+            elif isinstance(error, CloudError):
+                await self.failed(tried, f"{error}")
+                if await self._may_be_there(tried.id):
+                    self._abandon(tried)
             else:
                 why = f"the cloud has not made it{where} within {self._timers().se_create_timeout} s."
                 await self.failed(tried, why, "CREATE_SE_TIMEOUT")
@@ -184,6 +188,13 @@ class Making:
             put = partial(self._documents.put, self._ledger.engines[engine.id], group, handle.prefix_length)
             await patiently(put, f"the object of {engine.name}", NotReady)
         self._mark(engine.group)
+
+    async def _may_be_there(self, engine: str) -> bool:
+        """A cloud whose answer was lost may have made what it seems not to have made."""
+        try:
+            return any(handle.id == engine for handle in await self._cloud.engines())
+        except CloudError:
+            return True
 
     async def _made(self, engine: EngineRecord, group: ServiceEngineGroup) -> EngineHandle:
         host = self._underway[engine.id] = await self._host(engine)

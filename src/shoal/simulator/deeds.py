@@ -60,6 +60,7 @@ class Deeds:
             "rack_return": self._host_return,
             "network": self._network,
             "cloud": self._cloud,
+            "cloudless": self._cloudless,
             "crash": self._crash,
             "start": self._start,
             "store": self._store,
@@ -235,6 +236,11 @@ class Deeds:
         cloud = self._world.cloud
         cloud.failures = event.count
         cloud.create_s = (event.amount / 4, event.amount) if event.amount else CREATE_S
+
+    async def _cloudless(self, event: Event) -> None:
+        if bool(event.count) == self._world.cloudless:
+            raise Skip
+        self._world.lose_cloud(bool(event.count))
 
     async def _crash(self, event: Event) -> None:
         """With the n-th reach; one who knows no better waits for it."""

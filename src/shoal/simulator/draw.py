@@ -62,6 +62,7 @@ class Draw:
             self._rack: 1,
             self._network: 1,
             self._cloud: 2,
+            self._cloudless: 1,
             self._crash: 4,
             self._start: 8,
             self._store: 1,
@@ -216,6 +217,12 @@ class Draw:
 
     def _cloud(self) -> Event | None:
         return self._event("cloud", count=self._random.choice((0, 1, 3)), amount=self._random.choice(CREATE_S))
+
+    def _cloudless(self) -> Event | None:
+        lost = self._world.cloudless
+        if not lost and self._random.random() < 0.5:
+            return None
+        return self._event("cloudless", count=int(not lost))
 
     def _crash(self) -> Event | None:
         count = self._random.choice((0, self._random.randint(1, 6), self._random.randint(1, DOORS_MAX)))

@@ -38,6 +38,7 @@ KINDS = {
     "rack_return": "...",
     "network": "heartbeats are lost, late or repeated",
     "cloud": "creations fail, or are slow",
+    "cloudless": "the controller can't reach the cloud, or can again",
     "crash": "the controller dies, at the n-th time from now that it reaches out of its process",
     "start": "a dead controller is started",
     "store": "the store is slow",

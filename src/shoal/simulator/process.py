@@ -10,7 +10,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shoal.clouds.protocol import EngineHandle, EngineSpec, Host, Identity
+from shoal.clouds.protocol import CloudError, EngineHandle, EngineSpec, Host, Identity
 from shoal.controller import bootstrap
 from shoal.controller.controller import Controller
 from shoal.controller.engine_documents import EngineDocuments
@@ -52,13 +52,14 @@ class Door:
     each message to an engine. A crash at any await has the effect of one at the door before it, so these are all.
 
     ``crash_in``: the process ends at so many doors from now; 0 = it does not. ``slow_s``: the store answers within
-    this time. ``outage``: one of `OUTAGES`, or "".
+    this time. ``outage``: one of `OUTAGES`, or "". ``cloudless``: the cloud can't be reached.
     """
 
     def __init__(self, chance: random.Random, die: Callable[[], None]) -> None:
         self.crash_in = 0
         self.slow_s = 0.0
         self.outage = ""
+        self.cloudless = False
         self.dead = False
         self._chance = chance
         self._die = die
@@ -87,6 +88,11 @@ class Door:
     async def written(self) -> None:
         await self.store()
         self._refuse(self._is_lost())
+
+    async def cloud(self) -> None:
+        await self.passes()
+        if self.cloudless:
+            raise CloudError("The simulated cloud can't be reached.")
 
     def followed(self) -> None:
         self._refuse(self.outage == GONE)
@@ -141,36 +147,38 @@ class ReachedCloud:
     async def start(self) -> None: ...
 
     async def create(self, spec: EngineSpec) -> EngineHandle:
-        await self._door.passes()
+        await self._door.cloud()
         handle = await self._cloud.create(spec)
-        await self._door.passes()
+        await self._door.cloud()
         return handle
 
     async def restart(self, engine_id: str) -> EngineHandle:
-        await self._door.passes()
+        await self._door.cloud()
         handle = await self._cloud.restart(engine_id)
-        await self._door.passes()
+        await self._door.cloud()
         return handle
 
     async def renew(self, engine_id: str, identity: Identity) -> None:
-        await self._door.passes()
+        await self._door.cloud()
         await self._cloud.renew(engine_id, identity)
-        await self._door.passes()
+        await self._door.cloud()
 
     async def plug(self, engine_id: str, vlans: Sequence[int]) -> None:
-        await self._door.passes()
+        await self._door.cloud()
         await self._cloud.plug(engine_id, vlans)
-        await self._door.passes()
+        await self._door.cloud()
 
     async def delete(self, engine_id: str) -> None:
-        await self._door.passes()
+        await self._door.cloud()
         await self._cloud.delete(engine_id)
-        await self._door.passes()
+        await self._door.cloud()
 
     async def engines(self) -> list[EngineHandle]:
+        await self._door.cloud()
         return await self._cloud.engines()
 
     async def hosts(self) -> list[Host]:
+        await self._door.cloud()
         return await self._cloud.hosts()
 
     async def recordings(self, engine_id: str, seconds: float) -> tuple[Recording, ...]:

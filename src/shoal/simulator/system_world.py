@@ -109,6 +109,8 @@ class SystemWorld:
         """The store answers within this time."""
         self.outage = ""
         """Why the controller can't use the store (`process.OUTAGES`)."""
+        self.cloudless = False
+        """The controller can't reach the cloud."""
         self.settled = 0
         """How often all was found to be as intended."""
         self._broken: Broken | None = None
@@ -122,7 +124,8 @@ class SystemWorld:
     async def start(self, crash_in: int = 0) -> None:
         """Raises NotReady if it dies on the way, at the ``crash_in``-th reach out of its process."""
         process = ControllerProcess(self, self._died)
-        process.door.crash_in, process.door.slow_s, process.door.outage = crash_in, self.slow_s, self.outage
+        door = process.door
+        door.crash_in, door.slow_s, door.outage, door.cloudless = crash_in, self.slow_s, self.outage, self.cloudless
         await process.start()
         self.process = process
 
@@ -309,6 +312,12 @@ class SystemWorld:
         if self.process is not None:
             self.process.door.outage = outage
 
+    def lose_cloud(self, lost: bool) -> None:
+        self.note("the controller does not reach the cloud" if lost else "the controller reaches the cloud")
+        self.cloudless = lost
+        if self.process is not None:
+            self.process.door.cloudless = lost
+
     async def kill_controller(self) -> None:
         self.note("the controller is killed")
         process, self.process = self.running, None
@@ -323,6 +332,7 @@ class SystemWorld:
         self.note("every fault ends")
         segment, self.slow_s = self.segment, 0.0
         self.lose_store("")
+        self.lose_cloud(False)
         self.cloud.failures, self.cloud.create_s = 0, CREATE_S
         segment.loss = segment.repeated = 0.0
         for one, other in [sorted(pair) for pair in sorted(segment.cuts, key=sorted)]:
