@@ -89,6 +89,85 @@ def test_what_is_asked_for_is_refused_at_once_and_never_done(outage: str) -> Non
     play(story)
 
 
+def test_the_others_are_looked_after_while_one_waits_to_be_written_down() -> None:
+    """An engine connects for the first time and that can't be stored; another one dies and is started again all the same."""
+
+    async def story(world: SystemWorld) -> None:
+        owner = await two_services(world)
+        world.cloud.create_s = (2.0, 2.0)
+        await world.service("s3", "g")
+        await world.service("s4", "g")
+        await world.service("s5", "g")
+        before = set(world.agents)
+        while set(world.agents) == before:
+            await world.pass_time(0.1)
+        await world.pass_time(0.15)
+        fresh = set(world.agents) - before
+
+        def seen() -> list[bool]:
+            return [world.controller.ledger.engines[engine].seen for engine in fresh]
+
+        assert not any(seen())
+        world.lose_store(FULL)
+        world.kill(owner)
+        await world.pass_time(900.0)
+        assert not any(seen())
+        assert world.segment.engines[owner].running, "starting an engine takes no store"
+        assert told(world, "SE_DOWN") and told(world, "REBOOT_SE")
+        world.lose_store("")
+        await world.settle()
+        assert all(seen())
+
+    play(story)
+
+
+def test_an_object_that_was_deleted_unheard_ends_nothing() -> None:
+    """The delete is stored, its answer and the watch are lost: it is tried again by what is seen here still."""
+
+    async def story(world: SystemWorld) -> None:
+        owner = await two_services(world)
+        process = world.running
+        door, heard, follows = process.door, process.door.written, process.door.followed
+        blind = True
+
+        def followed() -> None:
+            if blind:
+                raise Unavailable("No answer.")
+            follows()
+
+        door.followed = followed  # type: ignore[method-assign]
+        await world.controller.operate("serviceengine", owner, "forcedelete", {}, OPERATOR)
+        await world.pass_time(10.0)
+        assert world.running.view.get("serviceengine", owner) is not None, "it is not seen yet that it is gone"
+        blind = False
+        await world.pass_time(5.0)
+        assert world.process is process and door.written == heard
+        assert world.running.view.get("serviceengine", owner) is None
+        await world.settle()
+
+    play(story)
+
+
+def test_a_store_that_comes_and_goes_is_told_of_in_the_end() -> None:
+    async def story(world: SystemWorld) -> None:
+        await two_services(world)
+        for seconds in (2.0, 20.0):
+            world.lose_store(FULL)
+            with pytest.raises(Unavailable):
+                await world.create("pool", {"name": "p"})
+            await world.pass_time(seconds)
+            world.lose_store("")
+            await world.pass_time(5.0)
+        assert len(told(world, "STORE_UNAVAILABLE")) == 1, "once a minute"
+        world.lose_store(FULL)
+        with pytest.raises(Unavailable):
+            await world.create("pool", {"name": "p"})
+        await world.pass_time(70.0)
+        assert len(told(world, "STORE_UNAVAILABLE")) == 2, "it lasts"
+
+    play(story)
+
+
 def test_an_engine_that_was_retired_unheard_is_removed_all_the_same() -> None:
     async def story(world: SystemWorld) -> None:
         owner = await two_services(world)

@@ -113,6 +113,8 @@ class Acknowledged(msgspec.Struct):
             root = root_of(known)
             self.lists = dict(root.lists)
             self._drain(root, monotonic)
+        elif not hello.root:  # what an earlier agent acknowledged is nowhere any more, or older than what this one has
+            self.lists, self.drains = {}, {}
         self.states = [_greeted(hello, known)]
 
     def sent(self, root: str, parts: EngineParts, turn: int = 0) -> None:

@@ -6,8 +6,9 @@ import asyncio
 import logging
 from typing import Any
 
-from shoal.errors import Duplicate, Invalid, NotFound
+from shoal.errors import Duplicate, Invalid, NotFound, NotReady
 from shoal.objects.views import ServiceEngineGroup
+from shoal.store.protocol import Conflict
 
 from . import interfaces, siblings
 from .intent import SYSTEM, Intent
@@ -66,6 +67,9 @@ class EngineDocuments:
             await self._intent.delete("serviceengine", engine, SYSTEM)
         except NotFound:
             log.debug("%s had no object", engine)
+        except Conflict:  # it is seen here as it was before
+            if await self._intent.is_stored("serviceengine", engine):
+                raise NotReady("The engine's object is being written by somebody else.", hint="Try again.") from None
 
 
 def _vnic(engine: EngineRecord, prefix_length: int, vlans: list[dict[str, Any]]) -> dict[str, Any]:

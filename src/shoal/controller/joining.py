@@ -34,7 +34,7 @@ class Joining:
 
     async def certificate(self, asked: Join, identity: str, shown: str) -> bytes:
         """For the engine that asks: PEM. ``identity`` and ``shown`` (its fingerprint) are those of the certificate it
-        came with. Raises Forbidden, Invalid."""
+        came with. Raises Forbidden, Invalid, Unavailable."""
         record = self._ledger.engines.get(asked.engine)
         if identity != f"{JOIN_URI}{asked.engine}" or record is None:
             raise Forbidden(f"This is no token of an engine {asked.engine[:80]} that is known here.")
@@ -45,7 +45,7 @@ class Joining:
         try:
             issued = self._sign(asked.request, record.id, record.name)
             fields = {"certificate": fingerprint_of_pem(issued)}
-            await self._ledger.insist(Changes(engine_fields={record.id: fields}))
+            await self._ledger.repeat(Changes(engine_fields={record.id: fields}))
         finally:
             self._underway.discard(record.id)
         return issued

@@ -201,16 +201,19 @@ class Lifecycle:
             if state is EngineState.UP and engine.seen and not self._mending.minds(id):
                 continue
             if not engine.seen:
-                await self._await_first_contact(engine)
+                self._await_first_contact(tasks, engine)
             elif self._mending.seen(engine, state):
                 self._once(tasks, id, partial(self._mending.start, engine, "down for long"))
             elif self._mending.is_lost(engine):
                 await self._mending.give_up(engine)
 
-    async def _await_first_contact(self, engine: EngineRecord) -> None:
+    def _await_first_contact(self, tasks: asyncio.TaskGroup, engine: EngineRecord) -> None:
         if not engine.created or engine.id in self._removals:
             return
-        bound_s = self._timers().vs_se_bootup_fail
-        if self._watching.awaited_s(engine) > bound_s:
-            await self._making.failed(engine, f"did not connect within {bound_s} s.", "VS_SE_BOOTUP_FAIL")
-            self.retire(engine)
+        if self._watching.awaited_s(engine) > self._timers().vs_se_bootup_fail:
+            self._once(tasks, engine.id, partial(self._never_came, engine))
+
+    async def _never_came(self, engine: EngineRecord) -> None:
+        why = f"did not connect within {self._timers().vs_se_bootup_fail} s."
+        await self._making.failed(engine, why, "VS_SE_BOOTUP_FAIL")
+        self.retire(engine)

@@ -152,11 +152,11 @@ class Making:
 
     async def create(self, engine: EngineRecord) -> None:
         """Until it is made or given up."""
-        self._begun[engine.id] = self._clock.monotonic()
         group = self._group(engine.group)
         if group is None:
             await self._ledger.forget_engine(engine.id)
             return
+        self._begun[engine.id] = self._clock.monotonic()
         try:
             async with self._slots:
                 handle = await self._made(engine, group)

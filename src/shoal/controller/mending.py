@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 from shoal.clouds.protocol import Cloud, CloudError
 from shoal.placement.model import EngineState
+from shoal.store.protocol import Unavailable
 
 from .clock import Clock
 from .engine_timers import Timers
 from .events import EventLog
 from .fleet import Fleet
-from .ledger import Ledger
+from .ledger import Changes, Ledger
 from .records import EngineRecord
 
 STARTS_AT_ONCE_MAX = 4
@@ -108,8 +109,12 @@ class Mending:
         return self._fleet.live(engine).session is not None and self._fleet.state(engine) is EngineState.UP
 
     async def give_up(self, engine: EngineRecord) -> None:
-        """Delete it. What it had is elsewhere already, and if an engine is missing a plan makes another."""
-        await self._ledger.forget_engine(engine.id)
+        """Delete it. What it had is elsewhere already, and if an engine is missing a plan makes another. Where that can't be
+        stored, it is given up with a later look."""
+        try:
+            await self._ledger.repeat(Changes(engines={engine.id: None}))
+        except Unavailable:
+            return
         self._events.add(
             "DELETING_SE",
             f"{engine.name}: down for long, and starting it again did not help",

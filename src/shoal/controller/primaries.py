@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from shoal.errors import Invalid, NotFound, Problem, ShoalError
+from shoal.errors import Invalid, NotFound, NotReady, Problem, ShoalError
 from shoal.objects.views import uuid_of
 from shoal.store.protocol import Records, Transaction
 
@@ -108,7 +108,7 @@ class Primaries:
 
     async def make_primary(self, group: str, pool: str) -> None:
         """From now on this pool goes first, with those of its priority: those of higher ones get nothing, whatever
-        was before. Raises NotFound, Invalid."""
+        was before. Raises NotFound, Invalid, NotReady."""
         document = self._view.get("poolgroup", group)
         part = group_part(self._view, group) if document is not None else None
         if document is None or part is None:
@@ -121,7 +121,8 @@ class Primaries:
             raise Invalid(
                 [Problem(path="pool_uuid", why=f"must be one of the pools of {document['name']}", value=pool[:80])]
             )
-        await self._put(group, tuple(one.pool for one in part.members if one.priority > wanted.priority))
+        if not await self._put(group, tuple(one.pool for one in part.members if one.priority > wanted.priority)):
+            raise NotReady("Which pools come first can't be stored now.", hint="See STORE_UNAVAILABLE in the events.")
         name = self._view.name_of("pool", pool)
         text = f"Pool group {document['name']}: {name} was made primary."
         self._events.add("POOL_MADE_PRIMARY", text, poolgroup=group, pool=pool)

@@ -80,6 +80,7 @@ class Upgrades:
         self._begun: dict[tuple[str, str, str], float] = {}
         """(group, engine, step) -> since when this controller has waited for it, monotonic."""
         self._asked: dict[tuple[str, str, str], None] = {}
+        self._said = ""
         """The same, where this controller has done what the step asks for."""
         self._wanted = asyncio.Event()
         self._changing = asyncio.Lock()
@@ -171,11 +172,17 @@ class Upgrades:
         try:
             await self._advance_or_suspend(record)
         except (Conflict, Unavailable) as error:
-            log.warning("%s; looked at again", error)
+            self._say(f"{error}; looked at again")
             with suppress(Unavailable):
                 await self._ledger.load()
         except NotReady as error:
-            log.warning("the upgrade waits: %s", error)
+            self._say(f"the upgrade waits: {error}")
+
+    def _say(self, text: str) -> None:
+        """Into the log, once."""
+        if text != self._said:
+            log.warning("%s", text)
+        self._said = text
 
     async def _advance_or_suspend(self, record: UpgradeRecord) -> None:
         """Raises what a second look may be without."""
@@ -205,9 +212,9 @@ class Upgrades:
         elif record.step is UpgradeStep.START:
             await self._write(record, step=UpgradeStep.FILL)
         else:
+            await self._write(record, engine="", done=(*record.done, engine.id))
             self._events.add("UPGRADE_SE_DONE", f"{engine.name}: runs {self._software(engine)}, and its group is whole",
                              serviceengine=engine.id, serviceenginegroup=record.group)  # fmt: skip
-            await self._write(record, engine="", done=(*record.done, engine.id))
 
     async def _acted(self, record: UpgradeRecord, engine: EngineRecord) -> bool:
         """Do what the step asks for, once by each controller; whether it is done."""
@@ -250,9 +257,9 @@ class Upgrades:
         waiting = [engine for engine in record.waiting if engine in self._ledger.engines]
         if not waiting:
             name = (self._view.get("serviceenginegroup", record.group) or {}).get("name", record.group)
+            await self._ledger.write(Changes(upgrades={record.group: None}))
             self._events.add("UPGRADE_SE_DONE", f"{name}: all {len(record.done)} service engines were started anew",
                              serviceenginegroup=record.group)  # fmt: skip
-            await self._ledger.write(Changes(upgrades={record.group: None}))
             return
         if unsettled := self._unsettled(record.group):
             if self._waited_s(record) > STEP_S_MAX:
@@ -295,6 +302,8 @@ class Upgrades:
         if engine is not None:
             try:
                 await self._enable(record, engine)
+            except NotReady:
+                raise  # it is suspended with a later look
             except ShoalError as error:
                 why = f"{why}; and it could not be enabled again: {error}"
         waiting = (*record.waiting, *([engine.id] if engine is not None else []))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Container
 from shoal.clouds.protocol import Cloud, CloudError
 from shoal.objects.views import ServiceEngineGroup
 from shoal.placement.model import EngineState
+from shoal.store.protocol import Unavailable
 
 from .clock import Clock
 from .events import EventLog
@@ -101,7 +102,10 @@ class Watching:
         self._contacted(engine)
         took_s = self._clock.now() - engine.created_at
         made_in_s = round(max(0.0, engine.made_in_s + took_s), 3)
-        await self._ledger.insist(Changes(engine_fields={engine.id: {"seen": True, "made_in_s": made_in_s}}))
+        try:
+            await self._ledger.repeat(Changes(engine_fields={engine.id: {"seen": True, "made_in_s": made_in_s}}))
+        except Unavailable:
+            return  # written with a later look; others are not to wait for it
         self._events.add(
             "CREATED_SE", f"{engine.name} on {engine.host}, connected after {took_s:.2f} s", serviceengine=engine.id
         )

@@ -47,7 +47,7 @@ from .haproxy.stats import Row
 from .interfaces import Interfaces, segments
 from .meter import Meter
 from .monitors.checks import Checks
-from .parts import Kept, Parts
+from .parts import Parts
 from .service_health import shut
 from .session import Session
 from .sharing import carried, flow_idle_s, sharing
@@ -227,7 +227,7 @@ class Agent:
             self._wanted.set()
 
     async def _apply(self) -> None:
-        """Raises Broken, Crowded, OSError; then nothing of the new state was told to anyone."""
+        """Raises Broken, Crowded, OSError; then nothing of the new state was acknowledged."""
         root, turn, began = self._parts.root, self._parts.turn, time.monotonic()
         current = self._parts.current()
         unreadable, vips, settings = self._parts.problems, self._parts.vips(), self._parts.settings()
@@ -273,7 +273,9 @@ class Agent:
         if any(vip.route for vip in vips):
             await self._speaker.settled()
         await self._packets.want(vips if settings is not None and settings.count_packets else ())
-        self._keep(current)
+        self._parts.keep(
+            current
+        )  # before it is acknowledged: what the controller takes for run is run after a restart, too
         self._applied = root
         self._meter.wake()
         took_ms = (time.monotonic() - began) * 1000
@@ -310,13 +312,6 @@ class Agent:
         log.info("applied %s by %s in %.0f ms: %d services", root or "nothing yet", result.how, took_ms, served)
         for part, why in problems.items():
             log.warning("%s is not served: %s", part, why)
-
-    def _keep(self, state: Kept) -> None:
-        """Before it is acknowledged: what the controller takes this engine to run, it runs after a restart, too."""
-        try:
-            self._parts.keep(state)
-        except OSError as error:
-            log.warning("what is served now is not kept over a restart: %s", error)
 
     async def _close(self, vips: tuple[Vip, ...]) -> None:
         """What still lives where nothing is served any more ends now: the guard is about to take the address away."""

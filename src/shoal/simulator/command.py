@@ -196,9 +196,10 @@ def command(
 ) -> int:
     """Random histories against the real controller and engine logic, in virtual time, with every promise checked.
 
-    Engines die and come back, hosts and racks fail, networks split (also one way), the cloud is slow or refuses, the
-    controller crashes at any moment, messages are lost and repeated, clocks jump, operators edit. A failure is shrunk
-    to the events that matter and written to shoal-seed-N.json, which `shoal replay` plays again. Exit status 1 then.
+    Engines die and come back, hosts and racks fail, networks split (also one way), the cloud is slow or refuses, store
+    and cloud are out of reach, the controller crashes at any moment, messages are lost and repeated, clocks jump,
+    operators edit. A failure is shrunk to the events that matter and written to shoal-seed-N.json, which `shoal replay`
+    plays again. Exit status 1 then.
     """
     if fleet is not None:
         return _fleet(fleet, seed or 0, events, as_json=as_json)

@@ -265,17 +265,23 @@ class Deeds:
         if event.target == self._world.outage:
             raise Skip
         self._world.lose_store(event.target)
+        await self._written_again("/intent/", event.count)  # something comes: whoever follows notices
 
     async def _rival(self, event: Event) -> None:
         """It writes what is there already: only the version changes."""
-        store = self._world.store
-        records = (await store.list(f"/{event.target}/")).records
-        if not records:
+        if not await self._written_again(f"/{event.target}/", event.count):
             raise Skip
-        record = records[event.count % len(records)]
+
+    async def _written_again(self, prefix: str, number: int) -> bool:
+        store = self._world.store
+        records = (await store.list(prefix)).records
+        if not records:
+            return False
+        record = records[number % len(records)]
         unchanged = Condition(record.key, record.version)
         with suppress(Conflict):  # the controller was quicker: what it wrote stays
             await store.commit(Transaction(conditions=(unchanged,), puts=((record.key, record.value),)))
+        return True
 
     async def _clock(self, event: Event) -> None:
         self._world.clock.offset_s += event.amount

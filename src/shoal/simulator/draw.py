@@ -237,7 +237,9 @@ class Draw:
         return self._event("store", amount=self._random.choice((0.0, 0.0, 0.02, 0.5)))
 
     def _outage(self) -> Event | None:
-        return self._event("outage", target=self._random.choice(OUTAGES)) if not self._world.outage else None
+        if self._world.outage:
+            return None
+        return self._event("outage", target=self._random.choice(OUTAGES), count=self._random.randint(0, 200))
 
     def _outage_end(self) -> Event | None:
         return self._event("outage") if self._world.outage else None

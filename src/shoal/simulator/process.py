@@ -95,7 +95,7 @@ class Door:
             raise CloudError("The simulated cloud can't be reached.")
 
     def followed(self) -> None:
-        self._refuse(self.outage == GONE)
+        self._refuse(self.outage == GONE or self._is_lost())
 
     def _is_lost(self) -> bool:
         return self.outage == FLAKY and self._chance.random() < LOST

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import msgspec
 
-from shoal.store.protocol import Batch, Change, Conflict, Transaction
+from shoal.errors import NotReady
+from shoal.store.protocol import Batch, Change, Conflict, Transaction, Unavailable
 from shoal.store.sqlite_file import fault, is_io_fault
 
 GROUP_TRANSACTIONS_MAX = 128
@@ -105,7 +106,7 @@ class Writer:
             if len(group) > 1 and self._broken is None:
                 # One transaction too large for the disk must not take its neighbours with it.
                 return all(self._write([request]) for request in group)
-            batches, outcomes = [], [(request, fault(self._path, error)) for request in group]
+            batches, outcomes = [], [(request, self._fault(error)) for request in group]
         try:
             self._loop.call_soon_threadsafe(self._deliver, batches, outcomes)
         except RuntimeError:
@@ -187,6 +188,12 @@ class Writer:
         self.revision = rows[-1][0] if rows else 0
         self._sizes = deque(size for _, size in rows)
         self._bytes = sum(self._sizes)
+
+    def _fault(self, error: Exception) -> NotReady:
+        found = fault(self._path, error)
+        if self._broken is not None and isinstance(found, Unavailable):  # it does not pass by itself
+            return NotReady(found.message, hint="Restart the controller: it reads back what is really stored.")
+        return found
 
     def _after_failure(self, error: Exception) -> None:
         if self._broken is not None:

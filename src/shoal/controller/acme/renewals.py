@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from shoal.controller.intent import SYSTEM, Intent
 from shoal.controller.outward import Outward
 from shoal.controller.view import View
 from shoal.errors import NotFound, Refused, ShoalError
+from shoal.store.patience import patiently
 
 from . import profile
 from .client import AcmeFailure, Client
@@ -155,7 +157,8 @@ class Renewals:
         if fresh is None or fresh["certificate"].get("certificate_signing_request") != request:
             raise AcmeFailure("It was changed meanwhile.")
         body = {**fresh["certificate"], "certificate": pem}
-        await self._intent.replace(CERTIFICATE, document["uuid"], {**fresh, "certificate": body}, SYSTEM)
+        put = partial(self._intent.replace, CERTIFICATE, document["uuid"], {**fresh, "certificate": body}, SYSTEM)
+        await patiently(put, f"the certificate {fresh['name']}")  # an authority gives so many a week
 
 
 def names_of(request: x509.CertificateSigningRequest) -> list[str]:

@@ -19,6 +19,7 @@ class ClaimFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._unwritten: dict[str, Claim] = {}
         self.claims: dict[str, Claim] = {}
         try:
             self.claims = msgspec.json.decode(path.read_bytes(), type=dict[str, Claim])
@@ -28,11 +29,13 @@ class ClaimFile:
             log.error("%s cannot be read (%s); starting without", path, error)
 
     def put(self, claims: Mapping[str, Claim]) -> None:
-        """On disk when it returns: one writing, however many they are. Raises OSError; then all is as it was."""
-        higher = {vip: claim for vip, claim in claims.items() if vip not in self.claims or self.claims[vip] < claim}
-        if not higher:
+        """On disk when it returns: one writing, however many they are. Raises OSError; then all is as it was, and these come with
+        the next writing."""
+        known = {**self.claims, **self._unwritten}
+        self._unwritten |= {vip: claim for vip, claim in claims.items() if vip not in known or known[vip] < claim}
+        if not self._unwritten:
             return
-        claims = {**self.claims, **higher}
+        claims = {**self.claims, **self._unwritten}
         new, left = self._path.with_suffix(".new"), memoryview(msgspec.json.encode(claims))
         file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
@@ -42,4 +45,4 @@ class ClaimFile:
         finally:
             os.close(file)
         new.replace(self._path)
-        self.claims = claims
+        self.claims, self._unwritten = claims, {}
