@@ -25,10 +25,17 @@ def test_an_engine_is_disabled_as_planned_and_no_request_fails(tmp_path: Path) -
         asyncio.run(disabled(bench, Lab(bench.options.data_dir)))
 
 
+async def both_up(api: Api) -> bool:
+    engines = (await api.get("serviceengine"))["results"]
+    states = [(await api.get(f"serviceengine/{e['uuid']}/runtime"))["oper_status"]["state"] for e in engines]
+    return states == ["OPER_UP", "OPER_UP"]
+
+
 async def disabled(bench: Bench, lab: Lab) -> None:
     async with Api(bench.url, PASSWORD) as api:
         try:
             await bench.prepare(lab, api, (MODE,))
+            await api.until("the buffer's engine is up", lambda: both_up(api), 20.0)
             service = bench.services[MODE]
             owner = (await api.placed(service["uuid"], 1))["answers"]
             path = f"serviceengine/{(await api.get(f'serviceengine?name={owner}'))['results'][0]['uuid']}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,7 +40,8 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True):
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """One fault. ``differences``: sentences; () = all came as foretold. ``by_order``: the owner did, and beside it another of
     the engines that were left serves than foretold. Which of several deaths is noticed first decides that; after one death,
-    which of its VIPs is adopted first: then they have each other's engines, and no others."""
+    which of its VIPs is placed first, as those that were taken over have to be adopted before: then all are spread over the engines
+    as evenly as foretold."""
 
     seed: int
     group: Document
@@ -200,20 +202,24 @@ class Foretold:
                     differences.append(f"{address}: {found} answer after {TAKEN_WITHIN_S:g} s, foretold {taker}")
         await self._rest(f"whole without {', '.join(dead)}")
         swapped: list[tuple[str, Vip, Vip]] = []
+        all_came: list[Vip] = []
+        all_wanted: list[Vip] = []
         for address, was in before.items():
             wanted = was
             if address in told:
                 end = _called(told[address]["in_the_end"], engines)
                 wanted = Vip(owner=end[0] if end else "", engines=tuple(sorted(end)))
             came = await self._state(address, engines)
+            all_came.append(came)
+            all_wanted.append(wanted)
             if came != wanted:
                 alike = came.owner == wanted.owner and len(came.engines) == len(wanted.engines)
                 if alike and not {*came.engines} & {*dead}:
                     swapped.append((address, came, wanted))
                 else:
                     differences.append(f"{address}: {came}, foretold {wanted}")
-        exchanged = _engines_of(came for _, came, _ in swapped) == _engines_of(wanted for _, _, wanted in swapped)
-        told_of = by_order if exchanged or len(dead) > 1 else differences
+        as_even = _loads(all_came) == _loads(all_wanted)
+        told_of = by_order if as_even or len(dead) > 1 else differences
         told_of.extend(f"{address}: {came}, foretold {wanted}" for address, came, wanted in swapped)
         more = len(await self._engines()) - len(engines) + len(dead)
         if more != foretold["engines"]["made"]:
@@ -230,8 +236,9 @@ class Foretold:
         )
 
 
-def _engines_of(vips: Iterable[Vip]) -> list[str]:
-    return sorted(engine for vip in vips for engine in vip.engines)
+def _loads(vips: Iterable[Vip]) -> list[int]:
+    """How many VIPs engines have, whichever these are."""
+    return sorted(Counter(engine for vip in vips for engine in vip.engines).values())
 
 
 def _ends(answer: Document) -> dict[str, tuple[list[str], list[str]]]:
