@@ -83,7 +83,7 @@ class SimulatedCloud(NoopCloud):
         return handle.host if handle is not None else ""
 
     async def delete(self, engine_id: str) -> None:
-        if engine_id in self._ranks:
+        if self._ranks.pop(engine_id, None) is not None:  # to delete it twice is no error
             self._gone(engine_id)
         await super().delete(engine_id)
 
