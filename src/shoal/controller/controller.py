@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -304,21 +303,23 @@ class Controller:
     def _store_changed(self, before: Trouble | None, now: Trouble | None) -> None:
         """A store that comes and goes is told of once a minute; at the end of it if it is gone then."""
         told = self._trouble_told
-        if now is not None and told is not None and 0.0 <= (after_s := now.since - told.since) < TROUBLE_TOLD_AGAIN_S:
-            again = partial(self._tell_if_still, now)
-            asyncio.get_running_loop().call_later(TROUBLE_TOLD_AGAIN_S - after_s, again)
-        elif now is not None:
-            self._trouble_told = now
-            what = f"{now.why} Meanwhile nothing can be changed or placed anew; engines go on by themselves."
-            self.events_log.add("STORE_UNAVAILABLE", what, level="error")
-        elif now is None and before is not None and before is told:
-            after_s = self._clock.now() - before.since
-            self.events_log.add("STORE_AVAILABLE", f"The store takes changes again, after {after_s:.0f} s.")
+        if now is None:
+            if before is not None and before is told:
+                after_s = self._clock.now() - before.since
+                self.events_log.add("STORE_AVAILABLE", f"The store takes changes again, after {after_s:.0f} s.")
+        elif told is not None and 0.0 <= (since_s := now.since - told.since) < TROUBLE_TOLD_AGAIN_S:
+            asyncio.get_running_loop().call_later(TROUBLE_TOLD_AGAIN_S - since_s, self._tell_if_still, now)
+        else:
+            self._tell_trouble(now)
 
     def _tell_if_still(self, trouble: Trouble) -> None:
         if self._runtime.store_trouble() is trouble:
-            self._trouble_told = None
-            self._store_changed(None, trouble)
+            self._tell_trouble(trouble)
+
+    def _tell_trouble(self, trouble: Trouble) -> None:
+        self._trouble_told = trouble
+        what = f"{trouble.why} Meanwhile nothing can be changed or placed anew; engines go on by themselves."
+        self.events_log.add("STORE_UNAVAILABLE", what, level="error")
 
     async def load(self) -> None:
         """Pick up where the last controller was: records, events, and the cloud's engines. Call once, before `run`."""

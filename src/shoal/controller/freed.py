@@ -116,13 +116,12 @@ class Freed:
         self._since[given] = self._clock.monotonic()
         self._of.setdefault(given.address, {})[given] = None
 
-    def _forget(self, given: Given) -> bool:
-        """Whether it was there."""
+    def _forget(self, given: Given) -> None:
         same = self._of.get(given.address, {})
         same.pop(given, None)
         if not same:
             self._of.pop(given.address, None)
-        return self._since.pop(given, None) is not None
+        self._since.pop(given, None)
 
     def taken_again(self, vip: str, address: str) -> list[str]:
         """The VIP itself is to have the address once more: the keys to delete. It has it when they are (`taken`)."""

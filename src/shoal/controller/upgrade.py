@@ -80,8 +80,8 @@ class Upgrades:
         self._begun: dict[tuple[str, str, str], float] = {}
         """(group, engine, step) -> since when this controller has waited for it, monotonic."""
         self._asked: dict[tuple[str, str, str], None] = {}
-        self._said = ""
         """The same, where this controller has done what the step asks for."""
+        self._said = ""
         self._wanted = asyncio.Event()
         self._changing = asyncio.Lock()
         """Held while a record is read, acted upon and written: what an operator says comes before or after a step."""

@@ -273,9 +273,8 @@ class Agent:
         if any(vip.route for vip in vips):
             await self._speaker.settled()
         await self._packets.want(vips if settings is not None and settings.count_packets else ())
-        self._parts.keep(
-            current
-        )  # before it is acknowledged: what the controller takes for run is run after a restart, too
+        # Before it is acknowledged: what the controller takes for run is run after a restart, too.
+        self._parts.keep(current)
         self._applied = root
         self._meter.wake()
         took_ms = (time.monotonic() - began) * 1000

@@ -202,23 +202,21 @@ class Foretold:
                     differences.append(f"{address}: {found} answer after {TAKEN_WITHIN_S:g} s, foretold {taker}")
         await self._rest(f"whole without {', '.join(dead)}")
         swapped: list[tuple[str, Vip, Vip]] = []
-        all_came: list[Vip] = []
-        all_wanted: list[Vip] = []
+        pairs: list[tuple[Vip, Vip]] = []
         for address, was in before.items():
             wanted = was
             if address in told:
                 end = _called(told[address]["in_the_end"], engines)
                 wanted = Vip(owner=end[0] if end else "", engines=tuple(sorted(end)))
             came = await self._state(address, engines)
-            all_came.append(came)
-            all_wanted.append(wanted)
+            pairs.append((came, wanted))
             if came != wanted:
                 alike = came.owner == wanted.owner and len(came.engines) == len(wanted.engines)
                 if alike and not {*came.engines} & {*dead}:
                     swapped.append((address, came, wanted))
                 else:
                     differences.append(f"{address}: {came}, foretold {wanted}")
-        as_even = _loads(all_came) == _loads(all_wanted)
+        as_even = _loads(came for came, _ in pairs) == _loads(wanted for _, wanted in pairs)
         told_of = by_order if as_even or len(dead) > 1 else differences
         told_of.extend(f"{address}: {came}, foretold {wanted}" for address, came, wanted in swapped)
         more = len(await self._engines()) - len(engines) + len(dead)

@@ -238,7 +238,7 @@ class Deeds:
         cloud.create_s = (event.amount / 4, event.amount) if event.amount else CREATE_S
 
     async def _cloudless(self, event: Event) -> None:
-        if bool(event.count) == self._world.cloudless:
+        if bool(event.count) == self._world.outside.cloudless:
             raise Skip
         self._world.lose_cloud(bool(event.count))
 
@@ -257,12 +257,10 @@ class Deeds:
         await self._world.start_controller(crash_in=event.count)
 
     async def _store(self, event: Event) -> None:
-        self._world.slow_s = event.amount
-        if self._world.process is not None:
-            self._world.process.door.slow_s = event.amount
+        self._world.outside.slow_s = event.amount
 
     async def _outage(self, event: Event) -> None:
-        if event.target == self._world.outage:
+        if event.target == self._world.outside.outage:
             raise Skip
         self._world.lose_store(event.target)
         await self._written_again("/intent/", event.count)  # something comes: whoever follows notices

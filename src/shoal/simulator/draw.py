@@ -219,7 +219,7 @@ class Draw:
         return self._event("cloud", count=self._random.choice((0, 1, 3)), amount=self._random.choice(CREATE_S))
 
     def _cloudless(self) -> Event | None:
-        lost = self._world.cloudless
+        lost = self._world.outside.cloudless
         if not lost and self._random.random() < 0.5:
             return None
         return self._event("cloudless", count=int(not lost))
@@ -237,12 +237,12 @@ class Draw:
         return self._event("store", amount=self._random.choice((0.0, 0.0, 0.02, 0.5)))
 
     def _outage(self) -> Event | None:
-        if self._world.outage:
+        if self._world.outside.outage:
             return None
         return self._event("outage", target=self._random.choice(OUTAGES), count=self._random.randint(0, 200))
 
     def _outage_end(self) -> Event | None:
-        return self._event("outage") if self._world.outage else None
+        return self._event("outage") if self._world.outside.outage else None
 
     def _rival(self) -> Event | None:
         return self._event(

@@ -47,20 +47,27 @@ LOST = 0.3
 _T = TypeVar("_T")
 
 
+class Outside:
+    """What a process stands on: it stays as it is when another process begins. ``slow_s``: the store answers within this
+    time. ``outage``: one of `OUTAGES`, or "". ``cloudless``: the cloud can't be reached."""
+
+    def __init__(self) -> None:
+        self.slow_s = 0.0
+        self.outage = ""
+        self.cloudless = False
+
+
 class Door:
     """Where a process reaches beyond its own memory: before and after each operation on the store and the cloud, and
     each message to an engine. A crash at any await has the effect of one at the door before it, so these are all.
 
-    ``crash_in``: the process ends at so many doors from now; 0 = it does not. ``slow_s``: the store answers within
-    this time. ``outage``: one of `OUTAGES`, or "". ``cloudless``: the cloud can't be reached.
+    ``crash_in``: the process ends at so many doors from now; 0 = it does not.
     """
 
-    def __init__(self, chance: random.Random, die: Callable[[], None]) -> None:
+    def __init__(self, outside: Outside, chance: random.Random, die: Callable[[], None]) -> None:
         self.crash_in = 0
-        self.slow_s = 0.0
-        self.outage = ""
-        self.cloudless = False
         self.dead = False
+        self._outside = outside
         self._chance = chance
         self._die = die
 
@@ -74,35 +81,34 @@ class Door:
 
     async def store(self) -> None:
         await self.passes()
-        if self.slow_s:
-            await asyncio.sleep(self._chance.uniform(0.0, self.slow_s))
+        if self._outside.slow_s:
+            await asyncio.sleep(self._chance.uniform(0.0, self._outside.slow_s))
 
     async def read(self) -> None:
         await self.store()
-        self._refuse(self.outage == GONE or self._is_lost())
+        self._refuse(GONE)
 
     async def write(self) -> None:
         await self.store()
-        self._refuse(self.outage in (FULL, GONE) or self._is_lost())
+        self._refuse(FULL, GONE)
 
     async def written(self) -> None:
         await self.store()
-        self._refuse(self._is_lost())
+        self._refuse()
 
     async def cloud(self) -> None:
         await self.passes()
-        if self.cloudless:
+        if self._outside.cloudless:
             raise CloudError("The simulated cloud can't be reached.")
 
     def followed(self) -> None:
-        self._refuse(self.outage == GONE or self._is_lost())
+        self._refuse(GONE)
 
-    def _is_lost(self) -> bool:
-        return self.outage == FLAKY and self._chance.random() < LOST
-
-    def _refuse(self, refused: bool) -> None:
-        if refused:
-            raise Unavailable(f"The simulated store is {self.outage}.")
+    def _refuse(self, *outages: str) -> None:
+        """In these, and by chance where the store is flaky."""
+        outage = self._outside.outage
+        if outage in outages or (outage == FLAKY and self._chance.random() < LOST):
+            raise Unavailable(f"The simulated store is {outage}.")
 
 
 class ReachedStore:
@@ -212,7 +218,7 @@ class ControllerProcess:
     def __init__(self, world: SystemWorld, on_death: Callable[[ControllerProcess], None]) -> None:
         self._world = world
         self._on_death = on_death
-        self.door = Door(random.Random(f"{world.seed}/door"), self._crash)
+        self.door = Door(world.outside, random.Random(f"{world.seed}/door"), self._crash)
         self._connections: list[Connection] = []
         self._tasks: list[asyncio.Task[Any]] = []
         self._calls: set[asyncio.Task[Any]] = set()

@@ -24,7 +24,7 @@ from .agent import APPLY_S, SimulatedAgent
 from .kernel import Broken
 from .link import Connection
 from .ownership_world import Engine, World
-from .process import CHECK_S, ControllerProcess
+from .process import CHECK_S, ControllerProcess, Outside
 from .settled import unsettled
 from .virtual_time import VirtualClock, VirtualLoop
 from .witness import Witness, WitnessedStore
@@ -105,12 +105,7 @@ class SystemWorld:
         self.process: ControllerProcess | None = None
         self.unreachable: set[str] = set()
         """Engines that the controller can't reach, or that can't reach it."""
-        self.slow_s = 0.0
-        """The store answers within this time."""
-        self.outage = ""
-        """Why the controller can't use the store (`process.OUTAGES`)."""
-        self.cloudless = False
-        """The controller can't reach the cloud."""
+        self.outside = Outside()
         self.settled = 0
         """How often all was found to be as intended."""
         self._broken: Broken | None = None
@@ -124,8 +119,7 @@ class SystemWorld:
     async def start(self, crash_in: int = 0) -> None:
         """Raises NotReady if it dies on the way, at the ``crash_in``-th reach out of its process."""
         process = ControllerProcess(self, self._died)
-        door = process.door
-        door.crash_in, door.slow_s, door.outage, door.cloudless = crash_in, self.slow_s, self.outage, self.cloudless
+        process.door.crash_in = crash_in
         await process.start()
         self.process = process
 
@@ -308,15 +302,11 @@ class SystemWorld:
     def lose_store(self, outage: str) -> None:
         """One of `process.OUTAGES`; "" ends it."""
         self.note(f"the store is {outage or 'well again'}")
-        self.outage = outage
-        if self.process is not None:
-            self.process.door.outage = outage
+        self.outside.outage = outage
 
     def lose_cloud(self, lost: bool) -> None:
         self.note("the controller does not reach the cloud" if lost else "the controller reaches the cloud")
-        self.cloudless = lost
-        if self.process is not None:
-            self.process.door.cloudless = lost
+        self.outside.cloudless = lost
 
     async def kill_controller(self) -> None:
         self.note("the controller is killed")
@@ -330,7 +320,7 @@ class SystemWorld:
     async def mend(self, *, restart: bool) -> None:
         """Every fault ends; with ``restart`` dead machines start again, too. What is lost stays lost."""
         self.note("every fault ends")
-        segment, self.slow_s = self.segment, 0.0
+        segment, self.outside.slow_s = self.segment, 0.0
         self.lose_store("")
         self.lose_cloud(False)
         self.cloud.failures, self.cloud.create_s = 0, CREATE_S
@@ -355,7 +345,7 @@ class SystemWorld:
             self.join(engine)
         if self.process is None:
             await self.start_controller()
-        self.running.door.crash_in, self.running.door.slow_s = 0, 0.0
+        self.running.door.crash_in = 0
 
     # --- the operator ---
 

@@ -20,12 +20,12 @@ _T = TypeVar("_T")
 async def patiently(work: Callable[[], Awaitable[_T]], what: str, until_not: type[NotReady] = Unavailable) -> _T:
     """The result of ``work``, which is repeated for as long as it raises ``until_not``: until the store can be used. It must
     do no harm twice, as what raised `Unavailable` may have been applied. ``what``, in words, is for the log."""
-    tries = 0
+    waits = False
     while True:
         try:
             return await work()
         except until_not as error:
-            if not tries:
+            if not waits:
                 log.warning("%s waits for the store: %s", what, error)
-            tries += 1
+            waits = True
             await asyncio.sleep(RETRY_S)

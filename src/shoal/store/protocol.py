@@ -100,9 +100,8 @@ class Lease(Protocol):
 
 
 class Records(Protocol):
-    """Reading and writing alone: what it takes to make a write, or to try one."""
-
-    """Each raises `Unavailable` for as long as that lasts."""
+    """Reading and writing alone: what it takes to make a write, or to try one. Each raises `Unavailable` for as long as that
+    lasts."""
 
     async def get(self, key: str) -> Record | None: ...
 
