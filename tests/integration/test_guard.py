@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from tests.integration.guard_lab import VIP, VIP6, Lab, LongConnections, lab, shares, wait, wait_for_spread
+from shoal.ownership.state import DISPUTED_S
+from tests.integration.guard_lab import VIP, VIP6, Lab, LongConnections, lab, run, shares, wait, wait_for_spread
 
 pytestmark = pytest.mark.root
 
@@ -60,6 +62,35 @@ def test_the_first_successor_takes_over_and_nobody_else_answers(guards: Lab, fau
     what = successor.changes[-1][1].ownership
     assert (what.from_engine, what.claim.count) == ("a", 1)
     assert guards.engines["c"].owns is False
+
+
+@pytest.mark.parametrize("vip", [VIP, VIP6])
+@pytest.mark.parametrize("first, second, stays", [("a", "b", "a"), ("b", "a", "a"), ("b", "a long before", "b")])
+def test_two_that_do_not_know_each_other_and_both_answer_find_out(
+    guards: Lab, first: str, second: str, stays: str, vip: str
+) -> None:
+    """Engines of two plans, or of two groups: both have come up with what they knew long ago, and neither hears the other."""
+    guards.vip = vip
+    later, _, waits = second.partition(" ")
+    pair = guards.engines[first], guards.engines[later]
+    for engine in pair:
+        run("bridge", "-n", guards.bridge, "link", "set", "dev", f"v{engine.name}", "isolated", "on")
+        engine.start()
+    for engine in pair:
+        told = guards.desired(owner=engine.name, members=(engine.name,), succession=())
+        engine.tell(replace(told, peers=(), heartbeat_key=engine.name.encode()))
+        wait(lambda: engine.owns)  # noqa: B023
+        if waits and engine is pair[0]:
+            time.sleep(DISPUTED_S + 0.2)
+    for engine in pair:
+        run("bridge", "-n", guards.bridge, "link", "set", "dev", f"v{engine.name}", "isolated", "off")
+    wait(lambda: [engine.name for engine in pair if engine.owns] == [stays])
+    witness = guards.witness()
+    wait(lambda: len(answers(witness)) > 100)
+    assert {mac for _, mac in answers(witness)} == {guards.engines[stays].mac}
+    guards.engines[stays].kill()
+    (other,) = [engine for engine in pair if engine.name != stays]
+    wait(lambda: other.owns)
 
 
 def test_a_move_and_a_stop_lose_no_connection_attempt_and_wait_for_nothing(guards: Lab) -> None:

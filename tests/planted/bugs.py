@@ -255,4 +255,10 @@ BUGS = (
         "if self._begun.pop(engine.id, now) >= self._failed_at.get(engine.group, 0.0):",
         "if self._begun.pop(engine.id, now):",
     ),
+    Bug(
+        "of two strangers with one address the one that came later stays, too",
+        "ownership/machine.py",
+        "and (again or mac < self.state.mac):",
+        "and mac < self.state.mac:",
+    ),
 )

@@ -30,7 +30,7 @@ def desired(**changes: object) -> Desired:
         list_version=1,
         armed=True,
     )
-    peers = tuple(Peer(id=n, name=n, rank=i + 1, address=n, mac="") for i, n in enumerate(NAMES))
+    peers = tuple(Peer(id=n, name=n, rank=i + 1, address=n, mac=n) for i, n in enumerate(NAMES))
     return Desired(timing=Timing(), peers=peers, vips=(replace(vip, **changes),), slots_max=10)
 
 
@@ -200,6 +200,34 @@ def test_what_a_frozen_engine_still_answers_ends_with_its_lease() -> None:
         world.cut("A", other, False)
     world.run(0.25)
     assert world.speakers(ADDRESS) == ["B"]
+
+
+def strangers(*engines: tuple[str, float]) -> World:
+    """Engines by name that know of no other, each told after so many seconds that it owns the VIP."""
+    world = World(NAMES, seed=1)
+    for name, after_s in engines:
+        world.run(after_s)
+        world.start(name)
+        world.tell(name, replace(desired(owner=name, members=(name,), succession=()), peers=()))
+    return world
+
+
+def test_two_that_do_not_know_each_other_and_ask_at_one_moment_do_not_both_stay() -> None:
+    """Seed 44 of 10,000 events: engines of two pairs, long dead, were started at once by a controller that died the next
+    moment. Both asked, nobody answered, and neither had ever heard of the other."""
+    world = strangers(("B", 0.0), ("A", 0.0))
+    world.run(1.0)
+    assert world.speakers(ADDRESS) == ["A"]
+    assert [line.split()[1] for line in world.log if " takes v " in line] == ["B", "A"]
+
+
+def test_one_that_comes_later_leaves_it_to_a_stranger_that_answers() -> None:
+    world = strangers(("B", 0.0), ("A", 0.5))
+    world.run(5.0)
+    assert world.speakers(ADDRESS) == ["B"]
+    world.kill("B")
+    world.run(1.0)
+    assert world.speakers(ADDRESS) == ["A"]
 
 
 def test_a_run_is_repeated_by_its_seed() -> None:

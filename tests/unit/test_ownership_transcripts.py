@@ -44,7 +44,7 @@ class Player:
     def do_engines(self, *names: str) -> None:
         """``engines A B C``: all start, and are told of the VIP."""
         self.world = World(names)
-        peers = tuple(Peer(id=n, name=n, rank=i + 1, address=n, mac="") for i, n in enumerate(names))
+        peers = tuple(Peer(id=n, name=n, rank=i + 1, address=n, mac=n) for i, n in enumerate(names))
         vip = Vip(
             id="v",
             addresses=(ADDRESS,),
@@ -82,7 +82,7 @@ class Player:
         rank = len(self.world.engines) + 1
         self.world.engines[name] = Engine(name, rank)
         known = [p for p in self.desired.peers if p.id in peers]
-        added = Peer(id=name, name=name, rank=rank, address=name, mac="")
+        added = Peer(id=name, name=name, rank=rank, address=name, mac=name)
         self.desired = replace(self.desired, peers=(*known, added))
         self.world.start(name)
 

@@ -73,12 +73,13 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 class Started(msgspec.Struct, frozen=True):
-    """First event. ``claims``: VIP id -> highest claim this engine ever made, from disk."""
+    """First event. ``claims``: VIP id -> highest claim this engine ever made, from disk. ``mac``: of the data interface."""
 
     engine: str
     rank: int
     incarnation: str
     claims: dict[str, Claim]
+    mac: str = ""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -106,7 +107,7 @@ class Loss(msgspec.Struct, frozen=True):
 
 
 class ArpAnswered(msgspec.Struct, frozen=True):
-    """Another MAC answers for ``address``."""
+    """Another MAC answers for ``address``, or announces it."""
 
     address: str
     mac: str

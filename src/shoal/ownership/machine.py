@@ -7,6 +7,7 @@ depend on the state and the time only, so a lost or repeated event costs time, n
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import assert_never
 
 from msgspec.structs import replace
@@ -177,7 +178,8 @@ class _Turn:
             case Tick():
                 pass
             case Started():
-                self.set(engine=event.engine, rank=event.rank, incarnation=event.incarnation, floors=dict(event.claims))
+                self.set(engine=event.engine, rank=event.rank, mac=event.mac, incarnation=event.incarnation)
+                self.set(floors=dict(event.claims))
             case Told():
                 self.on_told(event)
             case Heard():
@@ -188,9 +190,9 @@ class _Turn:
                 if event.peer in self.state.peers:
                     self.state.peers[event.peer] = replace(self.state.peers[event.peer], misses=event.misses)
             case ArpAnswered():
-                self.on_answers(frozenset([event.address]))
+                self.on_answers({event.address: event.mac})
             case Together():
-                self.on_answers(frozenset(e.address for e in event.events if isinstance(e, ArpAnswered)))
+                self.on_answers({e.address: e.mac for e in event.events if isinstance(e, ArpAnswered)})
                 for each in event.events:
                     if isinstance(each, Heard):
                         self.on_heard(each.message)
@@ -292,12 +294,33 @@ class _Turn:
         self.state.peers[peer.id] = peer
         self.say |= event.up
 
-    def on_answers(self, addresses: frozenset[str]) -> None:
-        if self.state.gateway in addresses:
+    def on_answers(self, macs: Mapping[str, str]) -> None:
+        """``macs``: address -> who has it, as it says."""
+        if not macs:
+            return
+        if self.state.gateway in macs:
             self.set(gateway_answered_at=self.now)
+        peers = {peer.mac for peer in self.state.configured}
         for view in tuple(self.state.vips.values()):
-            if view.mode is Mode.WANT and not addresses.isdisjoint(view.vip.addresses):
+            if view.mode is Mode.READY:
+                continue
+            others = {macs[address] for address in view.vip.addresses if address in macs}
+            if others and view.mode is Mode.WANT:
                 self.put(view, answered_at=self.now)
+            elif strangers := others - peers:
+                self.dispute(view, min(strangers))
+
+    def dispute(self, view: VipView, mac: str) -> None:
+        """An engine of another plan, or of another group, holds it too, and neither hears the other's heartbeats, so no claim
+        decides. Of two that have just taken it the lower MAC stays; one that has held it for longer stays, and says so."""
+        again = view.disputed_at != NEVER
+        if again and self.now < view.disputed_at + known.PROBE_S:
+            return  # the same word: one of each family
+        if self.now < view.taken_at + known.DISPUTED_S and (again or mac < self.state.mac):
+            self.give_up(view, f"{mac}, which is no peer's, has the address, too")
+        elif not again or self.now >= view.disputed_at + known.DEFEND_S:
+            self.put(view, disputed_at=self.now)
+            self.do(Announce(view.vip.id, view.vip.addresses))
 
     def on_link(self, up: bool) -> None:
         if up and not self.state.link:
@@ -569,7 +592,16 @@ class _Turn:
         peer = self.state.peers.get(view.holder)
         detected = 0.0 if peer is None else (self.now - peer.heard_at) * 1000
         held = self.put(
-            view, mode=Mode.HELD, claim=claim, floor=claim, holder="", lapsed=False, former=former, outbid_at=NEVER
+            view,
+            mode=Mode.HELD,
+            claim=claim,
+            floor=claim,
+            holder="",
+            lapsed=False,
+            former=former,
+            outbid_at=NEVER,
+            taken_at=self.now,
+            disputed_at=NEVER,
         )
         self.share(held)  # before the first packet comes: one of a flow kept elsewhere would be reset here
         self.do(RenewLease(), TakeVip(view.vip.id, view.vip.addresses), Announce(view.vip.id, view.vip.addresses))

@@ -27,6 +27,12 @@ theirs."""
 TURNS_OF_OTHERS = 3
 """So many are left to the engines of a list that this engine never had. Who of them takes the VIP over answers for it by
 then, and what is answered for is not claimed."""
+DISPUTED_S = 2.0
+"""So long after it took a VIP an engine gives way to one it doesn't know that announces it, too: both asked at one moment, or
+this one did not hear the other's answers."""
+DEFEND_S = 10.0
+"""Between the announcements that answer a stranger's (RFC 5227, 2.4, DEFEND_INTERVAL): two that don't give way are not to go
+on for ever."""
 GATEWAY_PROBE_S = 0.100
 GATEWAY_SILENT_S = 0.5
 """The gateway counts as silent when no probe was answered for that long."""
@@ -57,7 +63,8 @@ class VipView(msgspec.Struct, frozen=True, kw_only=True):
 
     ``succession`` is the last *armed* list. ``floor`` is the highest claim known of anyone, ``holder`` the peer that
     was last heard to hold it; without a holder, ``vacant_at`` is the time from which the first candidate may claim.
-    While wanting, ``asked_at`` is the start of the probing and ``answered_at`` the last answer of another MAC.
+    While wanting, ``asked_at`` is the start of the probing and ``answered_at`` the last answer of another MAC. While held since
+    ``taken_at``, ``disputed_at`` is when a stranger last announced it and was answered.
     """
 
     vip: Vip
@@ -77,12 +84,15 @@ class VipView(msgspec.Struct, frozen=True, kw_only=True):
     asked_at: float = NEVER
     probed_at: float = NEVER
     answered_at: float = NEVER
+    taken_at: float = NEVER
+    disputed_at: float = NEVER
     spread: Spread | None = None
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = ""
     rank: int = 0
+    mac: str = ""
     incarnation: str = ""
     timing: Timing = Timing()
     slots_max: int = 0

@@ -301,7 +301,7 @@ class Engines:
         name, life = self.names[old.engine], old.life + 1
         fresh = replace(old, machine=self._machine(initial()), life=life, lease=0, addresses=())
         outcome = Outcome(self.node(fresh), 0, (), "", ())
-        news: list[Event] = [Started(name, old.engine + 1, f"{name}.{life}", dict(old.disk))]
+        news: list[Event] = [Started(name, old.engine + 1, f"{name}.{life}", dict(old.disk), name)]
         news += [Link(old.link), Haproxy(old.haproxy), Told(self.plans[old.told])]
         for event in news:
             outcome = _joined(outcome, self.feed(outcome.node, outcome.age, event)[0])

@@ -44,7 +44,7 @@ def vip(name: str, owner: str, *succession: str, generation: int = 1, armed: boo
 
 
 def plan(*vips: Vip) -> Desired:
-    peers = tuple(Peer(id=n, name=n, rank=i + 1, address=n, mac="") for i, n in enumerate(NAMES))
+    peers = tuple(Peer(id=n, name=n, rank=i + 1, address=n, mac=n) for i, n in enumerate(NAMES))
     return Desired(timing=Timing(), peers=peers, vips=vips, slots_max=10)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from shoal.ownership.events import (
     AcquireLease,
+    Announce,
     ArpProbe,
     DropLease,
     Effect,
@@ -87,10 +88,11 @@ class Kernel:
                 case Spread():
                     self.spreads[effect.vip] = effect
                     going.append(effect)
+                case Announce():
+                    if not lost:
+                        going.append(effect)
                 case ArpProbe() | Tell():
                     going.append(effect)
-                case _:
-                    pass
         return going, lost
 
     def _persist(self, effect: PersistClaim) -> None:

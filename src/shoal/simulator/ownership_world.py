@@ -17,6 +17,7 @@ import msgspec
 from shoal.ownership import initial, report, step, wake_at
 from shoal.ownership.events import (
     AcquireLease,
+    Announce,
     ArpAnswered,
     ArpProbe,
     Effect,
@@ -26,6 +27,7 @@ from shoal.ownership.events import (
     Heartbeat,
     LeaseLost,
     Link,
+    Mode,
     Send,
     Session,
     Spread,
@@ -76,6 +78,10 @@ class Schedule(Protocol):
 
 NEVER = float("inf")
 LOST_REMEMBERED_S = 2.0
+ANNOUNCED_S = (0.0, 0.05)
+"""After it is ordered."""
+ARP_S = 0.0002
+"""A frame's way."""
 SESSION_LATER_S = 0.0003
 """So long after the datagram what is sent over a session as well comes again."""
 
@@ -83,10 +89,11 @@ SESSION_LATER_S = 0.0003
 class Engine(Kernel):
     """A machine and the kernel under it. The kernel outlives the process: address and lease stay when it dies."""
 
-    def __init__(self, name: str, rank: int) -> None:
+    def __init__(self, name: str, rank: int, mac: str = "") -> None:
         super().__init__()
         self.name = name
         self.rank = rank
+        self.mac = mac or name
         self.state: State = initial()
         self.running = False
         self.frozen = False
@@ -179,7 +186,7 @@ class World:
         engine.addresses.clear()  # a starting guard takes leftovers off the interface first
         engine.lease_until = -1.0
         engine.backlog.clear()
-        self.feed(engine, Started(name, engine.rank, f"{name}.{engine.incarnation}", dict(engine.disk)))
+        self.feed(engine, Started(name, engine.rank, f"{name}.{engine.incarnation}", dict(engine.disk), engine.mac))
         self.feed(engine, Link(engine.link))
         self.feed(engine, Haproxy(engine.haproxy))
         if engine.desired is not None:
@@ -311,9 +318,25 @@ class World:
 
             def ask(o: Engine = other) -> None:
                 if o.speaks(address, self.now) and self.hears(engine.name, o.name):
-                    self.at(self.now + 0.0002, lambda: self.feed(engine, ArpAnswered(address, o.name)))
+                    self.at(self.now + ARP_S, lambda: self.feed(engine, ArpAnswered(address, o.mac)))
 
-            self.at(self.now + 0.0002, ask)
+            self.at(self.now + ARP_S, ask)
+
+    def _announce(self, engine: Engine, announced: Announce) -> None:
+        """Heard by those whom it says something to: who asks for the address, or has it."""
+
+        def speak() -> None:
+            for other in self.engines.values():
+                if other is engine or not self.hears(other.name, engine.name):
+                    continue
+                view = other.state.vips.get(announced.vip)
+                if view is not None and view.mode is not Mode.READY:
+                    for address in announced.addresses:
+                        if address in view.vip.addresses and engine.speaks(address, self.now):
+                            self.at(self.now + ARP_S, partial(self.feed, other, ArpAnswered(address, engine.mac)))
+
+        for after in ANNOUNCED_S:
+            self.at(self.now + after, speak)
 
     # --- one engine ---
 
@@ -366,6 +389,8 @@ class World:
                         self._probe(engine, address)
                 case Send():
                     self._send(engine, effect)
+                case Announce():
+                    self._announce(engine, effect)
                 case Spread():
                     if len(effect.members) > 1:
                         self.note(f"{engine.name} spreads {effect.vip} over {' '.join(effect.members)}")

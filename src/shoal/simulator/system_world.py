@@ -177,7 +177,7 @@ class SystemWorld:
         """A machine comes up: new, or again with its disk."""
         machine = self.segment.engines.get(handle.id)
         if machine is None:
-            machine = self.segment.engines[handle.id] = Engine(handle.id, rank)
+            machine = self.segment.engines[handle.id] = Engine(handle.id, rank, handle.mac)
             self.witness.booted(handle.id, rank)
             self.agents[handle.id] = SimulatedAgent(
                 self.segment,

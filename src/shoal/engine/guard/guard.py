@@ -118,7 +118,7 @@ class Guard:
         """Until told to stop."""
         start = self._start
         incarnation = f"{time.time_ns():x}"
-        self.feed(on.Started(start.engine, start.rank, incarnation, dict(self._claims.claims)))
+        self.feed(on.Started(start.engine, start.rank, incarnation, dict(self._claims.claims), self._mac))
         self._on_link()
         self._haproxy.start()
         self._report_on()
