@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shoal.lab.api import Api, Refusal
+from shoal.lab.api import Api, Document, Refusal
 from shoal.lab.network import Lab
 from shoal.lab.trials import PASSWORD, Bench
 from tests.integration.private_shoal import launched
@@ -47,8 +47,16 @@ async def disabled(bench: Bench, lab: Lab) -> None:
             owner = (await api.placed(service["uuid"], 1))["answers"]
             path = f"serviceengine/{(await api.get(f'serviceengine?name={owner}'))['results'][0]['uuid']}"
 
-            plan = await api.call("PATCH", f"{path}?plan=true", DISABLE)
-            (vip,) = plan["groups"][0]["vips"]
+            plans: list[Document] = []
+
+            async def to_the_other() -> Document | None:
+                """On a slow machine the other one may be out of sight for a moment: a new one is planned then."""
+                plans.append(await api.call("PATCH", f"{path}?plan=true", DISABLE))
+                (vip,) = plans[-1]["groups"][0]["vips"]
+                return vip if "new engine" not in vip["owner_after"] else None
+
+            vip = await api.until("the other engine is meant", to_the_other, 20.0)
+            plan = plans[-1]
             assert vip["owner_before"] == owner and vip["interruption"] == "handover"
             probing = asyncio.create_task(lab.probe("client", service["address"], 80, PROBE_S))
             await asyncio.sleep(APPLY_AFTER_S)
