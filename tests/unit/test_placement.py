@@ -21,6 +21,7 @@ from shoal.placement.model import (
     Need,
     Placement,
     PlacementState,
+    Plan,
     Rejection,
     Request,
     RequestKind,
@@ -250,6 +251,46 @@ def test_the_host_that_a_migration_goes_to_is_taken_for_others_as_well() -> None
     result = plan(snapshot, 10.0)
     assert "D" in {p.engine for p in result.vips[0].placements}
     assert violations(snapshot, result) == []
+
+
+def left(enable_state: str, kind: RequestKind, *, primary: str = "A") -> tuple[Snapshot, Plan]:
+    """A VIP on A and B, ready on both, of which B is left in the moment in which the request would rely on it."""
+    known = engines("A", "B")
+    known = (known[0], msgspec.structs.replace(known[1], enable_state=enable_state))
+    migrates, ready = kind is RequestKind.MIGRATE, PlacementState.READY
+    held = (
+        Placement(engine="A", role=Role.PRIMARY, state=ready, since=0.0),
+        Placement(engine="B", role=Role.SECONDARY, state=ready, since=1.0, request="r" if migrates else ""),
+    )
+    requested = 1 if migrates else 2
+    vip = msgspec.structs.replace(
+        on("A", "v", 1), placements=held, requested=requested, user_factor=requested - 1, armed=True
+    )
+    asked = Request(id="r", kind=kind, vip="v", at=8.0, from_engine=primary if kind is RequestKind.SCALE_IN else "")
+    group = Group(id="g", name="g", buffer_se=0, max_se=2)
+    snapshot = Snapshot(revision=1, group=group, engines=known, vips=(vip,), requests=(asked,))
+    return snapshot, plan(snapshot, 10.0)
+
+
+@pytest.mark.parametrize("enable_state", ["SE_STATE_DISABLED", "SE_STATE_DISABLED_FORCE"])
+def test_a_migration_does_not_end_on_an_engine_that_is_left(enable_state: str) -> None:
+    """Seed 62 of 10,000 events: by force, and the VIP had let go of the engine it came from in the same plan."""
+    snapshot, result = left(enable_state, RequestKind.MIGRATE)
+    assert violations(snapshot, result) == []
+    (placement, *others) = result.vips[0].placements
+    assert (placement.engine, placement.state, placement.since) == ("A", PlacementState.READY, 0.0)
+    assert [p.state for p in others] == ([] if "FORCE" in enable_state else [PlacementState.DRAINING])
+    (answer,) = result.results
+    assert not answer.ok and "B is disabled" in answer.message
+
+
+@pytest.mark.parametrize("enable_state", ["SE_STATE_DISABLED", "SE_STATE_DISABLED_FORCE"])
+def test_a_scale_in_does_not_leave_it_to_an_engine_that_is_left(enable_state: str) -> None:
+    snapshot, result = left(enable_state, RequestKind.SCALE_IN)
+    assert violations(snapshot, result) == []
+    assert result.vips[0].placements[0].state is PlacementState.READY
+    (answer,) = result.results
+    assert not answer.ok and "no other engine of v is ready yet" in answer.message
 
 
 def test_a_running_engine_on_another_host_is_better_than_waiting_for_one_on_the_same() -> None:

@@ -276,7 +276,7 @@ def _scale_in(board: Board, work: Work, request: Request) -> None:
     if leaving is None:
         refuse(board, request, f"{name} is not on engine {board.name(request.from_engine)}")
         return
-    heirs = [p.engine for p in work.ready if p.engine != leaving.engine]
+    heirs = [p.engine for p in work.ready if p.engine != leaving.engine and not board.leaving(p.engine)]
     if leaving.state is PlacementState.READY and not heirs:
         refuse(board, request, f"no other engine of {name} is ready yet", "Try again when one is.")
         return
@@ -351,6 +351,9 @@ def _migrate_on(board: Board, work: Work, request: Request) -> None:
             done(board, work, request, f"{name} is on {board.name(joined.engine)}; the engine it was to leave is gone.")
         else:
             fail(board, work, request, "the engine it was to leave went down first")
+        return
+    if board.leaving(joined.engine):
+        fail(board, work, request, f"{board.name(joined.engine)} is disabled")
         return
     if joined.state is not PlacementState.READY:
         work.joining = joined.engine
