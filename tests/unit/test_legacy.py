@@ -345,6 +345,22 @@ def test_switchover_to_a_standby_that_never_gets_ready_fails_in_time() -> None:
     assert (answer.ok, "not ready within 20 s" in answer.message) == (False, True)
 
 
+def test_switchover_to_a_standby_that_is_ready_when_its_time_ends_is_made() -> None:
+    """Seed 71 of 10,000 events: the clock jumped by two hours, the former active had come back and was not ready, and the only
+    engine that was ready drained."""
+    world = pair("A", vs_switchover_timeout_s=20.0)
+    world.requests["q"] = request(world, "A")
+    world.step()
+    first, joined = world.vips["A"].placements
+    back, ready = PlacementState.ASSIGNED, PlacementState.READY
+    placements = (msgspec.structs.replace(first, state=back), msgspec.structs.replace(joined, state=ready))
+    world.vips["A"] = msgspec.structs.replace(world.vips["A"], placements=placements)
+    world.now += 7200.0
+    world.settle()
+    (answer,) = world.results
+    assert (answer.ok, world.primary("A")) == (True, "SE2")
+
+
 def test_switchover_where_the_active_dies_meanwhile_ends_on_the_standby() -> None:
     world = pair("A")
     world.requests["q"] = request(world, "A")

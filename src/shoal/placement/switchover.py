@@ -56,11 +56,12 @@ def _switchover(board: Board, pair: Pair, work: Work, request: Request) -> None:
 
 def _go_on(board: Board, pair: Pair, work: Work, request: Request, target: str) -> None:
     name, held, primary = work.vip.name, work.on(target), work.primary
+    ready = held is not None and held.state is PlacementState.READY
     if held is None and requests.began(work, request):
         requests.fail(board, work, request, work.broken.get(request.id, "the standby is gone"))
     elif held is not None and primary is not None and primary.engine == target:
         board.answer(request, True, f"{name} is active on {board.name(target)}.")
-    elif board.now - request.at > (most := board.group.vs_switchover_timeout_s):
+    elif not ready and board.now - request.at > (most := board.group.vs_switchover_timeout_s):
         board.drain(work, target)
         requests.fail(board, work, request, f"{board.name(target)} was not ready within {most:.0f} s")
     elif pair.move(work, target, f"switchover to {board.name(target)}", request.id):
