@@ -16,6 +16,7 @@ import pyte
 SEEN_WITHIN_S = 30.0
 READ_S = 0.05
 LINES = 40
+OF_ANOTHER_TERMINAL = ("COLUMNS", "LINES", "PAGER", "MANPAGER", "LESS")
 ENTER, TAB, UP = "\r", "\t", "\x1b[A"
 CTRL_C, CTRL_D, CTRL_L, CTRL_Q, CTRL_U = "\x03", "\x04", "\x0c", "\x11", "\x15"
 SHOAL = (sys.executable, "-m", "shoal")
@@ -51,7 +52,7 @@ class Terminal:
         lines: int = LINES,
         directory: Path | None = None,
     ) -> None:
-        kept = {name: value for name, value in os.environ.items() if name not in ("PAGER", "MANPAGER", "LESS")}
+        kept = {name: value for name, value in os.environ.items() if name not in OF_ANOTHER_TERMINAL}
         self._child = pexpect.spawn(
             program[0],
             [*program[1:], *words],

@@ -15,6 +15,15 @@ from .person import FLAGS, Person
 from .stage import stage
 from .world import ConsoleWorld, console_world
 
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A page that is drawn takes both processors."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.alone)
+
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:

@@ -21,6 +21,9 @@ FLAGS = [
 ]
 AXE = Path(__file__).parents[2] / "console" / "node_modules" / "axe-core" / "axe.min.js"
 ALL: dict[str, object] = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+SETTLED = """Promise.allSettled(document.getAnimations()
+    .filter(one => one.effect.getComputedTiming().endTime !== Infinity).map(one => one.finished))"""
+"""Colours are what they will be only when what is on its way has arrived."""
 WAIT_MS = 25_000
 """Machines that run tests do other things too."""
 expect.set_options(timeout=WAIT_MS)
@@ -91,6 +94,7 @@ class Person:
         """What it objects to on the page as it is now."""
         if not self.page.evaluate("'axe' in window"):
             self.page.evaluate(AXE.read_text())
+        self.page.evaluate(SETTLED)
         found: list[object] = self.page.evaluate(
             "rules => axe.run(document, { runOnly: rules }).then(found => "
             "found.violations.map(one => [one.id, one.nodes.slice(0, 3).map(node => node.html.slice(0, 160))]))",

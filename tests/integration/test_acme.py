@@ -26,7 +26,7 @@ from tests.issuer import Issued, Issuer
 
 from .private_host import private_host
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 VIP, DIRECTORY, DNS = "10.9.0.5", "https://127.0.0.1:14000/dir", "127.0.0.1:8053"
 STARTED_WITHIN_S = 10.0
 NAME = "www.shop.test"

@@ -20,7 +20,7 @@ from shoal.lab.trials import PASSWORD, Bench
 from shoal.shell.backup import main as backup
 from tests.integration.private_shoal import launched
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.beside, pytest.mark.timeout(120)]
 
 WORDS = "a long enough one"
 PROBE_S = 1.0

@@ -21,7 +21,7 @@ from shoal.wire.desired import Service
 
 from .test_http import Documents, Seen, alone, answered, ask, of_documents, pool_of, ref, rule, running, text
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 __all__ = ["alone"]
 ISSUER, AUDIENCE = "https://issuer.example", "shop"
 RSA = RSAKey.generate_key(2048, {"kid": "r"}, private=True)

@@ -23,7 +23,7 @@ from shoal.lab.trials import PASSWORD, Bench
 from tests.integration import pcapng
 from tests.integration.private_shoal import prepared
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.beside, pytest.mark.timeout(120)]
 
 SERVICE = "vs-ha-mode-shared-pair"
 """On two engines."""

@@ -11,7 +11,7 @@ from shoal.clouds.addressing import Addressing
 from shoal.lab import certify
 from tests.integration.private_host import NETNS, private_host
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.root, pytest.mark.beside, pytest.mark.timeout(400)]
 
 SEED = 20
 """Others are tried by hand, and by the full run."""

@@ -23,7 +23,7 @@ from tests.issuer import Issued, Issuer
 from .engine_lab import ENGINE, VIP, Lab, engine, pool, servers, service, settings, vip
 from .private_host import private_host
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 PATIENT = (Monitor(name="m", kind="HTTP", interval_s=1, timeout_s=5, rise=1, fall=3, request="GET /health HTTP/1.0"),)
 MASTER_AND_WORKER = 2
 POOL = pool(monitors=PATIENT)

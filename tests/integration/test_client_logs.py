@@ -19,7 +19,7 @@ from shoal.wire.desired import Service
 from .engine_lab import VIP, Lab, engine, service, settings, vip
 from .private_host import private_host
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 MANY = 60
 """Fewer than the kernel holds between two readings."""
 

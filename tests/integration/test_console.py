@@ -16,7 +16,7 @@ from shoal.lab.trials import PASSWORD
 from tests.console.person import FLAGS
 from tests.integration.private_shoal import launched
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.root, pytest.mark.beside, pytest.mark.timeout(180)]
 
 PATIENCE_MS = 60_000
 FETCH = """

@@ -15,7 +15,7 @@ from shoal.wire.counters import Counters, ServiceCounts
 from .engine_lab import Lab, engine, pool, servers, service, settings, vip
 from .private_host import private_host
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 FEW = 7
 
 

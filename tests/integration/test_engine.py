@@ -28,7 +28,7 @@ from shoal.wire.policy import SECURITY, Respond, Rule
 from .engine_lab import ENGINE, QUICK, VIP, Lab, engine, pool, servers, service, settings, vip
 from .private_host import private_host
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 
 
 @pytest.fixture

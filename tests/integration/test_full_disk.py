@@ -16,7 +16,7 @@ from shoal.lab.network import Lab
 from shoal.lab.trials import PASSWORD, Bench
 from tests.integration.private_shoal import prepared
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.beside, pytest.mark.timeout(120)]
 
 MODE = "HA_MODE_SHARED"
 DISK = "96m"

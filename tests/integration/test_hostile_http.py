@@ -20,7 +20,7 @@ from shoal.wire.policy import Http
 from .test_http import BACKEND, PORT, alone, answered, of_documents, running
 
 __all__ = ["alone"]
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 
 REQUESTS = 1_000
 AT_A_TIME = 40

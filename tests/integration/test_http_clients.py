@@ -25,7 +25,7 @@ from tests.api_world import key_pair
 from .test_http import BACKEND, PORT, alone, of_documents, running
 
 __all__ = ["alone"]
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 
 SECURE = 8443
 LISTENERS = (

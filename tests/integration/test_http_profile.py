@@ -35,7 +35,7 @@ from .test_http import (
     text,
 )
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 __all__ = ["alone"]
 NO_ANSWER_S = 0.15
 Fields = dict[str, Any]

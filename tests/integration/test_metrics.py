@@ -16,7 +16,7 @@ from shoal.lab.network import Lab
 from shoal.lab.trials import PASSWORD, Bench
 from tests.integration.private_shoal import launched
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.root, pytest.mark.beside, pytest.mark.timeout(240)]
 
 REQUESTS = 500
 PATIENCE_S = 60.0

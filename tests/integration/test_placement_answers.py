@@ -15,7 +15,7 @@ from shoal.lab.api import Api
 from shoal.lab.trials import PASSWORD, Bench
 from tests.integration.private_shoal import launched
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.root, pytest.mark.beside, pytest.mark.timeout(90)]
 
 GROUP = "/api/serviceenginegroup?name=g"
 NOBODY = [("10.0.0.9", 80)]

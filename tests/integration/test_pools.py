@@ -43,7 +43,7 @@ from .test_http import (
     switch,
 )
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 
 LEAST = {"lb_algorithm": "LB_ALGORITHM_LEAST_CONNECTIONS"}
 BY_KEY = {

@@ -21,7 +21,7 @@ from shoal.wire.preflight import Probe, Probed
 
 from .private_host import NETNS, _enter
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 TEST = "10.7.0.200"
 ADDRESSES = {"gw": "10.7.0.1", "a": "10.7.0.2", "b": "10.7.0.3"}
 MACS = {node: f"02:07:00:00:00:{last}" for node, last in (("gw", "01"), ("a", "0a"), ("b", "0b"))}

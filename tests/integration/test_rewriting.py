@@ -18,7 +18,7 @@ from shoal.wire.desired import Service
 
 from .test_http import PORT, Documents, alone, of_documents, pool_of, ref, running
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 __all__ = ["alone"]
 TYPES = ("text/html", "application/*")
 PAIRS = {"http://old.example": "https://new.example/", "a": "b", "b": "c", "old": "ancient", "gone": "", "abcd": "x"}

@@ -44,7 +44,7 @@ from tests.issuer import Issued, Issuer, exchange_parameters
 
 from .private_host import private_host
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 
 STARTED_WITHIN_S = 5.0
 TLS_PORT, PLAIN_PORT = 9443, 9080

@@ -20,7 +20,7 @@ from tests.compat.terminal import BASH, Terminal
 from tests.compat.transcript import LINUX_PROMPT, Reader, exchanges, masked
 from tests.integration.private_shoal import launched
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(350)]
+pytestmark = [pytest.mark.root, pytest.mark.beside, pytest.mark.timeout(350)]
 
 GUIDE = Path(__file__).parents[2] / "docs" / "user-guide"
 PAGES = ("two-modes.md", "moving.md", "at-night.md")

@@ -13,7 +13,7 @@ from shoal.wire.desired import Vip
 
 from .private_host import private_host
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.beside]
 ONE, OTHER, SIX = "127.0.0.5", "127.0.0.6", "fd00::5"
 SENT = 5
 
