@@ -71,6 +71,25 @@ async def test_a_reference_that_leads_nowhere_is_refused_when_added(world: World
     assert reply["problems"][0]["path"] == "health_monitor_refs"
 
 
+@pytest.mark.parametrize("operator", ["add", "delete"])
+@pytest.mark.parametrize("value", [5, True, "text", {"ip": "10.0.0.1"}])
+async def test_what_one_operator_put_where_a_list_belongs_is_refused_and_not_added_to(
+    world: World, operator: str, value: Any
+) -> None:
+    server = {"ip": {"addr": "10.0.0.1", "type": "V4"}, "port": 80}
+    path = f"/api/pool/{(await world.post('/api/pool', {'name': 'p', 'servers': [server]}))['uuid']}"
+    reply = await world.call("PATCH", path, 400, json={"replace": {"servers": value}, operator: {"servers": [server]}})
+    assert reply["problems"][0]["path"] == "servers"
+    assert (await world.get(path))["servers"]
+
+
+async def test_null_is_no_list_to_delete_from(world: World) -> None:
+    """Found by the property tests: it was a fault of the server."""
+    path = f"/api/pool/{(await world.post('/api/pool', {'name': 'p'}))['uuid']}"
+    reply = await world.call("PATCH", path, 200, json={"replace": {"servers": None}, "delete": {"servers": [{}]}})
+    assert "servers" not in reply
+
+
 async def test_a_list_that_is_emptied_is_left_out_of_answers(world: World) -> None:
     server = {"ip": {"addr": "10.0.0.1", "type": "V4"}, "port": 80}
     path = f"/api/pool/{(await world.post('/api/pool', {'name': 'p', 'servers': [server]}))['uuid']}"

@@ -60,6 +60,8 @@ def _one(kind: ObjectType, result: dict[str, Any], operator: str, field: str, ch
 def _added(kind: ObjectType, field: str, present: Any, change: Any) -> Any:
     if kind.fields[field].kind != "array":
         return {**present, **change} if isinstance(present, dict) and isinstance(change, Mapping) else change
+    if present is not None and not isinstance(present, list):
+        return present  # an operator before this one put it there; it is refused as what it is
     entries = list(present or [])
     keys = [kind.entry_key(field, entry) for entry in entries]
     for entry in change if isinstance(change, list) else [change]:
@@ -79,8 +81,11 @@ def _delete(kind: ObjectType, result: dict[str, Any], field: str, change: Any) -
     if kind.fields[field].kind != "array" or change in (None, [], {}):
         result.pop(field, None)
         return
+    present = result.get(field)
+    if present is not None and not isinstance(present, list):
+        return  # as in `_added`
     gone = [kind.entry_key(field, entry) for entry in (change if isinstance(change, list) else [change])]
-    left = [entry for entry in result.get(field, []) if kind.entry_key(field, entry) not in gone]
+    left = [entry for entry in present or [] if kind.entry_key(field, entry) not in gone]
     if left:
         result[field] = left
     else:
