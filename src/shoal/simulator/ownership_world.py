@@ -28,6 +28,7 @@ from shoal.ownership.events import (
     LeaseLost,
     Link,
     Mode,
+    PeerMessage,
     Send,
     Session,
     Spread,
@@ -40,6 +41,7 @@ from shoal.ownership.events import (
 )
 from shoal.ownership.state import PROBE_S, State, slots_taken
 from shoal.simulator.kernel import HEAL_S_MAX, OVERLAP_S_MAX, Broken, Kernel
+from shoal.simulator.repeats import Repeats
 from shoal.wire.guard import Desired
 from shoal.wire.messages import Owned
 
@@ -78,6 +80,7 @@ class Schedule(Protocol):
 
 NEVER = float("inf")
 LOST_REMEMBERED_S = 2.0
+OVERLAP_LOOK_S = 0.001
 ANNOUNCED_S = (0.0, 0.05)
 """After it is ordered."""
 ARP_S = 0.0002
@@ -104,6 +107,9 @@ class Engine(Kernel):
         self.link = True
         self.backlog: list[Event] = []
         self.wakes_at = NEVER
+        self.said: PeerMessage | None = None
+        """The last heartbeat that was found to be true to the disk."""
+        self.repeats = Repeats()
 
     def speaks(self, address: str, now: float) -> bool:
         return self.link and self.answers(address, now)
@@ -121,6 +127,9 @@ class World:
 
     ``on_tell(engine, effect)`` is what an agent would hear of its guard.
     """
+
+    eager = False
+    """Each heartbeat is stepped on when it arrives: it comes to the same, slower (`shoal.simulator.repeats`)."""
 
     def __init__(
         self,
@@ -148,6 +157,7 @@ class World:
         self._events = 0
         self._look = True
         self._overlap_since: dict[str, float] = {}
+        self._next_look = 0.0
         self._met_at = 0.0
         self._lost: deque[tuple[float, str, str]] = deque()
         """(when, sender, receiver) of heartbeats lost lately."""
@@ -198,6 +208,7 @@ class World:
     def kill(self, name: str) -> None:
         """kill -9: the kernel stays, and ends the sessions; the fence falls with the process."""
         engine = self.engines[name]
+        self._arrive_alone(engine)
         engine.running = False
         engine.lease_until = -1.0
         for other in self.engines.values():
@@ -205,6 +216,7 @@ class World:
                 self.at(self.now + 0.0003, lambda o=other: self.feed(o, Session(name, False)))  # type: ignore[misc]
 
     def freeze(self, name: str) -> None:
+        self._arrive_alone(self.engines[name])
         self.engines[name].frozen = True
 
     def thaw(self, name: str) -> None:
@@ -217,28 +229,32 @@ class World:
 
     def link(self, name: str, up: bool) -> None:
         engine = self.engines[name]
-        engine.link = up
         self._meet()
+        engine.link = up
         self.feed(engine, Link(up))
 
     def cut(self, one: str, other: str, cut: bool = True) -> None:
-        (self.cuts.add if cut else self.cuts.discard)(frozenset((one, other)))
         self._meet()
+        (self.cuts.add if cut else self.cuts.discard)(frozenset((one, other)))
 
     def mute(self, sender: str, receiver: str, mute: bool = True) -> None:
         """One way only: ``receiver`` hears nothing of ``sender``."""
-        (self.mutes.add if mute else self.mutes.discard)((sender, receiver))
         self._meet()
+        (self.mutes.add if mute else self.mutes.discard)((sender, receiver))
 
     def remove(self, name: str) -> None:
         """The machine is no more."""
+        self._meet()
         self.kill(name)
         self.engines.pop(name).link = False
         self.cuts = {pair for pair in self.cuts if name not in pair}
         self.mutes = {pair for pair in self.mutes if name not in pair}
 
     def _meet(self) -> None:
+        """Who hears whom changes now."""
         self._met_at, self._look = self.now, True
+        for engine in self.engines.values():
+            self._arrive_alone(engine)
 
     def tell(self, name: str, desired: Desired) -> None:
         engine = self.engines[name]
@@ -294,12 +310,34 @@ class World:
                     continue
                 if self.repeated and chance() < self.repeated:
                     times = 2
+            if not heartbeat or times > 1:
+                self._arrive_alone(other, engine.name)
             arrive = partial(self._arrive, engine, other, heard)
             for _ in range(times):
                 delay = least + (most - least) * chance()
-                self.schedule.at(now + delay, arrive)
+                if not (heartbeat and times == 1 and self._repeats(other, heard, now + delay)):
+                    self.schedule.at(now + delay, arrive)
             if not heartbeat:  # a word of another kind goes by the session, too
                 self.schedule.at(now + delay + SESSION_LATER_S, arrive)
+
+    def _repeats(self, engine: Engine, heard: Heard, arrives: float) -> bool:
+        """It says what ``engine`` knows, and has not to arrive by itself."""
+        assert isinstance(heard.message, Heartbeat)
+        if self.eager or engine.frozen or not engine.running:
+            return False
+        if engine.repeats.put(engine.state, heard.message, self.now, arrives):
+            return True
+        self._arrive_alone(engine, heard.message.engine)
+        return False
+
+    def _arrive_alone(self, engine: Engine, sender: str = "") -> None:
+        """What repeats itself on its way to ``engine`` (from ``sender``, or from anybody) arrives by itself after all."""
+        if not engine.repeats:
+            return
+        engine.state = engine.repeats.entered(engine.state, self.now)
+        for one in engine.repeats.taken(sender):
+            said_by = self.engines[one.message.engine]
+            self.schedule.at(one.comes, partial(self._arrive, said_by, engine, Heard(one.message)))
 
     def _lose(self, sender: str, receiver: str) -> None:
         while self._lost and self._lost[0][0] < self.now - LOST_REMEMBERED_S:
@@ -346,12 +384,20 @@ class World:
         if engine.frozen:
             engine.backlog.append(event)
             return
+        if engine.repeats:
+            engine.state = engine.repeats.entered(engine.state, self.now)
         before = engine.state.vips
         engine.state, effects = step(engine.state, event, self.now)
-        as_before = engine.state.vips is before and engine.wakes_at != NEVER
-        if effects:
+        if engine.state.vips is not before:
+            self._arrive_alone(engine)
+        calm = engine.state.vips is before
+        if effects and calm:
+            self._beat(engine, effects)
+        elif effects:
             self._carry_out(engine, effects)
-        if not as_before:  # as the guard reckons: with nothing new the machine wants to wake no earlier than it did
+        if (
+            not calm or engine.wakes_at == NEVER
+        ):  # as the guard reckons: with nothing new the machine wants to wake no earlier than it did
             self._wake_again(engine)
 
     def _wake_again(self, engine: Engine) -> None:
@@ -368,10 +414,19 @@ class World:
         engine.wakes_at = NEVER
         if engine.frozen or not engine.running:
             return
-        if wake_at(engine.state, self.now) <= self.now:
-            self.feed(engine, Tick())
-        else:
-            self._wake_again(engine)
+        self.feed(engine, Tick())
+
+    def _beat(self, engine: Engine, effects: list[Effect]) -> None:
+        """The lease, if it has one, and the heartbeat, as nearly always."""
+        *renewal, said = effects
+        assert isinstance(said, Send)
+        if said.message is not engine.said or (renewal and self.now >= engine.lease_until):
+            engine.said = said.message
+            self._carry_out(engine, effects)
+            return
+        if renewal:
+            engine.lease_until = self.now + engine.state.timing.lease_ms / 1000
+        self._send(engine, said)
 
     def _carry_out(self, engine: Engine, effects: list[Effect]) -> None:
         try:
@@ -380,6 +435,7 @@ class World:
             raise Broken(self.explain(f"{engine.name} {broken}")) from None
         if any(isinstance(effect, SPEAKING) for effect in effects):
             self._look = True
+            self.schedule.at(self.now, self._happened)
         if len(effects) > 2:  # more than a heartbeat and its lease
             self._check_slots(engine)
         for effect in going:
@@ -437,6 +493,9 @@ class World:
                     raise Broken(self.explain(f"{one} and {other} both answer for {address}"))
         for address in [a for a in self._overlap_since if len(speakers.get(a, ())) < 2]:
             del self._overlap_since[address]
+        if self._overlap_since and now >= self._next_look:
+            self._next_look = now + OVERLAP_LOOK_S
+            self.schedule.at(self._next_look, self._happened)
         if self._events % CHECKED_IN_FULL_EACH == 0:
             for engine in self.engines.values():
                 self._check_slots(engine)
