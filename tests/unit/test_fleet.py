@@ -125,3 +125,49 @@ async def test_a_state_that_comes_back_is_still_known_when_it_is_acknowledged() 
     assert fleet.acknowledged("e", "v") == 1
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+class Stopped(SystemClock):
+    """A clock that is set by hand."""
+
+    at = 200.0
+
+    def monotonic(self) -> float:
+        return self.at
+
+
+QUIET = [
+    ("others were heard just now", {"b": 0.5, "c": 0.9, "d": 0.2}, EngineState.DOWN),
+    ("of its group none was heard just now", {"b": 1.3, "c": 0.9, "d": 0.2}, EngineState.UP),
+    ("none at all was heard just now", {"b": 2.5, "c": 1.3, "d": 1.2}, EngineState.UP),
+    ("all are out of sight", {"b": 2.5, "c": 1.9, "d": 1.9}, EngineState.SUSPECT),
+    ("those of its group are out of sight, others not", {"b": 2.5, "c": 0.3, "d": 0.1}, EngineState.DOWN),
+    ("there is no other", {}, EngineState.DOWN),
+]
+
+
+@pytest.mark.parametrize(("why", "silent", "state"), QUIET, ids=[row[0] for row in QUIET])
+def test_silence_alone_is_judged_when_it_is_known_whether_others_are_silent_too(
+    why: str, silent: dict[str, float], state: EngineState
+) -> None:
+    """Statuses come at moments of their own: the engine whose last one came first before the way was cut would be judged while
+    the others are not even missed, and its virtual services moved before the storm is seen."""
+    groups = {"a": "g", "b": "g", "c": "h", "d": "h"}
+    records = {
+        id: EngineRecord(id=id, name=id, rank=rank, group=groups[id], created=True, seen=True)
+        for rank, id in enumerate(("a", *silent), 1)
+    }
+    clock = Stopped()
+    clock.at = 0.0
+    fleet = Fleet(
+        clock,
+        record=records.get,
+        desired=lambda engine: {},
+        on_change=lambda engine: None,
+        on_ownership=lambda engine, message: None,
+    )
+    clock.at = 200.0
+    for id, seconds in {"a": 3.2, **silent}.items():
+        fleet.live(id).session, fleet.live(id).heard_at = SESSION, clock.at - seconds
+    assert fleet.look(records)["a"] is state
+    assert fleet.state("a") is state

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
@@ -49,6 +50,9 @@ LOST_UNCONFIRMED_S = 10.0
 QUIET_AFTER_S = 1.8
 """An engine that is silent for longer counts as out of sight: two statuses are missing, a second before it is judged. So
 when the first of many is, all that vanished with it are known."""
+SIGHT_AGE_S_MAX = 1.1
+"""Silence convicts an engine only if others were heard so lately: a status of each is due, so if none has come it may be the
+controller that hears nothing. By `QUIET_AFTER_S` that is known."""
 DRAIN_SEEN_AFTER_S = 1.0
 """A status that comes so long after an acknowledgement was measured after it."""
 ROOTS_KEPT_MAX = 16
@@ -445,7 +449,7 @@ class Fleet:
 
     def _sighting(self, record: EngineRecord, now: float, witnessed: bool) -> Sighting:
         live = self.live(record.id)
-        down = verdict(live, record, now, self._started_at, witnessed=witnessed) is EngineState.DOWN
+        down = self._verdict(live, record, now, witnessed=witnessed) is EngineState.DOWN
         out_of_sight = down or missing(live, now, self._started_at, witnessed=witnessed)
         return Sighting(record.id, record.group, out_of_sight, down, proven(live))
 
@@ -454,10 +458,25 @@ class Fleet:
         state = verdict(live, record, now, self._started_at)
         if state is EngineState.DOWN and live.session is not None:  # nobody else's word counts otherwise
             witnessed = record.id in (self._heard(now) if heard is None else heard)
-            state = verdict(live, record, now, self._started_at, witnessed=witnessed)
+            state = self._verdict(live, record, now, witnessed=witnessed)
         if self.storms.suspects(record.id) and not (state is EngineState.DOWN and proven(live)):
             return EngineState.SUSPECT
         return state
+
+    def _verdict(self, live: Live, record: EngineRecord, now: float, *, witnessed: bool) -> EngineState:
+        """`verdict`, put off for a moment where it may be the controller that hears nothing."""
+        state = verdict(live, record, now, self._started_at, witnessed=witnessed)
+        silent = live.session is not None and not proven(live)
+        return EngineState.UP if state is EngineState.DOWN and silent and self._in_doubt(record, now) else state
+
+    def _in_doubt(self, record: EngineRecord, now: float) -> bool:
+        """Whether all others of its group, or all there are, have just become quiet as well."""
+        quiet = {True: math.inf, False: math.inf}
+        for live in self._live.values():
+            if live.session is not None and live.id != record.id and (other := self._record(live.id)) is not None:
+                same = other.group == record.group
+                quiet[same] = min(quiet[same], now - live.heard_at)
+        return any(SIGHT_AGE_S_MAX < silence < QUIET_AFTER_S for silence in (quiet[True], min(quiet.values())))
 
     def _heard(self, now: float) -> frozenset[str]:
         """Engines that another one says, just now, that it hears."""
