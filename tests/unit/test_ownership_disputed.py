@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from shoal.ownership import State, initial, step, wake_at
 from shoal.ownership.events import Announce, ArpAnswered, Effect, Haproxy, ReleaseVip, Started, TakeVip, Tick, Told
@@ -29,7 +30,7 @@ class Holder:
             list_version=1,
             armed=True,
         )
-        desired = Desired(timing=Timing(), peers=(PEER,), vips=(vip,), slots_max=10)
+        desired = self.told = Desired(timing=Timing(), peers=(PEER,), vips=(vip,), slots_max=10)
         self.state: State = initial()
         self.now = 100.0
         for event in (Started("a", 1, "x", {}, OWN), Haproxy(up=True), Told(desired)):
@@ -54,6 +55,21 @@ class Holder:
     @property
     def holds(self) -> bool:
         return self.state.slots_used == 1 and self.state.vips["v"].claim is not None
+
+
+def test_an_address_that_was_taken_without_asking_is_given_up_at_the_first_word() -> None:
+    """Seed 118 of 10,000 events: an engine that had been frozen took its VIP at an address of long ago, and was told of the
+    present one, at which the VIP was served elsewhere, the next moment."""
+    holder = Holder()
+    holder.run(DISPUTED_S)
+    told = holder.told
+    (vip,) = told.vips
+    moved = replace(told, vips=(replace(vip, addresses=("10.0.0.10",)),))
+    holder.state, effects = step(holder.state, Told(moved), holder.now)
+    assert announces(effects)
+    holder.now += 0.0004
+    holder.hear(HIGHER, "10.0.0.10")
+    assert not holder.holds
 
 
 def announces(effects: list[Effect]) -> bool:

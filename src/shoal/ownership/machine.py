@@ -269,7 +269,7 @@ class _Turn:
                 if entry is not None:
                     view = self.learn(view, peer.id, entry)
         if view.mode is Mode.HELD and view.vip.addresses != vip.addresses:
-            self.readdress(view, vip.addresses)
+            view = self.readdress(view, vip.addresses)
         if view is self.state.vips.get(vip.id) and view.vip == vip:
             return  # as before, as nearly all are: its list is armed already, or still is not
         changes: dict[str, object] = {"vip": vip}
@@ -277,13 +277,16 @@ class _Turn:
             changes |= {"succession": vip.succession, "list_version": vip.list_version}
         self.put(view, **changes)
 
-    def readdress(self, view: VipView, addresses: tuple[str, ...]) -> None:
+    def readdress(self, view: VipView, addresses: tuple[str, ...]) -> VipView:
+        """New ones are taken without asking, so the first word of a stranger that has one, too, is enough to give way."""
         gone = tuple(a for a in view.vip.addresses if a not in addresses)
         new = tuple(a for a in addresses if a not in view.vip.addresses)
         if gone:
             self.do(ReleaseVip(view.vip.id, gone))
         if new:
             self.do(RenewLease(), TakeVip(view.vip.id, new), Announce(view.vip.id, new))
+            view = self.put(view, taken_at=self.now, disputed_at=self.now - known.PROBE_S)
+        return view
 
     def on_session(self, event: Session) -> None:
         peer = self.state.peers.get(event.peer)

@@ -60,6 +60,7 @@ def _vip(view: VipView, now: float, old: float) -> VipView:
         asked_at=_since(view.asked_at, now, old) if asks else NEVER,
         probed_at=_since(view.probed_at, now, old) if asks else NEVER,
         answered_at=_since(view.answered_at, now, old) if asks else NEVER,
+        disputed_at=NEVER,
         taken_at=NEVER,  # asked for only when a stranger speaks, and there are none in a search
     )
 

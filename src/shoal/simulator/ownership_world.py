@@ -117,7 +117,7 @@ class Engine(Kernel):
 
 SPEAKING = (TakeVip, AcquireLease)
 """Effects after which one engine more may answer for an address."""
-CHECKED_IN_FULL_EACH = 256
+CHECKED_IN_FULL_EACH = 32
 """Between changes that matter, owners are looked at once in so many events all the same."""
 
 
