@@ -11,7 +11,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -128,6 +128,17 @@ class Ownership(msgspec.Struct, frozen=True):
     at: float
 
 
+class Sight(NamedTuple):
+    """What the controller can tell by the engines that have a session. ``witnessed``: those that another one says, just now, that
+    it hears. ``in_doubt``: groups of which all engines, or all there are, have just become quiet."""
+
+    witnessed: frozenset[str]
+    in_doubt: frozenset[str]
+
+
+NO_SESSIONS = Sight(frozenset(), frozenset())
+
+
 def verdict(live: Live, record: EngineRecord, now: float, started_at: float, *, witnessed: bool = False) -> EngineState:
     """Whether an engine counts as up. ``now`` and ``started_at`` (of this controller) are monotonic seconds.
 
@@ -160,6 +171,12 @@ def missing(live: Live, now: float, started_at: float, *, witnessed: bool = Fals
     if live.session is not None:
         return not witnessed and now - live.heard_at >= QUIET_AFTER_S
     return live.heard_at > 0.0 or live.gone or now - started_at >= WARM_START_S
+
+
+def _just_quiet(silent_s: float) -> bool:
+    """So long that one should have been heard, and not so long that it counts as out of sight. (Nor does an engine that is to
+    be judged: it makes no difference to the least of its group.)"""
+    return SIGHT_AGE_S_MAX < silent_s < QUIET_AFTER_S
 
 
 def unplanned(message: messages.Ownership) -> bool:
@@ -398,10 +415,9 @@ class Fleet:
         """The state of all ``engines`` (every one there is, by id) at one moment, the storm breaker's word included."""
         now = self.clock.monotonic()
         unclear = [e for e in engines.values() if not self._plainly_up(e, now)]
-        heard = self._heard(now) if any(self.live(e.id).session is not None for e in unclear) else frozenset()
+        sight = self._sight(now) if any(self.live(e.id).session is not None for e in unclear) else NO_SESSIONS
         missed = {
-            seen.engine: seen
-            for seen in (self._sighting(e, now, e.id in heard) for e in unclear if e.created and e.seen)
+            seen.engine: seen for seen in (self._sighting(e, now, sight) for e in unclear if e.created and e.seen)
         }
         self.storms.look(
             [
@@ -416,7 +432,7 @@ class Fleet:
         )
         states = dict.fromkeys(engines, EngineState.UP)
         for record in engines.values() if self.storms.active else unclear:
-            states[record.id] = self._state(record, now, heard)
+            states[record.id] = self._state(record, now, sight)
         return states
 
     def lacks_gateway(self, engine: str) -> bool:
@@ -447,46 +463,43 @@ class Fleet:
             and live.suspected_at <= live.heard_at
         )
 
-    def _sighting(self, record: EngineRecord, now: float, witnessed: bool) -> Sighting:
+    def _sighting(self, record: EngineRecord, now: float, sight: Sight) -> Sighting:
         live = self.live(record.id)
-        down = self._verdict(live, record, now, witnessed=witnessed) is EngineState.DOWN
-        out_of_sight = down or missing(live, now, self._started_at, witnessed=witnessed)
+        down = self._verdict(live, record, now, sight) is EngineState.DOWN
+        out_of_sight = down or missing(live, now, self._started_at, witnessed=record.id in sight.witnessed)
         return Sighting(record.id, record.group, out_of_sight, down, proven(live))
 
-    def _state(self, record: EngineRecord, now: float, heard: frozenset[str] | None = None) -> EngineState:
+    def _state(self, record: EngineRecord, now: float, sight: Sight | None = None) -> EngineState:
         live = self.live(record.id)
         state = verdict(live, record, now, self._started_at)
         if state is EngineState.DOWN and live.session is not None:  # nobody else's word counts otherwise
-            witnessed = record.id in (self._heard(now) if heard is None else heard)
-            state = self._verdict(live, record, now, witnessed=witnessed)
+            state = self._verdict(live, record, now, sight or self._sight(now))
         if self.storms.suspects(record.id) and not (state is EngineState.DOWN and proven(live)):
             return EngineState.SUSPECT
         return state
 
-    def _verdict(self, live: Live, record: EngineRecord, now: float, *, witnessed: bool) -> EngineState:
+    def _verdict(self, live: Live, record: EngineRecord, now: float, sight: Sight) -> EngineState:
         """`verdict`, put off for a moment where it may be the controller that hears nothing."""
-        state = verdict(live, record, now, self._started_at, witnessed=witnessed)
+        state = verdict(live, record, now, self._started_at, witnessed=record.id in sight.witnessed)
         silent = live.session is not None and not proven(live)
-        return EngineState.UP if state is EngineState.DOWN and silent and self._in_doubt(record, now) else state
+        return EngineState.UP if state is EngineState.DOWN and silent and record.group in sight.in_doubt else state
 
-    def _in_doubt(self, record: EngineRecord, now: float) -> bool:
-        """Whether all others of its group, or all there are, have just become quiet as well."""
-        quiet = {True: math.inf, False: math.inf}
-        for live in self._live.values():
-            if live.session is not None and live.id != record.id and (other := self._record(live.id)) is not None:
-                same = other.group == record.group
-                quiet[same] = min(quiet[same], now - live.heard_at)
-        return any(SIGHT_AGE_S_MAX < silence < QUIET_AFTER_S for silence in (quiet[True], min(quiet.values())))
-
-    def _heard(self, now: float) -> frozenset[str]:
-        """Engines that another one says, just now, that it hears."""
-        return frozenset(
+    def _sight(self, now: float) -> Sight:
+        """At the cost of all engines, so once for all that are looked at."""
+        witnessed = frozenset(
             peer.engine
             for live in self._live.values()
             if live.session is not None and live.status is not None and now - live.heard_at < WITNESS_AGE_S_MAX
             for peer in live.status.peers
             if peer.alive and peer.engine != live.id
         )
+        silent_s: dict[str, float] = {}
+        for live in self._live.values():
+            if live.session is not None and (record := self._record(live.id)) is not None:
+                silent_s[record.group] = min(silent_s.get(record.group, math.inf), now - live.heard_at)
+        everywhere = _just_quiet(min(silent_s.values(), default=math.inf))
+        in_doubt = frozenset(group for group, silence in silent_s.items() if everywhere or _just_quiet(silence))
+        return Sight(witnessed, in_doubt)
 
     def owner(self, vip: str) -> Ownership | None:
         """Who said last, by the highest claim, that it answers for the VIP."""
