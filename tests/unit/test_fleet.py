@@ -15,6 +15,7 @@ from shoal.placement.model import EngineState
 from shoal.wire import desired as wire
 from shoal.wire import messages
 from shoal.wire.messages import Claim, Ownership
+from tests.api_world import Clock
 
 STARTED = 100.0
 RECORD = EngineRecord(id="e", name="e", rank=1, group="g", created=True, seen=True)
@@ -127,15 +128,6 @@ async def test_a_state_that_comes_back_is_still_known_when_it_is_acknowledged() 
     await asyncio.gather(running, return_exceptions=True)
 
 
-class Stopped(SystemClock):
-    """A clock that is set by hand."""
-
-    at = 200.0
-
-    def monotonic(self) -> float:
-        return self.at
-
-
 QUIET = [
     ("others were heard just now", {"b": 0.5, "c": 0.9, "d": 0.2}, EngineState.DOWN),
     ("of its group none was heard just now", {"b": 1.3, "c": 0.9, "d": 0.2}, EngineState.UP),
@@ -157,8 +149,7 @@ def test_silence_alone_is_judged_when_it_is_known_whether_others_are_silent_too(
         id: EngineRecord(id=id, name=id, rank=rank, group=groups[id], created=True, seen=True)
         for rank, id in enumerate(("a", *silent), 1)
     }
-    clock = Stopped()
-    clock.at = 0.0
+    clock = Clock()
     fleet = Fleet(
         clock,
         record=records.get,
@@ -166,8 +157,8 @@ def test_silence_alone_is_judged_when_it_is_known_whether_others_are_silent_too(
         on_change=lambda engine: None,
         on_ownership=lambda engine, message: None,
     )
-    clock.at = 200.0
+    clock.s += 200.0
     for id, seconds in {"a": 3.2, **silent}.items():
-        fleet.live(id).session, fleet.live(id).heard_at = SESSION, clock.at - seconds
+        fleet.live(id).session, fleet.live(id).heard_at = SESSION, clock.s - seconds
     assert fleet.look(records)["a"] is state
     assert fleet.state("a") is state

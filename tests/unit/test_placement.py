@@ -253,7 +253,7 @@ def test_the_host_that_a_migration_goes_to_is_taken_for_others_as_well() -> None
     assert violations(snapshot, result) == []
 
 
-def left(enable_state: str, kind: RequestKind, *, primary: str = "A") -> tuple[Snapshot, Plan]:
+def left(enable_state: str, kind: RequestKind) -> tuple[Snapshot, Plan]:
     """A VIP on A and B, ready on both, of which B is left in the moment in which the request would rely on it."""
     known = engines("A", "B")
     known = (known[0], msgspec.structs.replace(known[1], enable_state=enable_state))
@@ -266,7 +266,7 @@ def left(enable_state: str, kind: RequestKind, *, primary: str = "A") -> tuple[S
     vip = msgspec.structs.replace(
         on("A", "v", 1), placements=held, requested=requested, user_factor=requested - 1, armed=True
     )
-    asked = Request(id="r", kind=kind, vip="v", at=8.0, from_engine=primary if kind is RequestKind.SCALE_IN else "")
+    asked = Request(id="r", kind=kind, vip="v", at=8.0, from_engine="" if migrates else "A")
     group = Group(id="g", name="g", buffer_se=0, max_se=2)
     snapshot = Snapshot(revision=1, group=group, engines=known, vips=(vip,), requests=(asked,))
     return snapshot, plan(snapshot, 10.0)

@@ -60,8 +60,8 @@ def _one(kind: ObjectType, result: dict[str, Any], operator: str, field: str, ch
 def _added(kind: ObjectType, field: str, present: Any, change: Any) -> Any:
     if kind.fields[field].kind != "array":
         return {**present, **change} if isinstance(present, dict) and isinstance(change, Mapping) else change
-    if present is not None and not isinstance(present, list):
-        return present  # an operator before this one put it there; it is refused as what it is
+    if _is_no_list(present):
+        return present
     entries = list(present or [])
     keys = [kind.entry_key(field, entry) for entry in entries]
     for entry in change if isinstance(change, list) else [change]:
@@ -77,13 +77,18 @@ def _added(kind: ObjectType, field: str, present: Any, change: Any) -> Any:
     return entries
 
 
+def _is_no_list(present: Any) -> bool:
+    """An operator before this one put it there: it stays, to be refused as what it is."""
+    return present is not None and not isinstance(present, list)
+
+
 def _delete(kind: ObjectType, result: dict[str, Any], field: str, change: Any) -> None:
     if kind.fields[field].kind != "array" or change in (None, [], {}):
         result.pop(field, None)
         return
     present = result.get(field)
-    if present is not None and not isinstance(present, list):
-        return  # as in `_added`
+    if _is_no_list(present):
+        return
     gone = [kind.entry_key(field, entry) for entry in (change if isinstance(change, list) else [change])]
     left = [entry for entry in present or [] if kind.entry_key(field, entry) not in gone]
     if left:

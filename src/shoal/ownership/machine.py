@@ -92,15 +92,11 @@ def _is_old_news(state: State, message: PeerMessage, now: float) -> bool:
     peer = state.peers.get(message.engine)
     return (
         peer is not None
-        and peer.settled_at == state.epoch
         and isinstance(message, Heartbeat)
         and now < state.beat_at + known.interval_s(state)
         and now - state.stepped_at <= known.lease_s(state)
-        and peer.lost_at < peer.heard_at
         and now < peer.heard_at + known.silence_s(state, peer)
-        and peer.able == message.able
-        and peer.incarnation == message.incarnation
-        and (peer.said is message.entries or peer.said == message.entries)
+        and known.repeats_itself(state, peer, message)
     )
 
 
@@ -178,8 +174,13 @@ class _Turn:
             case Tick():
                 pass
             case Started():
-                self.set(engine=event.engine, rank=event.rank, mac=event.mac, incarnation=event.incarnation)
-                self.set(floors=dict(event.claims))
+                self.set(
+                    engine=event.engine,
+                    rank=event.rank,
+                    mac=event.mac,
+                    incarnation=event.incarnation,
+                    floors=dict(event.claims),
+                )
             case Told():
                 self.on_told(event)
             case Heard():

@@ -193,6 +193,17 @@ def alive_and_able(state: State, engine: str, now: float) -> bool:
     return alive(state, engine, now) and state.peers[engine].able
 
 
+def repeats_itself(state: State, peer: PeerView, message: Heartbeat) -> bool:
+    """The peer, whose session has not ended since, says what all conclusions were drawn from."""
+    return (
+        peer.settled_at == state.epoch
+        and peer.lost_at < peer.heard_at
+        and peer.able == message.able
+        and peer.incarnation == message.incarnation
+        and (peer.said is message.entries or peer.said == message.entries)
+    )
+
+
 def candidates(state: State, view: VipView, now: float) -> tuple[str, ...]:
     """Who may claim a vacant VIP, in order: the planned owner, then the armed succession; the living only."""
     order = dict.fromkeys((view.vip.owner, *view.succession))

@@ -81,6 +81,7 @@ class Schedule(Protocol):
 NEVER = float("inf")
 LOST_REMEMBERED_S = 2.0
 OVERLAP_LOOK_S = 0.001
+"""So often owners are looked at while two answer."""
 ANNOUNCED_S = (0.0, 0.05)
 """After it is ordered."""
 ARP_S = 0.0002
@@ -296,7 +297,7 @@ class World:
         """Nearly all that is ever sent are heartbeats to every peer, so one must cost little."""
         if not engine.link:
             return
-        heard, heartbeat = Heard(send.message), isinstance(send.message, Heartbeat)
+        heard, heartbeat = Heard(send.message), send.message if isinstance(send.message, Heartbeat) else None
         whole = not self.cuts and not self.mutes
         chance, now, (least, most) = self.random.random, self.now, self.delay_s
         for name in [send.to] if send.to else engine.state.peers:
@@ -310,25 +311,20 @@ class World:
                     continue
                 if self.repeated and chance() < self.repeated:
                     times = 2
-            if not heartbeat or times > 1:
-                self._arrive_alone(other, engine.name)
             arrive = partial(self._arrive, engine, other, heard)
             for _ in range(times):
                 delay = least + (most - least) * chance()
-                if not (heartbeat and times == 1 and self._repeats(other, heard, now + delay)):
-                    self.schedule.at(now + delay, arrive)
+                if heartbeat is not None and times == 1 and self._repeats(other, heartbeat, now + delay):
+                    continue
+                self._arrive_alone(other, engine.name)
+                self.schedule.at(now + delay, arrive)
             if not heartbeat:  # a word of another kind goes by the session, too
                 self.schedule.at(now + delay + SESSION_LATER_S, arrive)
 
-    def _repeats(self, engine: Engine, heard: Heard, arrives: float) -> bool:
+    def _repeats(self, engine: Engine, heartbeat: Heartbeat, arrives: float) -> bool:
         """It says what ``engine`` knows, and has not to arrive by itself."""
-        assert isinstance(heard.message, Heartbeat)
-        if self.eager or engine.frozen or not engine.running:
-            return False
-        if engine.repeats.put(engine.state, heard.message, self.now, arrives):
-            return True
-        self._arrive_alone(engine, heard.message.engine)
-        return False
+        awake = engine.running and not engine.frozen
+        return awake and not self.eager and engine.repeats.put(engine.state, heartbeat, self.now, arrives)
 
     def _arrive_alone(self, engine: Engine, sender: str = "") -> None:
         """What repeats itself on its way to ``engine`` (from ``sender``, or from anybody) arrives by itself after all."""
@@ -384,20 +380,17 @@ class World:
         if engine.frozen:
             engine.backlog.append(event)
             return
-        if engine.repeats:
-            engine.state = engine.repeats.entered(engine.state, self.now)
-        before = engine.state.vips
-        engine.state, effects = step(engine.state, event, self.now)
-        if engine.state.vips is not before:
+        before = engine.repeats.entered(engine.state, self.now)
+        engine.state, effects = step(before, event, self.now)
+        calm = engine.state.vips is before.vips
+        if not calm:
             self._arrive_alone(engine)
-        calm = engine.state.vips is before
         if effects and calm:
             self._beat(engine, effects)
         elif effects:
             self._carry_out(engine, effects)
-        if (
-            not calm or engine.wakes_at == NEVER
-        ):  # as the guard reckons: with nothing new the machine wants to wake no earlier than it did
+        # As the guard reckons: with nothing new the machine wants to wake no earlier than it did.
+        if not calm or engine.wakes_at == NEVER:
             self._wake_again(engine)
 
     def _wake_again(self, engine: Engine) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from shoal.ownership.events import Heartbeat
-from shoal.ownership.state import NEVER, State, silence_s
+from shoal.ownership.state import NEVER, State, repeats_itself, silence_s
 
 
 class OnItsWay(NamedTuple):
@@ -22,21 +22,6 @@ class OnItsWay(NamedTuple):
     comes: float
     came: float = NEVER
     """The one before it, if that is not entered yet."""
-
-
-def says_nothing_new(state: State, message: Heartbeat, arrives: float, came: float = NEVER) -> bool:
-    """As the machine reckons (`shoal.ownership.machine`), for what arrives then, if nothing happens before. ``came``: the last
-    one that is not entered yet."""
-    peer = state.peers.get(message.engine)
-    return (
-        peer is not None
-        and (peer.said is message.entries or peer.said == message.entries)
-        and peer.settled_at == state.epoch
-        and peer.able == message.able
-        and peer.incarnation == message.incarnation
-        and peer.lost_at < peer.heard_at
-        and arrives < max(peer.heard_at, came) + silence_s(state, peer)
-    )
 
 
 class Repeats:
@@ -56,7 +41,10 @@ class Repeats:
         if before is not None and before.comes > now:
             return False
         came = NEVER if before is None else before.comes
-        if not says_nothing_new(state, message, arrives, came):
+        peer = state.peers.get(message.engine)
+        if peer is None or not repeats_itself(state, peer, message):
+            return False
+        if arrives >= max(peer.heard_at, came) + silence_s(state, peer):
             return False
         self._of[message.engine] = OnItsWay(message, arrives, came)
         self._due = min(self._due, arrives)
