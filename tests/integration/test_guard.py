@@ -164,6 +164,35 @@ def test_flows_are_spread_evenly_and_stay_where_they_are(guards: Lab) -> None:
 
 
 @pytest.mark.parametrize("vip", [VIP, VIP6])
+def test_a_neighbour_that_has_it_wrong_learns_when_addresses_are_announced_anew(guards: Lab, vip: str) -> None:
+    guards.vip = vip
+    guards.start()
+    owner = guards.engines["a"]
+    neighbours = ("ip", "-n", guards.client, "neigh")
+
+    def seen_at() -> str:
+        return run(*neighbours, "show", vip).split()[4]
+
+    def forget_for(seconds: float) -> None:
+        """It would ask only once it had something to send."""
+        run(*neighbours, "replace", vip, "lladdr", "02:99:00:00:00:ee", "dev", "eth0", "nud", "stale")
+        began = time.monotonic()
+        wait(lambda: time.monotonic() > began + seconds)
+
+    time_of_takeover = owner.changes[-1][0]
+    wait(lambda: time.monotonic() > time_of_takeover + 1.5)  # it has been said for the last time
+    forget_for(2.5)
+    assert seen_at() == "02:99:00:00:00:ee"
+    owner.tell(replace(guards.desired(), announce_every_s=1))
+    wait(lambda: seen_at() == owner.mac)
+    forget_for(2.5)
+    assert seen_at() == owner.mac, "again and again"
+    owner.tell(guards.desired())
+    forget_for(2.5)
+    assert seen_at() == "02:99:00:00:00:ee"
+
+
+@pytest.mark.parametrize("vip", [VIP, VIP6])
 def test_the_lease_fences_the_kernel_and_raw_sockets_alike(guards: Lab, vip: str) -> None:
     """Killed between two renewals, nothing of the engine says a word about the VIP, although the address is there."""
     guards.vip = vip

@@ -159,6 +159,28 @@ def test_engines_are_told_the_way_of_replies() -> None:
     play(story)
 
 
+def test_engines_are_told_how_often_to_announce_anew() -> None:
+    async def story(world: SystemWorld) -> None:
+        uuid = await group(world)
+        await world.service("s", "g")
+        await world.pass_time(5.0)
+        for changes, every_s in (
+            ({}, 0),
+            ({"gratarp_permanent_periodicity": 5}, 0),
+            ({"enable_gratarp_permanent": True}, 300),
+            ({"gratarp_permanent_periodicity": 30}, 1800),
+            ({"enable_gratarp_permanent": False}, 0),
+        ):
+            await world.patch("serviceenginegroup", uuid, **changes)
+            await world.pass_time(1.0)
+            for engine in world.controller.ledger.engines:
+                settings = decode_part(world.controller.compiler.parts(engine)["settings"].data)
+                assert isinstance(settings, Settings) and settings.announce_every_s == every_s
+                assert Desired.of(settings, ()).announce_every_s == every_s
+
+    play(story)
+
+
 def test_a_migrate_names_its_two_halves() -> None:
     async def story(world: SystemWorld) -> None:
         await group(world, max_se=3)

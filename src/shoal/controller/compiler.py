@@ -315,6 +315,7 @@ class Compiler:
             gateway=self._gateway,
             return_through_primary=group.se_tunnel_mode == TUNNEL_ALWAYS,
             heartbeat_key=self._heartbeat_key(group.uuid),
+            announce_every_s=60 * group.gratarp_permanent_periodicity if group.enable_gratarp_permanent else 0,
             count_packets=group.auto_rebalance,
             link_mbit=group.data_link_mbit,
         )

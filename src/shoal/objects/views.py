@@ -54,6 +54,8 @@ class ServiceEngineGroup(msgspec.Struct, frozen=True, kw_only=True):
     dp_aggressive_hb_frequency: int = 100
     dp_aggressive_hb_timeout_count: int = 10
     se_tunnel_mode: int = 0
+    enable_gratarp_permanent: bool = False
+    gratarp_permanent_periodicity: int = 10
     auto_rebalance: bool = False
     auto_rebalance_interval: int = 300
     auto_rebalance_criteria: tuple[str, ...] = ()

@@ -82,6 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, tag="settings"):
     """A VIP's replies leave from its primary's MAC only: its other engines hand theirs to it."""
     heartbeat_key: bytes = b""
     """What the group's guards sign their messages to one another with."""
+    announce_every_s: int = 0
+    """Addresses are announced anew so often; 0 = when they are taken only."""
     count_packets: bool = False
     """Packets of each VIP are wanted (auto-rebalance is on)."""
     link_mbit: int = 0

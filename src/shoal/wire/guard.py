@@ -67,6 +67,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
     datagrams_idle_s: int = 10
     """The same for UDP."""
     return_through_primary: bool = False
+    announce_every_s: int = 0
     sharing: tuple[Sharing, ...] = ()
     """Of VIPs with flows that are not shared by load."""
     carried: tuple[str, ...] = ()
@@ -98,6 +99,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True, tag="desired"):
             segments=segments,
             idle_s=idle_s,
             return_through_primary=settings.return_through_primary,
+            announce_every_s=settings.announce_every_s,
         )
 
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from shoal.engine.guard import kernel
 from shoal.engine.guard.agent_socket import AgentSocket
+from shoal.engine.guard.anew import Anew
 from shoal.engine.guard.claims import ClaimFile
 from shoal.engine.guard.datagrams import Keeper
 from shoal.engine.guard.descriptors import Low
@@ -107,6 +108,7 @@ class Guard:
             lambda message, to: self._peers.send(message, to),
             lambda: self._idle_s,
         )
+        self._anew = Anew(self.loop, self._held, lambda vip: self._say(vip, self._held[vip]))
         self._haproxy = HaproxyCheck(self.loop, start.haproxy_socket, self._on_haproxy)
         self._agent = AgentSocket(
             self.loop, directory / "guard.sock", self._on_agent, self._on_agent_there, lambda: self._revive.look()
@@ -248,6 +250,7 @@ class Guard:
         direct = self._segments.besides(self._vips)
         self._returns.want(desired.return_through_primary, desired.gateway, others, direct)
         self._peers.know(desired.peers, desired.heartbeat_key)
+        self._anew.want(desired.announce_every_s)
 
     # --- effects ---
 
@@ -370,9 +373,7 @@ class Guard:
 
         def speak() -> None:
             if self._rounds[vip] == turn:
-                for address in addresses:
-                    if address in self._held.get(vip, ()):
-                        self._segments.announce(address)
+                self._say(vip, addresses)
 
         now = self.loop.now()
         for after in ANNOUNCE_AFTER_S:
@@ -380,6 +381,11 @@ class Guard:
                 self.loop.at(now + after, speak)
             else:
                 speak()
+
+    def _say(self, vip: str, addresses: tuple[str, ...]) -> None:
+        for address in addresses:
+            if address in self._held.get(vip, ()):
+                self._segments.announce(address)
 
     def _tell(self, effect: on.Tell) -> None:
         what = replace(effect.ownership, at=time.time())
