@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -37,6 +38,8 @@ class Deeds:
 
     def __init__(self, world: SystemWorld, shape: Shape) -> None:
         self._world, self._shape = world, shape
+        self._underway: list[asyncio.Task[bool]] = []
+        """What nobody has waited for yet."""
         self._done: dict[str, Callable[[Event], Awaitable[None]]] = {
             "kill": self._kill,
             "return": self._return,
@@ -63,6 +66,7 @@ class Deeds:
             "cloudless": self._cloudless,
             "crash": self._crash,
             "start": self._start,
+            "stall": self._stall,
             "store": self._store,
             "outage": self._outage,
             "rival": self._rival,
@@ -81,16 +85,23 @@ class Deeds:
 
     async def do(self, event: Event) -> bool:
         """Raises Broken, and what ended the controller. An operator's wish may be refused: that is an answer."""
+        meant = True
+        if event.beside:
+            self._underway.append(asyncio.create_task(self._alone(event)))
+        else:
+            meant = await self._alone(event)
+        await self._world.pass_time(event.wait_s)
+        self._underway = [task for task in self._underway if not _ended(task)]
+        return meant
+
+    async def _alone(self, event: Event) -> bool:
         try:
             await self._done[event.do](event)
-            meant = True
         except Skip:
-            meant = False
+            return False
         except ShoalError as refusal:
             self._world.note(f"{event.do} {event.service or event.target}: {refusal}")
-            meant = True
-        await self._world.pass_time(event.wait_s)
-        return meant
+        return True
 
     # --- who is meant ---
 
@@ -256,8 +267,13 @@ class Deeds:
             raise Skip
         await self._world.start_controller(crash_in=event.count)
 
+    async def _stall(self, event: Event) -> None:
+        if self._world.process is None or self._world.stopped:
+            raise Skip
+        self._world.stop_controller(event.amount)
+
     async def _store(self, event: Event) -> None:
-        self._world.outside.slow_s = event.amount
+        self._world.slow_store(event.amount)
 
     async def _outage(self, event: Event) -> None:
         if event.target == self._world.outside.outage:
@@ -354,7 +370,15 @@ class Deeds:
 
     async def _calm(self, event: Event) -> None:
         """With ``count``, what is dead starts again; else the controller makes do with what there is."""
+        await asyncio.gather(*self._underway)
         await self._world.mend(restart=bool(event.count))
         await self._world.settle()
 
     async def _pass(self, event: Event) -> None: ...
+
+
+def _ended(task: asyncio.Task[bool]) -> bool:
+    """Raises what it broke."""
+    if task.done():
+        task.result()
+    return task.done()

@@ -6,8 +6,10 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from .deeds import ANY
-from .history import MODES, Event, Shape
+from .history import MODES, OPERATORS, Event, Shape
 from .process import OUTAGES
 from .system_world import SystemWorld
 
@@ -18,6 +20,7 @@ CALM_EACH = 80
 LULL_S = 12.0
 SERVICES_MAX = 8
 CREATE_S = (0.0, 0.0, 8.0, 40.0)
+STALLS_S = (0.5, 2.0, 5.0, 20.0)
 RESTARTS_S = (0.05, 0.3, 1.0)
 LAGS_S = (0.0, 0.0, 1.0, 5.0, 15.0)
 JUMPS_S = (-7200.0, -60.0, -1.0, 1.0, 60.0, 7200.0)
@@ -41,6 +44,8 @@ class Draw:
         self._world, self._shape = world, shape
         self._random = random.Random(f"{world.seed}/history")
         self._named = shape.services * len(shape.modes)
+        self._hurry = self._random.choice((0.0, 0.2, 0.7))
+        """How many of the operators' calls are made beside others."""
         drawers: dict[Drawer, int] = {
             self._kill: 4,
             self._return: 4,
@@ -65,6 +70,7 @@ class Draw:
             self._cloudless: 1,
             self._crash: 4,
             self._start: 8,
+            self._stall: 1,
             self._store: 1,
             self._outage: 1,
             self._outage_end: 4,
@@ -92,7 +98,10 @@ class Draw:
             (drawer,) = self._random.choices(self._drawers, self._weights)
             event = drawer()
             if event is not None:
-                return event
+                return self._beside(event) if event.do in OPERATORS else event
+
+    def _beside(self, event: Event) -> Event:
+        return replace(event, beside=True) if self._random.random() < self._hurry else event
 
     # --- choices ---
 
@@ -232,6 +241,10 @@ class Draw:
         if self._alive():
             return None
         return self._event("start", count=self._random.choice((0, 0, 0, self._random.randint(1, DOORS_MAX))))
+
+    def _stall(self) -> Event | None:
+        may = self._alive() and not self._world.stopped
+        return self._event("stall", amount=self._random.choice(STALLS_S)) if may else None
 
     def _store(self) -> Event | None:
         return self._event("store", amount=self._random.choice((0.0, 0.0, 0.02, 0.5)))

@@ -41,6 +41,7 @@ KINDS = {
     "cloudless": "the controller can't reach the cloud, or can again",
     "crash": "the controller dies, at the n-th time from now that it reaches out of its process",
     "start": "a dead controller is started",
+    "stall": "the controller does not run for a while, as when its machine is paused",
     "store": "the store is slow",
     "outage": "the store takes no writes, can't be reached, or loses questions and answers; or is well again",
     "rival": "another writer touches a record: the controller's next write conflicts",
@@ -57,6 +58,8 @@ KINDS = {
     "pass": "nothing but time",
 }
 """Each kind of event."""
+OPERATORS = ("create", "delete", "address", "enable", "move", "group", "engine", "operate")
+"""Those that ask the controller for something."""
 MODES = ("HA_MODE_SHARED", "HA_MODE_SHARED_PAIR", "HA_MODE_LEGACY_ACTIVE_STANDBY")
 
 
@@ -76,6 +79,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fields: dict[str, Any] = {}
     """Of an edit."""
     wait_s: float = 0.0
+    beside: bool = False
+    """Of an operator's: what comes next does not wait for its answer."""
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

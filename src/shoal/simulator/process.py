@@ -7,6 +7,7 @@ import ipaddress
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
+from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,7 @@ from shoal.wire.recorded import Recording
 
 from .kernel import Broken
 from .link import Connection, End
+from .virtual_time import PROCESS
 
 if TYPE_CHECKING:
     from .system_world import SimulatedCloud, SystemWorld
@@ -223,10 +225,15 @@ class ControllerProcess:
         self._tasks: list[asyncio.Task[Any]] = []
         self._calls: set[asyncio.Task[Any]] = set()
         self._starting: asyncio.Task[None] | None = None
+        self._context = copy_context()
+        self._context.run(PROCESS.set, self)
+
+    def _task(self, work: Coroutine[Any, Any, _T], name: str | None = None) -> asyncio.Task[_T]:
+        return asyncio.create_task(work, name=name, context=self._context.copy())
 
     async def start(self) -> None:
         """Raises NotReady if it dies on the way, or the store can't be used."""
-        self._starting = asyncio.create_task(self._start(), name="start")
+        self._starting = self._task(self._start(), "start")
         await asyncio.wait({self._starting})
         if self._starting.cancelled() or self.door.dead:
             raise NotReady("the controller died while it started")
@@ -277,6 +284,7 @@ class ControllerProcess:
     def end(self) -> None:
         """kill -9: it does nothing more, and the kernel closes its sockets."""
         self.door.dead = True
+        self._world.let_go_on()
         for connection in self._connections:
             connection.controller.hang_up()
         doomed = [task for task in (*self._tasks, *self._calls, self._starting) if task is not None]
@@ -299,7 +307,7 @@ class ControllerProcess:
 
     async def serve(self, work: Coroutine[Any, Any, _T]) -> _T:
         """An operator's call. Raises NotReady when the process dies before it has answered, and what ended it."""
-        task = asyncio.create_task(work)
+        task = self._task(work)
         self._calls.add(task)
         until = self._world.now + ANSWER_S_MAX
         while not task.done():
@@ -318,7 +326,7 @@ class ControllerProcess:
         connection = Connection()
         self._connections = [c for c in self._connections if not c.closed]
         self._connections.append(connection)
-        self._tasks.append(asyncio.create_task(self._attend(engine, connection)))
+        self._tasks.append(self._task(self._attend(engine, connection)))
         return connection
 
     async def _attend(self, engine: str, connection: Connection) -> None:

@@ -18,6 +18,7 @@ PROMISES = {
     "armed lists": "a list is armed only when all its engines have it",
     "generations": "generations and list versions never go back",
     "ranks": "no two engines have the same rank",
+    "judged": "no engine is given up that is well, and reached, for long",
     "plans": "placement's rules hold after every plan (slots, hosts, buffer, disabled engines)",
     "settled": "after the last fault everything becomes as intended",
 }

@@ -34,6 +34,8 @@ SETTLE_S_MAX = 120.0
 """After the last fault everything must be as intended within this time (virtual)."""
 CREATE_S = (0.05, 0.3)
 UNSETTLED_SHOWN_MAX = 20
+REMEMBERED_S = 20.0
+"""What befell an engine so long ago is no reason to give it up now."""
 
 Document = dict[str, Any]
 
@@ -96,7 +98,7 @@ class SystemWorld:
         self.hosts = tuple(hosts)
         self.random = random.Random(seed)
         self.clock = VirtualClock(loop)
-        self.witness = Witness(self._break)
+        self.witness = Witness(self._break, self._is_well)
         self.store = WitnessedStore(now=self.clock.monotonic, on_commit=self.witness.committed)
         self.registry = load()
         self.segment = World((), seed=seed, delay_s=(0.0001, 0.002), schedule=loop, on_tell=self._told)
@@ -109,6 +111,10 @@ class SystemWorld:
         self.settled = 0
         """How often all was found to be as intended."""
         self._broken: Broken | None = None
+        self._befell: dict[str, float] = {}
+        """When something befell an engine, or ended, for the last time."""
+        self._disturbed_at = 0.0
+        """The same of what all of them need to be judged rightly, and at once."""
         self._vsvips: dict[str, str] = {}
         self._loop = loop
         self._connections: dict[str, Connection] = {}
@@ -118,6 +124,7 @@ class SystemWorld:
 
     async def start(self, crash_in: int = 0) -> None:
         """Raises NotReady if it dies on the way, at the ``crash_in``-th reach out of its process."""
+        self._disturbed_at = self.now
         process = ControllerProcess(self, self._died)
         process.door.crash_in = crash_in
         await process.start()
@@ -191,7 +198,7 @@ class SystemWorld:
             )
         else:
             self.kill(handle.id)
-        self.note(f"{handle.name} ({handle.id}) starts on {handle.host}")
+        self._befalls(handle.id, f"{handle.name} ({handle.id}) starts on {handle.host}")
         machine.frozen = False
         self.cloud.mark(handle.id, running=True)
         self.segment.start(handle.id)
@@ -214,40 +221,55 @@ class SystemWorld:
             self.witness.claimed(engine, effect.ownership.vip, effect.ownership.claim)
         self.agents[engine].told(effect)
 
+    def _is_well(self, engine: str) -> bool:
+        """``""``: all of them."""
+        if not engine:
+            return all(map(self._is_well, self.agents))
+        machine, agent = self.segment.engines.get(engine), self.agents.get(engine)
+        if machine is None or agent is None or self.outside.outage or self.outside.slow_s:
+            return False
+        befell = max(self._befell.get(engine, 0.0), self._disturbed_at)
+        runs = machine.running and not machine.frozen and machine.link and agent.runs
+        return runs and engine not in self.unreachable and self.now - befell > REMEMBERED_S
+
+    def _befalls(self, engine: str, what: str) -> None:
+        self.note(what)
+        self._befell[engine] = self.now
+
     # --- faults ---
 
     def kill(self, engine: str) -> None:
         """kill -9 of every process of the engine."""
-        self.note(f"{engine} is killed")
+        self._befalls(engine, f"{engine} is killed")
         self.segment.engines[engine].frozen = False
         self.segment.kill(engine)
         self.agents[engine].kill()
         self.cloud.mark(engine, running=False)
 
     def freeze(self, engine: str) -> None:
-        self.note(f"{engine} freezes")
+        self._befalls(engine, f"{engine} freezes")
         self.segment.freeze(engine)
         self.agents[engine].freeze()
 
     def thaw(self, engine: str) -> None:
-        self.note(f"{engine} thaws")
+        self._befalls(engine, f"{engine} thaws")
         self.agents[engine].thaw()
         self.segment.thaw(engine)
 
     def cut(self, engine: str) -> None:
         """Its only link: neither peers nor the controller."""
-        self.note(f"{engine} loses its link")
+        self._befalls(engine, f"{engine} loses its link")
         self.segment.link(engine, False)
         self.part(engine)
 
     def heal(self, engine: str) -> None:
-        self.note(f"{engine} has its link again")
+        self._befalls(engine, f"{engine} has its link again")
         self.segment.link(engine, True)
         self.join(engine)
 
     def restart_agent(self, engine: str, after_s: float) -> None:
         """Its agent is killed, alone; the guard goes on, and has it started again."""
-        self.note(f"the agent of {engine} is killed")
+        self._befalls(engine, f"the agent of {engine} is killed")
         agent, machine = self.agents[engine], self.segment.engines[engine]
         agent.kill()
 
@@ -257,7 +279,7 @@ class SystemWorld:
             if machine.frozen:
                 self._loop.at(self.now + after_s, start)
                 return
-            self.note(f"the agent of {engine} starts")
+            self._befalls(engine, f"the agent of {engine} starts")
             agent.start()
 
         self._loop.at(self.now + after_s, start)
@@ -282,31 +304,59 @@ class SystemWorld:
     def part(self, engine: str, *, to_engine: bool = True, to_controller: bool = True) -> None:
         """The controller and the engine lose each other, or one of them the other; the data network goes on."""
         ways = [way for way, lost in (("it hears nothing", to_engine), ("it is not heard", to_controller)) if lost]
-        self.note(f"{engine} and the controller lose each other: {', '.join(ways)}")
+        self._befalls(engine, f"{engine} and the controller lose each other: {', '.join(ways)}")
         self.unreachable.add(engine)
         if connection := self._connections.get(engine):
             connection.cut(to_engine=to_engine, to_controller=to_controller)
 
     def join(self, engine: str) -> None:
         """The end of `part`."""
+        self._befell[engine] = self.now
         self.unreachable.discard(engine)
         if connection := self._connections.get(engine):
             connection.heal()
 
     def reset(self, engine: str) -> None:
         """Its connection to the controller breaks; it may make another one."""
-        self.note(f"the connection of {engine} and the controller breaks")
+        self._befalls(engine, f"the connection of {engine} and the controller breaks")
         if connection := self._connections.get(engine):
             connection.reset()
 
     def lose_store(self, outage: str) -> None:
         """One of `process.OUTAGES`; "" ends it."""
         self.note(f"the store is {outage or 'well again'}")
+        self._disturbed_at = self.now
         self.outside.outage = outage
+
+    def slow_store(self, seconds: float) -> None:
+        """It takes up to so long for each answer."""
+        self.outside.slow_s = seconds
+        self._disturbed_at = self.now
 
     def lose_cloud(self, lost: bool) -> None:
         self.note("the controller does not reach the cloud" if lost else "the controller reaches the cloud")
         self.outside.cloudless = lost
+
+    def stop_controller(self, seconds: float) -> None:
+        """Its process does not run for so long, as when its machine is paused."""
+        process = self.running
+        self.note(f"the controller does not run for {seconds} s")
+        self._loop.stop_process(process)
+
+        def end() -> None:
+            if self._loop.stopped is process:
+                self.let_go_on()
+
+        self._loop.at(self.now + seconds, end)
+
+    @property
+    def stopped(self) -> bool:
+        return self._loop.stopped is not None
+
+    def let_go_on(self) -> None:
+        if self.stopped:
+            self.note("the controller runs again")
+            self._loop.go_on()
 
     async def kill_controller(self) -> None:
         self.note("the controller is killed")
@@ -321,6 +371,7 @@ class SystemWorld:
         """Every fault ends; with ``restart`` dead machines start again, too. What is lost stays lost."""
         self.note("every fault ends")
         segment, self.outside.slow_s = self.segment, 0.0
+        self.let_go_on()
         self.lose_store("")
         self.lose_cloud(False)
         self.cloud.failures, self.cloud.create_s = 0, CREATE_S

@@ -13,6 +13,7 @@ import selectors
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
+from contextvars import Context, ContextVar
 from typing import Any, TypeVar
 
 EPOCH_S = 1_700_000_000.0
@@ -20,6 +21,9 @@ EPOCH_S = 1_700_000_000.0
 
 TURNS_WITHOUT_TIME_MAX = 300_000
 """Turns of the loop at one moment: more of them is somebody who asks again and again."""
+
+PROCESS: ContextVar[object] = ContextVar("process", default=None)
+"""Which of the simulated processes a task belongs to, and all that it begins; None: to none that could be stopped."""
 
 _T = TypeVar("_T")
 
@@ -65,6 +69,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
+    _run_once: Callable[[], None]
 
     def __init__(self) -> None:
         self._skipping = _Skipping()
@@ -73,6 +78,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._order = 0
         self.failure: BaseException | None = None
         self.set_exception_handler(self._note)
+        self.stopped: object = None
+        """The `PROCESS` that does not run."""
+        self._waiting: list[asyncio.Handle] = []
+        self._late: list[asyncio.TimerHandle] = []
 
     def time(self) -> float:
         return self._skipping.now
@@ -91,6 +100,40 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             what()
         except Exception as error:
             self.call_exception_handler({"message": "a callback failed", "exception": error})
+
+    def stop_process(self, process: object) -> None:
+        """kill -STOP: nothing of it runs, and time passes for all others; until `go_on`."""
+        self.go_on()
+        self.stopped = process
+        self._run_once = self._turn_without_stopped
+
+    def go_on(self) -> None:
+        """kill -CONT. What its timers have waited for comes before what it was told meanwhile: the worse order."""
+        if self.stopped is None:
+            return
+        self.stopped = None
+        del self._run_once
+        late, self._late = self._late, []
+        waiting, self._waiting = self._waiting, []
+        for timer in late:
+            heapq.heappush(self._scheduled, timer)
+        self.call_soon(self._ready.extend, waiting)
+
+    def _turn_without_stopped(self) -> None:
+        own = [handle for handle in self._ready if self._is_stopped(handle)]
+        late = [timer for timer in self._scheduled if self._is_stopped(timer)]
+        if own:
+            self._waiting += own
+            self._ready = deque(handle for handle in self._ready if not self._is_stopped(handle))
+        if late:
+            self._late += late
+            self._scheduled = [timer for timer in self._scheduled if not self._is_stopped(timer)]
+            heapq.heapify(self._scheduled)
+        super()._run_once()  # type: ignore[misc]
+
+    def _is_stopped(self, handle: asyncio.Handle) -> bool:
+        context: Context = handle._context  # type: ignore[attr-defined]
+        return context.get(PROCESS) is self.stopped
 
     def next_due(self) -> float:
         """Until then asyncio has nothing to do."""

@@ -29,11 +29,13 @@ class WitnessedStore(MemoryStore):
 
 
 class Witness:
-    """``broken(rule, sentence)`` is told of each broken promise. ``counts``: how often each was looked at."""
+    """``broken(rule, sentence)`` is told of each broken promise. ``counts``: how often each was looked at. ``well(engine)``:
+    nothing has befallen it (``""``: any engine) for so long that it can't be what the controller judges by."""
 
-    def __init__(self, broken: Callable[[str, str], None]) -> None:
+    def __init__(self, broken: Callable[[str, str], None], well: Callable[[str], bool]) -> None:
         self._broken = broken
-        self.counts = {"generations": 0, "plans": 0, "claims": 0, "armed lists": 0, "ranks": 0}
+        self._well = well
+        self.counts = {"generations": 0, "plans": 0, "claims": 0, "armed lists": 0, "ranks": 0, "judged": 0}
         self.records: dict[str, VipRecord] = {}
         """The placements as stored, by VIP."""
         self._highest: dict[str, tuple[int, int]] = {}
@@ -68,6 +70,12 @@ class Witness:
             event = msgspec.json.decode(value, type=LoggedEvent)
             if event.name == "INVARIANT_BROKEN":
                 self._broken("placement", event.detail)
+        elif b"SE_DOWN" in value or b"SE_STORM_STARTED" in value:
+            event = msgspec.json.decode(value, type=LoggedEvent)
+            if event.name in ("SE_DOWN", "SE_STORM_STARTED"):
+                self.counts["judged"] += 1
+                if self._well(event.objects.get("serviceengine", "")):
+                    self._broken("judged", f"what is well is given up: {event.name} {event.detail}")
 
     def claimed(self, engine: str, vip: str, claim: Claim) -> None:
         self.counts["claims"] += 1
