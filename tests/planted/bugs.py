@@ -261,4 +261,10 @@ BUGS = (
         "and (again or mac < self.state.mac):",
         "and mac < self.state.mac:",
     ),
+    Bug(
+        "silence goes on while the controller does not run",
+        "controller/clock.py",
+        "self._lost_s += now - before",
+        "self._lost_s += 0.0",
+    ),
 )

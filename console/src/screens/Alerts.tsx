@@ -13,6 +13,7 @@ const EVENTS: [string, string][] = [
   ["SE_DOWN", "a service engine has failed"],
   ["SE_UP", "a service engine is up"],
   ["SE_STORM_STARTED", "many service engines vanished at once"],
+  ["CONTROLLER_STALLED", "the controller did not run for a while"],
   ["STORE_UNAVAILABLE", "the controller can store no changes"],
   ["VIP_NO_ANSWER", "nobody answers for a VIP"],
   ["VIP_TWO_ANSWERERS", "two answer for a VIP"],

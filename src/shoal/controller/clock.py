@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 import uuid
 from collections.abc import Callable
 from typing import Protocol
+
+log = logging.getLogger("shoal.clock")
+
+BEAT_S = 0.25
+STALL_S = 0.75
+"""Without a beat for longer, this process did not run. With the second between an engine's statuses that is less than it takes
+to miss one."""
 
 FreshId = Callable[[], str]
 """Gives a text that was never given before."""
@@ -54,3 +62,41 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class WakingClock:
+    """A clock whose monotonic time stands still while this process does not run: it was stopped, its machine was paused, or it
+    computed for long. What was not heard meanwhile waits to be read, so silence is to be measured by this clock. It knows only
+    while `run` runs; without that it is the clock it is made of. ``stalled(seconds)`` is told."""
+
+    def __init__(self, clock: Clock, stalled: Callable[[float], None] = lambda seconds: None) -> None:
+        self._clock = clock
+        self._stalled = stalled
+        self._lost_s = 0.0
+        self._looked_at: float | None = None
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    def monotonic(self) -> float:
+        now = self._clock.monotonic()
+        if self._looked_at is not None:
+            before, self._looked_at = self._looked_at, now
+            if now - before > STALL_S:
+                self._lost_s += now - before
+                log.warning("did not run for %.1f s", now - before)
+                self._stalled(now - before)
+        return now - self._lost_s
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._looked_at = self._clock.monotonic()
+        try:
+            while True:
+                await self._clock.sleep(BEAT_S)
+                self.monotonic()
+        finally:
+            self._looked_at = None

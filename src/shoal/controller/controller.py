@@ -26,7 +26,7 @@ from .capacity import Capacities
 from .capture.captures import Captures
 from .capture.wish import Wish
 from .client_logs import ClientLogStore
-from .clock import Clock, FreshId, SystemClock, fresh_uuid
+from .clock import Clock, FreshId, SystemClock, WakingClock, fresh_uuid
 from .compiler import Compiler
 from .decision_log import DecisionLog
 from .deployments import Deployments
@@ -72,6 +72,8 @@ from .zones.publisher import Publisher
 
 ACME_PORT = 80
 """Where an authority looks for its proof (RFC 8555, 8.3)."""
+STALL_TOLD_S = 2.0
+"""Shorter ones are in the log."""
 TROUBLE_TOLD_AGAIN_S = 60.0
 
 
@@ -152,8 +154,9 @@ class Controller:
             push=lambda engine: self.fleet.push(engine),
         )
         storms = Storms(self._storm_settings, self._spare)
+        self._waking = WakingClock(clock, self._stalled)
         self.fleet = Fleet(
-            clock,
+            self._waking,
             record=lambda engine: self.ledger.engines.get(engine),
             desired=lambda engine: self.compiler.parts(engine),
             on_change=self._engine_changed,
@@ -343,6 +346,7 @@ class Controller:
         unsubscribe = [self.view.subscribe(one.on_document) for one in (self.reconciler, self.names, self.zones)]
         try:
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._waking.run(), name="waking")
                 tasks.create_task(self.names.run(), name="names")
                 tasks.create_task(self.primaries.run(), name="primaries")
                 tasks.create_task(self.deployments.run(), name="deployments")
@@ -373,6 +377,11 @@ class Controller:
         finally:
             for leave in unsubscribe:
                 leave()
+
+    def _stalled(self, seconds: float) -> None:
+        if seconds >= STALL_TOLD_S:
+            what = f"the controller did not run for {seconds:.1f} s: it was stopped, or its machine was paused or busy"
+            self.events_log.add("CONTROLLER_STALLED", f"{what}; engines went on serving", level="warning")
 
     async def attend(self, link: Link, identity: str, certificate: str = "") -> None:
         """Serve one engine's connection until it ends."""

@@ -115,11 +115,11 @@ class Live(msgspec.Struct, kw_only=True):
 
 
 class Recalled(msgspec.Struct, frozen=True):
-    """What an engine's recorders hold. ``asked_at`` and ``got_at``: monotonic times of this controller."""
+    """What an engine's recorders hold. ``asked_at``: wall clock; ``took_s`` until it was there."""
 
     recorded: Recorded
     asked_at: float
-    got_at: float
+    took_s: float
 
 
 class Ownership(msgspec.Struct, frozen=True):
@@ -227,9 +227,9 @@ class Session:
     async def recall(self, seconds: float) -> Recalled | None:
         """None if the engine does not answer in time."""
         clock = self._fleet.clock
-        asked_at = clock.monotonic()
+        asked_at, began = clock.now(), clock.monotonic()
         recorded = await self._ask(Recall(0, seconds), Recorded, RECALL_WITHIN_S, "send its records")
-        return Recalled(recorded, asked_at, clock.monotonic()) if recorded is not None else None
+        return Recalled(recorded, asked_at, clock.monotonic() - began) if recorded is not None else None
 
     async def probe(self, probe: Probe) -> Probed | None:
         """None if the engine does not answer in time."""

@@ -103,8 +103,8 @@ class Incidents:
         recordings = recalled.recorded.recordings
         if all(recording.boot == ring.boot_id() for recording in recordings):  # this machine: one monotonic clock
             return Heard(engine, recordings, here_s, 0.0)
-        half = (recalled.got_at - recalled.asked_at) / 2
-        shift = here_s + recalled.asked_at + half - recalled.recorded.monotonic_ns / 1e9
+        half = recalled.took_s / 2
+        shift = recalled.asked_at + half - recalled.recorded.monotonic_ns / 1e9
         return Heard(engine, recordings, shift, half)
 
     # --- what this controller knows itself ---

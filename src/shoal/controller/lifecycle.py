@@ -71,7 +71,7 @@ class Lifecycle:
             ledger,
             fleet,
             events,
-            clock,
+            fleet.clock,
             group=group,
             mark=mark,
             contacted=self._making.succeeded,
