@@ -25,6 +25,8 @@ from .records import EngineRecord
 from .watching import Watching
 
 WATCH_INTERVAL_S = 0.2
+ABSENT_S = 5.0
+"""An engine that is heard of no more, and that the cloud has not known for so long, is deleted."""
 
 
 class Lifecycle:
@@ -200,12 +202,14 @@ class Lifecycle:
                 continue
             if state is EngineState.UP and engine.seen and not self._mending.minds(id):
                 continue
-            if not engine.seen:
+            if self._watching.absent_s(id) >= ABSENT_S:
+                await self._mending.give_up(engine, "the cloud does not know it any more: somebody else has deleted it")
+            elif not engine.seen:
                 self._await_first_contact(tasks, engine)
             elif self._mending.seen(engine, state):
                 self._once(tasks, id, partial(self._mending.start, engine, "down for long"))
             elif self._mending.is_lost(engine):
-                await self._mending.give_up(engine)
+                await self._mending.give_up(engine, "down for long, and starting it again did not help")
 
     def _await_first_contact(self, tasks: asyncio.TaskGroup, engine: EngineRecord) -> None:
         if not engine.created or engine.id in self._removals:

@@ -108,7 +108,7 @@ class Mending:
     def _is_back(self, engine: str) -> bool:
         return self._fleet.live(engine).session is not None and self._fleet.state(engine) is EngineState.UP
 
-    async def give_up(self, engine: EngineRecord) -> None:
+    async def give_up(self, engine: EngineRecord, why: str) -> None:
         """Delete it. What it had is elsewhere already, and if an engine is missing a plan makes another. Where that can't be
         stored, it is given up with a later look."""
         try:
@@ -117,7 +117,7 @@ class Mending:
             return
         self._events.add(
             "DELETING_SE",
-            f"{engine.name}: down for long, and starting it again did not help",
+            f"{engine.name}: {why}",
             level="error",
             serviceengine=engine.id,
             serviceenginegroup=engine.group,

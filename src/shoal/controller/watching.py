@@ -48,6 +48,8 @@ class Watching:
         self._states: dict[str, EngineState] = {}
         self._awaited_since: dict[str, float] = {}
         """Made engines that have not connected yet; monotonic, so neither a restart nor a jump of the clock ends it."""
+        self._absent_since: dict[str, float] = {}
+        """Engines without a session that the cloud does not know; monotonic."""
 
     async def look(self) -> dict[str, EngineState]:
         """Notice, tell, and answer how every engine stands."""
@@ -74,23 +76,37 @@ class Watching:
         since = self._awaited_since.get(engine.id)
         return 0.0 if since is None else self._clock.monotonic() - since
 
+    def absent_s(self, engine: str) -> float:
+        """For how long the cloud has not known it; 0 for one that it knows, or that has a session."""
+        since = self._absent_since.get(engine)
+        return 0.0 if since is None else self._clock.monotonic() - since
+
     def forget(self, engine: str) -> None:
+        self._absent_since.pop(engine, None)
         self._states.pop(engine, None)
         self._awaited_since.pop(engine, None)
 
     async def _ask_about_lost(self) -> None:
         """Which of the engines without a session have no process left?"""
-        lost = [e.id for e in self._ledger.engines.values() if e.created and self._fleet.live(e.id).session is None]
+        engines = self._ledger.engines.values()
+        lost = {e.id: None for e in engines if e.created and self._fleet.live(e.id).session is None}
+        for engine in [engine for engine in self._absent_since if engine not in lost]:
+            del self._absent_since[engine]
         if not lost:
             return
         try:
             running = {handle.id: handle.running for handle in await self._cloud.engines()}
         except CloudError as error:
             log.warning("the cloud does not say which engines run: %s", error)
+            self._absent_since.clear()  # it has to be seen again, and for as long
             return
         for engine in lost:
             if engine not in self._starting and self._fleet.live(engine).session is None:
                 self._fleet.live(engine).gone = not running.get(engine, False)
+                if engine in running:
+                    self._absent_since.pop(engine, None)
+                else:
+                    self._absent_since.setdefault(engine, self._clock.monotonic())
 
     async def _first_contact(self, engine: EngineRecord) -> None:
         if engine.seen or not engine.created:

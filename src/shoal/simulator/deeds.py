@@ -51,6 +51,7 @@ class Deeds:
             "gateway": self._gateway,
             "agent": self._agent,
             "wipe": self._wipe,
+            "vanish": self._vanish,
             "lag": self._lag,
             "part": self._part,
             "join": self._join,
@@ -190,6 +191,11 @@ class Deeds:
         if self._world.segment.engines[engine].running:
             raise Skip
         self._world.wipe(engine)
+
+    async def _vanish(self, event: Event) -> None:
+        engine = self._named(event.engine)
+        self._world.note(f"{engine} is deleted by somebody else")
+        await self._world.cloud.delete(engine)
 
     async def _lag(self, event: Event) -> None:
         lag_s = (event.amount / 4, event.amount) if event.amount else APPLY_S

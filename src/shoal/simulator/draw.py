@@ -57,6 +57,7 @@ class Draw:
             self._gateway: 2,
             self._agent: 2,
             self._wipe: 1,
+            self._vanish: 1,
             self._lag: 2,
             self._part: 2,
             self._join: 3,
@@ -179,6 +180,9 @@ class Draw:
 
     def _wipe(self) -> Event | None:
         return self._end("wipe", lambda id: not self._world.segment.engines[id].running)
+
+    def _vanish(self) -> Event | None:
+        return self._fail("vanish")
 
     def _lag(self) -> Event | None:
         return self._end("lag", self._is_well, amount=self._random.choice(LAGS_S))

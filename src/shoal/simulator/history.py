@@ -26,6 +26,7 @@ KINDS = {
     "gateway": "an engine reaches its gateway no more, or again",
     "agent": "an engine's agent dies alone; its guard goes on, and starts it again",
     "wipe": "the disk of a dead engine is lost: claims and desired state",
+    "vanish": "an engine is deleted from the cloud by somebody else",
     "lag": "an engine takes seconds to put a new state into effect, or no longer",
     "part": "an engine and the controller lose each other (one way or both)",
     "join": "... and meet again",
