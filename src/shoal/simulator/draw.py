@@ -315,6 +315,15 @@ class Draw:
                 {"max_se": chance.randint(3, self._shape.max_se)},
                 {"max_vs_per_se": chance.randint(2, self._shape.max_vs_per_se)},
                 {"vs_host_redundancy": chance.choice((True, False))},
+                {"aggressive_failure_detection": chance.choice((True, False))},
+                {"dp_hb_frequency": chance.choice((20, 100, 500)), "dp_hb_timeout_count": chance.choice((3, 10))},
+                {"vs_scaleout_timeout": chance.choice((2, 600)), "vs_switchover_timeout": chance.choice((2, 300))},
+                {"min_se": chance.randint(0, 3)},
+                {"per_app": chance.choice((True, False, False))},
+                {
+                    "distribute_load_active_standby": chance.choice((True, False)),
+                    "auto_redistribute_active_standby_load": chance.choice((True, False)),
+                },
                 {"se_deprovision_delay": chance.choice((0, 1, 120))},
                 {
                     "vs_scalein_timeout": (drain_s := chance.choice((5, 30))),
