@@ -264,7 +264,7 @@ BUGS = (
     Bug(
         "silence goes on while the controller does not run",
         "controller/clock.py",
-        "self._lost_s += now - before",
+        "self._lost_s += lost_s",
         "self._lost_s += 0.0",
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shoal.clouds.protocol import EngineHandle, EngineSpec
 from shoal.simulator.system_world import SystemWorld
 from tests.simulation.playing import play
 from tests.simulation.test_storm import events, speakers
@@ -87,5 +88,48 @@ def test_what_is_listed_again_within_seconds_stays() -> None:
             known[first] = handle
             await world.pass_time(1.0)
         assert first in world.controller.ledger.engines and not events(world, "DELETING_SE")
+
+    play(story)
+
+
+def test_one_that_connects_while_a_list_without_it_is_on_its_way_stays() -> None:
+    async def story(world: SystemWorld) -> None:
+        first = await begun(world)
+        listed, lists = world.cloud.engines, 0
+
+        async def slow() -> list[EngineHandle]:
+            nonlocal lists
+            lists += 1
+            without = [handle for handle in await listed() if lists > 2 or handle.id != first]
+            await world.clock.sleep(6.0)
+            return without
+
+        world.cloud.engines = slow  # type: ignore[method-assign]
+        world.part(first)
+        world.reset(first)
+        await world.pass_time(8.0)  # the first list has come, the second is on its way
+        world.join(first)
+        await world.pass_time(30.0)
+        assert first in world.controller.ledger.engines and not events(world, "DELETING_SE")
+
+    play(story)
+
+
+def test_one_that_goes_before_it_was_seen_is_not_made_again_and_again() -> None:
+    async def story(world: SystemWorld) -> None:
+        await begun(world)
+        made = world.cloud.make
+
+        async def make(spec: EngineSpec) -> EngineHandle:
+            handle = await made(spec)
+            await world.cloud.delete(spec.id)
+            return handle
+
+        world.cloud.make = make  # type: ignore[method-assign]
+        found = next(g for g in world.running.view.all("serviceenginegroup") if g["name"] == "g")
+        await world.patch("serviceenginegroup", found["uuid"], buffer_se=2)
+        before = len(events(world, "CREATING_SE"))
+        await world.pass_time(120.0)
+        assert 1 <= len(events(world, "CREATING_SE")) - before <= 4
 
     play(story)

@@ -171,3 +171,36 @@ def test_an_operator_ends_a_storm_and_what_is_dead_is_replaced() -> None:
         assert not {p[0] for placed in placements(world).values() for p in placed} & set(engines)
 
     play(story, 7)
+
+
+def test_engines_that_lose_their_power_are_proven_dead_by_the_cloud() -> None:
+    """They close no connection, and the controller's kernel would not notice for a quarter of an hour. All of them, so no peer
+    takes over, which would prove it, too."""
+
+    async def story(world: SystemWorld) -> None:
+        engines = await engines_of_one_group(world, 10, buffer=4)
+        for engine in engines:
+            world.part(engine)  # what its kernel says as it dies is not heard
+            world.kill(engine)
+        await world.pass_time(10.0)
+        assert len(events(world, "SE_STORM_STARTED")) == 1
+        assert len(events(world, "SE_DOWN")) == 10
+        await world.settle()
+        assert len(placements(world)) == 6
+        assert all(len(speaking) == 1 for speaking in speakers(world).values())
+
+    play(story)
+
+
+def test_one_without_a_service_that_loses_its_power_is_down_as_soon_as_the_cloud_says_so() -> None:
+    async def story(world: SystemWorld) -> None:
+        engines = await engines_of_one_group(world, 3, buffer=2)
+        held = {p[0] for found in placements(world).values() for p in found}
+        spare = next(engine for engine in engines if engine not in held)
+        world.part(spare)
+        world.kill(spare)
+        await world.pass_time(2.7)  # a second between two statuses, and QUIET_AFTER_S
+        (told,) = events(world, "SE_DOWN")
+        assert "none of its processes runs" in told
+
+    play(story)

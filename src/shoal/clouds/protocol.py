@@ -97,7 +97,8 @@ class Cloud(Protocol):
         ...
 
     async def engines(self) -> list[EngineHandle]:
-        """Every engine this cloud made and has not deleted, running or not."""
+        """Every engine this cloud made and has not deleted, running or not. One that is left out for some seconds, and not heard
+        of, is deleted: raise `CloudError` rather than give a part of them."""
         ...
 
     async def hosts(self) -> list[Host]: ...

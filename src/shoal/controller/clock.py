@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -13,9 +14,8 @@ from typing import Protocol
 log = logging.getLogger("shoal.clock")
 
 BEAT_S = 0.25
-STALL_S = 0.75
-"""Without a beat for longer, this process did not run. With the second between an engine's statuses that is less than it takes
-to miss one."""
+STALL_S = 0.5
+"""So long after a beat time stands still. With the second between an engine's statuses that is less than it takes to miss one."""
 
 FreshId = Callable[[], str]
 """Gives a text that was never given before."""
@@ -73,30 +73,33 @@ class WakingClock:
         self._clock = clock
         self._stalled = stalled
         self._lost_s = 0.0
-        self._looked_at: float | None = None
+        self._beat_at = math.inf
 
     def now(self) -> float:
         return self._clock.now()
 
     def monotonic(self) -> float:
-        now = self._clock.monotonic()
-        if self._looked_at is not None:
-            before, self._looked_at = self._looked_at, now
-            if now - before > STALL_S:
-                self._lost_s += now - before
-                log.warning("did not run for %.1f s", now - before)
-                self._stalled(now - before)
-        return now - self._lost_s
+        return min(self._clock.monotonic(), self._beat_at + STALL_S) - self._lost_s
 
     async def sleep(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
 
     async def run(self) -> None:
         """Until cancelled."""
-        self._looked_at = self._clock.monotonic()
+        self._beat_at = self._clock.monotonic()
         try:
             while True:
                 await self._clock.sleep(BEAT_S)
-                self.monotonic()
+                self._beat()
         finally:
-            self._looked_at = None
+            self._beat()
+            self._beat_at = math.inf
+
+    def _beat(self) -> None:
+        now, before = self._clock.monotonic(), self._beat_at
+        lost_s = max(0.0, now - before - STALL_S)
+        self._lost_s += lost_s
+        self._beat_at = now
+        if lost_s:
+            log.warning("did not run for %.1f s", now - before)
+            self._stalled(now - before)

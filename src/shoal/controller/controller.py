@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,7 @@ class Controller:
         )
         storms = Storms(self._storm_settings, self._spare)
         self._waking = WakingClock(clock, self._stalled)
+        self._stall_told_at = -math.inf
         self.fleet = Fleet(
             self._waking,
             record=lambda engine: self.ledger.engines.get(engine),
@@ -379,7 +381,9 @@ class Controller:
                 leave()
 
     def _stalled(self, seconds: float) -> None:
-        if seconds >= STALL_TOLD_S:
+        now = self._clock.monotonic()
+        if seconds >= STALL_TOLD_S and now >= self._stall_told_at + TROUBLE_TOLD_AGAIN_S:
+            self._stall_told_at = now
             what = f"the controller did not run for {seconds:.1f} s: it was stopped, or its machine was paused or busy"
             self.events_log.add("CONTROLLER_STALLED", f"{what}; engines went on serving", level="warning")
 

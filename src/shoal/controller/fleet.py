@@ -114,14 +114,6 @@ class Live(msgspec.Struct, kw_only=True):
     """Part id -> hash, as last sent."""
 
 
-class Recalled(msgspec.Struct, frozen=True):
-    """What an engine's recorders hold. ``asked_at``: wall clock; ``took_s`` until it was there."""
-
-    recorded: Recorded
-    asked_at: float
-    took_s: float
-
-
 class Ownership(msgspec.Struct, frozen=True):
     engine: str
     claim: messages.Claim
@@ -143,7 +135,7 @@ def verdict(live: Live, record: EngineRecord, now: float, started_at: float, *, 
     """Whether an engine counts as up. ``now`` and ``started_at`` (of this controller) are monotonic seconds.
 
     A lost session alone is not death: the agent may have died with HAProxy serving on. It takes a second sign: a
-    peer's claim, the cloud's word that nothing runs there, or time. Nor is silence while another engine hears its
+    peer's claim, the cloud's word that nothing runs there, or time. (That word shortens the wait on an open session, too.) Nor is silence while another engine hears its
     heartbeats (``witnessed``): then it is the way to the controller that is bad, for `WITNESSED_SILENCE_S_MAX`.
     """
     if not record.created or not record.seen:
@@ -153,6 +145,8 @@ def verdict(live: Live, record: EngineRecord, now: float, started_at: float, *, 
         limit = SUSPECT_SILENCE_MAX_S if live.suspected_at > live.heard_at else SILENCE_MAX_S
         if witnessed and live.suspected_at <= live.heard_at:
             limit = WITNESSED_SILENCE_S_MAX
+        if live.gone:  # a machine that loses its power closes no connection
+            limit = QUIET_AFTER_S
         return EngineState.UP if silent_s < limit else EngineState.DOWN
     if live.heard_at == 0.0 and now - started_at < WARM_START_S and not live.gone:
         return EngineState.UP
@@ -224,12 +218,9 @@ class Session:
     async def close(self) -> None:
         await self._link.close()
 
-    async def recall(self, seconds: float) -> Recalled | None:
+    async def recall(self, seconds: float) -> Recorded | None:
         """None if the engine does not answer in time."""
-        clock = self._fleet.clock
-        asked_at, began = clock.now(), clock.monotonic()
-        recorded = await self._ask(Recall(0, seconds), Recorded, RECALL_WITHIN_S, "send its records")
-        return Recalled(recorded, asked_at, clock.monotonic() - began) if recorded is not None else None
+        return await self._ask(Recall(0, seconds), Recorded, RECALL_WITHIN_S, "send its records")
 
     async def probe(self, probe: Probe) -> Probed | None:
         """None if the engine does not answer in time."""
@@ -527,6 +518,11 @@ class Fleet:
         """The engines that act by a state with the VIP, as far as they were heard of."""
         return self._runners.get(vip, {})
 
+    def out_of_hearing(self, engine: str) -> bool:
+        """It has no session, or one on which it says nothing."""
+        live = self.live(engine)
+        return live.session is None or self.clock.monotonic() - live.heard_at >= QUIET_AFTER_S
+
     def heard_of(self, engine: str) -> bool:
         """What another one runs (or finds on its disk when it starts) is unknown."""
         return self.live(engine).heard_at > 0.0
@@ -534,7 +530,7 @@ class Fleet:
     def note_heard(self, live: Live) -> None:
         if not live.heard_at:
             self.first_heard += 1
-        live.heard_at = self.clock.monotonic()
+        live.heard_at, live.gone = self.clock.monotonic(), False
 
     def note_runs(self, engine: str, before: Mapping[str, int], now: Mapping[str, int]) -> None:
         """``before`` and ``now``: the lists it runs."""
@@ -625,7 +621,6 @@ class Fleet:
     def _greet(self, live: Live, hello: messages.Hello, session: Session) -> None:
         live.session = session
         self.note_heard(live)
-        live.gone = False
         live.applied = hello.root
         live.pushed = dict(hello.parts)
         parts = self.desired(live.id)
@@ -721,7 +716,7 @@ class Fleet:
             session.push_again()
         return session is not None
 
-    async def recall(self, engine: str, seconds: float) -> Recalled | None:
+    async def recall(self, engine: str, seconds: float) -> Recorded | None:
         """Ask an engine for what its recorders hold. None: it is away, silent, or has none."""
         live = self.live(engine)
         if live.session is None or live.hello is None or not live.hello.recorder:

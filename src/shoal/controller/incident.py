@@ -97,14 +97,15 @@ class Incidents:
     async def _ask(self, engine: EngineRecord, seconds: float, here_s: float) -> Heard:
         """The engine itself, if it answers; else what it left. ``here_s``: from this machine's monotonic clock to its
         wall clock."""
-        recalled = await self._fleet.recall(engine.id, seconds)
-        if recalled is None:
+        asked_at = self._clock.monotonic()
+        recorded = await self._fleet.recall(engine.id, seconds)
+        half = (self._clock.monotonic() - asked_at) / 2
+        if recorded is None:
             return Heard(engine, await self._cloud.recordings(engine.id, seconds), here_s, 0.0)
-        recordings = recalled.recorded.recordings
+        recordings = recorded.recordings
         if all(recording.boot == ring.boot_id() for recording in recordings):  # this machine: one monotonic clock
             return Heard(engine, recordings, here_s, 0.0)
-        half = recalled.took_s / 2
-        shift = recalled.asked_at + half - recalled.recorded.monotonic_ns / 1e9
+        shift = here_s + asked_at + half - recorded.monotonic_ns / 1e9
         return Heard(engine, recordings, shift, half)
 
     # --- what this controller knows itself ---

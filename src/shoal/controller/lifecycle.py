@@ -188,6 +188,7 @@ class Lifecycle:
     async def _remove(self, engine: EngineRecord) -> None:
         if await self._making.remove(engine):
             self._removals.pop(engine.id, None)
+            await self._fleet.disconnect(engine.id)  # a machine that lost its power has not closed its connection
             self._fleet.forget_engine(engine.id)
             self._watching.forget(engine.id)
             self._mending.forget(engine.id)
@@ -202,7 +203,7 @@ class Lifecycle:
                 continue
             if state is EngineState.UP and engine.seen and not self._mending.minds(id):
                 continue
-            if self._watching.absent_s(id) >= ABSENT_S:
+            if engine.seen and self._watching.absent_s(id) >= ABSENT_S:
                 await self._mending.give_up(engine, "the cloud does not know it any more: somebody else has deleted it")
             elif not engine.seen:
                 self._await_first_contact(tasks, engine)

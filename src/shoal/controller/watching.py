@@ -48,8 +48,9 @@ class Watching:
         self._states: dict[str, EngineState] = {}
         self._awaited_since: dict[str, float] = {}
         """Made engines that have not connected yet; monotonic, so neither a restart nor a jump of the clock ends it."""
-        self._absent_since: dict[str, float] = {}
-        """Engines without a session that the cloud does not know; monotonic."""
+        self._absent: dict[str, tuple[float, float]] = {}
+        """Engines that are not heard and that the cloud does not know: since which of its lists, and the last that lacks them;
+        monotonic."""
 
     async def look(self) -> dict[str, EngineState]:
         """Notice, tell, and answer how every engine stands."""
@@ -77,36 +78,37 @@ class Watching:
         return 0.0 if since is None else self._clock.monotonic() - since
 
     def absent_s(self, engine: str) -> float:
-        """For how long the cloud has not known it; 0 for one that it knows, or that has a session."""
-        since = self._absent_since.get(engine)
-        return 0.0 if since is None else self._clock.monotonic() - since
+        """Over how long all lists of the cloud have lacked it; 0 for one that it knows, or that is heard."""
+        first, last = self._absent.get(engine, (0.0, 0.0))
+        return last - first if self._fleet.out_of_hearing(engine) else 0.0
 
     def forget(self, engine: str) -> None:
-        self._absent_since.pop(engine, None)
+        self._absent.pop(engine, None)
         self._states.pop(engine, None)
         self._awaited_since.pop(engine, None)
 
     async def _ask_about_lost(self) -> None:
-        """Which of the engines without a session have no process left?"""
+        """Which of the engines that are not heard have no process left?"""
         engines = self._ledger.engines.values()
-        lost = {e.id: None for e in engines if e.created and self._fleet.live(e.id).session is None}
-        for engine in [engine for engine in self._absent_since if engine not in lost]:
-            del self._absent_since[engine]
+        lost = {e.id: None for e in engines if e.created and self._fleet.out_of_hearing(e.id)}
+        for engine in [engine for engine in self._absent if engine not in lost]:
+            del self._absent[engine]
         if not lost:
             return
+        asked_at = self._clock.monotonic()
         try:
             running = {handle.id: handle.running for handle in await self._cloud.engines()}
         except CloudError as error:
             log.warning("the cloud does not say which engines run: %s", error)
-            self._absent_since.clear()  # it has to be seen again, and for as long
+            self._absent.clear()  # it has to be seen again, and for as long
             return
         for engine in lost:
-            if engine not in self._starting and self._fleet.live(engine).session is None:
+            if engine not in self._starting and self._fleet.out_of_hearing(engine):
                 self._fleet.live(engine).gone = not running.get(engine, False)
-                if engine in running:
-                    self._absent_since.pop(engine, None)
-                else:
-                    self._absent_since.setdefault(engine, self._clock.monotonic())
+                if engine not in running:
+                    self._absent[engine] = (self._absent.get(engine, (asked_at, 0.0))[0], asked_at)
+                    continue
+            self._absent.pop(engine, None)
 
     async def _first_contact(self, engine: EngineRecord) -> None:
         if engine.seen or not engine.created:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextvars import Context
 
 from shoal.errors import NotReady
 from shoal.ownership.events import Tell
@@ -77,7 +78,7 @@ class SimulatedAgent:
         self._applied, self._turn, self._decoded = "", 0, None
         self._root, self._parts = self._kept
         self._wanted.set()
-        self._tasks = [asyncio.create_task(work) for work in (self._run(), self._apply_on())]
+        self._tasks = [asyncio.create_task(work, context=Context()) for work in (self._run(), self._apply_on())]
         for task in self._tasks:
             task.add_done_callback(_surface)
 

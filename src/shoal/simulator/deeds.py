@@ -34,7 +34,7 @@ class Skip(Exception):
 
 
 class Deeds:
-    """``do`` says whether the event meant anything."""
+    """``do`` says whether the event meant anything (one that nobody waits for: that it was begun)."""
 
     def __init__(self, world: SystemWorld, shape: Shape) -> None:
         self._world, self._shape = world, shape

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from typing import Generic, TypeVar
 
 from shoal.wire.channel import ChannelClosed
 from shoal.wire.messages import FromController, FromEngine
 
 DELAY_S = 0.0005
+NETWORK = Context()
+"""What is under way arrives, whether or not who sent it still runs."""
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -79,7 +82,7 @@ class _Way:
             self._waiting.append(what)
         else:
             self._under_way.append(what)  # the loop does not promise to keep the order of what is due at one moment
-            asyncio.get_running_loop().call_later(DELAY_S, self._deliver)
+            asyncio.get_running_loop().call_later(DELAY_S, self._deliver, context=NETWORK)
 
     def lose(self) -> None:
         """What is under way is gone."""

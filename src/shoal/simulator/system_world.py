@@ -13,6 +13,7 @@ from typing import Any
 
 from shoal.clouds.noop import HOSTS, NoopCloud
 from shoal.clouds.protocol import CloudError, EngineHandle, EngineSpec
+from shoal.controller import storm
 from shoal.controller.controller import Controller
 from shoal.controller.intent import Caller
 from shoal.controller.records import VipRecord
@@ -34,6 +35,7 @@ SETTLE_S_MAX = 120.0
 """After the last fault everything must be as intended within this time (virtual)."""
 CREATE_S = (0.05, 0.3)
 UNSETTLED_SHOWN_MAX = 20
+STORM_REMEMBERED_S = storm.Settings().storm_window_s + storm.JUDGED_WITHIN_S + 5.0
 REMEMBERED_S = 20.0
 """What befell an engine so long ago is no reason to give it up now."""
 
@@ -117,6 +119,7 @@ class SystemWorld:
         """The same of what all of them need to be judged rightly, and at once."""
         self._vsvips: dict[str, str] = {}
         self._loop = loop
+        self._stops = 0
         self._connections: dict[str, Connection] = {}
         self._ids = 0
 
@@ -222,9 +225,10 @@ class SystemWorld:
         self.agents[engine].told(effect)
 
     def _is_well(self, engine: str) -> bool:
-        """``""``: all of them."""
+        """``""``: all of them, and all that there were as far back as a storm looks."""
         if not engine:
-            return all(map(self._is_well, self.agents))
+            lately = max([self._disturbed_at, *self._befell.values()])
+            return self.now - lately > STORM_REMEMBERED_S and all(map(self._is_well, self.agents))
         machine, agent = self.segment.engines.get(engine), self.agents.get(engine)
         if machine is None or agent is None or self.outside.outage or self.outside.slow_s:
             return False
@@ -339,12 +343,13 @@ class SystemWorld:
 
     def stop_controller(self, seconds: float) -> None:
         """Its process does not run for so long, as when its machine is paused."""
-        process = self.running
         self.note(f"the controller does not run for {seconds} s")
-        self._loop.stop_process(process)
+        self._loop.stop_process(self.running)
+        self._stops += 1
+        stop = self._stops
 
         def end() -> None:
-            if self._loop.stopped is process:
+            if self._stops == stop:
                 self.let_go_on()
 
         self._loop.at(self.now + seconds, end)

@@ -109,6 +109,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def go_on(self) -> None:
         """kill -CONT. What its timers have waited for comes before what it was told meanwhile: the worse order."""
+
+        def hear() -> None:
+            self._ready.extend(waiting)
+
         if self.stopped is None:
             return
         self.stopped = None
@@ -117,7 +121,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         waiting, self._waiting = self._waiting, []
         for timer in late:
             heapq.heappush(self._scheduled, timer)
-        self.call_soon(self._ready.extend, waiting)
+        self.call_soon(self.call_soon, hear)  # a timer's task wakes a turn after it
 
     def _turn_without_stopped(self) -> None:
         own = [handle for handle in self._ready if self._is_stopped(handle)]
