@@ -40,7 +40,7 @@ from shoal.ownership.events import (
     Told,
 )
 from shoal.ownership.state import PROBE_S, State, slots_taken
-from shoal.simulator.kernel import HEAL_S_MAX, OVERLAP_S_MAX, Broken, Kernel
+from shoal.simulator.kernel import OVERLAP_S_MAX, Broken, Kernel
 from shoal.simulator.repeats import Repeats
 from shoal.wire.guard import Desired
 from shoal.wire.messages import Owned
@@ -497,14 +497,15 @@ class World:
         """When two engines that both answer ``since`` then must have noticed: at once, after a heal with the next
         heartbeat, and for each heartbeat that was lost between them by the one after it. Who is frozen says and hears
         nothing, so with it at the latest when its lease has ended."""
-        until = max(since + OVERLAP_S_MAX, self._met_at + HEAL_S_MAX)
-        for engine in (self.engines[one], self.engines[other]):
+        both = (self.engines[one], self.engines[other])
+        interval_s = max(engine.state.timing.heartbeat_interval_ms for engine in both) / 1000
+        until = max(since, self._met_at + interval_s) + OVERLAP_S_MAX
+        for engine in both:
             until = max(until, engine.thawed_at + OVERLAP_S_MAX)
             if engine.frozen:
                 until = max(until, engine.lease_until)
         asked = since - 2 * PROBE_S  # what was said while asking may be what was lost
         lost = sum(when >= asked and {one, other} == {*pair} for when, *pair in self._lost)
-        interval_s = self.engines[one].state.timing.heartbeat_interval_ms / 1000
         return until + lost * interval_s + self.delay_s[1]
 
     def _check_slots(self, engine: Engine) -> None:
