@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -116,6 +116,8 @@ class Compiler:
         self._tickets = tickets
         self._networks = networks
         self._gateway = gateway
+        self.going: Callable[[], Iterable[EngineRecord]] = tuple
+        """Retired engines that the cloud has not deleted yet: they may run, by an old state."""
         self._groups: dict[str, GroupState] = {}
         self._vips: dict[str, dict[str, CompiledVip]] = {}
         """By group, then by VIP."""
@@ -301,7 +303,8 @@ class Compiler:
             ids.update(self._strangers(engine.group))
         ids.discard(engine.id)
         known = self._ledger.engines
-        peers = sorted((known[id] for id in ids if id in known and known[id].group == group.uuid), key=_rank)
+        found = [known[id] for id in ids if id in known and known[id].group == group.uuid]
+        peers = sorted((*found, *self._going_with(group.uuid, vips)), key=_rank)
         return wire.Settings(
             group=group.uuid,
             group_name=group.name,
@@ -319,6 +322,13 @@ class Compiler:
             count_packets=group.auto_rebalance,
             link_mbit=group.data_link_mbit,
         )
+
+    def _going_with(self, group: str, vips: Collection[VipRecord]) -> Iterator[EngineRecord]:
+        """Retired engines of the group that may have one of the VIPs: who serves it goes on telling them so."""
+        for engine in self.going():
+            having = self._fleet.may_have(engine.id)
+            if engine.group == group and any(having is None or vip.id in having for vip in vips):
+                yield engine
 
     def _strangers(self, group: str) -> tuple[str, ...]:
         """Engines that an earlier controller knew and this one has not heard of: they may act by any state. None, most of

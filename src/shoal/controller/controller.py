@@ -229,6 +229,7 @@ class Controller:
         )
         self.reconciler.lifecycle = self.lifecycle
         self._freed = self.reconciler.freed = freed if freed is not None else Freed(clock)
+        self.compiler.going = self.lifecycle.going
         self._freed.answering = Engines(self.ledger, self.fleet, self.compiler, self.lifecycle.going)
         self.lifecycle.hurry(self.reconciler.waits_for)
         self._decision_log = decision_log
