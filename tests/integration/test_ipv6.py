@@ -60,7 +60,8 @@ def test_outage_is_short_and_no_dead_engine_advertises(bench: Bench, mode: str, 
     lab = Lab(bench.options.data_dir)
     trial = asyncio.run(bench.trial(lab, mode, kind, controller=True))
     asyncio.run(lab.close())
-    assert 0 < trial.outage_ms <= OUTAGE_MS_MAX, trial
+    assert trial.outage_ms <= OUTAGE_MS_MAX, trial
+    assert trial.outage_ms > 0 or kind == "kill", trial  # HAProxy may outlive its guard until another has taken over
     assert trial.late_answer_ms <= LATE_ANSWER_MS_MAX, trial
     assert trial.starts > 400, trial
 

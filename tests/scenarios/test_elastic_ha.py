@@ -301,6 +301,24 @@ def test_the_primary_is_scaled_in_when_asked_and_another_takes_over_first(named:
     assert owner not in world.on("VS1")
 
 
+def test_what_is_too_many_leaves_also_where_no_engine_can_be_left() -> None:
+    """Every engine is being disabled, and nothing else has room: a migrate had brought the service to one of them."""
+    world = World(buffer_se=0, max_se=3, min_scaleout_per_vs=2)
+    for engine in "ABC":
+        world.engine(engine)
+    world.add("VS1")
+    assert world.request("scaleout", "VS1").ok and len(world.on("VS1")) == 3
+    for engine in "ABC":
+        world.alter(engine, enable_state="SE_STATE_DISABLED")
+    world.settle()
+    assert len(world.on("VS1")) == 3, "as many as are asked for, on engines that can't be left"
+    owner = world.primary("VS1")
+    world.vips["VS1"] = msgspec.structs.replace(world.vips["VS1"], user_factor=0, requested=2)
+    world.settle()
+    world.wait(31.0)
+    assert len(world.on("VS1")) == 2 and world.primary("VS1") == owner
+
+
 def test_an_engine_disabled_for_placement_keeps_what_it_has_and_gets_nothing() -> None:
     world = World(buffer_se=0, max_vs_per_se=4)
     world.add("VS1")

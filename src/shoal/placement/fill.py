@@ -146,7 +146,7 @@ def trim(board: Board) -> None:
     for work in board.works.values():
         if not work.vip.enabled or work.takeover or board.out_of_sight(work):
             continue
-        surplus = -wanting(board, work)
+        surplus = len(_trimmed(board, work)) - work.requested
         while surplus > 0:
             leaving = _surplus(board, work)
             if leaving is None:
@@ -157,12 +157,18 @@ def trim(board: Board) -> None:
             surplus -= 1
 
 
+def _trimmed(board: Board, work: Work) -> list[Placement]:
+    """Where every engine is to be left, and none can be, as nothing else has room, all of them count: what a migrate brought
+    to one of them is too many."""
+    return _counted(board, work) or [p for p in work.active if p.engine != work.joining]
+
+
 def _surplus(board: Board, work: Work) -> Placement | None:
     def rank(placement: Placement) -> int:
         engine = board.engines.get(placement.engine)
         return engine.rank if engine else 0
 
-    spare = [p for p in _counted(board, work) if p.role is not Role.PRIMARY and p.request not in board.open]
+    spare = [p for p in _trimmed(board, work) if p.role is not Role.PRIMARY and p.request not in board.open]
     if not spare:
         return None
     first = min(spare, key=lambda p: (LEAVES_FIRST[p.state], -p.since, -rank(p)))
