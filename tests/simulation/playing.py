@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from shoal.simulator.system_world import SystemWorld
 from shoal.simulator.virtual_time import VirtualLoop, run
+from shoal.wire.desired import Settings, decode_part
 
 _W = TypeVar("_W", bound=SystemWorld)
 
@@ -26,3 +27,10 @@ def play_in(kind: Callable[[VirtualLoop, int], _W], story: Callable[[_W], Awaita
         return world
 
     return run(main)
+
+
+def settings_of(world: SystemWorld, engine: str) -> Settings:
+    """What the controller would tell the engine now."""
+    settings = decode_part(world.controller.compiler.parts(engine)["settings"].data)
+    assert isinstance(settings, Settings)
+    return settings

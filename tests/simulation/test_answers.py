@@ -9,9 +9,8 @@ import pytest
 from shoal.errors import Invalid
 from shoal.simulator.system_world import SystemWorld
 from shoal.wire import messages
-from shoal.wire.desired import Settings, decode_part
 from shoal.wire.guard import Desired
-from tests.simulation.playing import play
+from tests.simulation.playing import play, settings_of
 
 
 async def group(world: SystemWorld, **more: Any) -> str:
@@ -152,8 +151,8 @@ def test_engines_are_told_the_way_of_replies() -> None:
             await world.patch("serviceenginegroup", uuid, se_tunnel_mode=mode)
             await world.pass_time(1.0)
             for engine in world.controller.ledger.engines:
-                settings = decode_part(world.controller.compiler.parts(engine)["settings"].data)
-                assert isinstance(settings, Settings) and settings.return_through_primary == through_primary
+                settings = settings_of(world, engine)
+                assert settings.return_through_primary == through_primary
                 assert Desired.of(settings, ()).return_through_primary == through_primary
 
     play(story)
@@ -174,8 +173,8 @@ def test_engines_are_told_how_often_to_announce_anew() -> None:
             await world.patch("serviceenginegroup", uuid, **changes)
             await world.pass_time(1.0)
             for engine in world.controller.ledger.engines:
-                settings = decode_part(world.controller.compiler.parts(engine)["settings"].data)
-                assert isinstance(settings, Settings) and settings.announce_every_s == every_s
+                settings = settings_of(world, engine)
+                assert settings.announce_every_s == every_s
                 assert Desired.of(settings, ()).announce_every_s == every_s
 
     play(story)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from shoal.clouds.protocol import CloudError
 from shoal.simulator.system_world import OPERATOR, SystemWorld
-from shoal.wire.desired import Settings, decode_part
-from tests.simulation.playing import play
+from tests.simulation.playing import play, settings_of
 from tests.simulation.test_storm import speakers
 
 GROUP = {"name": "g", "max_vs_per_se": 4, "buffer_se": 1}
@@ -13,9 +12,7 @@ GROUP = {"name": "g", "max_vs_per_se": 4, "buffer_se": 1}
 
 def peers(world: SystemWorld, engine: str) -> set[str]:
     """Whom the engine is told to tell what it holds."""
-    settings = decode_part(world.controller.compiler.parts(engine)["settings"].data)
-    assert isinstance(settings, Settings)
-    return {peer.id for peer in settings.peers}
+    return {peer.id for peer in settings_of(world, engine).peers}
 
 
 def test_one_that_comes_back_by_an_old_plan_gives_way_as_soon_as_it_is_met() -> None:

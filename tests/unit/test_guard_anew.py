@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
 from shoal.engine.guard.anew import Anew
-from shoal.engine.guard.loop import Timer
+from tests.unit.test_guard_haproxy import Still
 
 
-class Clock:
-    """A loop that does nothing but let time pass."""
-
-    def __init__(self) -> None:
-        self.time = 100.0
-        self.timers: list[Timer] = []
-
-    def now(self) -> float:
-        return self.time
-
-    def at(self, when: float, call: Callable[[], None]) -> Timer:
-        self.timers.append(Timer(when, call))
-        return self.timers[-1]
+class Passing(Still):
+    """Its time passes, and what is due is done."""
 
     def pass_time(self, seconds: float) -> None:
         end = self.time + seconds
@@ -39,7 +27,7 @@ class Said:
     """``count`` VIPs that are held, and what was said of them: (when, VIP)."""
 
     def __init__(self, count: int) -> None:
-        self.clock = Clock()
+        self.clock = Passing()
         self.held = {f"vip{number}": ("192.0.2.1",) for number in range(count)}
         self.said: list[tuple[float, str]] = []
         self.anew = Anew(cast(Any, self.clock), self.held, lambda vip: self.said.append((self.clock.time, vip)))

@@ -326,9 +326,10 @@ class Compiler:
     def _going_with(self, group: str, vips: Collection[VipRecord]) -> Iterator[EngineRecord]:
         """Retired engines of the group that may have one of the VIPs: who serves it goes on telling them so."""
         for engine in self.going():
-            having = self._fleet.may_have(engine.id)
-            if engine.group == group and any(having is None or vip.id in having for vip in vips):
-                yield engine
+            if engine.group == group:
+                having = self._fleet.may_have(engine.id)
+                if any(having is None or vip.id in having for vip in vips):
+                    yield engine
 
     def _strangers(self, group: str) -> tuple[str, ...]:
         """Engines that an earlier controller knew and this one has not heard of: they may act by any state. None, most of

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from shoal.errors import ShoalError
-from shoal.placement.model import EngineState
+from shoal.placement.model import EngineState, Pace
 from shoal.wire import desired as wire
 from shoal.wire import messages
 from shoal.wire.capture import Captured, CaptureMore, CaptureStart, CaptureStop
@@ -135,8 +135,9 @@ def verdict(live: Live, record: EngineRecord, now: float, started_at: float, *, 
     """Whether an engine counts as up. ``now`` and ``started_at`` (of this controller) are monotonic seconds.
 
     A lost session alone is not death: the agent may have died with HAProxy serving on. It takes a second sign: a
-    peer's claim, the cloud's word that nothing runs there, or time. (That word shortens the wait on an open session, too.) Nor is silence while another engine hears its
-    heartbeats (``witnessed``): then it is the way to the controller that is bad, for `WITNESSED_SILENCE_S_MAX`.
+    peer's claim, the cloud's word that nothing runs there, or time. (That word shortens the wait on an open session, too.)
+    Nor is silence while another engine hears its heartbeats (``witnessed``): then it is the way to the controller that is
+    bad, for `WITNESSED_SILENCE_S_MAX`.
     """
     if not record.created or not record.seen:
         return EngineState.CREATING
@@ -517,6 +518,14 @@ class Fleet:
     def runners(self, vip: str) -> Iterable[str]:
         """The engines that act by a state with the VIP, as far as they were heard of."""
         return self._runners.get(vip, {})
+
+    def pace(self, group: str, at: float) -> Pace | None:
+        """`Storms.pace` now; ``at``: that by the wall clock."""
+        return self.storms.pace(group, self.clock.monotonic(), at)
+
+    def end_storm(self, group: str) -> list[str] | None:
+        """`Storms.end` now."""
+        return self.storms.end(group, self.clock.monotonic())
 
     def out_of_hearing(self, engine: str) -> bool:
         """It has no session, or one on which it says nothing."""

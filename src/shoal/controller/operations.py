@@ -411,7 +411,7 @@ class Operations:
         group = self._view.get("serviceenginegroup", uuid)
         if group is None:
             raise NotFound(f"There is no service engine group {uuid}.")
-        suspects = self._fleet.storms.end(uuid, self._fleet.clock.monotonic())
+        suspects = self._fleet.end_storm(uuid)
         if suspects is None:
             raise Refused(f"{group['name']} has no storm: none of its engines is suspect.")
         names = _list(self._ledger.engines[engine].name for engine in suspects if engine in self._ledger.engines)

@@ -381,7 +381,7 @@ class Reconciler:
             intents,
             now,
             retry_at=self._retry_at(group.uuid),
-            pace=lambda: self._fleet.storms.pace(group.uuid, self._fleet.clock.monotonic(), now),
+            pace=lambda: self._fleet.pace(group.uuid, now),
             networks=lambda: siblings.networks(self._view, group.uuid),
         )
         if missed:
@@ -445,7 +445,7 @@ class Reconciler:
             self._fleet,
             now,
             self._retry_at(group),
-            lambda: self._fleet.storms.pace(group, self._fleet.clock.monotonic(), now),
+            lambda: self._fleet.pace(group, now),
             self._blocked,
             Needs(view).of,
             siblings.networks(view, group),

@@ -90,9 +90,8 @@ class Watching:
     async def _ask_about_lost(self) -> None:
         """Which of the engines that are not heard have no process left?"""
         engines = self._ledger.engines.values()
-        lost = {e.id: None for e in engines if e.created and self._fleet.out_of_hearing(e.id)}
-        for engine in [engine for engine in self._absent if engine not in lost]:
-            del self._absent[engine]
+        lost = [e.id for e in engines if e.created and self._fleet.out_of_hearing(e.id)]
+        before, self._absent = self._absent, {}
         if not lost:
             return
         asked_at = self._clock.monotonic()
@@ -100,15 +99,13 @@ class Watching:
             running = {handle.id: handle.running for handle in await self._cloud.engines()}
         except CloudError as error:
             log.warning("the cloud does not say which engines run: %s", error)
-            self._absent.clear()  # it has to be seen again, and for as long
-            return
+            return  # that one is absent has to be seen again, and for as long
         for engine in lost:
             if engine not in self._starting and self._fleet.out_of_hearing(engine):
                 self._fleet.live(engine).gone = not running.get(engine, False)
                 if engine not in running:
-                    self._absent[engine] = (self._absent.get(engine, (asked_at, 0.0))[0], asked_at)
-                    continue
-            self._absent.pop(engine, None)
+                    first, _ = before.get(engine, (asked_at, asked_at))
+                    self._absent[engine] = (first, asked_at)
 
     async def _first_contact(self, engine: EngineRecord) -> None:
         if engine.seen or not engine.created:

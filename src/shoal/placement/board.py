@@ -260,6 +260,10 @@ class Board:
             return False
         return not self.suspects or found.enable_state == FORCE
 
+    def staying(self, work: Work) -> list[Placement]:
+        """Its placements but those that are about to leave, and the extra one of a migrate."""
+        return [p for p in work.active if not self.leaving(p.engine) and p.engine != work.joining]
+
     def out_of_sight(self, work: Work) -> bool:
         """Whether any engine that has the VIP, or would take it over, is suspect: then it is left as it is."""
         if not self.suspects:

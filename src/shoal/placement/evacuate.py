@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import choose as choosing
 from . import requests
 from .board import FORCE, LEAVING_STATES, Board, Field, Work
-from .model import EngineState, Placement, PlacementState, Role
+from .model import EngineState, PlacementState, Role
 from .standing import NO_GATEWAY
 
 
@@ -47,7 +47,7 @@ def _leave(board: Board, work: Work, engine: str) -> bool:
         _hand_over(board, work, engine)
         return True
     field: Field | None = None
-    if len(_staying(board, work)) < work.requested:
+    if len(board.staying(work)) < work.requested:
         field = choosing.survey(board, work, besides=[engine])
         choice = choosing.choose(board, work, field, urgent=True)
         if choice.engine:
@@ -56,7 +56,7 @@ def _leave(board: Board, work: Work, engine: str) -> bool:
             board.decide(work.vip.id, "migrate", why, engine=choice.engine, field=field)
         else:
             work.shortfall = choice.why
-    staying = _staying(board, work)
+    staying = board.staying(work)
     if not staying:
         why = f"can't leave {board.name(engine)}, keeps serving there: {work.shortfall}"
         board.decide(work.vip.id, "none", why, engine=engine, field=field)
@@ -69,10 +69,6 @@ def _leave(board: Board, work: Work, engine: str) -> bool:
         why = f"{board.name(engine)} {leaves} and {board.name(staying[0].engine)} serves it"
         board.decide(work.vip.id, "drain", why, engine=engine)
     return True
-
-
-def _staying(board: Board, work: Work) -> list[Placement]:
-    return [p for p in work.active if not board.leaving(p.engine) and p.engine != work.joining]
 
 
 def _hand_over(board: Board, work: Work, engine: str) -> None:

@@ -64,11 +64,7 @@ def _urgent(work: Work) -> bool:
 
 def wanting(board: Board, work: Work) -> int:
     """How many placements are missing; those about to leave, and the extra one of a migrate, don't count."""
-    return work.requested - len(_counted(board, work))
-
-
-def _counted(board: Board, work: Work) -> list[Placement]:
-    return [p for p in work.active if not board.leaving(p.engine) and p.engine != work.joining]
+    return work.requested - len(board.staying(work))
 
 
 def _place_one(board: Board, work: Work) -> bool:
@@ -160,7 +156,7 @@ def trim(board: Board) -> None:
 def _trimmed(board: Board, work: Work) -> list[Placement]:
     """Where every engine is to be left, and none can be, as nothing else has room, all of them count: what a migrate brought
     to one of them is too many."""
-    return _counted(board, work) or [p for p in work.active if p.engine != work.joining]
+    return board.staying(work) or [p for p in work.active if p.engine != work.joining]
 
 
 def _surplus(board: Board, work: Work) -> Placement | None:

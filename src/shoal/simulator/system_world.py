@@ -375,8 +375,9 @@ class SystemWorld:
     async def mend(self, *, restart: bool) -> None:
         """Every fault ends; with ``restart`` dead machines start again, too. What is lost stays lost."""
         self.note("every fault ends")
-        segment, self.outside.slow_s = self.segment, 0.0
+        segment = self.segment
         self.let_go_on()
+        self.slow_store(0.0)
         self.lose_store("")
         self.lose_cloud(False)
         self.cloud.failures, self.cloud.create_s = 0, CREATE_S

@@ -14,6 +14,9 @@ from shoal.store.protocol import Transaction
 from shoal.wire.desired import Vip
 from shoal.wire.messages import Claim
 
+EXAMINED = (b"INVARIANT_BROKEN", b"SE_DOWN", b"SE_STORM_STARTED")
+"""Only events in which one of these is read are decoded."""
+
 
 class WitnessedStore(MemoryStore):
     """A store that shows each transaction, once it is done, to ``on_commit``."""
@@ -66,16 +69,15 @@ class Witness:
 
     def _examine_event(self, value: bytes) -> None:
         self.counts["plans"] += 1
-        if b"INVARIANT_BROKEN" in value:
-            event = msgspec.json.decode(value, type=LoggedEvent)
-            if event.name == "INVARIANT_BROKEN":
-                self._broken("placement", event.detail)
-        elif b"SE_DOWN" in value or b"SE_STORM_STARTED" in value:
-            event = msgspec.json.decode(value, type=LoggedEvent)
-            if event.name in ("SE_DOWN", "SE_STORM_STARTED"):
-                self.counts["judged"] += 1
-                if self._well(event.objects.get("serviceengine", "")):
-                    self._broken("judged", f"what is well is given up: {event.name} {event.detail}")
+        if not any(name in value for name in EXAMINED):
+            return
+        event = msgspec.json.decode(value, type=LoggedEvent)
+        if event.name == "INVARIANT_BROKEN":
+            self._broken("placement", event.detail)
+        elif event.name in ("SE_DOWN", "SE_STORM_STARTED"):
+            self.counts["judged"] += 1
+            if self._well(event.objects.get("serviceengine", "")):
+                self._broken("judged", f"what is well is given up: {event.name} {event.detail}")
 
     def claimed(self, engine: str, vip: str, claim: Claim) -> None:
         self.counts["claims"] += 1
