@@ -267,4 +267,40 @@ BUGS = (
         "self._lost_s += lost_s",
         "self._lost_s += 0.0",
     ),
+    Bug(
+        "the word that a list is armed may be overtaken by the next list",
+        "ownership/machine.py",
+        "elif vip.in_force_version > view.list_version:",
+        "elif vip.in_force_version > view.list_version > 0:",
+    ),
+    Bug(
+        "a list that was never armed is in force",
+        "controller/reconciler.py",
+        "if armed and record.list_version > before.list_version:",
+        "if record.list_version > before.list_version:",
+    ),
+    Bug(
+        "who drains a VIP is no successor",
+        "placement/succession.py",
+        "        held = {p.engine for p in work.active}\n        hosts",
+        "        held = {p.engine for p in work.placements}\n        hosts",
+    ),
+    Bug(
+        "a successor that becomes a member is none until it is ready",
+        "placement/succession.py",
+        "return kept + new + [engine for engine in before if engine in others and engine not in ready]",
+        "return kept + new",
+    ),
+    Bug(
+        "an owner that does not take on is waited for",
+        "placement/steps.py",
+        "elif 0.0 < taken_on_by(work) <= board.now:",
+        "elif 0.0 < taken_on_by(work) < 0.0:",
+    ),
+    Bug(
+        "the next in succession is taken whatever host it is on",
+        "placement/steps.py",
+        'apart = next((engine for engine in heirs if not board.shares_host(work, engine)), "")',
+        'apart = next(iter(heirs), "")',
+    ),
 )

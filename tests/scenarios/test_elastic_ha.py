@@ -360,7 +360,55 @@ def test_the_only_placement_that_serves_never_leaves_as_surplus() -> None:
     assert world.on("VS1") == ["A"], "once the primary serves, the other one leaves"
 
 
+def test_a_successor_on_another_host_comes_before_the_next_in_line() -> None:
+    """While one more is being made on a host, the VIP is not placed on that host again though it is next in succession there."""
+    world = World(buffer_se=0, max_se=3, max_vs_per_se=4, vs_host_redundancy=True, min_scaleout_per_vs=2)
+    for engine, host in (("A", "h3"), ("B", "h1"), ("C", "h4")):
+        world.engine(engine, host)
+    world.engine("D", "h1")
+    world.alter("D", state=EngineState.CREATING)
+    world.alter("A", state=EngineState.DOWN, down_since=world.now - 10.0)
+    serving = Placement(engine="A", role=Role.PRIMARY, state=PlacementState.READY, since=0.0)
+    coming = Placement(engine="D", role=Role.SECONDARY, state=PlacementState.WAITING, since=0.0)
+    world.put("VS1")
+    world.vips["VS1"] = msgspec.structs.replace(
+        world.vips["VS1"],
+        placements=(serving, coming),
+        succession=("A", "B", "C"),
+        generation=1,
+        list_version=1,
+        requested=2,
+        user_factor=0,
+        armed=False,
+    )
+    world.step()
+    assert world.primary("VS1") == "C"
+
+
 # --- timers ---
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_who_is_ready_stands_in_for_an_owner_that_does_not_take_on(claimed: bool) -> None:
+    """It is slow, or frozen, or does not hear the controller; nobody answers meanwhile."""
+    world = World(buffer_se=0, min_scaleout_per_vs=2)
+    for engine in "AB":
+        world.engine(engine)
+    world.add("VS1")
+    vip, owner = world.vips["VS1"], world.primary("VS1")
+    (other,) = (engine for engine in world.on("VS1") if engine != owner)
+    slow = Placement(engine=owner, role=Role.PRIMARY, state=PlacementState.ASSIGNED, since=world.now)
+    ready = Placement(engine=other, role=Role.SECONDARY, state=PlacementState.READY, since=world.now)
+    vip = world.vips["VS1"] = msgspec.structs.replace(vip, placements=(slow, ready), claimant=owner if claimed else "")
+    world.step()
+    assert world.last is not None and world.primary("VS1") == owner
+    assert world.last.wake_at == (None if claimed else world.now + 1.5)
+    world.now += 1.5
+    world.step()
+    assert world.primary("VS1") == (owner if claimed else other)
+    assert world.vips["VS1"].generation == vip.generation + (not claimed)
+    if not claimed:
+        assert world.last is not None and f"{other} is ready" in last_decision(world, "VS1")
 
 
 @pytest.mark.parametrize("upgrade_s", [5.0, 90.0])

@@ -44,6 +44,13 @@ def stuck(**more: Any) -> dict[str, Any]:
     return {"virtualservice": "web", "answer": vip["answer"], "notes": [], "vips": [vip]}
 
 
+def test_a_list_that_is_not_armed_yet_says_which_one_rules_until_then() -> None:
+    now, before = ["/api/serviceengine/1#se-c", "/api/serviceengine/2#se-d"], ["/api/serviceengine/1#se-c"]
+    told = service(stuck(succession=now, in_force=before), PLAIN)
+    assert "Succession: se-c -> se-d (not armed yet; until then se-c)" in told
+    assert "Succession: se-c -> se-d (armed)" in service(stuck(succession=now, in_force=now, armed=True), PLAIN)
+
+
 def test_the_first_line_is_the_answer_and_the_second_what_would_help() -> None:
     lines = service(stuck(), PLAIN).splitlines()
     assert lines[0] == "web is not served: max_se 39 is reached."

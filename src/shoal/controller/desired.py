@@ -502,6 +502,8 @@ def vip_part(intent: VipIntent, record: VipRecord, *, armed: bool) -> wire.Vip |
         succession=record.succession,
         list_version=record.list_version,
         armed=armed,
+        in_force=() if armed else record.in_force,
+        in_force_version=0 if armed else record.in_force_version,
         draining=tuple(p.engine for p in record.placements if p.state is PlacementState.DRAINING),
         slots=max(1, len(intent.enabled)),
         route=intent.route,

@@ -84,6 +84,10 @@ class VipRecord(msgspec.Struct, frozen=True, kw_only=True):
     generation: int = 0
     succession: tuple[str, ...] = ()
     list_version: int = 0
+    in_force: tuple[str, ...] = ()
+    """The succession that was armed when this one was made, and rules until this one is armed."""
+    in_force_version: int = 0
+    """Its list version; 0 = none was."""
     user_factor: int = 0
     requested: int = 0
     scale_state: str = "SCALEOUT_AWAITING_SE_ASSIGNMENT"

@@ -276,6 +276,8 @@ class _Turn:
         changes: dict[str, object] = {"vip": vip}
         if vip.armed:
             changes |= {"succession": vip.succession, "list_version": vip.list_version}
+        elif vip.in_force_version > view.list_version:  # the word that it is armed was overtaken by the next list
+            changes |= {"succession": vip.in_force, "list_version": vip.in_force_version}
         self.put(view, **changes)
 
     def readdress(self, view: VipView, addresses: tuple[str, ...]) -> VipView:

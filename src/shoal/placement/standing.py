@@ -378,6 +378,7 @@ class Standing:
             return nowhere and vip.awaiting_since is None and vip.requested <= most
         active = ready = 0
         primaries: list[str] = []
+        taken_on = True
         for placement in vip.placements:
             engine = self.engines.get(placement.engine)
             if engine is None or engine.state is not EngineState.UP or engine.enable_state in LEAVING_STATES:
@@ -392,11 +393,13 @@ class Standing:
             ready += placement.state is PlacementState.READY
             if placement.role is Role.PRIMARY:
                 primaries.append(placement.engine)
+                taken_on = placement.state is PlacementState.READY
         return (
             active == vip.requested
             and vip.succession[:1] == tuple(primaries)
             and vip.claimant in ("", *primaries)
             and bool(ready) == (vip.awaiting_since is None)
+            and (taken_on or not ready)
         )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from . import choose as choosing
 from . import rules
 from .board import FORCE, Board, Work
 from .model import EngineState, Placement, PlacementState, Role
 
 TAKEOVER_WITHIN_S = 1.5
 """After an owner's death its armed successors get this long to claim before the controller picks an owner itself."""
+TAKEN_ON_WITHIN_S = 1.5
+"""An engine that is to own a VIP gets this long to take it on while nobody answers and another engine is ready to."""
 
 
 def absorb(board: Board) -> None:
@@ -84,6 +87,8 @@ def elect(board: Board) -> None:
     for work in works:
         if work.primary is None and work.vip.generation > 0:
             _succeed(board, work)
+        elif 0.0 < taken_on_by(work) <= board.now:
+            _stand_in(board, work)
 
 
 def _adopt_claim(board: Board, work: Work) -> None:
@@ -131,14 +136,43 @@ def _succeed(board: Board, work: Work) -> None:
             return
     if work.serving or board.barred(work) or not board.may_move(work):
         return
-    for engine in work.vip.succession:
-        found = board.engines.get(engine)
-        if found is not None and not rules.excluding(board, work, found):
-            board.put(work, engine)
-            board.moved(work)
-            board.promote(work, engine)
-            board.decide(work.vip.id, "place", f"{board.name(engine)} is next in the succession", engine=engine)
-            return
+    if engine := _heir(board, work):
+        board.put(work, engine)
+        board.moved(work)
+        board.promote(work, engine)
+        board.decide(work.vip.id, "place", f"{board.name(engine)} is next in the succession", engine=engine)
+
+
+def _heir(board: Board, work: Work) -> str:
+    """Whoever is next in succession and may take it on; on a host where the VIP is to be already only if there is no other."""
+    named = [found for engine in work.vip.succession if (found := board.engines.get(engine)) is not None]
+    heirs = [engine.id for engine in named if not rules.excluding(board, work, engine)]
+    apart = next((engine for engine in heirs if not board.shares_host(work, engine)), "")
+    if apart or not heirs or choosing.survey(board, work).eligible:
+        return apart
+    return heirs[0]
+
+
+def taken_on_by(work: Work) -> float:
+    """Until when the owner is waited for, though another engine is ready and nobody answers; 0 = that is not so."""
+    primary = work.primary
+    if primary is None or primary.state is not PlacementState.ASSIGNED or work.vip.claimant or not work.ready:
+        return 0.0
+    return primary.since + TAKEN_ON_WITHIN_S
+
+
+def _stand_in(board: Board, work: Work) -> None:
+    """The owner is slow, or does not hear the controller: who is ready answers in its place."""
+    primary = work.primary
+    ready = [p.engine for p in work.ready if board.is_up(p.engine) and not _must_leave(board, p.engine)]
+    if primary is None or not ready:
+        return
+    engine = next((heir for heir in work.vip.succession if heir in ready), ready[0])
+    board.promote(work, engine)
+    why = (
+        f"{board.name(primary.engine)} has not taken it on within {TAKEN_ON_WITHIN_S} s; {board.name(engine)} is ready"
+    )
+    board.decide(work.vip.id, "promote", why, engine=engine)
 
 
 def one_primary(board: Board) -> None:

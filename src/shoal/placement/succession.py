@@ -16,7 +16,7 @@ ARMED_SUCCESSORS_MAX = 2
 
 
 def arm(board: Board) -> None:
-    """Give every VIP its list: the owner, its other ready members, then engines with room.
+    """Give every VIP its list: the owner, its other members, then engines with room.
 
     Lists are stable: a successor stays while it is good. New ones are spread over the engines by the slots in use and
     counted on already, so that no engine has to be prepared for much more than others.
@@ -126,11 +126,14 @@ def owner_of(work: Work) -> str:
 
 
 def _members(board: Board, work: Work, owner: str) -> list[str]:
+    """Those that are ready, then successors that are becoming members: they could take it over all the while."""
     if len(work.placements) == 1:
         return []
-    ready = [p.engine for p in work.ready if p.engine != owner and p.engine not in board.suspects]
-    kept = [engine for engine in work.vip.succession if engine in ready]
-    return kept + [engine for engine in ready if engine not in kept]
+    before, others = work.vip.succession, [p.engine for p in work.serving if p.engine not in (owner, *board.suspects)]
+    ready = [p.engine for p in work.ready if p.engine in others]
+    kept = [engine for engine in before if engine in ready]
+    new = [engine for engine in ready if engine not in kept]
+    return kept + new + [engine for engine in before if engine in others and engine not in ready]
 
 
 # --- dealing ---
@@ -193,7 +196,7 @@ def _extra(board: Board, owner: str, work: Work, able: Able, heir: str | None) -
 
 
 def _able(board: Board, owner: str, works: list[Work], skip: Collection[str]) -> Hand:
-    """Each VIP with the test for engines: usable, without the VIP, on a host of its own, with room."""
+    """Each VIP with the test for engines: usable, not serving the VIP (it may drain it), on a host of its own, with room."""
     roomy, load, most = board.standing.roomy.order, board.load, board.group.max_vs_per_se
     out = {owner, *skip}
 
@@ -201,7 +204,7 @@ def _able(board: Board, owner: str, works: list[Work], skip: Collection[str]) ->
         return engine in roomy and load[engine] + slots <= most and engine not in out
 
     def shared(work: Work) -> Able:
-        held = {p.engine for p in work.placements}
+        held = {p.engine for p in work.active}
         hosts = board.hosts_of(work, besides=[owner]) if board.group.vs_host_redundancy else set()
         return lambda engine, slots: alone(engine, slots) and engine not in held and board.host(engine) not in hosts
 

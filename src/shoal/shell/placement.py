@@ -104,7 +104,9 @@ def _vip(vip: Document, zone: Zone) -> list[str]:
         lines.append(box(("Engine", "Role", "State", f"Since ({zone.name})"), rows))
     heirs = " -> ".join(_name(reference) for reference in vip["succession"])
     if heirs:
-        lines.append(one_line(f"Succession: {heirs}") + f" ({'armed' if vip['armed'] else 'not armed yet'})")
+        until_then = " -> ".join(_name(reference) for reference in vip.get("in_force", ()))
+        unarmed = f"not armed yet; until then {until_then}" if until_then else "not armed yet"
+        lines.append(one_line(f"Succession: {heirs} ({'armed' if vip['armed'] else unarmed})"))
     considered = vip["considered"]
     if considered.get("engines"):
         lines += [

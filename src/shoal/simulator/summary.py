@@ -19,6 +19,7 @@ PROMISES = {
     "generations": "generations and list versions never go back",
     "ranks": "no two engines have the same rank",
     "judged": "no engine is given up that is well, and reached, for long",
+    "answered": "nobody waits for long for the answer of a VIP that an engine could give",
     "plans": "placement's rules hold after every plan (slots, hosts, buffer, disabled engines)",
     "settled": "after the last fault everything becomes as intended",
 }

@@ -22,6 +22,7 @@ from shoal.objects import load
 from shoal.ownership.events import Tell
 
 from .agent import APPLY_S, SimulatedAgent
+from .answered import LOOK_S, Answered
 from .kernel import Broken
 from .link import Connection
 from .ownership_world import Engine, World
@@ -100,7 +101,7 @@ class SystemWorld:
         self.hosts = tuple(hosts)
         self.random = random.Random(seed)
         self.clock = VirtualClock(loop)
-        self.witness = Witness(self._break, self._is_well)
+        self.witness = Witness(self.breaks, self.is_well)
         self.store = WitnessedStore(now=self.clock.monotonic, on_commit=self.witness.committed)
         self.registry = load()
         self.segment = World((), seed=seed, delay_s=(0.0001, 0.002), schedule=loop, on_tell=self._told)
@@ -115,10 +116,12 @@ class SystemWorld:
         self._broken: Broken | None = None
         self._befell: dict[str, float] = {}
         """When something befell an engine, or ended, for the last time."""
+        self.answered = Answered(self)
         self._disturbed_at = 0.0
         """The same of what all of them need to be judged rightly, and at once."""
         self._vsvips: dict[str, str] = {}
         self._loop = loop
+        self._loop.at(LOOK_S, self._look)
         self._stops = 0
         self._connections: dict[str, Connection] = {}
         self._ids = 0
@@ -150,7 +153,11 @@ class SystemWorld:
         if self._broken is not None:
             raise self._broken
 
-    def _break(self, rule: str, sentence: str) -> None:
+    def _look(self) -> None:
+        self.answered.look()
+        self._loop.at(self.now + LOOK_S, self._look)
+
+    def breaks(self, rule: str, sentence: str) -> None:
         if self._broken is None:
             self._broken = Broken(self.segment.explain(sentence), rule)
 
@@ -224,11 +231,23 @@ class SystemWorld:
             self.witness.claimed(engine, effect.ownership.vip, effect.ownership.claim)
         self.agents[engine].told(effect)
 
-    def _is_well(self, engine: str) -> bool:
-        """``""``: all of them, and all that there were as far back as a storm looks."""
+    def befell(self, engine: str) -> float:
+        """When something befell it, or ended, for the last time."""
+        return self._befell.get(engine, 0.0)
+
+    @property
+    def is_undisturbed(self) -> bool:
+        """A controller has been running for long that reaches all that it needs, and suspects no storm."""
+        outside, process = self.outside, self.process
+        if process is None or self.stopped or outside.outage or outside.slow_s or outside.cloudless:
+            return False
+        return self.now - self._disturbed_at > REMEMBERED_S and not process.controller.fleet.storms.active
+
+    def is_well(self, engine: str) -> bool:
+        """Nothing has befallen it for long. ``""``: all of them, and all that there were as far back as a storm looks."""
         if not engine:
             lately = max([self._disturbed_at, *self._befell.values()])
-            return self.now - lately > STORM_REMEMBERED_S and all(map(self._is_well, self.agents))
+            return self.now - lately > STORM_REMEMBERED_S and all(map(self.is_well, self.agents))
         machine, agent = self.segment.engines.get(engine), self.agents.get(engine)
         if machine is None or agent is None or self.outside.outage or self.outside.slow_s:
             return False

@@ -125,7 +125,12 @@ def _run(
         shape=ran.shape,
         events=tuple(ran.events),
         kinds=dict(sorted(ran.kinds.items())),
-        checked={**world.witness.counts, "owners": world.segment.checked, "settled": world.settled},
+        checked={
+            **world.witness.counts,
+            **world.answered.counts,
+            "owners": world.segment.checked,
+            "settled": world.settled,
+        },
         virtual_s=round(world.now, 1),
         cpu_s=round(time.process_time() - began_cpu, 2),
         wall_s=round(time.monotonic() - began, 2),

@@ -96,13 +96,15 @@ class Witness:
         for vip in vips:
             version = self._runs.get((engine, vip.id), 0)
             self._runs[engine, vip.id] = max(version, vip.list_version)
-            if not vip.armed:
+            list, version = (vip.succession, vip.list_version) if vip.armed else (vip.in_force, vip.in_force_version)
+            if not version:
                 continue
             self.counts["armed lists"] += 1
-            behind = [e for e in vip.succession if self._runs.get((e, vip.id), 0) < vip.list_version]
+            behind = [e for e in list if self._runs.get((e, vip.id), 0) < version]
             if behind:
-                what = f"{engine} may act upon list {vip.list_version} of {vip.id}"
-                self._broken("armed lists", f"{what}, which {behind} never had")
+                self._broken(
+                    "armed lists", f"{engine} may act upon list {version} of {vip.id}, which {behind} never had"
+                )
 
 
 def _vip_of(key: str) -> str:

@@ -107,8 +107,8 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True, tag="vip"):
 
     ``owner`` is the primary's engine id, ``members`` every engine that serves (owner first), ``succession`` who takes
     over, in order, when the owner dies (members other than the owner first). ``generation`` grows with each change of
-    owner the controller decides. A succession list with ``armed`` False is not to be acted upon yet: the list armed
-    before it rules (it is armed once every engine in it has acknowledged it).
+    owner the controller decides. A succession list with ``armed`` False is not to be acted upon yet (it is armed once every
+    engine in it has acknowledged it): until then ``in_force`` rules, the last one that was armed.
     ``draining`` engines keep their established connections and get no new ones.
     """
 
@@ -120,6 +120,9 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True, tag="vip"):
     succession: tuple[str, ...]
     list_version: int
     armed: bool
+    in_force: tuple[str, ...] = ()
+    in_force_version: int = 0
+    """Its version; 0 = none, or ``succession`` is."""
     draining: tuple[str, ...] = ()
     slots: int = 1
     route: Route | None = None

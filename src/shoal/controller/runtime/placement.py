@@ -135,6 +135,7 @@ class Placements:
                 for engine in self._of.standbys(record)
             ],
             "succession": [self._of.engine_ref(engine) for engine in record.succession],
+            "in_force": [self._of.engine_ref(engine) for engine in self._in_force(record)],
             "decisions": [self._noted(noted) for noted in self._present.decisions(record)],
             "considered": self._reasons.document(answer) if answer else {},
         }
@@ -168,7 +169,16 @@ class Placements:
         if not heirs:
             return f"Nobody takes over when {self._of.engine_name(owner)} fails: no other engine has room for it."
         armed = "" if self._of.compiler.armed(record) else " (not armed yet)"
+        until_then = next((engine for engine in self._in_force(record) if engine != owner), "")
+        if armed and until_then:
+            armed = f" (not armed yet; until then {self._of.engine_name(until_then)} does)"
         return f"{self._of.engine_name(heirs[0])} takes over when {self._of.engine_name(owner)} fails{armed}."
+
+    def _in_force(self, record: VipRecord) -> tuple[str, ...]:
+        """The list that engines act upon now, as far as they are still there."""
+        if self._of.compiler.armed(record):
+            return record.succession
+        return tuple(engine for engine in record.in_force if engine in self._of.ledger.engines)
 
     def _coming(self, placement: Placement) -> str:
         name = self._name(placement)

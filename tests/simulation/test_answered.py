@@ -1,0 +1,124 @@
+"""Who answers while lists of successors change: the last one that was armed rules, whoever missed it; and that nobody answers is
+seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from shoal.ownership import state as known
+from shoal.simulator.kernel import Broken
+from shoal.simulator.system_world import SystemWorld
+from tests.simulation.playing import play
+from tests.simulation.test_storm import speakers
+
+GROUP = {"name": "g", "max_vs_per_se": 4, "buffer_se": 2, "max_se": 3}
+
+
+def views(world: SystemWorld, vip: str) -> dict[str, tuple[tuple[str, ...], int, bool]]:
+    """Engine -> (the list it acts upon, its version, whether that is the newest it knows)."""
+    found = ((engine.name, engine.state.vips.get(vip)) for engine in world.segment.engines.values())
+    return {
+        name: (view.succession, view.list_version, view.list_version == view.vip.list_version)
+        for name, view in found
+        if view is not None
+    }
+
+
+def test_an_engine_that_starts_again_amid_a_change_knows_the_list_in_force() -> None:
+    """The list it was told last is not armed, as one of its engines is frozen; the one before it is."""
+
+    async def story(world: SystemWorld) -> None:
+        await world.create("serviceenginegroup", GROUP)
+        service = await world.service("s", "g")
+        await world.settle()
+        record = world.record_of("s")
+        assert record is not None and len(record.succession) == 3
+        owner, heir, last = record.succession
+        world.freeze(last)
+        await world.operate(service["uuid"], "scaleout")
+        await world.pass_time(0.6)
+        later = world.record_of("s")
+        assert later is not None and (later.in_force, later.in_force_version) == (
+            record.succession,
+            record.list_version,
+        )
+        assert views(world, record.id)[heir] == (record.succession, record.list_version, False)
+        (address,) = speakers(world)
+        await world.kill_controller()
+        world.kill(heir)
+        await world.cloud.restart(heir)
+        await world.pass_time(3.0)
+        assert views(world, record.id)[heir] == (record.succession, record.list_version, False)
+        world.kill(owner)
+        await world.pass_time(1.0)
+        assert world.segment.speakers(address) == [heir]
+
+    play(story)
+
+
+def test_a_list_that_was_never_armed_is_never_in_force() -> None:
+    async def story(world: SystemWorld) -> None:
+        await world.create("serviceenginegroup", GROUP)
+        service = await world.service("s", "g")
+        await world.settle()
+        record = world.record_of("s")
+        assert record is not None
+        world.freeze(record.succession[-1])
+        for operation in ("scaleout", "scalein"):
+            await world.operate(service["uuid"], operation)
+            await world.pass_time(0.2)
+        later = world.record_of("s")
+        assert later is not None and later.list_version > record.list_version + 1
+        assert (later.in_force, later.in_force_version) == (record.succession, record.list_version)
+
+    play(story)
+
+
+@pytest.mark.parametrize("operation", ["migrate", "scaleout"])
+def test_two_engines_stand_in_for_one_another_amid_an_operation(operation: str) -> None:
+    """The usual group. The one that is left still drains, the one that joins is not ready yet: either takes over."""
+
+    async def story(world: SystemWorld) -> None:
+        await world.create("serviceenginegroup", {"name": "g", "max_vs_per_se": 4, "buffer_se": 1, "max_se": 2})
+        service = await world.service("s", "g")
+        await world.settle()
+        _, second = sorted(world.agents)
+        for agent in world.agents.values():
+            agent.drain_s = (60.0, 60.0)
+        if operation == "scaleout":
+            world.set_lag(second, (10.0, 10.0))
+        await world.operate(service["uuid"], operation)
+        await world.pass_time(2.0)
+        record = world.record_of("s")
+        assert record is not None
+        assert {p.state.value for p in record.placements} == (
+            {"draining", "ready"} if operation == "migrate" else {"ready", "assigned"}
+        )
+        owner, heir = record.succession
+        (address,) = speakers(world)
+        assert world.segment.speakers(address) == [owner]
+        await world.kill_controller()
+        world.kill(owner)
+        await world.pass_time(1.0)
+        assert world.segment.speakers(address) == [heir]
+        await world.start_controller()
+        await world.settle()
+
+    play(story)
+
+
+def test_that_no_successor_takes_over_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(world: SystemWorld) -> None:
+        await world.create("serviceenginegroup", GROUP)
+        await world.service("s", "g")
+        await world.settle()
+        await world.kill_controller()
+        monkeypatch.setattr(known, "claimable_at", lambda state, view, now: float("inf"))
+        record = world.record_of("s")
+        assert record is not None
+        world.kill(record.succession[0])
+        await world.pass_time(5.0)
+
+    with pytest.raises(Broken, match="its engines should have seen to it within") as found:
+        play(story)
+    assert found.value.rule == "answered"
