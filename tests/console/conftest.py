@@ -19,10 +19,10 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A page that is drawn takes both processors."""
+    """A page that is drawn takes a processor."""
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.alone)
+            item.add_marker(pytest.mark.page)
 
 
 @pytest.fixture(scope="package")

@@ -6,7 +6,7 @@ import asyncio
 import os
 import select
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from shoal.errors import NotReady
 
 from .api import Api
 from .network import Lab
+from .probe import Probed
 
 KINDS = ("kill", "freeze", "cut")
 """Of these the outage is bounded by the failover alone."""
@@ -94,42 +95,58 @@ class Bench:
 
     async def trial(self, lab: Lab, mode: str, kind: str, *, controller: bool) -> Trial:
         """One fault. Everything is whole again, and armed, before it returns."""
-        service, engines = self.services[mode], MODES[mode]
+        (trial,) = await self.trials(lab, (mode,), kind, controller=controller)
+        return trial
+
+    async def trials(self, lab: Lab, modes: Sequence[str], kind: str, *, controller: bool) -> list[Trial]:
+        """One fault in each of the modes, one after another; without a ``controller``, all while it is dead once."""
         async with Api(self.url, PASSWORD) as api:
-            owner = (await api.placed(service["uuid"], engines))["answers"]
-            host = await self._neighbours(api, owner) if kind == "host" else [owner]
+            owners = {mode: (await api.placed(self.services[mode]["uuid"], MODES[mode]))["answers"] for mode in modes}
+            hosts = {mode: await self._neighbours(api, owners[mode]) for mode in modes} if kind == "host" else {}
         if not controller:
             self.kill_controller()
-        address = service["address6" if self._ipv6 else "address"]
+        probed = {mode: await self._probed(lab, mode, kind, owners[mode], hosts.get(mode, [])) for mode in modes}
+        if not controller:
+            await asyncio.to_thread(self.launch)
+        async with Api(self.url, PASSWORD) as api:
+            for mode in modes:
+                gone = {"kill": [owners[mode]], "host": hosts.get(mode, [])}.get(kind, [])
+                await self._whole(api, mode, gone, f"{kind} of {owners[mode]}")
+        return [
+            Trial(
+                mode=mode,
+                kind=kind,
+                controller=controller,
+                former=owners[mode],
+                outage_ms=round(found.outage_ms(), 1),
+                failed=len(found.failed()),
+                starts=len(found.starts),
+                late_answer_ms=round(found.late_answers_ms(), 1),
+            )
+            for mode, found in probed.items()
+        ]
+
+    async def _probed(self, lab: Lab, mode: str, kind: str, owner: str, host: list[str]) -> Probed:
+        """What the client saw of a fault, and of its end."""
+        address = self.services[mode]["address6" if self._ipv6 else "address"]
         probing = asyncio.create_task(lab.probe("client", address, 80, PROBE_S))
         await asyncio.sleep(FAULT_AFTER_S)
         mend = await self._fault(lab, kind, owner, host)
         probed = await probing
         await mend()
-        if not controller:
-            await asyncio.to_thread(self.launch)
-        async with Api(self.url, PASSWORD) as api:
+        return probed
 
-            async def whole() -> bool:
-                found = await api.placement(service["uuid"])
-                ready = [p for p in found["placements"] if p["state"] == "ready"]
-                gone = {"kill": [owner], "host": host}.get(kind, [])
-                settled = found["armed"] and found["answers"] not in ("", *gone)
-                return bool(
-                    settled and len(ready) == engines == len(found["placements"]) and len(found["succession"]) > 1
-                )
+    async def _whole(self, api: Api, mode: str, gone: list[str], fault: str) -> None:
+        """``gone``: engines that it can't be answered by."""
+        service, engines = self.services[mode], MODES[mode]
 
-            await api.until(f"{mode} is whole again after {kind} of {owner}", whole, WHOLE_WITHIN_S)
-        return Trial(
-            mode=mode,
-            kind=kind,
-            controller=controller,
-            former=owner,
-            outage_ms=round(probed.outage_ms(), 1),
-            failed=len(probed.failed()),
-            starts=len(probed.starts),
-            late_answer_ms=round(probed.late_answers_ms(), 1),
-        )
+        async def whole() -> bool:
+            found = await api.placement(service["uuid"])
+            ready = [p for p in found["placements"] if p["state"] == "ready"]
+            settled = found["armed"] and found["answers"] not in ("", *gone)
+            return bool(settled and len(ready) == engines == len(found["placements"]) and len(found["succession"]) > 1)
+
+        await api.until(f"{mode} is whole again after {fault}", whole, WHOLE_WITHIN_S)
 
     async def _neighbours(self, api: Api, engine: str) -> list[str]:
         """The engine and all others on its host, of any group."""
