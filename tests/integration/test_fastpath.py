@@ -18,6 +18,7 @@ import pytest
 from shoal.lab.api import Api, engine_name
 from shoal.lab.network import Lab
 from shoal.lab.trials import PASSWORD, Bench
+from tests.integration.kept import Kept
 from tests.integration.private_shoal import launched
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
@@ -149,28 +150,8 @@ class World:
         return next(c.pid for c in self.lab._children if isinstance(c.args, list) and c.args[-1] == name)
 
 
-class Kept:
-    """Sockets of a client that stay; `ask` tells whether the same servers answer, of ``connections`` who answers."""
-
-    def __init__(self, world: World, address: str = "", module: str = "datagrams", port: int = PORT) -> None:
-        command = (f"shoal.lab.{module}", address or world.address, str(port), str(FLOWS), "keep")
-        node = world.lab.fabric.enter("lab-client", sys.executable, "-m", *command)
-        self._child = subprocess.Popen(node, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        self.first = self._line()
-
-    def _line(self) -> dict[str, int]:
-        assert self._child.stdout is not None
-        found: dict[str, int] = json.loads(self._child.stdout.readline())
-        return found
-
-    def ask(self) -> dict[str, int]:
-        assert self._child.stdin is not None
-        self._child.stdin.write("\n")
-        return self._line()
-
-    def close(self) -> None:
-        self._child.kill()
-        self._child.communicate()
+def keep(world: World, address: str = "", module: str = "datagrams", port: int = PORT) -> Kept:
+    return Kept(world.lab, address or world.address, module, port, FLOWS)
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +217,7 @@ async def every_datagram_is_answered_by_ratio(world: World) -> None:
 
 
 async def a_dead_server_loses_its_clients(world: World) -> None:
-    kept = Kept(world)
+    kept = keep(world)
     assert kept.first.keys() == {"dns1", "dns2"}
     assert kept.ask() == {"same": FLOWS, "moved": 0, "lost": 0}
     os.kill(world.backend("dns2"), signal.SIGSTOP)
@@ -259,7 +240,7 @@ async def a_dead_server_loses_its_clients(world: World) -> None:
 
 
 async def a_disabled_server_keeps_its_flows_and_gets_no_new_ones(world: World) -> None:
-    kept = Kept(world)
+    kept = keep(world)
     await world.change_pool(enabled=False)
 
     async def drained() -> bool:
@@ -280,7 +261,7 @@ async def a_disabled_server_keeps_its_flows_and_gets_no_new_ones(world: World) -
 async def the_owner_dies(world: World) -> None:
     """Flows are balanced afresh by the successor."""
     owner = (await world.api.placed(world.made["uuid"], 1))["answers"]
-    kept = Kept(world)
+    kept = keep(world)
     world.lab.kill(owner)
     await asyncio.sleep(0.5)
     now = await asyncio.to_thread(kept.ask)
@@ -292,10 +273,10 @@ async def the_owner_dies(world: World) -> None:
 
 async def flows_stay_while_engines_come_and_go(world: World) -> None:
     await world.api.placed(world.made["uuid"], 1)
-    connections = [Kept(world, address, "connections", TCP_PORT) for address in world.addresses]
+    connections = [keep(world, address, "connections", TCP_PORT) for address in world.addresses]
     for one in connections:
         assert one.first == {"dns1": FLOWS // 4, "dns2": FLOWS * 3 // 4}
-    kept = [*(Kept(world, address) for address in world.addresses), *connections]  # datagrams' flows are soon forgotten
+    kept = [*(keep(world, address) for address in world.addresses), *connections]  # datagrams' flows are soon forgotten
     await world.api.post(f"virtualservice/{world.made['uuid']}/scaleout", {"vip_id": "0"})
     placed = await world.api.placed(world.made["uuid"], 2)
     engines = [engine_name(placement["se_ref"]) for placement in placed["placements"]]
@@ -306,7 +287,7 @@ async def flows_stay_while_engines_come_and_go(world: World) -> None:
         assert answers.keys() == {"dns1", "dns2"} and sum(answers.values()) == DATAGRAMS
         assert abs(answers["dns1"] - DATAGRAMS // 4) <= DATAGRAMS // 20, answers
     assert min(tracked) > len(sent) * DATAGRAMS // 3, f"each engine carries about a half: {tracked}"
-    kept += [Kept(world, address) for address in world.addresses]
+    kept += [keep(world, address) for address in world.addresses]
     await all_stay(kept)
     await world.api.post(f"virtualservice/{world.made['uuid']}/scaleout", {"vip_id": "0"})
     await world.api.placed(world.made["uuid"], 3)
@@ -351,7 +332,7 @@ async def servers_see_an_address_that_fails_over_with_the_vip(world: World) -> N
 
     owner = (await api.placed(made["uuid"], 1))["answers"]
     await api.until("servers see the pool's address", served, 5.0)
-    kept = Kept(world, made["address"], "connections", 80)
+    kept = keep(world, made["address"], "connections", 80)
 
     async def armed() -> str | None:
         found = await api.placement(made["uuid"])
@@ -393,7 +374,7 @@ async def servers_answer_clients_themselves(world: World) -> None:
         for port in (81, 85):
             await lab.serve(name, port, vip)
     await api.placed(made["uuid"], 1)
-    kept = [Kept(world, vip, "connections", 81), Kept(world, vip, "datagrams", 85)]
+    kept = [keep(world, vip, "connections", 81), keep(world, vip, "datagrams", 85)]
     assert all(one.first.keys() == {"dns1", "dns2"} for one in kept)
 
     async def allow(enabled: bool) -> None:
