@@ -294,8 +294,8 @@ BUGS = (
     Bug(
         "an owner that does not take on is waited for",
         "placement/steps.py",
-        "elif 0.0 < taken_on_by(work) <= board.now:",
-        "elif 0.0 < taken_on_by(work) < 0.0:",
+        "elif 0.0 < taken_on_by(board, work) <= board.now:",
+        "elif 0.0 < taken_on_by(board, work) < 0.0:",
     ),
     Bug(
         "the next in succession is taken whatever host it is on",

@@ -319,6 +319,23 @@ def test_what_is_too_many_leaves_also_where_no_engine_can_be_left() -> None:
     assert len(world.on("VS1")) == 2 and world.primary("VS1") == owner
 
 
+def test_a_migrate_that_ends_where_it_began_has_failed() -> None:
+    """The engine that it came to dies while the one that it left still drains, and takes the service back."""
+    world = World(buffer_se=0)
+    for engine in "AB":
+        world.engine(engine)
+    world.add("VS1")
+    (former,) = world.on("VS1")
+    world.requests["q"] = Request(id="q", kind=RequestKind.MIGRATE, vip="VS1", at=world.now)
+    world.settle()
+    owner = world.primary("VS1")
+    assert world.vips["VS1"].succession == (owner, former)
+    world.fail(owner)
+    assert world.primary("VS1") == former
+    (answer,) = world.results
+    assert not answer.ok and f"{former}, which it was leaving, has taken it back" in answer.message
+
+
 def test_an_engine_disabled_for_placement_keeps_what_it_has_and_gets_nothing() -> None:
     world = World(buffer_se=0, max_vs_per_se=4)
     world.add("VS1")
@@ -409,6 +426,23 @@ def test_who_is_ready_stands_in_for_an_owner_that_does_not_take_on(claimed: bool
     assert world.vips["VS1"].generation == vip.generation + (not claimed)
     if not claimed:
         assert world.last is not None and f"{other} is ready" in last_decision(world, "VS1")
+
+
+def test_nobody_stands_in_for_an_owner_out_of_sight() -> None:
+    """It may answer, unheard."""
+    world = World(buffer_se=0, min_scaleout_per_vs=2)
+    for engine in "AB":
+        world.engine(engine)
+    world.add("VS1")
+    owner = world.primary("VS1")
+    placements = tuple(
+        msgspec.structs.replace(p, state=PlacementState.ASSIGNED, since=world.now - 60.0) if p.engine == owner else p
+        for p in world.vips["VS1"].placements
+    )
+    world.vips["VS1"] = msgspec.structs.replace(world.vips["VS1"], placements=placements, claimant="")
+    world.alter(owner, state=EngineState.SUSPECT)
+    world.step()
+    assert world.primary("VS1") == owner
 
 
 @pytest.mark.parametrize("upgrade_s", [5.0, 90.0])

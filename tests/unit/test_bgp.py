@@ -257,6 +257,8 @@ def test_who_drains_makes_way_at_once_where_others_announce_too() -> None:
     assert alone.draws is True
     alone.tell(vip(members=(), draining=("a",), ecmp=True))
     assert alone.draws is True, "there is nobody else"
+    back = Guard("b", leaving).own()
+    assert back.draws is True, "it has taken the address back, as nobody else lives"
 
 
 def test_without_haproxy_nothing_is_drawn() -> None:

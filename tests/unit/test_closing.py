@@ -43,3 +43,10 @@ DRAINS = vip(members=("a",), draining=("b",))
 )
 def test_what_has_ended(why: str, before: list[Vip], after: list[Vip], addresses: set[str]) -> None:
     assert ended("b", before, after) == addresses, why
+
+
+def test_what_it_has_taken_over_does_not_end_with_its_drain() -> None:
+    """The plan after a takeover may end the drain before it knows of the takeover."""
+    after = vip(members=("a",))
+    assert ended("b", [DRAINS], [after], held={"v"}) == set()
+    assert ended("b", [DRAINS], [after], held={"w"}) == ended("b", [DRAINS], [], held={"v"}) == {"10.0.0.1"}

@@ -314,7 +314,7 @@ class Agent:
 
     async def _close(self, vips: tuple[Vip, ...]) -> None:
         """What still lives where nothing is served any more ends now: the guard is about to take the address away."""
-        gone, self._vips = sorted(ended(self.config.id, self._vips, vips)), vips
+        gone, self._vips = sorted(ended(self.config.id, self._vips, vips, self._owned)), vips
         if gone:
             try:
                 count = await asyncio.to_thread(end, await asyncio.to_thread(find, gone))

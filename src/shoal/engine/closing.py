@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from shoal.wire.desired import Service, Vip
@@ -28,14 +28,15 @@ _ID = slice(20, 68)
 """Of a message of the dump: which socket it is, with the kernel's cookie, so that no other one can be meant."""
 
 
-def ended(engine: str, before: Iterable[Vip], after: Iterable[Vip]) -> set[str]:
+def ended(engine: str, before: Iterable[Vip], after: Iterable[Vip], held: Collection[str] = ()) -> set[str]:
     """Addresses that ``engine`` served by the state before and does not by the one after: the VIP has left it, or its
-    drain is over and it is at most a successor now."""
+    drain is over and it is at most a successor now. ``held``: VIPs that it has taken over, which the plan need not know yet."""
     now = {vip.id: vip for vip in after}
     found: set[str] = set()
     for old in before:
         new = now.get(old.id)
-        if new is None or (engine in old.draining and engine not in (new.owner, *new.members, *new.draining)):
+        over = new is not None and engine in old.draining and engine not in (new.owner, *new.members, *new.draining)
+        if new is None or (over and new.id not in held):
             found.update(old.addresses)
         else:
             found.update(set(old.addresses) - set(new.addresses))

@@ -168,6 +168,8 @@ def draws(state: State, view: VipView) -> bool:
 
 
 def _makes_way(state: State, view: VipView) -> bool:
+    if view.mode is Mode.HELD and view.spread is not None:
+        return state.engine not in view.spread.members
     others = any(member != state.engine for member in view.vip.members)
     return view.vip.ecmp and state.engine in view.vip.draining and others
 

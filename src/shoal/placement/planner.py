@@ -194,7 +194,7 @@ def _wake_at(board: Board, idle: float | None) -> float | None:
         for work in works.values()
         if work.takeover and work.primary is not None
     ]
-    times += [due for work in works.values() if (due := steps.taken_on_by(work)) > board.now]
+    times += [due for work in works.values() if (due := steps.taken_on_by(board, work)) > board.now]
     times += [
         due
         for work in works.values()

@@ -340,6 +340,9 @@ def _migrate_on(board: Board, work: Work, request: Request) -> None:
     if joined is None:
         fail(board, work, request, work.broken.get(request.id, "its engine is gone"))
         return
+    if any(p.engine == joined.engine and p.state is PlacementState.DRAINING for p in work.vip.placements):
+        fail(board, work, request, f"{board.name(joined.engine)}, which it was leaving, has taken it back")
+        return
     if switched:
         if not _drains(work, request):
             done(board, work, request, f"{name} has moved to {board.name(joined.engine)}.")

@@ -87,7 +87,7 @@ def elect(board: Board) -> None:
     for work in works:
         if work.primary is None and work.vip.generation > 0:
             _succeed(board, work)
-        elif 0.0 < taken_on_by(work) <= board.now:
+        elif 0.0 < taken_on_by(board, work) <= board.now:
             _stand_in(board, work)
 
 
@@ -153,10 +153,13 @@ def _heir(board: Board, work: Work) -> str:
     return heirs[0]
 
 
-def taken_on_by(work: Work) -> float:
-    """Until when the owner is waited for, though another engine is ready and nobody answers; 0 = that is not so."""
+def taken_on_by(board: Board, work: Work) -> float:
+    """Until when the owner is waited for, though another engine is ready and nobody is heard to answer; 0 = that is not so.
+    Who is out of sight may answer unheard."""
     primary = work.primary
     if primary is None or primary.state is not PlacementState.ASSIGNED or work.vip.claimant or not work.ready:
+        return 0.0
+    if board.out_of_sight(work):
         return 0.0
     return primary.since + TAKEN_ON_WITHIN_S
 

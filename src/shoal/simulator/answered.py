@@ -45,7 +45,7 @@ class Answered:
     def look(self) -> None:
         now, engines = self._world.now, self._world.segment.engines.values()
         told = {vip for engine in engines if engine.running for vip in engine.state.vips}
-        missing = told.difference(*(_spoken_for(engine, now) for engine in engines))
+        missing = told.union(self._world.witness.records).difference(*(_spoken_for(engine, now) for engine in engines))
         due: dict[tuple[str, str], float] = {}
         for vip in sorted(missing):
             for who, began, limit_s, able in self._answerable(vip, now):
@@ -73,7 +73,8 @@ class Answered:
     def _contested(self, vip: str, concerned: list[Engine]) -> bool:
         """Another one has an address of it."""
         own = {a for engine in concerned if vip in engine.state.vips for a in engine.state.vips[vip].vip.addresses}
-        views = (view for engine in self._world.segment.engines.values() for view in engine.state.vips.values())
+        running = (engine for engine in self._world.segment.engines.values() if engine.running)
+        views = (view for engine in running for view in engine.state.vips.values())
         return any(own.intersection(view.vip.addresses) for view in views if view.vip.id != vip)
 
     def _hear_one_another(self, engines: list[Engine]) -> bool:

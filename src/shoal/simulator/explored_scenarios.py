@@ -54,6 +54,10 @@ MOVED = plan(vip("v", "B", "A", "C", generation=2, version=2), W)
 FIRST = plan(replace(V, succession=("B",)), W)
 UNARMED = plan(replace(V, succession=("C", "B"), list_version=2, armed=False), W)
 ARMED = plan(replace(V, succession=("C", "B"), list_version=2), W)
+OVERTAKEN = plan(
+    replace(V, succession=("B",), list_version=3, armed=False, in_force=("C", "B"), in_force_version=2),
+    W,
+)
 REMOVED = plan(W)
 
 SCENARIOS = (
@@ -171,6 +175,13 @@ SCENARIOS = (
     Scenario(
         name="a list is armed",
         plans=(FIRST, UNARMED, ARMED),
+        budget=Budget(kills=1),
+        deep=Budget(kills=2, starts=1),
+        phases=tuple(PHASES),
+    ),
+    Scenario(
+        name="the word that a list is armed is overtaken",
+        plans=(FIRST, UNARMED, OVERTAKEN),
         budget=Budget(kills=1),
         deep=Budget(kills=2, starts=1),
         phases=tuple(PHASES),

@@ -12,6 +12,7 @@ from itertools import islice
 
 import msgspec
 
+from shoal.controller.desired import engines_of
 from shoal.controller.records import Noted, VipRecord
 from shoal.objects import views
 from shoal.objects.views import uuid_of
@@ -178,7 +179,8 @@ class Placements:
         """The list that engines act upon now, as far as they are still there."""
         if self._of.compiler.armed(record):
             return record.succession
-        return tuple(engine for engine in record.in_force if engine in self._of.ledger.engines)
+        told = engines_of(record)  # who is in neither is not told of the VIP any more
+        return tuple(engine for engine in record.in_force if engine in told)
 
     def _coming(self, placement: Placement) -> str:
         name = self._name(placement)
