@@ -63,7 +63,7 @@ class Answered:
             return
         able = [engine for engine in concerned if _may_take_over(engine, vip, now)]
         if able and self._hear_one_another(concerned):
-            began = max(self._world.befell(engine.name) for engine in concerned)
+            began = max(max(self._world.befell(e.name), e.patient_until, e.state.listen_until) for e in concerned)
             limit_s = max(_limit_s(engine.state, engine.state.vips[vip]) for engine in able)
             yield "its engines", began, limit_s, [engine.name for engine in able]
         serving = self._served_by(vip)

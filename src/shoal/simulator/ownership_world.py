@@ -39,7 +39,7 @@ from shoal.ownership.events import (
     Tick,
     Told,
 )
-from shoal.ownership.state import PROBE_S, State, slots_taken
+from shoal.ownership.state import PROBE_S, State, detection_s, slots_taken
 from shoal.simulator.kernel import OVERLAP_S_MAX, Broken, Kernel
 from shoal.simulator.repeats import Repeats
 from shoal.wire.guard import Desired
@@ -104,6 +104,8 @@ class Engine(Kernel):
         self.thawed_at = -NEVER
         self.incarnation = 0
         self.desired: Desired | None = None
+        self.patient_until = -NEVER
+        """What it set by slower heartbeats than those of now may count until then."""
         self.haproxy = True
         self.link = True
         self.backlog: list[Event] = []
@@ -259,6 +261,8 @@ class World:
 
     def tell(self, name: str, desired: Desired) -> None:
         engine = self.engines[name]
+        if engine.desired is not None and engine.desired.timing != desired.timing:
+            engine.patient_until = self.now + 2 * detection_s(engine.state)
         engine.desired = desired
         self.feed(engine, Told(desired))
         for peer in engine.state.peers.values():
