@@ -261,6 +261,18 @@ def test_who_drains_makes_way_at_once_where_others_announce_too() -> None:
     assert back.draws is True, "it has taken the address back, as nobody else lives"
 
 
+@pytest.mark.parametrize("ecmp", [False, True])
+def test_a_primary_that_is_left_is_announced_until_another_one_is(ecmp: bool) -> None:
+    """It passes new flows on to a member that lives; with ecmp that one announces itself already."""
+    guard = Guard("a", vip(members=("a", "b"), ecmp=ecmp)).own()
+    guard.tell(vip(members=("b",), draining=("a",), ecmp=ecmp))
+    entry = on.Entry("v", on.Mode.READY, None, 1)
+    guard.feed(on.Heard(on.Heartbeat("b", "i", True, (entry,))))
+    (view,) = guard.state.vips.values()
+    assert view.spread is not None and view.spread.members == ("b",)
+    assert guard.draws is not ecmp
+
+
 def test_without_haproxy_nothing_is_drawn() -> None:
     member = Guard("b", vip(members=("a", "b"), ecmp=True))
     member.feed(on.Haproxy(False, "killed"))

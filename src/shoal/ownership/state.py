@@ -168,10 +168,11 @@ def draws(state: State, view: VipView) -> bool:
 
 
 def _makes_way(state: State, view: VipView) -> bool:
-    if view.mode is Mode.HELD and view.spread is not None:
+    if not view.vip.ecmp or state.engine not in view.vip.draining:
+        return False
+    if view.mode is Mode.HELD and view.spread is not None:  # of the others only those that live count
         return state.engine not in view.spread.members
-    others = any(member != state.engine for member in view.vip.members)
-    return view.vip.ecmp and state.engine in view.vip.draining and others
+    return any(member != state.engine for member in view.vip.members)
 
 
 def dead_at(state: State, peer: PeerView) -> float:
