@@ -524,7 +524,7 @@ def stop(data_dir: Path, console: Console | None, *, purge: bool = False) -> Non
                 os.kill(pid, signal.SIGKILL)
                 deadline = time.monotonic() + STOP_WITHIN_S
             time.sleep(POLL_S)
-        _collect()  # one of this process's own has ended since the last look
+    _collect()  # one of this process's own has ended since the last look
     removed = asyncio.run(_destroy(data_dir))
     if purge:
         data_directory.purge(data_dir)
