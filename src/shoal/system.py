@@ -505,6 +505,9 @@ def launch(options: Options, console: Console | None) -> Running:
     why = (
         output.read_text().strip()[-500:] or f"{shutil.disk_usage(options.data_dir).free:,} bytes are free on its disk."
     )
+    if child.poll() is None:
+        slow = f"It is not ready after {READY_WITHIN_S:.0f} s and goes on starting: {why}"
+        raise NotReady(slow, hint=f"shoal status says when it is, shoal down ends it; see {output}.")
     raise NotReady(f"It did not start: {why}", hint=f"See {output}.")
 
 
