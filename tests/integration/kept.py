@@ -10,8 +10,8 @@ from shoal.lab.network import Lab
 
 
 class Kept:
-    """Sockets of the lab's client that stay open (``module``: of `shoal.lab`, `connections` or `datagrams`). ``first``: who answered at first; `ask` tells whether the same servers do, of
-    ``connections`` who answers."""
+    """Sockets of the lab's client that stay open (``module``: of `shoal.lab`, `connections` or `datagrams`). ``first``: who
+    answered at first; `ask` tells whether the same servers do, of ``connections`` who answers."""
 
     def __init__(self, lab: Lab, address: str, module: str, port: int, count: int) -> None:
         command = (f"shoal.lab.{module}", address, str(port), str(count), "keep")

@@ -191,9 +191,9 @@ BUGS = (
     ),
     Bug(
         "lists are acted upon before they are armed",
-        "ownership/machine.py",
-        "        if vip.armed:\n            changes |=",
-        "        if True:\n            changes |=",
+        "wire/desired.py",
+        "return (self.succession, self.list_version) if self.armed else (self.in_force, self.in_force_version)",
+        "return (self.succession, self.list_version)",
     ),
     Bug(
         "only the loss of all is a storm",
@@ -270,13 +270,13 @@ BUGS = (
     Bug(
         "the word that a list is armed may be overtaken by the next list",
         "ownership/machine.py",
-        "elif vip.in_force_version > view.list_version:",
-        "elif vip.in_force_version > view.list_version > 0:",
+        "if vip.armed or version > view.list_version:",
+        "if vip.armed or version > view.list_version > 0:",
     ),
     Bug(
         "a list that was never armed is in force",
         "controller/reconciler.py",
-        "if armed and record.list_version > before.list_version:",
+        "if record.list_version > before.list_version and armed(before):",
         "if record.list_version > before.list_version:",
     ),
     Bug(

@@ -3,8 +3,11 @@ seen."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from shoal.controller.records import VipRecord
 from shoal.ownership import state as known
 from shoal.simulator.kernel import Broken
 from shoal.simulator.system_world import SystemWorld
@@ -12,6 +15,20 @@ from tests.simulation.playing import play
 from tests.simulation.test_storm import speakers
 
 GROUP = {"name": "g", "max_vs_per_se": 4, "buffer_se": 2, "max_se": 3}
+
+
+async def served(world: SystemWorld, group: dict[str, Any] = GROUP) -> tuple[str, VipRecord]:
+    """(the service's uuid, its placement)"""
+    await world.create("serviceenginegroup", group)
+    service = await world.service("s", "g")
+    await world.settle()
+    return str(service["uuid"]), placement(world)
+
+
+def placement(world: SystemWorld) -> VipRecord:
+    record = world.record_of("s")
+    assert record is not None
+    return record
 
 
 def views(world: SystemWorld, vip: str) -> dict[str, tuple[tuple[str, ...], int, bool]]:
@@ -28,17 +45,14 @@ def test_an_engine_that_starts_again_amid_a_change_knows_the_list_in_force() -> 
     """The list it was told last is not armed, as one of its engines is frozen; the one before it is."""
 
     async def story(world: SystemWorld) -> None:
-        await world.create("serviceenginegroup", GROUP)
-        service = await world.service("s", "g")
-        await world.settle()
-        record = world.record_of("s")
-        assert record is not None and len(record.succession) == 3
+        service, record = await served(world)
+        assert len(record.succession) == 3
         owner, heir, last = record.succession
         world.freeze(last)
-        await world.operate(service["uuid"], "scaleout")
+        await world.operate(service, "scaleout")
         await world.pass_time(0.6)
-        later = world.record_of("s")
-        assert later is not None and (later.in_force, later.in_force_version) == (
+        later = placement(world)
+        assert (later.in_force, later.in_force_version) == (
             record.succession,
             record.list_version,
         )
@@ -58,17 +72,13 @@ def test_an_engine_that_starts_again_amid_a_change_knows_the_list_in_force() -> 
 
 def test_a_list_that_was_never_armed_is_never_in_force() -> None:
     async def story(world: SystemWorld) -> None:
-        await world.create("serviceenginegroup", GROUP)
-        service = await world.service("s", "g")
-        await world.settle()
-        record = world.record_of("s")
-        assert record is not None
+        service, record = await served(world)
         world.freeze(record.succession[-1])
         for operation in ("scaleout", "scalein"):
-            await world.operate(service["uuid"], operation)
+            await world.operate(service, operation)
             await world.pass_time(0.2)
-        later = world.record_of("s")
-        assert later is not None and later.list_version > record.list_version + 1
+        later = placement(world)
+        assert later.list_version > record.list_version + 1
         assert (later.in_force, later.in_force_version) == (record.succession, record.list_version)
 
     play(story)
@@ -79,18 +89,15 @@ def test_two_engines_stand_in_for_one_another_amid_an_operation(operation: str) 
     """The usual group. The one that is left still drains, the one that joins is not ready yet: either takes over."""
 
     async def story(world: SystemWorld) -> None:
-        await world.create("serviceenginegroup", {"name": "g", "max_vs_per_se": 4, "buffer_se": 1, "max_se": 2})
-        service = await world.service("s", "g")
-        await world.settle()
+        service, _ = await served(world, {"name": "g", "max_vs_per_se": 4, "buffer_se": 1, "max_se": 2})
         _, second = sorted(world.agents)
         for agent in world.agents.values():
             agent.drain_s = (60.0, 60.0)
         if operation == "scaleout":
             world.set_lag(second, (10.0, 10.0))
-        await world.operate(service["uuid"], operation)
+        await world.operate(service, operation)
         await world.pass_time(2.0)
-        record = world.record_of("s")
-        assert record is not None
+        record = placement(world)
         assert {p.state.value for p in record.placements} == (
             {"draining", "ready"} if operation == "migrate" else {"ready", "assigned"}
         )
@@ -109,13 +116,9 @@ def test_two_engines_stand_in_for_one_another_amid_an_operation(operation: str) 
 
 def test_that_no_successor_takes_over_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(world: SystemWorld) -> None:
-        await world.create("serviceenginegroup", GROUP)
-        await world.service("s", "g")
-        await world.settle()
+        _, record = await served(world)
         await world.kill_controller()
         monkeypatch.setattr(known, "claimable_at", lambda state, view, now: float("inf"))
-        record = world.record_of("s")
-        assert record is not None
         world.kill(record.succession[0])
         await world.pass_time(5.0)
 

@@ -507,8 +507,7 @@ class Reconciler:
         kept, records = self._kept[group.uuid], self._ledger.vips.get(group.uuid, {})
         for id in (*planned, *(id for id in kept.advanced if id not in planned)):
             before = records.get(id)
-            armed = before is not None and self._compiler.armed(before)
-            after = _record(group.uuid, kept.placements(id), planned.get(id), before, real, now, armed=armed)
+            after = _record(group.uuid, kept.placements(id), planned.get(id), before, real, now, self._compiler.armed)
             if after is not None:
                 origin = before or self._ledger.fresh_vip(group.uuid, id)
                 after = msgspec.structs.replace(after, elsewhere=origin.elsewhere and not after.placements)
@@ -660,11 +659,10 @@ def _record(
     before: VipRecord | None,
     real: Mapping[str, str],
     now: float,
-    *,
-    armed: bool,
+    armed: Callable[[VipRecord], bool],
 ) -> VipRecord | None:
     """The record to write for a VIP, or None if it stands as it is. ``present`` are the placements with what the
-    engines reported since; ``armed``: the list of ``before`` is."""
+    engines reported since; ``armed``: whether a record's list is."""
     if planned is None:
         if before is None or before.placements == present:
             return None
@@ -685,10 +683,10 @@ def _record(
     )
     if before is None:
         return record
-    if armed and record.list_version > before.list_version:
-        record = msgspec.structs.replace(record, in_force=before.succession, in_force_version=before.list_version)
-    else:
-        record = msgspec.structs.replace(record, in_force=before.in_force, in_force_version=before.in_force_version)
+    in_force, version = before.in_force, before.in_force_version
+    if record.list_version > before.list_version and armed(before):
+        in_force, version = before.succession, before.list_version
+    record = msgspec.structs.replace(record, in_force=in_force, in_force_version=version)
     kept = ("changed_at", "decisions", "scaling", "last_scaling", "elsewhere")
     same = msgspec.structs.replace(record, **{field: getattr(before, field) for field in kept})
     return None if same == before else record

@@ -274,10 +274,9 @@ class _Turn:
         if view is self.state.vips.get(vip.id) and view.vip == vip:
             return  # as before, as nearly all are: its list is armed already, or still is not
         changes: dict[str, object] = {"vip": vip}
-        if vip.armed:
-            changes |= {"succession": vip.succession, "list_version": vip.list_version}
-        elif vip.in_force_version > view.list_version:  # the word that it is armed was overtaken by the next list
-            changes |= {"succession": vip.in_force, "list_version": vip.in_force_version}
+        succession, version = vip.ruling
+        if vip.armed or version > view.list_version:  # the word that one is armed may have been overtaken by the next
+            changes |= {"succession": succession, "list_version": version}
         self.put(view, **changes)
 
     def readdress(self, view: VipView, addresses: tuple[str, ...]) -> VipView:

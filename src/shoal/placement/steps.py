@@ -167,7 +167,7 @@ def taken_on_by(board: Board, work: Work) -> float:
 def _stand_in(board: Board, work: Work) -> None:
     """The owner is slow, or does not hear the controller: who is ready answers in its place."""
     primary = work.primary
-    ready = [p.engine for p in work.ready if board.is_up(p.engine) and not _must_leave(board, p.engine)]
+    ready = [p.engine for p in work.placements if _serves_on(board, p)]
     if primary is None or not ready:
         return
     engine = next((heir for heir in work.vip.succession if heir in ready), ready[0])

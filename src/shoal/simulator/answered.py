@@ -45,7 +45,7 @@ class Answered:
     def look(self) -> None:
         now, engines = self._world.now, self._world.segment.engines.values()
         told = {vip for engine in engines if engine.running for vip in engine.state.vips}
-        missing = told.union(self._world.witness.records).difference(*(_spoken_for(engine, now) for engine in engines))
+        missing = told.union(self._world.witness.records).difference(*(engine.spoken_for(now) for engine in engines))
         due: dict[tuple[str, str], float] = {}
         for vip in sorted(missing):
             for who, began, limit_s, able in self._answerable(vip, now):
@@ -93,10 +93,6 @@ class Answered:
             return []
         ready = [p.engine for p in record.placements if p.state is PlacementState.READY and world.is_well(p.engine)]
         return [id for id in ready if _serves(segment.engines[id]) and world.agents[id].apply_s == APPLY_S]
-
-
-def _spoken_for(engine: Engine, now: float) -> Iterator[str]:
-    return iter(engine.addresses.values() if engine.link and now < engine.lease_until else ())
 
 
 def _knows(engine: Engine, vip: str) -> bool:

@@ -280,7 +280,7 @@ class Engines:
         """It may still hold what an earlier plan gave it, until somebody asks for it."""
         told = [v for plan in self.plans[: node.told + 1] for v in plan.vips if v.id == vip]
         name = self.names[node.engine]
-        return any(name == v.owner or name in (v.succession if v.armed else v.in_force) for v in told)
+        return any(name == v.owner or name in v.ruling[0] for v in told)
 
     def _sent(self, engine: int, effect: Effect) -> list[tuple[int, int]]:
         others = [i for i in range(len(self.names)) if i != engine]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Protocol
 
@@ -116,6 +116,10 @@ class Engine(Kernel):
 
     def speaks(self, address: str, now: float) -> bool:
         return self.link and self.answers(address, now)
+
+    def spoken_for(self, now: float) -> Collection[str]:
+        """VIPs of the addresses that it speaks for, one for each address."""
+        return self.addresses.values() if self.link and now < self.lease_until else ()
 
 
 SPEAKING = (TakeVip, AcquireLease)

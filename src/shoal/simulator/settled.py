@@ -48,9 +48,8 @@ def _owners(world: SystemWorld) -> dict[str, list[str]]:
     """Who answers for each VIP."""
     owners: dict[str, list[str]] = {}
     for engine in world.segment.engines.values():
-        if engine.link and world.segment.now < engine.lease_until:
-            for vip in dict.fromkeys(engine.addresses.values()):
-                owners.setdefault(vip, []).append(engine.name)
+        for vip in dict.fromkeys(engine.spoken_for(world.segment.now)):
+            owners.setdefault(vip, []).append(engine.name)
     return owners
 
 

@@ -94,17 +94,15 @@ class Witness:
     def told(self, engine: str, vips: Iterable[Vip]) -> None:
         """An engine's guard goes by this from now on. Call before the engine acknowledges it."""
         for vip in vips:
-            version = self._runs.get((engine, vip.id), 0)
-            self._runs[engine, vip.id] = max(version, vip.list_version)
-            list, version = (vip.succession, vip.list_version) if vip.armed else (vip.in_force, vip.in_force_version)
+            self._runs[engine, vip.id] = max(self._runs.get((engine, vip.id), 0), vip.list_version)
+            succession, version = vip.ruling
             if not version:
                 continue
             self.counts["armed lists"] += 1
-            behind = [e for e in list if self._runs.get((e, vip.id), 0) < version]
+            behind = [e for e in succession if self._runs.get((e, vip.id), 0) < version]
             if behind:
-                self._broken(
-                    "armed lists", f"{engine} may act upon list {version} of {vip.id}, which {behind} never had"
-                )
+                what = f"{engine} may act upon list {version} of {vip.id}"
+                self._broken("armed lists", f"{what}, which {behind} never had")
 
 
 def _vip_of(key: str) -> str:

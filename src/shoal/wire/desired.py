@@ -136,6 +136,11 @@ class Vip(msgspec.Struct, frozen=True, kw_only=True, tag="vip"):
     def owned(self) -> tuple[str, ...]:
         return (*self.addresses, *self.sources)
 
+    @property
+    def ruling(self) -> tuple[tuple[str, ...], int]:
+        """(the list that may be acted upon, its version); version 0 = none."""
+        return (self.succession, self.list_version) if self.armed else (self.in_force, self.in_force_version)
+
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """Ports of a virtual service. ``protocol``: ``tcp`` or ``udp``."""

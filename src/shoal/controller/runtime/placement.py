@@ -169,11 +169,12 @@ class Placements:
             return f"It has no standby: nobody takes over when {self._of.engine_name(owner)} fails."
         if not heirs:
             return f"Nobody takes over when {self._of.engine_name(owner)} fails: no other engine has room for it."
-        armed = "" if self._of.compiler.armed(record) else " (not armed yet)"
-        until_then = next((engine for engine in self._in_force(record) if engine != owner), "")
-        if armed and until_then:
-            armed = f" (not armed yet; until then {self._of.engine_name(until_then)} does)"
-        return f"{self._of.engine_name(heirs[0])} takes over when {self._of.engine_name(owner)} fails{armed}."
+        unarmed = ""
+        if not self._of.compiler.armed(record):
+            until_then = next((engine for engine in self._in_force(record) if engine != owner), "")
+            unarmed = f"; until then {self._of.engine_name(until_then)} does" if until_then else ""
+            unarmed = f" (not armed yet{unarmed})"
+        return f"{self._of.engine_name(heirs[0])} takes over when {self._of.engine_name(owner)} fails{unarmed}."
 
     def _in_force(self, record: VipRecord) -> tuple[str, ...]:
         """The list that engines act upon now, as far as they are still there."""
