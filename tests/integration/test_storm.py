@@ -43,6 +43,12 @@ async def events(api: Api, name: str) -> list[str]:
     return [str(event["event_description"]) for event in found["results"]]
 
 
+async def story(api: Api) -> str:
+    """All that is told, newest first: of what use a failure is."""
+    found = (await api.get("analytics/logs?type=2&page_size=100"))["results"]
+    return "\n".join(f"{e['report_timestamp']} {e['event_id']} {e['event_description']}" for e in found)
+
+
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with prepared(tmp_path_factory.mktemp("storm")) as bench:
@@ -69,14 +75,14 @@ async def cut_and_heal(bench: Bench, lab: Lab) -> None:
         try:
             await api.until("the controller suspects itself", lambda: events(api, "SE_STORM_STARTED"), 10.0)
             await asyncio.sleep(HELD_S)
-            assert await stand(api, bench) == before
+            assert await stand(api, bench) == before, await story(api)
             states = [(await api.get(f"serviceengine/{e}/runtime"))["oper_status"]["state"] for e in engines]
             assert set(states) == {"OPER_PARTITIONED"}
         finally:
             await nft(lab, "delete table netdev storm\n")
         await api.until("they are back", lambda: events(api, "SE_STORM_ENDED"), 20.0)
         assert [engine["uuid"] for engine in (await api.get("serviceengine"))["results"]] == engines
-        assert await stand(api, bench) == before
+        assert await stand(api, bench) == before, await story(api)
         assert not await events(api, "SE_DOWN")
         probed = await probing
         assert len(probed.starts) > 100 and not probed.failed(), "clients noticed"

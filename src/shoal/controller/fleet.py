@@ -122,13 +122,15 @@ class Ownership(msgspec.Struct, frozen=True):
 
 class Sight(NamedTuple):
     """What the controller can tell by the engines that have a session. ``witnessed``: those that another one says, just now, that
-    it hears. ``in_doubt``: groups of which all engines, or all there are, have just become quiet."""
+    it hears; ``vouched``: those of them of which one says so that is in sight itself. ``in_doubt``: groups of which all engines,
+    or all there are, have just become quiet."""
 
     witnessed: frozenset[str]
+    vouched: frozenset[str]
     in_doubt: frozenset[str]
 
 
-NO_SESSIONS = Sight(frozenset(), frozenset())
+NO_SESSIONS = Sight(frozenset(), frozenset(), frozenset())
 
 
 def verdict(live: Live, record: EngineRecord, now: float, started_at: float, *, witnessed: bool = False) -> EngineState:
@@ -161,10 +163,11 @@ def proven(live: Live) -> bool:
     return live.gone or live.suspected_at > live.heard_at
 
 
-def missing(live: Live, now: float, started_at: float, *, witnessed: bool = False) -> bool:
-    """Whether there is no sign of life, long before it counts as down."""
+def missing(live: Live, now: float, started_at: float, *, vouched: bool = False) -> bool:
+    """Whether there is no sign of life, long before it counts as down. ``vouched``: one that is not missing itself says that it
+    hears it: of two that are, neither is a sign of life for the other."""
     if live.session is not None:
-        return not witnessed and now - live.heard_at >= QUIET_AFTER_S
+        return not vouched and now - live.heard_at >= QUIET_AFTER_S
     return live.heard_at > 0.0 or live.gone or now - started_at >= WARM_START_S
 
 
@@ -458,7 +461,7 @@ class Fleet:
     def _sighting(self, record: EngineRecord, now: float, sight: Sight) -> Sighting:
         live = self.live(record.id)
         down = self._verdict(live, record, now, sight) is EngineState.DOWN
-        out_of_sight = down or missing(live, now, self._started_at, witnessed=record.id in sight.witnessed)
+        out_of_sight = down or missing(live, now, self._started_at, vouched=record.id in sight.vouched)
         return Sighting(record.id, record.group, out_of_sight, down, proven(live))
 
     def _state(self, record: EngineRecord, now: float, sight: Sight | None = None) -> EngineState:
@@ -478,20 +481,25 @@ class Fleet:
 
     def _sight(self, now: float) -> Sight:
         """At the cost of all engines, so once for all that are looked at."""
-        witnessed = frozenset(
-            peer.engine
-            for live in self._live.values()
-            if live.session is not None and live.status is not None and now - live.heard_at < WITNESS_AGE_S_MAX
-            for peer in live.status.peers
-            if peer.alive and peer.engine != live.id
-        )
+        witnessed = self._heard_by_others(now, WITNESS_AGE_S_MAX)
+        vouched = self._heard_by_others(now, QUIET_AFTER_S)
         silent_s: dict[str, float] = {}
         for live in self._live.values():
             if live.session is not None and (record := self._record(live.id)) is not None:
                 silent_s[record.group] = min(silent_s.get(record.group, math.inf), now - live.heard_at)
         everywhere = _just_quiet(min(silent_s.values(), default=math.inf))
         in_doubt = frozenset(group for group, silence in silent_s.items() if everywhere or _just_quiet(silence))
-        return Sight(witnessed, in_doubt)
+        return Sight(witnessed, vouched, in_doubt)
+
+    def _heard_by_others(self, now: float, silent_s_max: float) -> frozenset[str]:
+        """Engines of which another one, silent for less than that, says that it hears them."""
+        return frozenset(
+            peer.engine
+            for live in self._live.values()
+            if live.session is not None and live.status is not None and now - live.heard_at < silent_s_max
+            for peer in live.status.peers
+            if peer.alive and peer.engine != live.id
+        )
 
     def owner(self, vip: str) -> Ownership | None:
         """Who said last, by the highest claim, that it answers for the VIP."""
