@@ -164,6 +164,11 @@ class LabEngine:
         self.start_guard()
 
     def start_guard(self) -> None:
+        self.launch_guard()
+        wait(lambda: self._connects())
+
+    def launch_guard(self, agent_command: tuple[str, ...] = ()) -> None:
+        """Without an agent's connection."""
         start = GuardStart(
             engine=self.name,
             rank=self.rank,
@@ -172,12 +177,12 @@ class LabEngine:
             address=self.address,
             haproxy_socket=str(self.directory / "check.sock"),
             flows_max=self.lab.flows_max,
+            agent_command=agent_command,
         )
         file = self.directory / "guard.json"
         file.write_bytes(msgspec.json.encode(start))
         (self.directory / "guard.sock").unlink(missing_ok=True)
         self.processes["guard"] = self.execute(sys.executable, "-m", "shoal.engine.guard", str(file))
-        wait(lambda: self._connects())
 
     def _connects(self) -> bool:
         agent = socket.socket(socket.AF_UNIX)

@@ -17,6 +17,7 @@ from shoal.lab.network import Lab
 from shoal.lab.trials import ELASTIC, KINDS, LEGACY, MODES, PARTIAL_KINDS, PASSWORD, Bench, Trial
 from tests.integration.private_host import NETNS
 from tests.integration.private_shoal import prepared
+from tests.integration.told import story
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -83,7 +84,7 @@ def test_outage_is_short_when_a_part_fails_or_a_whole_host(bench: Bench, kind: s
 def test_a_third_of_all_packets_lost_moves_nothing(bench: Bench) -> None:
     """Heartbeats are missed all the time; the address goes on answering, so it is never claimed."""
 
-    async def story() -> tuple[str, str, list[str]]:
+    async def lossy() -> tuple[str, str, str]:
         lab = Lab(bench.options.data_dir)
         async with Api(bench.url, PASSWORD) as api:
             service = bench.services["HA_MODE_SHARED"]["uuid"]
@@ -92,9 +93,9 @@ def test_a_third_of_all_packets_lost_moves_nothing(bench: Bench) -> None:
             await asyncio.sleep(15.0)
             await lab.mend(before)
             after = (await api.placed(service, 1))["answers"]
-            events = (await api.get("analytics/logs?type=2&page_size=20"))["results"]
+            told = await story(api)
         await lab.close()
-        return before, after, [event["event_description"] for event in events]
+        return before, after, told
 
-    before, after, events = asyncio.run(story())
-    assert before == after, events
+    before, after, told = asyncio.run(lossy())
+    assert before == after, told

@@ -229,3 +229,10 @@ def test_a_lease_that_ended_cannot_be_renewed(guards: Lab) -> None:
         "print(*map(int, said))\n"
     )
     assert guards.in_client(script).split() == ["0", "1", "1", "1", "1", "0", "0", "1", "0"]
+
+
+def test_a_guard_whose_agent_dies_before_it_connects_starts_it(guards: Lab, tmp_path: Path) -> None:
+    """The agent started it and was killed at once: an engine of a guard alone would be neither dead nor alive."""
+    marker = tmp_path / "agent-was-started"
+    guards.engines["a"].launch_guard(("touch", str(marker)))
+    wait(marker.exists)

@@ -14,6 +14,7 @@ from shoal.lab.network import Lab
 from shoal.lab.trials import MODES, PASSWORD, Bench
 from shoal.system import WIRE_PORT
 from tests.integration.private_shoal import prepared
+from tests.integration.told import story
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -41,12 +42,6 @@ async def nft(lab: Lab, rules: str) -> None:
 async def events(api: Api, name: str) -> list[str]:
     found = await api.get(f"analytics/logs?type=2&page_size=100&filter=eq(event_id,{name})")
     return [str(event["event_description"]) for event in found["results"]]
-
-
-async def story(api: Api) -> str:
-    """All that is told, newest first: of what use a failure is."""
-    found = (await api.get("analytics/logs?type=2&page_size=100"))["results"]
-    return "\n".join(f"{e['report_timestamp']} {e['event_id']} {e['event_description']}" for e in found)
 
 
 @pytest.fixture(scope="module")

@@ -95,6 +95,20 @@ def test_small_groups_that_vanish_together_are_a_storm() -> None:
     assert not within.told(), "no group has lost more than its buffer"
 
 
+def test_a_group_of_which_nobody_is_missed_any_more_has_no_storm_of_others() -> None:
+    """Its dead were given up one by one, and count with those of a group that loses one now; a storm of nobody would begin and
+    end at each look."""
+    sky = Sky({"a": 3, "b": 4})
+    for name in ("a1", "a2", "b1"):
+        sky.lose(name, gone=True)
+        sky.wait()
+    sky.lose("b2")
+    for _ in range(20):
+        sky.wait(0.5)
+    assert sky.suspects() == ["b2"]
+    assert [(news.began, news.storm.group) for news in sky.storms.news] == [(True, "b")]
+
+
 def test_one_group_of_many_does_not_make_the_others_suspect() -> None:
     sky = Sky({"a": 4, "b": 20})
     sky.lose(*names("a", 1, 4), "b1")

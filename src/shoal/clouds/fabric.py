@@ -81,14 +81,14 @@ def alive(pid: int) -> bool:
 
 
 def signal_all(namespace: str, number: signal.Signals) -> list[int]:
-    """Signal every process in one of our namespaces; returns their pids."""
-    pids = [pid for pid in processes_in(namespace) if pid != os.getpid()]
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue
-    return pids
+    """Signal every process in one of our namespaces, and those that they start meanwhile; returns their pids."""
+    signalled: dict[int, None] = {}
+    while pids := [pid for pid in processes_in(namespace) if pid != os.getpid() and pid not in signalled]:
+        for pid in pids:
+            signalled[pid] = None
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+    return list(signalled)
 
 
 async def end_all(namespace: str) -> None:

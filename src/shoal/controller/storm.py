@@ -137,11 +137,11 @@ class Storms:
         spare = sum(self._spare(group) for group, lost in recent.items() if lost)
         wide = _many(len(everywhere), sum(sizes.values()), spare) and any(self._news(s) for s in everywhere)
         for group, lost in recent.items():
-            if group in self.active or not lost:
+            names = dict.fromkeys(s.engine for s in lost if s.engine not in self._written_off)
+            if group in self.active or not names:
                 continue
             own = _many(len(lost), sizes[group], self._spare(group)) and any(self._news(s) for s in lost)
             if own or wide:
-                names = dict.fromkeys(s.engine for s in lost if s.engine not in self._written_off)
                 storm = Storm(group=group, began=now, at=at, engines=sizes[group], vanished=names, missing=dict(names))
                 why = "" if own else f"{len(everywhere)} of {sum(sizes.values())} in all groups"
                 if not self.active:

@@ -139,14 +139,20 @@ class Bench:
     async def _whole(self, api: Api, mode: str, gone: list[str], fault: str) -> None:
         """``gone``: engines that it can't be answered by."""
         service, engines = self.services[mode], MODES[mode]
+        found: dict[str, Any] = {}
 
         async def whole() -> bool:
+            nonlocal found
             found = await api.placement(service["uuid"])
             ready = [p for p in found["placements"] if p["state"] == "ready"]
             settled = found["armed"] and found["answers"] not in ("", *gone)
             return bool(settled and len(ready) == engines == len(found["placements"]) and len(found["succession"]) > 1)
 
-        await api.until(f"{mode} is whole again after {fault}", whole, WHOLE_WITHIN_S)
+        try:
+            await api.until(f"{mode} is whole again after {fault}", whole, WHOLE_WITHIN_S)
+        except NotReady as late:
+            shown = {field: found.get(field) for field in ("placements", "succession", "armed", "answers")}
+            raise NotReady(f"{late} It is {shown}.") from None
 
     async def _neighbours(self, api: Api, engine: str) -> list[str]:
         """The engine and all others on its host, of any group."""

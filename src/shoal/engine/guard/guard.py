@@ -124,6 +124,7 @@ class Guard:
         self._on_link()
         self._haproxy.start()
         self._report_on()
+        self._revive.look()  # who started this guard may have died since
         kernel.prefer()
         log.info("guards %s as %s (%s)", start.interface, start.engine, start.address)
         self.loop.run()

@@ -12,13 +12,13 @@ from shoal.engine.guard.loop import Loop, Timer
 log = logging.getLogger("shoal.guard.revive")
 
 ABSENCE_S_MAX = 0.5
-"""An agent that was there once may be away for so long (it may be connecting anew)."""
+"""An agent may be away for so long: it is connecting, for the first time or anew."""
 AGAIN_S = (2.0, 30.0)
 """Least and most time between two starts; doubled each time the agent does not come."""
 
 
 class Revive:
-    """``present()`` tells whether an agent is connected. Call `look` on each change."""
+    """``present()`` tells whether an agent is connected. Call `look` at the start and on each change."""
 
     def __init__(self, loop: Loop, command: tuple[str, ...], log_file: Path, present: Callable[[], bool]) -> None:
         self._loop, self._command, self._log_file, self._present = loop, command, log_file, present
