@@ -14,6 +14,12 @@ from shoal.wire.messages import Claim, Owned, PeerState
 
 PROBE_S = 0.020
 """How long an ARP probe may stay unanswered before the address counts as silent. Answers on one segment take < 1 ms."""
+PROBE_SILENT_S = 0.060
+"""Where only silence says that the holder is dead the probes begin so long before its time: three heartbeats in a row are soon
+lost where a third of all packets is, and until the first that comes again nothing tells how much is; seven probes rarely are.
+An answer shows that much is lost: from then on they must stay unanswered for as long."""
+PROBE_SILENT_INTERVALS = 0.6
+"""No longer than that, so that it is not begun while just one heartbeat is late."""
 PROBE_GAP_S = 0.010
 """Between repeated probes, so that one lost frame is not taken for silence."""
 PROBE_SLOW_S = 0.040
@@ -148,9 +154,22 @@ def silence_s(state: State, peer: PeerView) -> float:
 
 
 def probe_s(state: State, view: VipView) -> float:
-    """How long probes of a VIP must stay unanswered: longer where much of what its holder sends is lost."""
+    """How long before its turn an engine begins to probe a VIP, and how long its probes must stay unanswered once one was
+    answered: longer where only silence tells of its holder's death, or much of what it sends is lost."""
     peer = state.peers.get(view.holder)
-    return PROBE_S if peer is None else PROBE_S * max(1.0, peer.misses / state.timing.heartbeat_misses)
+    if peer is None:
+        return PROBE_S
+    told = peer.lost_at >= peer.heard_at or view.lapsed or fresh(state, view)
+    return _asking_s(state, peer) if told else asking_silent_s(state, peer)
+
+
+def asking_silent_s(state: State, peer: PeerView) -> float:
+    """`probe_s` for what a silent peer holds."""
+    return max(_asking_s(state, peer), min(PROBE_SILENT_S, PROBE_SILENT_INTERVALS * interval_s(state)))
+
+
+def _asking_s(state: State, peer: PeerView) -> float:
+    return PROBE_S * max(1.0, peer.misses / state.timing.heartbeat_misses) if peer.misses else PROBE_S
 
 
 def able(state: State) -> bool:
@@ -301,7 +320,8 @@ def silent_at(state: State, view: VipView) -> float:
     """When the address counts as silent, if no more answers come: never before two probes have gone unanswered, each
     with time to be answered. After an answer the next probe is up to a gap away."""
     if view.answered_at < view.asked_at:
-        return view.asked_at + probe_s(state, view)
+        peer = state.peers.get(view.holder)
+        return view.asked_at + (PROBE_S if peer is None else _asking_s(state, peer))
     return view.answered_at + (PROBE_SLOW_S if probes_slowly(view) else PROBE_GAP_S) + probe_s(state, view)
 
 
@@ -328,11 +348,8 @@ def calm(state: State, now: float) -> float:
         peer = peers.get(id)
         if peer is None or peer.lost_at >= peer.heard_at:
             return NEVER
-        if peer.misses:
-            asking = PROBE_S * max(1.0, peer.misses / state.timing.heartbeat_misses)
-            at = peer.heard_at + silence_s(state, peer) - asking
-        else:
-            at = peer.heard_at + detection - PROBE_S
+        silence = silence_s(state, peer) if peer.misses else detection
+        at = peer.heard_at + silence - asking_silent_s(state, peer)
         if at < until:
             until = at
     return until

@@ -39,7 +39,7 @@ from shoal.ownership.events import (
     Tick,
     Told,
 )
-from shoal.ownership.state import PROBE_S, State, detection_s, slots_taken
+from shoal.ownership.state import PROBE_S, PROBE_SILENT_S, State, detection_s, slots_taken
 from shoal.simulator.kernel import OVERLAP_S_MAX, Broken, Kernel
 from shoal.simulator.repeats import Repeats
 from shoal.wire.guard import Desired
@@ -512,7 +512,7 @@ class World:
             until = max(until, engine.thawed_at + OVERLAP_S_MAX)
             if engine.frozen:
                 until = max(until, engine.lease_until)
-        asked = since - 2 * PROBE_S  # what was said while asking may be what was lost
+        asked = since - PROBE_S - PROBE_SILENT_S  # what was said while asking may be what was lost
         lost = sum(when >= asked and {one, other} == {*pair} for when, *pair in self._lost)
         return until + lost * interval_s + self.delay_s[1]
 

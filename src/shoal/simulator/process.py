@@ -273,6 +273,7 @@ class ControllerProcess:
             clock=world.clock,
             fresh_id=world.fresh_id,
         )
+        self.controller.events_log.on_added = world.witness.raised
         self.controller.watch(store)
         await self.controller.load()
         self._tasks.append(asyncio.create_task(self.controller.run(), name="controller"))

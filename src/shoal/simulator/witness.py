@@ -1,21 +1,15 @@
-"""Sees all that a simulated system stores, claims and arms, and says which promise of the design was broken."""
+"""Sees all that a simulated system stores, tells, claims and arms, and says which promise of the design was broken."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import msgspec
-
-from shoal.controller.events import EVENTS
-from shoal.controller.events import Event as LoggedEvent
+from shoal.controller.events import Event
 from shoal.controller.records import PLACEMENTS, VipRecord, decode
 from shoal.store.memory import MemoryStore
 from shoal.store.protocol import Transaction
 from shoal.wire.desired import Vip
 from shoal.wire.messages import Claim
-
-EXAMINED = (b"INVARIANT_BROKEN", b"SE_DOWN", b"SE_STORM_STARTED")
-"""Only events in which one of these is read are decoded."""
 
 
 class WitnessedStore(MemoryStore):
@@ -53,8 +47,6 @@ class Witness:
         for key, value in transaction.puts:
             if key.startswith(PLACEMENTS):
                 self._placed(decode(value, VipRecord))
-            elif key.startswith(EVENTS):
-                self._examine_event(value)
 
     def _placed(self, record: VipRecord) -> None:
         """What a VIP's engines know is ordered by generation and list version, also when its services were deleted and
@@ -67,11 +59,9 @@ class Witness:
             self._broken("generations", f"{record.id} went back from generation and list {before} to {now}")
         self._highest[record.id] = now
 
-    def _examine_event(self, value: bytes) -> None:
+    def raised(self, event: Event) -> None:
+        """Call at once: by the time it is stored much may have passed."""
         self.counts["plans"] += 1
-        if not any(name in value for name in EXAMINED):
-            return
-        event = msgspec.json.decode(value, type=LoggedEvent)
         if event.name == "INVARIANT_BROKEN":
             self._broken("placement", event.detail)
         elif event.name in ("SE_DOWN", "SE_STORM_STARTED"):
