@@ -303,4 +303,22 @@ BUGS = (
         'apart = next((engine for engine in heirs if not board.shares_host(work, engine)), "")',
         'apart = next(iter(heirs), "")',
     ),
+    Bug(
+        "two engines out of sight vouch for each other",
+        "controller/fleet.py",
+        "                if silence < QUIET_AFTER_S:\n",
+        "                if silence < WITNESS_AGE_S_MAX:\n",
+    ),
+    Bug(
+        "a storm of those that nobody misses any more",
+        "controller/storm.py",
+        "if group in self.active or not names:",
+        "if group in self.active or not lost:",
+    ),
+    Bug(
+        "a silent owner is probed as shortly as a dead one",
+        "ownership/state.py",
+        "return max(_asking_s(state, peer), min(PROBE_SILENT_S, PROBE_SILENT_INTERVALS * interval_s(state)))",
+        "return _asking_s(state, peer)",
+    ),
 )

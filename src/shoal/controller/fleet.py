@@ -481,25 +481,23 @@ class Fleet:
 
     def _sight(self, now: float) -> Sight:
         """At the cost of all engines, so once for all that are looked at."""
-        witnessed = self._heard_by_others(now, WITNESS_AGE_S_MAX)
-        vouched = self._heard_by_others(now, QUIET_AFTER_S)
+        witnessed: set[str] = set()
+        vouched: set[str] = set()
         silent_s: dict[str, float] = {}
         for live in self._live.values():
-            if live.session is not None and (record := self._record(live.id)) is not None:
-                silent_s[record.group] = min(silent_s.get(record.group, math.inf), now - live.heard_at)
+            if live.session is None:
+                continue
+            silence = now - live.heard_at
+            if live.status is not None and silence < WITNESS_AGE_S_MAX:
+                heard = [peer.engine for peer in live.status.peers if peer.alive and peer.engine != live.id]
+                witnessed.update(heard)
+                if silence < QUIET_AFTER_S:
+                    vouched.update(heard)
+            if (record := self._record(live.id)) is not None:
+                silent_s[record.group] = min(silent_s.get(record.group, math.inf), silence)
         everywhere = _just_quiet(min(silent_s.values(), default=math.inf))
         in_doubt = frozenset(group for group, silence in silent_s.items() if everywhere or _just_quiet(silence))
-        return Sight(witnessed, vouched, in_doubt)
-
-    def _heard_by_others(self, now: float, silent_s_max: float) -> frozenset[str]:
-        """Engines of which another one, silent for less than that, says that it hears them."""
-        return frozenset(
-            peer.engine
-            for live in self._live.values()
-            if live.session is not None and live.status is not None and now - live.heard_at < silent_s_max
-            for peer in live.status.peers
-            if peer.alive and peer.engine != live.id
-        )
+        return Sight(frozenset(witnessed), frozenset(vouched), in_doubt)
 
     def owner(self, vip: str) -> Ownership | None:
         """Who said last, by the highest claim, that it answers for the VIP."""
