@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, FilePayload, Locator, expect
+from playwright.sync_api import Browser, FilePayload, Locator, Route, expect
 
 from shoal.controller.backup import contents, replacing
 from shoal.controller.events import Event
@@ -346,8 +346,13 @@ def test_a_backup_is_saved_and_an_export_is_imported_with_its_report(
     dialog.get_by_role("button", name="Create").click()
     page.get_by_role("row").filter(has_text="nightly").get_by_role("button", name="Keep one now").click()
     kept = page.get_by_role("table", name="Kept backups")
-    kept.get_by_role("button", name="Restore").click()
-    page.get_by_label("Its passphrase").fill(PASSPHRASE)
+    fetched: list[Route] = []
+    page.route("**/api/configuration/backup/*", lambda route: fetched.append(route))
+    with page.expect_request("**/api/configuration/backup/*"):
+        kept.get_by_role("button", name="Restore").click()
+    page.get_by_label("Its passphrase").fill(PASSPHRASE)  # while it is fetched
+    fetched[0].continue_()
+    page.unroute("**/api/configuration/backup/*")
     page.get_by_role("button", name="Open it").click()
     person.sees("It is whole, and this is its passphrase.")
 

@@ -17,7 +17,7 @@ export function Backup() {
     <div className="stack sections">
       <Make />
       <Kept onRestore={setPicked} />
-      <Restore key={picked?.name} picked={picked} />
+      <Restore picked={picked} />
       <Export />
     </div>
   );

@@ -12,18 +12,27 @@ import { Button, Command, Dialog, Fault, Field, Loading, Note, Time } from "../u
 export function Restore({ picked }: { picked: File | null }) {
   const [file, setFile] = useState(picked);
   const place = useRef<HTMLElement>(null);
-  useEffect(() => {
-    if (picked) place.current?.scrollIntoView({ block: "center" });
-  }, [picked]);
   const [words, setWords] = useState("");
-  const [found, setFound] = useState<Document | null>(null);
+  const [looked, setLooked] = useState<{ into: File; found: Document } | null>(null);
+  const found = looked && looked.into === file ? looked.found : null;
   const [asking, setAsking] = useState(false);
   const { busy, fault, attempt, forget } = useAttempt();
+  const choose = (chosen: File | null) => {
+    setFile(chosen);
+    setAsking(false);
+    forget();
+  };
+  useEffect(() => {
+    if (!picked) return;
+    choose(picked); // what was typed while it was fetched stays
+    place.current?.scrollIntoView({ block: "center" });
+  }, [picked]);
   const look = () =>
     attempt(async () => {
-      setFound(null);
-      const { data } = await call("POST", "/api/configuration/opened", { backup: await base64(file!), passphrase: words });
-      setFound({ ...data, aside: `${data.data_directory}.before-${stamp()}` });
+      setLooked(null);
+      const into = file!;
+      const { data } = await call("POST", "/api/configuration/opened", { backup: await base64(into), passphrase: words });
+      setLooked({ into, found: { ...data, aside: `${data.data_directory}.before-${stamp()}` } });
     });
   const objects = Object.entries((found?.objects ?? {}) as Record<string, number>);
   const count = objects.reduce((sum, [, number]) => sum + number, 0);
@@ -34,7 +43,7 @@ export function Restore({ picked }: { picked: File | null }) {
       <p className="muted">A backup takes the place of everything, this controller too. Open the file first: that writes nothing, and says what is in it.</p>
       <div className="row end">
         {file === picked && picked && <b className="breaks">{picked.name}</b>}
-        <input type="file" aria-label="Backup file" accept=".shoalbackup" onChange={(event) => { setFile(event.target.files?.[0] ?? null); setFound(null); forget(); }} />
+        <input key={picked?.name} type="file" aria-label="Backup file" accept=".shoalbackup" onChange={(event) => choose(event.target.files?.[0] ?? null)} />
         <Field label="Its passphrase" htmlFor="restore-words"><input id="restore-words" type="password" autoComplete="off" value={words} onChange={(event) => setWords(event.target.value)} /></Field>
         <Button busy={busy} disabled={!file || !words} onClick={look}>Open it</Button>
       </div>
