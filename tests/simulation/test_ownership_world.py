@@ -251,3 +251,16 @@ def test_an_unfenced_world_is_noticed() -> None:
     rogue.lease_until = world.now + 10
     with pytest.raises(AssertionError, match="both answer"):
         world.run(1.0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_who_missed_the_owners_last_heartbeat_does_not_outbid_the_first_in_line(seed: int) -> None:
+    """C's turn is reckoned from an earlier heartbeat, and its claim would be the higher one."""
+    world = build(seed, loss=0.0)
+    world.run(seed * 0.005)
+    world.mutes.add(("A", "C"))
+    world.run(0.1)
+    world.freeze("A")
+    world.mutes.clear()
+    world.run(TAKEOVER_S_MAX + 0.3)
+    assert world.speakers(ADDRESS) == ["B"], world.log

@@ -164,8 +164,8 @@ def proven(live: Live) -> bool:
 
 
 def missing(live: Live, now: float, started_at: float, *, vouched: bool = False) -> bool:
-    """Whether there is no sign of life, long before it counts as down. ``vouched``: one that is not missing itself says that it
-    hears it: of two that are, neither is a sign of life for the other."""
+    """Whether there is no sign of life, long before it counts as down. ``vouched``: one that was heard lately itself says that it
+    hears it: of two that were not, neither is a sign of life for the other."""
     if live.session is not None:
         return not vouched and now - live.heard_at >= QUIET_AFTER_S
     return live.heard_at > 0.0 or live.gone or now - started_at >= WARM_START_S

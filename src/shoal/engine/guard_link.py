@@ -48,7 +48,7 @@ class GuardLink:
         self._unready = Unready(())
         self._writer: asyncio.StreamWriter | None = None
         self._child: subprocess.Popen[bytes] | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._decoder = msgspec.json.Decoder(FromGuard)
 
@@ -92,10 +92,12 @@ class GuardLink:
 
     async def run(self) -> None:
         """Keep the guard running and listen to it, until cancelled or `stop`."""
-        while not self._stopping:
+        while not self._stopping.is_set():
             try:
                 await self._session()
             except (OSError, ValueError, asyncio.IncompleteReadError) as error:
+                if self._stopping.is_set():
+                    break
                 log.warning("the guard's socket: %s", error)
                 await asyncio.sleep(CONNECT_RETRY_S)
         self._ended.set()
@@ -126,18 +128,22 @@ class GuardLink:
             writer.close()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Adopt the guard that runs, or start one."""
+        """Adopt the guard that runs, or start one; ConnectionAbortedError once this stops: what it started then, nobody would
+        end, and it would start the agent again."""
         loop = asyncio.get_running_loop()
         started = 0.0
-        while True:
+        while not self._stopping.is_set():
             try:
                 return await asyncio.open_unix_connection(str(self._directory / "guard.sock"), limit=LINE_BYTES_MAX)
             except OSError:
+                if self._stopping.is_set():
+                    break
                 ended = self._child is not None and self._child.poll() is not None
                 if not started or (ended and loop.time() - started > RESTART_AFTER_S):
                     self._launch()
                     started = loop.time()
                 await asyncio.sleep(CONNECT_RETRY_S)
+        raise ConnectionAbortedError("it stops")
 
     def _launch(self) -> None:
         file = self._directory / "guard.json"
@@ -153,7 +159,7 @@ class GuardLink:
 
     async def stop(self) -> None:
         """Have it resign every VIP and end. A guard that does not is killed: its kernel leases end by themselves."""
-        self._stopping = True
+        self._stopping.set()
         if self._writer is not None:
             self._tell(Stop())
             try:

@@ -16,8 +16,8 @@ PROBE_S = 0.020
 """How long an ARP probe may stay unanswered before the address counts as silent. Answers on one segment take < 1 ms."""
 PROBE_SILENT_S = 0.060
 """Where only silence says that the holder is dead the probes begin so long before its time: three heartbeats in a row are soon
-lost where a third of all packets is, and until the first that comes again nothing tells how much is; seven probes rarely are.
-An answer shows that much is lost: from then on they must stay unanswered for as long."""
+lost where a third of all packets is, and until the first that comes again nothing tells how much is; six probes rarely are. An answer shows that much
+is lost: from then on they must stay unanswered for as long."""
 PROBE_SILENT_INTERVALS = 0.6
 """No longer than that, so that it is not begun while just one heartbeat is late."""
 PROBE_GAP_S = 0.010
@@ -154,12 +154,12 @@ def silence_s(state: State, peer: PeerView) -> float:
 
 
 def probe_s(state: State, view: VipView) -> float:
-    """How long before its turn an engine begins to probe a VIP, and how long its probes must stay unanswered once one was
-    answered: longer where only silence tells of its holder's death, or much of what it sends is lost."""
+    """How long before its turn the first candidate begins to probe a VIP, and how long probes must stay unanswered once one
+    was answered: longer where only silence tells of its holder's death, or much of what it sends is lost."""
     peer = state.peers.get(view.holder)
     if peer is None:
         return PROBE_S
-    told = peer.lost_at >= peer.heard_at or view.lapsed or fresh(state, view)
+    told = peer.lost_at >= peer.heard_at or fresh(state, view)
     return _asking_s(state, peer) if told else asking_silent_s(state, peer)
 
 
@@ -301,10 +301,13 @@ def claimable_at(state: State, view: VipView, now: float) -> float:
 
 
 def wanting_from(state: State, view: VipView, now: float) -> float:
-    """When to begin to ask, so that the probe adds no time to the takeover."""
+    """When to begin to ask, so that the probe adds no time to the takeover. Who comes later begins when those before have
+    claimed, as turns are so far apart (`TURN_INTERVALS`): its wish could outbid theirs."""
     if able(state) and fresh(state, view):
         return max(now, view.blocked_until)
-    return claimable_at(state, view, now) - probe_s(state, view)
+    turn, peer = claimable_at(state, view, now), state.peers.get(view.holder)
+    first = peer is not None and turn <= dead_at(state, peer)
+    return turn - (probe_s(state, view) if peer is None or first else _asking_s(state, peer))
 
 
 def wants(state: State, view: VipView, now: float) -> bool:
@@ -343,13 +346,13 @@ def calm(state: State, now: float) -> float:
 
     O(peers), whatever the number of VIPs.
     """
-    until, peers, detection = state.calm_until, state.peers, detection_s(state)
+    until, peers = state.calm_until, state.peers
+    usual = detection_s(state) - max(PROBE_S, min(PROBE_SILENT_S, PROBE_SILENT_INTERVALS * interval_s(state)))
     for id in state.calm_peers:
         peer = peers.get(id)
         if peer is None or peer.lost_at >= peer.heard_at:
             return NEVER
-        silence = silence_s(state, peer) if peer.misses else detection
-        at = peer.heard_at + silence - asking_silent_s(state, peer)
+        at = peer.heard_at + (silence_s(state, peer) - asking_silent_s(state, peer) if peer.misses else usual)
         if at < until:
             until = at
     return until

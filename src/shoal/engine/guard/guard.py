@@ -26,7 +26,7 @@ from shoal.engine.guard.nft import NAME, Nft, NftError, address_batch, flow_chai
 from shoal.engine.guard.notes import Notes
 from shoal.engine.guard.peers import Message, PeerNetwork
 from shoal.engine.guard.returns import Returns
-from shoal.engine.guard.revive import Revive
+from shoal.engine.guard.revive import FIRST_S_MAX, Revive
 from shoal.engine.guard.routes import Routes
 from shoal.engine.guard.segments import Segments
 from shoal.engine.guard.sockets import Carried, Kept, Sockets
@@ -124,7 +124,7 @@ class Guard:
         self._on_link()
         self._haproxy.start()
         self._report_on()
-        self._revive.look()  # who started this guard may have died since
+        self._revive.look(FIRST_S_MAX)  # who started this guard may have died since
         kernel.prefer()
         log.info("guards %s as %s (%s)", start.interface, start.engine, start.address)
         self.loop.run()

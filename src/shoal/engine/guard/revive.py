@@ -12,7 +12,9 @@ from shoal.engine.guard.loop import Loop, Timer
 log = logging.getLogger("shoal.guard.revive")
 
 ABSENCE_S_MAX = 0.5
-"""An agent may be away for so long: it is connecting, for the first time or anew."""
+"""An agent that was there once may be away for so long (it may be connecting anew)."""
+FIRST_S_MAX = 2.0
+"""So long may the one that started this guard take to connect."""
 AGAIN_S = (2.0, 30.0)
 """Least and most time between two starts; doubled each time the agent does not come."""
 
@@ -26,14 +28,14 @@ class Revive:
         self._timer: Timer | None = None
         self._wait_s = AGAIN_S[0]
 
-    def look(self) -> None:
+    def look(self, absence_s_max: float = ABSENCE_S_MAX) -> None:
         if self._present():
             self._wait_s = AGAIN_S[0]
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
         elif self._command and self._timer is None:
-            self._timer = self._loop.at(self._loop.now() + ABSENCE_S_MAX, self._start)
+            self._timer = self._loop.at(self._loop.now() + absence_s_max, self._start)
 
     def stop(self) -> None:
         self._command = ()
