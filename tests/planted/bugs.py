@@ -318,7 +318,7 @@ BUGS = (
     Bug(
         "a silent owner is probed as shortly as a dead one",
         "ownership/state.py",
-        "return max(_asking_s(state, peer), min(PROBE_SILENT_S, PROBE_SILENT_INTERVALS * interval_s(state)))",
+        "return max(_asking_s(state, peer), _usual_silent_s(state))",
         "return _asking_s(state, peer)",
     ),
 )

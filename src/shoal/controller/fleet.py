@@ -122,7 +122,7 @@ class Ownership(msgspec.Struct, frozen=True):
 
 class Sight(NamedTuple):
     """What the controller can tell by the engines that have a session. ``witnessed``: those that another one says, just now, that
-    it hears; ``vouched``: those of them of which one says so that is in sight itself. ``in_doubt``: groups of which all engines,
+    it hears; ``vouched``: those of them of which one says so that was heard lately itself. ``in_doubt``: groups of which all engines,
     or all there are, have just become quiet."""
 
     witnessed: frozenset[str]

@@ -15,9 +15,9 @@ from shoal.wire.messages import Claim, Owned, PeerState
 PROBE_S = 0.020
 """How long an ARP probe may stay unanswered before the address counts as silent. Answers on one segment take < 1 ms."""
 PROBE_SILENT_S = 0.060
-"""Where only silence says that the holder is dead the probes begin so long before its time: three heartbeats in a row are soon
-lost where a third of all packets is, and until the first that comes again nothing tells how much is; six probes rarely are. An answer shows that much
-is lost: from then on they must stay unanswered for as long."""
+"""Where only silence says that the holder is dead the probes begin so long before its time: three heartbeats in a row are
+soon lost where a third of all packets is, and until the first that comes again nothing tells how much is; six probes rarely
+are. An answer shows that much is lost: from then on they must stay unanswered for as long."""
 PROBE_SILENT_INTERVALS = 0.6
 """No longer than that, so that it is not begun while just one heartbeat is late."""
 PROBE_GAP_S = 0.010
@@ -165,7 +165,11 @@ def probe_s(state: State, view: VipView) -> float:
 
 def asking_silent_s(state: State, peer: PeerView) -> float:
     """`probe_s` for what a silent peer holds."""
-    return max(_asking_s(state, peer), min(PROBE_SILENT_S, PROBE_SILENT_INTERVALS * interval_s(state)))
+    return max(_asking_s(state, peer), _usual_silent_s(state))
+
+
+def _usual_silent_s(state: State) -> float:
+    return max(PROBE_S, min(PROBE_SILENT_S, PROBE_SILENT_INTERVALS * interval_s(state)))
 
 
 def _asking_s(state: State, peer: PeerView) -> float:
@@ -347,7 +351,7 @@ def calm(state: State, now: float) -> float:
     O(peers), whatever the number of VIPs.
     """
     until, peers = state.calm_until, state.peers
-    usual = detection_s(state) - max(PROBE_S, min(PROBE_SILENT_S, PROBE_SILENT_INTERVALS * interval_s(state)))
+    usual = detection_s(state) - _usual_silent_s(state)
     for id in state.calm_peers:
         peer = peers.get(id)
         if peer is None or peer.lost_at >= peer.heard_at:
