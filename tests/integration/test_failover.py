@@ -17,7 +17,7 @@ from shoal.lab.network import Lab
 from shoal.lab.trials import ELASTIC, KINDS, LEGACY, MODES, PARTIAL_KINDS, PASSWORD, Bench, Trial
 from tests.integration.private_host import NETNS
 from tests.integration.private_shoal import prepared
-from tests.integration.told import story
+from tests.integration.story import story
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 

@@ -14,7 +14,7 @@ from shoal.lab.network import Lab
 from shoal.lab.trials import MODES, PASSWORD, Bench
 from shoal.system import WIRE_PORT
 from tests.integration.private_shoal import prepared
-from tests.integration.told import story
+from tests.integration.story import story
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 

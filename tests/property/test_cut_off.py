@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shoal.controller.fleet import Fleet
-from shoal.controller.records import EngineRecord
 from shoal.placement.model import EngineState
 from shoal.wire import messages
-from tests.api_world import Clock
+from tests.sighted import sighted
 
-SESSION: Any = object()
 LOOKS_APART_S = 0.1
 SEEN_S = 8.0
 
@@ -29,32 +24,15 @@ groups = st.lists(st.lists(late, min_size=1, max_size=4), min_size=1, max_size=4
 @given(groups)
 def test_whoever_was_heard_last_nobody_is_given_up(silent: list[list[float]]) -> None:
     """``silent``: by group, how long ago each engine's last status was when the way was cut. Engines of a group hear one another."""
-    records: dict[str, EngineRecord] = {}
-    for number, members in enumerate(silent):
-        for member in range(len(members)):
-            id = f"{number}-{member}"
-            records[id] = EngineRecord(
-                id=id, name=id, rank=len(records) + 1, group=str(number), created=True, seen=True
-            )
-    clock = Clock()
-    fleet = Fleet(
-        clock,
-        record=records.get,
-        desired=lambda engine: {},
-        on_change=lambda engine: None,
-        on_ownership=lambda engine, message: None,
-    )
-    clock.s += 200.0
-    for number, members in enumerate(silent):
-        for member, ago_s in enumerate(members):
-            live = fleet.live(f"{number}-{member}")
-            live.session, live.heard_at = SESSION, clock.s - ago_s
-            peers = tuple(
-                messages.PeerState(engine=peer, alive=True, heard_ms_ago=0.0, session=True)
-                for peer, record in records.items()
-                if record.group == str(number) and peer != live.id
-            )
-            live.status = messages.Status(root="", haproxy=True, link=True, peers=peers)
+    named = {f"{group}-{n}": ago_s for group, members in enumerate(silent) for n, ago_s in enumerate(members)}
+    fleet, records, clock = sighted(named, {engine: engine.partition("-")[0] for engine in named})
+    for engine, record in records.items():
+        peers = tuple(
+            messages.PeerState(engine=peer, alive=True, heard_ms_ago=0.0, session=True)
+            for peer, other in records.items()
+            if other.group == record.group and peer != engine
+        )
+        fleet.live(engine).status = messages.Status(root="", haproxy=True, link=True, peers=peers)
     for _ in range(int(SEEN_S / LOOKS_APART_S)):
         clock.s += LOOKS_APART_S
         states = fleet.look(records)

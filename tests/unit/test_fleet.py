@@ -15,11 +15,10 @@ from shoal.placement.model import EngineState
 from shoal.wire import desired as wire
 from shoal.wire import messages
 from shoal.wire.messages import Claim, Ownership
-from tests.api_world import Clock
+from tests.sighted import SESSION, sighted
 
 STARTED = 100.0
 RECORD = EngineRecord(id="e", name="e", rank=1, group="g", created=True, seen=True)
-SESSION: Any = object()
 
 
 @pytest.mark.parametrize(
@@ -145,20 +144,6 @@ def test_silence_alone_is_judged_when_it_is_known_whether_others_are_silent_too(
     """Statuses come at moments of their own: the engine whose last one came first before the way was cut would be judged while
     the others are not even missed, and its virtual services moved before the storm is seen."""
     groups = {"a": "g", "b": "g", "c": "h", "d": "h"}
-    records = {
-        id: EngineRecord(id=id, name=id, rank=rank, group=groups[id], created=True, seen=True)
-        for rank, id in enumerate(("a", *silent), 1)
-    }
-    clock = Clock()
-    fleet = Fleet(
-        clock,
-        record=records.get,
-        desired=lambda engine: {},
-        on_change=lambda engine: None,
-        on_ownership=lambda engine, message: None,
-    )
-    clock.s += 200.0
-    for id, seconds in {"a": 3.2, **silent}.items():
-        fleet.live(id).session, fleet.live(id).heard_at = SESSION, clock.s - seconds
+    fleet, records, _ = sighted({"a": 3.2, **silent}, groups)
     assert fleet.look(records)["a"] is state
     assert fleet.state("a") is state

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -121,13 +121,13 @@ class Ownership(msgspec.Struct, frozen=True):
 
 
 class Sight(NamedTuple):
-    """What the controller can tell by the engines that have a session. ``witnessed``: those that another one says, just now, that
-    it hears; ``vouched``: those of them of which one says so that was heard lately itself. ``in_doubt``: groups of which all engines,
-    or all there are, have just become quiet."""
+    """What the controller can tell by the engines that have a session. ``witnessed``: those that another one says, just now,
+    that it hears; ``vouched``: those of them of which one says so that was heard lately itself. ``in_doubt``: groups of which
+    all engines, or all there are, have just become quiet."""
 
-    witnessed: frozenset[str]
-    vouched: frozenset[str]
-    in_doubt: frozenset[str]
+    witnessed: Set[str]
+    vouched: Set[str]
+    in_doubt: Set[str]
 
 
 NO_SESSIONS = Sight(frozenset(), frozenset(), frozenset())
@@ -496,8 +496,8 @@ class Fleet:
             if (record := self._record(live.id)) is not None:
                 silent_s[record.group] = min(silent_s.get(record.group, math.inf), silence)
         everywhere = _just_quiet(min(silent_s.values(), default=math.inf))
-        in_doubt = frozenset(group for group, silence in silent_s.items() if everywhere or _just_quiet(silence))
-        return Sight(frozenset(witnessed), frozenset(vouched), in_doubt)
+        in_doubt = {group for group, silence in silent_s.items() if everywhere or _just_quiet(silence)}
+        return Sight(witnessed, vouched, in_doubt)
 
     def owner(self, vip: str) -> Ownership | None:
         """Who said last, by the highest claim, that it answers for the VIP."""

@@ -128,22 +128,21 @@ class GuardLink:
             writer.close()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Adopt the guard that runs, or start one; ConnectionAbortedError once this stops: what it started then, nobody would
-        end, and it would start the agent again."""
+        """Adopt the guard that runs, or start one; OSError once this stops: what it started then, nobody would end, and it
+        would start the agent again."""
         loop = asyncio.get_running_loop()
         started = 0.0
-        while not self._stopping.is_set():
+        while True:
             try:
                 return await asyncio.open_unix_connection(str(self._directory / "guard.sock"), limit=LINE_BYTES_MAX)
             except OSError:
                 if self._stopping.is_set():
-                    break
+                    raise
                 ended = self._child is not None and self._child.poll() is not None
                 if not started or (ended and loop.time() - started > RESTART_AFTER_S):
                     self._launch()
                     started = loop.time()
                 await asyncio.sleep(CONNECT_RETRY_S)
-        raise ConnectionAbortedError("it stops")
 
     def _launch(self) -> None:
         file = self._directory / "guard.json"

@@ -139,10 +139,8 @@ class Bench:
     async def _whole(self, api: Api, mode: str, gone: list[str], fault: str) -> None:
         """``gone``: engines that it can't be answered by."""
         service, engines = self.services[mode], MODES[mode]
-        found: dict[str, Any] = {}
 
         async def whole() -> bool:
-            nonlocal found
             found = await api.placement(service["uuid"])
             ready = [p for p in found["placements"] if p["state"] == "ready"]
             settled = found["armed"] and found["answers"] not in ("", *gone)
@@ -151,7 +149,8 @@ class Bench:
         try:
             await api.until(f"{mode} is whole again after {fault}", whole, WHOLE_WITHIN_S)
         except NotReady as late:
-            shown = {field: found.get(field) for field in ("placements", "succession", "armed", "answers")}
+            found = await api.placement(service["uuid"])
+            shown = {field: found[field] for field in ("placements", "succession", "armed", "answers")}
             raise NotReady(f"{late} It is {shown}.") from None
 
     async def _neighbours(self, api: Api, engine: str) -> list[str]:

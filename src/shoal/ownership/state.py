@@ -157,13 +157,11 @@ def probe_s(state: State, view: VipView) -> float:
     """How long before its turn the first candidate begins to probe a VIP, and how long probes must stay unanswered once one
     was answered: longer where only silence tells of its holder's death, or much of what it sends is lost."""
     peer = state.peers.get(view.holder)
-    if peer is None:
-        return PROBE_S
-    told = peer.lost_at >= peer.heard_at or fresh(state, view)
-    return _asking_s(state, peer) if told else asking_silent_s(state, peer)
+    told = peer is None or peer.lost_at >= peer.heard_at or fresh(state, view)
+    return _asking_s(state, peer) if told else _asking_silent_s(state, peer)
 
 
-def asking_silent_s(state: State, peer: PeerView) -> float:
+def _asking_silent_s(state: State, peer: PeerView | None) -> float:
     """`probe_s` for what a silent peer holds."""
     return max(_asking_s(state, peer), _usual_silent_s(state))
 
@@ -172,8 +170,10 @@ def _usual_silent_s(state: State) -> float:
     return max(PROBE_S, min(PROBE_SILENT_S, PROBE_SILENT_INTERVALS * interval_s(state)))
 
 
-def _asking_s(state: State, peer: PeerView) -> float:
-    return PROBE_S * max(1.0, peer.misses / state.timing.heartbeat_misses) if peer.misses else PROBE_S
+def _asking_s(state: State, peer: PeerView | None) -> float:
+    if peer is None or not peer.misses:
+        return PROBE_S
+    return PROBE_S * max(1.0, peer.misses / state.timing.heartbeat_misses)
 
 
 def able(state: State) -> bool:
@@ -311,7 +311,7 @@ def wanting_from(state: State, view: VipView, now: float) -> float:
         return max(now, view.blocked_until)
     turn, peer = claimable_at(state, view, now), state.peers.get(view.holder)
     first = peer is not None and turn <= dead_at(state, peer)
-    return turn - (probe_s(state, view) if peer is None or first else _asking_s(state, peer))
+    return turn - (probe_s(state, view) if first else _asking_s(state, peer))
 
 
 def wants(state: State, view: VipView, now: float) -> bool:
@@ -327,8 +327,7 @@ def silent_at(state: State, view: VipView) -> float:
     """When the address counts as silent, if no more answers come: never before two probes have gone unanswered, each
     with time to be answered. After an answer the next probe is up to a gap away."""
     if view.answered_at < view.asked_at:
-        peer = state.peers.get(view.holder)
-        return view.asked_at + (PROBE_S if peer is None else _asking_s(state, peer))
+        return view.asked_at + _asking_s(state, state.peers.get(view.holder))
     return view.answered_at + (PROBE_SLOW_S if probes_slowly(view) else PROBE_GAP_S) + probe_s(state, view)
 
 
@@ -356,7 +355,7 @@ def calm(state: State, now: float) -> float:
         peer = peers.get(id)
         if peer is None or peer.lost_at >= peer.heard_at:
             return NEVER
-        at = peer.heard_at + (silence_s(state, peer) - asking_silent_s(state, peer) if peer.misses else usual)
+        at = peer.heard_at + (silence_s(state, peer) - _asking_silent_s(state, peer) if peer.misses else usual)
         if at < until:
             until = at
     return until
