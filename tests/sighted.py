@@ -24,7 +24,7 @@ def sighted(silent: Mapping[str, float], groups: Mapping[str, str]) -> tuple[Fle
     fleet = Fleet(
         clock,
         record=records.get,
-        desired=lambda engine: {},
+        desired=lambda engine, having: {},
         on_change=lambda engine: None,
         on_ownership=lambda engine, message: None,
     )

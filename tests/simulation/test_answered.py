@@ -3,6 +3,7 @@ seen."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from shoal.controller.records import VipRecord
 from shoal.ownership import state as known
 from shoal.simulator.kernel import Broken
 from shoal.simulator.system_world import SystemWorld
-from tests.simulation.playing import play
+from shoal.simulator.virtual_time import VirtualLoop
+from shoal.wire.desired import Vip
+from tests.simulation.playing import play, play_in
 from tests.simulation.test_storm import speakers
 
 GROUP = {"name": "g", "max_vs_per_se": 4, "buffer_se": 2, "max_se": 3}
@@ -80,6 +83,112 @@ def test_a_list_that_was_never_armed_is_never_in_force() -> None:
         later = placement(world)
         assert later.list_version > record.list_version + 1
         assert (later.in_force, later.in_force_version) == (record.succession, record.list_version)
+
+    play(story)
+
+
+def test_who_is_struck_from_a_list_takes_over_until_the_next_is_armed() -> None:
+    """It is disabled; of the two that are left one owns the VIP and the other is frozen, so it can't agree to anything."""
+
+    async def story(world: SystemWorld) -> None:
+        _, record = await served(world)
+        owner, heir, last = record.succession
+        world.freeze(last)
+        await world.patch("serviceengine", heir, enable_state="SE_STATE_DISABLED")
+        await world.pass_time(0.6)
+        later = placement(world)
+        assert (later.succession, later.in_force) == ((owner, last), record.succession)
+        assert views(world, record.id)[heir] == (record.succession, record.list_version, False)
+        (address,) = speakers(world)
+        await world.kill_controller()
+        world.kill(owner)
+        await world.pass_time(1.0)
+        assert world.segment.speakers(address) == [heir]
+        world.thaw(last)
+        await world.start_controller()
+        await world.settle()
+        assert heir not in views(world, record.id)
+
+    play(story)
+
+
+def test_who_is_disabled_by_force_is_in_no_list_any_more() -> None:
+    async def story(world: SystemWorld) -> None:
+        _, record = await served(world)
+        _, heir, last = record.succession
+        world.freeze(last)
+        await world.patch("serviceengine", heir, enable_state="SE_STATE_DISABLED_FORCE")
+        await world.pass_time(0.6)
+        assert heir in placement(world).in_force
+        assert not world.controller.fleet.armed(placement(world))
+        assert heir not in views(world, record.id)
+
+    play(story)
+
+
+class Told(SystemWorld):
+    """Notes of which VIPs an engine was told a list that is not armed."""
+
+    def __init__(self, loop: VirtualLoop, seed: int) -> None:
+        super().__init__(loop, seed)
+        self.unarmed: list[tuple[str, str]] = []
+        told = self.witness.told
+
+        def note(engine: str, vips: Iterable[Vip]) -> None:
+            told(engine, vips)
+            self.unarmed += [(engine, vip.id) for vip in vips if not vip.armed]
+
+        self.witness.told = note  # type: ignore[method-assign]
+
+
+async def restarted(world: SystemWorld, without: str) -> None:
+    """Another controller, which has heard of all engines but one."""
+    await world.kill_controller()
+    world.part(without)
+    await world.start_controller()
+    await world.pass_time(1.5)
+    heard_of = world.controller.fleet.heard_of
+    assert [engine for engine in world.agents if not heard_of(engine)] == [without]
+
+
+async def greeted(world: SystemWorld, engine: str) -> None:
+    while not world.controller.fleet.heard_of(engine):
+        await world.pass_time(0.001)
+
+
+def test_what_was_armed_stays_so_through_a_restart_of_the_controller() -> None:
+    """Those that say hello prove it; nobody is told of the list anew."""
+
+    async def story(world: Told) -> None:
+        _, record = await served(world)
+        heir = record.succession[1]
+        world.unarmed.clear()
+        await restarted(world, without=heir)
+        assert world.controller.fleet.armed(record)
+        world.join(heir)
+        await greeted(world, heir)
+        assert world.controller.fleet.armed(record)
+        await world.settle()
+        assert placement(world) == record
+        assert not world.unarmed
+
+    play_in(Told, story)
+
+
+def test_what_was_armed_is_not_once_one_of_its_engines_says_that_it_lost_it() -> None:
+    async def story(world: SystemWorld) -> None:
+        _, record = await served(world)
+        heir = record.succession[1]
+        world.kill(heir)
+        world.wipe(heir)
+        world.set_lag(heir, (0.5, 0.5))
+        await restarted(world, without=heir)
+        assert world.controller.fleet.armed(record)
+        world.join(heir)
+        await greeted(world, heir)
+        assert not world.controller.fleet.armed(record)
+        await world.settle()
+        assert placement(world).list_version == record.list_version
 
     play(story)
 

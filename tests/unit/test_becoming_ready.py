@@ -29,7 +29,7 @@ class Group:
         self.fleet = Fleet(
             SystemClock(),
             record=lambda engine: self.ledger.engines.get(engine),
-            desired=lambda engine: {},
+            desired=lambda engine, having: {},
             on_change=lambda engine: None,
             on_ownership=lambda engine, message: None,
         )

@@ -97,7 +97,7 @@ async def test_a_state_that_comes_back_is_still_known_when_it_is_acknowledged() 
     fleet = Fleet(
         SystemClock(),
         record=lambda engine: RECORD,
-        desired=lambda engine: parts,
+        desired=lambda engine, having: parts,
         on_change=lambda engine: None,
         on_ownership=lambda engine, message: None,
     )

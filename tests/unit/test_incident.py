@@ -85,7 +85,7 @@ class World:
         self.fleet = Fleet(
             clock,
             record=self.ledger.engines.get,
-            desired=lambda engine: {},
+            desired=lambda engine, having: {},
             on_change=lambda engine: None,
             on_ownership=lambda engine, message: None,
         )

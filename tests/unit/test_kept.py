@@ -44,7 +44,7 @@ class Group:
         self.fleet = Fleet(
             SystemClock(),
             record=lambda engine: self.ledger.engines.get(engine),
-            desired=lambda engine: {},
+            desired=lambda engine, having: {},
             on_change=lambda engine: None,
             on_ownership=lambda engine, message: None,
             on_vips=lambda vips: self.keeper.touch(vips),

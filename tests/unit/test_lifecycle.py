@@ -106,7 +106,7 @@ class Life:
         self.fleet = Fleet(
             self.clock,
             record=lambda engine: self.ledger.engines.get(engine),
-            desired=lambda engine: {},
+            desired=lambda engine, having: {},
             on_change=lambda engine: None,
             on_ownership=lambda engine, message: None,
         )

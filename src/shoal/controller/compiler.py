@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from shoal.objects import views
+from shoal.placement.standing import FORCE
 from shoal.wire import desired as wire
 from shoal.wire.networks import KIND
 
@@ -38,6 +39,7 @@ from .tickets import Secrets
 
 TUNNEL_ALWAYS = 1
 """``se_tunnel_mode``: 0 and 2 are direct."""
+NOTHING: Mapping[str, str] = {}
 WATCHED = {False: "gateways", True: "gateways and next hops"}
 """By ``host_gateway_monitor`` of the group."""
 
@@ -190,22 +192,31 @@ class Compiler:
         state = self._groups.get(group)
         return state.intents.get(vip) if state else None
 
-    def parts(self, engine: str) -> EngineParts:
-        """All parts the engine should run, by id. An engine without placements gets its settings and gateways only."""
+    def parts(self, engine: str, having: Mapping[str, str] = NOTHING) -> EngineParts:
+        """All parts the engine should run, by id. An engine without placements gets its settings and gateways only.
+
+        ``having``: the hashes of those that it has. Of a VIP that is the armed one, if nothing but that makes a difference: an
+        earlier controller armed it.
+        """
         record = self._ledger.engines.get(engine)
         state = self._groups.get(record.group) if record else None
         if record is None or state is None:
             return {}
-        mine = [vip for vip in self._ledger.naming(engine) if vip.group == record.group and engine in engines_of(vip)]
+        document = self._documents.get("serviceengine", engine)
+        mine = [
+            vip
+            for vip in self._ledger.naming(engine)
+            if vip.group == record.group
+            and (engine in engines_of(vip) or (self._takes_over_still(engine, vip) and not _is_left_at_once(document)))
+        ]
         parts: EngineParts = {}
         for vip in mine:
             intent = state.intents.get(vip.id)
             if intent is not None:
-                self._add_vip(parts, intent, vip)
+                self._add_vip(parts, intent, vip, having)
         secrets = self._tickets(record.group)
         if secrets is not None and any(id.startswith("certificate/") for id in parts):
             parts[f"tickets/{record.group}"] = encoded(wire.Tickets(id=record.group, secrets=secrets))
-        document = self._documents.get("serviceengine", engine)
         if (interfaces := interfaces_part(document)) is not None and document is not None:
             parts["interfaces"] = encoded(interfaces)
             self._add_routes(parts, (views.uuid_of(vlan.get("vrf_ref") or "") for vlan in vlans(document)))
@@ -221,12 +232,12 @@ class Compiler:
             known = self._settings_of[engine] = settings, encoded(settings)
         return known[1]
 
-    def armed(self, record: VipRecord) -> bool:
-        """Every engine of the succession runs this list."""
-        return all(self._fleet.acknowledged(e, record.id) >= record.list_version for e in record.succession)
+    def _takes_over_still(self, engine: str, record: VipRecord) -> bool:
+        """By the list in force, until the next one is armed: make before break."""
+        return engine in record.in_force and not self._fleet.armed(record)
 
-    def _add_vip(self, parts: EngineParts, intent: VipIntent, record: VipRecord) -> None:
-        part = self._vip(intent, record)
+    def _add_vip(self, parts: EngineParts, intent: VipIntent, record: VipRecord, having: Mapping[str, str]) -> None:
+        part = self._vip(intent, record, having.get(f"vip/{record.id}", ""))
         if part is None:
             return
         parts[f"vip/{intent.id}"] = part
@@ -248,8 +259,12 @@ class Compiler:
             if routes is not None:
                 parts[f"routes/{vrf}"] = routes
 
-    def _vip(self, intent: VipIntent, record: VipRecord) -> Encoded | None:
-        armed, slots = self.armed(record), len(intent.enabled)
+    def _vip(self, intent: VipIntent, record: VipRecord, has: str = "") -> Encoded | None:
+        armed, slots = self._fleet.armed(record), len(intent.enabled)
+        if has and not armed:
+            part = vip_part(intent, record, armed=True)
+            if part is not None and (was := encoded(part)).hash == has:
+                return was
         compiled = self._vips.setdefault(record.group, {})
         known = compiled.get(record.id)
         same = known is not None and known.record is record and known.armed == armed
@@ -340,6 +355,11 @@ class Compiler:
             found = tuple(engine.id for engine in engines if engine.seen and not self._fleet.heard_of(engine.id))
             known = self._unheard[group] = (engines, heard, found)
         return known[2]
+
+
+def _is_left_at_once(engine: Mapping[str, Any] | None) -> bool:
+    """An operator trusts it no more."""
+    return (engine or {}).get("enable_state") == FORCE
 
 
 def _rank(engine: EngineRecord) -> int:

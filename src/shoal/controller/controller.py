@@ -160,7 +160,7 @@ class Controller:
         self.fleet = Fleet(
             self._waking,
             record=lambda engine: self.ledger.engines.get(engine),
-            desired=lambda engine: self.compiler.parts(engine),
+            desired=lambda engine, having: self.compiler.parts(engine, having),
             on_change=self._engine_changed,
             on_ownership=self._ownership,
             on_vips=lambda vips: self.reconciler.on_vips(vips),

@@ -518,5 +518,10 @@ def engines_of(record: VipRecord) -> frozenset[str]:
     return frozenset([*placed, *record.succession])
 
 
+def concerned(record: VipRecord) -> frozenset[str]:
+    """`engines_of`, and those that take over until its list is armed: they keep the configuration so long."""
+    return engines_of(record).union(record.in_force)
+
+
 def references(parts: Mapping[str, Encoded]) -> Iterable[wire.PartReference]:
     return (wire.PartReference(id, part.hash) for id, part in parts.items())

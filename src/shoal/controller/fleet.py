@@ -30,7 +30,7 @@ from .acknowledged import Acknowledged, Root, root_of
 from .bgp import turns
 from .clock import Clock
 from .desired import EngineParts, references
-from .records import EngineRecord
+from .records import EngineRecord, VipRecord
 from .storm import Settings, Sighting, Storms
 
 log = logging.getLogger("shoal.fleet")
@@ -270,7 +270,7 @@ class Session:
             await self._link.send(shares)
 
     async def _send_state(self) -> None:
-        parts = self._fleet.desired(self._live.id)
+        parts = self._fleet.desired(self._live.id, {})
         if self._sent_root and _same(parts, self._sent):
             return
         manifest = wire.manifest(references(parts))
@@ -345,7 +345,7 @@ class Fleet:
         clock: Clock,
         *,
         record: Callable[[str], EngineRecord | None],
-        desired: Callable[[str], EngineParts],
+        desired: Callable[[str, Mapping[str, str]], EngineParts],
         on_change: Callable[[str], None],
         on_ownership: Callable[[str, messages.Ownership], None],
         on_vips: Callable[[Iterable[str]], None] = lambda vips: None,
@@ -359,8 +359,8 @@ class Fleet:
         storms: Storms | None = None,
         name: str = "controller",
     ) -> None:
-        """``record(engine)``: what is known of it for good, None if there is no such engine. ``on_vips(vips)``: who runs
-        or owns these is not what it was."""
+        """``desired(engine, having)``: the parts it should run, having those (id -> hash). ``record(engine)``: what is known
+        of it for good, None if there is no such engine. ``on_vips(vips)``: who runs or owns these is not what it was."""
         self.clock = clock
         self.desired = desired
         self.changed = on_change
@@ -387,6 +387,8 @@ class Fleet:
         """Engine -> the VIPs it answers for, by `_owners`."""
         self._runners: dict[str, dict[str, None]] = {}
         """VIP -> the engines that run a state with it, as far as they were heard of."""
+        self._was_armed: dict[str, int] = {}
+        """VIP -> the list that an engine knew to be armed when it said hello, while others of it were not heard of."""
         self._lack_gateways: dict[str, None] = {}
         """Engines that say so of any."""
         self.first_heard = 0
@@ -506,6 +508,16 @@ class Fleet:
     def acknowledged(self, engine: str, vip: str) -> int:
         """The list version of the VIP that the engine runs; 0 = none."""
         return self.live(engine).runs.lists.get(vip, 0)
+
+    def armed(self, record: VipRecord) -> bool:
+        """Every engine of the succession runs this list. One that this controller has not heard of does if another was told so
+        by an earlier controller."""
+        vip, version = record.id, record.list_version
+        return all(
+            self.acknowledged(engine, vip) >= version
+            or (self._was_armed.get(vip) == version and not self.heard_of(engine))
+            for engine in record.succession
+        )
 
     def drained(self, engine: str, vip: str, others: Iterable[str]) -> bool:
         """Whether the engine has no connection of the VIP left and will get none: all who serve it have acknowledged
@@ -635,19 +647,29 @@ class Fleet:
 
     def _greet(self, live: Live, hello: messages.Hello, session: Session) -> None:
         live.session = session
+        is_new = not self.heard_of(live.id)
         self.note_heard(live)
         live.applied = hello.root
         live.pushed = dict(hello.parts)
-        parts = self.desired(live.id)
+        parts = self.desired(live.id, live.pushed)
         same = {id: part for id, part in parts.items() if live.pushed.get(id) == part.hash}
         before = live.runs.lists
         live.runs.greet(hello, same, self.clock.monotonic())
         self.told += 1
+        self._note_armed(same)
         self.note_runs(live.id, before, live.runs.lists)
+        if is_new:  # what was thought to be armed is not, if this one does not run it
+            self._on_vips([part.vip.id for part in parts.values() if part.vip is not None])
         self.note_owned(live.id, hello.owned)
         if self.shares is not None:
             self.shares.adopt(hello.shares)
         self.changed(live.id)
+
+    def _note_armed(self, parts: EngineParts) -> None:
+        """``parts``: those that an engine has of what it should have."""
+        for part in parts.values():
+            if (vip := part.vip) is not None and vip.armed and not all(map(self.heard_of, vip.succession)):
+                self._was_armed[vip.id] = vip.list_version
 
     def reported(self, live: Live, status: messages.Status) -> None:
         before = live.status

@@ -133,7 +133,7 @@ class Ledger:
         return self._ranked[group]
 
     def naming(self, engine: str) -> Collection[VipRecord]:
-        """The placements that name the engine: it serves the VIP, will, drains, or may take it over."""
+        """The placements that name the engine: it serves the VIP, will, drains, may take it over, or did before the last list."""
         return self._naming.get(engine, {}).values()
 
     def fresh_vip(self, group: str, vip: str) -> VipRecord:
@@ -306,7 +306,7 @@ class Ledger:
 
 
 def _named(placement: VipRecord) -> frozenset[str]:
-    return frozenset([*(p.engine for p in placement.placements), *placement.succession])
+    return frozenset([*(p.engine for p in placement.placements), *placement.succession, *placement.in_force])
 
 
 def _put(records: dict[str, _R], key: str, record: _R | None) -> None:

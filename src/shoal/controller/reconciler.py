@@ -36,7 +36,7 @@ from . import snapshot as snapshots
 from .balance import Balance
 from .clock import Clock, woken
 from .compiler import Compiler
-from .desired import VipIntent, engines_of
+from .desired import VipIntent, concerned
 from .events import EventLog
 from .fleet import Fleet
 from .freed import Freed
@@ -408,7 +408,7 @@ class Reconciler:
         for vip in vips:
             changed = moved.get(vip)
             for record in (changed.before if changed is not None else None, records.get(vip)):
-                wanted.update(dict.fromkeys(engines_of(record) if record is not None else ()))
+                wanted.update(dict.fromkeys(concerned(record) if record is not None else ()))
         for id in sorted(wanted):
             self._fleet.push(id)
 
@@ -421,7 +421,7 @@ class Reconciler:
         for service in services:
             group, vips = self._intents.of_service(service)
             records = self._ledger.vips.get(group, {})
-            wanted.update((id, None) for vip in vips if vip in records for id in engines_of(records[vip]))
+            wanted.update((id, None) for vip in vips if vip in records for id in concerned(records[vip]))
         for id in sorted(wanted):
             self._fleet.push(id)
 
@@ -507,7 +507,7 @@ class Reconciler:
         kept, records = self._kept[group.uuid], self._ledger.vips.get(group.uuid, {})
         for id in (*planned, *(id for id in kept.advanced if id not in planned)):
             before = records.get(id)
-            after = _record(group.uuid, kept.placements(id), planned.get(id), before, real, now, self._compiler.armed)
+            after = _record(group.uuid, kept.placements(id), planned.get(id), before, real, now, self._fleet.armed)
             if after is not None:
                 origin = before or self._ledger.fresh_vip(group.uuid, id)
                 after = msgspec.structs.replace(after, elsewhere=origin.elsewhere and not after.placements)

@@ -218,7 +218,7 @@ def vip_value(
         requested=record.requested,
         tag=intent.tag,
         blocked="" if record.placements else blocked(intent, record),
-        armed=all(fleet.acknowledged(e, record.id) >= record.list_version for e in record.succession),
+        armed=fleet.armed(record),
         addresses=intent.addresses,
         needs=needs(intent),
     )

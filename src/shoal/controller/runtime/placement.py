@@ -12,7 +12,6 @@ from itertools import islice
 
 import msgspec
 
-from shoal.controller.desired import engines_of
 from shoal.controller.records import Noted, VipRecord
 from shoal.objects import views
 from shoal.objects.views import uuid_of
@@ -120,7 +119,7 @@ class Placements:
             "reason": self._present.reason(record),
             **reasons.shown(answer.remedies if answer else ()),
             "generation": record.generation,
-            "armed": self._of.compiler.armed(record) if record.succession else False,
+            "armed": self._of.fleet.armed(record) if record.succession else False,
             "answers": self._of.owner_name(record.id),
             "placements": [
                 {
@@ -170,7 +169,7 @@ class Placements:
         if not heirs:
             return f"Nobody takes over when {self._of.engine_name(owner)} fails: no other engine has room for it."
         unarmed = ""
-        if not self._of.compiler.armed(record):
+        if not self._of.fleet.armed(record):
             until_then = next((engine for engine in self._in_force(record) if engine != owner), "")
             unarmed = f"; until then {self._of.engine_name(until_then)} does" if until_then else ""
             unarmed = f" (not armed yet{unarmed})"
@@ -178,10 +177,9 @@ class Placements:
 
     def _in_force(self, record: VipRecord) -> tuple[str, ...]:
         """The list that engines act upon now, as far as they are still there."""
-        if self._of.compiler.armed(record):
+        if self._of.fleet.armed(record):
             return record.succession
-        told = engines_of(record)  # who is in neither is not told of the VIP any more
-        return tuple(engine for engine in record.in_force if engine in told)
+        return tuple(engine for engine in record.in_force if engine in self._of.ledger.engines)
 
     def _coming(self, placement: Placement) -> str:
         name = self._name(placement)
