@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from shoal.ownership.state import DISPUTED_S
-from tests.integration.guard_lab import VIP, VIP6, Lab, LongConnections, lab, run, shares, wait, wait_for_spread
+from shoal.engine.guard import ENGINE_PORT
+from shoal.ownership.state import CALL_S, DISPUTED_S
+from tests.integration.guard_lab import CLIENT, VIP, VIP6, Lab, LongConnections, lab, run, shares, wait, wait_for_spread
 
 pytestmark = pytest.mark.root
 
@@ -92,6 +93,60 @@ def test_two_that_do_not_know_each_other_and_both_answer_find_out(
     guards.engines[stays].kill()
     (other,) = [engine for engine in pair if engine.name != stays]
     wait(lambda: other.owns)
+
+
+@pytest.mark.parametrize("vip", [VIP, VIP6])
+def test_two_of_one_group_that_have_both_answered_for_long_settle_it_by_their_claims(guards: Lab, vip: str) -> None:
+    """What they announced when they took it is over, and neither's plan names the other; ``a`` goes by the newer one."""
+    guards.vip = vip
+    pair = guards.engines["a"], guards.engines["b"]
+    for engine, generation in zip(pair, (2, 1), strict=True):
+        run("bridge", "-n", guards.bridge, "link", "set", "dev", f"v{engine.name}", "isolated", "on")
+        engine.start()
+        told = guards.desired(owner=engine.name, members=(engine.name,), succession=(), generation=generation)
+        engine.tell(replace(told, peers=(), heartbeat_key=b"of the group"))
+        wait(lambda: engine.owns)  # noqa: B023
+    time.sleep(DISPUTED_S + 0.2)
+    assert [engine.owns for engine in pair] == [True, True]
+    for engine in pair:
+        run("bridge", "-n", guards.bridge, "link", "set", "dev", f"v{engine.name}", "isolated", "off")
+    wait(lambda: [engine.owns for engine in pair] == [True, False], CALL_S + 2.0)
+    assert pair[1].changes[-1][1].ownership.why == "a holds it by a higher claim"
+    witness = guards.witness()
+    wait(lambda: len(answers(witness)) > 100)
+    assert {mac for _, mac in answers(witness)} == {pair[0].mac}
+    pair[0].kill()
+    wait(lambda: pair[1].owns)
+
+
+# Says again what was called out, as heard and cut short, from its own address; prints how much it is sent there.
+PARROT = """
+import socket, sys, time
+everybody, own = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+to = "255.255.255.255", int(sys.argv[2])
+everybody.bind(to); everybody.settimeout(5.0)
+own.bind((sys.argv[1], to[1])); own.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1); own.setblocking(False)
+heard, count = everybody.recv(65000), 0
+for _ in range(30):
+    for size in (len(heard), len(heard) - 1, 20, 0):
+        own.sendto(heard[:size], to)
+    time.sleep(0.05)
+    try:
+        while own.recv(65000): count += 1
+    except BlockingIOError:
+        pass
+print(count)
+"""
+
+
+def test_who_says_again_what_an_engine_called_out_is_told_nothing(guards: Lab) -> None:
+    pair = guards.engines["a"], guards.engines["b"]
+    for engine in pair:
+        engine.start()
+        engine.tell(replace(guards.desired(), peers=()))
+    wait(lambda: pair[0].owns)
+    assert guards.in_client(PARROT, CLIENT, str(ENGINE_PORT)) == "0\n"
+    assert all(engine.processes["guard"].poll() is None for engine in pair)
 
 
 def test_a_move_and_a_stop_lose_no_connection_attempt_and_wait_for_nothing(guards: Lab) -> None:

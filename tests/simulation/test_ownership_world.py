@@ -7,6 +7,7 @@ import random
 import pytest
 from msgspec.structs import replace
 
+from shoal.ownership.state import CALL_S
 from shoal.simulator.ownership_world import World, encoded
 from shoal.wire.desired import Peer, Timing, Vip
 from shoal.wire.guard import Desired
@@ -228,6 +229,39 @@ def test_one_that_comes_later_leaves_it_to_a_stranger_that_answers() -> None:
     world.kill("B")
     world.run(1.0)
     assert world.speakers(ADDRESS) == ["A"]
+
+
+def apart(*, group: bytes = b"") -> World:
+    """A goes by a plan that is newer than B's; neither knows the other, and each has held the VIP for long."""
+    world = World(NAMES, seed=1)
+    world.cut("A", "B")
+    for name, generation, key in (("A", 2, group), ("B", 1, b"")):
+        world.start(name)
+        mine = desired(owner=name, members=(name,), succession=(), generation=generation)
+        world.tell(name, replace(mine, peers=(), heartbeat_key=key))
+    world.run(5.0)
+    assert world.speakers(ADDRESS) == ["A", "B"]
+    return world
+
+
+def test_strangers_that_both_hold_it_when_they_meet_settle_it_by_their_claims() -> None:
+    """Seed 443 of 10,000 events. No controller reaches either."""
+    world = apart()
+    world.cut("A", "B", False)
+    world.run(CALL_S + 0.25)
+    assert world.speakers(ADDRESS) == ["A"]
+    world.run(5.0)
+    assert world.speakers(ADDRESS) == ["A"]
+    world.kill("A")
+    world.run(1.0)
+    assert world.speakers(ADDRESS) == ["B"]
+
+
+def test_strangers_of_another_group_are_not_heard() -> None:
+    world = apart(group=b"another")
+    world.cut("A", "B", False)
+    with pytest.raises(AssertionError, match="both answer"):
+        world.run(5.0)
 
 
 def test_a_run_is_repeated_by_its_seed() -> None:

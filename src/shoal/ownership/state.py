@@ -39,6 +39,11 @@ this one did not hear the other's answers."""
 DEFEND_S = 10.0
 """Between the announcements that answer a stranger's (RFC 5227, 2.4, DEFEND_INTERVAL): two that don't give way are not to go
 on for ever."""
+CALL_S = 1.0
+"""So often an engine that holds VIPs calls them out to everybody on the segment. Who serves one of them and does not know the caller
+sends it its heartbeats, and so both hear whose claim is the higher."""
+STRANGER_S = 2.0
+"""So long after its last word a stranger is sent heartbeats."""
 GATEWAY_PROBE_S = 0.100
 GATEWAY_SILENT_S = 0.5
 """The gateway counts as silent when no probe was answered for that long."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -39,9 +39,10 @@ from shoal.ownership.events import (
     Tick,
     Told,
 )
-from shoal.ownership.state import PROBE_S, PROBE_SILENT_S, State, detection_s, slots_taken
+from shoal.ownership.state import CALL_S, PROBE_S, PROBE_SILENT_S, STRANGER_S, State, detection_s, slots_taken
 from shoal.simulator.kernel import OVERLAP_S_MAX, Broken, Kernel
 from shoal.simulator.repeats import Repeats
+from shoal.wire.desired import Peer
 from shoal.wire.guard import Desired
 from shoal.wire.messages import Owned
 
@@ -113,6 +114,25 @@ class Engine(Kernel):
         self.said: PeerMessage | None = None
         """The last heartbeat that was found to be true to the disk."""
         self.repeats = Repeats()
+        self.strangers: dict[str, float] = {}
+        """Engines that its plan does not name -> when they were heard last."""
+        self._named: tuple[tuple[Peer, ...], frozenset[str]] = ((), frozenset())
+
+    @property
+    def named(self) -> frozenset[str]:
+        """The peers of its plan."""
+        configured = self.state.configured
+        if configured is not self._named[0]:
+            self._named = configured, frozenset(peer.id for peer in configured if peer.id != self.name)
+        return self._named[1]
+
+    def audience(self, now: float) -> Iterable[str]:
+        """Whom its heartbeats go to: its peers, and strangers that speak."""
+        peers, named = self.state.peers, self.named
+        if not self.strangers and len(peers) == len(named):
+            return peers
+        self.strangers = {name: at for name, at in self.strangers.items() if now - at < STRANGER_S}
+        return {**dict.fromkeys(name for name in peers if name in named), **self.strangers}
 
     def speaks(self, address: str, now: float) -> bool:
         return self.link and self.answers(address, now)
@@ -168,6 +188,7 @@ class World:
         self._met_at = 0.0
         self._lost: deque[tuple[float, str, str]] = deque()
         """(when, sender, receiver) of heartbeats lost lately."""
+        self.schedule.at(self.now + CALL_S, self._call)
 
     # --- time ---
 
@@ -203,6 +224,7 @@ class World:
         engine.addresses.clear()  # a starting guard takes leftovers off the interface first
         engine.lease_until = -1.0
         engine.backlog.clear()
+        engine.strangers.clear()
         self.feed(engine, Started(name, engine.rank, f"{name}.{engine.incarnation}", dict(engine.disk), engine.mac))
         self.feed(engine, Link(engine.link))
         self.feed(engine, Haproxy(engine.haproxy))
@@ -308,7 +330,7 @@ class World:
         heard, heartbeat = Heard(send.message), send.message if isinstance(send.message, Heartbeat) else None
         whole = not self.cuts and not self.mutes
         chance, now, (least, most) = self.random.random, self.now, self.delay_s
-        for name in [send.to] if send.to else engine.state.peers:
+        for name in [send.to] if send.to else engine.audience(now):
             other = self.engines.get(name)
             if other is None or other is engine or not (other.link and (whole or self.hears(name, engine.name))):
                 continue
@@ -331,7 +353,7 @@ class World:
 
     def _repeats(self, engine: Engine, heartbeat: Heartbeat, arrives: float) -> bool:
         """It says what ``engine`` knows, and has not to arrive by itself."""
-        awake = engine.running and not engine.frozen
+        awake = engine.running and not engine.frozen and heartbeat.engine in engine.named
         return awake and not self.eager and engine.repeats.put(engine.state, heartbeat, self.now, arrives)
 
     def _arrive_alone(self, engine: Engine, sender: str = "") -> None:
@@ -350,8 +372,24 @@ class World:
 
     def _arrive(self, sender: Engine, engine: Engine, heard: Heard) -> None:
         if sender.link and engine.link and (not (self.cuts or self.mutes) or self.hears(engine.name, sender.name)):
+            if sender.name not in engine.named:
+                engine.strangers[sender.name] = self.now
             self.feed(engine, heard)
         self._happened()
+
+    def _call(self) -> None:
+        """Whoever holds a VIP calls out; who of its group serves the VIP and does not know the caller answers with heartbeats."""
+        awake = [engine for engine in self.engines.values() if engine.running and not engine.frozen and engine.desired]
+        for caller in awake:
+            vips = set(caller.addresses.values())
+            for other in awake if vips else ():
+                if caller is other or caller.name in other.named or not self.hears(other.name, caller.name):
+                    continue
+                assert caller.desired is not None and other.desired is not None
+                one_group = caller.desired.heartbeat_key == other.desired.heartbeat_key
+                if one_group and not vips.isdisjoint(other.state.vips):
+                    other.strangers[caller.name] = self.now
+        self.schedule.at(self.now + CALL_S, self._call)
 
     def _probe(self, engine: Engine, address: str) -> None:
         for other in self.engines.values():
@@ -503,11 +541,12 @@ class World:
 
     def _until(self, since: float, one: str, other: str) -> float:
         """When two engines that both answer ``since`` then must have noticed: at once, after a heal with the next
-        heartbeat, and for each heartbeat that was lost between them by the one after it. Who is frozen says and hears
-        nothing, so with it at the latest when its lease has ended."""
+        heartbeat, or call where neither's plan names the other, and for each heartbeat that was lost between them by the
+        one after it. Who is frozen says and hears nothing, so with it at the latest when its lease has ended."""
         both = (self.engines[one], self.engines[other])
         interval_s = max(engine.state.timing.heartbeat_interval_ms for engine in both) / 1000
-        until = max(since, self._met_at + interval_s) + OVERLAP_S_MAX
+        known = one in both[1].named or other in both[0].named
+        until = max(since, self._met_at + (interval_s if known else CALL_S + 2 * interval_s)) + OVERLAP_S_MAX
         for engine in both:
             until = max(until, engine.thawed_at + OVERLAP_S_MAX)
             if engine.frozen:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from shoal.engine.guard import kernel
 from shoal.engine.guard.agent_socket import AgentSocket
 from shoal.engine.guard.anew import Anew
+from shoal.engine.guard.calls import Calls
 from shoal.engine.guard.claims import ClaimFile
 from shoal.engine.guard.datagrams import Keeper
 from shoal.engine.guard.descriptors import Low
@@ -99,6 +100,7 @@ class Guard:
             lambda peer, up: self.feed(on.Session(peer, up)),
             lambda peer, misses: self.feed(on.Loss(peer, misses)),
         )
+        self._calls = Calls(self.loop, start.engine, start.interface, start.address, self._peers, lambda: self._held)
         self._exchange = Exchange(
             self.loop,
             start.engine,
@@ -251,6 +253,7 @@ class Guard:
         direct = self._segments.besides(self._vips)
         self._returns.want(desired.return_through_primary, desired.gateway, others, direct)
         self._peers.know(desired.peers, desired.heartbeat_key)
+        self._calls.want(vip.id for vip in desired.vips)
         self._anew.want(desired.announce_every_s)
 
     # --- effects ---

@@ -22,6 +22,7 @@ from shoal.engine.guard.loop import Loop, Timer
 from shoal.engine.guard.loss import Loss
 from shoal.engine.guard.sections import Again, Contents, Hearing, Saying, Section
 from shoal.ownership.events import Heartbeat, PeerMessage, Resign
+from shoal.ownership.state import STRANGER_S
 from shoal.wire.desired import Peer
 
 log = logging.getLogger("shoal.guard.peers")
@@ -35,8 +36,8 @@ SO_RCVBUFFORCE = 33
 LENGTH = struct.Struct("!H")
 NUMBER = struct.Struct("!Q")
 SIGNATURE_BYTES = 16
-STRANGER_S = 2.0
-"""A stranger that says nothing for so long is forgotten."""
+EVERYBODY = "255.255.255.255"
+"""On the segment."""
 STRANGERS_MAX = 64
 READ_BYTES = 256 * 1024
 """Of a session at once: what a thousand resigned VIPs are."""
@@ -88,6 +89,7 @@ class PeerNetwork:
         self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._datagrams.setblocking(False)
         self._datagrams.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES)
+        self._datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         self._datagrams.bind((address, ENGINE_PORT))
         loop.on_readable(self._datagrams, self._receive)
         self._listener = socket.create_server((address, ENGINE_PORT), backlog=64)
@@ -134,6 +136,23 @@ class PeerNetwork:
                 except OSError as error:
                     log.info("session with %s: %s", peer, error)
 
+    def call(self, data: bytes) -> None:
+        """Signed, to everybody on the segment."""
+        try:
+            self._datagrams.sendto(self._signed(data), (EVERYBODY, ENGINE_PORT))
+        except OSError as error:
+            log.debug("to everybody: %s", error)
+
+    def opened(self, data: bytes) -> bytes | None:
+        """What this group has signed; None for anything else."""
+        body = data[SIGNATURE_BYTES:]
+        return body if hmac.compare_digest(self._signed(body), data) else None
+
+    def meet_stranger(self, engine: str, address: str) -> None:
+        """It is sent heartbeats for a while, if it is one."""
+        if engine not in self._peers and (engine in self._strangers or len(self._strangers) < STRANGERS_MAX):
+            self._strangers[engine] = (address, self._loop.now())
+
     def _encode(self, message: Message) -> bytes:
         """As it goes out each time. The new sections of a long heartbeat go before it, once, and uncounted."""
         if not isinstance(message, Heartbeat):
@@ -178,8 +197,8 @@ class PeerNetwork:
 
     def _take(self, data: bytes, address: str, *, counts: bool = False) -> tuple[Message, ...]:
         """The message it is, or completes. ``counts``: gaps in its numbers are datagrams that were lost."""
-        body = data[SIGNATURE_BYTES:]
-        if not hmac.compare_digest(self._signed(body), data):
+        body = self.opened(data)
+        if body is None:
             log.debug("%s: not signed by this group", address)
             return ()
         content = body[NUMBER.size :]
@@ -189,8 +208,7 @@ class PeerNetwork:
             known = sent.engine in self._peers
             if sent.engine == self._engine or (known and self._by_address.get(address) != sent.engine):
                 return ()
-            if not known and (sent.engine in self._strangers or len(self._strangers) < STRANGERS_MAX):
-                self._strangers[sent.engine] = (address, self._loop.now())
+            self.meet_stranger(sent.engine, address)
             message = self._whole(sent, address)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             log.warning("nonsense from %s: %s", address, error)
