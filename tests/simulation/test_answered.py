@@ -175,20 +175,71 @@ def test_what_was_armed_stays_so_through_a_restart_of_the_controller() -> None:
     play_in(Told, story)
 
 
-def test_what_was_armed_is_not_once_one_of_its_engines_says_that_it_lost_it() -> None:
-    async def story(world: SystemWorld) -> None:
+def test_an_engine_that_lost_what_was_armed_is_told_so_at_once() -> None:
+    """Not of a list before it: the others do not go by that any more."""
+
+    async def story(world: Told) -> None:
         _, record = await served(world)
         heir = record.succession[1]
         world.kill(heir)
         world.wipe(heir)
-        world.set_lag(heir, (0.5, 0.5))
+        world.unarmed.clear()
         await restarted(world, without=heir)
-        assert world.controller.fleet.armed(record)
         world.join(heir)
         await greeted(world, heir)
-        assert not world.controller.fleet.armed(record)
         await world.settle()
-        assert placement(world).list_version == record.list_version
+        assert views(world, record.id)[heir] == (record.succession, record.list_version, True)
+        assert not world.unarmed
+
+    play_in(Told, story)
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_who_has_left_a_vip_is_not_told_of_it_again(restart: bool) -> None:
+    """Neither by a controller that does not know yet that the list without it is armed, nor as another engine loses its disk."""
+
+    async def story(world: SystemWorld) -> None:
+        _, record = await served(world)
+        owner, heir, last = record.succession
+        await world.patch("serviceengine", heir, enable_state="SE_STATE_DISABLED")
+        await world.settle()
+        told: list[str] = []
+        world.agents[heir]._on_desired = lambda engine, vips: told.extend(vip.id for vip in vips)
+        if restart:
+            await world.kill_controller()
+            world.part(owner)
+            world.part(last)
+            await world.start_controller()
+            await world.pass_time(1.5)
+            assert not world.controller.fleet.armed(placement(world))
+            world.join(owner)
+            world.join(last)
+        else:
+            world.kill(last)
+            world.wipe(last)
+            await world.cloud.restart(last)
+        await world.settle()
+        assert told == []
+
+    play(story)
+
+
+def test_a_connection_that_breaks_as_a_list_is_armed_takes_nothing_back() -> None:
+    """The word that it is has not reached the engine; that it runs the list counts all the same."""
+
+    async def story(world: SystemWorld) -> None:
+        service, record = await served(world)
+        owner = record.succession[0]
+        await world.operate(service, "scaleout")
+        while not (world.controller.fleet.armed(placement(world)) and placement(world) != record):
+            await world.pass_time(0.0005)
+        later = placement(world)
+        assert later.list_version > record.list_version
+        world.reset(owner)
+        fleet = world.controller.fleet
+        for _ in range(2000):
+            await world.pass_time(0.0005)
+            assert fleet.acknowledged(owner, record.id) >= later.list_version
 
     play(story)
 

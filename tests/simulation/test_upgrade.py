@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shoal.clouds.protocol import EngineHandle
 from shoal.errors import Refused
 from shoal.placement.model import EngineState
 from shoal.simulator.history import Shape
@@ -166,6 +167,37 @@ def test_it_is_stopped_and_goes_on_when_asked_again() -> None:
         assert all(after == before[id] + 1 for id, after in engines(world, group).items() if id in before)
 
     play(story, 1)
+
+
+def test_an_engine_is_not_started_anew_while_it_is_to_take_over() -> None:
+    """It serves nothing, so there is nothing to move; one of those that are to take over instead applies slowly."""
+    named: list[str] = []
+
+    async def story(world: SystemWorld) -> None:
+        body = {"name": "g", "max_vs_per_se": 4, "buffer_se": 2, "max_se": 3}
+        group = (await world.create("serviceenginegroup", body))["uuid"]
+        await world.service("s", "g")
+        await world.settle()
+        record = world.record_of("s")
+        assert record is not None and len(record.succession) == 3
+        world.set_lag(record.succession[-1], (0.4, 0.4))
+        restart = world.cloud.restart
+
+        async def watched(engine_id: str) -> EngineHandle:
+            now = world.record_of("s")
+            assert now is not None
+            ruling = now.succession if world.controller.fleet.armed(now) else now.in_force
+            named.extend(e for e in ruling if e == engine_id)
+            return await restart(engine_id)
+
+        world.cloud.restart = watched  # type: ignore[method-assign]
+        await upgrade(world, group)
+        await followed(world, group)
+        assert shown(world, group) == {}
+        assert {engine for engine, starts in engines(world, group).items() if starts == 2} == set(record.succession)
+        assert named == []
+
+    play(story)
 
 
 def test_an_engine_that_somebody_enables_in_its_turn_suspends_it() -> None:

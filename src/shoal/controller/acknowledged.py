@@ -6,7 +6,7 @@ take over, so an engine that comes back to a VIP can't be taken for ready by wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -110,12 +110,17 @@ class Acknowledged(msgspec.Struct):
         What it has only received, and not put into effect yet, it does not run: it will say so. An agent that has not applied
         anything itself begins with what an earlier one did."""
         if (hello.root or hello.kept) == _manifest(hello):
-            root = root_of(known)
-            self.lists = dict(root.lists)
-            self._drain(root, monotonic)
+            root, same = root_of(known), self._acknowledged_of(hello)
+            self.lists = {vip: version for vip, version in self.lists.items() if vip in same} | root.lists
+            self._drain(root.drains.union(key for key in self.drains if key[0] in same), monotonic)
         elif not hello.root:  # what an earlier agent acknowledged is nowhere any more, or older than what this one has
             self.lists, self.drains = {}, {}
         self.states = [_greeted(hello, known)]
+
+    def _acknowledged_of(self, hello: messages.Hello) -> set[str]:
+        """The VIPs that it has exactly as it acknowledged them last."""
+        parts = (id for id, hash in hello.parts if self.hashes.get(id) == hash)
+        return {id.removeprefix(VIP_PART) for id in parts if id.startswith(VIP_PART)}
 
     def sent(self, root: str, parts: EngineParts, turn: int = 0) -> None:
         """The engine is about to be sent this state."""
@@ -149,7 +154,7 @@ class Acknowledged(msgspec.Struct):
             id: known[id] if id in known and self.hashes.get(id) == hash else change for id, hash in root.hashes.items()
         }
         self.hashes = root.hashes
-        self._drain(root, monotonic)
+        self._drain(root.drains, monotonic)
 
-    def _drain(self, root: Root, monotonic: float) -> None:
-        self.drains = {key: self.drains.get(key, monotonic) for key in sorted(root.drains)}
+    def _drain(self, drains: Iterable[tuple[str, str]], monotonic: float) -> None:
+        self.drains = {key: self.drains.get(key, monotonic) for key in sorted(drains)}

@@ -195,8 +195,8 @@ class Compiler:
     def parts(self, engine: str, having: Mapping[str, str] = NOTHING) -> EngineParts:
         """All parts the engine should run, by id. An engine without placements gets its settings and gateways only.
 
-        ``having``: the hashes of those that it has. Of a VIP that is the armed one, if nothing but that makes a difference: an
-        earlier controller armed it.
+        ``having``: the hashes of those that it has. Of a VIP it is the part that the engine has, if it makes no other difference
+        than whether the list is armed.
         """
         record = self._ledger.engines.get(engine)
         state = self._groups.get(record.group) if record else None
@@ -206,8 +206,7 @@ class Compiler:
         mine = [
             vip
             for vip in self._ledger.naming(engine)
-            if vip.group == record.group
-            and (engine in engines_of(vip) or (self._takes_over_still(engine, vip) and not _is_left_at_once(document)))
+            if vip.group == record.group and (engine in engines_of(vip) or self.takes_over_still(engine, vip))
         ]
         parts: EngineParts = {}
         for vip in mine:
@@ -232,9 +231,12 @@ class Compiler:
             known = self._settings_of[engine] = settings, encoded(settings)
         return known[1]
 
-    def _takes_over_still(self, engine: str, record: VipRecord) -> bool:
-        """By the list in force, until the next one is armed: make before break."""
-        return engine in record.in_force and not self._fleet.armed(record)
+    def takes_over_still(self, engine: str, record: VipRecord) -> bool:
+        """By the list in force, until the next one is armed: make before break. Not once it has left the VIP, nor if an operator
+        trusts it no more."""
+        if engine not in record.in_force or self._fleet.armed(record) or not self._fleet.has(engine, record.id):
+            return False
+        return (self._documents.get("serviceengine", engine) or {}).get("enable_state") != FORCE
 
     def _add_vip(self, parts: EngineParts, intent: VipIntent, record: VipRecord, having: Mapping[str, str]) -> None:
         part = self._vip(intent, record, having.get(f"vip/{record.id}", ""))
@@ -260,11 +262,8 @@ class Compiler:
                 parts[f"routes/{vrf}"] = routes
 
     def _vip(self, intent: VipIntent, record: VipRecord, has: str = "") -> Encoded | None:
+        """``has``: the hash of the one that the engine has; see `parts`."""
         armed, slots = self._fleet.armed(record), len(intent.enabled)
-        if has and not armed:
-            part = vip_part(intent, record, armed=True)
-            if part is not None and (was := encoded(part)).hash == has:
-                return was
         compiled = self._vips.setdefault(record.group, {})
         known = compiled.get(record.id)
         same = known is not None and known.record is record and known.armed == armed
@@ -273,6 +272,10 @@ class Compiler:
             part = vip_part(intent, record, armed=armed)
             known = CompiledVip(record, *facts, armed, encoded(part) if part is not None else None)
             compiled[record.id] = known
+        if has and known.part is not None and known.part.hash != has:
+            other = vip_part(intent, record, armed=not armed)
+            if other is not None and (was := encoded(other)).hash == has:
+                return was
         return known.part
 
     def _service(self, service: views.VirtualService, intent: VipIntent) -> CompiledService:
@@ -355,11 +358,6 @@ class Compiler:
             found = tuple(engine.id for engine in engines if engine.seen and not self._fleet.heard_of(engine.id))
             known = self._unheard[group] = (engines, heard, found)
         return known[2]
-
-
-def _is_left_at_once(engine: Mapping[str, Any] | None) -> bool:
-    """An operator trusts it no more."""
-    return (engine or {}).get("enable_state") == FORCE
 
 
 def _rank(engine: EngineRecord) -> int:

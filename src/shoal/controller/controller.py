@@ -264,6 +264,7 @@ class Controller:
             clock,
             documents,
             switchovers=lambda engine: self._operations.switchovers(engine),
+            takes_over_still=self.compiler.takes_over_still,
         )
         self._runtime = Runtime(
             view,

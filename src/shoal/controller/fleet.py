@@ -26,7 +26,7 @@ from shoal.wire.preflight import Probe, Probed
 from shoal.wire.recorded import Recall, Recorded
 
 from . import gateways
-from .acknowledged import Acknowledged, Root, root_of
+from .acknowledged import VIP_PART, Acknowledged, Root, root_of
 from .bgp import turns
 from .clock import Clock
 from .desired import EngineParts, references
@@ -196,7 +196,7 @@ class Session:
         self._link = link
         self._wanted = asyncio.Event()
         self._roots: OrderedDict[str, Root] = OrderedDict()
-        self._sent_root = ""
+        self._sent_root, self._anew = "", False
         self._sent: EngineParts = {}
         """The parts of that state."""
         self._sent_shares = messages.Shares(live.hello.shares if live.hello is not None else {})
@@ -211,8 +211,7 @@ class Session:
 
     def push_again(self) -> None:
         """Send the whole desired state, whatever was sent before."""
-        self._sent_root = ""
-        self._live.pushed = {}
+        self._sent_root, self._anew = "", True
         self._wanted.set()
 
     async def send(self, message: messages.FromController) -> None:
@@ -277,7 +276,8 @@ class Session:
         if manifest.root == self._sent_root:
             self._sent = parts
             return
-        known = self._live.pushed
+        known = self._live.pushed if not self._anew else {}
+        self._anew = False
         inline = tuple((id, part.data) for id, part in parts.items() if known.get(id) != part.hash)
         self._live.pushed = {id: part.hash for id, part in parts.items()}
         self._cache = {id: part.data for id, part in parts.items()}
@@ -387,8 +387,8 @@ class Fleet:
         """Engine -> the VIPs it answers for, by `_owners`."""
         self._runners: dict[str, dict[str, None]] = {}
         """VIP -> the engines that run a state with it, as far as they were heard of."""
-        self._was_armed: dict[str, int] = {}
-        """VIP -> the list that an engine knew to be armed when it said hello, while others of it were not heard of."""
+        self._armed: dict[str, int] = {}
+        """VIP -> the version of the list that is armed, as far as it was asked for, or a hello has shown it."""
         self._lack_gateways: dict[str, None] = {}
         """Engines that say so of any."""
         self.first_heard = 0
@@ -509,15 +509,29 @@ class Fleet:
         """The list version of the VIP that the engine runs; 0 = none."""
         return self.live(engine).runs.lists.get(vip, 0)
 
-    def armed(self, record: VipRecord) -> bool:
-        """Every engine of the succession runs this list. One that this controller has not heard of does if another was told so
-        by an earlier controller."""
-        vip, version = record.id, record.list_version
+    def has(self, engine: str, vip: str) -> bool:
+        """The VIP is in what the engine was told last, or says that it was."""
+        return f"{VIP_PART}{vip}" in self.live(engine).pushed
+
+    def agreed(self, record: VipRecord) -> bool:
+        """Every engine of the succession runs this list. One that this controller has not heard of does, if the list is armed."""
+        armed = self.armed(record)
         return all(
-            self.acknowledged(engine, vip) >= version
-            or (self._was_armed.get(vip) == version and not self.heard_of(engine))
+            self.acknowledged(engine, record.id) >= record.list_version or (armed and not self.heard_of(engine))
             for engine in record.succession
         )
+
+    def armed(self, record: VipRecord) -> bool:
+        """Every engine of the succession has run this list, so it may be acted upon. That stays so when one of them loses it."""
+        known = self._armed.get(record.id, 0)
+        if known == record.list_version:
+            return True
+        if known > record.list_version:  # an older copy of the store: what comes now is another list of that number
+            del self._armed[record.id]
+        if not all(self.acknowledged(e, record.id) >= record.list_version for e in record.succession):
+            return False
+        self._armed[record.id] = record.list_version
+        return True
 
     def drained(self, engine: str, vip: str, others: Iterable[str]) -> bool:
         """Whether the engine has no connection of the VIP left and will get none: all who serve it have acknowledged
@@ -563,6 +577,8 @@ class Fleet:
         """``before`` and ``now``: the lists it runs."""
         for vip in before.keys() - now.keys():
             _drop(self._runners, vip, engine)
+            if vip not in self._runners:
+                self._armed.pop(vip, None)
         for vip in now.keys() - before.keys():
             self._runners.setdefault(vip, {})[engine] = None
         if changed := [vip for vip in {**before, **now} if before.get(vip) != now.get(vip)]:
@@ -658,7 +674,7 @@ class Fleet:
         self.told += 1
         self._note_armed(same)
         self.note_runs(live.id, before, live.runs.lists)
-        if is_new:  # what was thought to be armed is not, if this one does not run it
+        if is_new:  # those that it does not run were thought to be agreed upon
             self._on_vips([part.vip.id for part in parts.values() if part.vip is not None])
         self.note_owned(live.id, hello.owned)
         if self.shares is not None:
@@ -666,10 +682,11 @@ class Fleet:
         self.changed(live.id)
 
     def _note_armed(self, parts: EngineParts) -> None:
-        """``parts``: those that an engine has of what it should have."""
-        for part in parts.values():
-            if (vip := part.vip) is not None and vip.armed and not all(map(self.heard_of, vip.succession)):
-                self._was_armed[vip.id] = vip.list_version
+        """``parts``: those that an engine has of what it should have. An earlier controller armed what it knows to be armed."""
+        armed = [part.vip for part in parts.values() if part.vip is not None and part.vip.armed]
+        if new := {vip.id: vip.list_version for vip in armed if self._armed.get(vip.id) != vip.list_version}:
+            self._armed |= new
+            self._on_vips(list(new))
 
     def reported(self, live: Live, status: messages.Status) -> None:
         before = live.status

@@ -218,7 +218,7 @@ def vip_value(
         requested=record.requested,
         tag=intent.tag,
         blocked="" if record.placements else blocked(intent, record),
-        armed=fleet.armed(record),
+        armed=fleet.agreed(record),
         addresses=intent.addresses,
         needs=needs(intent),
     )

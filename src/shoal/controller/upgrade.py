@@ -28,7 +28,7 @@ from .events import EventLog
 from .fleet import Fleet
 from .ledger import Changes, Ledger
 from .reconciler import Reconciler
-from .records import EngineRecord, RequestRecord, UpgradeRecord, UpgradeStep
+from .records import EngineRecord, RequestRecord, UpgradeRecord, UpgradeStep, VipRecord
 from .view import View
 
 log = logging.getLogger("shoal.upgrade")
@@ -67,6 +67,7 @@ class Upgrades:
         clock: Clock,
         states: EngineStates,
         switchovers: Callable[[EngineRecord], list[Request]],
+        takes_over_still: Callable[[str, VipRecord], bool],
     ) -> None:
         self._view = view
         self._ledger = ledger
@@ -77,6 +78,7 @@ class Upgrades:
         self._clock = clock
         self._states = states
         self._switchovers = switchovers
+        self._takes_over_still = takes_over_still
         self._begun: dict[tuple[str, str, str], float] = {}
         """(group, engine, step) -> since when this controller has waited for it, monotonic."""
         self._asked: dict[tuple[str, str, str], None] = {}
@@ -243,8 +245,10 @@ class Upgrades:
         if engine is None:
             return self._unsettled(record.group)
         if record.step is UpgradeStep.EMPTY:
-            serving = self._serving(engine)
-            return f"{engine.name} still serves {_some(serving)}" if serving else ""
+            if serving := self._serving(engine):
+                return f"{engine.name} still serves {_some(serving)}"
+            taking_over = self._taking_over(engine)
+            return f"{engine.name} takes over {_some(taking_over)} until others have agreed to" if taking_over else ""
         if record.step is UpgradeStep.START:
             live = self._fleet.live(engine.id)
             anew = live.session is not None and live.hello is not None and live.hello.incarnation != record.incarnation
@@ -344,13 +348,24 @@ class Upgrades:
 
     def _served(self, engine: EngineRecord) -> dict[str, bool]:
         """Names of what it serves -> whether another engine serves it, too."""
-        snapshot = self._reconciler.snapshots.get(engine.group)
-        names = {vip.id: vip.name for vip in snapshot.vips} if snapshot is not None else {}
+        names = self._vip_names(engine.group)
         return {
             names.get(vip.id, vip.id): len(vip.placements) > 1
             for vip in self._ledger.naming(engine.id)
             if any(placement.engine == engine.id for placement in vip.placements)
         }
+
+    def _taking_over(self, engine: EngineRecord) -> list[str]:
+        """Names of what it would serve if another engine died. A pair has nobody else for that, so nothing is waited for there."""
+        names, named = self._vip_names(engine.group), self._ledger.naming(engine.id)
+        if self._legacy(engine.group):
+            return []
+        still = [vip for vip in named if engine.id in vip.succession or self._takes_over_still(engine.id, vip)]
+        return [names.get(vip.id, vip.id) for vip in still]
+
+    def _vip_names(self, group: str) -> dict[str, str]:
+        snapshot = self._reconciler.snapshots.get(group)
+        return {vip.id: vip.name for vip in snapshot.vips} if snapshot is not None else {}
 
     def _serving(self, engine: EngineRecord) -> list[str]:
         return sorted(self._served(engine))

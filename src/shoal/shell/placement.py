@@ -106,6 +106,8 @@ def _vip(vip: Document, zone: Zone) -> list[str]:
     if heirs:
         until_then = " -> ".join(_name(reference) for reference in vip.get("in_force", ()))
         unarmed = f"not armed yet; until then {until_then}" if until_then else "not armed yet"
+        if until_then == heirs:
+            unarmed = "armed, but not all of these engines run it now"
         lines.append(one_line(f"Succession: {heirs} ({'armed' if vip['armed'] else unarmed})"))
     considered = vip["considered"]
     if considered.get("engines"):

@@ -118,6 +118,7 @@ class Engines:
         self._state_ids: dict[bytes, int] = {}
         self._node_ids: dict[Node, int] = {}
         self._letter_ids: dict[Letter, int] = {self.letters[0]: TICK}
+        self._told: dict[tuple[int, int], Told] = {}
         self._reactions: dict[tuple[int, int, tuple[int, ...], bool, bool], tuple[Outcome, ...]] = {}
         self._taken: dict[tuple[int, int, int, bool, bool], tuple[Outcome, ...]] = {}
         self._stepped: dict[tuple[int, int, Event], tuple[int, tuple[Effect, ...]]] = {}
@@ -295,6 +296,14 @@ class Engines:
 
     # --- lives ---
 
+    def told(self, engine: int, plan: int) -> Told:
+        """An engine hears of the VIPs that concern it."""
+        if (engine, plan) not in self._told:
+            name, desired = self.names[engine], self.plans[plan]
+            vips = tuple(v for v in desired.vips if name in (v.owner, *v.members, *v.succession, *v.in_force))
+            self._told[engine, plan] = Told(replace(desired, vips=vips))
+        return self._told[engine, plan]
+
     def start(self, number: int) -> Outcome:
         """A new process: leftovers are taken off first, claims read from disk, and the agent tells what it knows."""
         old = self.nodes[number]
@@ -302,7 +311,7 @@ class Engines:
         fresh = replace(old, machine=self._machine(initial()), life=life, lease=0, addresses=())
         outcome = Outcome(self.node(fresh), 0, (), "", ())
         news: list[Event] = [Started(name, old.engine + 1, f"{name}.{life}", dict(old.disk), name)]
-        news += [Link(old.link), Haproxy(old.haproxy), Told(self.plans[old.told])]
+        news += [Link(old.link), Haproxy(old.haproxy), self.told(old.engine, old.told)]
         for event in news:
             outcome = _joined(outcome, self.feed(outcome.node, outcome.age, event)[0])
         return outcome

@@ -58,6 +58,11 @@ OVERTAKEN = plan(
     replace(V, succession=("B",), list_version=3, armed=False, in_force=("C", "B"), in_force_version=2),
     W,
 )
+KEPT = plan(
+    replace(V, succession=("B",), list_version=2, armed=False, in_force=("B", "C"), in_force_version=1),
+    W,
+)
+STRUCK = plan(replace(V, succession=("B",), list_version=2), W)
 REMOVED = plan(W)
 
 SCENARIOS = (
@@ -182,6 +187,13 @@ SCENARIOS = (
     Scenario(
         name="the word that a list is armed is overtaken",
         plans=(FIRST, UNARMED, OVERTAKEN),
+        budget=Budget(kills=1),
+        deep=Budget(kills=2, starts=1),
+        phases=tuple(PHASES),
+    ),
+    Scenario(
+        name="one is struck from a list",
+        plans=(USUAL, KEPT, STRUCK),
         budget=Budget(kills=1),
         deep=Budget(kills=2, starts=1),
         phases=tuple(PHASES),

@@ -300,7 +300,7 @@ class Moves:
         """The next plan, and what HAProxy and the link do."""
         engines, node = self.engines, self.engines.nodes[world.nodes[i]]
         if node.told + 1 < len(engines.plans) and self._may_be_told(world, node.told + 1):
-            news = Told(engines.plans[node.told + 1])
+            news = engines.told(i, node.told + 1)
             yield self._news(("tell", i), world, i, replace(node, told=node.told + 1), news)
         if node.haproxy and world.budget[HAPROXIES]:
             yield self._news(("haproxy down", i), world, i, replace(node, haproxy=False), Haproxy(False), HAPROXIES)
@@ -312,10 +312,12 @@ class Moves:
             yield self._news(("link up", i), world._replace(met=0), i, replace(node, link=True), Link(True))
 
     def _may_be_told(self, world: World, plan: int) -> bool:
-        """A list is armed only when every engine has acknowledged it: the plan before this one."""
+        """A list is armed only when each of its engines has acknowledged it: the plan before this one."""
         before = {v.id: v.armed for v in self.engines.plans[plan - 1].vips}
-        arms = any(v.armed and not before.get(v.id, True) for v in self.engines.plans[plan].vips)
-        return not arms or all(self.engines.nodes[n].told >= plan - 1 for n in world.nodes)
+        arms = [v for v in self.engines.plans[plan].vips if v.armed and not before.get(v.id, True)]
+        asked = {engine for v in arms for engine in (v.owner, *v.succession)}
+        nodes = (self.engines.nodes[number] for number in world.nodes)
+        return all(node.told >= plan - 1 for node in nodes if self.engines.names[node.engine] in asked)
 
     def _news(
         self, what: tuple[Any, ...], world: World, i: int, node: Node, event: Told | Haproxy | Link, cost: int = -1

@@ -186,6 +186,8 @@ class World:
         self._overlap_since: dict[str, float] = {}
         self._next_look = 0.0
         self._met_at = 0.0
+        self._unmet_at: dict[frozenset[str], float] = {}
+        """When a call was lost between two engines."""
         self._lost: deque[tuple[float, str, str]] = deque()
         """(when, sender, receiver) of heartbeats lost lately."""
         self.schedule.at(self.now + CALL_S, self._call)
@@ -278,6 +280,7 @@ class World:
         self.engines.pop(name).link = False
         self.cuts = {pair for pair in self.cuts if name not in pair}
         self.mutes = {pair for pair in self.mutes if name not in pair}
+        self._unmet_at = {pair: at for pair, at in self._unmet_at.items() if name not in pair}
 
     def _meet(self) -> None:
         """Who hears whom changes now."""
@@ -371,23 +374,34 @@ class World:
         self._lost.append((self.now, sender, receiver))
 
     def _arrive(self, sender: Engine, engine: Engine, heard: Heard) -> None:
-        if sender.link and engine.link and (not (self.cuts or self.mutes) or self.hears(engine.name, sender.name)):
-            if sender.name not in engine.named:
-                engine.strangers[sender.name] = self.now
+        arrives = (
+            sender.link and engine.link and (not (self.cuts or self.mutes) or self.hears(engine.name, sender.name))
+        )
+        if arrives and (sender.name in engine.named or self._hears_stranger(engine, sender, heard.message)):
             self.feed(engine, heard)
         self._happened()
 
+    def _hears_stranger(self, engine: Engine, sender: Engine, message: PeerMessage) -> bool:
+        """One of the same group; it is answered if what it says concerns this one."""
+        if not _one_group(engine, sender):
+            return False
+        if not isinstance(message, Heartbeat) or any(entry.vip in engine.state.vips for entry in message.entries):
+            engine.strangers[sender.name] = self.now
+        return True
+
     def _call(self) -> None:
         """Whoever holds a VIP calls out; who of its group serves the VIP and does not know the caller answers with heartbeats."""
-        awake = [engine for engine in self.engines.values() if engine.running and not engine.frozen and engine.desired]
+        awake = [engine for engine in self.engines.values() if engine.running and not engine.frozen]
         for caller in awake:
             vips = set(caller.addresses.values())
             for other in awake if vips else ():
                 if caller is other or caller.name in other.named or not self.hears(other.name, caller.name):
                     continue
-                assert caller.desired is not None and other.desired is not None
-                one_group = caller.desired.heartbeat_key == other.desired.heartbeat_key
-                if one_group and not vips.isdisjoint(other.state.vips):
+                if not _one_group(caller, other) or vips.isdisjoint(other.state.vips):
+                    continue
+                if self.loss and self.random.random() < self.loss:
+                    self._unmet_at[frozenset((caller.name, other.name))] = self.now
+                else:
                     other.strangers[caller.name] = self.now
         self.schedule.at(self.now + CALL_S, self._call)
 
@@ -545,8 +559,11 @@ class World:
         one after it. Who is frozen says and hears nothing, so with it at the latest when its lease has ended."""
         both = (self.engines[one], self.engines[other])
         interval_s = max(engine.state.timing.heartbeat_interval_ms for engine in both) / 1000
-        known = one in both[1].named or other in both[0].named
-        until = max(since, self._met_at + (interval_s if known else CALL_S + 2 * interval_s)) + OVERLAP_S_MAX
+        noticed = self._met_at + interval_s
+        if one not in both[1].named and other not in both[0].named:
+            called = self._unmet_at.get(frozenset((one, other)), self._met_at)
+            noticed = max(self._met_at, called) + CALL_S + 2 * interval_s
+        until = max(since, noticed) + OVERLAP_S_MAX
         for engine in both:
             until = max(until, engine.thawed_at + OVERLAP_S_MAX)
             if engine.frozen:
@@ -562,6 +579,13 @@ class World:
 
     def explain(self, text: str) -> str:
         return f"{text} at {self.now:.4f} s, seed {self.seed}\n" + "\n".join(self.log[-30:])
+
+
+def _one_group(one: Engine, other: Engine) -> bool:
+    """Guards drop what is not signed by the key of their own."""
+    if one.desired is None or other.desired is None:
+        return one.desired is other.desired
+    return one.desired.heartbeat_key == other.desired.heartbeat_key
 
 
 def encoded(state: State) -> bytes:

@@ -268,7 +268,7 @@ class ControllerProcess:
             EngineDocuments(self.intent, view),
             identity=lambda id, name: NO_IDENTITY,
             unseal=lambda text, context: text,
-            heartbeat_key=lambda group: b"",
+            heartbeat_key=str.encode,
             freed=rules.freed,
             clock=world.clock,
             fresh_id=world.fresh_id,

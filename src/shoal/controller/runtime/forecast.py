@@ -84,7 +84,7 @@ class Forecasts:
             "requested": record.requested,
             "placements": [{"serviceengine": name(p.engine), "state": p.state.value} for p in record.placements],
             "succession": [name(engine) for engine in record.succession],
-            "armed": bool(record.succession) and self._of.fleet.armed(record),
+            "armed": bool(record.succession) and self._of.fleet.agreed(record),
             "answers": self._of.owner_name(record.id),
             "taker": name(taker) if taker else "",
         }
@@ -110,7 +110,7 @@ class Forecasts:
         ready = sum(p.state.value == "ready" for p in record.placements)
         whole = ready == len(record.placements) == max(1, record.requested)
         mine = owner is not None and record.succession[:1] == (owner.engine,) and owner.engine in engines_of(record)
-        return whole and mine and self._of.fleet.armed(record)
+        return whole and mine and self._of.fleet.agreed(record)
 
     def _label(self, vip: str, group: str) -> str:
         """``10.0.0.5 (web, shop)``"""

@@ -12,6 +12,7 @@ from itertools import islice
 
 import msgspec
 
+from shoal.controller.desired import engines_of
 from shoal.controller.records import Noted, VipRecord
 from shoal.objects import views
 from shoal.objects.views import uuid_of
@@ -119,7 +120,7 @@ class Placements:
             "reason": self._present.reason(record),
             **reasons.shown(answer.remedies if answer else ()),
             "generation": record.generation,
-            "armed": self._of.fleet.armed(record) if record.succession else False,
+            "armed": self._of.fleet.agreed(record) if record.succession else False,
             "answers": self._of.owner_name(record.id),
             "placements": [
                 {
@@ -179,7 +180,8 @@ class Placements:
         """The list that engines act upon now, as far as they are still there."""
         if self._of.fleet.armed(record):
             return record.succession
-        return tuple(engine for engine in record.in_force if engine in self._of.ledger.engines)
+        told, still = engines_of(record), self._of.compiler.takes_over_still
+        return tuple(engine for engine in record.in_force if engine in told or still(engine, record))
 
     def _coming(self, placement: Placement) -> str:
         name = self._name(placement)

@@ -22,7 +22,9 @@ from shoal.ownership.state import CALL_S
 
 log = logging.getLogger("shoal.guard.calls")
 
-CALL_BYTES_MAX = 65000
+VIPS_MAX = 16_000
+"""In one call."""
+DATAGRAM_BYTES_MAX = 65_535
 NUMBER_BYTES = 4
 
 
@@ -71,16 +73,16 @@ class Calls:
         self._known = frozenset(self._numbers.values())
 
     def _call(self) -> None:
-        held = [self._numbers[vip] for vip in self._held() if vip in self._numbers]
+        held = [self._numbers[vip] for vip in self._held() if vip in self._numbers][:VIPS_MAX]
         if held:
-            data = struct.pack(f"!{len(held)}I", *held[: CALL_BYTES_MAX // NUMBER_BYTES])
+            data = struct.pack(f"!{len(held)}I", *held)
             self._peers.call(msgspec.msgpack.encode(Call(self._engine, self._address, data)))
         self._loop.at(self._loop.now() + CALL_S, self._call)
 
     def _receive(self) -> None:
         while True:
             try:
-                data, (address, _) = self._socket.recvfrom(CALL_BYTES_MAX)
+                data, (address, _) = self._socket.recvfrom(DATAGRAM_BYTES_MAX)
             except BlockingIOError:
                 return
             except OSError as error:

@@ -252,8 +252,9 @@ class Guard:
         others = {p.id: p.mac for p in desired.peers if p.id != self._start.engine}
         direct = self._segments.besides(self._vips)
         self._returns.want(desired.return_through_primary, desired.gateway, others, direct)
-        self._peers.know(desired.peers, desired.heartbeat_key)
-        self._calls.want(vip.id for vip in desired.vips)
+        served = frozenset(vip.id for vip in desired.vips)
+        self._peers.know(desired.peers, desired.heartbeat_key, served)
+        self._calls.want(served)
         self._anew.want(desired.announce_every_s)
 
     # --- effects ---

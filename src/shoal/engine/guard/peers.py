@@ -12,7 +12,7 @@ import logging
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -73,6 +73,7 @@ class PeerNetwork:
         """Datagrams by peer, as each counts the gaps in its own: who is left out for a moment has lost nothing."""
         self._losses: dict[str, Loss] = {}
         self._key = b""
+        self._vips: frozenset[str] = frozenset()
         self._sessions: dict[str, socket.socket] = {}
         self._connecting: dict[str, socket.socket] = {}
         self._buffers: dict[socket.socket, bytes] = {}
@@ -96,13 +97,16 @@ class PeerNetwork:
         self._listener.setblocking(False)
         loop.on_readable(self._listener, self._accept)
 
-    def know(self, peers: tuple[Peer, ...], key: bytes) -> None:
-        """The peers in force, and the group's key; sessions with others end."""
-        self._key = key
+    def know(self, peers: tuple[Peer, ...], key: bytes, vips: frozenset[str]) -> None:
+        """The peers in force, the group's key, and the VIPs that are served here; sessions with others end."""
+        self._key, self._vips = key, vips
         for new in {p.id for p in peers} - set(self._peers):  # what it said meanwhile was not counted, and not lost
             self._losses.pop(new, None)
         self._peers = {p.id: p for p in peers if p.id != self._engine}
         self._by_address = {p.address: p.id for p in self._peers.values()}
+        addresses = {address for _, address in self._addresses()}
+        self._hearing = {address: one for address, one in self._hearing.items() if address in addresses}
+        self._decoded = {address: one for address, one in self._decoded.items() if address in addresses}
         for peer in tuple(self._sessions):
             if peer not in self._peers:
                 self._end(self._sessions[peer])
@@ -149,9 +153,12 @@ class PeerNetwork:
         return body if hmac.compare_digest(self._signed(body), data) else None
 
     def meet_stranger(self, engine: str, address: str) -> None:
-        """It is sent heartbeats for a while, if it is one."""
-        if engine not in self._peers and (engine in self._strangers or len(self._strangers) < STRANGERS_MAX):
-            self._strangers[engine] = (address, self._loop.now())
+        """It is sent heartbeats for a while, if it is one; whoever spoke longest ago makes room for it."""
+        if engine in self._peers:
+            return
+        if engine not in self._strangers and len(self._strangers) >= STRANGERS_MAX:
+            del self._strangers[min(self._strangers, key=lambda other: self._strangers[other][1])]
+        self._strangers[engine] = (address, self._loop.now())
 
     def _encode(self, message: Message) -> bytes:
         """As it goes out each time. The new sections of a long heartbeat go before it, once, and uncounted."""
@@ -208,7 +215,6 @@ class PeerNetwork:
             known = sent.engine in self._peers
             if sent.engine == self._engine or (known and self._by_address.get(address) != sent.engine):
                 return ()
-            self.meet_stranger(sent.engine, address)
             message = self._whole(sent, address)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             log.warning("nonsense from %s: %s", address, error)
@@ -217,10 +223,22 @@ class PeerNetwork:
             self._count(sent.engine, NUMBER.unpack_from(body)[0])
         if message is None:
             return ()
+        if not known and self._concerns(message):
+            self.meet_stranger(message.engine, address)
         repeats = isinstance(message, Heartbeat) and not isinstance(sent, Section)
-        if repeats and (last is not None or len(self._decoded) < STRANGERS_MAX):
+        if repeats and self._has_room(self._decoded, address):
             self._decoded[address] = (content, message)
         return (message,)
+
+    def _has_room(self, by_address: Mapping[str, object], address: str) -> bool:
+        """Always for a peer; for strangers as long as they are few."""
+        if address in self._by_address or address in by_address:
+            return True
+        return len(by_address) < len(self._by_address) + STRANGERS_MAX
+
+    def _concerns(self, message: Message) -> bool:
+        """Two that share no VIP would answer each other's heartbeats for ever."""
+        return not isinstance(message, Heartbeat) or any(entry.vip in self._vips for entry in message.entries)
 
     def _whole(self, sent: Sent, address: str) -> Message | None:
         """None for a piece of a heartbeat that is not complete yet; what it lacks is asked for."""
@@ -230,7 +248,7 @@ class PeerNetwork:
                     self._put(section, address)
                 return None
             case Section() | Contents():
-                if address not in self._hearing and len(self._hearing) >= STRANGERS_MAX:
+                if not self._has_room(self._hearing, address):
                     return None
                 hearing = self._hearing.setdefault(address, Hearing())
                 if isinstance(sent, Section):
