@@ -321,4 +321,40 @@ BUGS = (
         "return max(_asking_s(state, peer), _usual_silent_s(state))",
         "return _asking_s(state, peer)",
     ),
+    Bug(
+        "who is struck from a list of successors leaves at once",
+        "controller/compiler.py",
+        "and (engine in engines_of(vip) or self.takes_over_still(engine, vip))",
+        "and engine in engines_of(vip)",
+    ),
+    Bug(
+        "who has left a VIP is told of it again",
+        "controller/compiler.py",
+        "or self._fleet.armed(record) or not self._fleet.has(engine, record.id):",
+        "or self._fleet.armed(record):",
+    ),
+    Bug(
+        "a controller that starts again has to arm every list anew",
+        "controller/fleet.py",
+        "            self._armed |= new\n",
+        "            pass\n",
+    ),
+    Bug(
+        "an engine is started anew while it is to take over",
+        "controller/upgrade.py",
+        "        still = [vip for vip in named if engine.id in vip.succession or self._takes_over_still(engine.id, vip)]",
+        "        still: list[VipRecord] = []",
+    ),
+    Bug(
+        "strangers that share no VIP answer each other for ever",
+        "engine/guard/peers.py",
+        "any(entry.vip in self._vips for entry in message.entries)",
+        "bool(message.engine)",
+    ),
+    Bug(
+        "those heard long ago leave no room for a new peer",
+        "engine/guard/peers.py",
+        "if address in self._by_address or address in by_address:",
+        "if address in by_address:",
+    ),
 )

@@ -119,13 +119,21 @@ def say_long(port: int, engine: str, address: str) -> None:
             speaker.sendto(signature + data, ("127.0.71.1", port))
 
 
-def test_a_peer_is_heard_however_many_others_were_before(talk: Talk) -> None:
+@pytest.mark.parametrize("known_before", [True, False])
+def test_a_peer_is_heard_however_many_others_were_before(talk: Talk, known_before: bool) -> None:
     """Engines that are replaced have other addresses, and a guard lives for months."""
     network = talk.add("a", "v")
+    peer = Peer(id="p", name="p", rank=2, address="127.0.73.1", mac="")
+
+    def know() -> None:
+        network.know((peer,), KEY, frozenset({"v"}))
+
+    if known_before:
+        know()
     for number in range(STRANGERS_MAX + 5):
         say_long(talk.port, f"s{number}", f"127.0.72.{number + 1}")
         talk.go_on(0.005)
-    peer = Peer(id="p", name="p", rank=2, address="127.0.73.1", mac="")
-    network.know((peer,), KEY, frozenset({"v"}))
+    if not known_before:
+        know()
     say_long(talk.port, "p", "127.0.73.1")
     assert talk.go_on(0.1) == {"a hears p": 1}
