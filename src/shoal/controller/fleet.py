@@ -387,8 +387,9 @@ class Fleet:
         """Engine -> the VIPs it answers for, by `_owners`."""
         self._runners: dict[str, dict[str, None]] = {}
         """VIP -> the engines that run a state with it, as far as they were heard of."""
-        self._armed: dict[str, int] = {}
-        """VIP -> the version of the list that is armed, as far as it was asked for, or a hello has shown it."""
+        self._armed: dict[str, tuple[int, tuple[str, ...]]] = {}
+        """VIP -> the list that is armed, by version and engines (a VIP that changes its group has records in both, for a moment): as
+        far as it was asked for, or a hello has shown it."""
         self._lack_gateways: dict[str, None] = {}
         """Engines that say so of any."""
         self.first_heard = 0
@@ -523,14 +524,12 @@ class Fleet:
 
     def armed(self, record: VipRecord) -> bool:
         """Every engine of the succession has run this list, so it may be acted upon. That stays so when one of them loses it."""
-        known = self._armed.get(record.id, 0)
-        if known == record.list_version:
+        if self._armed.get(record.id) == (record.list_version, record.succession):
             return True
-        if known > record.list_version:  # an older copy of the store: what comes now is another list of that number
-            del self._armed[record.id]
         if not all(self.acknowledged(e, record.id) >= record.list_version for e in record.succession):
             return False
-        self._armed[record.id] = record.list_version
+        if record.succession:
+            self._armed[record.id] = record.list_version, record.succession
         return True
 
     def drained(self, engine: str, vip: str, others: Iterable[str]) -> bool:
@@ -683,8 +682,9 @@ class Fleet:
 
     def _note_armed(self, parts: EngineParts) -> None:
         """``parts``: those that an engine has of what it should have. An earlier controller armed what it knows to be armed."""
-        armed = [part.vip for part in parts.values() if part.vip is not None and part.vip.armed]
-        if new := {vip.id: vip.list_version for vip in armed if self._armed.get(vip.id) != vip.list_version}:
+        vips = (part.vip for part in parts.values() if part.vip is not None)
+        armed = {vip.id: (vip.list_version, vip.succession) for vip in vips if vip.armed}
+        if new := {vip: one for vip, one in armed.items() if self._armed.get(vip) != one}:
             self._armed |= new
             self._on_vips(list(new))
 
