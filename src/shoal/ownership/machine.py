@@ -114,7 +114,7 @@ def _beaten(state: State, now: float) -> tuple[State, list[Effect]]:
     """The lease and the heartbeat, as before."""
     if state.said is None or now < state.beat_at + known.interval_s(state):
         return replace(state, stepped_at=now), []
-    renewed: list[Effect] = [RenewLease()] if any(e.mode is not Mode.READY for e in state.said.entries) else []
+    renewed: list[Effect] = [RenewLease()] if state.asks else []
     return replace(state, stepped_at=now, beat_at=now), [*renewed, Send(state.said)]
 
 
@@ -700,9 +700,9 @@ class _Turn:
 
     def beat(self) -> None:
         """The lease first, then the word: a lease never outlives the last heartbeat by more than its length."""
-        said = self.heartbeat()
-        self.set(beat_at=self.now, said=said)
-        if self.speaks_or_asks():
+        said, asks = self.heartbeat(), self.speaks_or_asks()
+        self.set(beat_at=self.now, said=said, asks=asks)
+        if asks:
             self.do(RenewLease())
         self.do(Send(said))
 

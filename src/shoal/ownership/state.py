@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -127,6 +129,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     calm_peers: tuple[str, ...] = ()
     said: Heartbeat | None = None
     """The last heartbeat."""
+    asks: bool = False
+    """It said that it answers for a VIP, or wants to."""
     configured: tuple[Peer, ...] = ()
     floors: dict[str, Claim] = {}
     """What is on disk: VIP id -> the highest claim this engine ever made."""
@@ -146,15 +150,31 @@ def lease_s(state: State) -> float:
     return state.timing.lease_ms / 1000
 
 
+class Spans(NamedTuple):
+    """What follows from a group's timing. Asked for at each heartbeat, so reckoned once."""
+
+    detection_s: float
+    probing_s: float
+    """How long before a silent peer's time what it holds is probed, where no loss is measured."""
+
+
+@lru_cache(maxsize=64)
+def _spans(timing: Timing) -> Spans:
+    interval = timing.heartbeat_interval_ms / 1000
+    return Spans(
+        detection_s=max(interval * timing.heartbeat_misses, timing.lease_ms / 1000 + LEASE_MARGIN_S),
+        probing_s=max(PROBE_S, min(PROBE_SILENT_S, PROBE_SILENT_INTERVALS * interval)),
+    )
+
+
 def detection_s(state: State) -> float:
     """Silence that means death; never shorter than the lease, whatever the settings say."""
-    timing = state.timing
-    return max(timing.heartbeat_interval_ms / 1000 * timing.heartbeat_misses, timing.lease_ms / 1000 + LEASE_MARGIN_S)
+    return _spans(state.timing).detection_s
 
 
 def silence_s(state: State, peer: PeerView) -> float:
     """`detection_s` for one peer: longer where much of what it sends is lost."""
-    detection = detection_s(state)
+    detection = _spans(state.timing).detection_s
     return max(detection, interval_s(state) * peer.misses) if peer.misses else detection
 
 
@@ -168,11 +188,7 @@ def probe_s(state: State, view: VipView) -> float:
 
 def _asking_silent_s(state: State, peer: PeerView | None) -> float:
     """`probe_s` for what a silent peer holds."""
-    return max(_asking_s(state, peer), _usual_silent_s(state))
-
-
-def _usual_silent_s(state: State) -> float:
-    return max(PROBE_S, min(PROBE_SILENT_S, PROBE_SILENT_INTERVALS * interval_s(state)))
+    return max(_asking_s(state, peer), _spans(state.timing).probing_s)
 
 
 def _asking_s(state: State, peer: PeerView | None) -> float:
@@ -354,8 +370,8 @@ def calm(state: State, now: float) -> float:
 
     O(peers), whatever the number of VIPs.
     """
-    until, peers = state.calm_until, state.peers
-    usual = detection_s(state) - _usual_silent_s(state)
+    until, peers, spans = state.calm_until, state.peers, _spans(state.timing)
+    usual = spans.detection_s - spans.probing_s
     for id in state.calm_peers:
         peer = peers.get(id)
         if peer is None or peer.lost_at >= peer.heard_at:

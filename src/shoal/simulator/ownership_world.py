@@ -80,6 +80,7 @@ class Schedule(Protocol):
 
 
 NEVER = float("inf")
+TICK = Tick()
 LOST_REMEMBERED_S = 2.0
 OVERLAP_LOOK_S = 0.001
 """So often owners are looked at while two answer."""
@@ -344,15 +345,14 @@ class World:
                     continue
                 if self.repeated and chance() < self.repeated:
                     times = 2
-            arrive = partial(self._arrive, engine, other, heard)
             for _ in range(times):
                 delay = least + (most - least) * chance()
                 if heartbeat is not None and times == 1 and self._repeats(other, heartbeat, now + delay):
                     continue
                 self._arrive_alone(other, engine.name)
-                self.schedule.at(now + delay, arrive)
+                self.schedule.at(now + delay, partial(self._arrive, engine, other, heard))
             if not heartbeat:  # a word of another kind goes by the session, too
-                self.schedule.at(now + delay + SESSION_LATER_S, arrive)
+                self.schedule.at(now + delay + SESSION_LATER_S, partial(self._arrive, engine, other, heard))
 
     def _repeats(self, engine: Engine, heartbeat: Heartbeat, arrives: float) -> bool:
         """It says what ``engine`` knows, and has not to arrive by itself."""
@@ -440,8 +440,9 @@ class World:
         if engine.frozen:
             engine.backlog.append(event)
             return
-        before = engine.repeats.entered(engine.state, self.now)
-        engine.state, effects = step(before, event, self.now)
+        now = self.now
+        before = engine.repeats.entered(engine.state, now)
+        engine.state, effects = step(before, event, now)
         calm = engine.state.vips is before.vips
         if not calm:
             self._arrive_alone(engine)
@@ -451,23 +452,21 @@ class World:
             self._carry_out(engine, effects)
         # As the guard reckons: with nothing new the machine wants to wake no earlier than it did.
         if not calm or engine.wakes_at == NEVER:
-            self._wake_again(engine)
+            self._wake_again(engine, now)
 
-    def _wake_again(self, engine: Engine) -> None:
+    def _wake_again(self, engine: Engine, now: float) -> None:
         """One timer for each engine; one that goes off too early is set anew."""
-        wake = max(wake_at(engine.state, self.now), self.now + 1e-6)
+        wake = max(wake_at(engine.state, now), now + 1e-6)
         if wake < engine.wakes_at:
             engine.wakes_at = wake
-            life = engine.incarnation
-            self.at(wake, lambda: self._wake(engine, wake, life))
+            self.schedule.at(wake, partial(self._wake, engine, wake, engine.incarnation))
 
     def _wake(self, engine: Engine, due: float, life: int) -> None:
-        if engine.wakes_at != due or engine.incarnation != life:
-            return
-        engine.wakes_at = NEVER
-        if engine.frozen or not engine.running:
-            return
-        self.feed(engine, Tick())
+        if engine.wakes_at == due and engine.incarnation == life:
+            engine.wakes_at = NEVER
+            if engine.running and not engine.frozen:
+                self.feed(engine, TICK)
+        self._happened()
 
     def _beat(self, engine: Engine, effects: list[Effect]) -> None:
         """The lease, if it has one, and the heartbeat, as nearly always."""
