@@ -392,12 +392,15 @@ class World:
     def _call(self) -> None:
         """Whoever holds a VIP calls out; who of its group serves the VIP and does not know the caller answers with heartbeats."""
         awake = [engine for engine in self.engines.values() if engine.running and not engine.frozen]
+        serving: dict[str, list[Engine]] = {}
+        for engine in awake:
+            for vip in engine.state.vips:
+                serving.setdefault(vip, []).append(engine)
         for caller in awake:
-            vips = set(caller.addresses.values())
-            for other in awake if vips else ():
-                if caller is other or caller.name in other.named or not self.hears(other.name, caller.name):
+            for other in dict.fromkeys(one for vip in caller.addresses.values() for one in serving.get(vip, ())):
+                if caller is other or caller.name in other.named or not _one_group(caller, other):
                     continue
-                if not _one_group(caller, other) or vips.isdisjoint(other.state.vips):
+                if not self.hears(other.name, caller.name):
                     continue
                 if self.loss and self.random.random() < self.loss:
                     self._unmet_at[frozenset((caller.name, other.name))] = self.now
