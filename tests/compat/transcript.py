@@ -105,7 +105,6 @@ class Reader:
         terminal.type(keys)
         terminal.stands_at(f"{prompt} {keys}")
         terminal.type(ENTER)
-        echo = len(f"{prompt} {keys}") // self._terminal.columns + 1  # one that fills its row goes on in the next
         while True:
             terminal.until(lambda: self._waits() or terminal.line in PAGERS or self._asks(), "the end of it")
             if self._asks():
@@ -117,7 +116,13 @@ class Reader:
                 terminal.until(self._waits, "the prompt")
                 return shown[next(n for n, row in enumerate(shown) if row.startswith("+-")) :]
             else:
-                return [*terminal.gone[before:], *terminal.rows][echo:-1]
+                return self._after_echo(len(f"{prompt} {keys}"), [*terminal.gone[before:], *terminal.rows])[:-1]
+
+    def _after_echo(self, typed: int, rows: list[str]) -> list[str]:
+        """What so many typed characters are not. Where they fill their row the next one is left empty, unless Enter came before the
+        shell had drawn that."""
+        echo, left = divmod(typed, self._terminal.columns)
+        return rows[echo + (left > 0 or not rows[echo]) :]
 
     def _asks(self) -> bool:
         return bool(ASKS.fullmatch(self._terminal.line))

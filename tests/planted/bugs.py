@@ -318,7 +318,7 @@ BUGS = (
     Bug(
         "a silent owner is probed as shortly as a dead one",
         "ownership/state.py",
-        "return max(_asking_s(state, peer), _usual_silent_s(state))",
+        "return max(_asking_s(state, peer), _spans(state.timing).probing_s)",
         "return _asking_s(state, peer)",
     ),
     Bug(

@@ -264,6 +264,20 @@ def test_strangers_of_another_group_are_not_heard() -> None:
         world.run(5.0)
 
 
+def test_a_list_counts_of_a_vip_that_was_heard_of_before_it_was_told() -> None:
+    """The owner names its VIPs to all its peers, also to one that serves another of them."""
+    world = build(1, loss=0.0)
+    order = ("D", "B", "C")
+    plan = desired(succession=order, list_version=2)
+    (vip,) = plan.vips
+    other = replace(vip, id="w", addresses=("10.0.0.101",))
+    world.tell("D", replace(plan, vips=(other,)))
+    world.run(0.5)
+    world.tell("D", replace(plan, vips=(vip, other)))
+    view = world.engines["D"].state.vips["v"]
+    assert (view.holder, view.succession, view.list_version) == ("A", order, 2)
+
+
 def test_a_run_is_repeated_by_its_seed() -> None:
     def play() -> list[bytes]:
         world = build(7, loss=0.05)

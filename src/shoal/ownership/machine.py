@@ -262,6 +262,7 @@ class _Turn:
 
     def tell_vip(self, vip: Vip) -> None:
         view = self.state.vips.get(vip.id)
+        is_new = view is None
         if view is None:
             floor = self.state.floors.get(vip.id)
             view = VipView(vip=vip, floor=floor, vacant_at=self.now + known.detection_s(self.state))
@@ -271,7 +272,7 @@ class _Turn:
                     view = self.learn(view, peer.id, entry)
         if view.mode is Mode.HELD and view.vip.addresses != vip.addresses:
             view = self.readdress(view, vip.addresses)
-        if view is self.state.vips.get(vip.id) and view.vip == vip:
+        if not is_new and view is self.state.vips.get(vip.id) and view.vip == vip:
             return  # as before, as nearly all are: its list is armed already, or still is not
         changes: dict[str, object] = {"vip": vip}
         succession, version = vip.ruling
