@@ -324,8 +324,8 @@ BUGS = (
     Bug(
         "who is struck from a list of successors leaves at once",
         "controller/compiler.py",
-        "and (engine in engines_of(vip) or self.takes_over_still(engine, vip))",
-        "and engine in engines_of(vip)",
+        "return engine in engines_of(record) or self.takes_over_still(engine, record)",
+        "return engine in engines_of(record)",
     ),
     Bug(
         "who has left a VIP is told of it again",

@@ -202,12 +202,7 @@ class Compiler:
         state = self._groups.get(record.group) if record else None
         if record is None or state is None:
             return {}
-        document = self._documents.get("serviceengine", engine)
-        mine = [
-            vip
-            for vip in self._ledger.naming(engine)
-            if vip.group == record.group and (engine in engines_of(vip) or self.takes_over_still(engine, vip))
-        ]
+        mine = [vip for vip in self._ledger.naming(engine) if vip.group == record.group and self.is_told(engine, vip)]
         parts: EngineParts = {}
         for vip in mine:
             intent = state.intents.get(vip.id)
@@ -216,6 +211,7 @@ class Compiler:
         secrets = self._tickets(record.group)
         if secrets is not None and any(id.startswith("certificate/") for id in parts):
             parts[f"tickets/{record.group}"] = encoded(wire.Tickets(id=record.group, secrets=secrets))
+        document = self._documents.get("serviceengine", engine)
         if (interfaces := interfaces_part(document)) is not None and document is not None:
             parts["interfaces"] = encoded(interfaces)
             self._add_routes(parts, (views.uuid_of(vlan.get("vrf_ref") or "") for vlan in vlans(document)))
@@ -230,6 +226,10 @@ class Compiler:
         if known is None or known[0] != settings:
             known = self._settings_of[engine] = settings, encoded(settings)
         return known[1]
+
+    def is_told(self, engine: str, record: VipRecord) -> bool:
+        """It has the VIP's configuration: by the plan, or still."""
+        return engine in engines_of(record) or self.takes_over_still(engine, record)
 
     def takes_over_still(self, engine: str, record: VipRecord) -> bool:
         """By the list in force, until the next one is armed: make before break. Not once it has left the VIP, nor if an operator

@@ -357,9 +357,9 @@ class Upgrades:
 
     def _taking_over(self, engine: EngineRecord) -> list[str]:
         """Names of what it would serve if another engine died. A pair has nobody else for that, so nothing is waited for there."""
-        names, named = self._vip_names(engine.group), self._ledger.naming(engine.id)
         if self._legacy(engine.group):
             return []
+        names, named = self._vip_names(engine.group), self._ledger.naming(engine.id)
         still = [vip for vip in named if engine.id in vip.succession or self._takes_over_still(engine.id, vip)]
         return [names.get(vip.id, vip.id) for vip in still]
 

@@ -12,7 +12,6 @@ from itertools import islice
 
 import msgspec
 
-from shoal.controller.desired import engines_of
 from shoal.controller.records import Noted, VipRecord
 from shoal.objects import views
 from shoal.objects.views import uuid_of
@@ -180,8 +179,7 @@ class Placements:
         """The list that engines act upon now, as far as they are still there."""
         if self._of.fleet.armed(record):
             return record.succession
-        told, still = engines_of(record), self._of.compiler.takes_over_still
-        return tuple(engine for engine in record.in_force if engine in told or still(engine, record))
+        return tuple(engine for engine in record.in_force if self._of.compiler.is_told(engine, record))
 
     def _coming(self, placement: Placement) -> str:
         name = self._name(placement)
