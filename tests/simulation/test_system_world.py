@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from shoal.simulator.history import Shape
 from shoal.simulator.kernel import Broken
 from shoal.simulator.system_world import SystemWorld
 from shoal.simulator.trial import begin
+from shoal.wire import desired as wire
 from tests.simulation.playing import play
 
 
@@ -45,6 +48,30 @@ def test_services_survive_an_owner_and_are_whole_again(fault: str, controller: s
             elif fault == "cut":
                 world.heal(owner)
             await world.settle()
+
+    play(story, 1)
+
+
+def test_an_engine_that_freezes_before_it_has_said_what_it_runs_says_so_when_it_goes_on() -> None:
+    async def story(world: SystemWorld) -> None:
+        service, *_ = await two_groups(world)
+        owner = owner_of(world, service)
+        agent = world.agents[owner]
+        applied = agent._on_desired
+
+        def freezing(engine: str, vips: tuple[wire.Vip, ...]) -> None:
+            applied(engine, vips)
+            agent._on_desired = applied
+            asyncio.get_running_loop().call_soon(world.freeze, owner)
+
+        agent._on_desired = freezing
+        await world.operate(service, "scaleout")
+        while agent._on_desired != applied:
+            await world.pass_time(0.01)
+        await world.pass_time(0.01)
+        world.thaw(owner)
+        await world.pass_time(0.005)
+        assert world.controller.fleet.live(owner).applied == agent._applied
 
     play(story, 1)
 

@@ -214,6 +214,7 @@ class SimulatedAgent:
                 await asyncio.sleep(self._random.uniform(*KEEP_S))
                 self._kept = root, parts
             self._applied = root
+            await self._thawed.wait()  # what it says while it is frozen is said to nobody
             if root:
                 self._say(messages.Applied(root=root, turn=turn, how="reload", took_ms=1.0))
 
