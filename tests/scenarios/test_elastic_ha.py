@@ -7,6 +7,7 @@ import pytest
 
 from shoal.placement import plan
 from shoal.placement.model import EngineState, Placement, PlacementState, Request, RequestKind, Role
+from shoal.placement.steps import TAKEOVER_WITHIN_S
 
 from .world import World
 
@@ -231,6 +232,19 @@ def test_a_failed_creation_is_not_tried_again_before_its_time_unless_asked() -> 
     assert world.last is not None and world.last.wake_at == 1060.0  # the event of waiting; then the retry
     assert world.request("retryplacement", "VS1").ok
     assert world.on("VS1") == ["SE1"]
+
+
+def test_a_retry_whose_service_waits_for_a_takeover_excuses_no_creation_until_then() -> None:
+    """Its answer is still to come; each creation that failed was followed by the next in the same moment."""
+    world = World(max_vs_per_se=1)
+    world.add("VS1")
+    (owner,) = world.on("VS1")
+    world.alter(owner, state=EngineState.DOWN, down_since=world.now)
+    world.group = msgspec.structs.replace(world.group, create_retry_at=world.now + 300.0)
+    world.requests["retry"] = Request(id="retry", kind=RequestKind.RETRY, vip="VS1", at=world.now)
+    waiting = plan(world.snapshot(), world.now)
+    assert (list(waiting.new_engines), list(waiting.results)) == ([], [])
+    assert plan(world.snapshot(), world.now + TAKEOVER_WITHIN_S).new_engines, "nobody took it over"
 
 
 # --- scale ---

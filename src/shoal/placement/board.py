@@ -137,7 +137,6 @@ class Board:
         self.migrate_states: list[tuple[str, str]] = []
         self.open: dict[str, Request] = {r.id: r for r in standing.requests}
         """Requests without an answer yet."""
-        self.retrying = any(r.kind is RequestKind.RETRY for r in standing.requests)
         self.suspects = standing.suspects
         self.moves = 0
         """Placements made anew, as far as they are paced."""
@@ -284,6 +283,13 @@ class Board:
         """A succession begins to count on the engine."""
         self.standing.count_on(engine, slots)
         self._counted[engine] = self._counted.get(engine, 0) + slots
+
+    @property
+    def retrying(self) -> bool:
+        """An operator asks to try at once what failed. One whose VIP waits for a takeover gets its answer later: until then
+        it excuses nothing, or each failure would be followed by the next try in the same moment."""
+        asked = (self.works.get(r.vip) for r in self.standing.requests if r.kind is RequestKind.RETRY)
+        return any(work is not None and not work.takeover for work in asked)
 
     def create_refusal(self) -> str:
         """Why no engine can be made; "" if one can."""
