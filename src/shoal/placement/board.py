@@ -284,12 +284,18 @@ class Board:
         self.standing.count_on(engine, slots)
         self._counted[engine] = self._counted.get(engine, 0) + slots
 
+    def retries(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Work]]:
+        """Those that this plan answers: that of a VIP which waits for a takeover is answered later."""
+        for request in requests:
+            work = self.works.get(request.vip) if request.kind is RequestKind.RETRY else None
+            if work is not None and not work.takeover:
+                yield request, work
+
     @property
     def retrying(self) -> bool:
-        """An operator asks to try at once what failed. One whose VIP waits for a takeover gets its answer later: until then
-        it excuses nothing, or each failure would be followed by the next try in the same moment."""
-        asked = (self.works.get(r.vip) for r in self.standing.requests if r.kind is RequestKind.RETRY)
-        return any(work is not None and not work.takeover for work in asked)
+        """An operator asks to try at once what failed. One that this plan does not answer excuses nothing, or each failure would be
+        followed by the next try in the same moment."""
+        return any(True for _ in self.retries(self.standing.requests))
 
     def create_refusal(self) -> str:
         """Why no engine can be made; "" if one can."""

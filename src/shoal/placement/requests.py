@@ -69,10 +69,7 @@ def carry_out(board: Board) -> None:
 
 def answer_retries(board: Board) -> None:
     """What trying again came to."""
-    for request in list(board.open.values()):
-        work = board.works.get(request.vip)
-        if request.kind is not RequestKind.RETRY or work is None or work.takeover:
-            continue
+    for request, work in list(board.retries(board.open.values())):
         name = work.vip.name
         if work.shortfall:
             board.answer(request, False, f"{name} can't be placed: {_sentence(work.shortfall)}")
